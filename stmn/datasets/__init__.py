@@ -1,0 +1,1 @@
+"""Where videos, class names, groups and splits come from."""

@@ -1,0 +1,12 @@
+"""Luma of RGB frames, the input of every flow estimator."""
+
+import torch
+from torch import Tensor
+
+#: ITU-R BT.601
+LUMA = (0.299, 0.587, 0.114)
+
+
+def grey(frames: Tensor) -> Tensor:
+    """(B, H, W, 3) RGB uint8 to (B, H, W) float32 in 0..255."""
+    return frames.float() @ torch.tensor(LUMA, device=frames.device)

@@ -1,0 +1,45 @@
+"""From a stream of frames to frames with their flow, a batch of pairs at a time."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stmn.flow.grey import grey
+from stmn.flow.quantise import quantise, subtract_camera
+
+FlowFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+def frames_and_flow(
+    frames: Iterable[NDArray[np.uint8]], flow: FlowFunction, bound: float, camera_motion: str, batch: int = 16
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (frames (n, H, W, 3) uint8, levels (m, 2, H, W) uint8) in order.
+
+    Over a whole video of N frames the n add up to N and the m to N - 1. Memory holds `batch` + 1 frames.
+    `flow` is a registered flow estimator; a change of size inside a video raises ValueError.
+    """
+    last: Tensor | None = None
+    waiting: list[NDArray[np.uint8]] = []
+
+    def emit() -> tuple[Tensor, Tensor]:
+        nonlocal last
+        new = torch.from_numpy(np.stack(waiting))
+        chain = new if last is None else torch.cat([last[None], new])
+        luma = grey(chain)
+        height, width = luma.shape[1:]
+        pixels = flow(luma[:-1], luma[1:]) if len(chain) > 1 else torch.zeros(0, 2, height, width)
+        if camera_motion == "subtract" and len(pixels):
+            pixels = subtract_camera(pixels)
+        last = new[-1]
+        waiting.clear()
+        return new, quantise(pixels, bound)
+
+    for frame in frames:
+        waiting.append(frame)
+        if len(waiting) >= batch + (last is None):
+            yield emit()
+    if waiting:
+        yield emit()

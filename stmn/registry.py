@@ -1,0 +1,86 @@
+"""The plugin registry: kinds of plugins, found by entry points, imported when their name is used.
+
+Scanning reads installed packages' metadata only, so a broken plugin can break neither `stmn --help` nor a recipe that
+does not name it. Built-ins are entry points of the `stmn` package itself; nobody can shadow them. When two packages
+offer one name, the plain name is an error and `package:name` picks one.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from stmn.errors import PluginError, near_match
+
+BUILT_IN = "stmn"
+
+#: kind -> entry-point group
+KINDS: dict[str, str] = {
+    "backbone": "stmn.backbones",
+    "fusion": "stmn.fusions",
+    "injector": "stmn.injectors",
+    "flow": "stmn.flows",
+    "dataset": "stmn.datasets",
+    "exporter": "stmn.exporters",
+}
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One registered plugin; nothing of it has been imported yet."""
+
+    kind: str
+    name: str
+    package: str
+    version: str
+    entry: EntryPoint
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What a checkpoint and a run's record say of it: kind, name, package, version."""
+        return {"kind": self.kind, "name": self.name, "package": self.package, "version": self.version}
+
+    def load(self) -> Any:
+        """Import the plugin. Raises `PluginError` with the cause when its code is broken."""
+        try:
+            return self.entry.load()
+        except Exception as error:
+            raise PluginError(
+                f"{self.kind} '{self.name}' of package {self.package} {self.version} can't be imported: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+
+@cache
+def plugins(kind: str) -> tuple[Plugin, ...]:
+    """All registered plugins of a kind, sorted by name and package."""
+    found = []
+    for entry in entry_points(group=KINDS[kind]):
+        package, version = (entry.dist.name, entry.dist.version) if entry.dist else ("unknown", "0")
+        found.append(Plugin(kind, entry.name, package, version, entry))
+    return tuple(sorted(found, key=lambda plugin: (plugin.name, plugin.package)))
+
+
+def names(kind: str) -> list[str]:
+    """The names that can be used for `kind`, each once."""
+    return sorted({plugin.name for plugin in plugins(kind)})
+
+
+def find(kind: str, name: str) -> Plugin:
+    """The plugin that `name` (or `package:name`) means. Raises `PluginError` naming near matches."""
+    package, _, plain = name.rpartition(":")
+    candidates = [p for p in plugins(kind) if p.name == plain and package in ("", p.package)]
+    if not candidates:
+        raise PluginError(f"unknown {kind} '{name}'{near_match(name, names(kind))}; known: {', '.join(names(kind))}")
+    own = [p for p in candidates if p.package == BUILT_IN]
+    if own and not package:
+        return own[0]
+    if len(candidates) > 1:
+        choices = " or ".join(f"'{p.package}:{p.name}'" for p in candidates)
+        raise PluginError(f"{kind} '{name}' is offered by several packages: write {choices}")
+    return candidates[0]
+
+
+def load(kind: str, name: str) -> Any:
+    """Find and import: `load("fusion", "multiply")` is the class."""
+    return find(kind, name).load()

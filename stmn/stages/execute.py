@@ -1,0 +1,128 @@
+"""Run one stage: resolve its inputs, skip it when up to date, keep its record."""
+
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import stmn
+from stmn.errors import StmnError
+from stmn.files import digest
+from stmn.progress import Progress
+from stmn.stages import stage
+from stmn.stages.options import StageOptions
+from stmn.workspace import Input, Run, Workspace, now
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage gets beside its options."""
+
+    workspace: Workspace
+    progress: Progress
+    device: str
+    out: Path
+    inputs: dict[str, list[Input]] = field(default_factory=dict)
+    data_dir: Path | None = None
+
+    def input(self, name: str) -> Input | None:
+        """The one input of an option, or None when it was not given."""
+        given = self.inputs.get(name, [])
+        return given[0] if given else None
+
+    @property
+    def data(self) -> Path:
+        """The folder of the prepared data set."""
+        if self.data_dir is None:
+            raise StmnError("this stage has no data set")
+        return self.data_dir
+
+
+def execute(
+    verb: str,
+    options: StageOptions,
+    workspace: Workspace,
+    progress: Progress,
+    device: str = "auto",
+    inputs: dict[str, list[Input]] | None = None,
+    force: bool = False,
+) -> Run:
+    """Run a stage in the workspace, or find it up to date.
+
+    `inputs` are those that a recipe has resolved already; the others are looked up by name or path.
+    A run that was interrupted continues in its folder. Raises what the stage raises.
+    """
+    module = stage(verb)
+    if hasattr(module, "complete"):  # defaults that depend on the workspace or on other options
+        options = module.complete(options, workspace, inputs or {})
+    resolved = resolve_inputs(options, workspace, inputs or {})
+    data_dir = workspace.find_data(options.data) if "data" in type(options).model_fields else None
+    identity = describe(verb, options, resolved, data_dir)
+    fingerprint = digest(identity)
+    locate = getattr(module, "locate", None)
+    run = locate(options, workspace) if locate else workspace.new_run(module.label(options), fingerprint)
+    if run.done and not force and not getattr(module, "ALWAYS", False) and all((run.path / name).exists() for name in run.record["outputs"].values()):
+        progress.say(f"{verb}: up to date: {run.path}")
+        return run
+    started = time.perf_counter()
+    run.record = {"verb": verb, "fingerprint": fingerprint, **identity, "stmn": stmn.__version__}
+    run.record["options"] = options.model_dump(mode="json")
+    run.save(status="running", started=now(), process=os.getpid())
+    context = Context(workspace, progress, device, run.path, resolved, data_dir)
+    try:
+        made = module.run(options, context)
+    except BaseException as error:
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        if run.path.is_dir():
+            run.save(status=status, error=str(error))
+        raise
+    run.save(
+        status="done",
+        finished=now(),
+        seconds=round(time.perf_counter() - started, 2),
+        outputs=made.outputs,
+        results=made.results,
+    )
+    return run
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a stage made: files by kind (relative to its folder) and results for the record."""
+
+    outputs: dict[str, str]
+    results: dict[str, Any] = field(default_factory=dict)
+
+
+def resolve_inputs(
+    options: StageOptions, workspace: Workspace, given: dict[str, list[Input]]
+) -> dict[str, list[Input]]:
+    """Each input option's files; `given` wins over looking up."""
+    resolved = {}
+    for name, kind in options.inputs().items():
+        value = getattr(options, name)
+        if name in given:
+            resolved[name] = given[name]
+        elif value:
+            values = value if isinstance(value, list) else [value]
+            resolved[name] = [workspace.find_input(str(item), kind) for item in values]
+    return resolved
+
+
+def describe(
+    verb: str, options: StageOptions, inputs: dict[str, list[Input]], data_dir: Path | None
+) -> dict[str, Any]:
+    """Everything that decides a stage's result, as JSON."""
+    content: dict[str, Any] = {
+        "verb": verb,
+        "options": options.identity(),
+        "inputs": {name: [item.fingerprint for item in items] for name, items in inputs.items()},
+        "plugins": stage(verb).plugins(options),
+    }
+    if data_dir is not None:
+        from stmn.store.reader import Store
+
+        with Store(data_dir) as store:
+            content["data"] = {"name": data_dir.name, "fingerprint": store.fingerprint}
+    return content

@@ -1,0 +1,140 @@
+"""prepare: videos to a packed data set of frames and flow."""
+
+from collections import deque
+from pathlib import Path
+from typing import Any, Literal
+
+from stmn import registry
+from stmn.errors import DataError, UsageError
+from stmn.stages.execute import Context, Made
+from stmn.stages.options import StageOptions, option
+from stmn.workspace import Run, Workspace, read_run
+
+#: prepare looks at every video each time, and does those that are not in the store yet
+ALWAYS = True
+
+
+class Options(StageOptions):
+    """Options of `stmn prepare`."""
+
+    videos: Path | None = option(None, "folder of videos (none for data sets that make their own)", argument=True)
+    out: str | None = option(None, "name of the prepared set (default: that of the folder)", argument=True)
+    dataset: str = option("folder", "how videos, classes and splits are found: a data set plugin")
+    dataset_options: dict[str, Any] = option({}, "options of the data set plugin, KEY=VALUE")
+    short_side: int = option(256, "short side of the stored frames, pixels", ge=16)
+    flow: str = option("tvl1", "optical flow: a flow plugin")
+    bound: float = option(20.0, "flow is clipped to +- this many pixels", gt=0)
+    camera_motion: Literal["keep", "subtract"] = option("keep", "subtract each flow field's median motion, or keep it")
+    quality: int = option(95, "JPEG quality of frames and flow", ge=1, le=100)
+    workers: int = option(0, "worker processes (0: one a core)", ge=0, execution=True)
+    video_timeout: float = option(600.0, "seconds that one video may take", gt=0, execution=True)
+    allow_failures: int = option(0, "this many skipped videos are fine", ge=0, execution=True)
+
+
+def name_of(options: Options) -> str:
+    """The name of the set."""
+    return options.out or (options.videos.resolve().name if options.videos else options.dataset)
+
+
+def label(options: Options) -> str:
+    """The set's name."""
+    return name_of(options)
+
+
+def locate(options: Options, workspace: Workspace) -> Run:
+    """Its run is the prepared set's own folder."""
+    path = workspace.data_dir(name_of(options))
+    return read_run(path) or Run(path)
+
+
+def plugins(options: Options) -> list[dict[str, str]]:
+    """The data set and the flow."""
+    return [registry.find("dataset", options.dataset).identity, registry.find("flow", options.flow).identity]
+
+
+def run(options: Options, context: Context) -> Made:
+    """Prepare every video of the data set that is not in the store yet.
+
+    Raises `DataError` when more videos than `allow_failures` were skipped; the store is usable all the same.
+    """
+    from stmn.store.header import Header, Preparation
+    from stmn.store.prepare_video import PrepareJob, PrepareWorker
+    from stmn.store.writer import finished_videos
+    from stmn.workers import cores, run_jobs
+
+    folder = context.out
+    # a data set that makes its own videos keeps them beside the shards
+    root = options.videos.resolve() if options.videos else folder.resolve() / "videos"
+    dataset = create_dataset(options, root)
+    entries = list(dataset.videos())
+    preparation = Preparation(**{name: getattr(options, name) for name in Preparation.model_fields})
+    header = Header(
+        name=name_of(options),
+        dataset=registry.find("dataset", options.dataset).identity,
+        dataset_options=options.dataset_options,
+        classes=sorted({entry.class_name for entry in entries}),
+        keeps=sorted(dataset.keeps),
+        preparation=preparation,
+        splits=dataset.splits(),
+    )
+    check_same(folder, header)
+    header.write(folder)
+
+    finished = finished_videos(folder)
+    missing = [entry for entry in entries if entry.id not in finished]
+    jobs = deque(PrepareJob(entry) for entry in missing)
+    setup = PrepareWorker(folder, preparation, options.dataset, root, options.dataset_options)
+    skipped = {i: reason for i, (status, reason) in finished.items() if status == "skipped"}
+    frames = 0
+    with context.progress.task("videos", len(entries), "videos", done=len(entries) - len(missing)) as task:
+        for outcome in run_jobs(jobs, setup, options.workers or cores(), options.video_timeout):
+            if outcome.error and outcome.job.failure:
+                raise DataError(f"{folder}: can't record that {outcome.job.entry.id!r} was skipped: {outcome.error}")
+            if outcome.error:  # its worker died, hung or could not record it: another one records that
+                jobs.append(PrepareJob(outcome.job.entry, outcome.error))
+                continue
+            frames += outcome.result.frames
+            if outcome.result.reason:
+                skipped[outcome.result.entry.id] = outcome.result.reason
+                context.progress.say(f"skipped {outcome.result.entry.id!r}: {outcome.result.reason}")
+            task.advance(frames=frames, skipped=len(skipped))
+    finished = finished_videos(folder)
+    lost = [entry.id for entry in entries if entry.id not in finished]
+    if lost:
+        raise DataError(f"{folder}: {len(lost)} videos are in no shard, the first is {lost[0]!r}; this is a bug")
+    counts = {"videos": len(entries), "ok": len(entries) - len(skipped), "skipped": len(skipped), "frames": frames}
+    if len(skipped) > options.allow_failures:
+        first = next(iter(skipped.items()))
+        raise DataError(
+            f"{folder}: {len(skipped)} of {len(entries)} videos were skipped, the first: {first[0]!r}: {first[1]} "
+            f"(the others are prepared; --allow-failures {len(skipped)} accepts this)"
+        )
+    return Made(outputs={"data": "dataset.json"}, results=counts)
+
+
+def create_dataset(options: Options, root: Path) -> Any:
+    """The data set plugin, built. Raises `UsageError` when it does not take its options."""
+    plugin = registry.load("dataset", options.dataset)
+    if options.videos is None and not plugin.makes_videos:
+        raise UsageError(f"data set '{options.dataset}' needs a folder of videos: stmn prepare VIDEOS NAME")
+    try:
+        return plugin(root, **options.dataset_options)
+    except TypeError as error:
+        raise UsageError(f"data set '{options.dataset}': {error}") from error
+
+
+def check_same(folder: Path, header: Any) -> None:
+    """Refuse to mix pictures made in two ways in one set. Raises `UsageError` naming what differs."""
+    from stmn.store.header import HEADER, read_header
+
+    if not (folder / HEADER).exists():
+        return
+    there = read_header(folder)
+    old = there.preparation.model_dump() | {"dataset": there.dataset["name"]} | there.dataset_options
+    new = header.preparation.model_dump() | {"dataset": header.dataset["name"]} | header.dataset_options
+    for key in old | new:
+        if old.get(key) != new.get(key):
+            raise UsageError(
+                f"{folder}: was prepared with {key} = {old.get(key)!r}, not {new.get(key)!r}; "
+                f"give the new set another name, or delete that folder"
+            )

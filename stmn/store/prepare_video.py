@@ -1,0 +1,103 @@
+"""Turn one video file into one transaction of a shard. Runs in a worker process."""
+
+import errno
+import hashlib
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stmn import registry
+from stmn.datasets.base import VideoEntry
+from stmn.errors import DataError, StmnError
+from stmn.flow.pairs import frames_and_flow
+from stmn.store.header import Preparation
+from stmn.store.jpeg import encode_field, encode_frame
+from stmn.store.writer import FLOW, RGB, ShardWriter, VideoFacts, VideoWriter, shard_path
+from stmn.video.decode import decode, video_info
+from stmn.workers import FatalJobError
+
+
+@dataclass(frozen=True)
+class PrepareJob:
+    """A video to prepare, or, with a `failure`, to record as skipped."""
+
+    entry: VideoEntry
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What became of a video: its frames, or why it was skipped."""
+
+    entry: VideoEntry
+    frames: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class PrepareWorker:
+    """Sets a worker process up: opens its shard, loads the flow estimator and the data set."""
+
+    folder: Path
+    preparation: Preparation
+    dataset: str
+    root: Path
+    dataset_options: dict[str, Any]
+
+    def __call__(self, index: int) -> Callable[[PrepareJob], Prepared]:
+        """The function that does a job in worker `index`."""
+        torch.set_num_threads(1)  # parallelism is over videos
+        flow = registry.load("flow", self.preparation.flow)
+        dataset = registry.load("dataset", self.dataset)(self.root, **self.dataset_options)
+        shard = ShardWriter(shard_path(self.folder, index))
+
+        def handle(job: PrepareJob) -> Prepared:
+            try:
+                if job.failure:
+                    shard.skip(job.entry, job.failure)
+                    return Prepared(job.entry, reason=job.failure)
+                try:
+                    path = dataset.fetch(job.entry)
+                    with shard.video(job.entry) as writer:
+                        writer.facts = prepare_video(path, writer, self.preparation, flow)
+                    return Prepared(job.entry, writer.facts.frames)
+                except (StmnError, ValueError, RuntimeError, MemoryError) as error:
+                    reason = str(error) if isinstance(error, StmnError) else f"{type(error).__name__}: {error}"
+                    shard.skip(job.entry, reason)
+                    return Prepared(job.entry, reason=reason)
+            except sqlite3.OperationalError as error:
+                raise FatalJobError(f"{self.folder}: can't be written: {error}") from error
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                    raise FatalJobError(f"{self.folder}: can't be written: {error.strerror}") from error
+                raise
+
+        return handle
+
+
+def prepare_video(path: Path, writer: VideoWriter, how: Preparation, flow: Callable[..., torch.Tensor]) -> VideoFacts:
+    """Decode, resize, compute flow, quantise and store. Raises `DataError` when no frame can be read."""
+    source = video_info(path)
+    frames = fields = 0
+    height = width = 0
+    for pictures, levels in frames_and_flow(decode(path, how.short_side), flow, how.bound, how.camera_motion):
+        for picture in pictures:
+            writer.add(RGB, frames, encode_frame(picture, how.quality))
+            frames += 1
+        for field in levels:
+            writer.add(FLOW, fields, encode_field(field, how.quality))
+            fields += 1
+        height, width = pictures.shape[1:3]
+    if frames == 0:
+        raise DataError(f"{path}: holds no frames")
+    if fields != frames - 1:
+        raise DataError(f"{path}: {frames} frames but {fields} flow fields")
+    with open(path, "rb") as file:
+        source_hash = hashlib.file_digest(file, "sha256").hexdigest()
+    return VideoFacts(
+        frames, width, height, source.width, source.height, source.fps, source_hash, how.flow, how.bound
+    )  # fmt: skip

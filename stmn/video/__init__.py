@@ -1,0 +1,1 @@
+"""Decoding and rendering video files with PyAV."""

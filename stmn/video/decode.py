@@ -1,0 +1,78 @@
+"""Frames of a video file, one after the other, at a given short side."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from numpy.typing import NDArray
+
+from stmn.errors import DataError
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What the container says: size in pixels before any rotation, frames a second (0 when unknown)."""
+
+    width: int
+    height: int
+    fps: float
+
+
+def scaled_size(width: int, height: int, short_side: int | None) -> tuple[int, int]:
+    """(width, height) with the short side at `short_side`, aspect kept; None keeps the size."""
+    if short_side is None:
+        return width, height
+    scale = short_side / min(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def open_video(path: Path | str) -> av.container.InputContainer:
+    """Open a file with at least one video stream. Raises `DataError` naming the file and FFmpeg's reason."""
+    if "://" not in str(path) and not Path(path).is_file():
+        raise DataError(f"{path}: no such video file")
+    try:
+        # Published data sets hold metadata in unknown encodings; the pictures are what matters.
+        container = av.open(str(path), metadata_errors="replace")
+    except (FFmpegError, ValueError, OSError) as error:
+        raise DataError(f"{path}: not a readable video: {reason(error)}") from error
+    if not container.streams.video:
+        container.close()
+        raise DataError(f"{path}: holds no video stream")
+    return container
+
+
+def reason(error: Exception) -> str:
+    """FFmpeg's words without its number and without the path, which the caller names."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def video_info(path: Path | str) -> VideoInfo:
+    """Size and rate of a video file without decoding it."""
+    with open_video(path) as container:
+        stream = container.streams.video[0]
+        return VideoInfo(stream.codec_context.width, stream.codec_context.height, float(stream.average_rate or 0))
+
+
+def decode(path: Path | str, short_side: int | None = None) -> Iterator[NDArray[np.uint8]]:
+    """Yield the frames, (H, W, 3) RGB uint8, upright, the short side at `short_side` pixels.
+
+    Memory holds one frame at a time. A video that breaks off in the middle raises `DataError` at that place, after the
+    frames before it.
+    """
+    with open_video(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "NONE"  # parallelism is over videos; decoder threads deadlock with forked workers
+        stream.codec_context.thread_count = 1
+        count = 0
+        try:
+            for frame in container.decode(stream):
+                width, height = scaled_size(frame.width, frame.height, short_side)
+                picture = frame.reformat(width, height, format="rgb24", interpolation="BICUBIC").to_ndarray()
+                turns = round(getattr(frame, "rotation", 0) / 90) % 4
+                yield np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+                count += 1
+        except (FFmpegError, ValueError) as error:
+            raise DataError(f"{path}: decoding failed after {count} frames: {reason(error)}") from error
