@@ -43,3 +43,9 @@ def near_match(name: str, known: Iterable[str]) -> str:
     """`" (did you mean 'multiply'?)"`, or an empty string when nothing known is near `name`."""
     close = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+class Interrupted(StmnError):
+    """Stopped by the user or the system; what was done is kept."""
+
+    exit_code = 130

@@ -1,0 +1,1 @@
+"""Networks: backbones, fusions, injectors, one stream, two streams, weights and checkpoints."""

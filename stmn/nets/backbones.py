@@ -1,0 +1,110 @@
+"""Backbones: timm's ResNets, opened into stem, stages of residual units, and head.
+
+Any timm model of its ResNet class can be used by its name; the five of the literature are registered plugins.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+
+import timm
+import torch
+from timm.models.resnet import ResNet
+from torch import Tensor, nn
+
+from stmn import registry
+from stmn.errors import PluginError, UsageError, near_match
+from stmn.nets.units import Unit, open_unit
+
+#: called with (in_channels, width); gives a `Backbone`
+BackboneFactory = Callable[..., "Backbone"]
+
+
+class Backbone(nn.Module):
+    """A ResNet in its parts. Parameter names are timm's.
+
+    `stem(x)`, `stages` (a list of lists of `Unit`), `channels` (of each stage's output) and `num_features` are the
+    contract; `stride` is the input's pixels to one pixel of the last stage.
+    """
+
+    stride = 32
+
+    def __init__(self, net: ResNet) -> None:
+        super().__init__()
+        for name in ("conv1", "bn1", "act1", "maxpool"):
+            setattr(self, name, getattr(net, name))
+        for number in range(1, 5):
+            layer = getattr(net, f"layer{number}")
+            setattr(self, f"layer{number}", nn.Sequential(*(open_unit(block) for block in layer)))
+        self.num_features = int(net.num_features)
+        # what injectors add behind a stage's last ReLU
+        self.stage_temporal = nn.ModuleDict()
+
+    @property
+    def stages(self) -> list[list[Unit]]:
+        """The units of conv2_x to conv5_x."""
+        return [list(getattr(self, f"layer{number}")) for number in range(1, 5)]
+
+    @property
+    def channels(self) -> list[int]:
+        """Each stage's output channels."""
+        return [last_batch_norm(units[-1]).num_features for units in self.stages]
+
+    def stem(self, x: Tensor) -> Tensor:
+        """conv1 to pool1: (N, planes, H, W) to (N, 64, H/4, W/4)."""
+        return self.maxpool(self.act1(self.bn1(self.conv1(x))))
+
+    def behind_stage(self, stage: int, x: Tensor, chunks: int) -> Tensor:
+        """The temporal filter in the skip path behind stage 0..3, where there is one."""
+        name = f"stage{stage}"
+        return self.stage_temporal[name](x, chunks) if name in self.stage_temporal else x
+
+
+def last_batch_norm(unit: Unit) -> nn.BatchNorm2d:
+    """The normalisation at the end of a unit's residual branch."""
+    return unit.bn3 if hasattr(unit, "bn3") else unit.bn2  # type: ignore[return-value]
+
+
+def timm_resnet(name: str, in_channels: int = 3, width: float = 1.0) -> Backbone:
+    """A timm ResNet by name with random weights, `width` times as many channels in its four stages.
+
+    Raises `UsageError` when timm has no such ResNet.
+    """
+    if not timm.is_model(name) or name not in timm.list_models(module="resnet"):
+        known = sorted({*timm.list_models(module="resnet"), *registry.names("backbone")})
+        raise UsageError(f"unknown architecture '{name}'{near_match(name, known)}; any ResNet of timm will do")
+    options = {} if width == 1.0 else {"channels": tuple(max(8, round(c * width)) for c in (64, 128, 256, 512))}
+    net = timm.create_model(name, pretrained=False, in_chans=in_channels, num_classes=0, **options)
+    return Backbone(net)
+
+
+resnet18 = partial(timm_resnet, "resnet18")
+resnet34 = partial(timm_resnet, "resnet34")
+resnet50 = partial(timm_resnet, "resnet50")
+resnet101 = partial(timm_resnet, "resnet101")
+resnet152 = partial(timm_resnet, "resnet152")
+
+
+def create_backbone(name: str, in_channels: int, width: float = 1.0) -> Backbone:
+    """A registered backbone, or timm's ResNet of that name."""
+    try:
+        plugin = registry.find("backbone", name)
+    except PluginError:
+        return timm_resnet(name, in_channels, width)
+    return plugin.load()(in_channels=in_channels, width=width)
+
+
+def backbone_identity(name: str) -> dict[str, str]:
+    """What a record says of a backbone, registered or timm's."""
+    try:
+        return registry.find("backbone", name).identity
+    except PluginError:
+        return {"kind": "backbone", "name": name, "package": "timm", "version": version("timm")}
+
+
+def spread_over_planes(weight: Tensor, planes: int) -> Tensor:
+    """conv1 of the motion stream from RGB weights: (O, 3, h, w) averaged over the input planes, repeated `planes` times.
+
+    Section 3.1; no rescaling, as the authors' code.
+    """
+    return weight.mean(dim=1, keepdim=True).repeat(1, planes, 1, 1).to(torch.float32)

@@ -1,0 +1,129 @@
+"""Checkpoints: one safetensors file that describes itself."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import stmn
+from stmn import registry
+from stmn.errors import CheckpointError
+from stmn.files import digest, whole_file
+from stmn.nets.backbones import backbone_identity
+from stmn.nets.config import NetworkConfig
+from stmn.nets.network import Network, build_network
+from stmn.store.header import Preparation
+
+KEY = "stmn"
+
+
+class TrainedOn(BaseModel):
+    """The list a model was trained on; `split_hash` tells whether another list is the same."""
+
+    model_config = ConfigDict(frozen=True)
+
+    data: str
+    split: str
+    videos: list[str]
+
+    @property
+    def split_hash(self) -> str:
+        """A hash of the training list."""
+        return digest(sorted(self.videos))
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a checkpoint says of itself."""
+
+    network: NetworkConfig
+    preparation: Preparation
+    trained_on: TrainedOn
+    keeps: list[str] = field(default_factory=list)
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, with plugins and versions."""
+        return {
+            "network": self.network.model_dump(mode="json"),
+            "preparation": self.preparation.model_dump(mode="json"),
+            "trained_on": self.trained_on.model_dump(mode="json") | {"split_hash": self.trained_on.split_hash},
+            "keeps": self.keeps,
+            "training": self.training,
+            "plugins": network_plugins(self.network),
+            "versions": {"stmn": stmn.__version__},
+        }
+
+
+def network_plugins(config: NetworkConfig) -> list[dict[str, str]]:
+    """The plugins that a network needs: kind, name, package, version."""
+    needed = [backbone_identity(stream.arch) for stream in config.streams]
+    needed.append(registry.find("injector", config.temporal.injector).identity)
+    if config.gate:
+        needed.append(registry.find("fusion", config.gate.fusion).identity)
+    return needed
+
+
+def save_checkpoint(path: Path, network: Network, description: Description) -> None:
+    """Write the network's weights and description, whole or not at all."""
+    save_tensors(path, network.state_dict(), description.to_json())
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """Write tensors with a JSON description, whole or not at all."""
+    with whole_file(path) as temporary:
+        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(contiguous, temporary, metadata={KEY: json.dumps(about)})
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """The JSON description of a file that this program wrote. Raises `CheckpointError` when it is something else."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        return json.loads(metadata[KEY])
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file") from error
+    except KeyError as error:
+        raise CheckpointError(f"{path}: a safetensors file, but not one that stmn wrote") from error
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path}: truncated or damaged: {error}") from error
+
+
+def read_description(path: Path) -> Description:
+    """A model file's description. Raises `CheckpointError` when it is no model or damaged."""
+    about = read_about(path)
+    if "network" not in about:
+        raise CheckpointError(f"{path}: holds no network")
+    try:
+        return Description(
+            NetworkConfig.model_validate(about["network"]),
+            Preparation.model_validate(about["preparation"]),
+            TrainedOn.model_validate(about["trained_on"]),
+            about["keeps"],
+            about["training"],
+        )
+    except (ValidationError, KeyError) as error:
+        raise CheckpointError(f"{path}: its description is damaged: {str(error).splitlines()[0]}") from error
+
+
+def load_checkpoint(path: Path) -> tuple[Network, Description]:
+    """Build the network that a file describes and fill it. Raises `CheckpointError`, `PluginError` or `UsageError`."""
+    description = read_description(path)
+    network = build_network(description.network)
+    fill(network, load_file(path), path)
+    return network, description
+
+
+def fill(network: Network, state: dict[str, Tensor], path: Path) -> None:
+    """Load a state dict. Raises `CheckpointError` naming the first tensor that does not fit."""
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        raise CheckpointError(f"{path}: weights don't fit the network: {lines[-1][:200]}") from error

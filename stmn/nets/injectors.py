@@ -1,0 +1,33 @@
+"""Injectors: where temporal filters enter a stream (section 3.3, Figure 4, Table 1).
+
+An injector is called with a backbone, a filter length and an init, and puts `TemporalFilter`s at its units. The second
+unit of a stage is the one that is gated too.
+"""
+
+from stmn.nets.backbones import Backbone
+from stmn.nets.temporal import TemporalFilter, TemporalInit
+
+SECOND = 1
+
+
+def no_filters(backbone: Backbone, length: int, init: TemporalInit) -> None:
+    """Leave the stream as it is."""
+
+
+def last_unit(backbone: Backbone, length: int, init: TemporalInit) -> None:
+    """One filter, in the residual branch of the last stage's second unit (the paper's section mark)."""
+    unit = backbone.stages[-1][SECOND]
+    unit.temporal = TemporalFilter(unit.middle, length, init)
+
+
+def residual(backbone: Backbone, length: int, init: TemporalInit) -> None:
+    """A filter in the residual branch of every stage's second unit (Figure 4(b))."""
+    for units in backbone.stages:
+        units[SECOND].temporal = TemporalFilter(units[SECOND].middle, length, init)
+
+
+def residual_and_skip(backbone: Backbone, length: int, init: TemporalInit) -> None:
+    """As `residual`, and one in the skip path behind every stage's last ReLU (Figure 4(a) and (b))."""
+    residual(backbone, length, init)
+    for stage, channels in enumerate(backbone.channels):
+        backbone.stage_temporal[f"stage{stage}"] = TemporalFilter(channels, length, init)

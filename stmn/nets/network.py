@@ -1,0 +1,153 @@
+"""The networks: one stream, or two streams tied by gates.
+
+Both are called with one tensor per stream, (B, T, planes, H, W), and return one (B, classes) tensor per stream: class
+scores before the soft-max. H and W may be any size; nothing is kept between calls.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stmn import registry
+from stmn.errors import UsageError
+from stmn.nets.backbones import create_backbone
+from stmn.nets.config import NetworkConfig, StreamConfig
+from stmn.nets.temporal import pool_time
+from stmn.nets.units import Unit
+
+
+class Stream(nn.Module):
+    """A backbone with temporal filters, temporal pooling and its own classifier."""
+
+    def __init__(self, config: NetworkConfig, stream: StreamConfig) -> None:
+        super().__init__()
+        self.backbone = create_backbone(stream.arch, config.planes(stream.modality), stream.width)
+        inject = registry.load("injector", config.temporal.injector)
+        inject(self.backbone, config.temporal.length, config.temporal.init)
+        self.dropout = nn.Dropout(stream.dropout)
+        self.fc = nn.Linear(self.backbone.num_features, len(config.classes))
+        nn.init.normal_(self.fc.weight, std=0.01)  # as the authors' code
+        nn.init.zeros_(self.fc.bias)
+        self.temporal_pool = config.temporal.pool
+        self.window = config.window
+
+    def head(self, x: Tensor, chunks: int) -> Tensor:
+        """Last features (B * T, C, h, w) to class scores (B, classes): fully convolutional (section 4.2).
+
+        Pool over time, average over windows of the training map's size at stride 1, classify at every place, and
+        average over places. The classifier is linear, so the mean over places may be taken before it.
+        """
+        x = pool_time(x, chunks, self.temporal_pool)
+        window = (min(self.window, x.shape[-2]), min(self.window, x.shape[-1]))
+        features = F.avg_pool2d(x, window, stride=1).mean(dim=(2, 3))
+        return self.fc(self.dropout(features))
+
+
+class SingleStream(nn.Module):
+    """One stream on its own."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.names = [config.streams[0].name]
+        self.streams = nn.ModuleDict({self.names[0]: Stream(config, config.streams[0])})
+
+    def forward(self, frames: Tensor) -> tuple[Tensor]:
+        """(B, T, planes, H, W) to class scores (B, classes)."""
+        chunks = frames.shape[1]
+        stream = self.streams[self.names[0]]
+        backbone = stream.backbone
+        x = backbone.stem(frames.flatten(0, 1))
+        for stage, units in enumerate(backbone.stages):
+            for unit in units:
+                x = unit.activate(unit.join(unit.shortcut(x), unit.residual(x, chunks)))
+            x = backbone.behind_stage(stage, x, chunks)
+        return (stream.head(x, chunks),)
+
+
+class TwoStream(nn.Module):
+    """Appearance and motion stream with cross-stream connections (section 3.2, Figures 2 and 3)."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        if config.gate is None or [s.name for s in config.streams] != ["appearance", "motion"]:
+            raise UsageError("a two-stream network has an appearance and a motion stream and says how they are tied")
+        self.config = config
+        self.gate = config.gate
+        self.names = ["appearance", "motion"]
+        self.streams = nn.ModuleDict({stream.name: Stream(config, stream) for stream in config.streams})
+        appearance, motion = (self.streams[name].backbone for name in self.names)
+        if appearance.channels != motion.channels:
+            raise UsageError(
+                f"{config.streams[0].arch} and {config.streams[1].arch} can't be tied: their stages have "
+                f"{appearance.channels} and {motion.channels} channels, and a gate needs the same in both"
+            )
+        fusion = registry.load("fusion", self.gate.fusion)
+        self.gates = nn.ModuleDict()
+        for stage, channels in enumerate(appearance.channels):
+            shared = min(len(appearance.stages[stage]), len(motion.stages[stage]))
+            for unit in range(1, 2 if self.gate.units == "second_unit" else shared):
+                for name in self.receivers:
+                    self.gates[gate_name(name, stage, unit)] = fusion(channels)
+
+    @property
+    def receivers(self) -> list[str]:
+        """The streams whose residual units are gated."""
+        return {
+            "motion_to_appearance": ["appearance"],
+            "appearance_to_motion": ["motion"],
+            "both": ["appearance", "motion"],
+        }[self.gate.direction]
+
+    def forward(self, rgb: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, 3, H, W) and (B, T, 2L, H, W) to the two streams' class scores, (B, classes) each."""
+        chunks = rgb.shape[1]
+        appearance, motion = self.streams["appearance"], self.streams["motion"]
+        a = appearance.backbone.stem(rgb.flatten(0, 1))
+        m = motion.backbone.stem(flow.flatten(0, 1))
+        for stage in range(4):
+            units_a, units_m = appearance.backbone.stages[stage], motion.backbone.stages[stage]
+            pre_a, pre_m = a, m
+            for index in range(max(len(units_a), len(units_m))):
+                old_a, old_pre_a, old_m, old_pre_m = a, pre_a, m, pre_m
+                if index < len(units_a):
+                    pre_a = self.unit("appearance", stage, index, units_a[index], old_a, old_pre_a, old_m, chunks)
+                    a = units_a[index].activate(pre_a)
+                if index < len(units_m):
+                    pre_m = self.unit("motion", stage, index, units_m[index], old_m, old_pre_m, old_a, chunks)
+                    m = units_m[index].activate(pre_m)
+            a = appearance.backbone.behind_stage(stage, a, chunks)
+            m = motion.backbone.behind_stage(stage, m, chunks)
+        return appearance.head(a, chunks), motion.head(m, chunks)
+
+    def unit(
+        self, name: str, stage: int, index: int, unit: Unit, x: Tensor, pre: Tensor, sending: Tensor, chunks: int
+    ) -> Tensor:
+        """One unit of stream `name`, gated where there is a gate; returns its sum before the ReLU.
+
+        `x` = f(pre) is the unit's input, `sending` = f(x_m) the other stream's at the same place.
+        """
+        key = gate_name(name, stage, index)
+        if key not in self.gates:
+            return unit.join(unit.shortcut(x), unit.residual(x, chunks))  # eq. (1)
+        if self.gate.site == "direct":  # Fig. 2(a), (b): the skip path too carries the fused signal
+            fused = self.gates[key](x, sending)
+            return unit.join(unit.shortcut(fused), unit.residual(fused, chunks))
+        receiving = pre if self.gate.operand == "pre_relu" else x
+        # eqs. (2), (5): f(x_a) + F(x_a o f(x_m)); Fig. 2(c), (d), (e)
+        return unit.join(unit.shortcut(x), unit.residual(self.gates[key](receiving, sending), chunks))
+
+
+def gate_name(receiver: str, stage: int, unit: int) -> str:
+    """The module name of a gate: conv2_x is stage 0."""
+    return f"{receiver}_conv{stage + 2}_unit{unit + 1}"
+
+
+Network = SingleStream | TwoStream
+
+
+def build_network(config: NetworkConfig, seed: int = 0) -> Network:
+    """Build a network with random weights that are a function of `seed`. Raises `UsageError` when parts don't fit."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return TwoStream(config) if len(config.streams) == 2 else SingleStream(config)

@@ -1,0 +1,103 @@
+"""timm's residual blocks, opened up: shortcut, residual branch and their sum before the ReLU are each at hand.
+
+The modules are timm's own, under timm's names, so state dicts load unchanged.
+"""
+
+from timm.models.resnet import BasicBlock, Bottleneck
+from torch import Tensor, nn
+
+
+class Unit(nn.Module):
+    """A residual unit, eq. (1): x' = f(shortcut(x) + F(x)).
+
+    `temporal` is a filter over chunks behind the residual branch's 3x3 convolution, or None; an injector sets it.
+    """
+
+    act_last: nn.Module
+    downsample: nn.Module | None
+    se: nn.Module | None
+    drop_path: nn.Module | None
+
+    def __init__(self, block: BasicBlock | Bottleneck) -> None:
+        super().__init__()
+        for name, module in block.named_children():
+            setattr(self, name, module)
+        for name in ("se", "drop_path", "downsample"):
+            if getattr(block, name, None) is None:
+                setattr(self, name, None)
+        self.temporal: nn.Module | None = None
+        for module in self.modules():
+            if isinstance(module, nn.ReLU):
+                module.inplace = False  # the sum before the ReLU is an operand of the gates
+
+    def shortcut(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the unit's output shape: the identity, or timm's downsampling."""
+        return x if self.downsample is None else self.downsample(x)
+
+    def residual(self, x: Tensor, chunks: int) -> Tensor:
+        """The residual branch F; N is videos x `chunks`."""
+        raise NotImplementedError
+
+    def join(self, shortcut: Tensor, residual: Tensor) -> Tensor:
+        """Their sum before the ReLU, `pre`."""
+        return residual + shortcut
+
+    def activate(self, pre: Tensor) -> Tensor:
+        """The non-linearity f behind the sum."""
+        raise NotImplementedError
+
+    def filtered(self, x: Tensor, chunks: int) -> Tensor:
+        """The temporal filter, where there is one."""
+        return x if self.temporal is None else self.temporal(x, chunks)
+
+    def finish(self, x: Tensor) -> Tensor:
+        """What timm may have at the branch's end: squeeze-excitation, stochastic depth."""
+        if self.se is not None:
+            x = self.se(x)
+        return x if self.drop_path is None else self.drop_path(x)
+
+
+class BasicUnit(Unit):
+    """Two 3x3 convolutions (ResNet-18, 34); the temporal filter sits between them."""
+
+    def __init__(self, block: BasicBlock) -> None:
+        super().__init__(block)
+        self.middle = block.conv2.in_channels
+
+    def residual(self, x: Tensor, chunks: int) -> Tensor:
+        """F(x): 3x3, BN, ReLU, [temporal], 3x3, BN."""
+        x = self.aa(self.act1(self.drop_block(self.bn1(self.conv1(x)))))
+        x = self.filtered(x, chunks)
+        return self.finish(self.bn2(self.conv2(x)))
+
+    def activate(self, pre: Tensor) -> Tensor:
+        """f(pre)."""
+        return self.act2(pre)
+
+
+class BottleneckUnit(Unit):
+    """1x1, 3x3, 1x1 (ResNet-50 and deeper); the temporal filter sits behind the 3x3 (Table 1)."""
+
+    def __init__(self, block: Bottleneck) -> None:
+        super().__init__(block)
+        self.middle = block.conv3.in_channels
+
+    def residual(self, x: Tensor, chunks: int) -> Tensor:
+        """F(x): 1x1, BN, ReLU, 3x3, BN, ReLU, [temporal], 1x1, BN."""
+        x = self.act1(self.bn1(self.conv1(x)))
+        x = self.aa(self.act2(self.drop_block(self.bn2(self.conv2(x)))))
+        x = self.filtered(x, chunks)
+        return self.finish(self.bn3(self.conv3(x)))
+
+    def activate(self, pre: Tensor) -> Tensor:
+        """f(pre)."""
+        return self.act3(pre)
+
+
+def open_unit(block: nn.Module) -> Unit:
+    """The unit of a timm block. Raises `TypeError` for blocks that are not a ResNet's."""
+    if isinstance(block, Bottleneck):
+        return BottleneckUnit(block)
+    if isinstance(block, BasicBlock):
+        return BasicUnit(block)
+    raise TypeError(f"{type(block).__name__} is no ResNet block")

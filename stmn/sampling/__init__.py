@@ -1,0 +1,1 @@
+"""From the store to batches: where chunks lie, crops and flips, the loader."""

@@ -1,0 +1,109 @@
+"""Crops and flips: one draw for all frames of a video and for both modalities (section 4.1)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from numpy.random import Generator
+from torch import Tensor
+
+from stmn.flow.quantise import ZERO_LEVEL
+
+#: `multi_scale`: corners and centre at four sizes (motion); `jitter`: +-25 % (appearance, fused); `centre`: no chance
+Augmentation = Literal["multi_scale", "jitter", "centre"]
+
+#: the paper's sizes are for frames of short side 256; here they are shares of the short side
+PAPER_SIDE = 256
+PAPER_CROP = 224
+MULTI_SCALE = tuple(side / PAPER_SIDE for side in (256, 224, 192, 168))
+
+RGB_MEAN = (0.485, 0.456, 0.406)
+RGB_STD = (0.229, 0.224, 0.225)
+#: flow levels are scaled like the RGB levels, whose pre-trained conv1 the motion stream may start from
+FLOW_STD = 255 * sum(RGB_STD) / 3
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A box in pixels, and whether it is mirrored left to right."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    mirror: bool = False
+
+
+def draw_crop(
+    height: int, width: int, augmentation: Augmentation, keeps: Iterable[str], rng: Generator | None
+) -> Crop:
+    """Draw a crop of an (height, width) frame; without `rng` the centre crop.
+
+    Obeys the data set: without "crop" in `keeps` the largest centred square, without "mirror" no flips.
+    """
+    side = min(height, width)
+    if "crop" not in keeps:
+        mirror = rng is not None and "mirror" in keeps and bool(rng.random() < 0.5)
+        return Crop((height - side) // 2, (width - side) // 2, side, side, mirror)
+    if rng is None or augmentation == "centre":
+        box = round(side * PAPER_CROP / PAPER_SIDE)
+        return Crop((height - box) // 2, (width - box) // 2, box, box)
+    mirror = "mirror" in keeps and bool(rng.random() < 0.5)
+    if augmentation == "multi_scale":
+        h, w = (round(side * float(share)) for share in rng.choice(MULTI_SCALE, 2))
+        place = int(rng.integers(5))
+        if place == 4:
+            return Crop((height - h) // 2, (width - w) // 2, h, w, mirror)
+        return Crop((height - h) * (place // 2), (width - w) * (place % 2), h, w, mirror)
+    # jitter: sides within 25 % of the paper's crop, at most 25 % of the free room away from a border
+    base = side * PAPER_CROP / PAPER_SIDE
+    h = min(height, round(base * rng.uniform(0.75, 1.25)))
+    w = min(width, round(base * rng.uniform(0.75, 1.25)))
+    return Crop(border_offset(height - h, rng), border_offset(width - w, rng), h, w, mirror)
+
+
+def border_offset(room: int, rng: Generator) -> int:
+    """An offset in 0..room within a quarter of `room` from either border."""
+    offset = rng.uniform(0, 0.25)
+    return round(room * (offset if rng.random() < 0.5 else 1 - offset))
+
+
+def cut(pictures: Tensor, crop: Crop, size: int) -> Tensor:
+    """(N, planes, H, W) uint8 to the crop at (N, planes, size, size) float, levels 0..255; mirrored if it says so.
+
+    Flow values are neither rescaled with the crop (as the authors) nor sign-changed here.
+    """
+    box = pictures[..., crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
+    return mirrored(resize(box.float(), (size, size)), crop.mirror)
+
+
+def resize(pictures: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear, anti-aliased; the same tensor when it has that size."""
+    if tuple(pictures.shape[-2:]) == size:
+        return pictures
+    return F.interpolate(pictures, size=size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def mirrored(pictures: Tensor, mirror: bool = True) -> Tensor:
+    """Left to right."""
+    return pictures.flip(-1) if mirror else pictures
+
+
+def normalise_rgb(frames: Tensor) -> Tensor:
+    """(..., 3, H, W) levels 0..255 to zero mean and unit deviation of ImageNet."""
+    mean = torch.tensor(RGB_MEAN).view(3, 1, 1) * 255
+    std = torch.tensor(RGB_STD).view(3, 1, 1) * 255
+    return (frames - mean) / std
+
+
+def normalise_flow(fields: Tensor, mirror: bool = False) -> Tensor:
+    """(..., 2, H, W) levels to network input: 128 becomes 0. A mirrored field has its u negated."""
+    centred = (fields - ZERO_LEVEL) / FLOW_STD
+    return centred * torch.tensor([-1.0, 1.0]).view(2, 1, 1) if mirror else centred
+
+
+def test_short_side(size: int, keeps: Iterable[str]) -> int:
+    """The short side of whole frames at test: 256 for a training crop of 224, so that scales agree."""
+    return round(size * PAPER_SIDE / PAPER_CROP) if "crop" in keeps else size

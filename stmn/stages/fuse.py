@@ -1,0 +1,141 @@
+"""fuse: tie two trained streams by gates and temporal filters, and train them end to end (sections 3.2, 3.3, 4.1)."""
+
+from typing import Any, Literal
+
+from stmn import registry
+from stmn.errors import DataError, UsageError
+from stmn.stages.execute import Context, Made
+from stmn.stages.options import option
+from stmn.stages.training_options import TrainingOptions, clips_of, plan_of
+from stmn.workspace import Workspace
+
+
+class Options(TrainingOptions):
+    """Options of `stmn fuse`."""
+
+    appearance: str | None = option(None, "trained appearance stream (default: the workspace's newest)", input="model")
+    motion: str | None = option(None, "trained motion stream (default: the workspace's newest)", input="model")
+    fusion: str = option("multiply", "what combines the streams at a gate: a fusion plugin")
+    site: Literal["residual", "direct"] = option("residual", "gate the residual branch, or the skip path too")
+    direction: Literal["motion_to_appearance", "appearance_to_motion", "both"] = option(
+        "motion_to_appearance", "which stream gates which"
+    )
+    gated_units: Literal["second_unit", "every_unit"] = option("second_unit", "units of a stage that are gated")
+    operand: Literal["pre_relu", "post_relu"] = option("pre_relu", "what of the receiving stream enters the gate")
+    injector: str = option("residual", "where temporal filters enter: an injector plugin")
+    temporal_init: Literal["centre", "average"] = option("centre", "how temporal filters start")
+    temporal_length: int = option(3, "chunks that a temporal filter spans; odd", ge=1)
+    temporal_pool: Literal["max", "average"] = option("max", "pooling over time before the classifier (eq. 10: max)")
+    chunks: int = option(5, "T: chunks of a video in a training pass", ge=1)
+    epochs: int = option(40, "passes of the training list", ge=1)
+    micro_batch: int = option(4, "videos in memory at a time; batch statistics are theirs", ge=1)
+    lr: float = option(1e-3, "learning rate", gt=0)
+    schedule: Literal["plateau", "steps", "cosine"] = option(
+        "steps", "steps divides lr by 10 after 20 epochs and after 10 more; cosine is for a fixed number of steps"
+    )
+    patience: int = option(5, "validations without a better error that count as saturated", ge=1)
+    dropout: float | None = option(None, "dropout of the motion classifier (default: as the stream was trained)", ge=0, lt=1)  # fmt: skip
+
+
+MILESTONES = (20, 30)
+
+
+def complete(options: Options, workspace: Workspace, inputs: dict[str, Any]) -> Options:
+    """Fill in the streams (the workspace's newest) and the paper's batch and crops."""
+    if options.temporal_length % 2 == 0:
+        raise UsageError(f"temporal_length = {options.temporal_length}: a temporal filter's length is odd")
+    found = {}
+    for name, modality in (("appearance", "rgb"), ("motion", "flow")):
+        if getattr(options, name) is None and name not in inputs:
+            run = workspace.newest("model", modality=modality)
+            if run is None:
+                raise DataError(f"no trained {name} stream; make it with: stmn train-stream --modality {modality}")
+            found[name] = str(run.path)
+    return options.with_defaults(batch=128, augment="jitter", **found)
+
+
+def label(options: Options) -> str:
+    """`fused-multiply`."""
+    return f"fused-{options.fusion}"
+
+
+def plugins(options: Options) -> list[dict[str, str]]:
+    """The fusion and the injector."""
+    return [registry.find("fusion", options.fusion).identity, registry.find("injector", options.injector).identity]
+
+
+def run(options: Options, context: Context) -> Made:
+    """Tie the streams, train, and write `model.safetensors`."""
+    from stmn.device import choose
+    from stmn.nets.checkpoint import Description, TrainedOn, save_checkpoint
+    from stmn.training.loop import train
+    from stmn.training.state import FILE
+
+    device = choose(context.device)
+    network, keeps = tie(options, context)
+    config = network.config
+    clips, validation = clips_of(
+        options, context, ("rgb", "flow"), config.size, config.stack_length, options.chunks
+    )  # fmt: skip
+    header = clips.store.header
+    if header.classes != config.classes:
+        raise DataError(f"the streams know {len(config.classes)} classes, data set {header.name} has other {len(header.classes)}")
+    plan = plan_of(options, len(clips), MILESTONES)
+    state = train(network, clips, validation, plan, device, context.out, context.progress)
+    trained_on = TrainedOn(data=header.name, split=options.split, videos=header.part(options.split, "train"))
+    save_checkpoint(
+        context.out / "model.safetensors",
+        network,
+        Description(config, header.preparation, trained_on, keeps, options.model_dump(mode="json")),
+    )
+    (context.out / FILE).unlink(missing_ok=True)
+    last = state.history[-1] if state.history else {}
+    return Made(
+        outputs={"model": "model.safetensors", "metrics": "metrics.jsonl"},
+        results={"steps": state.step, "training_videos": len(clips), **last},
+    )
+
+
+def tie(options: Options, context: Context) -> Any:
+    """The two-stream network, filled from its two trained streams. Raises `DataError` when they don't fit."""
+    from safetensors.torch import load_file
+
+    from stmn.nets.checkpoint import read_description
+    from stmn.nets.config import GateConfig, NetworkConfig, TemporalConfig
+    from stmn.nets.network import build_network
+
+    files = {name: context.input(name) for name in ("appearance", "motion")}
+    described = {name: read_description(file.path) for name, file in files.items() if file}
+    for name, description in described.items():
+        if [stream.name for stream in description.network.streams] != [name]:
+            raise DataError(f"{files[name].name}: is no single {name} stream")  # type: ignore[union-attr]
+    first, second = described["appearance"].network, described["motion"].network
+    for what in ("size", "stack_length", "classes"):
+        if getattr(first, what) != getattr(second, what):
+            raise DataError(
+                f"the streams don't fit: {what} is {getattr(first, what)} for appearance, {getattr(second, what)} for motion"
+            )
+    motion = second.streams[0]
+    if options.dropout is not None:
+        motion = motion.model_copy(update={"dropout": options.dropout})
+    config = NetworkConfig(
+        classes=first.classes,
+        size=first.size,
+        stack_length=first.stack_length,
+        streams=[first.streams[0], motion],
+        gate=GateConfig(
+            fusion=options.fusion, site=options.site, direction=options.direction,
+            units=options.gated_units, operand=options.operand,
+        ),
+        temporal=TemporalConfig(
+            injector=options.injector, init=options.temporal_init, length=options.temporal_length,
+            pool=options.temporal_pool,
+        ),
+    )  # fmt: skip
+    network = build_network(config, options.seed)
+    state = network.state_dict()
+    for file in files.values():
+        trained = load_file(file.path)  # type: ignore[union-attr]
+        state |= {name: value for name, value in trained.items() if name in state}
+    network.load_state_dict(state)
+    return network, described["appearance"].keeps

@@ -1,0 +1,100 @@
+"""train-stream: one stream on its own, appearance or motion (section 4.1)."""
+
+from typing import Any, Literal
+
+from stmn.stages.execute import Context, Made
+from stmn.stages.options import option
+from stmn.stages.training_options import TrainingOptions, clips_of, plan_of
+from stmn.workspace import Workspace
+
+#: modality -> (batch, dropout, epochs, augmentation): the paper's, and the authors' code where the paper is silent
+DEFAULTS: dict[str, tuple[int, float, int, str]] = {
+    "rgb": (256, 0.0, 60, "jitter"),
+    "flow": (128, 0.8, 400, "multi_scale"),
+}
+
+
+class Options(TrainingOptions):
+    """Options of `stmn train-stream`."""
+
+    modality: Literal["rgb", "flow"] = option("rgb", "rgb trains the appearance stream, flow the motion stream")
+    arch: str = option("resnet50", "backbone: a plugin, or any ResNet of timm by its name")
+    width: float = option(1.0, "channels of the four stages, times this", gt=0, le=4)
+    weights: str = option(
+        "auto", "start: imagenet, none, auto (imagenet if on this machine, else none), or a .safetensors or .pth file"
+    )
+    size: int = option(224, "side of the training crop, pixels", ge=32)
+    stack_length: int = option(10, "L: flow fields of a stack", ge=1)
+    chunks: int = option(1, "T: chunks of a video in a training pass", ge=1)
+    epochs: int | None = option(None, "passes of the training list at most (default: 60 for rgb, 400 for flow)", ge=1)
+    micro_batch: int = option(32, "videos in memory at a time; batch statistics are theirs", ge=1)
+    lr: float = option(1e-2, "learning rate", gt=0)
+    schedule: Literal["plateau", "steps", "cosine"] = option(
+        "plateau", "plateau lowers lr twice when the validation error saturates; cosine is for a fixed number of steps"
+    )
+    patience: int = option(5, "validations without a better error that count as saturated", ge=1)
+    dropout: float | None = option(None, "dropout before the classifier (default: 0.8 for flow, 0 for rgb)", ge=0, lt=1)
+
+
+def complete(options: Options, workspace: Workspace, inputs: dict[str, Any]) -> Options:
+    """Fill in what depends on the modality and on this machine."""
+    from stmn.nets.weights import resolve_weights
+
+    batch, dropout, epochs, augment = DEFAULTS[options.modality]
+    options = options.with_defaults(batch=batch, dropout=dropout, epochs=epochs, augment=augment)
+    return options.model_copy(update={"weights": resolve_weights(options.weights, options.arch)})
+
+
+def label(options: Options) -> str:
+    """`motion-resnet152`."""
+    return f"{'appearance' if options.modality == 'rgb' else 'motion'}-{options.arch}"
+
+
+def plugins(options: Options) -> list[dict[str, str]]:
+    """The backbone."""
+    from stmn.nets.backbones import backbone_identity
+
+    return [backbone_identity(options.arch)]
+
+
+def run(options: Options, context: Context) -> Made:
+    """Train, and write `model.safetensors`."""
+    from stmn.device import choose
+    from stmn.nets.checkpoint import Description, TrainedOn, save_checkpoint
+    from stmn.nets.config import NetworkConfig, StreamConfig
+    from stmn.nets.network import build_network
+    from stmn.nets.weights import load_weights
+    from stmn.training.loop import train
+    from stmn.training.state import FILE
+
+    device = choose(context.device)
+    clips, validation = clips_of(
+        options, context, (options.modality,), options.size, options.stack_length, options.chunks
+    )  # fmt: skip
+    header = clips.store.header
+    stream = StreamConfig(
+        modality=options.modality, arch=options.arch, width=options.width, dropout=options.dropout or 0.0
+    )
+    config = NetworkConfig(
+        classes=header.classes, size=options.size, stack_length=options.stack_length, streams=[stream]
+    )
+    network = build_network(config, options.seed)
+    if options.weights == "none":
+        context.progress.say(
+            f"{options.arch}: starting from random weights (ImageNet weights: stmn weights {options.arch})"
+        )
+    load_weights(network.streams[stream.name].backbone, options.weights, options.arch)
+    plan = plan_of(options, len(clips))
+    state = train(network, clips, validation, plan, device, context.out, context.progress)
+    trained_on = TrainedOn(data=header.name, split=options.split, videos=header.part(options.split, "train"))
+    save_checkpoint(
+        context.out / "model.safetensors",
+        network,
+        Description(config, header.preparation, trained_on, header.keeps, options.model_dump(mode="json")),
+    )
+    (context.out / FILE).unlink(missing_ok=True)
+    last = state.history[-1] if state.history else {}
+    return Made(
+        outputs={"model": "model.safetensors", "metrics": "metrics.jsonl"},
+        results={"steps": state.step, "training_videos": len(clips), **last},
+    )

@@ -1,0 +1,59 @@
+"""The options that both trainings share, and how they become a plan."""
+
+from math import ceil
+from typing import TYPE_CHECKING, Any, Literal
+
+from stmn.stages.options import Trained, option
+
+if TYPE_CHECKING:
+    from stmn.sampling.clips import Clips
+    from stmn.stages.execute import Context
+    from stmn.training.loop import Plan
+
+
+class TrainingOptions(Trained):
+    """How a network is trained (section 4.1)."""
+
+    stride_min: int = option(5, "smallest temporal stride between the chunks of a video, frames", ge=1)
+    stride_max: int = option(35, "largest temporal stride, drawn per video", ge=1)
+    steps: int | None = option(None, "training steps (default: as many as --epochs makes)", ge=1)
+    batch: int | None = option(None, "videos a step; gradients are aggregated over micro-batches", ge=1)
+    momentum: float = option(0.9, "momentum of SGD", ge=0, lt=1)
+    weight_decay: float = option(5e-4, "weight decay; none on biases and batch normalisation", ge=0)
+    augment: Literal["multi_scale", "jitter", "centre"] | None = option(
+        None, "crops: multi_scale (default for flow), jitter (default for rgb and fused), or centre"
+    )
+    validation: float = option(0.1, "share of the training groups held out to watch the error", ge=0, lt=0.9)
+    cache_mb: int = option(1024, "memory for decoded pictures, MB", ge=0, execution=True)
+    checkpoint_minutes: float = option(10.0, "minutes between saved states", gt=0, execution=True)
+
+
+def clips_of(options: Any, context: "Context", modalities: tuple[str, ...], size: int, stack_length: int, chunks: int) -> tuple["Clips", "Clips | None"]:  # fmt: skip
+    """Training and validation samples of the prepared set's training list. The test list is never looked at."""
+    from stmn.sampling.clips import Clips, Sampling, split_validation
+    from stmn.store.reader import Store
+
+    store = Store(context.data, cache_bytes=options.cache_mb << 20)
+    kept, held = split_validation(store.part(options.split, "train"), options.validation, options.seed)
+    sampling = Sampling(
+        modalities, size, stack_length, chunks, (options.stride_min, max(options.stride_min, options.stride_max)),
+        options.augment, options.seed,
+    )  # fmt: skip
+    return Clips(store, kept, sampling), Clips(store, held, sampling) if held else None
+
+
+def plan_of(options: Any, videos: int, milestones: tuple[int, ...] = ()) -> "Plan":
+    """The plan for a number of training videos; milestones are epochs."""
+    from stmn.training.loop import Plan
+    from stmn.training.schedule import Schedule
+
+    per_epoch = videos / options.batch
+    steps = options.steps or max(1, ceil(options.epochs * per_epoch))
+    schedule = Schedule(
+        options.schedule, options.lr, steps, tuple(round(epoch * per_epoch) for epoch in milestones), options.patience
+    )
+    micro_batch = min(options.micro_batch, options.batch)
+    return Plan(
+        steps, options.batch, micro_batch, schedule, options.seed, options.momentum, options.weight_decay,
+        validate_every=max(10, round(per_epoch)), checkpoint_minutes=options.checkpoint_minutes,
+    )  # fmt: skip
