@@ -23,16 +23,17 @@ class TemporalFilter(nn.Module):
         taps = torch.full((length,), 1 / length) if init == "average" else torch.zeros(length)
         if init == "centre":
             taps[length // 2] = 1.0
-        self.conv = nn.Conv3d(channels, channels, (length, 1, 1), padding=(length // 2, 0, 0))
+        # (T, H * W) is the convolution's plane, so the paper's 1 x 1 x T kernel is T x 1 here
+        self.conv = nn.Conv2d(channels, channels, (length, 1), padding=(length // 2, 0))
         with torch.no_grad():
             # eq. (9): W = 1 (x) f, the identity between channels times the temporal taps; b = 0
-            self.conv.weight.copy_((torch.eye(channels)[:, :, None] * taps)[..., None, None])
+            self.conv.weight.copy_((torch.eye(channels)[:, :, None] * taps)[..., None])
             self.conv.bias.zero_()  # type: ignore[union-attr]
 
     def forward(self, x: Tensor, chunks: int) -> Tensor:
         """Eq. (8): x * W + b along time."""
-        video = x.unflatten(0, (-1, chunks)).transpose(1, 2)  # (B, C, T, H, W)
-        return self.conv(video).transpose(1, 2).flatten(0, 1)
+        video = x.flatten(2).unflatten(0, (-1, chunks)).transpose(1, 2)  # (B, C, T, H * W)
+        return self.conv(video).transpose(1, 2).flatten(0, 1).unflatten(2, x.shape[2:])
 
 
 def pool_time(x: Tensor, chunks: int, how: TemporalPool) -> Tensor:

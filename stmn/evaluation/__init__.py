@@ -1,0 +1,1 @@
+"""Protocols, scores, metrics, predictions and the report."""

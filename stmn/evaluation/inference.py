@@ -1,0 +1,120 @@
+"""Score videos fully convolutionally in space and time: one forward pass a video and mirror (section 4.2)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stmn.device import Device
+from stmn.evaluation.protocol import Protocol
+from stmn.nets.network import Network
+from stmn.progress import Progress
+from stmn.sampling.augment import PAPER_CROP, PAPER_SIDE, mirrored, normalise_flow, normalise_rgb, resize
+from stmn.sampling.positions import stack_times, test_positions
+from stmn.store.reader import Store, StoredVideo
+
+#: modality that each stream reads
+INPUTS = {"appearance": "rgb", "motion": "flow"}
+#: chunks that one forward pass of small videos takes at most
+PASS_CHUNKS = 256
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What a video gives a network: (T, 3, H, W) frames and (n, 2, H, W) flow levels with the rows of each stack."""
+
+    frames: Tensor | None
+    fields: Tensor | None
+    stacks: Tensor | None
+
+    def inputs(self, names: Sequence[str], mirror: bool) -> list[Tensor]:
+        """(T, planes, H, W) for each stream name."""
+        tensors = []
+        for name in names:
+            if INPUTS[name] == "rgb":
+                tensors.append(normalise_rgb(mirrored(self.frames, mirror)))  # type: ignore[arg-type]
+            else:
+                fields = normalise_flow(mirrored(self.fields, mirror), mirror)  # type: ignore[arg-type]
+                tensors.append(fields[self.stacks].flatten(1, 2))
+        return tensors
+
+
+def fit(pictures: Tensor, protocol: Protocol) -> Tensor:
+    """(N, planes, H, W) levels to the protocol's size: whole frames, or the centre crop."""
+    height, width = pictures.shape[-2:]
+    scale = protocol.short_side / min(height, width)
+    pictures = resize(pictures.float(), (round(height * scale), round(width * scale)))
+    if protocol.spatial == "fully_conv":
+        return pictures
+    top, left = ((side - protocol.crop) // 2 for side in pictures.shape[-2:])
+    return pictures[..., top : top + protocol.crop, left : left + protocol.crop]
+
+
+def stored_pictures(
+    store: Store, video: StoredVideo, names: Sequence[str], stack_length: int, protocol: Protocol
+) -> Pictures:
+    """Read what a network needs of a stored video."""
+    times = test_positions(video.frames, stack_length, protocol.frames)
+    frames = fields = stacks = None
+    if "appearance" in names:
+        frames = fit(store.frames(video.id, times), protocol)
+    if "motion" in names:
+        wanted = [stack_times(t, video.frames, stack_length) for t in times]
+        needed = sorted({i for stack in wanted for i in stack})
+        fields = fit(store.fields(video.id, needed), protocol)
+        stacks = torch.tensor([[needed.index(i) for i in stack] for stack in wanted])
+    return Pictures(frames, fields, stacks)
+
+
+@torch.inference_mode()
+def score_pictures(network: Network, batch: Sequence[Pictures], flips: bool, device: Device) -> list[Tensor]:
+    """(B, classes) for each stream, averaged over mirrors; the pictures of a batch have one size and T."""
+    totals: list[Tensor] = []
+    for mirror in (False, True) if flips else (False,):
+        columns = zip(*(pictures.inputs(network.names, mirror) for pictures in batch), strict=True)
+        with device.autocast():
+            outputs = network(*(device.move(torch.stack(column)) for column in columns))
+        totals = [t + o.float() for t, o in zip(totals, outputs, strict=True)] if totals else [o.float() for o in outputs]
+    return [total.cpu() / (2 if flips else 1) for total in totals]
+
+
+def score_videos(
+    network: Network, store: Store, videos: Sequence[StoredVideo], protocol: Protocol, device: Device, progress: Progress
+) -> dict[str, Tensor]:
+    """Stream name -> (N, classes) scores of stored videos, in their order."""
+    device.place(network).eval()
+    rows: dict[str, list[Tensor]] = {name: [] for name in network.names}
+    with progress.task("testing", len(videos), "videos") as task:
+        for group in alike(videos, network.config.stack_length, protocol):
+            batch = [stored_pictures(store, v, network.names, network.config.stack_length, protocol) for v in group]
+            for name, scores in zip(network.names, score_pictures(network, batch, protocol.flips, device), strict=True):
+                rows[name].append(scores)
+            task.advance(len(group))
+    return {name: torch.cat(parts) for name, parts in rows.items()}
+
+
+def alike(videos: Sequence[StoredVideo], stack_length: int, protocol: Protocol) -> Iterator[list[StoredVideo]]:
+    """Runs of consecutive videos of one size and T that small passes can share; big videos come alone."""
+    group: list[StoredVideo] = []
+    for video in videos:
+        if group and (shape(video, stack_length, protocol) != shape(group[0], stack_length, protocol) or full(group, stack_length, protocol)):  # fmt: skip
+            yield group
+            group = []
+        group.append(video)
+    if group:
+        yield group
+
+
+def shape(video: StoredVideo, stack_length: int, protocol: Protocol) -> tuple[int, int, int]:
+    """What must agree within a pass: T, height, width."""
+    return len(test_positions(video.frames, stack_length, protocol.frames)), video.height, video.width
+
+
+def full(group: Sequence[StoredVideo], stack_length: int, protocol: Protocol) -> bool:
+    """True when one more video would make the pass larger than one video of the paper's size."""
+    chunks, height, width = shape(group[0], stack_length, protocol)
+    scale = protocol.short_side / min(height, width)
+    pixels = chunks * height * width * scale * scale
+    most = min(PASS_CHUNKS * protocol.short_side**2, 25 * PAPER_SIDE * PAPER_SIDE * PAPER_SIDE // PAPER_CROP)
+    return (len(group) + 1) * pixels > most

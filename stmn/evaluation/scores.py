@@ -1,0 +1,75 @@
+"""Scores: class outputs of videos, keyed by video id, with the class list and the protocol."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from stmn.errors import DataError
+from stmn.nets.checkpoint import read_about, save_tensors
+
+
+@dataclass(frozen=True)
+class Scores:
+    """`streams` maps a stream's name to (N, classes) scores; row i belongs to video `ids[i]`, whose class is
+    `classes[labels[i]]`. `protocol` says how they were measured."""
+
+    ids: list[str]
+    classes: list[str]
+    labels: list[int]
+    streams: dict[str, Tensor]
+    protocol: dict[str, Any]
+
+    def mean(self, weights: Sequence[float] | None = None) -> Tensor:
+        """(N, classes): the weighted mean over streams, 1:1 by default."""
+        tensors = list(self.streams.values())
+        weights = list(weights) if weights else [1.0] * len(tensors)
+        total = torch.stack([w * t for w, t in zip(weights, tensors, strict=True)]).sum(dim=0)
+        return total / sum(weights)
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file, whole or not at all."""
+        about = {"ids": self.ids, "classes": self.classes, "labels": self.labels, "protocol": self.protocol}
+        save_tensors(path, self.streams, {"scores": about})
+
+    def rows(self, ids: Sequence[str], classes: Sequence[str], where: str) -> dict[str, Tensor]:
+        """The streams' rows in the order of `ids`. Raises `DataError` when classes or videos differ."""
+        if list(classes) != self.classes:
+            raise DataError(f"{where}: scores of other classes ({len(self.classes)} instead of {len(classes)})")
+        place = {video_id: row for row, video_id in enumerate(self.ids)}
+        missing = [video_id for video_id in ids if video_id not in place]
+        if missing or len(place) != len(self.ids) or len(ids) != len(self.ids):
+            what = f"no scores of {missing[0]!r}" if missing else f"{len(self.ids)} rows for {len(ids)} videos"
+            raise DataError(f"{where}: does not score the same videos: {what}")
+        order = torch.tensor([place[video_id] for video_id in ids])
+        return {name: tensor[order] for name, tensor in self.streams.items()}
+
+
+def load_scores(path: Path) -> Scores:
+    """Read a scores file. Raises `DataError` when it is something else, `CheckpointError` when it is damaged."""
+    about = read_about(path).get("scores")
+    if about is None:
+        raise DataError(f"{path}: holds no scores")
+    return Scores(about["ids"], about["classes"], about["labels"], load_file(path), about["protocol"])
+
+
+def fuse_late(parts: Sequence[Scores], weights: Sequence[float] | None, names: Sequence[str]) -> Scores:
+    """Late fusion: each part's mean becomes a stream of the result, scaled by its weight. Rows are matched by id.
+
+    Raises `DataError` when the parts score other videos or classes, or weights don't fit.
+    """
+    weights = list(weights) if weights else [1.0] * len(parts)
+    if len(weights) != len(parts):
+        raise DataError(f"late fusion of {len(parts)} scores with {len(weights)} weights")
+    first = parts[0]
+    streams: dict[str, Tensor] = {}
+    scale = len(parts) / sum(weights)
+    for part, weight, name in zip(parts, weights, names, strict=True):
+        rows = part.rows(first.ids, first.classes, name)
+        stream = "+".join(rows) if "+".join(rows) not in streams else name
+        streams[stream] = torch.stack(list(rows.values())).mean(dim=0) * (weight * scale)
+    return Scores(first.ids, first.classes, first.labels, streams, first.protocol | {"late_fusion_weights": weights})
