@@ -70,12 +70,17 @@ def timm_resnet(name: str, in_channels: int = 3, width: float = 1.0) -> Backbone
 
     Raises `UsageError` when timm has no such ResNet.
     """
-    if not timm.is_model(name) or name not in timm.list_models(module="resnet"):
-        known = sorted({*timm.list_models(module="resnet"), *registry.names("backbone")})
-        raise UsageError(f"unknown architecture '{name}'{near_match(name, known)}; any ResNet of timm will do")
+    check_arch(name)
     options = {} if width == 1.0 else {"channels": tuple(max(8, round(c * width)) for c in (64, 128, 256, 512))}
     net = timm.create_model(name, pretrained=False, in_chans=in_channels, num_classes=0, **options)
     return Backbone(net)
+
+
+def check_arch(name: str) -> None:
+    """Raise `UsageError` when `name` is no ResNet of timm."""
+    if name not in timm.list_models(module="resnet"):
+        known = sorted({*timm.list_models(module="resnet"), *registry.names("backbone")})
+        raise UsageError(f"unknown architecture '{name}'{near_match(name, known)}; any ResNet of timm will do")
 
 
 resnet18 = partial(timm_resnet, "resnet18")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import stmn
-from stmn.errors import StmnError
+from stmn.errors import Interrupted, StmnError
 from stmn.files import digest
 from stmn.progress import Progress
 from stmn.stages import stage
@@ -39,19 +39,36 @@ class Context:
         return self.data_dir
 
 
-def execute(
-    verb: str,
-    options: StageOptions,
-    workspace: Workspace,
-    progress: Progress,
-    device: str = "auto",
-    inputs: dict[str, list[Input]] | None = None,
-    force: bool = False,
-) -> Run:
-    """Run a stage in the workspace, or find it up to date.
+@dataclass(frozen=True)
+class Planned:
+    """A stage with everything resolved: where it runs and what identifies it."""
+
+    verb: str
+    options: StageOptions
+    inputs: dict[str, list[Input]]
+    data_dir: Path | None
+    identity: dict[str, Any]
+    run: Run
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of everything that decides the result."""
+        return digest(self.identity)
+
+    @property
+    def up_to_date(self) -> bool:
+        """True when the run is there, finished, with all its files."""
+        if not self.run.done or self.run.record.get("fingerprint") != self.fingerprint:
+            return False
+        return all((self.run.path / name).exists() for name in self.run.record["outputs"].values())
+
+
+def plan(
+    verb: str, options: StageOptions, workspace: Workspace, inputs: dict[str, list[Input]] | None = None
+) -> Planned:
+    """Resolve a stage without running it.
 
     `inputs` are those that a recipe has resolved already; the others are looked up by name or path.
-    A run that was interrupted continues in its folder. Raises what the stage raises.
     """
     module = stage(verb)
     if hasattr(module, "complete"):  # defaults that depend on the workspace or on other options
@@ -59,23 +76,33 @@ def execute(
     resolved = resolve_inputs(options, workspace, inputs or {})
     data_dir = workspace.find_data(options.data) if "data" in type(options).model_fields else None
     identity = describe(verb, options, resolved, data_dir)
-    fingerprint = digest(identity)
     locate = getattr(module, "locate", None)
-    run = locate(options, workspace) if locate else workspace.new_run(module.label(options), fingerprint)
-    if run.done and not force and not getattr(module, "ALWAYS", False) and all((run.path / name).exists() for name in run.record["outputs"].values()):
-        progress.say(f"{verb}: up to date: {run.path}")
+    run = locate(options, workspace) if locate else workspace.new_run(module.label(options), digest(identity))
+    return Planned(verb, options, resolved, data_dir, identity, run)
+
+
+def execute(planned: Planned, workspace: Workspace, progress: Progress, device: str = "auto", force: bool = False, **about: Any) -> Run:  # fmt: skip
+    """Run a planned stage, or find it up to date.
+
+    A run that was interrupted continues in its folder. `about` (the recipe and the stage's id) goes into the record.
+    Raises what the stage raises; the record then says so.
+    """
+    module, run, options = stage(planned.verb), planned.run, planned.options
+    if planned.up_to_date and not force and not getattr(module, "ALWAYS", False):
+        progress.say(f"{about.get('stage', planned.verb)}: up to date: {run.path}")
         return run
     started = time.perf_counter()
-    run.record = {"verb": verb, "fingerprint": fingerprint, **identity, "stmn": stmn.__version__}
-    run.record["options"] = options.model_dump(mode="json")
+    run.record = {"verb": planned.verb, "fingerprint": planned.fingerprint, **planned.identity, **about}
+    run.record |= {"options": options.model_dump(mode="json"), "stmn": stmn.__version__}
+    context = Context(workspace, progress, device, run.path, planned.inputs, planned.data_dir)
+    if hasattr(module, "check"):
+        module.check(options, context)  # refuses before anything is written
     run.save(status="running", started=now(), process=os.getpid())
-    context = Context(workspace, progress, device, run.path, resolved, data_dir)
     try:
         made = module.run(options, context)
     except BaseException as error:
-        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        if run.path.is_dir():
-            run.save(status=status, error=str(error))
+        interrupted = isinstance(error, KeyboardInterrupt | Interrupted)
+        run.save(status="interrupted" if interrupted else "failed", error=str(error))
         raise
     run.save(
         status="done",

@@ -15,14 +15,14 @@ class Options(TrainingOptions):
 
     appearance: str | None = option(None, "trained appearance stream (default: the workspace's newest)", input="model")
     motion: str | None = option(None, "trained motion stream (default: the workspace's newest)", input="model")
-    fusion: str = option("multiply", "what combines the streams at a gate: a fusion plugin")
+    fusion: str = option("multiply", "what combines the streams at a gate: a fusion plugin", plugin="fusion")
     site: Literal["residual", "direct"] = option("residual", "gate the residual branch, or the skip path too")
     direction: Literal["motion_to_appearance", "appearance_to_motion", "both"] = option(
         "motion_to_appearance", "which stream gates which"
     )
     gated_units: Literal["second_unit", "every_unit"] = option("second_unit", "units of a stage that are gated")
     operand: Literal["pre_relu", "post_relu"] = option("pre_relu", "what of the receiving stream enters the gate")
-    injector: str = option("residual", "where temporal filters enter: an injector plugin")
+    injector: str = option("residual", "where temporal filters enter: an injector plugin", plugin="injector")
     temporal_init: Literal["centre", "average"] = option("centre", "how temporal filters start")
     temporal_length: int = option(3, "chunks that a temporal filter spans; odd", ge=1)
     temporal_pool: Literal["max", "average"] = option("max", "pooling over time before the classifier (eq. 10: max)")

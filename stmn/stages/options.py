@@ -40,15 +40,17 @@ def option(
     input: InputKind | None = None,
     execution: bool = False,
     data: bool = False,
+    plugin: str | None = None,
     **limits: Any,
 ) -> Any:
     """A field of an options model.
 
     `argument`: positional on the command line. `input`: names another stage's output of that kind.
     `execution`: decides speed or place, not the result. `data`: names the prepared data set.
+    `plugin`: names a plugin of that kind.
     `limits`: pydantic's `ge`, `gt`, `le`, `lt`, `min_length`.
     """
-    marks = {"argument": argument, "input": input, "execution": execution, "data": data}
+    marks = {"argument": argument, "input": input, "execution": execution, "data": data, "plugin": plugin}
     return Field(default, description=description, json_schema_extra=marks, **limits)
 
 

@@ -19,10 +19,10 @@ class Options(StageOptions):
 
     videos: Path | None = option(None, "folder of videos (none for data sets that make their own)", argument=True)
     out: str | None = option(None, "name of the prepared set (default: that of the folder)", argument=True)
-    dataset: str = option("folder", "how videos, classes and splits are found: a data set plugin")
+    dataset: str = option("folder", "how videos, classes and splits are found: a data set plugin", plugin="dataset")
     dataset_options: dict[str, Any] = option({}, "options of the data set plugin, KEY=VALUE")
     short_side: int = option(256, "short side of the stored frames, pixels", ge=16)
-    flow: str = option("tvl1", "optical flow: a flow plugin")
+    flow: str = option("tvl1", "optical flow: a flow plugin", plugin="flow")
     bound: float = option(20.0, "flow is clipped to +- this many pixels", gt=0)
     camera_motion: Literal["keep", "subtract"] = option("keep", "subtract each flow field's median motion, or keep it")
     quality: int = option(95, "JPEG quality of frames and flow", ge=1, le=100)
@@ -52,38 +52,52 @@ def plugins(options: Options) -> list[dict[str, str]]:
     return [registry.find("dataset", options.dataset).identity, registry.find("flow", options.flow).identity]
 
 
-def run(options: Options, context: Context) -> Made:
-    """Prepare every video of the data set that is not in the store yet.
+def check(options: Options, context: Context) -> None:
+    """Refuse, before anything is written, what can't be prepared into this folder."""
+    inventory(options, context.out)
 
-    Raises `DataError` when more videos than `allow_failures` were skipped; the store is usable all the same.
+
+def inventory(options: Options, folder: Path) -> tuple[Path, list[Any], Any]:
+    """The folder of the videos, the videos, and the header of the set that they make.
+
+    Raises `DataError` when there are no videos and `UsageError` when the folder holds a set that was made otherwise.
     """
     from stmn.store.header import Header, Preparation
-    from stmn.store.prepare_video import PrepareJob, PrepareWorker
-    from stmn.store.writer import finished_videos
-    from stmn.workers import cores, run_jobs
 
-    folder = context.out
     # a data set that makes its own videos keeps them beside the shards
     root = options.videos.resolve() if options.videos else folder.resolve() / "videos"
     dataset = create_dataset(options, root)
     entries = list(dataset.videos())
-    preparation = Preparation(**{name: getattr(options, name) for name in Preparation.model_fields})
     header = Header(
         name=name_of(options),
         dataset=registry.find("dataset", options.dataset).identity,
         dataset_options=options.dataset_options,
         classes=sorted({entry.class_name for entry in entries}),
         keeps=sorted(dataset.keeps),
-        preparation=preparation,
+        preparation=Preparation(**{name: getattr(options, name) for name in Preparation.model_fields}),
         splits=dataset.splits(),
     )
     check_same(folder, header)
+    return root, entries, header
+
+
+def run(options: Options, context: Context) -> Made:
+    """Prepare every video of the data set that is not in the store yet.
+
+    Raises `DataError` when more videos than `allow_failures` were skipped; the store is usable all the same.
+    """
+    from stmn.store.prepare_video import PrepareJob, PrepareWorker
+    from stmn.store.writer import finished_videos
+    from stmn.workers import cores, run_jobs
+
+    folder = context.out
+    root, entries, header = inventory(options, folder)
     header.write(folder)
 
     finished = finished_videos(folder)
     missing = [entry for entry in entries if entry.id not in finished]
     jobs = deque(PrepareJob(entry) for entry in missing)
-    setup = PrepareWorker(folder, preparation, options.dataset, root, options.dataset_options)
+    setup = PrepareWorker(folder, header.preparation, options.dataset, root, options.dataset_options)
     skipped = {i: reason for i, (status, reason) in finished.items() if status == "skipped"}
     frames = 0
     with context.progress.task("videos", len(entries), "videos", done=len(entries) - len(missing)) as task:

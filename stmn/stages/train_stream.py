@@ -18,7 +18,7 @@ class Options(TrainingOptions):
     """Options of `stmn train-stream`."""
 
     modality: Literal["rgb", "flow"] = option("rgb", "rgb trains the appearance stream, flow the motion stream")
-    arch: str = option("resnet50", "backbone: a plugin, or any ResNet of timm by its name")
+    arch: str = option("resnet50", "backbone: a plugin, or any ResNet of timm by its name", plugin="backbone")
     width: float = option(1.0, "channels of the four stages, times this", gt=0, le=4)
     weights: str = option(
         "auto", "start: imagenet, none, auto (imagenet if on this machine, else none), or a .safetensors or .pth file"

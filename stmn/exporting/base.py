@@ -1,0 +1,60 @@
+"""The contract of an exporter, and the parity check that every file passes before it gets its final name."""
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from stmn.errors import StmnError
+from stmn.nets.checkpoint import Description
+from stmn.nets.network import Network
+from stmn.sampling.augment import test_short_side
+
+#: what a written file is run as: the streams' inputs to the streams' scores
+Runner = Callable[[Sequence[Tensor]], list[Tensor]]
+
+
+class Exporter(Protocol):
+    """Writes a network to one file and can run that file."""
+
+    suffix: str
+
+    def write(self, network: Network, description: Description, example: Sequence[Tensor], path: Path) -> None:
+        """Write the file; `example` holds a batch for each stream, all of whose sizes but the planes may vary."""
+
+    def runner(self, path: Path) -> Runner:
+        """Load the written file, to be run."""
+
+
+def example_inputs(network: Network, description: Description, batch: int, chunks: int, wider: int = 0) -> list[Tensor]:
+    """Random inputs of the test protocol's size: (batch, chunks, planes, H, W) for each stream."""
+    config = description.network
+    side = test_short_side(config.size, description.keeps)
+    generator = torch.Generator().manual_seed(batch * 100 + chunks)
+    return [
+        torch.randn(batch, chunks, config.planes(stream.modality), side, side + wider, generator=generator)
+        for stream in config.streams
+    ]
+
+
+@torch.inference_mode()
+def check_parity(network: Network, description: Description, run: Runner, tolerance: float = 1e-3) -> float:
+    """Compare a file's outputs with the network's on several batch sizes, clip lengths and frame sizes.
+
+    Returns the largest difference over the largest score. Raises `StmnError` when it is above `tolerance`.
+    """
+    network.eval()
+    worst = 0.0
+    for batch, chunks, wider in product((1, 3), (2, 5), (0, 32)):
+        given = example_inputs(network, description, batch, chunks, wider)
+        expected, got = network(*given), run(given)
+        for ours, theirs in zip(expected, got, strict=True):
+            if theirs.shape != ours.shape:
+                raise StmnError(f"export: parity check failed: output {tuple(theirs.shape)}, expected {tuple(ours.shape)}")
+            worst = max(worst, float((ours - theirs).abs().max() / ours.abs().max().clamp(min=1e-6)))
+    if not worst <= tolerance:  # also catches NaN
+        raise StmnError(f"export: parity check failed: outputs differ by {worst:.1e} of their size; no file was written")
+    return worst

@@ -1,0 +1,1 @@
+"""Improved dense trajectories: descriptors, encoding and SVM, fused with network scores (section 5.4)."""

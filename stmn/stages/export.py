@@ -1,0 +1,63 @@
+"""export: a model to one file of another format, checked against the network."""
+
+from pathlib import Path
+from typing import Any
+
+from stmn import registry
+from stmn.errors import DataError
+from stmn.stages.execute import Context, Made
+from stmn.stages.options import StageOptions, option
+from stmn.workspace import Workspace
+
+
+class Options(StageOptions):
+    """Options of `stmn export`."""
+
+    model: str | None = option(None, "model to export (default: the workspace's newest)", input="model")
+    format: str = option("onnx", "an exporter plugin", plugin="exporter")
+    copy_to: Path | None = option(None, "put a copy of the file here", execution=True)
+
+
+def complete(options: Options, workspace: Workspace, inputs: dict[str, Any]) -> Options:
+    """Fill in the workspace's newest model."""
+    if options.model is None and "model" not in inputs:
+        run = workspace.newest("model")
+        if run is None:
+            raise DataError("no trained model in this workspace; make one with: stmn train-stream, then stmn fuse")
+        return options.model_copy(update={"model": str(run.path)})
+    return options
+
+
+def label(options: Options) -> str:
+    """`export-onnx`."""
+    return f"export-{options.format}"
+
+
+def plugins(options: Options) -> list[dict[str, str]]:
+    """The exporter."""
+    return [registry.find("exporter", options.format).identity]
+
+
+def run(options: Options, context: Context) -> Made:
+    """Write the file under a temporary name, compare its outputs with the network's, then name it."""
+    import shutil
+
+    from stmn.exporting.base import check_parity, example_inputs
+    from stmn.files import whole_file
+    from stmn.nets.checkpoint import load_checkpoint
+
+    source = context.inputs["model"][0]
+    network, description = load_checkpoint(source.path)
+    exporter = registry.load("exporter", options.format)()
+    path = context.out / f"model{exporter.suffix}"
+    with whole_file(path) as temporary:
+        exporter.write(network, description, example_inputs(network, description, 2, 3), temporary)
+        difference = check_parity(network, description, exporter.runner(temporary))
+    context.progress.say(f"{source.name} -> {path}: outputs agree to {difference:.1e}")
+    if options.copy_to:
+        with whole_file(options.copy_to) as temporary:
+            shutil.copyfile(path, temporary)
+    return Made(
+        outputs={"export": path.name},
+        results={"of": source.name, "relative_difference": difference, "bytes": path.stat().st_size},
+    )
