@@ -36,6 +36,10 @@ class Run:
         """True when the stage ended well."""
         return self.record.get("status") == "done"
 
+    def makes(self, kind: str) -> bool:
+        """True when the stage ended well and made a file of the kind."""
+        return self.done and any(name in self.record["outputs"] for name in kind.split("_or_"))
+
     @property
     def results(self) -> dict[str, Any]:
         """What the stage returned."""
@@ -127,7 +131,7 @@ class Workspace:
         """The newest finished run that made `kind` and whose options equal `match`."""
         for run in self.runs():
             options = run.record.get("options", {})
-            if run.done and kind in run.record["outputs"] and all(options.get(k) == v for k, v in match.items()):
+            if run.makes(kind) and all(options.get(k) == v for k, v in match.items()):
                 return run
         return None
 
@@ -141,12 +145,13 @@ class Workspace:
             return Input(path, file_digest(path), str(path))
         run = read_run(path) if path.is_dir() else None
         if run is None:
-            run = next((run for run in self.runs() if run.name.startswith(value) and run.done), None)
+            run = next((run for run in self.runs() if run.name.startswith(value) and run.makes(kind)), None)
         if run is None:
-            known = [run.name for run in self.runs() if run.done]
+            known = [run.name for run in self.runs() if run.makes(kind)]
             raise UsageError(
-                f"'{value}': no such file or finished run in {self.runs_dir}{near_match(value, known)}"
-                + (f"; finished: {', '.join(known[:6])}" if known else "")
+                f"'{value}': no such file, and no such finished run with {kind.replace('_', ' ')} in {self.runs_dir}"
+                + near_match(value, known)
+                + (f"; there are: {', '.join(known[:6])}" if known else "")
             )
         return as_input(run, kind)
 

@@ -1,0 +1,106 @@
+"""How progress looks: live bars on a terminal, plain lines elsewhere. All of it goes to standard error."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn  # fmt: skip
+from rich.progress import Progress as RichProgress
+from rich.progress import Task as RichTask
+from rich.progress import TaskID
+from rich.text import Text
+
+#: seconds between plain lines
+PLAIN_SECONDS = 10.0
+
+console = Console()
+errors = Console(stderr=True)
+
+
+def shown(fields: dict[str, object]) -> str:
+    """`loss 0.31  accuracy 0.92`."""
+    parts = (f"{k.replace('_', ' ')} {v:.3g}" if isinstance(v, float) else f"{k.replace('_', ' ')} {v}" for k, v in fields.items())  # fmt: skip
+    return "  ".join(parts)
+
+
+class RateColumn(ProgressColumn):
+    """Units a second."""
+
+    def render(self, task: RichTask) -> Text:
+        """`12.3 videos/s`."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.1f} {task.fields['unit']}/s" if speed else "", style="progress.data.speed")
+
+
+class LiveTask:
+    """A bar."""
+
+    def __init__(self, bars: RichProgress, number: TaskID) -> None:
+        self.bars, self.number = bars, number
+        self.fields: dict[str, object] = {}
+
+    def advance(self, count: int = 1, **fields: object) -> None:
+        """Move the bar."""
+        self.fields |= fields
+        self.bars.update(self.number, advance=count, shown=shown(self.fields))
+
+
+class PlainTask:
+    """A line now and then."""
+
+    def __init__(self, description: str, total: int | None, unit: str, done: int) -> None:
+        self.description, self.total, self.unit = description, total, unit
+        self.done = self.first = done
+        self.started = self.told = time.monotonic()
+        self.fields: dict[str, object] = {}
+
+    def advance(self, count: int = 1, **fields: object) -> None:
+        """Count, and tell if it is time."""
+        self.done += count
+        self.fields |= fields
+        if time.monotonic() - self.told > PLAIN_SECONDS:
+            self.tell()
+
+    def tell(self) -> None:
+        """Print where we are, how fast, and how long it still takes."""
+        self.told = time.monotonic()
+        rate = (self.done - self.first) / max(self.told - self.started, 1e-9)
+        line = f"{self.description}: {self.done}/{self.total or '?'} {self.unit}, {rate:.1f}/s"
+        if self.total and rate and self.done < self.total:
+            line += f", {(self.total - self.done) / rate:.0f} s left"
+        if self.fields:
+            line += f", {shown(self.fields)}"
+        errors.print(escape(line), soft_wrap=True, highlight=False)
+
+
+class Display:
+    """The command line's `stmn.progress.Progress`."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bars if there are any."""
+        if not self.quiet:
+            errors.print(escape(line), soft_wrap=True, highlight=False)
+
+    @contextmanager
+    def task(self, description: str, total: int | None, unit: str, done: int = 0) -> Iterator[LiveTask | PlainTask]:
+        """A bar on a terminal, lines elsewhere."""
+        if not errors.is_terminal or self.quiet:
+            plain = PlainTask(description, total, unit, done)
+            if self.quiet:
+                plain.told = float("inf")
+            yield plain
+            if not self.quiet:
+                plain.tell()
+            return
+        columns = (
+            TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(), RateColumn(),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[shown]}"),
+        )  # fmt: skip
+        with RichProgress(*columns, console=errors) as bars:
+            number = bars.add_task(description, total=total, completed=done, unit=unit, shown="")
+            yield LiveTask(bars, number)

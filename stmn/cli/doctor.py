@@ -1,0 +1,79 @@
+"""`stmn doctor`: what is here, and what each command lacks."""
+
+import json
+import os
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Annotated, Any
+
+import typer
+
+from stmn.cli.guard import guarded
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+PACKAGES = ("torch", "torchvision", "timm", "av", "numpy", "scikit-learn", "safetensors")
+#: what needs it -> (modules, extra)
+OPTIONAL = {
+    "export --format onnx": (("onnx", "onnxruntime"), "export"),
+    "report": (("matplotlib", "jinja2"), "report"),
+    "prepare --flow dis, farneback": (("cv2",), "opencv"),
+}
+
+
+def package_version(name: str) -> str:
+    """A package's version, or "missing"."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "missing"
+
+
+def findings() -> dict[str, Any]:
+    """Everything that `doctor` reports."""
+    import av
+    import torch
+
+    import stmn
+    from stmn import registry
+    from stmn.device import choose
+    from stmn.workers import cores
+
+    device = choose("auto").device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{cores()} cores"
+    compiler = next((found for c in (os.environ.get("CC"), "cc", "gcc", "clang") if c and (found := shutil.which(c))), None)
+    lacking = {}
+    for command, (modules, extra) in OPTIONAL.items():
+        missing = [module for module in modules if find_spec(module) is None]
+        lacking[command] = f"lacks {', '.join(missing)}: pip install 'stmn[{extra}]'" if missing else "ready"
+    return {
+        "stmn": stmn.__version__,
+        "python": f"{sys.version.split()[0]} on {platform.system()} {platform.machine()}",
+        "packages": {name: package_version(name) for name in PACKAGES},
+        "device": f"{device.type}: {name}",
+        "decoder": f"PyAV {av.__version__}, FFmpeg libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}",
+        "H.264 encoder": "libx264" if "libx264" in av.codecs_available else "missing: the synthetic data set needs it",
+        "C compiler": compiler or "missing: TV-L1 flow falls back to its slower PyTorch version",
+        "plugins": {kind: len(registry.plugins(kind)) for kind in registry.KINDS},
+        "commands": {"prepare, train-stream, fuse, evaluate, fuse-idt, run, predict": "ready", **lacking},
+    }
+
+
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="for machines")] = False) -> None:
+    """Versions, device, decoder, compiler, and what each command lacks."""
+    with guarded():
+        found = findings()
+        if as_json:
+            typer.echo(json.dumps(found, indent=1))
+            return
+        for key, value in found.items():
+            if isinstance(value, dict):
+                typer.echo(f"{key}:")
+                for name, state in value.items():
+                    typer.echo(f"  {name:<58} {state}" if key == "commands" else f"  {name:<14} {state}")
+            else:
+                typer.echo(f"{key + ':':<15} {value}")

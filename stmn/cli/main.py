@@ -1,0 +1,75 @@
+"""`stmn`: one command a verb. A command's code, and torch, are imported when it runs, so `stmn --help` is quick."""
+
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+import stmn
+
+#: command -> (module with `app`, or "" for a stage's verb; its line in the help)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "prepare": ("", "Videos to a packed data set of frames and optical flow."),
+    "train-stream": ("", "Train one stream: appearance (rgb) or motion (flow)."),
+    "fuse": ("", "Tie two streams by gates and temporal filters, and train them end to end."),
+    "evaluate": ("", "Test a model, fully convolutional in space and time."),
+    "fuse-idt": ("", "Average network scores with an SVM's on hand-crafted features."),
+    "export": ("", "A model to one file of another format, checked against the network."),
+    "report": ("", "One HTML page of what was run and how well it did."),
+    "run": ("stmn.cli.run", "Run all stages of a recipe."),
+    "predict": ("stmn.cli.predict", "Classify video files with a model."),
+    "recipes": ("stmn.cli.recipes", "List, show, check and copy recipes."),
+    "plugins": ("stmn.cli.plugins", "List what can be named in options and recipes."),
+    "weights": ("stmn.cli.weights", "Fetch ImageNet weights, to start streams from."),
+    "doctor": ("stmn.cli.doctor", "Versions, device, decoder, compiler, and what each command lacks."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """Knows the commands' names and help lines; imports a command when it is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The real command in place of the stub that the help shows."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in COMMANDS:
+            module, _ = COMMANDS[name]
+            if module:
+                found = import_module(module).app
+            else:
+                from stmn.cli.stage_command import stage_app
+
+                found = stage_app(name)
+            command = typer.main.get_command(found)
+            command.name = name
+        return name, command, rest
+
+
+app = typer.Typer(
+    cls=LazyGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Two-stream video action recognition: appearance and motion ResNets, tied by motion gates and temporal filters.",
+    epilog="Start with: stmn run recipes/demo.toml   |   Docs: README.md",
+)  # fmt: skip
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: bool = typer.Option(False, "--version", help="Show the version and exit.", is_eager=True),
+) -> None:
+    """Options of `stmn` itself."""
+    if version:
+        typer.echo(f"stmn {stmn.__version__}")
+        raise typer.Exit
+
+
+def stub() -> None:
+    """Stands for a command in the list of commands."""
+
+
+for _name, (_module, _help) in COMMANDS.items():
+    app.command(_name, help=_help)(stub)
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    app()
