@@ -1,0 +1,174 @@
+"""Seconds a pair and accuracy of our TV-L1 beside OpenCV's TV-L1 and DIS.
+
+    python -m benchmarks.flow --json FILE [--clips DIR] [--pairs DIR]
+
+`--clips`: a folder of video files; pairs of consecutive frames are resized to 340x256, the size of prepared UCF101.
+`--pairs`: a folder of Middlebury pairs, `<pair>/{frame10.png,frame11.png,flow10.flo}`.
+
+Every estimator has torch's number of threads (`--threads`): OpenCV spends them inside a pair, ours on the pairs of a
+batch. The estimators take turns on the same frames, `--rounds` times; of each group the fastest round counts, so that
+what else the machine does weighs little.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from stmn.flow.opencv import dis
+from stmn.flow.tvl1 import kernel_name, kernel_problem, tvl1
+
+SIZE = (340, 256)  # width, height
+Estimator = Callable[[Tensor, Tensor], Tensor]
+Group = tuple[Tensor, Tensor]  # first and second frames, (B, H, W) uint8
+
+
+def opencv_tvl1(first: Tensor, second: Tensor) -> Tensor:
+    """OpenCV's DualTVL1 with its defaults."""
+    cv2.setNumThreads(torch.get_num_threads())
+    estimator = cv2.optflow.DualTVL1OpticalFlow_create()
+    flows = [estimator.calc(one.numpy(), two.numpy(), None) for one, two in zip(first, second, strict=True)]
+    return torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2)
+
+
+ESTIMATORS: dict[str, Estimator] = {"tvl1": tvl1, "opencv_tvl1": opencv_tvl1, "dis": dis}
+
+
+def clip_groups(folder: Path, batch: int) -> list[Group]:
+    """One batch of consecutive pairs from the middle of each video."""
+    groups = []
+    for path in sorted(folder.iterdir()):
+        video, frames = cv2.VideoCapture(str(path)), []
+        while True:
+            read, frame = video.read()
+            if not read:
+                break
+            frames.append(cv2.resize(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), SIZE, interpolation=cv2.INTER_AREA))
+        if len(frames) > 1:
+            start = max(0, (len(frames) - batch) // 2)
+            grey = torch.from_numpy(np.stack(frames[start : start + batch + 1]))
+            groups.append((grey[:-1].contiguous(), grey[1:].contiguous()))
+    return groups
+
+
+def middlebury(folder: Path) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+    """Name -> first frame, second frame (H, W) uint8, true flow (2, H, W) with NaN where it is unknown."""
+    pairs = {}
+    for path in sorted(folder.iterdir()):
+        first, second = (
+            torch.from_numpy(cv2.imread(str(path / f"frame{n}.png"), cv2.IMREAD_GRAYSCALE)) for n in (10, 11)
+        )
+        raw = np.fromfile(path / "flow10.flo", dtype="<f4")
+        truth = torch.from_numpy(raw[3:].reshape(*first.shape, 2)).permute(2, 0, 1)
+        pairs[path.name] = (first, second, truth.where(truth.abs() < 1e9, torch.nan))
+    return pairs
+
+
+def pair_groups(pairs: dict[str, tuple[Tensor, Tensor, Tensor]]) -> list[Group]:
+    """Pairs of one size together, as they would come in a batch."""
+    shapes = sorted({first.shape for first, _, _ in pairs.values()})
+    alike = [[pair for pair in pairs.values() if pair[0].shape == shape] for shape in shapes]
+    return [(torch.stack([p[0] for p in group]), torch.stack([p[1] for p in group])) for group in alike]
+
+
+def seconds_a_pair(groups: list[Group], rounds: int, estimators: dict[str, Estimator]) -> dict[str, float]:
+    """Seconds a pair over all groups: for each group the fastest of the rounds."""
+    total = dict.fromkeys(estimators, 0.0)
+    for first, second in groups:
+        fastest = dict.fromkeys(estimators, float("inf"))
+        for _ in range(rounds):
+            for name, estimate in estimators.items():
+                start = time.perf_counter()
+                estimate(first, second)
+                fastest[name] = min(fastest[name], time.perf_counter() - start)
+        for name in estimators:
+            total[name] += fastest[name]
+    pairs = sum(len(first) for first, _ in groups)
+    return {name: seconds / pairs for name, seconds in total.items()}
+
+
+def endpoint_errors(pairs: dict[str, tuple[Tensor, Tensor, Tensor]]) -> dict[str, dict[str, float]]:
+    """Mean endpoint error in pixels of each estimator on each pair."""
+
+    def error(estimate: Estimator, first: Tensor, second: Tensor, truth: Tensor) -> float:
+        distance = (estimate(first[None], second[None])[0] - truth).square().sum(dim=0).sqrt()
+        return round(distance.nanmean().item(), 4)
+
+    return {name: {pair: error(f, *frames) for pair, frames in pairs.items()} for name, f in ESTIMATORS.items()}
+
+
+def first_call_seconds() -> float:
+    """What the first flow of a new user costs: compiling the kernel into an empty cache."""
+    code = "import time; from stmn.flow.tvl1 import kernel_name; s = time.time(); kernel_name(); print(time.time() - s)"
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {**os.environ, "XDG_CACHE_HOME": cache}
+        run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    return float(run.stdout)
+
+
+def measure(clips: Path | None, pairs: Path | None, batch: int, rounds: int) -> dict[str, Any]:
+    """All that goes into the JSON file."""
+    result: dict[str, Any] = {
+        "kernel": kernel_name(),
+        "kernel_problem": kernel_problem(),
+        "first_call_seconds": round(first_call_seconds(), 2),
+        "threads": torch.get_num_threads(),
+        "batch": batch,
+        "cpu": platform.processor() or platform.machine(),
+        "torch": torch.__version__,
+        "opencv": cv2.__version__,
+    }
+    generator = torch.Generator().manual_seed(0)
+    tiny = torch.randint(0, 256, (15, 40, 40), dtype=torch.uint8, generator=generator)
+    for estimate in ESTIMATORS.values():
+        estimate(tiny, tiny)
+    if clips:
+        groups = clip_groups(clips, batch)
+        seconds = seconds_a_pair(groups, rounds, ESTIMATORS)
+        result["clips"] = {"pairs": sum(len(first) for first, _ in groups), "size": SIZE, "seconds_a_pair": seconds}
+        result["ratio_vs_opencv"] = round(seconds["opencv_tvl1"] / seconds["tvl1"], 1)
+    if pairs:
+        known = middlebury(pairs)
+        seconds = seconds_a_pair(pair_groups(known), rounds, ESTIMATORS)
+        result["pairs"] = {"seconds_a_pair": seconds, "endpoint_error": endpoint_errors(known)}
+        result["ratio_vs_opencv_pairs"] = round(seconds["opencv_tvl1"] / seconds["tvl1"], 1)
+    torch.set_num_threads(1)
+    one_thread = {"tvl1": tvl1, "dis": dis}
+    if clips:
+        result["clips"]["seconds_a_pair_one_thread"] = seconds_a_pair(groups, rounds, one_thread)
+    moved = (tiny, tiny.roll(1, dims=2))
+    result["tiny_batch_ms_one_thread"] = 15e3 * seconds_a_pair([moved], 20, {"tvl1": tvl1})["tvl1"]
+    return result
+
+
+def main() -> None:
+    """Measures and writes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, required=True, help="where to write the result")
+    parser.add_argument("--clips", type=Path, help="folder of video files")
+    parser.add_argument("--pairs", type=Path, help="folder of Middlebury pairs")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--batch", type=int, default=8, help="pairs of each clip")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    result = measure(options.clips, options.pairs, options.batch, options.rounds)
+    text = json.dumps(result, indent=2)
+    options.json.write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

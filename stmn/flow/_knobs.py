@@ -1,0 +1,39 @@
+"""The parameters of TV-L1, checked."""
+
+from dataclasses import dataclass
+
+from stmn.errors import UsageError
+
+MAX_SCALES = 32
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """What `stmn.flow.tvl1.tvl1` takes; its docstring says what each means."""
+
+    lambda_: float
+    theta: float
+    tau: float
+    scale: float
+    scales: int
+    warps: int
+    iterations: int
+    median: int
+    smoothing: float
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        for name in ("lambda_", "theta"):
+            self._require(name, getattr(self, name) > 0, "must be greater than 0")
+        self._require("tau", 0 < self.tau <= 0.25, "must be in (0, 0.25]; above, the iteration diverges")
+        self._require("scale", 0.3 <= self.scale <= 0.95, "must be in [0.3, 0.95]")
+        self._require("scales", 1 <= self.scales <= MAX_SCALES, f"must be in 1..{MAX_SCALES}")
+        self._require("warps", self.warps >= 1, "must be at least 1")
+        self._require("iterations", self.iterations >= 1, "must be at least 1")
+        self._require("median", self.median in (0, 1, 3, 5), "must be 0 (none), 3 or 5")
+        self._require("smoothing", 0 <= self.smoothing <= 5, "must be in 0..5 pixels")
+        self._require("epsilon", self.epsilon >= 0, "must not be negative")
+
+    def _require(self, name: str, holds: bool, rule: str) -> None:
+        if not holds:
+            raise UsageError(f"tvl1: {name.rstrip('_')} is {getattr(self, name)!r}; it {rule}")
