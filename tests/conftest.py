@@ -1,0 +1,69 @@
+"""A small world that tests share: a prepared synthetic set and models trained for a few steps, made once a session."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from stmn.progress import Silent
+from stmn.stages import stage
+from stmn.stages.execute import execute, plan
+from stmn.workspace import Run, Workspace
+
+torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+TINY_TRAINING = {
+    "batch": 8, "micro_batch": 8, "steps": 3, "lr": 0.05, "schedule": "cosine", "validation": 0.0, "seed": 1,
+}  # fmt: skip
+
+
+def run_stage(workspace: Workspace, verb: str, **options: object) -> Run:
+    """Run a stage as the command line would."""
+    return execute(plan(verb, stage(verb).Options(**options), workspace), workspace, Silent())
+
+
+def train_tiny(workspace: Workspace, modality: str, **options: object) -> Run:
+    """A quarter-width ResNet-18, trained for a few steps on 32-pixel crops."""
+    values = TINY_TRAINING | {"modality": modality, "arch": "resnet18", "width": 0.25, "weights": "none", "size": 32}
+    return run_stage(workspace, "train-stream", **(values | options))
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace with a prepared synthetic set (24 train, 12 test videos); tests only read it."""
+    workspace = Workspace(tmp_path_factory.mktemp("prepared"))
+    run_stage(
+        workspace, "prepare", dataset="synthetic", dataset_options={"train": 24, "test": 12}, short_side=40, bound=5.0
+    )
+    return workspace
+
+
+@pytest.fixture(scope="session")
+def trained(prepared: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace with both streams and the fused network trained for a few steps, and all tested; only read."""
+    workspace = Workspace(tmp_path_factory.mktemp("trained"))
+    shutil.copytree(prepared.root / "data", workspace.root / "data")
+    train_tiny(workspace, "rgb")
+    train_tiny(workspace, "flow")
+    run_stage(workspace, "fuse", chunks=2, stride_min=1, stride_max=2, **TINY_TRAINING)
+    for name in ("appearance", "motion", "fused"):
+        run_stage(workspace, "evaluate", model=name)
+    return workspace
+
+
+@pytest.fixture
+def scratch(prepared: Workspace, tmp_path: Path) -> Workspace:
+    """A workspace of the test's own with the prepared set in it."""
+    shutil.copytree(prepared.root / "data", tmp_path / "work" / "data")
+    return Workspace(tmp_path / "work")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real clips, splits and flow ground truth; tests that need them skip where they are not."""
+    folder = os.environ.get("STMN_SHARED_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("STMN_SHARED_DATA does not name the folder of real clips")
+    return Path(folder)
