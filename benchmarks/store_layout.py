@@ -64,7 +64,15 @@ def main() -> None:
                     write(path, layout, page_size, blobs)
                     seconds = min(read(path, layout, order) for _ in range(3))
                     overhead = path.stat().st_size / sum(map(len, blobs)) - 1
-                    rows.append({"pictures": kind, "layout": layout, "page_size": page_size, "overhead": round(overhead, 4), "reads_per_second": round(len(order) / seconds)})  # fmt: skip
+                    rows.append(
+                        {
+                            "pictures": kind,
+                            "layout": layout,
+                            "page_size": page_size,
+                            "overhead": round(overhead, 4),
+                            "reads_per_second": round(len(order) / seconds),
+                        }
+                    )
                     print(rows[-1])
     arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -27,7 +27,7 @@ class Device:
 
     def place(self, network: nn.Module) -> nn.Module:
         """Move a network there, weights of 2D convolutions in channels_last."""
-        return network.to(self.device, memory_format=torch.channels_last)
+        return network.to(self.device).to(memory_format=torch.channels_last)
 
     def move(self, tensor: Tensor) -> Tensor:
         """Copy a tensor there; from pinned memory without waiting."""

@@ -54,7 +54,7 @@ class Recipe:
     path: Path
 
     def stage(self, verb: str, stage_id: str | None = None) -> RecipeStage:
-        """The stage with an id, or the only one of a verb. Raises `UsageError` when there is none or there are several."""
+        """The stage with an id, or the only one of a verb. Raises `UsageError` when none or several fit."""
         found = [s for s in self.stages if s.uses == verb and stage_id in (None, s.id)]
         ids = [s.id for s in self.stages if s.uses == verb]
         if not found:
@@ -100,8 +100,16 @@ def load_recipe(name: str) -> Recipe:
     if not isinstance(head, dict) or not isinstance(head.get("name"), str):
         wrong.append(f"{path}: [recipe] lacks a name")
         head = {} if not isinstance(head, dict) else head
-    wrong += [f"{path}: [recipe] unknown key '{k}'{near_match(k, ('name', *SHARED))}" for k in head if k not in ("name", "about", *SHARED)]  # fmt: skip
-    wrong += [f"{path}: unknown table '{k}'{near_match(k, ('recipe', 'stage'))}" for k in content if k not in ("recipe", "stage")]  # fmt: skip
+    wrong += [
+        f"{path}: [recipe] unknown key '{k}'{near_match(k, ('name', *SHARED))}"
+        for k in head
+        if k not in ("name", "about", *SHARED)
+    ]
+    wrong += [
+        f"{path}: unknown table '{k}'{near_match(k, ('recipe', 'stage'))}"
+        for k in content
+        if k not in ("recipe", "stage")
+    ]
     tables = content.get("stage", [])
     if not isinstance(tables, list) or not tables:
         wrong.append(f"{path}: no [[stage]] tables")
@@ -131,7 +139,9 @@ def check_stage(
     elif stage_id in {s.id for s in earlier}:
         wrong.append(f"{where}: a second stage with this id")
     if uses not in STAGES:
-        wrong.append(f"{where}: uses = {uses!r}: no such stage{near_match(str(uses), STAGES)}; known: {', '.join(STAGES)}")
+        wrong.append(
+            f"{where}: uses = {uses!r}: no such stage{near_match(str(uses), STAGES)}; known: {', '.join(STAGES)}"
+        )
         return (RecipeStage(str(stage_id), "", {}) if stage_id else None), wrong
     found = RecipeStage(str(stage_id), uses, given)
     model = found.options

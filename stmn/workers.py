@@ -41,7 +41,9 @@ def serve(connection: Connection, setup: Setup, index: int) -> None:
         try:
             handle = setup(index)
         except Exception as error:
-            connection.send(("fatal", str(error) if isinstance(error, StmnError) else f"{type(error).__name__}: {error}"))
+            connection.send(
+                ("fatal", str(error) if isinstance(error, StmnError) else f"{type(error).__name__}: {error}")
+            )
             return
         while True:
             job = connection.recv()
@@ -121,7 +123,9 @@ def collect(worker: Worker, ready: bool, timeout: float) -> Outcome | None:
             kind, value = worker.connection.recv()
         except (EOFError, ConnectionResetError):
             worker.process.join()
-            return Outcome(worker.job, error=f"its worker process died ({exit_words(worker.process.exitcode)})", lost=True)
+            return Outcome(
+                worker.job, error=f"its worker process died ({exit_words(worker.process.exitcode)})", lost=True
+            )
         if kind == "fatal":
             raise FatalJobError(value)
         return Outcome(worker.job, result=value) if kind == "ok" else Outcome(worker.job, error=value)

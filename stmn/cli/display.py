@@ -6,10 +6,17 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn  # fmt: skip
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as RichProgress
 from rich.progress import Task as RichTask
-from rich.progress import TaskID
 from rich.text import Text
 
 #: seconds between plain lines
@@ -21,7 +28,10 @@ errors = Console(stderr=True)
 
 def shown(fields: dict[str, object]) -> str:
     """`loss 0.31  accuracy 0.92`."""
-    parts = (f"{k.replace('_', ' ')} {v:.3g}" if isinstance(v, float) else f"{k.replace('_', ' ')} {v}" for k, v in fields.items())  # fmt: skip
+    parts = (
+        f"{k.replace('_', ' ')} {v:.3g}" if isinstance(v, float) else f"{k.replace('_', ' ')} {v}"
+        for k, v in fields.items()
+    )
     return "  ".join(parts)
 
 
@@ -98,9 +108,15 @@ class Display:
                 plain.tell()
             return
         columns = (
-            TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(), RateColumn(),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[shown]}"),
-        )  # fmt: skip
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            RateColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[shown]}"),
+        )
         with RichProgress(*columns, console=errors) as bars:
             number = bars.add_task(description, total=total, completed=done, unit=unit, shown="")
             yield LiveTask(bars, number)

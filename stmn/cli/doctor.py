@@ -44,7 +44,9 @@ def findings() -> dict[str, Any]:
 
     device = choose("auto").device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{cores()} cores"
-    compiler = next((found for c in (os.environ.get("CC"), "cc", "gcc", "clang") if c and (found := shutil.which(c))), None)
+    compiler = next(
+        (found for c in (os.environ.get("CC"), "cc", "gcc", "clang") if c and (found := shutil.which(c))), None
+    )
     lacking = {}
     for command, (modules, extra) in OPTIONAL.items():
         missing = [module for module in modules if find_spec(module) is None]

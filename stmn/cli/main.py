@@ -46,10 +46,13 @@ class LazyGroup(TyperGroup):
 
 
 app = typer.Typer(
-    cls=LazyGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    help="Two-stream video action recognition: appearance and motion ResNets, tied by motion gates and temporal filters.",
+    cls=LazyGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Two-stream video action recognition: appearance and motion ResNets, tied by gates and temporal filters.",
     epilog="Start with: stmn run recipes/demo.toml   |   Docs: README.md",
-)  # fmt: skip
+)
 
 
 @app.callback(invoke_without_command=True)

@@ -7,7 +7,12 @@ import typer
 
 from stmn.cli.guard import guarded
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="List, show, check and copy recipes.")  # fmt: skip
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="List, show, check and copy recipes.",
+)
 Name = Annotated[str, typer.Argument(help="a recipe's file, or its name")]
 
 
@@ -54,9 +59,10 @@ def validate(name: Name) -> None:
 
 @app.command()
 def copy(
-    name: Name, to: Annotated[Path, typer.Argument(help="new file or folder")] = Path("."),
+    name: Name,
+    to: Annotated[Path, typer.Argument(help="new file or folder")] = Path("."),
     force: Annotated[bool, typer.Option("--force", help="replace a file that is there")] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Copy a recipe, to be edited."""
     from stmn.errors import UsageError
     from stmn.files import whole_file

@@ -10,17 +10,26 @@ from stmn.cli.guard import guarded
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command(epilog="Examples:  stmn run recipes/demo.toml   |   stmn run ut_interaction --data-root DIR --until motion")
+@app.command(
+    epilog="Examples:  stmn run recipes/demo.toml   |   stmn run ut_interaction --data-root DIR --until motion"
+)
 def run(
     recipe: Annotated[str, typer.Argument(help="a recipe's file, or its name (stmn recipes list)")],
-    workspace: Annotated[Path | None, typer.Option("--workspace", "-w", help="folder with data/ and runs/ [default: .]", show_default=False)] = None,
-    data_root: Annotated[Path | None, typer.Option(help="folder of the videos, for the recipe's prepare stage", show_default=False)] = None,
-    data: Annotated[str | None, typer.Option(help="prepared data set, in place of the recipe's", show_default=False)] = None,
+    workspace: Annotated[
+        Path | None,
+        typer.Option("--workspace", "-w", help="folder with data/ and runs/ [default: .]", show_default=False),
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="folder of the videos, for the recipe's prepare stage", show_default=False)
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="prepared data set, in place of the recipe's", show_default=False)
+    ] = None,
     until: Annotated[str | None, typer.Option(help="stop after the stage with this id", show_default=False)] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda [default: auto]", show_default=False)] = None,
     force: Annotated[bool, typer.Option("--force", help="do every stage again even when up to date")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Run all stages of a recipe; skip what is up to date, continue what was interrupted."""
     with guarded(debug):
         from stmn.cli.display import Display
@@ -43,7 +52,9 @@ def show_results(done: list[tuple[Any, Any]]) -> None:
 
     from stmn.cli.display import console
 
-    measured = [(stage.id, run.results) for stage, run in done if "accuracy" in run.results and "interval" in run.results]
+    measured = [
+        (stage.id, run.results) for stage, run in done if "accuracy" in run.results and "interval" in run.results
+    ]
     if measured:
         first = measured[0][1]
         table = Table(title=escape(f"Accuracy on {first['videos']} test videos"), title_justify="left")
@@ -56,7 +67,12 @@ def show_results(done: list[tuple[Any, Any]]) -> None:
         for name, results in measured:
             table.add_row(escape(name), f"[bold]{100 * results['accuracy']:.1f} %[/]", span(results["interval"]))
         console.print(table)
-    rows = [(stage.id, kind, run.output(kind)) for stage, run in done for kind in ("model", "scores", "export", "report") if kind in run.record["outputs"]]  # fmt: skip
+    rows = [
+        (stage.id, kind, run.output(kind))
+        for stage, run in done
+        for kind in ("model", "scores", "export", "report")
+        if kind in run.record["outputs"]
+    ]
     for stage_id, kind, path in rows:
         typer.echo(f"{kind:<7} {stage_id:<18} {path}")
 

@@ -45,16 +45,26 @@ def stage_function(verb: str, model: type[StageOptions]) -> Any:
     own = [name for name in model.model_fields if name in model.__annotations__]  # before those it shares with others
     order = own + [name for name in model.model_fields if name not in own]
     parameters = [parameter(name, model.model_fields[name]) for name in order]
-    parameters += [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=d, annotation=a) for n, (a, d) in COMMON.items()]  # fmt: skip
+    parameters += [
+        inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=d, annotation=a) for n, (a, d) in COMMON.items()
+    ]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return command
 
 
 def run_stage(
-    verb: str, model: type[StageOptions], given: dict[str, Any], workspace: Path | None, device: str | None,
-    recipe: str | None, stage_id: str | None, force: bool, as_json: bool, debug: bool,
-) -> None:  # fmt: skip
+    verb: str,
+    model: type[StageOptions],
+    given: dict[str, Any],
+    workspace: Path | None,
+    device: str | None,
+    recipe: str | None,
+    stage_id: str | None,
+    force: bool,
+    as_json: bool,
+    debug: bool,
+) -> None:
     """Plan and run a stage from flags, or from a recipe's stage under flags; print what it made."""
     from stmn.cli.display import Display
     from stmn.recipe import load_recipe
@@ -144,11 +154,39 @@ def toml_value(text: str) -> Any:
 
 #: parameters of every stage's command: name -> (annotation, default)
 COMMON: dict[str, tuple[Any, Any]] = {
-    "workspace": (Annotated[Path | None, typer.Option("--workspace", "-w", help="folder with data/ and runs/ [default: .]", show_default=False)], None),
-    "device": (Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda [default: auto]", show_default=False)], None),
-    "recipe": (Annotated[str | None, typer.Option("--recipe", help="take this stage's options and inputs from a recipe; flags win", show_default=False)], None),
-    "stage_id": (Annotated[str | None, typer.Option("--stage", help="which stage of the recipe, where it has several of this kind", show_default=False)], None),
+    "workspace": (
+        Annotated[
+            Path | None,
+            typer.Option("--workspace", "-w", help="folder with data/ and runs/ [default: .]", show_default=False),
+        ],
+        None,
+    ),
+    "device": (
+        Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda [default: auto]", show_default=False)],
+        None,
+    ),
+    "recipe": (
+        Annotated[
+            str | None,
+            typer.Option(
+                "--recipe", help="take this stage's options and inputs from a recipe; flags win", show_default=False
+            ),
+        ],
+        None,
+    ),
+    "stage_id": (
+        Annotated[
+            str | None,
+            typer.Option(
+                "--stage", help="which stage of the recipe, where it has several of this kind", show_default=False
+            ),
+        ],
+        None,
+    ),
     "force": (Annotated[bool, typer.Option("--force", help="do it again even when up to date")], False),
-    "as_json": (Annotated[bool, typer.Option("--json", help="print the run's record as JSON, and nothing else")], False),
+    "as_json": (
+        Annotated[bool, typer.Option("--json", help="print the run's record as JSON, and nothing else")],
+        False,
+    ),
     "debug": (Annotated[bool, typer.Option("--debug", help="show tracebacks")], False),
-}  # fmt: skip
+}

@@ -11,7 +11,25 @@ from pathlib import Path
 from stmn.errors import DataError
 
 VIDEO_ENDINGS = frozenset(
-    ".avi .mp4 .mkv .mov .webm .mpg .mpeg .m4v .wmv .flv .3gp .ts .ogv .gif .m2ts .vob .asf".split()
+    [
+        ".avi",
+        ".mp4",
+        ".mkv",
+        ".mov",
+        ".webm",
+        ".mpg",
+        ".mpeg",
+        ".m4v",
+        ".wmv",
+        ".flv",
+        ".3gp",
+        ".ts",
+        ".ogv",
+        ".gif",
+        ".m2ts",
+        ".vob",
+        ".asf",
+    ]
 )
 
 #: split name -> part ("train", "test") -> video ids

@@ -75,12 +75,19 @@ def score_pictures(network: Network, batch: Sequence[Pictures], flips: bool, dev
         columns = zip(*(pictures.inputs(network.names, mirror) for pictures in batch), strict=True)
         with device.autocast():
             outputs = network(*(device.move(torch.stack(column)) for column in columns))
-        totals = [t + o.float() for t, o in zip(totals, outputs, strict=True)] if totals else [o.float() for o in outputs]
+        totals = (
+            [t + o.float() for t, o in zip(totals, outputs, strict=True)] if totals else [o.float() for o in outputs]
+        )
     return [total.cpu() / (2 if flips else 1) for total in totals]
 
 
 def score_videos(
-    network: Network, store: Store, videos: Sequence[StoredVideo], protocol: Protocol, device: Device, progress: Progress
+    network: Network,
+    store: Store,
+    videos: Sequence[StoredVideo],
+    protocol: Protocol,
+    device: Device,
+    progress: Progress,
 ) -> dict[str, Tensor]:
     """Stream name -> (N, classes) scores of stored videos, in their order."""
     device.place(network).eval()
@@ -98,7 +105,10 @@ def alike(videos: Sequence[StoredVideo], stack_length: int, protocol: Protocol) 
     """Runs of consecutive videos of one size and T that small passes can share; big videos come alone."""
     group: list[StoredVideo] = []
     for video in videos:
-        if group and (shape(video, stack_length, protocol) != shape(group[0], stack_length, protocol) or full(group, stack_length, protocol)):  # fmt: skip
+        if group and (
+            shape(video, stack_length, protocol) != shape(group[0], stack_length, protocol)
+            or full(group, stack_length, protocol)
+        ):
             yield group
             group = []
         group.append(video)

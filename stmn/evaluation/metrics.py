@@ -31,7 +31,8 @@ def measure(scores: Scores) -> dict[str, Any]:
         "top5": float(top_k_accuracy_score(labels, mean, k=5, labels=every)) if len(every) > 5 else 1.0,
         "mean_class_accuracy": float(balanced_accuracy_score(labels, predicted)),
         "streams": {
-            name: float(accuracy_score(labels, tensor.numpy().argmax(axis=1))) for name, tensor in scores.streams.items()
+            name: float(accuracy_score(labels, tensor.numpy().argmax(axis=1)))
+            for name, tensor in scores.streams.items()
         },
         "confusion": confusion_matrix(labels, predicted, labels=every).tolist(),
         "classes": scores.classes,

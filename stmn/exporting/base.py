@@ -53,8 +53,12 @@ def check_parity(network: Network, description: Description, run: Runner, tolera
         expected, got = network(*given), run(given)
         for ours, theirs in zip(expected, got, strict=True):
             if theirs.shape != ours.shape:
-                raise StmnError(f"export: parity check failed: output {tuple(theirs.shape)}, expected {tuple(ours.shape)}")
+                raise StmnError(
+                    f"export: parity check failed: output {tuple(theirs.shape)}, expected {tuple(ours.shape)}"
+                )
             worst = max(worst, float((ours - theirs).abs().max() / ours.abs().max().clamp(min=1e-6)))
     if not worst <= tolerance:  # also catches NaN
-        raise StmnError(f"export: parity check failed: outputs differ by {worst:.1e} of their size; no file was written")
+        raise StmnError(
+            f"export: parity check failed: outputs differ by {worst:.1e} of their size; no file was written"
+        )
     return worst

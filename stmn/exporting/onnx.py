@@ -34,7 +34,7 @@ class OnnxExporter:
             warnings.simplefilter("ignore")  # what it warns of is what the parity check measures
             torch.onnx.export(
                 network, tuple(example), str(path), dynamo=False, input_names=names, output_names=outputs,
-                dynamic_axes={name: free for name in names} | {name: {0: "batch"} for name in outputs},
+                dynamic_axes=dict.fromkeys(names, free) | {name: {0: "batch"} for name in outputs},
             )  # fmt: skip
         model = onnx.load(path)
         onnx.helper.set_model_props(model, {"stmn": json.dumps(description.to_json())})

@@ -24,7 +24,7 @@ STILL = 0.4
 
 
 def describe_video(store: Store, video: StoredVideo, most_fields: int = 8) -> NDArray[np.float32]:
-    """One vector: HOG (8 bins), HOF (9), MBHx (8), MBHy (8), each over cells and spans, L1-normalised and square-rooted.
+    """One vector: HOG (8 bins), HOF (9), MBHx (8), MBHy (8) over cells and spans, each L1-normalised and square-rooted.
 
     At most `most_fields` flow fields, spread evenly, are read. A video without flow gives zeros for HOF and MBH.
     """

@@ -6,6 +6,7 @@ Any timm model of its ResNet class can be used by its name; the five of the lite
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
+from typing import Any, cast
 
 import timm
 import torch
@@ -28,6 +29,10 @@ class Backbone(nn.Module):
     """
 
     stride = 32
+    conv1: nn.Module
+    bn1: nn.Module
+    act1: nn.Module
+    maxpool: nn.Module
 
     def __init__(self, net: ResNet) -> None:
         super().__init__()
@@ -71,9 +76,11 @@ def timm_resnet(name: str, in_channels: int = 3, width: float = 1.0) -> Backbone
     Raises `UsageError` when timm has no such ResNet.
     """
     check_arch(name)
-    options = {} if width == 1.0 else {"channels": tuple(max(8, round(c * width)) for c in (64, 128, 256, 512))}
+    options: dict[str, Any] = (
+        {} if width == 1.0 else {"channels": tuple(max(8, round(c * width)) for c in (64, 128, 256, 512))}
+    )
     net = timm.create_model(name, pretrained=False, in_chans=in_channels, num_classes=0, **options)
-    return Backbone(net)
+    return Backbone(cast(ResNet, net))
 
 
 def check_arch(name: str) -> None:
@@ -108,7 +115,7 @@ def backbone_identity(name: str) -> dict[str, str]:
 
 
 def spread_over_planes(weight: Tensor, planes: int) -> Tensor:
-    """conv1 of the motion stream from RGB weights: (O, 3, h, w) averaged over the input planes, repeated `planes` times.
+    """conv1 of the motion stream from RGB weights: (O, 3, h, w) averaged over its planes, repeated `planes` times.
 
     Section 3.1; no rescaling, as the authors' code.
     """

@@ -4,6 +4,8 @@ Both are called with one tensor per stream, (B, T, planes, H, W), and return one
 scores before the soft-max. H and W may be any size; nothing is kept between calls.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,7 +45,19 @@ class Stream(nn.Module):
         return self.fc(self.dropout(features))
 
 
-class SingleStream(nn.Module):
+class Streams(nn.Module):
+    """What all networks have: named streams, in the order of their inputs and outputs."""
+
+    config: NetworkConfig
+    names: list[str]
+    streams: nn.ModuleDict
+
+    def stream(self, name: str) -> Stream:
+        """The stream `appearance` or `motion`."""
+        return cast(Stream, self.streams[name])
+
+
+class SingleStream(Streams):
     """One stream on its own."""
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -55,7 +69,7 @@ class SingleStream(nn.Module):
     def forward(self, frames: Tensor) -> tuple[Tensor]:
         """(B, T, planes, H, W) to class scores (B, classes)."""
         chunks = frames.shape[1]
-        stream = self.streams[self.names[0]]
+        stream = self.stream(self.names[0])
         backbone = stream.backbone
         x = backbone.stem(frames.flatten(0, 1))
         for stage, units in enumerate(backbone.stages):
@@ -65,7 +79,7 @@ class SingleStream(nn.Module):
         return (stream.head(x, chunks),)
 
 
-class TwoStream(nn.Module):
+class TwoStream(Streams):
     """Appearance and motion stream with cross-stream connections (section 3.2, Figures 2 and 3)."""
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -76,7 +90,7 @@ class TwoStream(nn.Module):
         self.gate = config.gate
         self.names = ["appearance", "motion"]
         self.streams = nn.ModuleDict({stream.name: Stream(config, stream) for stream in config.streams})
-        appearance, motion = (self.streams[name].backbone for name in self.names)
+        appearance, motion = (self.stream(name).backbone for name in self.names)
         if appearance.channels != motion.channels:
             raise UsageError(
                 f"{config.streams[0].arch} and {config.streams[1].arch} can't be tied: their stages have "
@@ -102,7 +116,7 @@ class TwoStream(nn.Module):
     def forward(self, rgb: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, 3, H, W) and (B, T, 2L, H, W) to the two streams' class scores, (B, classes) each."""
         chunks = rgb.shape[1]
-        appearance, motion = self.streams["appearance"], self.streams["motion"]
+        appearance, motion = self.stream("appearance"), self.stream("motion")
         a = appearance.backbone.stem(rgb.flatten(0, 1))
         m = motion.backbone.stem(flow.flatten(0, 1))
         for stage in range(4):

@@ -13,7 +13,16 @@ class Unit(nn.Module):
     `temporal` is a filter over chunks behind the residual branch's 3x3 convolution, or None; an injector sets it.
     """
 
-    act_last: nn.Module
+    middle: int  # channels where the temporal filter sits
+    conv1: nn.Conv2d
+    bn1: nn.Module
+    act1: nn.Module
+    conv2: nn.Conv2d
+    bn2: nn.Module
+    act2: nn.Module
+    aa: nn.Module
+    drop_block: nn.Module
+    temporal: nn.Module | None
     downsample: nn.Module | None
     se: nn.Module | None
     drop_path: nn.Module | None
@@ -25,7 +34,7 @@ class Unit(nn.Module):
         for name in ("se", "drop_path", "downsample"):
             if getattr(block, name, None) is None:
                 setattr(self, name, None)
-        self.temporal: nn.Module | None = None
+        self.temporal = None
         for module in self.modules():
             if isinstance(module, nn.ReLU):
                 module.inplace = False  # the sum before the ReLU is an operand of the gates
@@ -77,6 +86,10 @@ class BasicUnit(Unit):
 
 class BottleneckUnit(Unit):
     """1x1, 3x3, 1x1 (ResNet-50 and deeper); the temporal filter sits behind the 3x3 (Table 1)."""
+
+    conv3: nn.Conv2d
+    bn3: nn.Module
+    act3: nn.Module
 
     def __init__(self, block: Bottleneck) -> None:
         super().__init__(block)

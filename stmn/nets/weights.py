@@ -67,10 +67,10 @@ def load_weights(backbone: Backbone, weights: str, arch: str) -> None:
     if path is None:
         raise CheckpointError(f"ImageNet weights of {arch} are not on this machine; get them with: stmn weights {arch}")
     state = {k: v for k, v in read_state(path).items() if not k.startswith("fc.")}
-    conv1 = backbone.conv1.weight if hasattr(backbone.conv1, "weight") else None
-    if conv1 is not None and "conv1.weight" in state and state["conv1.weight"].shape[1] != conv1.shape[1]:
-        state["conv1.weight"] = spread_over_planes(state["conv1.weight"], conv1.shape[1])
     own = backbone.state_dict()
+    first = next(iter(own))  # conv1, or the first of a deep stem
+    if first in state and state[first].shape[1] != own[first].shape[1]:
+        state[first] = spread_over_planes(state[first], own[first].shape[1])
     missing = [name for name in own if name not in state and "temporal" not in name]
     wrong = [name for name in state if name in own and state[name].shape != own[name].shape]
     if missing or wrong:

@@ -36,9 +36,7 @@ class Crop:
     mirror: bool = False
 
 
-def draw_crop(
-    height: int, width: int, augmentation: Augmentation, keeps: Iterable[str], rng: Generator | None
-) -> Crop:
+def draw_crop(height: int, width: int, augmentation: Augmentation, keeps: Iterable[str], rng: Generator | None) -> Crop:
     """Draw a crop of an (height, width) frame; without `rng` the centre crop.
 
     Obeys the data set: without "crop" in `keeps` the largest centred square, without "mirror" no flips.

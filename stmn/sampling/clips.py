@@ -87,7 +87,7 @@ def loader(clips: Clips, batches: MicroBatches | list[list[tuple[int, int]]], pr
     """Batches {rgb (B, T, 3, H, W), flow (B, T, 2L, H, W), label (B,)}, made by `processes` other processes."""
     return DataLoader(
         clips,
-        batch_sampler=batches,  # type: ignore[arg-type]
+        batch_sampler=batches,
         num_workers=processes,
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context="forkserver" if processes else None,

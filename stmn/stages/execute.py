@@ -11,7 +11,7 @@ from stmn.errors import Interrupted, StmnError
 from stmn.files import digest
 from stmn.progress import Progress
 from stmn.stages import stage
-from stmn.stages.options import StageOptions
+from stmn.stages.options import StageOptions, Trained
 from stmn.workspace import Input, Run, Workspace, now
 
 
@@ -74,14 +74,16 @@ def plan(
     if hasattr(module, "complete"):  # defaults that depend on the workspace or on other options
         options = module.complete(options, workspace, inputs or {})
     resolved = resolve_inputs(options, workspace, inputs or {})
-    data_dir = workspace.find_data(options.data) if "data" in type(options).model_fields else None
+    data_dir = workspace.find_data(options.data) if isinstance(options, Trained) else None
     identity = describe(verb, options, resolved, data_dir)
     locate = getattr(module, "locate", None)
     run = locate(options, workspace) if locate else workspace.new_run(module.label(options), digest(identity))
     return Planned(verb, options, resolved, data_dir, identity, run)
 
 
-def execute(planned: Planned, workspace: Workspace, progress: Progress, device: str = "auto", force: bool = False, **about: Any) -> Run:  # fmt: skip
+def execute(
+    planned: Planned, workspace: Workspace, progress: Progress, device: str = "auto", force: bool = False, **about: Any
+) -> Run:
     """Run a planned stage, or find it up to date.
 
     A run that was interrupted continues in its folder. `about` (the recipe and the stage's id) goes into the record.
@@ -137,9 +139,7 @@ def resolve_inputs(
     return resolved
 
 
-def describe(
-    verb: str, options: StageOptions, inputs: dict[str, list[Input]], data_dir: Path | None
-) -> dict[str, Any]:
+def describe(verb: str, options: StageOptions, inputs: dict[str, list[Input]], data_dir: Path | None) -> dict[str, Any]:
     """Everything that decides a stage's result, as JSON."""
     content: dict[str, Any] = {
         "verb": verb,

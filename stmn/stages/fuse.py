@@ -34,7 +34,9 @@ class Options(TrainingOptions):
         "steps", "steps divides lr by 10 after 20 epochs and after 10 more; cosine is for a fixed number of steps"
     )
     patience: int = option(5, "validations without a better error that count as saturated", ge=1)
-    dropout: float | None = option(None, "dropout of the motion classifier (default: as the stream was trained)", ge=0, lt=1)  # fmt: skip
+    dropout: float | None = option(
+        None, "dropout of the motion classifier (default: as the stream was trained)", ge=0, lt=1
+    )
 
 
 MILESTONES = (20, 30)
@@ -74,12 +76,12 @@ def run(options: Options, context: Context) -> Made:
     device = choose(context.device)
     network, keeps = tie(options, context)
     config = network.config
-    clips, validation = clips_of(
-        options, context, ("rgb", "flow"), config.size, config.stack_length, options.chunks
-    )  # fmt: skip
+    clips, validation = clips_of(options, context, ("rgb", "flow"), config.size, config.stack_length, options.chunks)
     header = clips.store.header
     if header.classes != config.classes:
-        raise DataError(f"the streams know {len(config.classes)} classes, data set {header.name} has other {len(header.classes)}")
+        raise DataError(
+            f"the streams know {len(config.classes)} classes, data set {header.name} has other {len(header.classes)}"
+        )
     plan = plan_of(options, len(clips), MILESTONES)
     state = train(network, clips, validation, plan, device, context.out, context.progress)
     trained_on = TrainedOn(data=header.name, split=options.split, videos=header.part(options.split, "train"))
@@ -113,7 +115,8 @@ def tie(options: Options, context: Context) -> Any:
     for what in ("size", "stack_length", "classes"):
         if getattr(first, what) != getattr(second, what):
             raise DataError(
-                f"the streams don't fit: {what} is {getattr(first, what)} for appearance, {getattr(second, what)} for motion"
+                f"the streams don't fit: {what} is {getattr(first, what)} for appearance "
+                f"and {getattr(second, what)} for motion"
             )
     motion = second.streams[0]
     if options.dropout is not None:
@@ -124,14 +127,19 @@ def tie(options: Options, context: Context) -> Any:
         stack_length=first.stack_length,
         streams=[first.streams[0], motion],
         gate=GateConfig(
-            fusion=options.fusion, site=options.site, direction=options.direction,
-            units=options.gated_units, operand=options.operand,
+            fusion=options.fusion,
+            site=options.site,
+            direction=options.direction,
+            units=options.gated_units,
+            operand=options.operand,
         ),
         temporal=TemporalConfig(
-            injector=options.injector, init=options.temporal_init, length=options.temporal_length,
+            injector=options.injector,
+            init=options.temporal_init,
+            length=options.temporal_length,
             pool=options.temporal_pool,
         ),
-    )  # fmt: skip
+    )
     network = build_network(config, options.seed)
     state = network.state_dict()
     for file in files.values():

@@ -12,9 +12,13 @@ from stmn.workspace import Workspace
 class Options(Trained):
     """Options of `stmn fuse-idt`."""
 
-    scores: str | None = option(None, "network scores: an evaluation, or a scores file (default: newest)", input="scores")
+    scores: str | None = option(
+        None, "network scores: an evaluation, or a scores file (default: newest)", input="scores"
+    )
     idt_scores: str | None = option(
-        None, "SVM scores file (default: made here, from HOG, HOF and MBH histograms of the stored flow)", input="scores"
+        None,
+        "SVM scores file (default: made here, from HOG, HOF and MBH histograms of the stored flow)",
+        input="scores",
     )
     weights: list[float] = option([1.0, 1.0], "weights of network and SVM", min_length=2, max_length=2)
     normalise_network: bool = option(True, "L2-normalise each video's network scores too, not the SVM's alone")
@@ -88,6 +92,8 @@ def svm_on_flow(ids: list[str], options: Options, context: Context) -> Any:
                 rows.append(describe_video(store, video))
                 task.advance()
         labels = [classes.index(video.class_name) for video in train]
-        scores = svm_scores(np.stack(rows[: len(train)]), labels, np.stack(rows[len(train) :]), len(classes), options.seed)
+        scores = svm_scores(
+            np.stack(rows[: len(train)]), labels, np.stack(rows[len(train) :]), len(classes), options.seed
+        )
         about = {"words": "linear SVM on HOG, HOF and MBH histograms over a grid", "split": options.split}
         return Scores(ids, classes, [classes.index(video.class_name) for video in test], {"svm": scores}, about)

@@ -50,7 +50,13 @@ def option(
     `plugin`: names a plugin of that kind.
     `limits`: pydantic's `ge`, `gt`, `le`, `lt`, `min_length`.
     """
-    marks = {"argument": argument, "input": input, "execution": execution, "data": data, "plugin": plugin}
+    marks: dict[str, Any] = {
+        "argument": argument,
+        "input": input,
+        "execution": execution,
+        "data": data,
+        "plugin": plugin,
+    }
     return Field(default, description=description, json_schema_extra=marks, **limits)
 
 

@@ -83,7 +83,7 @@ def run(options: Options, context: Context) -> Made:
         context.progress.say(
             f"{options.arch}: starting from random weights (ImageNet weights: stmn weights {options.arch})"
         )
-    load_weights(network.streams[stream.name].backbone, options.weights, options.arch)
+    load_weights(network.stream(stream.name).backbone, options.weights, options.arch)
     plan = plan_of(options, len(clips))
     state = train(network, clips, validation, plan, device, context.out, context.progress)
     trained_on = TrainedOn(data=header.name, split=options.split, videos=header.part(options.split, "train"))

@@ -28,7 +28,9 @@ class TrainingOptions(Trained):
     checkpoint_minutes: float = option(10.0, "minutes between saved states", gt=0, execution=True)
 
 
-def clips_of(options: Any, context: "Context", modalities: tuple[str, ...], size: int, stack_length: int, chunks: int) -> tuple["Clips", "Clips | None"]:  # fmt: skip
+def clips_of(
+    options: Any, context: "Context", modalities: tuple[str, ...], size: int, stack_length: int, chunks: int
+) -> tuple["Clips", "Clips | None"]:
     """Training and validation samples of the prepared set's training list. The test list is never looked at."""
     from stmn.sampling.clips import Clips, Sampling, split_validation
     from stmn.store.reader import Store
@@ -36,9 +38,14 @@ def clips_of(options: Any, context: "Context", modalities: tuple[str, ...], size
     store = Store(context.data, cache_bytes=options.cache_mb << 20)
     kept, held = split_validation(store.part(options.split, "train"), options.validation, options.seed)
     sampling = Sampling(
-        modalities, size, stack_length, chunks, (options.stride_min, max(options.stride_min, options.stride_max)),
-        options.augment, options.seed,
-    )  # fmt: skip
+        modalities,
+        size,
+        stack_length,
+        chunks,
+        (options.stride_min, max(options.stride_min, options.stride_max)),
+        options.augment,
+        options.seed,
+    )
     return Clips(store, kept, sampling), Clips(store, held, sampling) if held else None
 
 
@@ -54,6 +61,13 @@ def plan_of(options: Any, videos: int, milestones: tuple[int, ...] = ()) -> "Pla
     )
     micro_batch = min(options.micro_batch, options.batch)
     return Plan(
-        steps, options.batch, micro_batch, schedule, options.seed, options.momentum, options.weight_decay,
-        validate_every=max(10, round(per_epoch)), checkpoint_minutes=options.checkpoint_minutes,
-    )  # fmt: skip
+        steps,
+        options.batch,
+        micro_batch,
+        schedule,
+        options.seed,
+        options.momentum,
+        options.weight_decay,
+        validate_every=max(10, round(per_epoch)),
+        checkpoint_minutes=options.checkpoint_minutes,
+    )

@@ -15,9 +15,7 @@ from stmn.files import digest
 from stmn.store.header import read_header
 from stmn.store.writer import FLOW, RGB, picture_key, shard_paths
 
-COLUMNS = (
-    "id, class, grp, status, reason, frames, width, height, source_width, source_height, fps, source_hash, number"
-)
+COLUMNS = "id, class, grp, status, reason, frames, width, height, source_width, source_height, fps, source_hash, number"
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class Store:
         self.videos: dict[str, StoredVideo] = {}
         for shard in range(len(self.shards)):
             for row in self.query(shard, f"SELECT {COLUMNS} FROM videos ORDER BY id"):
-                self.videos[row[0]] = StoredVideo(*row, shard=shard)
+                self.videos[row[0]] = StoredVideo(*(*row, shard))
 
     def reset(self) -> None:
         """Start with no connections and an empty cache."""
@@ -101,7 +99,9 @@ class Store:
     @property
     def fingerprint(self) -> str:
         """A hash of what the set holds: header, videos, sources."""
-        rows = [[v.id, v.class_name, v.group, v.status, v.frames, v.source_hash] for _, v in sorted(self.videos.items())]
+        rows = [
+            [v.id, v.class_name, v.group, v.status, v.frames, v.source_hash] for _, v in sorted(self.videos.items())
+        ]
         return digest([self.header.model_dump(mode="json"), rows])
 
     def video(self, video_id: str) -> StoredVideo:

@@ -10,8 +10,8 @@ from typing import Self
 from stmn.datasets.base import VideoEntry
 from stmn.errors import DataError
 
-# Wasted space, by benchmarks/store_layout.py: 8 % for 40-pixel frames, 11 % for 256-pixel frames; 4096 wastes 15 and 5 %,
-# 16384 wastes 6 and 22 %.
+# Wasted space, by benchmarks/store_layout.py: 8 % for 40-pixel frames, 11 % for 256-pixel frames;
+# 4096 wastes 15 and 5 %, 16384 wastes 6 and 22 %.
 PAGE_SIZE = 8192
 
 SCHEMA = """
@@ -125,7 +125,9 @@ def finished_videos(folder: Path) -> dict[str, tuple[str, str]]:
     for path in shard_paths(folder):
         try:
             with sqlite3.connect(path, timeout=60) as connection:  # opening for writing rolls a hot journal back
-                found.update({row[0]: (row[1], row[2]) for row in connection.execute("SELECT id, status, reason FROM videos")})
+                found.update(
+                    {row[0]: (row[1], row[2]) for row in connection.execute("SELECT id, status, reason FROM videos")}
+                )
             connection.close()
         except sqlite3.DatabaseError as error:
             if "no such table" not in str(error):

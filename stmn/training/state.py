@@ -17,7 +17,7 @@ FILE = "training.safetensors"
 
 @dataclass
 class TrainingState:
-    """Steps done, validation errors and history rows so far. Randomness needs no state: it is a function of the step."""
+    """Steps done, validation errors and history rows so far. Randomness is a function of the step: it needs none."""
 
     step: int = 0
     errors: list[float] = field(default_factory=list)

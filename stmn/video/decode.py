@@ -70,7 +70,11 @@ def decode(path: Path | str, short_side: int | None = None) -> Iterator[NDArray[
         try:
             for frame in container.decode(stream):
                 width, height = scaled_size(frame.width, frame.height, short_side)
-                picture = frame.reformat(width, height, format="rgb24", interpolation="BICUBIC").to_ndarray()
+                picture = (
+                    frame.reformat(width, height, format="rgb24", interpolation="BICUBIC")
+                    .to_ndarray()
+                    .astype(np.uint8, copy=False)
+                )
                 turns = round(getattr(frame, "rotation", 0) / 90) % 4
                 yield np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
                 count += 1

@@ -1,7 +1,7 @@
 """Multiplicative gating with a learned scale per channel: what a third party's plugin package looks like.
 
-    pip install ./plugins/stmn-scaled-gate
-    stmn fuse --fusion scaled_multiply
+pip install ./plugins/stmn-scaled-gate
+stmn fuse --fusion scaled_multiply
 """
 
 import torch
