@@ -1,5 +1,6 @@
 """Files that are whole or not there: written under a temporary name, flushed, renamed."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -39,10 +40,30 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def sole_use(folder: Path) -> Iterator[None]:
+    """Keep other processes that ask for it out of `folder` until the block, or this process, ends.
+
+    Raises `StmnError` when another one is in it. Where the file system knows no locks, nobody is kept out.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StmnError(f"{folder}: another process is writing here; wait for it, or end it") from error
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(handle)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, whole or not at all."""
+    # ASCII escapes: names of files need not be valid Unicode
     with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def digest(content: Any) -> str:

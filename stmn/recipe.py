@@ -130,25 +130,35 @@ def check_stage(
     table: dict[str, Any], number: int, earlier: list[RecipeStage], shared: dict[str, Any]
 ) -> tuple[RecipeStage | None, list[str]]:
     """A stage and its mistakes; it is None only when nothing can be said of its options."""
+    if not isinstance(table, dict):
+        return None, [f"stage {number}: is no table"]
     given = dict(table)
     stage_id, uses = given.pop("id", None), given.pop("uses", None)
-    where = f"stage {number} ('{stage_id}')" if stage_id else f"stage {number}"
     wrong = []
-    if not stage_id:
-        wrong.append(f"{where}: lacks an id")
-    elif stage_id in {s.id for s in earlier}:
+    if stage_id is not None and not isinstance(stage_id, str):
+        wrong.append(f"stage {number}: its id is not a text: {stage_id!r}")
+        stage_id = None
+    elif not stage_id:
+        wrong.append(f"stage {number}: lacks an id")
+    where = f"stage {number} ('{stage_id}')" if stage_id else f"stage {number}"
+    if stage_id in {s.id for s in earlier}:
         wrong.append(f"{where}: a second stage with this id")
-    if uses not in STAGES:
-        wrong.append(
-            f"{where}: uses = {uses!r}: no such stage{near_match(str(uses), STAGES)}; known: {', '.join(STAGES)}"
-        )
-        return (RecipeStage(str(stage_id), "", {}) if stage_id else None), wrong
-    found = RecipeStage(str(stage_id), uses, given)
+    if not isinstance(uses, str) or uses not in STAGES:
+        near = near_match(str(uses), STAGES)
+        wrong.append(f"{where}: uses = {uses!r}: no such stage{near}; known: {', '.join(STAGES)}")
+        return (RecipeStage(stage_id, "", {}) if stage_id else None), wrong
+    found = RecipeStage(stage_id or "", uses, given)
     model = found.options
+    values = with_shared(given, model, shared)
     try:
-        options = model(**with_shared(given, model, shared))
+        options = model(**values)
     except ValidationError as error:
-        return found, wrong + mistakes(error, model, where)
+        wrong += mistakes(error, model, where)
+        bad = {item["loc"][0] for item in error.errors() if item["loc"]}
+        try:  # what the other keys say may be wrong too
+            options = model(**{key: value for key, value in values.items() if key not in bad})
+        except ValidationError:
+            return found, wrong
     wrong += wrong_inputs(options, where, [s.id for s in earlier])
     wrong += wrong_plugins(options, where)
     return found, wrong

@@ -1,12 +1,14 @@
 """Worker processes that may crash or hang without taking the work down.
 
 Each worker takes one job at a time. A worker that dies, or takes longer than allowed, costs the job it had; another
-process takes its place. Workers end with the process that started them, however that ends.
+process takes its place. One that dies before it is ready for a job ends all work: so would the next. Workers end with
+the process that started them, however that ends.
 """
 
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -37,6 +39,7 @@ class FatalJobError(StmnError):
 def serve(connection: Connection, setup: Setup, index: int) -> None:
     """The worker's loop: until the parent closes the pipe or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         try:
             handle = setup(index)
@@ -45,6 +48,7 @@ def serve(connection: Connection, setup: Setup, index: int) -> None:
                 ("fatal", str(error) if isinstance(error, StmnError) else f"{type(error).__name__}: {error}")
             )
             return
+        connection.send(("ready", None))
         while True:
             job = connection.recv()
             try:
@@ -56,6 +60,14 @@ def serve(connection: Connection, setup: Setup, index: int) -> None:
                 connection.send(("error", text))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
+
+
+def end_with_parent() -> None:
+    """Wait until the parent is gone, killed perhaps, and end this process in the middle of whatever it does."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 class Worker:
@@ -72,6 +84,7 @@ class Worker:
         theirs.close()
         self.job: Any = None
         self.started = 0.0
+        self.ready = False
 
     def give(self, job: Any) -> None:
         """Start a job."""
@@ -123,13 +136,18 @@ def collect(worker: Worker, ready: bool, timeout: float) -> Outcome | None:
             kind, value = worker.connection.recv()
         except (EOFError, ConnectionResetError):
             worker.process.join()
+            if not worker.ready:
+                raise FatalJobError(f"worker processes can't start ({exit_words(worker.process.exitcode)})") from None
             return Outcome(
                 worker.job, error=f"its worker process died ({exit_words(worker.process.exitcode)})", lost=True
             )
         if kind == "fatal":
             raise FatalJobError(value)
+        if kind == "ready":  # its first job starts now
+            worker.ready, worker.started = True, time.monotonic()
+            return None
         return Outcome(worker.job, result=value) if kind == "ok" else Outcome(worker.job, error=value)
-    if time.monotonic() - worker.started > timeout:
+    if worker.ready and time.monotonic() - worker.started > timeout:
         return Outcome(worker.job, error=f"took longer than {timeout:g} s", lost=True)
     return None
 

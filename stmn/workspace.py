@@ -114,6 +114,8 @@ class Workspace:
             )
         run = read_run(path)
         if run is not None and not run.done:
+            if run.record.get("status") == "failed":
+                raise DataError(f"{path}: is not ready: {run.record.get('error')}")
             raise DataError(f"{path}: prepare was interrupted; finish it with: stmn prepare (the same line again)")
         return path
 

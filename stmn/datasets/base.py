@@ -4,6 +4,7 @@ A data set lists videos with id, path, class name and group, and says which vide
 Class names, never numbers, are the truth.
 """
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,14 +77,16 @@ class Dataset:
 
 
 def class_folders(root: Path) -> list[VideoEntry]:
-    """The videos of a folder with one folder per class, sorted; ids are relative paths.
+    """The videos of a folder with one folder per class, sorted; ids are relative paths as text.
 
     Every file with a video's ending counts, readable or not: `prepare` says what became of each.
     """
     found = []
     for path in sorted(root.glob("*/*")):
         if path.suffix.lower() in VIDEO_ENDINGS and path.is_file() and not path.name.startswith("."):
-            found.append(VideoEntry(path.relative_to(root).as_posix(), path, path.parent.name))
+            # a name may hold bytes that are no UTF-8: an id shows them as \xff, the path keeps them
+            video_id = os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace")
+            found.append(VideoEntry(video_id, path, video_id.split("/")[0]))
     if not found:
         raise DataError(f"{root}: no videos in folders named after classes (CLASS/VIDEO.mp4)")
     return found

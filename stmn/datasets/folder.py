@@ -39,7 +39,7 @@ class Folder(Dataset):
         for video_id in ids:
             by_class.setdefault(video_id.split("/")[0], []).append(video_id)
         for members in by_class.values():
-            ordered = sorted(members, key=lambda video_id: hashlib.sha256(video_id.encode(errors="replace")).digest())
+            ordered = sorted(members, key=lambda video_id: hashlib.sha256(video_id.encode()).digest())
             held_out = round(len(ordered) * self.test_share)
             test += ordered[:held_out]
             train += ordered[held_out:]

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, top_k_accuracy_score
+from sklearn.metrics import accuracy_score, confusion_matrix, recall_score, top_k_accuracy_score
 
 from stmn.evaluation.scores import Scores
 
@@ -29,7 +29,9 @@ def measure(scores: Scores) -> dict[str, Any]:
         "interval": [low, high],
         "chance": 1 / len(every),
         "top5": float(top_k_accuracy_score(labels, mean, k=5, labels=every)) if len(every) > 5 else 1.0,
-        "mean_class_accuracy": float(balanced_accuracy_score(labels, predicted)),
+        "mean_class_accuracy": float(
+            recall_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0)
+        ),
         "streams": {
             name: float(accuracy_score(labels, tensor.numpy().argmax(axis=1)))
             for name, tensor in scores.streams.items()

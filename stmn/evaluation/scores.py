@@ -72,4 +72,9 @@ def fuse_late(parts: Sequence[Scores], weights: Sequence[float] | None, names: S
         rows = part.rows(first.ids, first.classes, name)
         stream = "+".join(rows) if "+".join(rows) not in streams else name
         streams[stream] = torch.stack(list(rows.values())).mean(dim=0) * (weight * scale)
-    return Scores(first.ids, first.classes, first.labels, streams, first.protocol | {"late_fusion_weights": weights})
+    about = first.protocol | {
+        "late_fusion_weights": weights,
+        "parts": [part.protocol for part in parts],
+        "seen_in_training": max(part.protocol.get("seen_in_training", 0) for part in parts),
+    }
+    return Scores(first.ids, first.classes, first.labels, streams, about)

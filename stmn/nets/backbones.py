@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from stmn import registry
 from stmn.errors import PluginError, UsageError, near_match
-from stmn.nets.units import Unit, open_unit
+from stmn.nets.units import BottleneckUnit, Unit, open_unit
 
 #: called with (in_channels, width); gives a `Backbone`
 BackboneFactory = Callable[..., "Backbone"]
@@ -53,7 +53,7 @@ class Backbone(nn.Module):
     @property
     def channels(self) -> list[int]:
         """Each stage's output channels."""
-        return [last_batch_norm(units[-1]).num_features for units in self.stages]
+        return [last_convolution(units[-1]).out_channels for units in self.stages]
 
     def stem(self, x: Tensor) -> Tensor:
         """conv1 to pool1: (N, planes, H, W) to (N, 64, H/4, W/4)."""
@@ -65,9 +65,9 @@ class Backbone(nn.Module):
         return self.stage_temporal[name](x, chunks) if name in self.stage_temporal else x
 
 
-def last_batch_norm(unit: Unit) -> nn.BatchNorm2d:
-    """The normalisation at the end of a unit's residual branch."""
-    return unit.bn3 if hasattr(unit, "bn3") else unit.bn2  # type: ignore[return-value]
+def last_convolution(unit: Unit) -> nn.Conv2d:
+    """The convolution at the end of a unit's residual branch."""
+    return unit.conv3 if isinstance(unit, BottleneckUnit) else unit.conv2
 
 
 def timm_resnet(name: str, in_channels: int = 3, width: float = 1.0) -> Backbone:

@@ -95,7 +95,7 @@ def execute(
         return run
     started = time.perf_counter()
     run.record = {"verb": planned.verb, "fingerprint": planned.fingerprint, **planned.identity, **about}
-    run.record |= {"options": options.model_dump(mode="json"), "stmn": stmn.__version__}
+    run.record["options"] = options.model_dump(mode="json")
     context = Context(workspace, progress, device, run.path, planned.inputs, planned.data_dir)
     if hasattr(module, "check"):
         module.check(options, context)  # refuses before anything is written
@@ -143,6 +143,7 @@ def describe(verb: str, options: StageOptions, inputs: dict[str, list[Input]], d
     """Everything that decides a stage's result, as JSON."""
     content: dict[str, Any] = {
         "verb": verb,
+        "stmn": stmn.__version__,
         "options": options.identity(),
         "inputs": {name: [item.fingerprint for item in items] for name, items in inputs.items()},
         "plugins": stage(verb).plugins(options),

@@ -33,7 +33,9 @@ class Options(StageOptions):
 
 def name_of(options: Options) -> str:
     """The name of the set."""
-    return options.out or (options.videos.resolve().name if options.videos else options.dataset)
+    return (
+        Path(options.out).name if options.out else options.videos.resolve().name if options.videos else options.dataset
+    )
 
 
 def label(options: Options) -> str:
@@ -43,7 +45,7 @@ def label(options: Options) -> str:
 
 def locate(options: Options, workspace: Workspace) -> Run:
     """Its run is the prepared set's own folder."""
-    path = workspace.data_dir(name_of(options))
+    path = workspace.data_dir(options.out or name_of(options))
     return read_run(path) or Run(path)
 
 
@@ -54,7 +56,12 @@ def plugins(options: Options) -> list[dict[str, str]]:
 
 def check(options: Options, context: Context) -> None:
     """Refuse, before anything is written, what can't be prepared into this folder."""
+    from stmn.files import sole_use
+
     inventory(options, context.out)
+    if (context.out / "shards").is_dir():
+        with sole_use(context.out / "shards"):
+            pass
 
 
 def inventory(options: Options, folder: Path) -> tuple[Path, list[Any], Any]:
@@ -84,8 +91,18 @@ def inventory(options: Options, folder: Path) -> tuple[Path, list[Any], Any]:
 def run(options: Options, context: Context) -> Made:
     """Prepare every video of the data set that is not in the store yet.
 
-    Raises `DataError` when more videos than `allow_failures` were skipped; the store is usable all the same.
+    Raises `DataError` when more videos than `allow_failures` were skipped; the others are in the store all the same.
     """
+    from stmn.files import sole_use
+
+    shards = context.out / "shards"
+    shards.mkdir(parents=True, exist_ok=True)
+    with sole_use(shards):
+        return fill(options, context)
+
+
+def fill(options: Options, context: Context) -> Made:
+    """Bring the store up to date with the data set."""
     from stmn.store.prepare_video import PrepareJob, PrepareWorker
     from stmn.store.writer import finished_videos
     from stmn.workers import cores, run_jobs
@@ -98,8 +115,9 @@ def run(options: Options, context: Context) -> Made:
     missing = [entry for entry in entries if entry.id not in finished]
     jobs = deque(PrepareJob(entry) for entry in missing)
     setup = PrepareWorker(folder, header.preparation, options.dataset, root, options.dataset_options)
-    skipped = {i: reason for i, (status, reason) in finished.items() if status == "skipped"}
-    frames = 0
+    found = [finished[entry.id] for entry in entries if entry.id in finished]
+    skipped = sum(status == "skipped" for status, _, _ in found)
+    frames = sum(count for _, _, count in found)
     with context.progress.task("videos", len(entries), "videos", done=len(entries) - len(missing)) as task:
         for outcome in run_jobs(jobs, setup, options.workers or cores(), options.video_timeout):
             if outcome.error and outcome.job.failure:
@@ -109,20 +127,20 @@ def run(options: Options, context: Context) -> Made:
                 continue
             frames += outcome.result.frames
             if outcome.result.reason:
-                skipped[outcome.result.entry.id] = outcome.result.reason
+                skipped += 1
                 context.progress.say(f"skipped {outcome.result.entry.id!r}: {outcome.result.reason}")
-            task.advance(frames=frames, skipped=len(skipped))
+            task.advance(frames=frames, skipped=skipped)
     finished = finished_videos(folder)
     lost = [entry.id for entry in entries if entry.id not in finished]
     if lost:
         raise DataError(f"{folder}: {len(lost)} videos are in no shard, the first is {lost[0]!r}; this is a bug")
-    counts = {"videos": len(entries), "ok": len(entries) - len(skipped), "skipped": len(skipped), "frames": frames}
-    if len(skipped) > options.allow_failures:
-        first = next(iter(skipped.items()))
+    if skipped > options.allow_failures:
+        first = next(entry.id for entry in entries if finished[entry.id][0] == "skipped")
         raise DataError(
-            f"{folder}: {len(skipped)} of {len(entries)} videos were skipped, the first: {first[0]!r}: {first[1]} "
-            f"(the others are prepared; --allow-failures {len(skipped)} accepts this)"
+            f"{folder}: {skipped} of {len(entries)} videos were skipped, the first: {first!r}: {finished[first][1]} "
+            f"(the others are prepared; --allow-failures {skipped} accepts this)"
         )
+    counts = {"videos": len(entries), "ok": len(entries) - skipped, "skipped": skipped, "frames": frames}
     return Made(outputs={"data": "dataset.json"}, results=counts)
 
 

@@ -58,29 +58,47 @@ class PrepareWorker:
         def handle(job: PrepareJob) -> Prepared:
             try:
                 if job.failure:
-                    shard.skip(job.entry, job.failure)
-                    return Prepared(job.entry, reason=job.failure)
+                    shard.skip(job.entry, one_line(job.failure))
+                    return Prepared(job.entry, reason=one_line(job.failure))
                 try:
                     path = dataset.fetch(job.entry)
                     with shard.video(job.entry) as writer:
                         writer.facts = prepare_video(path, writer, self.preparation, flow)
                     return Prepared(job.entry, writer.facts.frames)
                 except (StmnError, ValueError, RuntimeError, MemoryError) as error:
-                    reason = str(error) if isinstance(error, StmnError) else f"{type(error).__name__}: {error}"
+                    if disk := disk_error(error):
+                        raise disk from error
+                    reason = one_line(
+                        str(error) if isinstance(error, StmnError) else f"{type(error).__name__}: {error}"
+                    )
                     shard.skip(job.entry, reason)
                     return Prepared(job.entry, reason=reason)
             except sqlite3.OperationalError as error:
                 raise FatalJobError(f"{self.folder}: can't be written: {error}") from error
             except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-                    raise FatalJobError(f"{self.folder}: can't be written: {error.strerror}") from error
+                if disk := disk_error(error):
+                    raise FatalJobError(f"{self.folder}: can't be written: {disk.strerror}") from error
                 raise
 
         return handle
 
 
+def disk_error(error: BaseException | None) -> OSError | None:
+    """The full or read-only disk behind an error, which is no fault of the video; None when it is something else."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            return error
+        error = error.__cause__
+    return None
+
+
+def one_line(text: str) -> str:
+    """Text for one row and one line, whatever bytes a file's name holds."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\n", "\\n")
+
+
 def prepare_video(path: Path, writer: VideoWriter, how: Preparation, flow: Callable[..., torch.Tensor]) -> VideoFacts:
-    """Decode, resize, compute flow, quantise and store. Raises `DataError` when no frame can be read."""
+    """Decode, resize, compute flow, quantise and store. Raises `DataError` when there are not two frames."""
     source = video_info(path)
     frames = fields = 0
     height = width = 0
@@ -94,6 +112,8 @@ def prepare_video(path: Path, writer: VideoWriter, how: Preparation, flow: Calla
         height, width = pictures.shape[1:3]
     if frames == 0:
         raise DataError(f"{path}: holds no frames")
+    if frames == 1:
+        raise DataError(f"{path}: holds a single frame; flow needs two")
     if fields != frames - 1:
         raise DataError(f"{path}: {frames} frames but {fields} flow fields")
     with open(path, "rb") as file:

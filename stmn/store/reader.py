@@ -17,6 +17,8 @@ from stmn.store.writer import FLOW, RGB, picture_key, shard_paths
 
 COLUMNS = "id, class, grp, status, reason, frames, width, height, source_width, source_height, fps, source_hash, number"
 
+WHAT = {RGB: "frame", FLOW: "flow field"}
+
 
 @dataclass(frozen=True)
 class StoredVideo:
@@ -143,7 +145,10 @@ class Store:
             missing = [t for t in wanted if t not in got]
             blobs = self.blobs(video_id, kind, missing)
         if missing:
-            decoded = (decode_frames if kind == RGB else decode_fields)(blobs)
+            try:
+                decoded = (decode_frames if kind == RGB else decode_fields)(blobs)
+            except RuntimeError as error:
+                raise DataError(f"{self.folder}: video '{video_id}': a {WHAT[kind]} is no readable JPEG") from error
             got |= dict(zip(missing, decoded, strict=True))
             self.keep(video_id, kind, {t: got[t] for t in missing})
         return torch.stack([got[t] for t in times])
@@ -157,8 +162,7 @@ class Store:
         marks = ",".join("?" * len(keys))
         rows = self.query(video.shard, f"SELECT jpeg FROM pictures WHERE key IN ({marks}) ORDER BY key", keys)
         if len(rows) != len(keys):
-            what = "flow field" if kind == FLOW else "frame"
-            raise DataError(f"{self.folder}: video '{video_id}' lacks a {what} among {times[0]}..{times[-1]}")
+            raise DataError(f"{self.folder}: video '{video_id}' lacks a {WHAT[kind]} among {times[0]}..{times[-1]}")
         return [row[0] for row in rows]
 
     def keep(self, video_id: str, kind: int, pictures: dict[int, Tensor]) -> None:

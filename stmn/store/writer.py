@@ -119,19 +119,17 @@ class ShardWriter:
         return int(cursor.lastrowid or 0)
 
 
-def finished_videos(folder: Path) -> dict[str, tuple[str, str]]:
-    """id -> (status, reason) of every video recorded in a folder's shards; heals what a killed writer left."""
-    found: dict[str, tuple[str, str]] = {}
+def finished_videos(folder: Path) -> dict[str, tuple[str, str, int]]:
+    """id -> (status, reason, frames) of every video recorded in a folder's shards; heals what a killed writer left."""
+    found: dict[str, tuple[str, str, int]] = {}
     for path in shard_paths(folder):
         try:
-            with sqlite3.connect(path, timeout=60) as connection:  # opening for writing rolls a hot journal back
-                found.update(
-                    {row[0]: (row[1], row[2]) for row in connection.execute("SELECT id, status, reason FROM videos")}
-                )
-            connection.close()
+            # opening for writing rolls a hot journal back and makes the tables where they are missing
+            with ShardWriter(path) as shard:
+                rows = shard.connection.execute("SELECT id, status, reason, frames FROM videos").fetchall()
         except sqlite3.DatabaseError as error:
-            if "no such table" not in str(error):
-                raise DataError(f"{path}: damaged shard: {error}; delete the file and prepare again") from error
+            raise DataError(f"{path}: damaged shard: {error}; delete the file and prepare again") from error
+        found |= {row[0]: row[1:] for row in rows}
     return found
 
 

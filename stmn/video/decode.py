@@ -31,11 +31,14 @@ def scaled_size(width: int, height: int, short_side: int | None) -> tuple[int, i
 
 def open_video(path: Path | str) -> av.container.InputContainer:
     """Open a file with at least one video stream. Raises `DataError` naming the file and FFmpeg's reason."""
-    if "://" not in str(path) and not Path(path).is_file():
-        raise DataError(f"{path}: no such video file")
+    address = str(path)
+    if "://" not in address:
+        if not Path(path).is_file():
+            raise DataError(f"{path}: no such video file")
+        address = str(Path(path).absolute())  # else FFmpeg would take the "a" of a:b.avi for a protocol
     try:
         # Published data sets hold metadata in unknown encodings; the pictures are what matters.
-        container = av.open(str(path), metadata_errors="replace")
+        container = av.open(address, metadata_errors="replace")
     except (FFmpegError, ValueError, OSError) as error:
         raise DataError(f"{path}: not a readable video: {reason(error)}") from error
     if not container.streams.video:

@@ -1,0 +1,163 @@
+"""The report's sample videos: which ones, their pictures, and what each evaluation says of them."""
+
+import base64
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.utils import flow_to_image
+
+from stmn.errors import DataError
+from stmn.evaluation.scores import Scores
+from stmn.files import digest
+from stmn.flow.quantise import dequantise
+from stmn.sampling.augment import resize
+from stmn.store.reader import Store
+
+#: frames of a filmstrip
+SHOTS = 5
+#: pictures are stored at most this high, pixels: enough for a strip on a dense screen
+HEIGHT = 144
+#: the share of pixels below the speed that is painted in full strength
+FULL_STRENGTH = 0.995
+#: and the least such speed, pixels a frame, so that the noise of a still video stays pale
+LEAST_SCALE = 0.5
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A frame and the flow that leaves it, as data URIs (`flow` is empty where there is none)."""
+
+    frame: str
+    flow: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What an evaluation says of a video; probabilities are the soft-max of its scores, in 0..1."""
+
+    evaluation: int
+    class_name: str
+    probability: float
+    probability_of_truth: float
+    right: bool
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A test video of the report. `note` says why there are no pictures."""
+
+    id: str
+    class_name: str
+    size: str
+    fastest: float
+    predictions: list[Prediction | None]
+    shots: list[Shot] = field(default_factory=list)
+    note: str = ""
+
+
+def choose(scores: Scores, count: int, seed: int) -> list[int]:
+    """Rows of `scores`: half of them wrong where there are so many, of as many true classes as can be.
+
+    A function of the scores and the seed; wrong ones come first.
+    """
+    right = (scores.mean().argmax(dim=1) == torch.tensor(scores.labels)).tolist()
+    order = sorted(range(len(scores.ids)), key=lambda row: digest([seed, scores.ids[row]]))
+    taken: dict[tuple[int, bool], int] = defaultdict(int)
+    ranked = []
+    for place, row in enumerate(order):
+        kind = (scores.labels[row], right[row])
+        ranked.append((taken[kind], place, row))  # every class has had its turn before one comes again
+        taken[kind] += 1
+    rows = [row for *_, row in sorted(ranked)]
+    wrong, fine = [row for row in rows if not right[row]], [row for row in rows if right[row]]
+    some_wrong = wrong[: max(count // 2, count - len(fine))]
+    return some_wrong + fine[: count - len(some_wrong)]
+
+
+def samples(store: Store, evaluations: Sequence[Scores], rows: Sequence[int]) -> list[Sample]:
+    """The videos at `rows` of the last evaluation, with pictures from the store and every evaluation's prediction."""
+    last = evaluations[-1]
+    predicted = [predictions(number, scores) for number, scores in enumerate(evaluations)]
+    found = []
+    for row in rows:
+        video_id = last.ids[row]
+        said = [by_id.get(video_id) for by_id in predicted]
+        name = last.classes[last.labels[row]]
+        try:
+            found.append(filmed(store, video_id, name, said))
+        except DataError as error:  # the set was prepared anew, or the scores came from elsewhere
+            note = str(error).replace(str(store.folder), store.header.name)
+            found.append(Sample(video_id, name, "", 0.0, said, note=note))
+    return found
+
+
+def predictions(number: int, scores: Scores) -> dict[str, Prediction]:
+    """Video id -> what evaluation `number` says."""
+    soft = scores.mean().double().softmax(dim=1)
+    best = soft.argmax(dim=1).tolist()
+    return {
+        video_id: Prediction(
+            number, scores.classes[guess], float(row[guess]), float(row[truth]), guess == truth
+        )
+        for video_id, row, guess, truth in zip(scores.ids, soft, best, scores.labels, strict=True)
+    }  # fmt: skip
+
+
+def filmed(store: Store, video_id: str, class_name: str, said: list[Prediction | None]) -> Sample:
+    """A sample with its filmstrip: frames spread over the video, each above the flow that leaves it.
+
+    Raises `DataError` when the store lacks the video.
+    """
+    video = store.video(video_id)
+    last = max(video.frames - 2, 0)  # the last frame that a flow field leaves
+    times = sorted({round(t) for t in torch.linspace(0, last, SHOTS).tolist()})
+    frames = small(store.frames(video_id, times)).round().clamp(0, 255).to(torch.uint8)
+    fastest, flows = 0.0, [""] * len(times)
+    if video.frames > 1:
+        flow = dequantise(store.fields(video_id, times), store.header.preparation.bound)
+        fastest = float(flow.norm(dim=1).max())
+        flows = [picture_uri(picture) for picture in painted(small(flow))]
+    shots = [
+        Shot(picture_uri(frame), coloured, f"{t / video.fps:.2f} s" if video.fps > 0 else f"frame {t}")
+        for t, frame, coloured in zip(times, frames, flows, strict=True)
+    ]
+    size = f"{video.width} × {video.height}, {video.frames} frames"
+    return Sample(video_id, class_name, size, fastest, said, shots)
+
+
+def small(pictures: Tensor) -> Tensor:
+    """(N, planes, H, W) to float pictures at most `HEIGHT` pixels high; their levels stay."""
+    height, width = pictures.shape[-2:]
+    if height <= HEIGHT:
+        return pictures.float()
+    return resize(pictures.float(), (HEIGHT, max(1, round(width * HEIGHT / height))))
+
+
+def painted(flow: Tensor) -> Tensor:
+    """(N, 2, H, W) pixels to (N, 3, H, W) uint8: direction as hue, speed as strength, on one scale for all fields."""
+    speed = flow.norm(dim=1, keepdim=True)
+    full = max(float(speed.flatten().float().quantile(FULL_STRENGTH)), LEAST_SCALE)
+    slowed = flow * (full / speed.clamp(min=full))  # a few wild pixels must not fade all others
+    reference = torch.full_like(flow[:1], full / 2**0.5)  # sets flow_to_image's scale, which is its input's maximum
+    return flow_to_image(torch.cat([slowed, reference]))[:-1]
+
+
+def picture_uri(picture: Tensor) -> str:
+    """A (3, H, W) uint8 picture as a PNG data URI."""
+    file = BytesIO()
+    Image.fromarray(picture.permute(1, 2, 0).numpy()).save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+
+
+def wheel() -> str:
+    """The colours of flow: a disc whose pixels are painted by the way they lead from its centre."""
+    line = torch.linspace(-1, 1, 97)
+    v, u = torch.meshgrid(line, line, indexing="ij")
+    inside = torch.hypot(u, v) <= 1
+    return picture_uri(flow_to_image(torch.stack([u, v]) * inside))

@@ -1,0 +1,221 @@
+"""The report of the small trained workspace, and of scores whose classes are named to break a page."""
+
+import base64
+import json
+import re
+import shutil
+import sys
+from html.parser import HTMLParser
+
+import pytest
+import torch
+
+from stmn.errors import DataError, MissingExtra
+from stmn.evaluation.metrics import measure
+from stmn.evaluation.report import bare, duration, printable
+from stmn.evaluation.scores import Scores
+from stmn.files import write_json
+from stmn.progress import Silent
+from stmn.stages import stage
+from stmn.stages.execute import execute, plan
+from stmn.store.header import read_header
+from stmn.workspace import Run, Workspace
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+ODD = "a & \"b\" 'c' $\\frac$ #010101"
+ABSENT = "without a video"
+BASELINE = {"videos": 12, "accuracy": 0.5, "interval": [0.254, 0.746]}
+
+
+def run(workspace: Workspace, verb: str, **options) -> Run:
+    return execute(plan(verb, stage(verb).Options(**options), workspace), workspace, Silent())
+
+
+def evaluations(workspace: Workspace) -> list[Run]:
+    return [r for r in workspace.runs() if r.record["verb"] == "evaluate"][::-1]
+
+
+@pytest.fixture(scope="module")
+def workspace(trained, tmp_path_factory) -> Workspace:
+    """A copy of the trained workspace; the motion stream was not tested by itself, the fused network by a recipe, and
+    a baseline was measured."""
+    workspace = Workspace(tmp_path_factory.mktemp("report") / "workspace")
+    shutil.copytree(trained.root, workspace.root, ignore=shutil.ignore_patterns("videos", "report-*"))
+    appearance, motion, fused = evaluations(workspace)
+    shutil.rmtree(motion.path)
+    fused.save(recipe="small", stage="both streams")
+    for tested in (appearance, fused):
+        metrics = json.loads(tested.output("metrics").read_text())
+        write_json(tested.output("metrics"), metrics | {"box_shape_baseline": BASELINE})
+    with open(workspace.newest("model", modality="rgb").output("metrics"), "a") as log:
+        log.write('{"step": 4, "loss": 1.0, "accuracy": 0.5, "validation_error": 0.7}\n{"step": 5, "lo')
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def report(workspace) -> Run:
+    return run(workspace, "report", samples=4)
+
+
+@pytest.fixture(scope="module")
+def page(report) -> str:
+    return report.output("report").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def hostile_page(workspace, tmp_path_factory) -> str:
+    """The report of made-up scores of the set's own test videos."""
+    ids = read_header(workspace.data_dir("synthetic")).part("1", "test")
+    classes = [HOSTILE, ODD, ABSENT]
+    path = tmp_path_factory.mktemp("scores") / "<b>bold" / "scores.safetensors"
+    about = {"data": "synthetic", "split": "1", "words": "<i>by hand</i>"}
+    labels = [number % 2 for number in range(len(ids))]
+    Scores(ids, classes, labels, {"rgb": torch.eye(3).repeat(len(ids), 1)[: len(ids)]}, about).save(path)
+    made = run(workspace, "report", evaluations=[str(path)], samples=2, title="<b>Mine</b> \x07")
+    return made.output("report").read_text(encoding="utf-8")
+
+
+class Page(HTMLParser):
+    """What a browser would make of the file."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.values: list[float] = []
+        self.said = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag == "data":
+            self.values.append(float(dict(attrs)["value"]))
+
+    def handle_data(self, data):
+        self.said += data
+
+
+def test_table_is_what_the_evaluations_measured(workspace, report, page):
+    measured = [json.loads(r.output("metrics").read_text()) for r in evaluations(workspace)]
+    assert [row["accuracy"] for row in report.results["table"]] == [m["accuracy"] for m in measured]
+    assert [row["interval"] for row in report.results["table"]] == [m["interval"] for m in measured]
+    assert [row["name"] for row in report.results["table"]] == ["appearance-resnet18", "both streams"]
+    expected = []
+    for m in measured:
+        baseline = m["box_shape_baseline"]
+        expected += [m["accuracy"], *m["interval"], m["mean_class_accuracy"], m["chance"]]
+        expected += [baseline["accuracy"], *baseline["interval"]]
+    assert Page(page).values == pytest.approx(expected)
+    assert measured[0]["protocol"]["words"] in page
+
+
+def test_figures_pictures_and_curves_are_there(page):
+    shown = Page(page)
+    figures = [attributes["aria-label"] for tag, attributes in shown.tags if tag == "svg"]
+    assert len([name for name in figures if name.startswith("confusion matrix")]) == 2
+    for start in ("accuracy of each evaluation", "accuracy of each class", "training loss"):
+        assert len([name for name in figures if name.startswith(start)]) == 1
+    # the motion stream was not tested by itself, but the fused network came from it
+    curves = page[page.index('aria-label="training loss') :]
+    assert all(
+        name in curves[: curves.index("</svg>")]
+        for name in ("appearance-resnet18", "motion-resnet18", "fused-multiply")
+    )
+    assert "held-out training videos" in page
+    pictures = [attributes["src"] for tag, attributes in shown.tags if tag == "img"]
+    assert len(pictures) == 1 + 4 * 2 * 5  # the wheel; frames and flow of each sample
+    assert all(base64.b64decode(source.split(",")[1]).startswith(b"\x89PNG") for source in pictures)
+    ids = [attributes["id"] for _, attributes in shown.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_marks_are_more_than_colour(page):
+    marks = {attributes["aria-label"] for _, attributes in Page(page).tags if "mark" in (attributes.get("class") or "")}
+    assert marks <= {"correct", "wrong"} and "wrong" in marks
+    assert "✗" in page
+
+
+def test_page_stands_alone(page, workspace, trained):
+    assert not re.findall(r"https?://|@import|src=\"(?!data:)|<script|<link", page)
+    assert str(workspace.root) not in page and str(trained.root) not in page  # a report is for others too
+    targets = {attributes["href"] for tag, attributes in Page(page).tags if tag in ("a", "use", "image")}
+    ids = {attributes.get("id") for _, attributes in Page(page).tags}
+    assert all(target.startswith("data:") or target[1:] in ids for target in targets)
+    assert "prefers-color-scheme: dark" in page
+    assert not re.search(r'style="[^"]*#010[12]', page)  # every stand-in colour became a variable
+
+
+def test_hostile_names_are_only_text(hostile_page):
+    shown = Page(hostile_page)
+    assert not any(key.startswith("on") for _, attributes in shown.tags for key in attributes)
+    for text in (HOSTILE, ODD, "<b>bold", "<i>by hand</i>", "<b>Mine</b> \ufffd"):
+        assert text in shown.said and text not in hostile_page
+
+
+def test_class_without_test_videos(hostile_page):
+    classes = hostile_page[hostile_page.index('aria-label="accuracy of each class') :]
+    assert ">no test video<" in classes[: classes.index("</svg>")]
+
+
+def test_same_report_is_not_made_twice(workspace, report):
+    assert plan("report", stage("report").Options(samples=4), workspace).up_to_date
+    assert not plan("report", stage("report").Options(samples=5), workspace).up_to_date
+
+
+def test_one_scores_file_without_a_run(workspace, tmp_path):
+    """Nothing is known of it but the scores: no training, no options."""
+    path = tmp_path / "elsewhere" / "scores.safetensors"
+    path.parent.mkdir()
+    shutil.copy(evaluations(workspace)[-1].output("scores"), path)
+    made = run(workspace, "report", evaluations=[str(path)], samples=0)
+    text = made.output("report").read_text(encoding="utf-8")
+    assert made.results["table"][0]["name"] == "elsewhere"
+    assert 'id="training"' not in text and 'id="samples"' not in text and str(tmp_path) not in text
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+def test_many_classes_and_videos_that_are_gone(workspace, tmp_path):
+    torch.manual_seed(0)
+    classes = [f"class {number:03d} <i>" for number in range(101)]
+    labels = [number % 100 for number in range(200)]
+    ids = [f"{number}.avi" for number in range(200)]
+    paths = []
+    for name in ("one", "two"):
+        scores = Scores(ids, classes, labels, {"rgb": torch.randn(200, 101)}, {"words": name, "split": "1"})
+        paths.append(tmp_path / name / "scores.safetensors")
+        scores.save(paths[-1])
+    made = run(workspace, "report", evaluations=[str(path) for path in paths], samples=3)
+    text = made.output("report").read_text(encoding="utf-8")
+    assert "Most frequent confusions" in text and "class 100 &lt;i&gt;" in text
+    assert "measured in different ways" in text
+    assert text.count("No pictures:") == 3
+    assert made.results["table"][1]["accuracy"] == measure(scores)["accuracy"]
+
+
+@pytest.mark.filterwarnings("ignore:A single label was found")
+def test_evaluations_of_other_classes_are_refused(workspace, tmp_path):
+    path = tmp_path / "other" / "scores.safetensors"
+    Scores(["v"], ["x", "y"], [0], {"rgb": torch.randn(1, 2)}, {}).save(path)
+    with pytest.raises(DataError, match="knows other classes"):
+        run(workspace, "report", evaluations=["test", str(path)])
+
+
+def test_nothing_to_report(workspace, tmp_path):
+    empty = Workspace(tmp_path)
+    shutil.copytree(workspace.data_dir("synthetic"), empty.data_dir("synthetic"))
+    with pytest.raises(DataError, match="stmn evaluate"):
+        run(empty, "report")
+
+
+@pytest.mark.parametrize("package", ["matplotlib", "jinja2"])
+def test_missing_extra_is_named(workspace, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtra, match=rf"{package}.*stmn\[report\]"):
+        run(workspace, "report", samples=0)
+
+
+def test_words():
+    assert bare("fused-multiply-15f78336") == "fused-multiply"
+    assert bare("motion-resnet18-f7834fa8/model.safetensors") == "motion-resnet18"
+    assert bare("best.safetensors") == "best"
+    assert [duration(s) for s in (3.34, 186, 7300, None)] == ["3.3 s", "3 min 6 s", "2 h 2 min", "unknown"]
+    assert printable("a\udcff\x00\nb") == "a\ufffd\ufffd\nb"
