@@ -99,11 +99,9 @@ resnet152 = partial(timm_resnet, "resnet152")
 
 def create_backbone(name: str, in_channels: int, width: float = 1.0) -> Backbone:
     """A registered backbone, or timm's ResNet of that name."""
-    try:
-        plugin = registry.find("backbone", name)
-    except PluginError:
+    if name not in registry.names("backbone") and ":" not in name:
         return timm_resnet(name, in_channels, width)
-    return plugin.load()(in_channels=in_channels, width=width)
+    return registry.load("backbone", name)(in_channels=in_channels, width=width)
 
 
 def backbone_identity(name: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -20,6 +20,7 @@ from stmn.nets.network import Network, build_network
 from stmn.store.header import Preparation
 
 KEY = "stmn"
+KEEPS = TypeAdapter(list[str])
 
 
 class TrainedOn(BaseModel):
@@ -86,13 +87,16 @@ def read_about(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-        return json.loads(metadata[KEY])
+        about = json.loads(metadata[KEY])
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file") from error
     except KeyError as error:
         raise CheckpointError(f"{path}: a safetensors file, but not one that stmn wrote") from error
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path}: truncated or damaged: {error}") from error
+    if not isinstance(about, dict):
+        raise CheckpointError(f"{path}: its description is damaged: no table")
+    return about
 
 
 def read_description(path: Path) -> Description:
@@ -105,7 +109,7 @@ def read_description(path: Path) -> Description:
             NetworkConfig.model_validate(about["network"]),
             Preparation.model_validate(about["preparation"]),
             TrainedOn.model_validate(about["trained_on"]),
-            about["keeps"],
+            KEEPS.validate_python(about["keeps"]),
             about["training"],
         )
     except (ValidationError, KeyError) as error:

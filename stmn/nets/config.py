@@ -3,7 +3,7 @@
 from math import ceil
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from stmn.nets.temporal import TemporalInit, TemporalPool
 
@@ -28,8 +28,8 @@ class StreamConfig(Plain):
 
     modality: Modality
     arch: str
-    width: float = 1.0
-    dropout: float = 0.0
+    width: float = Field(1.0, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
 
     @property
     def name(self) -> str:
@@ -52,7 +52,7 @@ class TemporalConfig(Plain):
 
     injector: str = "none"
     init: TemporalInit = "centre"
-    length: int = 3
+    length: int = Field(3, ge=1)
     pool: TemporalPool = "average"
 
 
@@ -62,10 +62,10 @@ class NetworkConfig(Plain):
     `size`: side of the training crop in pixels; `stack_length`: L flow fields make a stack of 2L planes.
     """
 
-    classes: list[str]
-    size: int
-    stack_length: int
-    streams: list[StreamConfig]
+    classes: list[str] = Field(min_length=1)
+    size: int = Field(ge=1)
+    stack_length: int = Field(ge=1)
+    streams: list[StreamConfig] = Field(min_length=1, max_length=2)
     gate: GateConfig | None = None
     temporal: TemporalConfig = TemporalConfig()
 

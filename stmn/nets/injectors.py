@@ -4,10 +4,10 @@ An injector is called with a backbone, a filter length and an init, and puts `Te
 unit of a stage is the one that is gated too.
 """
 
+from stmn.errors import UsageError
 from stmn.nets.backbones import Backbone
 from stmn.nets.temporal import TemporalFilter, TemporalInit
-
-SECOND = 1
+from stmn.nets.units import Unit
 
 
 def no_filters(backbone: Backbone, length: int, init: TemporalInit) -> None:
@@ -16,14 +16,14 @@ def no_filters(backbone: Backbone, length: int, init: TemporalInit) -> None:
 
 def last_unit(backbone: Backbone, length: int, init: TemporalInit) -> None:
     """One filter, in the residual branch of the last stage's second unit (the paper's section mark)."""
-    unit = backbone.stages[-1][SECOND]
+    unit = second(backbone.stages[-1])
     unit.temporal = TemporalFilter(unit.middle, length, init)
 
 
 def residual(backbone: Backbone, length: int, init: TemporalInit) -> None:
     """A filter in the residual branch of every stage's second unit (Figure 4(b))."""
-    for units in backbone.stages:
-        units[SECOND].temporal = TemporalFilter(units[SECOND].middle, length, init)
+    for unit in map(second, backbone.stages):
+        unit.temporal = TemporalFilter(unit.middle, length, init)
 
 
 def residual_and_skip(backbone: Backbone, length: int, init: TemporalInit) -> None:
@@ -31,3 +31,10 @@ def residual_and_skip(backbone: Backbone, length: int, init: TemporalInit) -> No
     residual(backbone, length, init)
     for stage, channels in enumerate(backbone.channels):
         backbone.stage_temporal[f"stage{stage}"] = TemporalFilter(channels, length, init)
+
+
+def second(units: list[Unit]) -> Unit:
+    """The second unit of a stage. Raises `UsageError` when there is one alone."""
+    if len(units) < 2:
+        raise UsageError("a stage of one unit has no second, where temporal filters enter: take injector none")
+    return units[1]

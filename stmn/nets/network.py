@@ -100,6 +100,11 @@ class TwoStream(Streams):
         self.gates = nn.ModuleDict()
         for stage, channels in enumerate(appearance.channels):
             shared = min(len(appearance.stages[stage]), len(motion.stages[stage]))
+            if shared < 2:
+                raise UsageError(
+                    f"{config.streams[0].arch} and {config.streams[1].arch} can't be tied: a stage of one unit has no "
+                    f"second, which is the one that is gated"
+                )
             for unit in range(1, 2 if self.gate.units == "second_unit" else shared):
                 for name in self.receivers:
                     self.gates[gate_name(name, stage, unit)] = fusion(channels)

@@ -5,6 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from stmn.errors import UsageError
+
 TemporalInit = Literal["centre", "average"]
 TemporalPool = Literal["max", "average"]
 
@@ -19,7 +21,7 @@ class TemporalFilter(nn.Module):
     def __init__(self, channels: int, length: int = 3, init: TemporalInit = "centre") -> None:
         super().__init__()
         if length % 2 == 0 or length < 1:
-            raise ValueError(f"a temporal filter's length is odd, not {length}")
+            raise UsageError(f"a temporal filter's length is odd, not {length}")
         taps = torch.full((length,), 1 / length) if init == "average" else torch.zeros(length)
         if init == "centre":
             taps[length // 2] = 1.0

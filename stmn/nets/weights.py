@@ -69,15 +69,15 @@ def load_weights(backbone: Backbone, weights: str, arch: str) -> None:
     state = {k: v for k, v in read_state(path).items() if not k.startswith("fc.")}
     own = backbone.state_dict()
     first = next(iter(own))  # conv1, or the first of a deep stem
-    if first in state and state[first].shape[1] != own[first].shape[1]:
+    if first in state and state[first].ndim == 4 and state[first].shape[1] != own[first].shape[1]:
         state[first] = spread_over_planes(state[first], own[first].shape[1])
-    missing = [name for name in own if name not in state and "temporal" not in name]
-    wrong = [name for name in state if name in own and state[name].shape != own[name].shape]
-    if missing or wrong:
-        raise CheckpointError(
-            f"{path}: not the weights of {arch}: "
-            + (f"lacks {missing[0]}" if missing else f"{wrong[0]} has another shape")
-        )
+    # old files of torchvision have no batch counters, and need none
+    needed = [name for name in own if "temporal" not in name and not name.endswith("num_batches_tracked")]
+    mistakes = [f"lacks {name}" for name in needed if name not in state]
+    mistakes += [f"has {name}" for name in state if name not in own]
+    mistakes += [f"{name} has another shape" for name in state if name in own and state[name].shape != own[name].shape]
+    if mistakes:
+        raise CheckpointError(f"{path}: not the weights of {arch}: {mistakes[0]}")
     backbone.load_state_dict(state, strict=False)
 
 
@@ -88,7 +88,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path}: not a readable state dict: {error}") from error
+        raise CheckpointError(f"{path}: not a readable state dict: {str(error).splitlines()[0]}") from error
     except Exception as error:  # pickle's own errors, when the file asks for code
         raise CheckpointError(f"{path}: holds more than weights and was not loaded") from error
-    return state.get("state_dict", state)
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{path}: not a state dict")
+    return state

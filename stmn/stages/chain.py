@@ -1,6 +1,6 @@
 """Run a recipe's stages one after the other; find what earlier stages made."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,17 @@ class Asked:
         return build(model, values, f"stage '{stage.id}'")
 
 
-def inputs_of(options: StageOptions, runs: dict[str, Run], given: set[str] = frozenset()) -> dict[str, list[Input]]:  # type: ignore[assignment]
+def inputs_of(
+    options: StageOptions, runs: dict[str, Run], workspace: Workspace, given: Collection[str] = ()
+) -> dict[str, list[Input]]:
     """The inputs that name earlier stages, resolved; options in `given` came from flags and are left to look up."""
     found = {}
     for name, kind in options.inputs().items():
-        value = getattr(options, name)
-        values = value if isinstance(value, list) else [value]
-        if name not in given and value and all(item in runs for item in values):
-            found[name] = [as_input(runs[item], kind) for item in values]
+        values = listed(getattr(options, name))
+        if name not in given and any(item in runs for item in values):
+            found[name] = [
+                as_input(runs[item], kind) if item in runs else workspace.find_input(item, kind) for item in values
+            ]
     return found
 
 
@@ -57,7 +60,7 @@ def run_recipe(
     runs: dict[str, Run] = {}
     for number, stage in enumerate(recipe.stages, 1):
         progress.say(f"[{number}/{len(recipe.stages)}] {stage.id} ({stage.uses})")
-        planned = plan(stage.uses, options[stage.id], workspace, inputs_of(options[stage.id], runs))
+        planned = plan(stage.uses, options[stage.id], workspace, inputs_of(options[stage.id], runs, workspace))
         runs[stage.id] = execute(planned, workspace, progress, device, force, recipe=recipe.name, stage=stage.id)
         yield stage, runs[stage.id]
         if stage.id == until:
@@ -70,42 +73,49 @@ def plan_in_recipe(
     """Plan one stage of a recipe on the outputs of its earlier stages.
 
     An earlier stage that was never run with the recipe's options is replaced by the newest finished run of the same
-    kind (same modality and architecture), and that is said. Raises `DataError` with the command that makes it when
-    there is none either.
+    kind (same modality, architecture and inputs, on the same data set and split), and that is said. Raises `DataError`
+    with the command that makes it when there is none either.
     """
     options = asked.options(recipe, stage, **flags)
     wanted = {item for name in options.inputs() if name not in flags for item in listed(getattr(options, name))}
+    split = {"split": flags["split"]} if "split" in flags else {}
     runs: dict[str, Run] = {}
     for earlier in recipe.stages:
         if earlier.id == stage.id:
             break
         if earlier.uses != "prepare" and (earlier.id in wanted or wanted):
-            run = earlier_run(recipe, earlier, workspace, progress, asked, runs, earlier.id in wanted)
+            run = earlier_run(recipe, earlier, workspace, progress, asked, split, runs, earlier.id in wanted)
             if run is not None:
                 runs[earlier.id] = run
-    return plan(stage.uses, options, workspace, inputs_of(options, runs, set(flags)))
+    return plan(stage.uses, options, workspace, inputs_of(options, runs, workspace, flags))
 
 
 def earlier_run(
-    recipe: Recipe, stage: RecipeStage, workspace: Workspace, progress: Progress, asked: Asked, runs: dict[str, Run],
-    needed: bool,
+    recipe: Recipe, stage: RecipeStage, workspace: Workspace, progress: Progress, asked: Asked, split: dict[str, str],
+    runs: dict[str, Run], needed: bool,
 ) -> Run | None:  # fmt: skip
     """The finished run of an earlier stage, or its nearest stand-in; None when there is none and none is needed."""
-    options = asked.options(recipe, stage)
+    options = asked.options(recipe, stage, **(split if "split" in stage.options.model_fields else {}))
+    data, inputs = "", None
     try:
-        planned = plan(stage.uses, options, workspace, inputs_of(options, runs))
+        data = workspace.find_data(options.data).name if hasattr(options, "data") else ""
+        planned = plan(stage.uses, options, workspace, inputs_of(options, runs, workspace))
+        inputs = planned.identity["inputs"]
         if planned.up_to_date:
             return planned.run
     except StmnError:
         if needed and not list(workspace.prepared()):
             raise
-    alike = {key: getattr(options, key) for key in ("modality", "arch") if hasattr(options, key)}
+    # another split's training videos may be this one's test videos
+    alike = {key: getattr(options, key) for key in ("modality", "arch", "split") if hasattr(options, key)}
     stand_in = next(
         (
             run
             for run in workspace.runs()
             if run.done
             and run.record["verb"] == stage.uses
+            and run.record.get("data", {}).get("name", "") == data
+            and run.record.get("inputs", {}) == (inputs if options.inputs() else {})
             and all(run.record["options"].get(key) == value for key, value in alike.items())
         ),
         None,
