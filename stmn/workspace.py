@@ -102,11 +102,11 @@ class Workspace:
         """
         known = self.prepared()
         if name is None:
-            if len(known) == 1:
-                return self.data_dir(known[0])
             if not known:
                 raise DataError(f"{self.root / 'data'}: no prepared data; make it with: stmn prepare VIDEOS NAME")
-            raise DataError(f"several prepared data sets: {', '.join(known)}; choose one with --data NAME")
+            if len(known) > 1:
+                raise DataError(f"several prepared data sets: {', '.join(known)}; choose one with --data NAME")
+            name = known[0]
         path = self.data_dir(name)
         if not (path / HEADER).exists():
             raise DataError(

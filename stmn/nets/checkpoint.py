@@ -79,7 +79,10 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) 
     """Write tensors with a JSON description, whole or not at all."""
     with whole_file(path) as temporary:
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, temporary, metadata={KEY: json.dumps(about)})
+        try:
+            save_file(contiguous, temporary, metadata={KEY: json.dumps(about)})
+        except SafetensorError as error:  # a full disk, for one
+            raise OSError(str(error)) from error
 
 
 def read_about(path: Path) -> dict[str, Any]:

@@ -42,13 +42,12 @@ def draw_crop(height: int, width: int, augmentation: Augmentation, keeps: Iterab
     Obeys the data set: without "crop" in `keeps` the largest centred square, without "mirror" no flips.
     """
     side = min(height, width)
-    if "crop" not in keeps:
-        mirror = rng is not None and "mirror" in keeps and bool(rng.random() < 0.5)
-        return Crop((height - side) // 2, (width - side) // 2, side, side, mirror)
     if rng is None or augmentation == "centre":
-        box = round(side * PAPER_CROP / PAPER_SIDE)
+        box = round(side * PAPER_CROP / PAPER_SIDE) if "crop" in keeps else side
         return Crop((height - box) // 2, (width - box) // 2, box, box)
     mirror = "mirror" in keeps and bool(rng.random() < 0.5)
+    if "crop" not in keeps:
+        return Crop((height - side) // 2, (width - side) // 2, side, side, mirror)
     if augmentation == "multi_scale":
         h, w = (round(side * float(share)) for share in rng.choice(MULTI_SCALE, 2))
         place = int(rng.integers(5))

@@ -35,8 +35,10 @@ def training_positions(
 
 
 def test_positions(frames: int, stack_length: int, chunks: int) -> list[int]:
-    """At most `chunks` different times, spread evenly over the video (section 4.2: 25)."""
+    """At most `chunks` different times, spread evenly over the video (section 4.2: 25); a single one is its middle."""
     valid = valid_positions(frames, stack_length)
+    if chunks == 1:
+        return [valid[len(valid) // 2]]
     count = min(chunks, len(valid))
     return sorted({round(t) for t in np.linspace(valid.start, valid.stop - 1, count)})
 

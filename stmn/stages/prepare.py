@@ -148,7 +148,10 @@ def create_dataset(options: Options, root: Path) -> Any:
     """The data set plugin, built. Raises `UsageError` when it does not take its options."""
     plugin = registry.load("dataset", options.dataset)
     if options.videos is None and not plugin.makes_videos:
-        raise UsageError(f"data set '{options.dataset}' needs a folder of videos: stmn prepare VIDEOS NAME")
+        raise UsageError(
+            f"data set '{options.dataset}' needs a folder of videos: stmn prepare VIDEOS NAME, or "
+            "stmn run RECIPE --data-root VIDEOS"
+        )
     try:
         return plugin(root, **options.dataset_options)
     except TypeError as error:

@@ -60,7 +60,7 @@ def train(
     micro_batches = iter(loader(clips, batches, device.loader_processes))
     saved = logged = time.monotonic()
     window = Window()
-    with stop_signals() as stopped, progress.task("training", plan.steps, "steps", done=state.step) as task:
+    with stop_signals(progress) as stopped, progress.task("training", plan.steps, "steps", done=state.step) as task:
         while state.step < plan.steps and not plan.schedule.saturated(state.errors):
             network.train()
             rate = plan.schedule.rate_at(state.step, state.errors)
@@ -188,13 +188,20 @@ def append_row(out: Path, row: dict[str, float]) -> None:
 
 
 @contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that a step ends before training does."""
+def stop_signals(progress: Progress) -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, so that a step ends before training does; a second one ends it at once."""
     event = threading.Event()
+
+    def stop(number: int, frame: object) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+        progress.say("stopping after this step; once more stops at once and loses what came after the last saved state")
+
     if threading.current_thread() is not threading.main_thread():
         yield event
         return
-    old = {number: signal.signal(number, lambda *_: event.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield event
     finally:

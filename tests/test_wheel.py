@@ -1,0 +1,111 @@
+"""What `pip install` gives: the wheel, in a fresh environment, outside the checkout."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+from commands import write_recipe
+
+CHECKOUT = Path(__file__).parents[1]
+
+SATISFIED = """
+import json, stmn
+from importlib.metadata import distribution, entry_points
+from packaging.requirements import Requirement
+from importlib.metadata import version
+own = distribution("stmn")
+core = [Requirement(line) for line in own.requires if "extra ==" not in line]
+print(json.dumps({
+    "file": stmn.__file__,
+    "unmet": [str(r) for r in core if version(r.name) not in r.specifier],
+    "core": [r.name for r in core],
+    "where": str(own.locate_file("")),
+    "fusions": sorted(e.name for e in entry_points(group="stmn.fusions") if e.dist.name == "stmn"),
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(CHECKOUT)]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    return next(out.glob("stmn-*.whl"))
+
+
+@pytest.fixture(scope="module")
+def fresh(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of a new environment with the wheel in it; torch and the others are lent by the running one.
+
+    (Downloading them again takes minutes and gigabytes; that they are all declared is asserted below.)
+    """
+    folder = tmp_path_factory.mktemp("fresh") / "environment with a blank"
+    venv.create(folder, with_pip=True)
+    programs = folder / "bin"
+    subprocess.run(
+        [programs / "python", "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel)],
+        check=True, capture_output=True, timeout=300,
+    )  # fmt: skip
+    site = next((folder / "lib").glob("python*/site-packages"))
+    (site / "lent.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    return programs
+
+
+def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program away from the checkout, without this process's Python variables."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    return subprocess.run([str(c) for c in command], capture_output=True, text=True, cwd=cwd, env=environment, timeout=300)
+
+
+def test_the_wheel_holds_what_is_not_python(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    recipes = {f"stmn/recipes/{path.name}" for path in (CHECKOUT / "recipes").glob("*.toml")}
+    kernel = {f"stmn/flow/kernel/{path.name}" for path in (CHECKOUT / "stmn/flow/kernel").iterdir() if path.suffix in (".c", ".h")}
+    assert recipes and kernel
+    assert names >= recipes | kernel | {"stmn/evaluation/report.html.jinja"}
+    assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "plugins/"))]
+
+
+def test_the_program_that_runs_is_the_wheels_and_it_declares_what_it_imports(fresh, tmp_path):
+    answer = run(fresh / "python", "-c", SATISFIED, cwd=tmp_path)
+    found = json.loads(answer.stdout)
+    assert Path(found["file"]).is_relative_to(fresh.parent)
+    assert Path(found["where"]).is_relative_to(fresh.parent)
+    assert found["unmet"] == []
+    assert found["fusions"] == ["add", "multiply"]
+    imported = {"torch", "torchvision", "timm", "av", "typer", "rich", "pydantic", "pydantic-settings", "safetensors", "numpy", "scipy", "scikit-learn"}
+    assert imported <= set(found["core"])
+
+
+def test_help_and_recipes_work_there(fresh, tmp_path):
+    assert "train-stream" in run(fresh / "stmn", "--help", cwd=tmp_path).stdout
+    rows = run(fresh / "stmn", "recipes", "list", cwd=tmp_path).stdout.splitlines()
+    assert [row.split()[0] for row in rows] == ["demo", "final", "ut_interaction"]
+    shown = run(fresh / "stmn", "recipes", "show", "recipes/final.toml", cwd=tmp_path).stdout
+    assert shown == (CHECKOUT / "recipes/final.toml").read_text()
+
+
+def test_a_toy_recipe_runs_there(fresh, tmp_path):
+    tiny = 'uses = "train-stream"\narch = "resnet18"\nwidth = 0.125\nsize = 32\nweights = "none"\nbatch = 4\nsteps = 2\nvalidation = 0.0\n'
+    recipe = write_recipe(
+        tmp_path / "toy.toml", 'name = "toy"\ndata = "toy"',
+        'id = "videos"\nuses = "prepare"\ndataset = "synthetic"\ndataset_options = { train = 8, test = 4 }\nshort_side = 36\nbound = 5.0',
+        f'id = "appearance"\n{tiny}modality = "rgb"',
+        f'id = "motion"\n{tiny}modality = "flow"',
+        'id = "fused"\nuses = "fuse"\nappearance = "appearance"\nmotion = "motion"\nbatch = 4\nsteps = 2\nchunks = 2\nvalidation = 0.0',
+        'id = "test"\nuses = "evaluate"\nmodel = "fused"',
+    )  # fmt: skip
+    answer = run(fresh / "stmn", "run", recipe, "-w", tmp_path / "work space", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert "Accuracy on 4 test videos" in answer.stdout
+    model = next((tmp_path / "work space" / "runs").glob("fused-multiply-*/model.safetensors"))
+    video = next((tmp_path / "work space" / "data" / "toy" / "videos" / "test").glob("*.mp4"))
+    code = "import stmn, sys; print(stmn.load(sys.argv[1]).predict(sys.argv[2])[0])"
+    predicted = run(fresh / "python", "-c", code, model, video, cwd=tmp_path)
+    assert predicted.stdout.startswith("Prediction(class_name='"), predicted.stderr
