@@ -1,0 +1,151 @@
+"""`stmn run RECIPE`: what is up to date is skipped, what changed is done again, what was interrupted goes on."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from commands import STMN, call, errors_of, start, write_recipe
+
+from stmn.workspace import Workspace
+
+TINY = 'uses = "train-stream"\narch = "resnet18"\nwidth = 0.125\nsize = 32\nweights = "none"\nbatch = 4\nvalidation = 0.0\n'
+
+
+def toy(path: Path, motion_steps: int = 2, fusion: str = "multiply") -> Path:
+    """Both streams and their fusion on the prepared synthetic set, in seconds."""
+    return write_recipe(
+        path, 'name = "toy"\ndata = "synthetic"\nseed = 3',
+        f'id = "appearance"\n{TINY}modality = "rgb"\nsteps = 2',
+        f'id = "motion"\n{TINY}modality = "flow"\nsteps = {motion_steps}',
+        f'id = "fused"\nuses = "fuse"\nappearance = "appearance"\nmotion = "motion"\nfusion = "{fusion}"\nchunks = 2\nbatch = 4\nsteps = 2\nvalidation = 0.0',
+        'id = "test-fused"\nuses = "evaluate"\nmodel = "fused"',
+        'id = "test-late"\nuses = "evaluate"\nlate_fusion = ["appearance", "motion"]\nweights = [1.0, 3.0]',
+    )  # fmt: skip
+
+
+def made(workspace: Workspace) -> dict[str, int]:
+    """Every file under runs/ with its time of change."""
+    return {str(p): p.stat().st_mtime_ns for p in workspace.runs_dir.rglob("*") if p.is_file()}
+
+
+def test_a_recipe_runs_once_and_a_change_redoes_what_follows_from_it(scratch, tmp_path):
+    recipe = toy(tmp_path / "toy.toml")
+    first = call("run", recipe, "-w", scratch.root)
+    assert first.exit_code == 0, first.stderr
+    assert "chance" in first.stdout and "test-fused" in first.stdout and "test-late" in first.stdout
+    before = made(scratch)
+
+    again = call("run", recipe, "-w", scratch.root)
+    assert again.exit_code == 0
+    assert again.stderr.count("up to date") == 5
+    assert made(scratch) == before
+
+    toy(recipe, motion_steps=3)
+    changed = call("run", recipe, "-w", scratch.root)
+    assert changed.exit_code == 0, changed.stderr
+    assert changed.stderr.count("up to date") == 1, "appearance does not follow from motion"
+    assert before.items() <= made(scratch).items(), "earlier results are left as they are"
+
+    # the same work asked for by a single command is found, too
+    flags = ["--arch", "resnet18", "--width", "0.125", "--size", "32", "--weights", "none", "--batch", "4"]
+    alone = call("train-stream", "--modality", "rgb", *flags, "--validation", "0", "--steps", "2", "--seed", "3", "-w", scratch.root)
+    assert "up to date" in alone.stderr
+
+
+def test_the_record_says_what_was_run_with_what(scratch, tmp_path):
+    recipe = toy(tmp_path / "toy.toml")
+    assert call("run", recipe, "-w", scratch.root, "--until", "fused").exit_code == 0
+    records = {r.record["stage"]: r.record for r in scratch.runs()}
+    assert set(records) == {"appearance", "motion", "fused"}
+    fused = records["fused"]
+    assert fused["recipe"] == "toy" and fused["status"] == "done" and fused["seconds"] > 0
+    assert fused["inputs"] == {k: [records[k]["fingerprint"]] for k in ("appearance", "motion")}
+    assert {"kind": "fusion", "name": "multiply", "package": "stmn", "version": fused["stmn"]} in fused["plugins"]
+
+
+def test_fuse_takes_its_options_from_a_recipe_and_its_streams_from_earlier_runs(scratch, tmp_path):
+    recipe = toy(tmp_path / "toy.toml")
+    missing = call("fuse", "--recipe", recipe, "-w", scratch.root)
+    assert missing.exit_code == 1
+    assert errors_of(missing) == [
+        f"{recipe}: its stage 'appearance' has not been run here; make it with: stmn run {recipe} --until appearance"
+    ]
+    assert call("run", recipe, "-w", scratch.root, "--until", "motion").exit_code == 0
+    fused = call("fuse", "--recipe", recipe, "-w", scratch.root, "--fusion", "add", "--json")
+    assert fused.exit_code == 0, fused.stderr
+    record = json.loads(fused.stdout)
+    assert record["options"]["fusion"] == "add", "flags win over the recipe"
+    assert record["options"]["chunks"] == 2 and record["options"]["seed"] == 3
+    assert "taking" not in fused.stderr
+
+    toy(recipe, motion_steps=7)  # never run: the motion stream that is there stands in, and that is said
+    other = call("fuse", "--recipe", recipe, "-w", scratch.root, "--fusion", "add")
+    assert other.exit_code == 0, other.stderr
+    assert "motion: taking motion-resnet18-" in other.stderr
+
+
+def test_the_three_lines_of_the_readme(scratch, monkeypatch):
+    """As written, but for a step or two on small crops in place of days of training."""
+    monkeypatch.chdir(scratch.root)
+    small = "size = 32\nsteps = 1\nbatch = 2\nmicro_batch = 2\nvalidation = 0.0"
+    Path("stmn.toml").write_text(f"[defaults.train-stream]\n{small}\n")
+    assert call("train-stream", "--modality", "rgb", "--arch", "resnet50").exit_code == 0
+    motion = call("train-stream", "--modality", "flow", "--arch", "resnet152")
+    assert motion.exit_code == 0, motion.stderr
+    fused = call("fuse", "--recipe", "recipes/final.toml", "--steps", "1", "--batch", "2", "--micro-batch", "2", "--validation", "0")
+    assert fused.exit_code == 0, fused.stderr
+    evaluated = call("evaluate", "--fully-conv")
+    assert evaluated.exit_code == 0, evaluated.stderr
+    newest = Workspace(scratch.root).newest("model")
+    assert newest is not None and newest.name.startswith("fused-multiply-")
+    assert f"model: {newest.name}" in evaluated.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (["train-stream"], "no prepared data; make it with: stmn prepare"),
+        (["fuse"], "no trained appearance stream; make it with: stmn train-stream --modality rgb"),
+        (["evaluate"], "no trained model in this workspace; make one with: stmn train-stream"),
+        (["fuse-idt"], "no scores in this workspace; make them with: stmn evaluate"),
+        (["export"], "no trained model in this workspace"),
+        (["report"], "no prepared data"),
+    ],
+)
+def test_what_is_missing_is_named_with_the_command_that_makes_it(line, words, tmp_path):
+    result = call(*line, "-w", tmp_path)
+    assert result.exit_code == 1
+    assert len(errors_of(result)) == 1 and words in errors_of(result)[0]
+    assert list(tmp_path.iterdir()) == [], "nothing is left behind"
+
+
+def test_ctrl_c_keeps_what_was_done_and_the_same_command_goes_on(scratch, tmp_path):
+    recipe = toy(tmp_path / "toy.toml", motion_steps=4000)
+    process = start("run", recipe, "-w", scratch.root, "--until", "motion")
+    for line in process.stderr:
+        if "(train-stream)" in line and "motion" in line:
+            break
+    while not list(scratch.runs_dir.glob("motion-*/metrics.jsonl")):
+        time.sleep(0.1)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    last = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(last) == 1 and "interrupted at step" in last[0]
+    (run,) = [r for r in scratch.runs() if r.name.startswith("motion-")]
+    assert run.record["status"] == "interrupted"
+    assert STMN.exists()
+
+    process = start("run", recipe, "-w", scratch.root, "--until", "motion")
+    for line in process.stderr:
+        if "continuing at step" in line:
+            break
+    else:
+        pytest.fail("did not continue")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
