@@ -1,5 +1,9 @@
 """Imported once by the fork server, so that each worker process starts in milliseconds."""
 
-import av  # noqa: F401
-import torch  # noqa: F401
-import torchvision.io  # noqa: F401
+import signal
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle, while these imports run too
+
+import av  # noqa: E402, F401
+import torch  # noqa: E402, F401
+import torchvision.io  # noqa: E402, F401

@@ -79,4 +79,7 @@ def main() -> None:
     # Waiting threads of torch's OpenMP spin by default. Where another program wants the cores too, that makes training
     # up to 15 times slower. It has to be said before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    app()
+    try:
+        app()
+    except KeyboardInterrupt:  # before a command began
+        raise SystemExit(130) from None

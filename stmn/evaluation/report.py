@@ -142,11 +142,13 @@ def figures(contents: Contents) -> dict[str, Any]:
     from stmn.evaluation import report_figures as draw
 
     shares = [
-        draw.Share(printable(e.label), e.metrics["accuracy"], *e.metrics["interval"], series=number)
+        draw.Share(printable(e.label), e.metrics["accuracy"], low, high, number)
         for number, e in enumerate(contents.evaluations)
+        for low, high in [e.metrics["interval"]]
     ]
     for words, baseline in baselines(contents.evaluations):
-        shares.append(draw.Share(words, baseline["accuracy"], *baseline["interval"], series=None))
+        low, high = baseline["interval"]
+        shares.append(draw.Share(words, baseline["accuracy"], low, high, None))
     classes = [printable(name) for name in contents.evaluations[0].metrics["classes"]]
     matrices = [np.array(e.metrics["confusion"]) for e in contents.evaluations]
     by_class = np.array([class_shares(matrix) for matrix in matrices])

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib import rc_context
@@ -83,7 +83,7 @@ class Curve:
 @contextmanager
 def figure(key: str, width: float, height: float) -> Iterator[Figure]:
     """An empty figure of that size in inches, drawn under the report's style; ids in it are a function of `key`."""
-    with rc_context(STYLE | {"svg.hashsalt": key}):
+    with rc_context(cast(Any, STYLE | {"svg.hashsalt": key})):
         drawing = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(drawing)
         yield drawing
@@ -149,7 +149,7 @@ def interval_figure(shares: Sequence[Share], chance: float, key: str) -> str:
             axes.plot([100 * share.low, 100 * share.high], [row, row], color=colour, lw=2, solid_capstyle="butt")
             for end in (share.low, share.high):
                 axes.plot([100 * end] * 2, [row - 0.16, row + 0.16], color=colour, lw=1.4)
-            hollow = {"markerfacecolor": "none", "markeredgewidth": 1.6} if share.series is None else {}
+            hollow: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 1.6} if share.series is None else {}
             axes.plot([100 * share.value], [row], "D" if hollow else "o", color=colour, ms=6.5, **hollow)
             axes.annotate(
                 f"{100 * share.value:.1f}", (1, row), (8, 0), ("axes fraction", "data"), "offset points",
@@ -185,7 +185,7 @@ def confusion_figure(confusion: NDArray[np.int64], classes: Sequence[str], key: 
         for spine in axes.spines.values():
             spine.set(visible=True, linewidth=0.8)
         axes.set(xlim=(0, count), ylim=(count, 0), aspect="equal", xlabel="predicted class", ylabel="true class")
-        middles = np.arange(count) + 0.5 if count <= NAMED else []
+        middles: Any = np.arange(count) + 0.5 if count <= NAMED else []
         names = [short(name, 22) for name in classes] if count <= NAMED else []
         upright = count <= NUMBERED and longest * 0.075 < side / count
         axes.set_xticks(middles, names, rotation=0 if upright else 90, fontsize=size, color=INK)

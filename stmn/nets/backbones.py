@@ -85,7 +85,7 @@ def timm_resnet(name: str, in_channels: int = 3, width: float = 1.0) -> Backbone
 
 def check_arch(name: str) -> None:
     """Raise `UsageError` when `name` is no ResNet of timm."""
-    if name not in timm.list_models(module="resnet"):
+    if name.partition(".")[0] not in timm.list_models(module="resnet"):  # behind a dot: a tag of weights
         known = sorted({*timm.list_models(module="resnet"), *registry.names("backbone")})
         raise UsageError(f"unknown architecture '{name}'{near_match(name, known)}; any ResNet of timm will do")
 

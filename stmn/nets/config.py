@@ -52,7 +52,7 @@ class TemporalConfig(Plain):
 
     injector: str = "none"
     init: TemporalInit = "centre"
-    length: int = Field(3, ge=1)
+    length: int = Field(default=3, ge=1)
     pool: TemporalPool = "average"
 
 

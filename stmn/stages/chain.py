@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stmn.errors import DataError, StmnError, UsageError, near_match
+from stmn.errors import DataError, UsageError, near_match
 from stmn.progress import Progress
 from stmn.recipe import Recipe, RecipeStage, with_shared
 from stmn.stages.execute import Planned, execute, plan
@@ -77,57 +77,63 @@ def plan_in_recipe(
     with the command that makes it when there is none either.
     """
     options = asked.options(recipe, stage, **flags)
-    wanted = {item for name in options.inputs() if name not in flags for item in listed(getattr(options, name))}
-    split = {"split": flags["split"]} if "split" in flags else {}
+    # another split's training videos may be this one's test videos
+    made = Made(recipe, workspace, asked, {"split": flags["split"]} if "split" in flags else {})
     runs: dict[str, Run] = {}
-    for earlier in recipe.stages:
-        if earlier.id == stage.id:
-            break
-        if earlier.uses != "prepare" and (earlier.id in wanted or wanted):
-            run = earlier_run(recipe, earlier, workspace, progress, asked, split, runs, earlier.id in wanted)
-            if run is not None:
-                runs[earlier.id] = run
+    for earlier in named_stages(recipe, options, flags):
+        run, exact = made.find(earlier)
+        if run is None:
+            raise DataError(
+                f"{recipe.path}: its stage '{earlier.id}' has not been run here; make it with: "
+                f"stmn run {recipe.path} --until {earlier.id}"
+            )
+        if not exact:
+            progress.say(f"{earlier.id}: taking {run.name}, which was made with other options than the recipe's")
+        runs[earlier.id] = run
     return plan(stage.uses, options, workspace, inputs_of(options, runs, workspace, flags))
 
 
-def earlier_run(
-    recipe: Recipe, stage: RecipeStage, workspace: Workspace, progress: Progress, asked: Asked, split: dict[str, str],
-    runs: dict[str, Run], needed: bool,
-) -> Run | None:  # fmt: skip
-    """The finished run of an earlier stage, or its nearest stand-in; None when there is none and none is needed."""
-    options = asked.options(recipe, stage, **(split if "split" in stage.options.model_fields else {}))
-    data, inputs = "", None
-    try:
-        data = workspace.find_data(options.data).name if hasattr(options, "data") else ""
-        planned = plan(stage.uses, options, workspace, inputs_of(options, runs, workspace))
-        inputs = planned.identity["inputs"]
-        if planned.up_to_date:
-            return planned.run
-    except StmnError:
-        if needed and not list(workspace.prepared()):
-            raise
-    # another split's training videos may be this one's test videos
-    alike = {key: getattr(options, key) for key in ("modality", "arch", "split") if hasattr(options, key)}
-    stand_in = next(
-        (
-            run
-            for run in workspace.runs()
-            if run.done
-            and run.record["verb"] == stage.uses
-            and run.record.get("data", {}).get("name", "") == data
-            and run.record.get("inputs", {}) == (inputs if options.inputs() else {})
-            and all(run.record["options"].get(key) == value for key, value in alike.items())
-        ),
-        None,
-    )
-    if stand_in is None and needed:
-        raise DataError(
-            f"{recipe.path}: its stage '{stage.id}' has not been run here; make it with: "
-            f"stmn run {recipe.path} --until {stage.id}"
-        )
-    if stand_in is not None and needed:
-        progress.say(f"{stage.id}: taking {stand_in.name}, which was made with other options than the recipe's")
-    return stand_in
+def named_stages(recipe: Recipe, options: StageOptions, given: Collection[str] = ()) -> list[RecipeStage]:
+    """The recipe's stages that a stage's inputs name; inputs in `given` came from flags."""
+    named = {item for name in options.inputs() if name not in given for item in listed(getattr(options, name))}
+    return [stage for stage in recipe.stages if stage.id in named]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a recipe's stages have made in a workspace. `flags` go to every stage that has such an option."""
+
+    recipe: Recipe
+    workspace: Workspace
+    asked: Asked
+    flags: dict[str, Any]
+
+    def find(self, stage: RecipeStage) -> tuple[Run | None, bool]:
+        """A stage's finished run, and whether it was made with exactly the recipe's options."""
+        flags = {name: value for name, value in self.flags.items() if name in stage.options.model_fields}
+        options = self.asked.options(self.recipe, stage, **flags)
+        runs = {earlier.id: self.find(earlier)[0] for earlier in named_stages(self.recipe, options)}
+        found = {stage_id: run for stage_id, run in runs.items() if run}
+        if len(found) < len(runs):
+            return None, False
+        planned = plan(stage.uses, options, self.workspace, inputs_of(options, found, self.workspace))
+        return (planned.run, True) if planned.up_to_date else (self.stand_in(planned), False)
+
+    def stand_in(self, planned: Planned) -> Run | None:
+        """The newest finished run with the same verb, inputs, data set, split, modality and architecture."""
+        alike = {k: getattr(planned.options, k) for k in ("modality", "arch", "split") if hasattr(planned.options, k)}
+        data = planned.data_dir.name if planned.data_dir else None
+        for run in self.workspace.runs():
+            record = run.record
+            if (
+                run.done
+                and record["verb"] == planned.verb
+                and record.get("inputs", {}) == planned.identity["inputs"]
+                and record.get("data", {}).get("name") == data
+                and all(record["options"].get(name) == value for name, value in alike.items())
+            ):
+                return run
+        return None
 
 
 def listed(value: Any) -> list[str]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from stmn.device import Device
-from stmn.errors import Interrupted, StmnError
+from stmn.errors import Interrupted, StmnError, UsageError
 from stmn.nets.network import Network
 from stmn.progress import Progress
 from stmn.sampling.clips import Clips, MicroBatches, loader, sample_order
@@ -48,8 +48,9 @@ def train(
     """Train `network` in place, from where a run in `out` stopped; returns the final state.
 
     Rows of `out/metrics.jsonl` are written as they come. Raises `Interrupted` after SIGINT or SIGTERM, once the state
-    is saved, and `StmnError` when the loss is not finite.
+    is saved, `StmnError` when the loss is not finite, and `UsageError` when a micro-batch is too small.
     """
+    check_micro_batch(network, clips, plan)
     device.place(network)
     optimizer = SGD(parameter_groups(network, plan.weight_decay), lr=plan.schedule.rate, momentum=plan.momentum)
     state = load_state(out, network, optimizer)
@@ -162,6 +163,16 @@ def validate(network: Network, clips: Clips, plan: Plan, device: Device) -> floa
         right += int((mean.argmax(dim=1) == batch["label"]).sum())
     network.train()
     return right / len(clips)
+
+
+def check_micro_batch(network: Network, clips: Clips, plan: Plan) -> None:
+    """Raise `UsageError` when the smallest micro-batch leaves batch normalisation a single value of each channel."""
+    smallest = plan.batch % plan.micro_batch or plan.micro_batch
+    if smallest * clips.sampling.chunks * network.config.window**2 == 1:
+        raise UsageError(
+            f"batch = {plan.batch} with micro_batch = {plan.micro_batch} makes a micro-batch of one chunk, "
+            f"whose last feature map is one pixel: no batch statistics; take other sizes"
+        )
 
 
 def check_finite(window: Window, clips: Clips, plan: Plan, state: TrainingState, out: Path) -> None:
