@@ -79,7 +79,7 @@ def run_stage(
     if recipe:
         chain = load_recipe(recipe)
         chosen = chain.stage(verb, stage_id)
-        asked = Asked(settings.defaults, data=given.get("data"))
+        asked = Asked(settings.defaults, data=given.get("data"), split=given.get("split"))
         planned = plan_in_recipe(chain, chosen, space, display, asked, given)
     else:
         planned = plan(verb, build(model, settings.defaults.get(verb, {}) | given, verb), space)

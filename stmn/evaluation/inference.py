@@ -10,14 +10,14 @@ from stmn.device import Device
 from stmn.evaluation.protocol import Protocol
 from stmn.nets.network import Network
 from stmn.progress import Progress
-from stmn.sampling.augment import PAPER_CROP, PAPER_SIDE, mirrored, normalise_flow, normalise_rgb, resize
+from stmn.sampling.augment import mirrored, normalise_flow, normalise_rgb, resize
 from stmn.sampling.positions import stack_times, test_positions
 from stmn.store.reader import Store, StoredVideo
 
 #: modality that each stream reads
 INPUTS = {"appearance": "rgb", "motion": "flow"}
-#: chunks that one forward pass of small videos takes at most
-PASS_CHUNKS = 256
+#: pixels of all chunks that small videos may share a forward pass for; larger videos have one each
+PASS_PIXELS = 2**18
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,7 @@ def shape(video: StoredVideo, stack_length: int, protocol: Protocol) -> tuple[in
 
 
 def full(group: Sequence[StoredVideo], stack_length: int, protocol: Protocol) -> bool:
-    """True when one more video would make the pass larger than one video of the paper's size."""
+    """True when one more video would make the pass too large."""
     chunks, height, width = shape(group[0], stack_length, protocol)
     scale = protocol.short_side / min(height, width)
-    pixels = chunks * height * width * scale * scale
-    most = min(PASS_CHUNKS * protocol.short_side**2, 25 * PAPER_SIDE * PAPER_SIDE * PAPER_SIDE // PAPER_CROP)
-    return (len(group) + 1) * pixels > most
+    return (len(group) + 1) * chunks * height * width * scale**2 > PASS_PIXELS

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -49,12 +50,38 @@ class Scores:
         return {name: tensor[order] for name, tensor in self.streams.items()}
 
 
+class About(BaseModel):
+    """What a scores file says of its rows and columns."""
+
+    ids: list[str]
+    classes: list[str]
+    labels: list[int]
+    protocol: dict[str, Any]
+
+
 def load_scores(path: Path) -> Scores:
-    """Read a scores file. Raises `DataError` when it is something else, `CheckpointError` when it is damaged."""
+    """Read a scores file.
+
+    Raises `DataError` when it is something else or contradicts itself, `CheckpointError` when it is damaged.
+    """
     about = read_about(path).get("scores")
     if about is None:
         raise DataError(f"{path}: holds no scores")
-    return Scores(about["ids"], about["classes"], about["labels"], load_file(path), about["protocol"])
+    try:
+        said = About.model_validate(about)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DataError(f"{path}: {'.'.join(map(str, first['loc'])) or 'scores'}: {first['msg']}") from error
+    streams = load_file(path)
+    shape = (len(said.ids), len(said.classes))
+    mistakes = [f"{name} is {tuple(t.shape)}, not {shape}" for name, t in streams.items() if tuple(t.shape) != shape]
+    if len(said.labels) != len(said.ids) or not all(0 <= label < len(said.classes) for label in said.labels):
+        mistakes.append(f"its labels are not those of {len(said.ids)} videos of {len(said.classes)} classes")
+    if len(set(said.ids)) != len(said.ids):
+        mistakes.append("it scores a video twice")
+    if mistakes:
+        raise DataError(f"{path}: {mistakes[0]}")
+    return Scores(said.ids, said.classes, said.labels, streams, said.protocol)
 
 
 def fuse_late(parts: Sequence[Scores], weights: Sequence[float] | None, names: Sequence[str]) -> Scores:
@@ -65,6 +92,8 @@ def fuse_late(parts: Sequence[Scores], weights: Sequence[float] | None, names: S
     weights = list(weights) if weights else [1.0] * len(parts)
     if len(weights) != len(parts):
         raise DataError(f"late fusion of {len(parts)} scores with {len(weights)} weights")
+    if sum(weights) <= 0:
+        raise DataError(f"late fusion: the weights {', '.join(f'{w:g}' for w in weights)} add up to no positive number")
     first = parts[0]
     streams: dict[str, Tensor] = {}
     scale = len(parts) / sum(weights)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stmn.errors import DataError, UsageError, near_match
+from stmn.errors import DataError, StmnError, UsageError, near_match
 from stmn.progress import Progress
 from stmn.recipe import Recipe, RecipeStage, with_shared
 from stmn.stages.execute import Planned, execute, plan
@@ -15,16 +15,18 @@ from stmn.workspace import Input, Run, Workspace, as_input
 
 @dataclass(frozen=True)
 class Asked:
-    """What the command line adds to a recipe: defaults of the settings, a folder of videos, another data set."""
+    """What the command line adds to a recipe: defaults of the settings, a folder of videos, other data, another split."""
 
     defaults: dict[str, dict[str, Any]]
     data_root: Path | None = None
     data: str | None = None
+    split: str | None = None
 
     def options(self, recipe: Recipe, stage: RecipeStage, **flags: Any) -> StageOptions:
         """A stage's options: settings, then the recipe, then flags. Raises `UsageError`."""
         model = stage.options
-        shared = recipe.shared | ({"data": self.data} if self.data else {})
+        replaced = {"data": self.data, "split": self.split}
+        shared = recipe.shared | {key: value for key, value in replaced.items() if value}
         values = self.defaults.get(stage.uses, {}) | with_shared(stage.given, model, shared) | flags
         if self.data_root and "videos" in model.model_fields:
             values["videos"] = self.data_root
@@ -68,7 +70,12 @@ def run_recipe(
 
 
 def plan_in_recipe(
-    recipe: Recipe, stage: RecipeStage, workspace: Workspace, progress: Progress, asked: Asked, flags: dict[str, Any]
+    recipe: Recipe,
+    stage: RecipeStage,
+    workspace: Workspace,
+    progress: Progress,
+    asked: Asked,
+    flags: dict[str, Any],
 ) -> Planned:
     """Plan one stage of a recipe on the outputs of its earlier stages.
 
@@ -77,11 +84,11 @@ def plan_in_recipe(
     with the command that makes it when there is none either.
     """
     options = asked.options(recipe, stage, **flags)
-    # another split's training videos may be this one's test videos
-    made = Made(recipe, workspace, asked, {"split": flags["split"]} if "split" in flags else {})
+    if hasattr(options, "data"):
+        workspace.find_data(options.data)  # without data nothing else matters
     runs: dict[str, Run] = {}
     for earlier in named_stages(recipe, options, flags):
-        run, exact = made.find(earlier)
+        run, exact = earlier_run(recipe, earlier, workspace, asked)
         if run is None:
             raise DataError(
                 f"{recipe.path}: its stage '{earlier.id}' has not been run here; make it with: "
@@ -99,41 +106,40 @@ def named_stages(recipe: Recipe, options: StageOptions, given: Collection[str] =
     return [stage for stage in recipe.stages if stage.id in named]
 
 
-@dataclass(frozen=True)
-class Made:
-    """What a recipe's stages have made in a workspace. `flags` go to every stage that has such an option."""
-
-    recipe: Recipe
-    workspace: Workspace
-    asked: Asked
-    flags: dict[str, Any]
-
-    def find(self, stage: RecipeStage) -> tuple[Run | None, bool]:
-        """A stage's finished run, and whether it was made with exactly the recipe's options."""
-        flags = {name: value for name, value in self.flags.items() if name in stage.options.model_fields}
-        options = self.asked.options(self.recipe, stage, **flags)
-        runs = {earlier.id: self.find(earlier)[0] for earlier in named_stages(self.recipe, options)}
-        found = {stage_id: run for stage_id, run in runs.items() if run}
-        if len(found) < len(runs):
+def earlier_run(recipe: Recipe, stage: RecipeStage, workspace: Workspace, asked: Asked) -> tuple[Run | None, bool]:
+    """The finished run of a stage, or its stand-in, or None; and whether it is exactly what the recipe says."""
+    options = asked.options(recipe, stage)
+    runs: dict[str, Run] = {}
+    all_exact = True
+    for earlier in named_stages(recipe, options):
+        run, exact = earlier_run(recipe, earlier, workspace, asked)
+        if run is None:
             return None, False
-        planned = plan(stage.uses, options, self.workspace, inputs_of(options, found, self.workspace))
-        return (planned.run, True) if planned.up_to_date else (self.stand_in(planned), False)
+        runs[earlier.id], all_exact = run, all_exact and exact
+    inputs: dict[str, Any] = {}
+    try:
+        planned = plan(stage.uses, options, workspace, inputs_of(options, runs, workspace))
+        if planned.up_to_date:
+            return planned.run, all_exact
+        inputs = planned.identity["inputs"]
+    except StmnError:  # it can't be run as the recipe says: its starting weights are not here, say
+        pass
+    return stand_in(stage.uses, options, inputs, workspace), False
 
-    def stand_in(self, planned: Planned) -> Run | None:
-        """The newest finished run with the same verb, inputs, data set, split, modality and architecture."""
-        alike = {k: getattr(planned.options, k) for k in ("modality", "arch", "split") if hasattr(planned.options, k)}
-        data = planned.data_dir.name if planned.data_dir else None
-        for run in self.workspace.runs():
-            record = run.record
-            if (
-                run.done
-                and record["verb"] == planned.verb
-                and record.get("inputs", {}) == planned.identity["inputs"]
-                and record.get("data", {}).get("name") == data
-                and all(record["options"].get(name) == value for name, value in alike.items())
-            ):
-                return run
-        return None
+
+def stand_in(verb: str, options: StageOptions, inputs: dict[str, Any], workspace: Workspace) -> Run | None:
+    """The newest finished run of a verb with the same modality, architecture and inputs, on the same data and split.
+
+    Another split's training videos may be this one's test videos.
+    """
+    alike = {key: getattr(options, key) for key in ("modality", "arch", "split") if hasattr(options, key)}
+    data = workspace.find_data(options.data).name if hasattr(options, "data") else None
+    for run in workspace.runs():
+        made, record = run.record.get("options", {}), run.record
+        same = all(made.get(key) == value for key, value in alike.items()) and record.get("inputs", {}) == inputs
+        if run.done and record["verb"] == verb and same and record.get("data", {}).get("name") == data:
+            return run
+    return None
 
 
 def listed(value: Any) -> list[str]:

@@ -74,7 +74,7 @@ def run(options: Options, context: Context) -> Made:
     from stmn.training.state import FILE
 
     device = choose(context.device)
-    network, keeps = tie(options, context)
+    network, streams = tie(options, context)
     config = network.config
     clips, validation = clips_of(options, context, ("rgb", "flow"), config.size, config.stack_length, options.chunks)
     header = clips.store.header
@@ -84,11 +84,14 @@ def run(options: Options, context: Context) -> Made:
         )
     plan = plan_of(options, len(clips), MILESTONES)
     state = train(network, clips, validation, plan, device, context.out, context.progress)
-    trained_on = TrainedOn(data=header.name, split=options.split, videos=header.part(options.split, "train"))
+    # what the streams have learned from, the fused network has too: they may know another split
+    seen = [video for known in streams if known.trained_on.data == header.name for video in known.trained_on.videos]
+    videos = list(dict.fromkeys([*header.part(options.split, "train"), *seen]))
+    trained_on = TrainedOn(data=header.name, split=options.split, videos=videos)
     save_checkpoint(
         context.out / "model.safetensors",
         network,
-        Description(config, header.preparation, trained_on, keeps, options.model_dump(mode="json")),
+        Description(config, header.preparation, trained_on, streams[0].keeps, options.model_dump(mode="json")),
     )
     (context.out / FILE).unlink(missing_ok=True)
     last = state.history[-1] if state.history else {}
@@ -99,10 +102,11 @@ def run(options: Options, context: Context) -> Made:
 
 
 def tie(options: Options, context: Context) -> Any:
-    """The two-stream network, filled from its two trained streams. Raises `DataError` when they don't fit."""
-    from safetensors.torch import load_file
+    """The two-stream network, filled from its two trained streams, and what these say of themselves.
 
-    from stmn.nets.checkpoint import read_description
+    Raises `DataError` when they don't fit.
+    """
+    from stmn.nets.checkpoint import load_checkpoint, read_description
     from stmn.nets.config import GateConfig, NetworkConfig, TemporalConfig
     from stmn.nets.network import build_network
 
@@ -143,7 +147,7 @@ def tie(options: Options, context: Context) -> Any:
     network = build_network(config, options.seed)
     state = network.state_dict()
     for file in files.values():
-        trained = load_file(file.path)  # type: ignore[union-attr]
-        state |= {name: value for name, value in trained.items() if name in state}
+        stream, _ = load_checkpoint(file.path)  # type: ignore[union-attr]
+        state |= stream.state_dict()  # all of it has its place, and nothing of a stream is left to chance
     network.load_state_dict(state)
-    return network, described["appearance"].keeps
+    return network, list(described.values())

@@ -1,0 +1,498 @@
+"""Testing (section 4.2): fully convolutional scores of stored videos and of files, late fusion, and honest numbers."""
+
+import json
+import shutil
+from math import sqrt
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import run_stage
+from films import film, moving
+from made_sets import Made, make_set
+from safetensors.torch import save_file
+from sklearn import metrics as sk
+from torch import Tensor
+
+import stmn
+from stmn.device import choose
+from stmn.errors import CheckpointError, DataError, StmnError, UsageError
+from stmn.evaluation.baseline import box_shape_baseline
+from stmn.evaluation.inference import Pictures, score_pictures, score_videos, stored_pictures
+from stmn.evaluation.metrics import interval, measure, words
+from stmn.evaluation.predict import find_videos
+from stmn.evaluation.protocol import Protocol
+from stmn.evaluation.scores import Scores, fuse_late, load_scores
+from stmn.nets.checkpoint import load_checkpoint, save_checkpoint
+from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
+from stmn.nets.network import Network, build_network
+from stmn.progress import Silent
+from stmn.sampling import positions
+from stmn.sampling.augment import FLOW_STD
+from stmn.store.header import read_header
+from stmn.store.reader import Store
+from stmn.workspace import Run, Workspace
+
+CPU = choose("cpu")
+
+
+def tied(size: int = 32, classes: int = 4) -> Network:
+    """Two narrow tied streams whose residual branches count: fresh ones end in gain 0."""
+    streams = [StreamConfig(modality=modality, arch="resnet18", width=0.125) for modality in ("rgb", "flow")]
+    net = build_network(
+        NetworkConfig(
+            classes=[f"class{number}" for number in range(classes)], size=size, stack_length=10, streams=streams,
+            gate=GateConfig(), temporal=TemporalConfig(injector="residual", init="average", pool="max"),
+        )
+    ).eval()  # fmt: skip
+    for name, parameter in net.named_parameters():
+        if name.endswith("bn2.weight"):
+            torch.nn.init.ones_(parameter)
+    return net
+
+
+def rolling(name: str, frames: int, height: int = 40, width: int = 40, seed: int = 0, **more: str) -> Made:
+    """A video of a texture that moves, with levels that are its motion plus noise."""
+    pictures = torch.from_numpy(np.stack(moving(frames, height, width, dx=1 + seed % 3, seed=seed)))
+    generator = torch.Generator().manual_seed(seed)
+    levels = torch.randint(110, 150, (frames - 1, 2, height, width), generator=generator, dtype=torch.uint8)
+    return Made(name, more.pop("class_name", f"class{seed % 4}"), pictures, levels, **more)
+
+
+@pytest.fixture(scope="module")
+def motley(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Test videos of several sizes and lengths, one too short for a whole stack."""
+    sizes = [(14, 40, 40), (14, 40, 40), (40, 40, 64), (14, 40, 40), (7, 40, 40), (14, 64, 40), (14, 64, 40)]
+    videos = [rolling(f"v{seed}", *size, seed=seed, part="test") for seed, size in enumerate(sizes)]
+    return Store(make_set(tmp_path_factory.mktemp("sets") / "motley", videos))
+
+
+def protocol(**values: object) -> Protocol:
+    return Protocol(**({"short_side": 37, "crop": 32, "frames": 25, "flips": False} | values))
+
+
+def scored(net: Network, store: Store, how: Protocol, ids: list[str] | None = None) -> dict[str, Tensor]:
+    return score_videos(net, store, [store.videos[i] for i in ids or sorted(store.videos)], how, CPU, Silent())
+
+
+# Fully convolutional scores
+
+
+def test_on_frames_of_the_training_size_whole_frames_and_the_crop_are_one(motley):
+    square = [name for name, video in sorted(motley.videos.items()) if video.width == video.height]
+    whole, crop = (
+        scored(tied(), motley, protocol(short_side=32, spatial=spatial), square)
+        for spatial in ("fully_conv", "centre_crop")
+    )
+    assert all(torch.equal(whole[name], crop[name]) for name in ("appearance", "motion"))
+
+
+def test_on_larger_frames_the_class_scores_are_averaged_over_all_windows_of_the_training_size():
+    stream = tied(size=224).double().stream("motion")
+    features = torch.randn(3 * 5, 64, 8, 10).double()  # three videos of five chunks; 224 pixels are 7 x 7 of these
+    pooled = features.unflatten(0, (3, 5)).amax(dim=1)
+    windows = [pooled[..., y : y + 7, x : x + 7].mean(dim=(2, 3)) for y in range(2) for x in range(4)]
+    expected = torch.stack([stream.fc(window) for window in windows]).mean(dim=0)
+    torch.testing.assert_close(stream.head(features, 5), expected)
+
+
+def test_a_frame_smaller_than_the_training_crop_is_one_window():
+    stream = tied(size=224).double().stream("motion")
+    features = torch.randn(2, 64, 3, 5).double()
+    torch.testing.assert_close(stream.head(features, 1), stream.fc(features.mean(dim=(2, 3))))
+
+
+def test_25_chunks_are_read_evenly_each_with_its_own_ten_fields(motley):
+    for name, chunks in (("v2", 25), ("v0", 4), ("v4", 1)):
+        video = motley.videos[name]
+        times = positions.test_positions(video.frames, 10, 25)
+        assert len(times) == chunks
+        pictures = stored_pictures(motley, video, ("appearance", "motion"), 10, protocol(short_side=40))
+        rgb, flow = pictures.inputs(("appearance", "motion"), mirror=False)
+        assert rgb.shape == (chunks, 3, video.height, video.width)
+        for row, t in enumerate(times):
+            fields = motley.fields(name, positions.stack_times(t, video.frames, 10)).float()
+            torch.testing.assert_close(flow[row], ((fields - 128) / FLOW_STD).flatten(0, 1))
+
+
+def test_with_flips_scores_are_the_mean_of_the_video_and_its_mirror(motley):
+    net, video = tied(), motley.videos["v2"]
+    plain = stored_pictures(motley, video, net.names, 10, protocol())
+    u_and_v = plain.fields.flip(-1)
+    mirror = Pictures(plain.frames.flip(-1), torch.stack([256 - u_and_v[:, 0], u_and_v[:, 1]], dim=1), plain.stacks)
+    both = score_pictures(net, [plain], flips=True, device=CPU)
+    parts = [score_pictures(net, [pictures], flips=False, device=CPU) for pictures in (plain, mirror)]
+    for stream in range(2):
+        assert not torch.allclose(parts[0][stream], parts[1][stream])
+        torch.testing.assert_close(both[stream], (parts[0][stream] + parts[1][stream]) / 2)
+
+
+def test_videos_of_any_size_and_length_get_the_scores_that_they_get_alone(motley):
+    net, names = tied(), ["v3", "v0", "v1", "v2", "v6", "v4", "v5"]
+    together = scored(net, motley, protocol(), names)
+    for row, name in enumerate(names):
+        alone = scored(net, motley, protocol(), [name])
+        for stream in ("appearance", "motion"):
+            torch.testing.assert_close(together[stream][row], alone[stream][0], rtol=1e-4, atol=1e-5)
+
+
+# Scores files and late fusion
+
+
+def scores(ids: str, seed: int = 0, streams: tuple[str, ...] = ("appearance",), classes: str = "pqr") -> Scores:
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {name: torch.randn(len(ids), len(classes), generator=generator) for name in streams}
+    return Scores(list(ids), list(classes), [n % len(classes) for n in range(len(ids))], tensors, {"frames": 25})
+
+
+def reordered(part: Scores, ids: str) -> Scores:
+    rows = [part.ids.index(i) for i in ids]
+    labels = [part.labels[row] for row in rows]
+    return Scores(list(ids), part.classes, labels, {k: v[rows] for k, v in part.streams.items()}, part.protocol)
+
+
+def test_a_scores_file_gives_back_what_was_saved(tmp_path):
+    saved = scores("abcd", streams=("appearance", "motion"))
+    saved.save(tmp_path / "scores.safetensors")
+    loaded = load_scores(tmp_path / "scores.safetensors")
+    for name in ("ids", "classes", "labels", "protocol"):
+        assert getattr(loaded, name) == getattr(saved, name)
+    assert all(torch.equal(loaded.streams[name], saved.streams[name]) for name in saved.streams)
+
+
+def test_the_mean_over_streams_is_1_to_1_or_weighted():
+    part = scores("ab", streams=("appearance", "motion"))
+    appearance, motion = part.streams.values()
+    torch.testing.assert_close(part.mean(), (appearance + motion) / 2)
+    torch.testing.assert_close(part.mean([1, 3]), (appearance + 3 * motion) / 4)
+
+
+BROKEN = {
+    "fewer ids than rows": {"ids": ["a", "b"]},
+    "fewer labels than rows": {"labels": [0]},
+    "a label that is no class": {"labels": [0, 1, 3]},
+    "fewer classes than columns": {"classes": ["p", "q"]},
+    "no protocol": {"protocol": None},
+    "no ids": {"ids": None},
+    "two rows of one video": {"ids": ["a", "b", "a"]},
+}
+
+
+@pytest.mark.parametrize("change", BROKEN.values(), ids=BROKEN.keys())
+def test_a_scores_file_that_contradicts_itself_is_refused(change, tmp_path):
+    about = {"ids": ["a", "b", "c"], "classes": ["p", "q", "r"], "labels": [0, 1, 2], "protocol": {}} | change
+    about = {key: value for key, value in about.items() if value is not None}
+    path = tmp_path / "scores.safetensors"
+    save_file({"svm": torch.zeros(3, 3)}, path, metadata={"stmn": json.dumps({"scores": about})})
+    with pytest.raises(DataError, match=r"scores\.safetensors: ") as error:
+        load_scores(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_without_scores_is_refused(trained, tmp_path):
+    with pytest.raises(DataError, match="holds no scores"):
+        load_scores(trained.newest("model").output("model"))
+    scores("abc").save(tmp_path / "cut.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "cut.safetensors").read_bytes()[:-3])
+    with pytest.raises(CheckpointError, match="truncated or damaged"):
+        load_scores(tmp_path / "cut.safetensors")
+
+
+def test_late_fusion_matches_rows_by_id():
+    appearance, motion = scores("abcde", 1, ("appearance",)), scores("abcde", 2, ("motion",))
+    fused = fuse_late([appearance, reordered(motion, "ecadb")], None, ["first", "second"])
+    assert fused.ids == appearance.ids and fused.labels == appearance.labels
+    expected = (appearance.streams["appearance"] + motion.streams["motion"]) / 2
+    torch.testing.assert_close(fused.mean(), expected)
+    assert list(fused.streams) == ["appearance", "motion"]
+
+
+def test_late_fusion_takes_weights_and_the_mean_of_each_parts_streams():
+    fused_net, motion = scores("abc", 1, ("appearance", "motion")), scores("abc", 2, ("motion",))
+    result = fuse_late([fused_net, motion], [1, 3], ["first", "second"])  # motion x 3: the paper's for HMDB51
+    torch.testing.assert_close(result.mean(), (fused_net.mean() + 3 * motion.mean()) / 4)
+    assert result.protocol["late_fusion_weights"] == [1, 3]
+
+
+def test_late_fusion_of_two_models_of_one_modality_keeps_both():
+    parts = [scores("abc", 1), scores("abc", 2)]
+    result = fuse_late(parts, None, ["first", "second"])
+    torch.testing.assert_close(result.mean(), (parts[0].mean() + parts[1].mean()) / 2)
+
+
+@pytest.mark.parametrize(
+    ("second", "what"),
+    [
+        (scores("abd"), "second: does not score the same videos: no scores of 'c'"),
+        (scores("ab"), "no scores of 'c'"),
+        (scores("abcd"), "4 rows for 3 videos"),
+        (scores("abcc"), "4 rows for 3 videos"),
+        (scores("abc", classes="pqs"), "second: scores of other classes"),
+        (scores("abc", classes="prq"), "second: scores of other classes"),
+    ],
+    ids=["another video", "a video fewer", "a video more", "a video twice", "another class", "another order"],
+)
+def test_late_fusion_of_unlike_scores_is_refused(second, what):
+    with pytest.raises(DataError, match=what):
+        fuse_late([scores("abc"), second], None, ["first", "second"])
+
+
+def test_late_fusion_refuses_a_double_video_in_the_first_part_and_weights_that_do_not_fit():
+    with pytest.raises(DataError, match="first: does not score the same videos"):
+        fuse_late([scores("aab"), scores("abc")], None, ["first", "second"])
+    for weights in ([1.0], [1.0, 2.0, 3.0]):
+        with pytest.raises(DataError, match=rf"late fusion of 2 scores with {len(weights)} weights"):
+            fuse_late([scores("abc"), scores("abc")], weights, ["first", "second"])
+    for weights in ([0.0, 0.0], [1.0, -1.0]):
+        with pytest.raises(DataError, match="weights"):
+            fuse_late([scores("abc"), scores("abc")], weights, ["first", "second"])
+
+
+# Metrics
+
+
+def test_metrics_of_a_case_worked_out_by_hand():
+    tensor = torch.tensor([[3.0, 1, 0], [0, 2, 1], [5, 4, 0], [0, 1, 9]])
+    result = measure(Scores(list("abcd"), ["p", "q", "r"], [0, 1, 1, 2], {"appearance": tensor}, {}))
+    assert result["videos"] == 4 and result["chance"] == pytest.approx(1 / 3)
+    assert result["accuracy"] == 0.75
+    assert result["mean_class_accuracy"] == pytest.approx((1 + 0.5 + 1) / 3)
+    assert result["confusion"] == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]  # rows: the true class
+    assert words(result) == "75.0 % [30.1, 95.4] of 4 videos"
+
+
+def test_metrics_agree_with_scikit_learn():
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.randint(0, 12, (200,), generator=generator).tolist()
+    tensors = {
+        name: torch.randn(200, 12, generator=generator) + 2 * torch.nn.functional.one_hot(torch.tensor(labels), 12)
+        for name in ("appearance", "motion")
+    }
+    classes = [f"class{number}" for number in range(12)]
+    result = measure(Scores([str(n) for n in range(200)], classes, labels, tensors, {}))
+    mean = sum(tensors.values()).numpy() / 2
+    predicted = mean.argmax(axis=1)
+    assert result["accuracy"] == pytest.approx(sk.accuracy_score(labels, predicted))
+    assert result["top5"] == pytest.approx(np.mean([label in row.argsort()[-5:] for label, row in zip(labels, mean, strict=True)]))  # fmt: skip
+    assert result["mean_class_accuracy"] == pytest.approx(sk.recall_score(labels, predicted, average="macro"))
+    assert np.array_equal(result["confusion"], sk.confusion_matrix(labels, predicted))
+    assert result["streams"]["motion"] == sk.accuracy_score(labels, tensors["motion"].numpy().argmax(axis=1))
+    assert 1 / 12 < result["streams"]["motion"] < result["accuracy"] < result["top5"]
+
+
+def test_classes_without_test_videos_do_not_count_in_the_mean_over_classes():
+    tensor = torch.tensor([[3.0, 1, 0], [0, 2, 1], [0, 1, 2]])
+    result = measure(Scores(list("abc"), ["p", "q", "r"], [0, 1, 1], {"appearance": tensor}, {}))
+    assert result["mean_class_accuracy"] == pytest.approx((1 + 0.5) / 2)
+    assert result["confusion"] == [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
+
+
+def test_the_interval_is_wilsons():
+    z = 1.959964
+    for right, count in ((0, 10), (3, 10), (10, 10), (942, 1000), (1, 1)):
+        share, spread = right / count, z * sqrt(right / count * (1 - right / count) / count + z * z / (4 * count**2))
+        middle, scale = share + z * z / (2 * count), 1 + z * z / count
+        assert interval(right, count) == pytest.approx(((middle - spread) / scale, (middle + spread) / scale), abs=1e-6)
+        low, high = interval(right, count)
+        assert -1e-12 <= low <= share <= high + 1e-12 <= 1 + 2e-12
+        assert high > low  # nothing is certain, not even 10 of 10
+    widths = [np.diff(interval(count // 2, count))[0] for count in (10, 100, 1000)]
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_the_box_shape_baseline_sees_what_frame_sizes_give_away(tmp_path):
+    def videos(tall: str):
+        for seed in range(12):
+            shape = (12, 40, 60) if seed % 2 else (12, 60, 40)
+            yield rolling(f"v{seed}", *shape, seed=seed, class_name=tall if seed % 2 == 0 else "wide",
+                          part="test" if seed > 7 else "train")  # fmt: skip
+
+    leaking = box_shape_baseline(Store(make_set(tmp_path / "leaking", videos("tall"))), "1")
+    assert leaking["accuracy"] == 1 and leaking["videos"] == 4
+    uniform = [rolling(f"v{seed}", 12, seed=seed, part="test" if seed > 3 else "train") for seed in range(8)]
+    assert box_shape_baseline(Store(make_set(tmp_path / "uniform", uniform)), "1") is None
+
+
+# The stage
+
+
+@pytest.fixture
+def own(trained: Workspace, tmp_path: Path) -> Workspace:
+    """A copy of the trained workspace to write in."""
+    shutil.copytree(trained.root, tmp_path / "own")
+    return Workspace(tmp_path / "own")
+
+
+def evaluation(workspace: Workspace, name: str) -> Run:
+    """The run that tested the model of a run whose name begins so."""
+    runs = [run for run in workspace.runs() if run.record["verb"] == "evaluate" and len(run.results["of"]) == 1]
+    return next(run for run in runs if run.results["of"][0].startswith(name))
+
+
+def scores_of(workspace: Workspace, name: str) -> Scores:
+    return load_scores(evaluation(workspace, name).output("scores"))
+
+
+def test_evaluate_scores_every_test_video_and_says_how(trained):
+    store = Store(trained.data_dir("synthetic"))
+    wanted = store.part("1", "test")
+    for name, streams in (("appearance", 1), ("motion", 1), ("fused", 2)):
+        found = scores_of(trained, name)
+        assert found.ids == [video.id for video in wanted]
+        assert [found.classes[label] for label in found.labels] == [video.class_name for video in wanted]
+        assert len(found.streams) == streams
+        assert found.protocol["spatial"] == "fully_conv" and found.protocol["frames"] == 25
+        assert found.protocol["flips"] is False  # asked for by default, but this data set does not keep mirrors
+        assert found.protocol["seen_in_training"] == 0
+        assert "no mirrors, whole frames, short side 32, synthetic split 1 test" in found.protocol["words"]
+
+
+def test_late_fusion_of_runs_is_the_mean_of_their_scores(own):
+    parts = [scores_of(own, name).mean() for name in ("appearance", "motion")]
+    of_models = run_stage(own, "evaluate", late_fusion=["appearance", "motion"])  # they are tested here
+    torch.testing.assert_close(load_scores(of_models.output("scores")).mean(), sum(parts) / 2)
+    evaluations = [evaluation(own, name).name for name in ("appearance", "motion")]  # their scores are read
+    weighted = run_stage(own, "evaluate", late_fusion=evaluations, weights=[1.0, 3.0])
+    torch.testing.assert_close(load_scores(weighted.output("scores")).mean(), (parts[0] + 3 * parts[1]) / 4)
+    assert set(weighted.results["streams"]) == {"appearance", "motion"}
+
+
+def with_training_list(path: Path, videos: list[str], data: str = "synthetic") -> None:
+    """Rewrite a model as one that was trained on other videos."""
+    net, description = load_checkpoint(path)
+    trained_on = description.trained_on.model_copy(update={"videos": videos, "data": data})
+    save_checkpoint(path, net, type(description)(**(vars(description) | {"trained_on": trained_on})))
+
+
+def test_a_model_is_not_tested_on_videos_it_was_trained_on_unless_seen_is_said(own):
+    path = own.find_input("appearance", "model").path
+    test = read_header(own.data_dir("synthetic")).part("1", "test")
+    with_training_list(path, ["another", *test[:3]])
+    for model in ({"model": str(path)}, {"late_fusion": [str(path), "motion"]}):
+        with pytest.raises(DataError, match=r"trained on 3 of the 12 test videos of split 1 .*--seen"):
+            run_stage(own, "evaluate", **model)
+    run = run_stage(own, "evaluate", model=str(path), seen=True)
+    assert run.results["protocol"]["seen_in_training"] == 3  # and that is on record
+
+    with_training_list(path, test, data="another set")  # where the same ids are other videos
+    assert run_stage(own, "evaluate", model=str(path)).results["protocol"]["seen_in_training"] == 12
+
+
+def test_a_fused_model_has_seen_what_its_streams_have_seen(own):
+    header = read_header(own.data_dir("synthetic"))
+    first = header.splits["1"]
+    second = {"train": first["test"], "test": first["train"]}
+    header.model_copy(update={"splits": {"1": first, "2": second}}).write(own.data_dir("synthetic"))
+    fused = run_stage(
+        own, "fuse", split="2", chunks=2, stride_min=1, stride_max=2, steps=1, batch=4, micro_batch=4, validation=0.0
+    )
+    with pytest.raises(DataError, match=r"trained on 24 of the 24 test videos of split 2"):
+        run_stage(own, "evaluate", model=str(fused.path), split="2")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("bound", 6.0), ("short_side", 64), ("flow", "dis"), ("camera_motion", "subtract")]
+)
+def test_a_model_is_not_tested_on_data_that_was_prepared_in_another_way(own, key, value):
+    header = read_header(own.data_dir("synthetic"))
+    changed = header.preparation.model_copy(update={key: value})
+    header.model_copy(update={"preparation": changed}).write(own.data_dir("synthetic"))
+    with pytest.raises(DataError, match=rf"prepared with {key} = .*; synthetic has {value}"):
+        run_stage(own, "evaluate", model="appearance")
+
+
+def test_a_model_is_not_tested_on_other_classes(own):
+    header = read_header(own.data_dir("synthetic"))
+    header.model_copy(update={"classes": ["up", "right", "left", "down"]}).write(own.data_dir("synthetic"))
+    with pytest.raises(DataError, match=r"classes .* which are not those of data set synthetic"):
+        run_stage(own, "evaluate", model="appearance")
+
+
+def test_evaluate_says_what_it_lacks_and_what_does_not_go_together(own, scratch):
+    with pytest.raises(DataError, match="no trained model in this workspace; make one with: stmn train-stream"):
+        run_stage(scratch, "evaluate")
+    with pytest.raises(UsageError, match="give a model or late_fusion, not both"):
+        run_stage(own, "evaluate", model="appearance", late_fusion=["appearance", "motion"])
+    with pytest.raises(UsageError, match="weights go with late_fusion"):
+        run_stage(own, "evaluate", model="appearance", weights=[1.0, 2.0])
+
+
+# A video file and a model file
+
+
+@pytest.mark.parametrize("name", ["appearance", "motion", "fused"])
+def test_a_video_file_gets_the_scores_that_its_stored_frames_get(trained, name):
+    """All but the JPEG files of the store is the same way, so the scores differ by what JPEG loses."""
+    evaluated = scores_of(trained, name)
+    model = stmn.load(trained.find_input(name, "model").path, device="cpu")
+    films = [trained.data_dir("synthetic") / "videos" / video_id for video_id in evaluated.ids]
+    from_files = dict(zip(evaluated.streams, zip(*(model.scores(path) for path in films), strict=True), strict=True))
+    for stream, stored in evaluated.streams.items():
+        found = torch.stack(from_files[stream])
+        ours, theirs = found - found.mean(dim=0), stored - stored.mean(dim=0)  # what tells videos apart
+        assert float((ours - theirs).norm() / theirs.norm()) < 0.2
+        others = theirs.roll(1, dims=0)
+        assert float((ours - others).norm() / others.norm()) > 0.5  # another video's scores are far from it
+
+
+@pytest.mark.parametrize("name", ["appearance", "motion", "fused"])
+def test_predict_gives_all_classes_best_first(trained, name):
+    model = stmn.load(str(trained.find_input(name, "model").path))
+    video = next((trained.data_dir("synthetic") / "videos" / "test").glob("*.mp4"))
+    predictions = model.predict(str(video))
+    assert sorted(p.class_name for p in predictions) == model.classes == ["down", "left", "right", "up"]
+    assert [p.score for p in predictions] == sorted((p.score for p in predictions), reverse=True)
+    assert sum(p.score for p in predictions) == pytest.approx(1)
+    mean = torch.stack(model.scores(video)).mean(dim=0)
+    assert predictions[0].class_name == model.classes[int(mean.argmax())]
+    assert len(model.scores(video)) == (2 if name == "fused" else 1)
+
+
+def test_predict_takes_videos_of_any_size_and_length(trained, tmp_path):
+    model = stmn.load(trained.find_input("fused", "model").path)
+    for frames, height, width in ((60, 48, 64), (8, 120, 80), (2, 40, 40)):
+        path = film(tmp_path / f"{frames}.mp4", moving(frames, height, width))
+        assert len(model.predict(path)) == 4
+
+
+def test_a_single_frame_is_enough_for_appearance_and_not_for_motion(trained, tmp_path):
+    path = film(tmp_path / "one.mp4", moving(1))
+    assert len(stmn.load(trained.find_input("appearance", "model").path).predict(path)) == 4
+    with pytest.raises(DataError, match=r"one\.mp4: one frame has no motion"):
+        stmn.load(trained.find_input("motion", "model").path).predict(path)
+
+
+def test_a_model_of_appearance_alone_computes_no_flow(own, tmp_path):
+    path = own.find_input("appearance", "model").path
+    net, description = load_checkpoint(path)
+    preparation = description.preparation.model_copy(update={"flow": "of another package"})
+    save_checkpoint(path, net, type(description)(**(vars(description) | {"preparation": preparation})))
+    video = film(tmp_path / "film.mp4", moving(12))
+    assert len(stmn.load(path).predict(video)) == 4
+
+
+def test_what_is_no_video_or_no_model_is_refused(trained, tmp_path):
+    path = trained.find_input("appearance", "model").path
+    model = stmn.load(path)
+    (tmp_path / "text.mp4").write_text("not a video")
+    for name, what in (("text.mp4", "not a readable video"), ("none.mp4", "no such video file")):
+        with pytest.raises(DataError, match=f"{name}: {what}"):
+            model.predict(tmp_path / name)
+    with pytest.raises(CheckpointError, match="no such file"):
+        stmn.load(tmp_path / "none.safetensors")
+    with pytest.raises(CheckpointError, match="holds no network"):
+        stmn.load(next(r for r in trained.runs() if r.makes("scores")).output("scores"))
+    with pytest.raises(StmnError, match="device"):
+        stmn.load(path, device="cude")
+
+
+def test_folders_stand_for_the_videos_below_them(tmp_path):
+    for name in ("b/2.MP4", "b/1.avi", "a/3.mkv", "a/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = list(find_videos([tmp_path / "b", tmp_path / "a" / "notes.txt", tmp_path]))
+    assert [path.name for path in found] == ["1.avi", "2.MP4", "notes.txt", "3.mkv", "1.avi", "2.MP4"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no videos in this folder"):
+        list(find_videos([tmp_path / "empty"]))

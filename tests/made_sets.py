@@ -1,0 +1,53 @@
+"""Prepared sets made in this process from pictures that a test chooses."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from stmn.datasets.base import VideoEntry
+from stmn.store.header import Header, Preparation
+from stmn.store.jpeg import encode_field, encode_frame
+from stmn.store.writer import FLOW, RGB, ShardWriter, VideoFacts, shard_path
+
+
+@dataclass(frozen=True)
+class Made:
+    """A video: (N, H, W, 3) uint8 frames and (N - 1, 2, H, W) uint8 flow levels."""
+
+    id: str
+    class_name: str
+    frames: Tensor
+    levels: Tensor
+    part: str = "train"
+
+
+def make_set(
+    folder: Path, videos: Iterable[Made], keeps: Iterable[str] = ("mirror", "crop"), bound: float = 20.0
+) -> Path:
+    """Write a prepared set with one split, "1", as `stmn prepare` would."""
+    videos = list(videos)
+    how = Preparation(
+        short_side=min(videos[0].frames.shape[1:3]), flow="tvl1", bound=bound, quality=100, camera_motion="keep"
+    )
+    with ShardWriter(shard_path(folder, 0)) as shard:
+        for video in videos:
+            count, height, width, _ = video.frames.shape
+            with shard.video(VideoEntry(video.id, Path(video.id), video.class_name, video.id)) as writer:
+                for t, frame in enumerate(video.frames):
+                    writer.add(RGB, t, encode_frame(frame, how.quality))
+                for t, field in enumerate(video.levels):
+                    writer.add(FLOW, t, encode_field(field, how.quality))
+                writer.facts = VideoFacts(count, width, height, width, height, 25.0, video.id, how.flow, bound)
+    identity = {"kind": "dataset", "name": "folder", "package": "stmn", "version": "0"}
+    Header(
+        name=folder.name,
+        dataset=identity,
+        dataset_options={},
+        classes=sorted({video.class_name for video in videos}),
+        keeps=sorted(keeps),
+        preparation=how,
+        splits={"1": {part: [v.id for v in videos if v.part == part] for part in ("train", "test")}},
+    ).write(folder)
+    return folder

@@ -1,0 +1,224 @@
+"""A checkpoint describes itself, and anything that is not a whole one is refused in one line, unexecuted."""
+
+import json
+import os
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from stmn.errors import CheckpointError, PluginError, StmnError, UsageError
+from stmn.nets.backbones import create_backbone
+from stmn.nets.checkpoint import Description, TrainedOn, load_checkpoint, save_checkpoint
+from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
+from stmn.nets.network import build_network
+from stmn.nets.weights import load_weights, resolve_weights
+from stmn.store.header import Preparation
+
+DESCRIPTION = Description(
+    network=NetworkConfig(
+        classes=["wave", "jump", "rén"],
+        size=32,
+        stack_length=4,
+        streams=[
+            StreamConfig(modality="rgb", arch="resnet18", width=0.125),
+            StreamConfig(modality="flow", arch="resnet34", width=0.125, dropout=0.8),
+        ],
+        gate=GateConfig(fusion="add"),
+        temporal=TemporalConfig(injector="residual", pool="max"),
+    ),
+    preparation=Preparation(short_side=40, flow="tvl1", bound=5.0, quality=95, camera_motion="keep"),
+    trained_on=TrainedOn(data="mine", split="1", videos=["wave/a.mp4", "jump/b.mp4"]),
+    keeps=["mirror"],
+    training={"lr": 0.1},
+)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, build_network(DESCRIPTION.network, seed=3), DESCRIPTION)
+    return path
+
+
+def edited(path: Path, edit) -> Path:
+    """Pass a file's tensors and description through `edit(tensors, about)` and write them again."""
+    tensors = load_file(path)
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["stmn"])
+    replaced = edit(tensors, about)
+    save_file(tensors, path, metadata={"stmn": json.dumps(about if replaced is None else replaced)})
+    return path
+
+
+def refusal(path: Path, kind: type[StmnError] = CheckpointError) -> str:
+    """The one line with which a file is refused; it names the file."""
+    with pytest.raises(kind) as error:
+        load_checkpoint(path)
+    assert "\n" not in str(error.value)
+    assert kind is not CheckpointError or str(path) in str(error.value)
+    return str(error.value)
+
+
+def test_a_checkpoint_alone_gives_the_network_back(saved):
+    original = build_network(DESCRIPTION.network, seed=3)
+    network, description = load_checkpoint(saved)
+    assert description == DESCRIPTION
+    assert network.state_dict().keys() == original.state_dict().keys()
+    for name, tensor in original.state_dict().items():
+        assert torch.equal(network.state_dict()[name], tensor)
+    rgb, flow = torch.randn(1, 2, 3, 32, 32), torch.randn(1, 2, 8, 32, 32)
+    for again, before in zip(network.eval()(rgb, flow), original.eval()(rgb, flow), strict=True):
+        assert torch.equal(again, before)
+
+
+def test_a_checkpoint_names_the_plugins_it_needs_with_package_and_version(saved):
+    with safe_open(saved, framework="pt") as file:
+        about = json.loads(file.metadata()["stmn"])
+    needed = {(plugin["kind"], plugin["name"], plugin["package"]) for plugin in about["plugins"]}
+    assert needed == {
+        ("backbone", "resnet18", "stmn"),
+        ("backbone", "resnet34", "stmn"),
+        ("injector", "residual", "stmn"),
+        ("fusion", "add", "stmn"),
+    }
+    assert all(plugin["version"] for plugin in about["plugins"])
+
+
+def test_the_split_hash_tells_lists_apart_and_not_their_order():
+    videos = DESCRIPTION.trained_on.videos
+    lists = [TrainedOn(data="mine", split="1", videos=v) for v in (videos, videos[::-1], videos[:1])]
+    assert lists[0].split_hash == lists[1].split_hash != lists[2].split_hash
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    assert "no such file" in refusal(tmp_path / "nothing.safetensors")
+    refusal(tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, 0.5, 0.99], ids=str)
+def test_a_truncated_file_is_refused(saved, keep):
+    whole = saved.read_bytes()
+    saved.write_bytes(whole[: round(keep * len(whole)) if isinstance(keep, float) else keep])
+    assert "truncated or damaged" in refusal(saved)
+
+
+def test_a_file_of_another_program_is_refused(tmp_path):
+    path = tmp_path / "other.safetensors"
+    save_file({"weight": torch.zeros(3)}, path)
+    assert "not one that stmn wrote" in refusal(path)
+    path.write_bytes(b"\x89PNG\r\n" + bytes(1000))
+    assert "truncated or damaged" in refusal(path)
+
+
+def set_in(*place, to):
+    """An edit that sets what lies at a place in the description."""
+
+    def edit(tensors, about):
+        for key in place[:-1]:
+            about = about[key]
+        about[place[-1]] = to
+
+    return edit
+
+
+EDITS = {
+    "a tensor taken away": lambda tensors, about: tensors.__delitem__("streams.motion.fc.bias"),
+    "a tensor too many": lambda tensors, about: tensors.update(extra=torch.zeros(2)),
+    "a tensor of another shape": lambda tensors, about: tensors.update({"streams.motion.fc.bias": torch.zeros(9)}),
+    "a class fewer": set_in("network", "classes", to=["wave", "jump"]),
+    "no classes": set_in("network", "classes", to=[]),
+    "another architecture": set_in("network", "streams", 1, "arch", to="resnet18"),
+    "a negative size": set_in("network", "size", to=-32),
+    "no stack": set_in("network", "stack_length", to=0),
+    "no streams": set_in("network", "streams", to=[]),
+    "a width of nothing": set_in("network", "streams", 0, "width", to=0),
+    "an unknown key": set_in("network", "surprise", to=1),
+    "a network of the wrong kind": set_in("network", to=None),
+    "no preparation": lambda tensors, about: about.__delitem__("preparation"),
+    "preparation of the wrong kind": set_in("preparation", to="tvl1"),
+    "keeps of the wrong kind": set_in("keeps", to=5),
+    "scores instead": lambda tensors, about: {"scores": {}},
+    "a list": lambda tensors, about: [1, 2],
+    "a number": lambda tensors, about: 5,
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS.keys())
+def test_an_edited_file_is_refused(saved, edit):
+    refusal(edited(saved, edit))
+
+
+def test_a_file_that_asks_for_an_unknown_plugin_or_architecture_says_which(saved):
+    content = saved.read_bytes()
+    edited(saved, set_in("network", "gate", "fusion", to="multiplied"))
+    assert "unknown fusion 'multiplied' (did you mean 'multiply'?)" in refusal(saved, PluginError)
+    saved.write_bytes(content)
+    edited(saved, set_in("network", "streams", 0, "arch", to="resnet19"))
+    assert "unknown architecture 'resnet19'" in refusal(saved, UsageError)
+
+
+def test_a_failed_write_leaves_the_old_checkpoint_and_no_rubbish(saved):
+    before = saved.read_bytes()
+    network = build_network(DESCRIPTION.network).to("meta")  # shapes without values can't be written
+    with pytest.raises(NotImplementedError, match="meta tensor"):
+        save_checkpoint(saved, network, DESCRIPTION)
+    assert saved.read_bytes() == before
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+class Bomb:
+    """Unpickled by a careless program, it writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("name", ["model.pth", "model.safetensors"])
+@pytest.mark.parametrize("write", [torch.save, lambda bomb, path: path.write_bytes(pickle.dumps(bomb))])
+def test_a_pickle_that_holds_code_is_refused_and_never_executed(name, write, tmp_path):
+    path, proof = tmp_path / name, tmp_path / "executed"
+    write({"conv1.weight": Bomb(proof)}, path)
+    backbone = create_backbone("resnet18", in_channels=3, width=0.125)
+    with pytest.raises(CheckpointError, match=re.escape(str(path))) as error:
+        load_weights(backbone, str(path), "resnet18")
+    assert "\n" not in str(error.value)
+    refusal(path)
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("content", [torch.zeros(3), [1, 2], {"conv1.weight": 5}, {"state_dict": None}], ids=repr)
+def test_a_pickle_of_something_else_is_no_weights_file(content, tmp_path):
+    torch.save(content, tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match="not a state dict"):
+        load_weights(create_backbone("resnet18", 3, 0.125), str(tmp_path / "weights.pth"), "resnet18")
+
+
+def test_a_damaged_weights_file_is_refused_in_one_line(tmp_path):
+    torch.save(create_backbone("resnet18", 3, 0.125).state_dict(), tmp_path / "weights.pth")
+    whole = (tmp_path / "weights.pth").read_bytes()
+    (tmp_path / "weights.pth").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match=r"weights\.pth: ") as error:
+        load_weights(create_backbone("resnet18", 3, 0.125), str(tmp_path / "weights.pth"), "resnet18")
+    assert "\n" not in str(error.value)
+
+
+def test_imagenet_weights_that_are_not_here_name_the_command_that_fetches_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert resolve_weights("auto", "resnet50") == "none"
+    for attempt in (
+        lambda: resolve_weights("imagenet", "resnet50"),
+        lambda: load_weights(create_backbone("resnet50", 3, 0.125), "imagenet", "resnet50"),
+    ):
+        with pytest.raises(CheckpointError, match="stmn weights resnet50") as error:
+            attempt()
+        assert "\n" not in str(error.value)
+    with pytest.raises(CheckpointError, match=r"no such weights file \(or write none, imagenet or auto\)"):
+        resolve_weights("imagnet", "resnet50")

@@ -1,0 +1,149 @@
+"""A stream is timm's ResNet opened up: timm's weights go in unchanged and timm's numbers come out."""
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from stmn.errors import CheckpointError, UsageError
+from stmn.nets.backbones import Backbone, create_backbone, spread_over_planes
+from stmn.nets.config import NetworkConfig, StreamConfig
+from stmn.nets.network import SingleStream, build_network
+from stmn.nets.weights import load_weights
+
+CLASSES = [f"class{number}" for number in range(7)]
+
+
+def single(arch: str, modality: str = "rgb", size: int = 224, width: float = 1.0) -> SingleStream:
+    stream = StreamConfig(modality=modality, arch=arch, width=width)
+    return build_network(NetworkConfig(classes=CLASSES, size=size, stack_length=10, streams=[stream])).eval()
+
+
+def shaken(net: nn.Module) -> nn.Module:
+    """Random statistics and gains: fresh ones hide mistakes (the last normalisation of a unit starts at gain 0)."""
+    generator = torch.Generator().manual_seed(3)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
+                tensor.data.copy_(torch.rand(tensor.shape, generator=generator) + 0.3)
+    return net
+
+
+def features(backbone: Backbone, x: torch.Tensor) -> torch.Tensor:
+    """The last feature map, unit by unit."""
+    x = backbone.stem(x)
+    for units in backbone.stages:
+        for unit in units:
+            x = unit.activate(unit.join(unit.shortcut(x), unit.residual(x, chunks=1)))
+    return x
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
+@torch.inference_mode()
+def test_a_timm_state_dict_loads_unchanged_and_gives_timms_features_and_logits(arch):
+    theirs = shaken(timm.create_model(arch, num_classes=len(CLASSES))).eval()
+    network = single(arch)
+    stream = network.stream("appearance")
+    state = theirs.state_dict()
+    classifier = {name: state.pop(f"fc.{name}") for name in ("weight", "bias")}
+    stream.backbone.load_state_dict(state)  # strict: no key more, none less, none renamed
+    stream.fc.load_state_dict(classifier)
+
+    frames = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(features(stream.backbone, frames), theirs.forward_features(frames))
+    (logits,) = network(frames[:, None])
+    # Our 7 x 7 average adds up in another order than timm's mean: equal but for the last digits of float32.
+    torch.testing.assert_close(logits, theirs(frames), rtol=1e-5, atol=1e-5 * float(logits.abs().max()))
+
+
+@pytest.mark.parametrize("arch", ["resnet26", "resnet26d", "resnetblur18", "seresnet50", "resnet50_gn"])
+@torch.inference_mode()
+def test_any_resnet_of_timm_works_by_its_name(arch):
+    theirs = shaken(timm.create_model(arch, num_classes=0)).eval()
+    backbone = create_backbone(arch, in_channels=3).eval()
+    backbone.load_state_dict(theirs.state_dict())
+    frames = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    last = features(backbone, frames)
+    assert torch.equal(last, theirs.forward_features(frames))
+    assert backbone.channels == [info["num_chs"] for info in theirs.feature_info[1:]]
+    assert backbone.num_features == backbone.channels[-1] == last.shape[1]
+    assert frames.shape[-1] == last.shape[-1] * backbone.stride
+
+
+def test_an_unknown_architecture_names_the_near_match():
+    with pytest.raises(UsageError, match=r"'resnte50' \(did you mean 'resnet50'\?\)"):
+        create_backbone("resnte50", in_channels=3)
+    with pytest.raises(UsageError, match=r"unknown architecture 'vgg16'.*any ResNet of timm"):
+        create_backbone("vgg16", in_channels=3)
+
+
+def test_width_scales_the_channels_of_the_four_stages():
+    assert create_backbone("resnet18", 3, width=0.5).channels == [32, 64, 128, 256]
+    assert create_backbone("resnet50", 20, width=0.25).channels == [64, 128, 256, 512]
+    narrow = create_backbone("resnet18", 3, width=0.25)
+    assert narrow.stem(torch.zeros(1, 3, 32, 32)).shape == (1, 64, 8, 8)  # the stem stays as wide as it was
+    assert single("resnet18", size=32, width=0.25)(torch.zeros(2, 1, 3, 32, 32))[0].shape == (2, 7)
+
+
+def test_conv1_of_the_motion_stream_is_the_mean_over_rgb_on_each_of_the_2l_planes():
+    rgb = torch.randn(64, 3, 7, 7)
+    planes = spread_over_planes(rgb, 20)
+    assert planes.shape == (64, 20, 7, 7)
+    for plane in range(20):
+        torch.testing.assert_close(planes[:, plane], (rgb[:, 0] + rgb[:, 1] + rgb[:, 2]) / 3)
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "resnet18d"])  # the first layer is conv1, or the first of three in conv1
+def test_a_weights_file_fills_a_motion_stream_but_for_the_planes(arch, tmp_path):
+    imagenet = timm.create_model(arch)
+    save_file(imagenet.state_dict(), tmp_path / "weights.safetensors")
+    backbone = create_backbone(arch, in_channels=20)
+    load_weights(backbone, str(tmp_path / "weights.safetensors"), arch)
+    first, *others = imagenet.state_dict()
+    filled = backbone.state_dict()
+    assert torch.equal(filled[first], spread_over_planes(imagenet.state_dict()[first], 20))
+    assert all(torch.equal(filled[name], imagenet.state_dict()[name]) for name in others if not name.startswith("fc."))
+
+
+def test_an_old_torchvision_file_without_batch_counters_is_a_weights_file_too(tmp_path):
+    state = timm.create_model("resnet18").state_dict()
+    torch.save({k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}, tmp_path / "old.pth")
+    backbone = create_backbone("resnet18", in_channels=3)
+    load_weights(backbone, str(tmp_path / "old.pth"), "resnet18")
+    assert torch.equal(backbone.state_dict()["layer4.1.conv2.weight"], state["layer4.1.conv2.weight"])
+
+
+@pytest.mark.parametrize("other", ["resnet34", "resnet50"])
+def test_weights_of_another_architecture_are_refused(other, tmp_path):
+    file = tmp_path / "weights.safetensors"
+    save_file(timm.create_model(other).state_dict(), file)
+    backbone = create_backbone("resnet18", in_channels=3)
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors: not the weights of resnet18: "):
+        load_weights(backbone, str(file), "resnet18")
+    assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
+
+
+@torch.inference_mode()
+def test_chunks_of_a_video_are_averaged_and_videos_of_a_batch_stay_apart():
+    network = shaken(single("resnet18", size=32, width=0.25))
+    frames = torch.randn(2, 3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    (together,) = network(frames)
+    for video in range(2):
+        (alone,) = network(frames[video : video + 1])
+        torch.testing.assert_close(together[video : video + 1], alone)
+    singles = torch.stack([network(frames[:, t : t + 1])[0] for t in range(3)])
+    torch.testing.assert_close(together, singles.mean(dim=0))  # the classifier is linear
+
+
+def test_starting_weights_are_a_function_of_the_seed_and_leave_torchs_randomness_alone():
+    stream = StreamConfig(modality="rgb", arch="resnet18", width=0.25)
+    config = NetworkConfig(classes=CLASSES, size=32, stack_length=10, streams=[stream])
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first, again, other = (build_network(config, seed).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(torch.rand(3), expected)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["streams.appearance.fc.weight"], other["streams.appearance.fc.weight"])

@@ -1,0 +1,184 @@
+"""Temporal filters and pooling (section 3.3): they enter a trained network without changing a bit of what it says."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from stmn.errors import UsageError
+from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
+from stmn.nets.network import Network, build_network
+from stmn.nets.temporal import TemporalFilter, pool_time
+
+INJECTORS = ["last_unit", "residual", "residual_and_skip"]
+
+
+def tied(arch: str = "resnet18", width: float = 0.125, **temporal: object) -> Network:
+    streams = [StreamConfig(modality=modality, arch=arch, width=width) for modality in ("rgb", "flow")]
+    config = NetworkConfig(
+        classes=["a", "b", "c"], size=32, stack_length=2, streams=streams, gate=GateConfig(),
+        temporal=TemporalConfig(**temporal),
+    )  # fmt: skip
+    return build_network(config)
+
+
+def shaken(network: nn.Module) -> nn.Module:
+    """Random statistics and gains, without which a fresh unit's residual branch gives zeros."""
+    generator = torch.Generator().manual_seed(7)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
+                tensor.data.copy_(torch.rand(tensor.shape, generator=generator) + 0.3)
+    return network.eval()
+
+
+def videos(chunks: int, seed: int = 1) -> tuple[Tensor, Tensor]:
+    """Two videos: (2, chunks, 3, 64, 64) and (2, chunks, 4, 64, 64)."""
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.randn(2, chunks, planes, 64, 64, generator=generator) for planes in (3, 4))
+
+
+def filters(network: Network, stream: str = "appearance") -> dict[str, TemporalFilter]:
+    modules = network.stream(stream).backbone.named_modules()
+    return {name: module for name, module in modules if isinstance(module, TemporalFilter)}
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "resnet26"])
+@pytest.mark.parametrize("pool", ["average", "max"])
+@pytest.mark.parametrize("injector", INJECTORS)
+@torch.inference_mode()
+def test_filters_that_start_at_the_centre_leave_every_output_bit_equal(injector, pool, arch):
+    plain = shaken(tied(arch, pool=pool))
+    injected = tied(arch, injector=injector, init="centre", pool=pool).eval()
+    missing, unexpected = injected.load_state_dict(plain.state_dict(), strict=False)
+    assert missing and all("temporal" in name for name in missing) and not unexpected
+    for before, after in zip(plain(*videos(3)), injected(*videos(3)), strict=True):
+        assert torch.equal(before, after)
+
+    for module in filters(injected).values():  # and once trained they do matter
+        module.conv.weight += 0.1
+    assert not torch.allclose(plain(*videos(3))[0], injected(*videos(3))[0])
+
+
+@pytest.mark.parametrize("injector", INJECTORS)
+@torch.inference_mode()
+def test_filters_that_start_as_averages_change_the_outputs(injector):
+    plain = shaken(tied())
+    injected = tied(injector=injector, init="average").eval()
+    injected.load_state_dict(plain.state_dict(), strict=False)
+    for before, after in zip(plain(*videos(3)), injected(*videos(3)), strict=True):
+        assert not torch.allclose(before, after)
+
+
+@pytest.mark.parametrize("length", [1, 3, 5])
+def test_an_average_is_the_moving_average_of_each_channel_with_zeros_beyond_the_ends(length):
+    x = torch.randn(2 * 6, 4, 2, 3)  # two videos of six chunks
+    got = TemporalFilter(4, length, "average")(x, 6).detach().unflatten(0, (2, 6)).numpy()
+    series = x.unflatten(0, (2, 6)).numpy()
+    expected = np.apply_along_axis(lambda values: np.convolve(values, np.full(length, 1 / length), "same"), 1, series)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_trained_filter_mixes_channels_and_times_of_one_video_alone():
+    layer = TemporalFilter(4, 3)
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter)
+    x = torch.randn(2, 5, 4, 2, 2)  # B, T, C, H, W
+    padded = torch.zeros(2, 7, 4, 2, 2)
+    padded[:, 1:-1] = x
+    taps = layer.conv.weight[..., 0]  # out, in, time
+    expected = layer.conv.bias[:, None, None] + sum(
+        torch.einsum("oc,btchw->btohw", taps[:, :, k], padded[:, k : k + 5]) for k in range(3)
+    )  # eq. (8)
+    torch.testing.assert_close(layer(x.flatten(0, 1), 5).unflatten(0, (2, 5)), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [0, 2, -3])
+def test_a_filter_without_a_centre_is_refused(length):
+    with pytest.raises(UsageError, match=rf"length is odd, not {length}"):
+        tied(injector="residual", length=length)
+
+
+def test_max_pooling_takes_each_places_and_channels_largest_value_over_time():
+    x = torch.randn(3 * 4, 5, 2, 2)
+    pooled = pool_time(x, 4, "max")
+    assert pooled.shape == (3, 5, 2, 2)
+    for video in range(3):
+        chunks = x[4 * video : 4 * video + 4]
+        expected = torch.maximum(torch.maximum(chunks[0], chunks[1]), torch.maximum(chunks[2], chunks[3]))
+        assert torch.equal(pooled[video], expected)  # eq. (10)
+    torch.testing.assert_close(pool_time(x, 4, "average"), x.unflatten(0, (3, 4)).sum(dim=1) / 4)
+
+
+@torch.inference_mode()
+def test_a_network_with_max_pooling_looks_at_the_strongest_chunk():
+    rgb, flow = videos(3)
+    order = torch.tensor([2, 0, 1, 1, 0])  # other places, and some twice
+    for pool, indifferent in (("max", True), ("average", False)):
+        network = shaken(tied(pool=pool))
+        for before, after in zip(network(rgb, flow), network(rgb[:, order], flow[:, order]), strict=True):
+            assert torch.allclose(before, after, rtol=1e-4, atol=1e-5) == indifferent
+
+
+@torch.inference_mode()
+def test_a_network_takes_any_number_of_chunks():
+    network = shaken(tied(injector="residual_and_skip", init="average", pool="max"))
+    for chunks in (1, 2, 5, 25):
+        assert [scores.shape for scores in network(*videos(chunks))] == [(2, 3), (2, 3)]
+    rgb, flow = videos(5)
+    for row in range(2):  # one video's chunks are never filtered with another's
+        for batch, alone in zip(network(rgb, flow), network(rgb[[row]], flow[[row]]), strict=True):
+            torch.testing.assert_close(batch[[row]], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("arch", ["resnet50", "resnet152"])
+def test_injectors_place_what_they_say(arch):
+    second_units = {f"layer{stage}.1.temporal": 64 * 2**number for number, stage in enumerate((1, 2, 3, 4))}
+    skips = {f"stage_temporal.stage{number}": 256 * 2**number for number in range(4)}
+    expected = {
+        "none": {},
+        "last_unit": {"layer4.1.temporal": 512},
+        "residual": second_units,
+        "residual_and_skip": second_units | skips,
+    }
+    for injector, places in expected.items():
+        with torch.device("meta"):  # shapes alone
+            network = tied(arch, width=1.0, injector=injector)
+        for stream in ("appearance", "motion"):
+            channels = {name: module.conv.weight.shape[0] for name, module in filters(network, stream).items()}
+            assert channels == places
+
+
+@torch.inference_mode()
+def test_a_filter_in_a_unit_sits_behind_the_3x3_and_its_relu():
+    backbone = shaken(tied("resnet26", injector="residual", init="average")).stream("appearance").backbone
+    unit = backbone.stages[0][1]
+    x = torch.randn(2 * 3, backbone.channels[0], 4, 4, generator=torch.Generator().manual_seed(1))
+    middle = relu(unit.bn2(unit.conv2(relu(unit.bn1(unit.conv1(x))))))
+    expected = unit.bn3(unit.conv3(unit.temporal(middle, 3)))  # Table 1, Figure 4(b)
+    assert torch.equal(unit.residual(x, 3), expected)
+
+
+@torch.inference_mode()
+def test_a_filter_in_the_skip_path_sits_between_a_stages_last_relu_and_the_next_stage():
+    network = shaken(tied(injector="residual_and_skip", init="average"))
+    backbone = network.stream("motion").backbone
+    seen = []
+    layer, following = backbone.stage_temporal["stage0"], backbone.stages[1][0].downsample
+    layer.register_forward_hook(lambda _, given, out: seen.extend((given[0], out)))
+    following.register_forward_hook(lambda _, given, out: seen.append(given[0]))
+    network(*videos(3))
+    entering, leaving, reaching = seen
+    assert entering.min() == 0 and (entering > 0).any()
+    assert torch.equal(leaving, reaching)  # Figure 4(a)
+
+
+def test_a_stage_of_one_unit_has_no_place_for_a_filter():
+    stream = StreamConfig(modality="rgb", arch="resnet10t")
+    for injector in INJECTORS:
+        config = NetworkConfig(
+            classes=["a"], size=32, stack_length=2, streams=[stream], temporal=TemporalConfig(injector=injector)
+        )
+        with pytest.raises(UsageError, match="a stage of one unit has no second"):
+            build_network(config)

@@ -1,0 +1,43 @@
+"""Packages with plugins, as `pip install` leaves them: a module and a `dist-info`, in a folder on the path."""
+
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from stmn import registry
+
+
+class Packages:
+    """Installs packages into a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def install(self, name: str, code: str, version: str = "1.0", **entry_points: dict[str, str]) -> None:
+        """`entry_points` are kind={plugin name: object}."""
+        (self.folder / f"{name}.py").write_text(code)
+        info = self.folder / f"{name}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        lines = []
+        for kind, plugins in entry_points.items():
+            lines += [f"[{registry.KINDS[kind]}]", *(f"{k} = {name}:{v}" for k, v in plugins.items())]
+        (info / "entry_points.txt").write_text("\n".join(lines))
+        importlib.invalidate_caches()
+        registry.plugins.cache_clear()
+
+
+@contextmanager
+def on_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Packages]:
+    """Packages in `folder` are installed until the block ends."""
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    registry.plugins.cache_clear()
+    yield Packages(folder)
+    registry.plugins.cache_clear()
+    for file in folder.glob("*.py"):
+        sys.modules.pop(file.stem, None)

@@ -1,0 +1,130 @@
+"""Crops and flips (section 4.1), and what a data set may forbid of them."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from films import moving
+from torch import Tensor
+
+from stmn.flow.grey import grey
+from stmn.flow.quantise import quantise
+from stmn.flow.tvl1 import tvl1
+from stmn.sampling import augment
+from stmn.sampling.augment import FLOW_STD, Crop, cut, draw_crop, mirrored, normalise_flow, normalise_rgb
+
+BOTH = ("mirror", "crop")
+KEEPS = [(), ("mirror",), ("crop",), BOTH]
+HEIGHT, WIDTH = 256, 340
+
+
+def draws(augmentation: str, keeps: tuple[str, ...] = BOTH, count: int = 1000) -> list[Crop]:
+    rng = np.random.default_rng(1)
+    return [draw_crop(HEIGHT, WIDTH, augmentation, keeps, rng) for _ in range(count)]
+
+
+def test_multi_scale_crops_lie_in_the_corners_and_the_centre_at_four_sizes_a_side():
+    crops = draws("multi_scale")
+    assert {(crop.height, crop.width) for crop in crops} == {(h, w) for h in (256, 224, 192, 168) for w in (256, 224, 192, 168)}  # fmt: skip
+    places = Counter()
+    for crop in crops:
+        bottom, right = HEIGHT - crop.height, WIDTH - crop.width
+        names = {(0, 0): "top left", (0, right): "top right", (bottom, 0): "bottom left", (bottom, right): "bottom right",
+                 (bottom // 2, right // 2): "centre"}  # fmt: skip
+        if crop.height < HEIGHT:  # else top and bottom are one
+            places[names[crop.top, crop.left]] += 1
+    assert len(places) == 5
+    assert min(places.values()) > 0.7 * max(places.values())
+
+
+def test_jittered_crops_differ_by_a_quarter_and_stay_within_a_quarter_of_the_borders():
+    crops = draws("jitter")
+    heights, widths = ([getattr(crop, side) for crop in crops] for side in ("height", "width"))
+    assert (min(widths), max(widths)) == pytest.approx((0.75 * 224, 1.25 * 224), abs=3)
+    assert (min(heights), max(heights)) == (pytest.approx(0.75 * 224, abs=3), HEIGHT)  # no taller than the frame
+    assert np.corrcoef(heights, widths)[0, 1] == pytest.approx(0, abs=0.15)  # drawn independently
+    tops, lefts = [], []
+    for crop in crops:
+        for offset, room, shares in ((crop.top, HEIGHT - crop.height, tops), (crop.left, WIDTH - crop.width, lefts)):
+            assert 0 <= offset <= room
+            if room > 20:
+                shares.append(offset / room)
+    for shares in (tops, lefts):
+        assert all(share < 0.27 or share > 0.73 for share in shares)
+        assert np.mean([share < 0.5 for share in shares]) == pytest.approx(0.5, abs=0.08)
+
+
+@pytest.mark.parametrize("augmentation", ["multi_scale", "jitter"])
+def test_half_of_the_crops_are_mirrored(augmentation):
+    assert np.mean([crop.mirror for crop in draws(augmentation)]) == pytest.approx(0.5, abs=0.06)
+
+
+@pytest.mark.parametrize("augmentation", ["multi_scale", "jitter", "centre"])
+def test_a_data_set_that_keeps_no_mirrors_or_crops_never_gets_them(augmentation):
+    assert not any(crop.mirror for crop in draws(augmentation, ("crop",)))
+    for keeps in ((), ("mirror",)):
+        boxes = {(crop.top, crop.left, crop.height, crop.width) for crop in draws(augmentation, keeps)}
+        assert boxes == {(0, (WIDTH - HEIGHT) // 2, HEIGHT, HEIGHT)}  # the largest square
+    assert not any(crop.mirror for crop in draws(augmentation, ()))
+
+
+@pytest.mark.parametrize("keeps", KEEPS, ids=str)
+def test_nothing_is_left_to_chance_in_the_centre_or_without_a_generator(keeps):
+    (crop,) = set(draws("centre", keeps))
+    assert not crop.mirror
+    assert crop.top == (HEIGHT - crop.height) // 2 and crop.left == (WIDTH - crop.width) // 2
+    assert crop.height == crop.width == (224 if "crop" in keeps else HEIGHT)
+    for augmentation in ("multi_scale", "jitter"):
+        assert draw_crop(HEIGHT, WIDTH, augmentation, keeps, rng=None) == crop
+
+
+def test_crops_scale_with_the_stored_frames():
+    for side in (64, 128, 512):
+        rng = np.random.default_rng(1)
+        sizes = {draw_crop(side, side, "multi_scale", BOTH, rng).height for _ in range(200)}
+        assert sizes == {round(side * share / 256) for share in (256, 224, 192, 168)}
+
+
+def test_the_short_side_at_test_gives_the_scale_of_training():
+    assert augment.test_short_side(224, BOTH) == 256
+    assert augment.test_short_side(112, BOTH) == 128
+    assert augment.test_short_side(224, ("mirror",)) == 224  # training saw frames whole
+
+
+def test_a_crop_is_cut_out_resized_and_mirrored():
+    picture = torch.randint(0, 256, (2, 3, 20, 30), dtype=torch.uint8)
+    box = Crop(top=4, left=7, height=8, width=8)
+    assert torch.equal(cut(picture, box, 8), picture[:, :, 4:12, 7:15].float())
+    flipped = cut(picture, Crop(4, 7, 8, 8, mirror=True), 8)
+    assert torch.equal(flipped, picture[:, :, 4:12, 7:15].float().flip(-1))
+    flat = torch.full((1, 2, 20, 30), 200, dtype=torch.uint8)
+    assert cut(flat, Crop(0, 3, 20, 11), 16).flatten().tolist() == pytest.approx([200] * 512)  # flow keeps its values
+
+
+def test_normalised_pictures_have_imagenets_scale_and_still_flow_is_zero():
+    grey_level = torch.full((1, 3, 2, 2), 127.5)
+    assert normalise_rgb(grey_level).flatten(2)[0, :, 0].tolist() == pytest.approx(
+        [(0.5 - m) / s for m, s in ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))], rel=1e-5
+    )
+    assert torch.equal(normalise_flow(torch.full((1, 2, 2, 2), 128.0)), torch.zeros(1, 2, 2, 2))
+    assert normalise_flow(torch.tensor([0.0, 255.0]).view(1, 2, 1, 1)).flatten().tolist() == pytest.approx(
+        [-128 / FLOW_STD, 127 / FLOW_STD]
+    )
+
+
+def test_the_flow_of_mirrored_frames_is_the_mirrored_flow_with_u_negated():
+    bound = 4.0
+    frames = grey(torch.stack([torch.from_numpy(picture) for picture in moving(4, dx=2, dy=1)]))
+
+    def levels(frames: Tensor) -> Tensor:
+        return quantise(tvl1(frames[:-1], frames[1:]), bound).float()
+
+    plain, of_mirrored = levels(frames), levels(mirrored(frames))
+    expected = normalise_flow(of_mirrored)
+    got = normalise_flow(mirrored(plain), mirror=True)
+    inner = (..., slice(8, -8), slice(8, -8))
+    assert expected[inner][:, 0].mean() * FLOW_STD * 2 * bound / 255 == pytest.approx(-2, abs=0.1)  # it moves left now
+    assert ((got - expected)[inner].abs().mean() * FLOW_STD).item() < 2  # levels; quantising is one level off symmetry
+    not_negated = normalise_flow(mirrored(plain))
+    assert ((not_negated - expected)[inner][:, 0].abs().mean() * FLOW_STD).item() > 100

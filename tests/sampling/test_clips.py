@@ -1,0 +1,180 @@
+"""What a training step sees: a function of seed, epoch and video, the same crop in frames and flow."""
+
+import pickle
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from made_sets import Made, make_set
+from torch import Tensor
+
+from stmn.sampling.augment import FLOW_STD, RGB_MEAN, RGB_STD
+from stmn.sampling.clips import Clips, MicroBatches, Sampling, loader, sample_order, split_validation
+from stmn.sampling.positions import valid_positions
+from stmn.store.reader import Store, StoredVideo
+
+HEIGHT, WIDTH, FRAMES = 96, 120, 30
+
+
+def coordinates(count: int) -> Tensor:
+    """(count, HEIGHT, WIDTH, 2) levels 2 x and 2 y."""
+    y, x = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
+    return torch.stack([2 * x, 2 * y], dim=-1).to(torch.uint8).expand(count, -1, -1, -1)
+
+
+def clock(count: int) -> Tensor:
+    """(count, HEIGHT, WIDTH, 1) levels 8 t."""
+    return (8 * torch.arange(count)).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, HEIGHT, WIDTH, 1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two videos whose levels say where they are (2 x in red and u, 2 y in green and v) and when (8 t in blue; u, v)."""
+    frames = torch.cat([coordinates(FRAMES), clock(FRAMES)], dim=-1)
+    where = coordinates(FRAMES - 1).permute(0, 3, 1, 2)
+    when = clock(FRAMES - 1).permute(0, 3, 1, 2)
+    videos = [Made("where", "a", frames, where), Made("when", "b", frames, torch.cat([when, when + 1], dim=1))]
+    return make_set(tmp_path_factory.mktemp("sets") / "coordinates", videos)
+
+
+def clips(folder: Path, keeps: tuple[str, ...] = ("mirror", "crop"), **sampling: object) -> Clips:
+    store = Store(folder)
+    store.header = store.header.model_copy(update={"keeps": list(keeps)})
+    values = {"modalities": ("rgb", "flow"), "size": 48, "stack_length": 10, "chunks": 3, "stride": (1, 4)}
+    return Clips(store, store.part("1", "train"), Sampling(**(values | sampling)))
+
+
+def levels(sample: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """A sample's frames (T, 3, H, W) and fields (T, L, 2, H, W) as levels again."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (RGB_MEAN, RGB_STD))
+    return (sample["rgb"] * std + mean) * 255, sample["flow"].unflatten(1, (-1, 2)) * FLOW_STD + 128
+
+
+@pytest.mark.parametrize("augmentation", ["multi_scale", "jitter", "centre"])
+def test_frames_and_flow_of_all_chunks_share_one_crop_and_flip(folder, augmentation):
+    where = clips(folder, augmentation=augmentation)
+    boxes, flips = set(), Counter()
+    for epoch in range(12):
+        sample = where[epoch, 0]
+        assert sample["rgb"].shape == (3, 3, 48, 48) and sample["flow"].shape == (3, 20, 48, 48)
+        frames, fields = levels(sample)
+        x, y = frames[:, 0], frames[:, 1]
+        mirror = bool(x[0, 0, 0] > x[0, 0, -1])
+        u, v = (256 - fields[:, :, 0] if mirror else fields[:, :, 0]), fields[:, :, 1]
+        for field in range(10):
+            assert (u[:, field] - x).abs().max() < 6  # the same places in all chunks and in both modalities
+            assert (v[:, field] - y).abs().max() < 6
+        assert (x - x[0]).abs().max() < 6
+        flips[mirror] += 1
+        boxes.add((round(float(x[0].min()) / 8), round(float(x[0].max()) / 8), round(float(y[0].min()) / 8)))
+    if augmentation == "centre":
+        assert len(boxes) == 1 and flips[True] == 0
+    else:
+        assert len(boxes) > 5 and flips[True] and flips[False]
+
+
+def test_a_chunk_is_frame_t_with_the_fields_t_minus_5_to_t_plus_4_as_u_v_u_v(folder):
+    when = clips(folder, keeps=())
+    for epoch in range(10):
+        frames, _ = levels(when[epoch, 1])
+        for chunk, t in enumerate((frames[:, 2].mean(dim=(1, 2)) / 8).round().long().tolist()):
+            assert t in valid_positions(FRAMES, 10)
+            planes = when[epoch, 1]["flow"][chunk].mean(dim=(1, 2)) * FLOW_STD + 128
+            expected = [level for i in range(t - 5, t + 5) for level in (8 * i, 8 * i + 1)]
+            assert planes.tolist() == pytest.approx(expected, abs=0.5)
+
+
+def test_the_label_is_the_place_of_the_class_name_in_the_sets_list(folder):
+    samples = clips(folder)
+    assert [int(samples[0, number]["label"]) for number in range(2)] == [0, 1]
+    assert samples.store.header.classes == ["a", "b"]
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_sample_is_a_function_of_seed_epoch_and_video(folder):
+    first = clips(folder, seed=5)
+    wanted = {(epoch, number): first[epoch, number] for epoch in (0, 1, 7) for number in (0, 1)}
+    torch.manual_seed(99)
+    np.random.seed(99)
+    again = clips(folder, seed=5)
+    again.store.cache_bytes = 1 << 20
+    for key in reversed(wanted):  # in another order, from another store, with a cache
+        assert same(again[key], wanted[key])
+        assert same(again[key], wanted[key])
+    elsewhere = pickle.loads(pickle.dumps(first))  # as a loader's process gets it
+    assert same(elsewhere[7, 1], wanted[7, 1])
+    assert not same(wanted[0, 0], wanted[1, 0])
+    assert not same(clips(folder, seed=6)[0, 0], wanted[0, 0])
+
+
+def test_epoch_minus_one_is_the_plain_sample_that_validation_looks_at(folder):
+    plain = clips(folder, chunks=1)[-1, 0]
+    assert same(plain, clips(folder, chunks=1, seed=8)[-1, 0])
+    frames, _ = levels(plain)
+    assert float(frames[0, 2].mean()) / 8 == pytest.approx(FRAMES / 2, abs=1)  # the middle of the video
+    assert float(frames[0, 0].mean()) == pytest.approx(WIDTH, abs=2)  # and of the frame: 2 x
+    assert float(frames[0, 1].mean()) == pytest.approx(HEIGHT, abs=2)
+    assert clips(folder, chunks=40)[-1, 0]["rgb"].shape[0] == 40  # more chunks than the video has places
+
+
+def test_a_modality_that_is_not_asked_for_is_not_read(folder):
+    assert set(clips(folder, modalities=("rgb",))[0, 0]) == {"rgb", "label"}
+    assert set(clips(folder, modalities=("flow",))[0, 0]) == {"flow", "label"}
+
+
+def test_the_loader_stacks_samples_to_batches(folder):
+    samples = clips(folder)
+    (batch,) = loader(samples, [[(0, 0), (3, 1)]], processes=0)
+    assert batch["rgb"].shape == (2, 3, 3, 48, 48) and batch["label"].tolist() == [0, 1]
+    assert torch.equal(batch["flow"][1], samples[3, 1]["flow"])
+
+
+def test_each_pass_sees_every_video_once_in_an_order_of_its_own():
+    order = sample_order(count=7, seed=1, first=0, length=35)
+    passes = [order[start : start + 7] for start in range(0, 35, 7)]
+    for epoch, items in enumerate(passes):
+        assert sorted(items) == [(epoch, number) for number in range(7)]
+    assert len({tuple(number for _, number in items) for items in passes}) == 5
+    assert sample_order(7, seed=2, first=0, length=35) != order
+
+
+def test_any_stretch_of_the_order_can_be_had_without_what_is_before_it():
+    order = sample_order(count=5, seed=3, first=0, length=60)
+    for first in range(0, 50, 3):
+        for length in (1, 4, 10):
+            assert sample_order(5, 3, first, length) == order[first : first + length]
+
+
+def test_micro_batches_cut_the_steps_of_the_order_and_can_start_anywhere():
+    steps = [MicroBatches(count=11, batch=8, micro_batch=3, seed=1, start=s, steps=s + 1) for s in range(6)]
+    parts = [list(step) for step in steps]
+    assert all([len(micro) for micro in part] == [3, 3, 2] for part in parts)
+    joined = [item for part in parts for micro in part for item in micro]
+    assert joined == sample_order(11, 1, 0, 48)
+    assert list(MicroBatches(11, 8, 3, 1, start=2, steps=6)) == [micro for part in parts[2:] for micro in part]
+
+
+def video(number: int, group: str) -> StoredVideo:
+    return StoredVideo(f"v{number}", f"class{number % 3}", group, "ok", "", 20, 8, 8, 8, 8, 25.0, "", number, 0)
+
+
+def test_validation_holds_out_whole_groups_of_the_training_list():
+    videos = [video(number, f"g{number // 6}") for number in range(120)]  # 20 groups in 3 classes
+    kept, held = split_validation(videos, 0.2, seed=1)
+    assert sorted(v.number for v in kept + held) == list(range(120))
+    assert len(held) == pytest.approx(24, abs=6)
+    assert not {(v.class_name, v.group) for v in kept} & {(v.class_name, v.group) for v in held}
+    assert split_validation(videos, 0.2, seed=1) == (kept, held)
+    assert split_validation(videos, 0.2, seed=2) != (kept, held)
+    assert split_validation(videos, 0.0, seed=1) == (videos, [])
+    assert split_validation(videos[:1], 0.5, seed=1) == (videos[:1], [])  # one group can't be split
+
+
+def test_videos_without_a_group_are_groups_of_their_own():
+    kept, held = split_validation([video(number, "") for number in range(50)], 0.1, seed=1)
+    assert (len(kept), len(held)) == (45, 5)

@@ -1,0 +1,257 @@
+"""What `stmn prepare` survives: killed, crashing and hanging processes, full disks, two at a time.
+
+Processes, signals and disks are real.
+"""
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from commands import call, errors_of, start
+from films import film, moving
+from packages import on_path
+
+from stmn.store.reader import Store
+from stmn.store.writer import finished_videos
+
+SMALL = ["--short-side", "32", "--workers", "2"]
+
+#: a data set in which a video's name says what befalls the process that fetches it
+TROUBLE = '''
+import multiprocessing, os, signal, time
+from stmn.datasets.folder import Folder
+
+class Trouble(Folder):
+    def __init__(self, root, worker=""):
+        super().__init__(root)
+        if multiprocessing.parent_process() is not None:  # in a worker
+            if worker == "dies":
+                os._exit(7)
+            if worker == "raises":
+                raise LookupError("no database of videos")
+            if worker == "is slow":
+                time.sleep(1.5)
+
+    def fetch(self, video):
+        if "segfault" in video.id:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if "exit" in video.id:
+            os._exit(3)
+        if "raise" in video.id:
+            raise LookupError("unknown video")
+        if "hang" in video.id:
+            time.sleep(3600)
+        return super().fetch(video)
+'''
+
+
+@pytest.fixture
+def trouble(tmp_path, monkeypatch):
+    with on_path(tmp_path / "site", monkeypatch) as packages:
+        packages.install("trouble", TROUBLE, dataset={"trouble": "Trouble"})
+        yield packages.folder
+
+
+def contents(folder: Path) -> dict[str, tuple]:
+    """Video id -> everything that is stored of it: its row, its frames, its flow fields."""
+    found = {}
+    for path in sorted((folder / "shards").glob("*.sqlite")):
+        with sqlite3.connect(path) as shard:
+            names = [row[1] for row in shard.execute("PRAGMA table_info(videos)")]
+            for values in shard.execute("SELECT * FROM videos").fetchall():
+                row = dict(zip(names, values, strict=True))
+                first = row.pop("number") << 33
+                pictures = shard.execute(
+                    "SELECT key - ?, jpeg FROM pictures WHERE key >= ? AND key < ? ORDER BY key",
+                    (first, first, first + (1 << 33)),
+                ).fetchall()
+                assert row["id"] not in found, "a video is in the store once"
+                found[row["id"]] = (row, pictures)
+            stored = sum(len(pictures) for _, pictures in found.values())
+            assert stored >= shard.execute("SELECT count(*) FROM pictures").fetchone()[0], "no picture without a video"
+        shard.close()
+    return found
+
+
+def size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("shards/*.sqlite"))
+
+
+def wait_until(condition, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.002)
+
+
+def processes(mark: str) -> list[str]:
+    """The command lines of the processes that carry a mark in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
+
+
+def test_a_killed_prepare_loses_nothing_and_repeats_nothing(tmp_path):
+    for number in range(16):
+        film(tmp_path / "v" / "wave" / f"{number:02d}.avi", moving(40, seed=number))
+    arguments = ["prepare", tmp_path / "v", "mine", *SMALL]
+    assert call(*arguments, "-w", tmp_path / "calm").exit_code == 0
+    expected = contents(tmp_path / "calm" / "data" / "mine")
+    whole = size(tmp_path / "calm" / "data" / "mine")
+    folder = tmp_path / "work" / "data" / "mine"
+
+    done: set[str] = set()
+    for way in ("SIGKILL of the parent", "SIGKILL of all", "Ctrl-C"):
+        before = size(folder)
+        moment = random.uniform(before + 1, (before + whole) / 2)
+        print(f"{way} at {moment:.0f} of {whole} bytes")
+        mark = f"stmn-test-{uuid.uuid4()}"
+        process = start(*arguments, "-w", tmp_path / "work", env={"MARK": mark})
+        wait_until(lambda least=moment: size(folder) >= least)
+        if way == "Ctrl-C":
+            process.send_signal(signal.SIGSTOP)  # for a moment, so that it is certainly there
+            second = call(*arguments, "-w", tmp_path / "work")
+            assert second.exit_code == 1
+            assert errors_of(second) == [
+                f"{folder / 'shards'}: another process is writing here; wait for it, or end it"
+            ]
+            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGCONT)
+        elif way == "SIGKILL of all":
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+        _, stderr = process.communicate(timeout=30)
+        if way == "Ctrl-C":
+            assert process.returncode == 130
+            assert stderr.count("interrupted; what was finished is kept") == 1
+            assert "Traceback" not in stderr
+            assert "prepare was interrupted" in errors_of(call("train-stream", "-w", tmp_path / "work"))[0]
+        wait_until(lambda mark=mark: not processes(mark), 20)  # workers end with their parent, however that ends
+        now = set(finished_videos(folder))
+        assert done <= now
+        done = now
+
+    result = call(*arguments, "-w", tmp_path / "work")
+    assert result.exit_code == 0, result.stderr
+    assert contents(folder) == expected
+    assert not list(folder.glob("shards/*-journal"))
+
+
+def test_a_crash_or_a_hang_costs_only_its_video(tmp_path, trouble):
+    names = ["a", "b segfault", "c", "d exit", "e hang", "f", "g raise", "h"]
+    good = film(tmp_path / "a.avi", moving(3)).read_bytes()
+    (tmp_path / "v" / "wave").mkdir(parents=True)
+    for name in names:
+        (tmp_path / "v" / "wave" / f"{name}.avi").write_bytes(good)
+    arguments = ["prepare", tmp_path / "v", "mine", *SMALL, "--dataset", "trouble", "--video-timeout", "1"]
+    result = call(*arguments, "-w", tmp_path)
+    assert result.exit_code == 1
+    assert len(errors_of(result)) == 1
+    assert "4 of 8 videos were skipped, the first: 'wave/b segfault.avi': its worker process died (SIGSEGV)" in result.stderr
+    with Store(tmp_path / "data" / "mine") as store:
+        skipped = {v.id: v.reason for v in store.videos.values() if v.status == "skipped"}
+        assert skipped == {
+            "wave/b segfault.avi": "its worker process died (SIGSEGV)",
+            "wave/d exit.avi": "its worker process died (exit code 3)",
+            "wave/e hang.avi": "took longer than 1 s",
+            "wave/g raise.avi": "LookupError: unknown video",
+        }
+        assert {v.id for v in store.videos.values() if v.frames == 3} == {f"wave/{n}.avi" for n in ("a", "c", "f", "h")}
+
+
+def test_a_video_has_its_time_for_itself(tmp_path, trouble):
+    """The start of its worker does not count."""
+    film(tmp_path / "v" / "wave" / "a.avi", moving(3))
+    arguments = [*SMALL, "--dataset", "trouble", "--dataset-options", "worker=is slow", "--video-timeout", "1"]
+    result = call("prepare", tmp_path / "v", "mine", *arguments, "-w", tmp_path)
+    assert result.exit_code == 0, result.stderr
+
+
+@pytest.mark.parametrize(("worker", "line"), [
+    ("dies", "worker processes can't start (exit code 7)"), ("raises", "LookupError: no database of videos"),
+])  # fmt: skip
+def test_workers_that_cannot_start_end_it_at_once(worker, line, tmp_path, trouble):
+    """No video is blamed."""
+    for number in range(4):
+        film(tmp_path / "v" / "wave" / f"{number}.avi", moving(3))
+    arguments = ["prepare", tmp_path / "v", "mine", *SMALL, "--dataset", "trouble", "-w", tmp_path]
+    result = call(*arguments, "--dataset-options", f"worker={worker}")
+    assert result.exit_code == 1
+    assert errors_of(result) == [line]
+    assert finished_videos(tmp_path / "data" / "mine") == {}
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 400 kB, and a function that makes it larger."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "none", disk], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no disk can be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield disk, lambda: subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+@pytest.mark.parametrize("kind", ["a folder", "rendered on the same disk"])
+def test_a_full_disk_is_one_line_and_no_videos_fault(kind, tmp_path, small_disk):
+    disk, enlarge = small_disk
+    if kind == "a folder":
+        for number in range(12):
+            film(tmp_path / "v" / "wave" / f"{number:02d}.avi", moving(30, seed=number))
+        arguments = ["prepare", tmp_path / "v", "synthetic", *SMALL]
+    else:
+        arguments = ["prepare", "--dataset", "synthetic", *SMALL]
+        arguments += ["--dataset-options", "train=24", "--dataset-options", "test=4"]
+    result = call(*arguments, "-w", disk)
+    assert result.exit_code == 1
+    [line] = errors_of(result)
+    assert "can't be written: " in line
+    assert "No space left on device" in line or "full" in line
+    assert "Traceback" not in result.stderr
+
+    enlarge()
+    again = call(*arguments, "-w", disk)
+    assert again.exit_code == 0, again.stderr
+    assert call(*arguments, "-w", tmp_path / "calm").exit_code == 0
+    assert contents(disk / "data" / "synthetic") == contents(tmp_path / "calm" / "data" / "synthetic")
+
+
+def test_a_shard_that_was_never_begun_is_healed(tmp_path):
+    """Eight workers started, one was killed before it made its tables; then two go on."""
+    film(tmp_path / "v" / "wave" / "a.avi", moving(3))
+    (tmp_path / "data" / "mine" / "shards").mkdir(parents=True)
+    (tmp_path / "data" / "mine" / "shards" / "007.sqlite").touch()
+    result = call("prepare", tmp_path / "v", "mine", *SMALL, "-w", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    with Store(tmp_path / "data" / "mine") as store:
+        assert store.video("wave/a.avi").frames == 3
+
+
+def test_a_damaged_shard_is_one_line_that_says_what_to_do(tmp_path):
+    film(tmp_path / "v" / "wave" / "a.avi", moving(3))
+    arguments = ["prepare", tmp_path / "v", "mine", *SMALL, "-w", tmp_path]
+    assert call(*arguments).exit_code == 0
+    [shard, *_] = (p for p in (tmp_path / "data" / "mine" / "shards").iterdir())
+    shard.write_bytes(b"not SQLite" * 4000)
+    result = call(*arguments)
+    assert result.exit_code == 1
+    [line] = errors_of(result)
+    assert line.startswith(f"{shard}: damaged shard: ")
+    assert line.endswith("; delete the file and prepare again")
+    shard.unlink()
+    assert call(*arguments).exit_code == 0

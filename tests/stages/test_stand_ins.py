@@ -1,0 +1,168 @@
+"""`--recipe` on one command: what earlier runs it builds on, and what it never takes for them."""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from commands import call, errors_of, write_recipe
+
+from stmn.workspace import Workspace
+
+STREAM = 'uses = "train-stream"\narch = "resnet18"\nwidth = 0.25\nsize = 32\nweights = "none"\nmodality = '
+TINY = ["--steps", "1", "--batch", "2", "--micro-batch", "2", "--chunks", "1", "--validation", "0"]
+
+
+@pytest.fixture
+def work(trained: Workspace, tmp_path: Path) -> Workspace:
+    """A workspace of the test's own with trained streams, their fusion, and the evaluation of each."""
+    shutil.copytree(trained.root, tmp_path / "work")
+    return Workspace(tmp_path / "work")
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """Its options are those of none of the runs."""
+    return write_recipe(
+        tmp_path / "toy.toml", 'name = "toy"',
+        f'id = "appearance"\n{STREAM}"rgb"\nsteps = 1000',
+        f'id = "motion"\n{STREAM}"flow"\nsteps = 1000',
+        'id = "fused"\nuses = "fuse"\nappearance = "appearance"\nmotion = "motion"',
+        'id = "test-appearance"\nuses = "evaluate"\nmodel = "appearance"\nframes = 7',
+        'id = "test-motion"\nuses = "evaluate"\nmodel = "motion"\nframes = 7',
+        'id = "late"\nuses = "evaluate"\nlate_fusion = ["test-appearance", "test-motion"]',
+    )  # fmt: skip
+
+
+def named(work: Workspace, beginning: str) -> str:
+    [name] = [run.name for run in work.runs() if run.name.startswith(beginning)]
+    return name
+
+
+def test_streams_stand_in_for_those_of_the_recipe_and_that_is_said(work, recipe):
+    result = call("fuse", "--recipe", recipe, *TINY, "-w", work.root, "--json")
+    assert result.exit_code == 0, result.stderr
+    inputs = json.loads(result.stdout)["inputs"]
+    fingerprints = {run.name: run.record["fingerprint"] for run in work.runs()}
+    for stage, name in (("appearance", named(work, "appearance-")), ("motion", named(work, "motion-"))):
+        assert inputs[stage] == [fingerprints[name]]
+    result = call("fuse", "--recipe", recipe, *TINY, "-w", work.root)
+    for stage in ("appearance", "motion"):
+        name = named(work, f"{stage}-")
+        assert f"{stage}: taking {name}, which was made with other options than the recipe's" in result.stderr
+
+
+def test_an_evaluation_stands_in_only_for_one_of_the_same_model(work, recipe):
+    """All three evaluations were made by the same command; the newest is of the fused network."""
+    result = call("evaluate", "--recipe", recipe, "--stage", "late", "-w", work.root, "--json")
+    assert result.exit_code == 0, result.stderr
+    record = json.loads(result.stdout)
+    tested = {run.record["fingerprint"]: run.results["of"] for run in work.runs() if run.name.startswith("test-")}
+    assert [tested[i] for i in record["inputs"]["late_fusion"]] == [
+        [named(work, "appearance-")], [named(work, "motion-")],
+    ]  # fmt: skip
+
+
+def test_a_file_may_stand_beside_stages(work, recipe):
+    scores = next(work.root.glob("runs/test-*/scores.safetensors"))
+    mixed = write_recipe(
+        recipe.with_name("mixed.toml"), 'name = "mixed"',
+        f'id = "appearance"\n{STREAM}"rgb"\nsteps = 1000',
+        'id = "test-appearance"\nuses = "evaluate"\nmodel = "appearance"',
+        f'id = "late"\nuses = "evaluate"\nlate_fusion = ["test-appearance", "{scores}"]',
+    )  # fmt: skip
+    result = call("evaluate", "--recipe", mixed, "--stage", "late", "-w", work.root, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert len(json.loads(result.stdout)["inputs"]["late_fusion"]) == 2
+
+
+def missing(recipe: Path) -> list[str]:
+    return [
+        f"{recipe}: its stage 'appearance' has not been run here; "
+        f"make it with: stmn run {recipe} --until appearance"
+    ]
+
+
+def resplit(folder: Path) -> None:
+    """Add a split "2" in which training and test videos change places."""
+    header = json.loads((folder / "dataset.json").read_text())
+    one = header["splits"]["1"]
+    header["splits"]["2"] = {"train": one["test"], "test": one["train"]}
+    (folder / "dataset.json").write_text(json.dumps(header))
+
+
+def test_a_stream_of_another_split_never_stands_in(work, recipe):
+    """It has seen the videos that this split tests on."""
+    resplit(work.root / "data" / "synthetic")
+    result = call("fuse", "--recipe", recipe, "--split", "2", *TINY, "-w", work.root)
+    assert result.exit_code == 1
+    assert errors_of(result) == missing(recipe)
+
+
+def test_a_stream_of_another_data_set_never_stands_in(work, recipe):
+    shutil.copytree(work.root / "data" / "synthetic", work.root / "data" / "other")
+    result = call("fuse", "--recipe", recipe, "--data", "other", *TINY, "-w", work.root)
+    assert result.exit_code == 1
+    assert errors_of(result) == missing(recipe)
+
+
+def test_a_stream_of_another_architecture_never_stands_in(work, recipe):
+    recipe.write_text(recipe.read_text().replace('"resnet18"', '"resnet34"', 1))
+    result = call("fuse", "--recipe", recipe, *TINY, "-w", work.root)
+    assert result.exit_code == 1
+    assert errors_of(result) == missing(recipe)
+
+
+def test_an_unfinished_run_never_stands_in(work, recipe):
+    record = work.runs_dir / named(work, "appearance-") / "run.json"
+    record.write_text(record.read_text().replace('"done"', '"interrupted"'))
+    result = call("fuse", "--recipe", recipe, *TINY, "-w", work.root)
+    assert errors_of(result) == missing(recipe)
+
+
+def test_of_several_the_newest_stands_in(work, recipe):
+    name = named(work, "motion-")
+    newer = work.runs_dir / "motion-resnet18-00000000"
+    shutil.copytree(work.runs_dir / name, newer)
+    record = json.loads((newer / "run.json").read_text())
+    (newer / "run.json").write_text(json.dumps(record | {"finished": time.time(), "fingerprint": "0" * 16}))
+    os.utime(work.runs_dir / name)  # by the record, not by the file's time
+    result = call("fuse", "--recipe", recipe, *TINY, "-w", work.root)
+    assert "motion: taking motion-resnet18-00000000" in result.stderr
+
+
+def test_flags_name_inputs_over_the_recipe(work, recipe):
+    motion = work.runs_dir / named(work, "motion-") / "model.safetensors"
+    result = call("fuse", "--recipe", recipe, "--motion", motion, *TINY, "-w", work.root)
+    assert result.exit_code == 0, result.stderr
+    assert "appearance: taking" in result.stderr
+    assert "motion: taking" not in result.stderr
+
+
+@pytest.mark.parametrize(("arguments", "line"), [
+    (["evaluate"], "several evaluate stages: choose one with --stage: test-appearance, test-motion, late"),
+    (["evaluate", "--stage", "lates"], "no evaluate stage 'lates' (did you mean 'late'?); it has test-appearance"),
+    (["export"], "no export stage"),
+    (["run-until"], "no stage 'fusd' (did you mean 'fused'?); it has appearance, motion, fused"),
+])  # fmt: skip
+def test_a_stage_that_is_not_there_or_not_the_only_one(arguments, line, work, recipe):
+    verb, *rest = arguments
+    arguments = ["run", recipe, "--until", "fusd"] if verb == "run-until" else [verb, "--recipe", recipe, *rest]
+    result = call(*arguments, "-w", work.root)
+    assert result.exit_code == 2
+    assert len(errors_of(result)) == 1
+    assert errors_of(result)[0].startswith(f"{recipe}: {line}")
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("motion-resnet81", "no such file, and no such finished run with model in"),
+    ("test-", "no such file, and no such finished run with model in"),
+])  # fmt: skip
+def test_an_input_that_is_not_there_names_those_that_are(name, words, work):
+    result = call("fuse", "--motion", name, *TINY, "-w", work.root)
+    assert result.exit_code == 2
+    [line] = errors_of(result)
+    assert words in line
+    assert named(work, "motion-") in line

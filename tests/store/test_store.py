@@ -1,0 +1,214 @@
+"""Reading a prepared set: pictures by time, from any process, and what is refused."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from commands import call, errors_of
+
+from stmn.errors import DataError
+from stmn.store.reader import Store
+from stmn.workspace import Workspace
+
+VIDEO = "train/which_moves_00003.mp4"
+
+
+@pytest.fixture
+def folder(scratch: Workspace) -> Path:
+    """A prepared set of the test's own."""
+    return scratch.root / "data" / "synthetic"
+
+
+@pytest.fixture
+def shard(folder: Path) -> Path:
+    """The shard that holds `VIDEO`."""
+    with Store(folder) as store:
+        return store.shards[store.videos[VIDEO].shard]
+
+
+def test_videos_by_id_and_by_part(folder):
+    with Store(folder) as store:
+        assert store.header.classes == ["down", "left", "right", "up"]
+        assert store.header.keeps == []
+        assert len(store.videos) == 36
+        video = store.video(VIDEO)
+        assert (video.id, video.class_name, video.group, video.status) == (VIDEO, "up", "train00003", "ok")
+        assert (video.frames, video.width, video.height) == (14, 40, 40)
+        assert (video.source_width, video.source_height, video.fps) == (64, 64, 25.0)
+        assert [len(store.part("1", part)) for part in ("train", "test")] == [24, 12]
+        assert store.part("1", "test")[0].id == "test/which_moves_00000.mp4"
+
+
+def test_pictures_by_time(folder):
+    with Store(folder) as store:
+        frames, fields = store.frames(VIDEO, [0, 5, 13]), store.fields(VIDEO, [0, 12])
+        assert (frames.shape, frames.dtype) == ((3, 3, 40, 40), torch.uint8)
+        assert (fields.shape, fields.dtype) == ((2, 2, 40, 40), torch.uint8)
+        # any order, and any number of times
+        assert torch.equal(store.frames(VIDEO, [13, 0, 5, 0]), frames[[2, 0, 1, 0]])
+        assert not torch.equal(frames[0], frames[1])
+
+
+@pytest.mark.parametrize(("ask", "words"), [
+    (lambda s: s.video("train/none.mp4"), "no video 'train/none.mp4'; run prepare again to add it"),
+    (lambda s: s.frames("train/none.mp4", [0]), "no video 'train/none.mp4'"),
+    (lambda s: s.frames(VIDEO, [3, 14]), "lacks a frame among 3..14"),
+    (lambda s: s.fields(VIDEO, [13]), "lacks a flow field among 13..13"),
+    (lambda s: s.part("2", "test"), "data set synthetic has no split '2'; it has: 1"),
+])  # fmt: skip
+def test_what_is_not_there_is_named(ask, words, folder):
+    with Store(folder) as store, pytest.raises(DataError) as caught:
+        ask(store)
+    assert words in str(caught.value)
+
+
+def test_the_cache_changes_nothing_but_speed(folder):
+    with Store(folder) as plain, Store(folder, cache_bytes=1 << 20) as cached:
+        for times in ([0, 1, 2], [2, 0, 5], [5, 2, 13]):
+            for read in ("frames", "fields"):
+                wanted = [min(t, 12) for t in times]
+                assert torch.equal(getattr(cached, read)(VIDEO, wanted), getattr(plain, read)(VIDEO, wanted))
+        # what a reader does with its pictures is its own affair
+        cached.frames(VIDEO, [0, 1]).zero_()
+        assert torch.equal(cached.frames(VIDEO, [0, 1]), plain.frames(VIDEO, [0, 1]))
+
+
+def test_the_cache_is_bounded_and_saves_reading(folder, shard):
+    with Store(folder, cache_bytes=3 * 40 * 40 * 4) as store:  # four frames
+        first = store.frames(VIDEO, range(10))
+        assert store.cached <= store.cache_bytes
+        assert 0 < len(store.cache) <= 4
+        shard.write_bytes(bytes(shard.stat().st_size))  # all later reading would fail
+        store.close()
+        assert torch.equal(store.frames(VIDEO, [9, 8]), first[[9, 8]])
+        with pytest.raises(DataError):
+            store.frames(VIDEO, [0])
+
+
+def test_threads_read_side_by_side(folder):
+    with Store(folder, cache_bytes=1 << 16) as store:
+        ids = sorted(store.videos) * 3
+        with ThreadPoolExecutor(8) as threads:
+            found = list(threads.map(lambda i: store.frames(i, [0, 7]), ids))
+        for video_id, frames in zip(ids, found, strict=True):
+            assert torch.equal(frames, store.frames(video_id, [0, 7]))
+
+
+def test_a_store_goes_to_other_processes(folder):
+    with Store(folder, cache_bytes=1 << 20) as store:
+        here = store.frames(VIDEO, [3, 1])  # its connections are open, its cache filled
+        with multiprocessing.get_context("forkserver").Pool(1) as pool:
+            there = pool.apply(store.frames, (VIDEO, [3, 1]))
+        assert torch.equal(here, there)
+        assert torch.equal(store.frames(VIDEO, [3, 1]), here)
+
+
+def test_reading_leaves_no_trace_and_takes_no_lock(folder, shard):
+    files = {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
+    other = sqlite3.connect(shard, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")  # any ordinary reader would have to wait
+    with Store(folder) as store:
+        assert store.frames(VIDEO, [0]).shape == (1, 3, 40, 40)
+        with pytest.raises(DataError, match="readonly"):
+            store.query(0, "DELETE FROM videos")
+    other.execute("ROLLBACK")
+    other.close()
+    assert {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))} == files
+
+
+def test_the_fingerprint_is_of_the_contents(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "copy")
+    with Store(folder) as store, Store(tmp_path / "copy") as copy:
+        assert store.fingerprint == copy.fingerprint
+    header = json.loads((tmp_path / "copy" / "dataset.json").read_text())
+    header["splits"]["1"]["test"].pop()
+    (tmp_path / "copy" / "dataset.json").write_text(json.dumps(header))
+    with Store(folder) as store, Store(tmp_path / "copy") as copy:
+        assert store.fingerprint != copy.fingerprint
+
+
+#: a writer that is killed in the middle of a transaction that has reached the disk
+KILLED = """
+import os, signal, sqlite3, sys
+shard = sqlite3.connect(sys.argv[1], isolation_level=None)
+shard.execute("PRAGMA cache_size = 1")
+shard.execute("BEGIN IMMEDIATE")
+shard.execute("UPDATE pictures SET jpeg = zeroblob(length(jpeg))")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_half_written_shard_is_refused_until_prepare_has_healed_it(scratch, folder, shard):
+    with Store(folder) as store:
+        before = store.frames(VIDEO, range(14))
+    subprocess.run([sys.executable, "-c", KILLED, shard])
+    assert shard.with_name(shard.name + "-journal").exists()
+
+    with pytest.raises(DataError, match="prepare is running or was interrupted; run prepare again to finish it"):
+        Store(folder)
+    result = call("train-stream", "--steps", "1", "-w", scratch.root)
+    assert result.exit_code == 1
+    assert errors_of(result) == [f"{shard}: prepare is running or was interrupted; run prepare again to finish it"]
+
+    options = ["--dataset", "synthetic", "--dataset-options", "train=24", "--dataset-options", "test=12"]
+    result = call("prepare", *options, "--short-side", "40", "--bound", "5", "-w", scratch.root)
+    assert result.exit_code == 0, result.stderr
+    with Store(folder) as store:
+        assert torch.equal(store.frames(VIDEO, range(14)), before)
+
+
+def overwrite_middle(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[200 : len(data) // 2] = os.urandom(len(data) // 2 - 200)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [
+    lambda p: p.write_bytes(b"\0" * 40000), lambda p: p.write_bytes(b""), overwrite_middle, Path.unlink,
+], ids=["zeros", "empty", "middle", "missing"])  # fmt: skip
+def test_a_damaged_shard_is_one_line(damage, scratch, folder, shard):
+    damage(shard)
+    with pytest.raises(DataError) as caught, Store(folder) as store:
+        for video_id in [*store.header.part("1", "train"), *store.header.part("1", "test")]:
+            store.frames(video_id, range(14))
+    assert len(str(caught.value).splitlines()) == 1
+    assert str(folder) in str(caught.value)
+
+
+def test_a_damaged_picture_names_its_video(folder, shard):
+    with Store(folder) as store:
+        key = (store.video(VIDEO).number << 33) + 4
+    connection = sqlite3.connect(shard)
+    connection.execute("UPDATE pictures SET jpeg = ? WHERE key = ?", (b"no JPEG", key))
+    connection.commit()
+    connection.close()
+    with Store(folder) as store:
+        assert store.frames(VIDEO, [3, 5]).shape == (2, 3, 40, 40)
+        with pytest.raises(DataError, match=f"video '{VIDEO}': a frame is no readable JPEG"):
+            store.frames(VIDEO, [3, 4])
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    (None, "no prepared data set here (no dataset.json)"),
+    ("{", "dataset.json: damaged: "),
+    ("[]", "dataset.json: damaged: "),
+    ('{"format": 99}', "dataset.json: format 99, this program reads 1; prepare it again"),
+    ('{"format": 1, "name": "x"}', "dataset.json: damaged: "),
+])  # fmt: skip
+def test_a_header_that_is_wrong(text, words, folder):
+    if text is None:
+        (folder / "dataset.json").unlink()
+    else:
+        (folder / "dataset.json").write_text(text)
+    with pytest.raises(DataError) as caught:
+        Store(folder)
+    assert words in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
