@@ -63,6 +63,13 @@ def scratch(prepared: Workspace, tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "work")
 
 
+@pytest.fixture
+def own(trained: Workspace, tmp_path: Path) -> Workspace:
+    """A copy of the trained workspace, to write in."""
+    shutil.copytree(trained.root, tmp_path / "own")
+    return Workspace(tmp_path / "own")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real clips, splits and flow ground truth; tests that need them skip where they are not."""

@@ -19,7 +19,7 @@ from stmn.errors import PluginError
 DECLARED = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["entry-points"]
 
 #: a fusion that a third party could have written
-FUSION = '''
+FUSION = """
 from torch import nn
 
 class {name}(nn.Module):
@@ -28,7 +28,7 @@ class {name}(nn.Module):
 
     def forward(self, receiving, sending):
         return receiving + {weight} * sending
-'''
+"""
 
 
 @pytest.fixture
@@ -118,9 +118,7 @@ def test_two_packages_with_one_name_are_told_apart_by_package(packages, tmp_path
     packages.install("beta", FUSION.format(name="Blend", weight=0.9), fusion={"blend": "Blend"})
     with pytest.raises(PluginError) as caught:
         registry.load("fusion", "blend")
-    assert str(caught.value) == (
-        "fusion 'blend' is offered by several packages: write 'alpha:blend' or 'beta:blend'"
-    )
+    assert str(caught.value) == ("fusion 'blend' is offered by several packages: write 'alpha:blend' or 'beta:blend'")
     assert registry.load("fusion", "alpha:blend").__module__ == "alpha"
     assert registry.load("fusion", "beta:blend").__module__ == "beta"
     assert registry.names("fusion").count("blend") == 1

@@ -50,15 +50,21 @@ def check_parity(network: Network, description: Description, run: Runner, tolera
     worst = 0.0
     for batch, chunks, wider in product((1, 3), (2, 5), (0, 32)):
         given = example_inputs(network, description, batch, chunks, wider)
-        expected, got = network(*given), run(given)
+        expected = network(*given)
+        try:
+            got = run(given)
+        except Exception as error:  # whatever the format's runtime raises
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise StmnError(f"export: parity check failed: the written file does not run: {first}") from error
+        shapes = [[tuple(output.shape) for output in outputs] for outputs in (expected, got)]
+        if shapes[0] != shapes[1]:
+            raise StmnError(f"export: parity check failed: outputs of shapes {shapes[1]}, expected {shapes[0]}")
         for ours, theirs in zip(expected, got, strict=True):
-            if theirs.shape != ours.shape:
+            difference = float((ours - theirs).abs().max() / ours.abs().max().clamp(min=1e-6))
+            if not difference <= tolerance:  # also catches NaN
                 raise StmnError(
-                    f"export: parity check failed: output {tuple(theirs.shape)}, expected {tuple(ours.shape)}"
+                    f"export: parity check failed: outputs differ by {difference:.1e} of their size; "
+                    "no file was written"
                 )
-            worst = max(worst, float((ours - theirs).abs().max() / ours.abs().max().clamp(min=1e-6)))
-    if not worst <= tolerance:  # also catches NaN
-        raise StmnError(
-            f"export: parity check failed: outputs differ by {worst:.1e} of their size; no file was written"
-        )
+            worst = max(worst, difference)
     return worst

@@ -26,7 +26,7 @@ STILL = 0.4
 def describe_video(store: Store, video: StoredVideo, most_fields: int = 8) -> NDArray[np.float32]:
     """One vector: HOG (8 bins), HOF (9), MBHx (8), MBHy (8) over cells and spans, each L1-normalised and square-rooted.
 
-    At most `most_fields` flow fields, spread evenly, are read. A video without flow gives zeros for HOF and MBH.
+    At most `most_fields` flow fields, spread evenly, are read. A video of one frame is one that stands still.
     """
     fields = max(video.frames - 1, 1)
     times = sorted({round(t) for t in np.linspace(0, fields - 1, min(most_fields, fields))})

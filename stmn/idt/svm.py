@@ -6,6 +6,8 @@ from numpy.typing import NDArray
 from sklearn.svm import LinearSVC
 from torch import Tensor
 
+from stmn.errors import DataError
+
 #: Wang and Schmid's choice, and that of the common IDT pipelines
 C = 100.0
 
@@ -15,8 +17,10 @@ def svm_scores(
 ) -> Tensor:
     """(N, classes) signed distances of the test rows to each class's plane.
 
-    A class without training videos gets the lowest score of its row.
+    A class without training videos gets the lowest score of its row. Raises `DataError` when there is one class alone.
     """
+    if len(set(labels)) < 2:
+        raise DataError("an SVM needs training videos of two classes; the training list holds one class")
     machine = LinearSVC(C=C, random_state=seed, dual="auto", max_iter=5000)
     machine.fit(train, labels)
     values = machine.decision_function(test)

@@ -35,7 +35,7 @@ class TemporalFilter(nn.Module):
     def forward(self, x: Tensor, chunks: int) -> Tensor:
         """Eq. (8): x * W + b along time."""
         video = x.flatten(2).unflatten(0, (-1, chunks)).transpose(1, 2)  # (B, C, T, H * W)
-        return self.conv(video).transpose(1, 2).flatten(0, 1).unflatten(2, x.shape[2:])
+        return self.conv(video).transpose(1, 2).reshape(x.shape)
 
 
 def pool_time(x: Tensor, chunks: int, how: TemporalPool) -> Tensor:

@@ -15,7 +15,7 @@ from stmn.workspace import Input, Run, Workspace, as_input
 
 @dataclass(frozen=True)
 class Asked:
-    """What the command line adds to a recipe: defaults of the settings, a folder of videos, other data, another split."""
+    """What the command line adds to a recipe: the settings' defaults, a folder of videos, other data, another split."""
 
     defaults: dict[str, dict[str, Any]]
     data_root: Path | None = None

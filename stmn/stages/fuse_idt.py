@@ -46,6 +46,7 @@ def plugins(options: Options) -> list[dict[str, str]]:
 
 def run(options: Options, context: Context) -> Made:
     """Write `idt_scores.safetensors` (unless given), `scores.safetensors` and `metrics.json`."""
+    import torch
     from torch.nn.functional import normalize
 
     from stmn.evaluation.metrics import measure, words
@@ -60,7 +61,7 @@ def run(options: Options, context: Context) -> Made:
     scores = network.mean()
     streams = {
         "network": (normalize(scores) if options.normalise_network else scores) * options.weights[0],
-        "idt": normalize(next(iter(rows.values()))) * options.weights[1],
+        "idt": normalize(torch.stack(list(rows.values())).mean(dim=0)) * options.weights[1],
     }
     about = network.protocol | {"idt": svm.protocol, "idt_weights": options.weights}
     fused = Scores(network.ids, network.classes, network.labels, streams, about)

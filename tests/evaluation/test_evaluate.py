@@ -1,7 +1,6 @@
 """Testing (section 4.2): fully convolutional scores of stored videos and of files, late fusion, and honest numbers."""
 
 import json
-import shutil
 from math import sqrt
 from pathlib import Path
 
@@ -315,13 +314,6 @@ def test_the_box_shape_baseline_sees_what_frame_sizes_give_away(tmp_path):
 
 
 # The stage
-
-
-@pytest.fixture
-def own(trained: Workspace, tmp_path: Path) -> Workspace:
-    """A copy of the trained workspace to write in."""
-    shutil.copytree(trained.root, tmp_path / "own")
-    return Workspace(tmp_path / "own")
 
 
 def evaluation(workspace: Workspace, name: str) -> Run:

@@ -97,7 +97,7 @@ def test_a_trained_filter_mixes_channels_and_times_of_one_video_alone():
 @pytest.mark.parametrize("length", [0, 2, -3])
 def test_a_filter_without_a_centre_is_refused(length):
     with pytest.raises(UsageError, match=rf"length is odd, not {length}"):
-        tied(injector="residual", length=length)
+        TemporalFilter(4, length)
 
 
 def test_max_pooling_takes_each_places_and_channels_largest_value_over_time():

@@ -186,10 +186,10 @@ def cut(source: Path, target: Path, share: float) -> None:
 def test_every_file_is_prepared_or_skipped_with_a_reason(tmp_path):
     folder = tmp_path / "v" / "my class"
     good = film(folder / "plain.mp4", moving(3, 32, 40))
-    for name in ("two words.mp4", "it's \"quoted\".mp4", "🎬 née.mp4", "two\nlines.mp4", "a:b%02d?.mp4", "-n.mp4"):
+    for name in ("two words.mp4", 'it\'s "quoted".mp4', "🎬 née.mp4", "two\nlines.mp4", "a:b%02d?.mp4", "-n.mp4"):
         shutil.copy(good, folder / name)
     shutil.copy(good, os.fsencode(folder) + b"/latin\xe9.mp4")  # bytes that are no UTF-8
-    prepared = {f"my class/{n}" for n in ("plain.mp4", "two words.mp4", "it's \"quoted\".mp4", "🎬 née.mp4")}
+    prepared = {f"my class/{n}" for n in ("plain.mp4", "two words.mp4", 'it\'s "quoted".mp4', "🎬 née.mp4")}
     prepared |= {f"my class/{n}" for n in ("two\nlines.mp4", "a:b%02d?.mp4", "-n.mp4", "latin\\xe9.mp4")}
 
     (folder / "text.avi").write_text("This is no video.\n" * 100)
@@ -376,8 +376,7 @@ def test_pictures_made_in_two_ways_are_never_mixed(flag, value, words, tmp_path)
     before = state(tmp_path / "data")
     [line] = prepare(tmp_path / "v", tmp_path, flag, value, code=2)
     assert line == (
-        f"{tmp_path / 'data' / 'mine'}: was prepared with {words}; "
-        "give the new set another name, or delete that folder"
+        f"{tmp_path / 'data' / 'mine'}: was prepared with {words}; give the new set another name, or delete that folder"
     )
     assert state(tmp_path / "data") == before
 

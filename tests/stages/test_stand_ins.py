@@ -80,8 +80,7 @@ def test_a_file_may_stand_beside_stages(work, recipe):
 
 def missing(recipe: Path) -> list[str]:
     return [
-        f"{recipe}: its stage 'appearance' has not been run here; "
-        f"make it with: stmn run {recipe} --until appearance"
+        f"{recipe}: its stage 'appearance' has not been run here; make it with: stmn run {recipe} --until appearance"
     ]
 
 

@@ -1,0 +1,164 @@
+"""An exported file gives the network's scores, or there is no file."""
+
+import json
+import sys
+from collections.abc import Sequence
+
+import pytest
+import torch
+from conftest import run_stage
+from torch import Tensor
+
+import stmn
+from stmn.errors import DataError, MissingExtra, PluginError, StmnError
+from stmn.exporting.base import check_parity, example_inputs
+from stmn.exporting.onnx import OnnxExporter
+from stmn.nets.checkpoint import Description, TrainedOn, load_checkpoint
+from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
+from stmn.nets.network import Network, build_network
+from stmn.store.header import Preparation
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+
+def made(**network: object) -> tuple[Network, Description]:
+    """A narrow tied network whose every part counts, and its description."""
+    streams = [StreamConfig(modality=modality, arch="resnet18", width=0.125) for modality in ("rgb", "flow")]
+    values = {"classes": ["wave", "jump", "rén"], "size": 64, "stack_length": 3, "streams": streams}
+    config = NetworkConfig(**(values | network))
+    net = build_network(config).eval()
+    for name, parameter in net.named_parameters():
+        if name.endswith("bn2.weight"):  # fresh units end in gain 0
+            torch.nn.init.ones_(parameter)
+    preparation = Preparation(short_side=72, flow="tvl1", bound=20.0, quality=95, camera_motion="keep")
+    return net, Description(config, preparation, TrainedOn(data="mine", split="1", videos=["a"]), ["mirror", "crop"])
+
+
+FINAL = {"gate": GateConfig(), "temporal": TemporalConfig(injector="residual", pool="max")}
+KINDS = {
+    "the paper's final network": FINAL,
+    "gates both ways and filters in the skip path": {
+        "gate": GateConfig(direction="both", site="direct", fusion="add"),
+        "temporal": TemporalConfig(injector="residual_and_skip", init="average", length=5),
+    },
+    "appearance alone": {"streams": [StreamConfig(modality="rgb", arch="resnet18", width=0.125)]},
+    "motion alone": {"streams": [StreamConfig(modality="flow", arch="resnet18", width=0.125)]},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
+def test_onnx_runtime_gives_the_networks_scores_for_any_batch_length_and_size(kind, tmp_path):
+    net, description = made(**kind)
+    exporter, path = OnnxExporter(), tmp_path / "model.onnx"
+    exporter.write(net, description, example_inputs(net, description, batch=2, chunks=3), path)
+    run = exporter.runner(path)
+    assert check_parity(net, description, run) < 1e-4
+    for batch, chunks, height, width in ((1, 1, 64, 64), (2, 25, 73, 101), (5, 4, 96, 70)):
+        given = [torch.randn(batch, chunks, description.network.planes(s.modality), height, width)
+                 for s in description.network.streams]  # fmt: skip
+        with torch.inference_mode():
+            expected = net(*given)
+        for ours, theirs in zip(expected, run(given), strict=True):
+            torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4)
+
+
+def test_the_file_says_what_it_reads_gives_and_was_made_of(tmp_path):
+    net, description = made(**FINAL)
+    path = tmp_path / "model.onnx"
+    OnnxExporter().write(net, description, example_inputs(net, description, 2, 3), path)
+    model = onnx.load(path)
+    onnx.checker.check_model(model)
+    sizes = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    }
+    assert sizes["rgb"][2] == 3 and sizes["flow"][2] == 6
+    assert all(isinstance(sizes[name][place], str) for name in ("rgb", "flow") for place in (0, 1, 3, 4))  # free
+    assert sizes["appearance_scores"][1] == sizes["motion_scores"][1] == 3
+    (about,) = (json.loads(p.value) for p in model.metadata_props if p.key == "stmn")
+    assert about == json.loads(json.dumps(description.to_json()))
+    assert about["network"]["classes"] == ["wave", "jump", "rén"]
+
+
+def broken_runners(net: Network):
+    """Runs of a file that went wrong, each in its own way."""
+
+    def honest(given: Sequence[Tensor]) -> list[Tensor]:
+        return [scores.clone() for scores in net(*given)]
+
+    def one_score_off(given):
+        scores = honest(given)
+        scores[1][-1, 0] += 0.01 * scores[1].abs().max()
+        return scores
+
+    return {
+        "one score off": one_score_off,
+        "off for other lengths": lambda given: [s + (given[0].shape[1] == 5) for s in honest(given)],
+        "off for wide frames": lambda given: [
+            s * (1 + (given[0].shape[4] != given[0].shape[3])) for s in honest(given)
+        ],
+        "off for other batches": lambda given: [s * (1 + (given[0].shape[0] == 3)) for s in honest(given)],
+        "NaN": lambda given: [s * torch.nan for s in honest(given)],
+        "one NaN": lambda given: [s.index_fill(1, torch.tensor([0]), torch.nan) for s in honest(given)],
+        "infinite": lambda given: [s + torch.inf for s in honest(given)],
+        "no answer": lambda given: [][1],
+        "streams swapped": lambda given: honest(given)[::-1],
+        "a stream lost": lambda given: honest(given)[:1],
+        "a class lost": lambda given: [s[:, :-1] for s in honest(given)],
+        "a video lost": lambda given: [s[:1] for s in honest(given)],
+    }
+
+
+def test_a_file_that_differs_from_the_network_fails_the_parity_check():
+    net, description = made(**FINAL)
+    with torch.inference_mode():
+        assert check_parity(net, description, lambda given: list(net(*given))) == 0
+        for what, run in broken_runners(net).items():
+            try:
+                check_parity(net, description, run)
+            except StmnError as error:
+                assert "parity check failed" in str(error) and "\n" not in str(error)
+            else:
+                pytest.fail(f"passed the parity check: {what}")
+
+
+def test_export_writes_the_file_with_its_parity_and_copies_it(own, tmp_path):
+    run = run_stage(own, "export", model="fused", copy_to=tmp_path / "ship" / "model.onnx")
+    assert run.results["relative_difference"] < 1e-4
+    path = run.output("export")
+    assert path.read_bytes() == (tmp_path / "ship" / "model.onnx").read_bytes()
+    net, _ = load_checkpoint(own.find_input("fused", "model").path)
+    video = next((own.data_dir("synthetic") / "videos" / "test").glob("*.mp4"))
+    seen = {}
+    net.register_forward_pre_hook(lambda _, given: seen.update(given=given))
+    model = stmn.load(own.find_input("fused", "model").path)
+    model.network = net.eval()
+    expected = model.scores(video)
+    for ours, theirs in zip(expected, OnnxExporter().runner(path)(seen["given"]), strict=True):
+        torch.testing.assert_close(theirs[0], ours, rtol=1e-3, atol=1e-5)  # a real video, too
+
+
+def test_an_export_that_fails_its_check_leaves_no_file(own, monkeypatch, tmp_path):
+    honest = OnnxExporter.runner
+    monkeypatch.setattr(
+        OnnxExporter, "runner", lambda self, path: lambda given: [s * 1.01 for s in honest(self, path)(given)]
+    )
+    with pytest.raises(StmnError, match="no file was written"):
+        run_stage(own, "export", model="fused", copy_to=tmp_path / "copy.onnx")
+    (run,) = (r for r in own.runs() if r.record["verb"] == "export")
+    assert [path.name for path in run.path.iterdir()] == ["run.json"]
+    assert run.record["status"] == "failed" and not (tmp_path / "copy.onnx").exists()
+
+    monkeypatch.undo()
+    assert run_stage(own, "export", model="fused").output("export").exists()  # and the next try writes it
+
+
+def test_what_can_not_be_exported_says_why(own, scratch, monkeypatch):
+    with pytest.raises(DataError, match="no trained model in this workspace"):
+        run_stage(scratch, "export")
+    with pytest.raises(PluginError, match=r"unknown exporter 'onxx' \(did you mean 'onnx'\?\)"):
+        run_stage(own, "export", model="fused", format="onxx")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingExtra, match=r"export to ONNX needs the package 'onnx': pip install 'stmn\[export\]'"):
+        run_stage(own, "export", model="fused")

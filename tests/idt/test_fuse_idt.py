@@ -1,0 +1,220 @@
+"""Fusion with an SVM on hand-crafted features (section 5.4): matched by video, normalised per video, averaged."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import run_stage
+from films import moving
+from made_sets import Made, make_set
+from torch import Tensor
+
+from stmn.errors import DataError
+from stmn.evaluation.scores import Scores, load_scores
+from stmn.flow.quantise import quantise
+from stmn.idt.descriptors import describe_video, oriented
+from stmn.idt.svm import svm_scores
+from stmn.store.reader import Store
+from stmn.workspace import Run, Workspace
+
+#: class name -> flow in pixels
+DIRECTIONS = {"down": (0, 3), "left": (-3, 0), "right": (3, 0)}
+
+
+def videos() -> Iterator[Made]:
+    """Textures that move in a direction, with flow that says so but for its noise: what SVMs on HOF tell apart."""
+    for number in range(30):
+        class_name, (dx, dy) = list(DIRECTIONS.items())[number % 3]
+        frames = torch.from_numpy(np.stack(moving(6, 32, 32, dx, dy, seed=number)))
+        noise = torch.randn(5, 2, 32, 32, generator=torch.Generator().manual_seed(number)) / 2
+        flow = torch.tensor([dx, dy]).view(1, 2, 1, 1) + noise
+        part = "test" if number >= 18 else "train"
+        yield Made(f"{part}{number}", class_name, frames, quantise(flow, 20.0), part)
+
+
+@pytest.fixture(scope="module")
+def moves(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_set(tmp_path_factory.mktemp("sets") / "moves", videos())
+
+
+@pytest.fixture
+def workspace(moves: Path, tmp_path: Path) -> Workspace:
+    """A workspace with that set and the scores of a network that knows nothing."""
+    shutil.copytree(moves, tmp_path / "work" / "data" / "moves")
+    guesses("network", 1).save(tmp_path / "network.safetensors")
+    return Workspace(tmp_path / "work")
+
+
+def guesses(stream: str, seed: int, scale: float = 1.0, order: int = 1) -> Scores:
+    """Random scores of the test videos, forwards or backwards."""
+    ids = [f"test{number}" for number in range(18, 30)][::order]
+    labels = [int(name.removeprefix("test")) % 3 for name in ids]
+    values = torch.randn(12, 3, generator=torch.Generator().manual_seed(seed)) * scale
+    return Scores(ids, sorted(DIRECTIONS), labels, {stream: values[::order] if order == 1 else values.flip(0)}, {})
+
+
+def fuse_idt(workspace: Workspace, **options: object) -> Run:
+    return run_stage(
+        workspace, "fuse-idt", **({"scores": str(workspace.root.parent / "network.safetensors")} | options)
+    )
+
+
+def unit(values: Tensor) -> Tensor:
+    """Each video's scores at length 1."""
+    return values / values.square().sum(dim=1, keepdim=True).sqrt()
+
+
+def test_network_and_svm_scores_are_normalised_per_video_and_averaged(workspace, tmp_path):
+    network, svm = guesses("network", 1).streams["network"], guesses("svm", 2, scale=50.0).streams["svm"]
+    guesses("svm", 2, scale=50.0, order=-1).save(tmp_path / "idt.safetensors")  # its rows in another order
+    run = fuse_idt(workspace, idt_scores=str(tmp_path / "idt.safetensors"))
+    fused = load_scores(run.output("scores"))
+    assert fused.ids == guesses("network", 1).ids and set(fused.streams) == {"network", "idt"}
+    torch.testing.assert_close(fused.mean(), (unit(network) + unit(svm)) / 2)
+    assert "idt_scores" not in run.record["outputs"]  # the given ones were used
+
+    weighted = fuse_idt(workspace, idt_scores=str(tmp_path / "idt.safetensors"), weights=[1.0, 3.0])
+    mean = load_scores(weighted.output("scores")).mean()
+    assert torch.equal(mean.argmax(dim=1), (unit(network) + 3 * unit(svm)).argmax(dim=1))
+    raw = fuse_idt(workspace, idt_scores=str(tmp_path / "idt.safetensors"), normalise_network=False)
+    torch.testing.assert_close(load_scores(raw.output("scores")).mean(), (network + unit(svm)) / 2)
+
+
+def test_files_of_several_streams_are_averaged_first(workspace, tmp_path):
+    for name, seeds in (("network", (1, 3)), ("idt", (2, 4))):
+        scores = guesses("first", seeds[0])
+        scores.streams["second"] = guesses("second", seeds[1]).streams["second"]
+        scores.save(tmp_path / f"{name}.safetensors")
+    run = fuse_idt(workspace, idt_scores=str(tmp_path / "idt.safetensors"))
+    values = {seed: guesses("any", seed).streams["any"] for seed in (1, 2, 3, 4)}
+    expected = (unit(values[1] + values[3]) + unit(values[2] + values[4])) / 2
+    torch.testing.assert_close(load_scores(run.output("scores")).mean(), expected)
+
+
+def test_scores_of_other_videos_or_classes_are_refused(workspace, tmp_path):
+    path = tmp_path / "idt.safetensors"
+    svm = guesses("svm", 2)
+    others = {
+        "no scores of 'test18'": Scores(["new", *svm.ids[1:]], svm.classes, svm.labels, svm.streams, {}),
+        "scores of other classes": Scores(svm.ids, ["down", "left", "up"], svm.labels, svm.streams, {}),
+    }
+    for what, scores in others.items():
+        scores.save(path)
+        with pytest.raises(DataError, match=what):
+            fuse_idt(workspace, idt_scores=str(path))
+
+
+def test_own_svm_scores_tell_motions_apart_that_the_network_does_not(workspace):
+    run = fuse_idt(workspace)
+    assert run.results["streams"]["network"] < 0.7
+    assert run.results["streams"]["idt"] > 0.9  # chance is 1/3
+    assert run.results["accuracy"] > run.results["streams"]["network"]
+    own = load_scores(run.output("idt_scores"))
+    assert own.ids == guesses("network", 1).ids
+
+    again = fuse_idt(workspace, idt_scores=str(run.output("idt_scores")))  # and can be given to another fusion
+    assert torch.equal(load_scores(again.output("scores")).mean(), load_scores(run.output("scores")).mean())
+
+
+def test_fuse_idt_needs_an_evaluation(workspace):
+    with pytest.raises(DataError, match="no scores in this workspace; make them with: stmn evaluate"):
+        run_stage(workspace, "fuse-idt")
+
+
+# Descriptors
+
+
+def described(frames: Tensor, levels: Tensor, folder: Path) -> dict[str, Tensor]:
+    """HOG, HOF, MBHx and MBHy of one video: (3 spans, bins, 4 x 4 cells)."""
+    store = Store(make_set(folder, [Made("v", "a", frames, levels)]))
+    vector = torch.from_numpy(describe_video(store, store.videos["v"]))
+    parts = vector.split([3 * bins * 16 for bins in (8, 9, 8, 8)])
+    return {name: part.view(3, -1, 4, 4) for name, part in zip(("HOG", "HOF", "MBHx", "MBHy"), parts, strict=True)}
+
+
+def constant(u: float, v: float, fields: int = 9) -> Tensor:
+    return quantise(torch.tensor([u, v]).view(1, 2, 1, 1).expand(fields, -1, 32, 32), 20.0)
+
+
+def test_hof_is_the_histogram_of_flow_directions_and_its_ninth_bin_is_stillness(tmp_path):
+    frames = torch.from_numpy(np.stack(moving(10, 32, 32)))
+    for direction, (u, v) in enumerate([(3, 0), (3, 3), (0, 3), (-3, 3), (-3, 0), (-3, -3), (0, -3), (3, -3)]):
+        hof = described(frames, constant(u, v), tmp_path / f"{direction}")["HOF"]
+        assert hof.sum(dim=(0, 2, 3)).argmax() == direction  # u to the right, v downwards
+        assert hof[:, 8].sum() == 0
+    still = described(frames, constant(0, 0), tmp_path / "still")["HOF"]
+    assert still[:, 8].min() > 0 and still[:, :8].sum() == 0
+
+
+def test_mbh_sees_motion_boundaries_and_not_the_motion_of_the_camera(tmp_path):
+    frames = torch.from_numpy(np.stack(moving(10, 32, 32)))
+    assert described(frames, constant(4, 2), tmp_path / "camera")["MBHx"].abs().max() < 0.05
+    half = constant(0, 0)
+    half[:, 0, :, 16:] = constant(4, 0)[:, 0, :, 16:]  # the right half moves
+    mbh = described(frames, half, tmp_path / "half")
+    assert mbh["MBHx"].sum(dim=(0, 2, 3)).argmax() == 0  # u grows to the right
+    assert mbh["MBHx"][:, 0, :, 1:3].sum() > 0.9 * mbh["MBHx"].sum()  # at the boundary
+    assert mbh["MBHy"].abs().max() == 0
+
+
+def test_each_descriptor_has_length_1_whatever_the_contrast(tmp_path):
+    frames = torch.from_numpy(np.stack(moving(10, 32, 32)))
+    levels = constant(2, 1)
+    levels[:, :, ::3] += 9
+    strong = described(frames, levels, tmp_path / "strong")
+    weak = described(96 + frames // 4, levels, tmp_path / "weak")
+    for parts in (strong, weak):
+        assert all(float(part.square().sum()) == pytest.approx(1, abs=1e-4) for part in parts.values())
+    assert float((strong["HOG"] * weak["HOG"]).sum()) > 0.95
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 40])
+def test_videos_of_any_length_have_descriptors_of_one_length(frames, tmp_path):
+    pictures = torch.from_numpy(np.stack(moving(frames, 32, 32)))
+    store = Store(make_set(tmp_path / "set", [Made("v", "a", pictures, constant(1, 0, frames - 1))]))
+    vector = describe_video(store, store.videos["v"])
+    assert vector.shape == (3 * 16 * (8 + 9 + 8 + 8),) and vector.dtype == np.float32
+    assert np.isfinite(vector).all()
+
+
+def test_a_vector_between_two_directions_is_shared_between_them():
+    angle = torch.tensor([0.25]) * np.pi / 4  # a quarter of the way from the first to the second of 8 directions
+    bins = oriented(2 * torch.cos(angle).view(1, 1, 1), 2 * torch.sin(angle).view(1, 1, 1)).flatten()
+    assert bins.tolist() == pytest.approx([1.5, 0.5, 0, 0, 0, 0, 0, 0], abs=1e-5)
+
+
+# The SVM
+
+
+def clouds(classes: int, per_class: int, seed: int) -> tuple[np.ndarray, list[int]]:
+    rng = np.random.default_rng(seed)
+    labels = [c for c in range(classes) for _ in range(per_class)]
+    return (np.eye(5)[labels] + 0.1 * rng.normal(size=(len(labels), 5))).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_the_svm_separates_what_is_separable(classes):
+    train, labels = clouds(classes, 8, seed=1)
+    test, wanted = clouds(classes, 4, seed=2)
+    scores = svm_scores(train, labels, test, classes)
+    assert scores.shape == (4 * classes, classes) and scores.dtype == torch.float32
+    assert scores.argmax(dim=1).tolist() == wanted
+    assert torch.equal(svm_scores(train, labels, test, classes), scores)
+
+
+def test_a_class_without_training_videos_never_wins():
+    train, labels = clouds(3, 8, seed=1)
+    labels = [{0: 0, 1: 2, 2: 3}[label] for label in labels]  # nothing of class 1 and 4
+    test, _ = clouds(3, 4, seed=2)
+    scores = svm_scores(train, labels, test, 5)
+    assert set(scores.argmax(dim=1).tolist()) == {0, 2, 3}
+    assert torch.equal(scores[:, 1], scores.min(dim=1).values)
+
+
+def test_a_training_list_of_one_class_is_refused():
+    train, _ = clouds(1, 8, seed=1)
+    with pytest.raises(DataError, match="one class"):
+        svm_scores(train, [0] * 8, train, 3)
