@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 WORK   ?= demo
 
-.PHONY: demo ut-interaction test test-slow lint bench clean
+.PHONY: demo test test-slow lint bench clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/stmn run recipes/demo.toml --workspace $(WORK)
@@ -13,7 +13,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow || [ $$? -eq 5 ]  # 5: no test is that slow yet
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

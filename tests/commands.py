@@ -1,6 +1,7 @@
 """How tests call `stmn`: in this process where only its answer matters, as a process where signals or imports do."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -31,8 +32,13 @@ def start(*arguments: object, **options: object) -> subprocess.Popen:
     environment = os.environ | {"PYTHONUNBUFFERED": "1"} | options.pop("env", {})
     return subprocess.Popen(
         [STMN, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True, env=environment, **options,
+        start_new_session=True, env=environment, preexec_fn=listen, **options,
     )  # fmt: skip
+
+
+def listen() -> None:
+    """Hear Ctrl-C again, where the tests themselves run in the background of a shell that turned it off."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def write_recipe(path: Path, head: str, *stages: str) -> Path:

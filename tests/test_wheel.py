@@ -60,13 +60,19 @@ def fresh(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a program away from the checkout, without this process's Python variables."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    return subprocess.run([str(c) for c in command], capture_output=True, text=True, cwd=cwd, env=environment, timeout=300)
+    return subprocess.run(
+        [str(c) for c in command], capture_output=True, text=True, cwd=cwd, env=environment, timeout=300
+    )
 
 
 def test_the_wheel_holds_what_is_not_python(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     recipes = {f"stmn/recipes/{path.name}" for path in (CHECKOUT / "recipes").glob("*.toml")}
-    kernel = {f"stmn/flow/kernel/{path.name}" for path in (CHECKOUT / "stmn/flow/kernel").iterdir() if path.suffix in (".c", ".h")}
+    kernel = {
+        f"stmn/flow/kernel/{path.name}"
+        for path in (CHECKOUT / "stmn/flow/kernel").iterdir()
+        if path.suffix in (".c", ".h")
+    }
     assert recipes and kernel
     assert names >= recipes | kernel | {"stmn/evaluation/report.html.jinja"}
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "plugins/"))]
@@ -79,7 +85,20 @@ def test_the_program_that_runs_is_the_wheels_and_it_declares_what_it_imports(fre
     assert Path(found["where"]).is_relative_to(fresh.parent)
     assert found["unmet"] == []
     assert found["fusions"] == ["add", "multiply"]
-    imported = {"torch", "torchvision", "timm", "av", "typer", "rich", "pydantic", "pydantic-settings", "safetensors", "numpy", "scipy", "scikit-learn"}
+    imported = {
+        "torch",
+        "torchvision",
+        "timm",
+        "av",
+        "typer",
+        "rich",
+        "pydantic",
+        "pydantic-settings",
+        "safetensors",
+        "numpy",
+        "scipy",
+        "scikit-learn",
+    }
     assert imported <= set(found["core"])
 
 

@@ -156,6 +156,17 @@ def test_class_without_test_videos(hostile_page):
     assert ">no test video<" in classes[: classes.index("</svg>")]
 
 
+def test_the_box_shape_baseline_stands_beside_evaluations_that_have_none(own):
+    """Scores fused with an SVM's carry no baseline; the page shows the other evaluations' all the same."""
+    evaluated = run(own, "evaluate", model="fused")
+    fused = run(own, "fuse-idt", scores=str(evaluated.path))
+    metrics = json.loads((evaluated.path / "metrics.json").read_text())
+    baseline = {"videos": 12, "accuracy": 0.875, "interval": [0.6, 0.97]}
+    write_json(evaluated.path / "metrics.json", metrics | {"box_shape_baseline": baseline})
+    made = run(own, "report", evaluations=[str(evaluated.path), str(fused.path)])
+    assert "87.5" in made.output("report").read_text()
+
+
 def test_same_report_is_not_made_twice(workspace, report):
     assert plan("report", stage("report").Options(samples=4), workspace).up_to_date
     assert not plan("report", stage("report").Options(samples=5), workspace).up_to_date

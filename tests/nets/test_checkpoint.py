@@ -182,7 +182,9 @@ class Bomb:
 
 
 @pytest.mark.parametrize("name", ["model.pth", "model.safetensors"])
-@pytest.mark.parametrize("write", [torch.save, lambda bomb, path: path.write_bytes(pickle.dumps(bomb))])
+@pytest.mark.parametrize(
+    "write", [torch.save, lambda bomb, path: path.write_bytes(pickle.dumps(bomb, 2))], ids=["torch", "pickle"]
+)
 def test_a_pickle_that_holds_code_is_refused_and_never_executed(name, write, tmp_path):
     path, proof = tmp_path / name, tmp_path / "executed"
     write({"conv1.weight": Bomb(proof)}, path)

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from stmn import registry
 from stmn.errors import UsageError
+from stmn.nets.backbones import create_backbone
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.network import Network, build_network
 from stmn.nets.temporal import TemporalFilter, pool_time
@@ -39,9 +41,8 @@ def videos(chunks: int, seed: int = 1) -> tuple[Tensor, Tensor]:
     return tuple(torch.randn(2, chunks, planes, 64, 64, generator=generator) for planes in (3, 4))
 
 
-def filters(network: Network, stream: str = "appearance") -> dict[str, TemporalFilter]:
-    modules = network.stream(stream).backbone.named_modules()
-    return {name: module for name, module in modules if isinstance(module, TemporalFilter)}
+def filters(network: nn.Module) -> dict[str, TemporalFilter]:
+    return {name: module for name, module in network.named_modules() if isinstance(module, TemporalFilter)}
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "resnet26"])
@@ -144,10 +145,10 @@ def test_injectors_place_what_they_say(arch):
     }
     for injector, places in expected.items():
         with torch.device("meta"):  # shapes alone
-            network = tied(arch, width=1.0, injector=injector)
-        for stream in ("appearance", "motion"):
-            channels = {name: module.conv.weight.shape[0] for name, module in filters(network, stream).items()}
-            assert channels == places
+            backbone = create_backbone(arch, in_channels=3)
+            registry.load("injector", injector)(backbone, 3, "centre")
+        channels = {name: module.conv.weight.shape[0] for name, module in filters(backbone).items()}
+        assert channels == places
 
 
 @torch.inference_mode()

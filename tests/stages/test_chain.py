@@ -50,7 +50,20 @@ def test_a_recipe_runs_once_and_a_change_redoes_what_follows_from_it(scratch, tm
 
     # the same work asked for by a single command is found, too
     flags = ["--arch", "resnet18", "--width", "0.125", "--size", "32", "--weights", "none", "--batch", "4"]
-    alone = call("train-stream", "--modality", "rgb", *flags, "--validation", "0", "--steps", "2", "--seed", "3", "-w", scratch.root)
+    alone = call(
+        "train-stream",
+        "--modality",
+        "rgb",
+        *flags,
+        "--validation",
+        "0",
+        "--steps",
+        "2",
+        "--seed",
+        "3",
+        "-w",
+        scratch.root,
+    )
     assert "up to date" in alone.stderr
 
 
@@ -94,7 +107,19 @@ def test_the_three_lines_of_the_readme(scratch, monkeypatch):
     assert call("train-stream", "--modality", "rgb", "--arch", "resnet50").exit_code == 0
     motion = call("train-stream", "--modality", "flow", "--arch", "resnet152")
     assert motion.exit_code == 0, motion.stderr
-    fused = call("fuse", "--recipe", "recipes/final.toml", "--steps", "1", "--batch", "2", "--micro-batch", "2", "--validation", "0")
+    fused = call(
+        "fuse",
+        "--recipe",
+        "recipes/final.toml",
+        "--steps",
+        "1",
+        "--batch",
+        "2",
+        "--micro-batch",
+        "2",
+        "--validation",
+        "0",
+    )
     assert fused.exit_code == 0, fused.stderr
     evaluated = call("evaluate", "--fully-conv")
     assert evaluated.exit_code == 0, evaluated.stderr

@@ -82,7 +82,7 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("shards/*.sqlite"))
 
 
-def wait_until(condition, seconds: float = 60) -> None:
+def wait_until(condition, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never happened"
@@ -129,13 +129,13 @@ def test_a_killed_prepare_loses_nothing_and_repeats_nothing(tmp_path):
             process.send_signal(signal.SIGCONT)
         else:
             process.kill()  # its workers, in the middle of videos, are left to themselves
-        _, stderr = process.communicate(timeout=30)
+        _, stderr = process.communicate(timeout=60)
         if way == "Ctrl-C":
             assert process.returncode == 130
             assert stderr.count("interrupted; what was finished is kept") == 1
             assert "Traceback" not in stderr
             assert "prepare was interrupted" in errors_of(call("train-stream", "-w", tmp_path / "work"))[0]
-        wait_until(lambda mark=mark: not processes(mark), 20)  # workers end with their parent, however that ends
+        wait_until(lambda mark=mark: not processes(mark), 30)  # workers end with their parent, however that ends
         now = set(finished_videos(folder))
         assert done <= now
         done = now

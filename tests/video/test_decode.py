@@ -1,0 +1,56 @@
+"""Frames of a video file."""
+
+import numpy as np
+import pytest
+from films import film, moving
+
+from stmn.errors import DataError
+from stmn.video.decode import decode, video_info
+from stmn.video.write import write_video
+
+
+def test_frames_come_in_order_at_the_asked_size(tmp_path):
+    pictures = moving(5, 48, 64, dx=4)
+    path = film(tmp_path / "a.mkv", pictures, "ffv1", "yuv444p")
+    assert (video_info(path).width, video_info(path).height, video_info(path).fps) == (64, 48, 25.0)
+    for given, found in zip(pictures, decode(path), strict=True):
+        assert (found.shape, found.dtype) == ((48, 64, 3), np.uint8)
+        assert np.abs(found.astype(int) - given).mean() < 3
+    assert [frame.shape for frame in decode(path, short_side=24)] == [(24, 32, 3)] * 5
+
+
+def test_what_was_written_is_read_again(tmp_path):
+    pictures = moving(5, 48, 64, dx=9)
+    write_video(tmp_path / "a.mp4", pictures)
+    for given, found in zip(pictures, decode(tmp_path / "a.mp4"), strict=True):
+        assert np.abs(found.astype(int) - given).mean() < 12
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_file_that_is_only_begun_never_has_its_name(tmp_path):
+    def broken():
+        yield from moving(3, 48, 64)
+        raise RuntimeError("out of pictures")
+
+    with pytest.raises(RuntimeError, match="out of pictures"):
+        write_video(tmp_path / "a.mp4", broken())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["take:2.mkv", "concat:a|b.mkv", "pipe:0.mkv", "50%.mkv"])
+def test_a_relative_name_is_a_name_and_no_address(name, tmp_path, monkeypatch):
+    film(tmp_path / name, moving(3), "ffv1")
+    monkeypatch.chdir(tmp_path)
+    assert len(list(decode(name))) == 3
+
+
+@pytest.mark.parametrize(("name", "content", "words"), [
+    ("none.avi", None, "none.avi: no such video file"),
+    ("text.avi", b"text", "text.avi: not a readable video: Invalid data found when processing input"),
+])  # fmt: skip
+def test_what_is_no_video_is_named(name, content, words, tmp_path):
+    if content:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        list(decode(tmp_path / name))
+    assert str(caught.value) == f"{tmp_path}/{words}"
