@@ -5,7 +5,7 @@ from typing import Any
 
 from stmn.errors import DataError, UsageError
 from stmn.files import write_json
-from stmn.stages.execute import Context, Made
+from stmn.stages.execute import Context, Made, with_newest
 from stmn.stages.options import Trained, option
 from stmn.workspace import Workspace
 
@@ -32,12 +32,7 @@ def complete(options: Options, workspace: Workspace, inputs: dict[str, Any]) -> 
         return options
     if options.weights:
         raise UsageError("evaluate: weights go with late_fusion")
-    if options.model is None and "model" not in inputs:
-        run = workspace.newest("model")
-        if run is None:
-            raise DataError("no trained model in this workspace; make one with: stmn train-stream, then stmn fuse")
-        return options.model_copy(update={"model": str(run.path)})
-    return options
+    return with_newest(options, "model", workspace, inputs)
 
 
 def label(options: Options) -> str:

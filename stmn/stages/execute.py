@@ -4,10 +4,10 @@ import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import stmn
-from stmn.errors import Interrupted, StmnError
+from stmn.errors import DataError, Interrupted, StmnError
 from stmn.files import digest
 from stmn.progress import Progress
 from stmn.stages import stage
@@ -122,6 +122,28 @@ class Made:
 
     outputs: dict[str, str]
     results: dict[str, Any] = field(default_factory=dict)
+
+
+Given = TypeVar("Given", bound=StageOptions)
+
+#: output -> what is said when no run made one
+NOT_MADE = {
+    "model": "no trained model in this workspace; make one with: stmn train-stream, then stmn fuse",
+    "scores": "no scores in this workspace; make them with: stmn evaluate",
+}
+
+
+def with_newest(options: Given, name: str, workspace: Workspace, inputs: dict[str, Any]) -> Given:
+    """Options whose input `name` ("model", "scores") is the workspace's newest, where none was given.
+
+    Raises `DataError` with the command that makes one when there is none.
+    """
+    if getattr(options, name) is not None or name in inputs:
+        return options
+    run = workspace.newest(name)
+    if run is None:
+        raise DataError(NOT_MADE[name])
+    return options.model_copy(update={name: str(run.path)})
 
 
 def resolve_inputs(

@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from stmn import registry
-from stmn.errors import DataError
-from stmn.stages.execute import Context, Made
+from stmn.stages.execute import Context, Made, with_newest
 from stmn.stages.options import StageOptions, option
 from stmn.workspace import Workspace
 
@@ -20,12 +19,7 @@ class Options(StageOptions):
 
 def complete(options: Options, workspace: Workspace, inputs: dict[str, Any]) -> Options:
     """Fill in the workspace's newest model."""
-    if options.model is None and "model" not in inputs:
-        run = workspace.newest("model")
-        if run is None:
-            raise DataError("no trained model in this workspace; make one with: stmn train-stream, then stmn fuse")
-        return options.model_copy(update={"model": str(run.path)})
-    return options
+    return with_newest(options, "model", workspace, inputs)
 
 
 def label(options: Options) -> str:

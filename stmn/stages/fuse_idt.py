@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from stmn.errors import DataError
 from stmn.files import write_json
-from stmn.stages.execute import Context, Made
+from stmn.stages.execute import Context, Made, with_newest
 from stmn.stages.options import Trained, option
 from stmn.workspace import Workspace
 
@@ -26,12 +25,7 @@ class Options(Trained):
 
 def complete(options: Options, workspace: Workspace, inputs: dict[str, Any]) -> Options:
     """Fill in the newest evaluation."""
-    if options.scores is None and "scores" not in inputs:
-        run = workspace.newest("scores")
-        if run is None:
-            raise DataError("no scores in this workspace; make them with: stmn evaluate")
-        return options.model_copy(update={"scores": str(run.path)})
-    return options
+    return with_newest(options, "scores", workspace, inputs)
 
 
 def label(options: Options) -> str:
