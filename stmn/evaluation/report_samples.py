@@ -9,11 +9,11 @@ from io import BytesIO
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.utils import flow_to_image
 
 from stmn.errors import DataError
 from stmn.evaluation.scores import Scores
 from stmn.files import digest
+from stmn.flow import colour
 from stmn.flow.quantise import dequantise
 from stmn.sampling.augment import resize
 from stmn.store.reader import Store
@@ -22,10 +22,6 @@ from stmn.store.reader import Store
 SHOTS = 5
 #: pictures are stored at most this high, pixels: enough for a strip on a dense screen
 HEIGHT = 144
-#: the share of pixels below the speed that is painted in full strength
-FULL_STRENGTH = 0.995
-#: and the least such speed, pixels a frame, so that the noise of a still video stays pale
-LEAST_SCALE = 0.5
 
 
 @dataclass(frozen=True)
@@ -122,7 +118,7 @@ def filmed(store: Store, video_id: str, class_name: str, said: list[Prediction |
     if video.frames > 1:
         flow = dequantise(store.fields(video_id, times), store.header.preparation.bound)
         fastest = float(flow.norm(dim=1).max())
-        flows = [picture_uri(picture) for picture in painted(small(flow))]
+        flows = [picture_uri(picture) for picture in colour.painted(small(flow))]
     shots = [
         Shot(picture_uri(frame), coloured, f"{t / video.fps:.2f} s" if video.fps > 0 else f"frame {t}")
         for t, frame, coloured in zip(times, frames, flows, strict=True)
@@ -139,15 +135,6 @@ def small(pictures: Tensor) -> Tensor:
     return resize(pictures.float(), (HEIGHT, max(1, round(width * HEIGHT / height))))
 
 
-def painted(flow: Tensor) -> Tensor:
-    """(N, 2, H, W) pixels to (N, 3, H, W) uint8: direction as hue, speed as strength, on one scale for all fields."""
-    speed = flow.norm(dim=1, keepdim=True)
-    full = max(float(speed.flatten().float().quantile(FULL_STRENGTH)), LEAST_SCALE)
-    slowed = flow * (full / speed.clamp(min=full))  # a few wild pixels must not fade all others
-    reference = torch.full_like(flow[:1], full / 2**0.5)  # sets flow_to_image's scale, which is its input's maximum
-    return flow_to_image(torch.cat([slowed, reference]))[:-1]
-
-
 def picture_uri(picture: Tensor) -> str:
     """A (3, H, W) uint8 picture as a PNG data URI."""
     file = BytesIO()
@@ -156,8 +143,5 @@ def picture_uri(picture: Tensor) -> str:
 
 
 def wheel() -> str:
-    """The colours of flow: a disc whose pixels are painted by the way they lead from its centre."""
-    line = torch.linspace(-1, 1, 97)
-    v, u = torch.meshgrid(line, line, indexing="ij")
-    inside = torch.hypot(u, v) <= 1
-    return picture_uri(flow_to_image(torch.stack([u, v]) * inside))
+    """The colours of flow, as a data URI."""
+    return picture_uri(colour.wheel(97))
