@@ -59,6 +59,17 @@ def sole_use(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def in_use(folder: Path) -> bool:
+    """True when another process has the sole use of `folder`; it need not be writable."""
+    try:
+        with sole_use(folder):
+            return False
+    except StmnError:
+        return True
+    except OSError:  # it is not there
+        return False
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, whole or not at all."""
     # ASCII escapes: names of files need not be valid Unicode

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stmn.errors import DataError, UsageError, near_match
-from stmn.files import file_digest, write_json
+from stmn.files import file_digest, in_use, write_json
 from stmn.store.header import HEADER
 
 RECORD = "run.json"
@@ -95,19 +95,22 @@ class Workspace:
         """The names of the prepared data sets."""
         return sorted(header.parent.name for header in (self.root / "data").glob(f"*/{HEADER}"))
 
-    def find_data(self, name: str | None) -> Path:
+    def find_data(self, name: str | None, choose: str = "--data NAME", partial: bool = False) -> Path:
         """The folder of a prepared set; without a name, of the only one.
 
-        Raises `DataError` with the command that makes it, or with the names to choose from.
+        With `partial` a set is found too at whose end `prepare` was not content (videos were skipped). `choose` is how
+        the command names a set. Raises `DataError` with the command that makes it, or with the names to choose from.
         """
         known = self.prepared()
         if name is None:
             if not known:
                 raise DataError(f"{self.root / 'data'}: no prepared data; make it with: stmn prepare VIDEOS NAME")
             if len(known) > 1:
-                raise DataError(f"several prepared data sets: {', '.join(known)}; choose one with --data NAME")
+                raise DataError(f"several prepared data sets: {', '.join(known)}; choose one with {choose}")
             name = known[0]
         path = self.data_dir(name)
+        if name not in known and (Path(name) / HEADER).exists():  # a folder's name without a separator
+            path = Path(name)
         if not (path / HEADER).exists():
             raise DataError(
                 f"{path}: no prepared data set{near_match(name, known)}; make it with: stmn prepare VIDEOS {name}"
@@ -115,7 +118,11 @@ class Workspace:
         run = read_run(path)
         if run is not None and not run.done:
             if run.record.get("status") == "failed":
+                if partial:
+                    return path
                 raise DataError(f"{path}: is not ready: {run.record.get('error')}")
+            if in_use(path / "shards"):
+                raise DataError(f"{path}: prepare is at work here; wait until it ends")
             raise DataError(f"{path}: prepare was interrupted; finish it with: stmn prepare (the same line again)")
         return path
 

@@ -12,6 +12,7 @@ import stmn
 #: command -> (module with `app`, or "" for a stage's verb; its line in the help)
 COMMANDS: dict[str, tuple[str, str]] = {
     "prepare": ("", "Videos to a packed data set of frames and optical flow."),
+    "data": ("stmn.cli.data", "Look at a prepared set: numbers, checks, pictures, files."),
     "train-stream": ("", "Train one stream: appearance (rgb) or motion (flow)."),
     "fuse": ("", "Tie two streams by gates and temporal filters, and train them end to end."),
     "evaluate": ("", "Test a model, fully convolutional in space and time."),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stmn.files import whole_file
 
 
-def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int = 25, crf: int = 18) -> None:
+def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int | Fraction = 25, crf: int = 18) -> None:
     """Encode (H, W, 3) RGB uint8 frames of even size; `crf` is x264's quality (lower is better).
 
     The file appears under its name only when it is whole.

@@ -1,0 +1,288 @@
+"""`stmn data check`: what it finds in a set that was damaged, mixed up or imported wrongly, and what it lets be."""
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from commands import call
+from films import moving
+from made_sets import Made, make_set
+from torch import Tensor
+
+from stmn.flow.quantise import quantise
+from stmn.store.jpeg import encode_field, encode_frame
+from stmn.store.reader import Store
+from stmn.store.writer import FLOW, RGB, picture_key
+
+FRAMES = 24
+
+
+def wander(seed: int) -> tuple[Tensor, Tensor]:
+    """(FRAMES, 48, 64, 3) pictures of a texture that changes its way with every frame, and the flow, pixels."""
+    rng = np.random.default_rng(seed)
+    steps = np.stack([rng.integers(1, 6, FRAMES - 1), rng.integers(-3, 1, FRAMES - 1)], axis=1)
+    places = np.concatenate([[[0, 0]], steps.cumsum(axis=0)])
+    [picture] = moving(1, seed=seed)
+    frames = np.stack([np.roll(picture, (y, x), axis=(0, 1)) for x, y in places])
+    flow = torch.from_numpy(steps).float()[:, :, None, None].expand(-1, -1, 48, 64)
+    return torch.from_numpy(frames), flow
+
+
+def videos(wrong: int = 0, mistake: Callable[[Tensor], Tensor] = lambda flow: flow) -> list[Made]:
+    """Five videos; the flow of the first `wrong` has the mistake."""
+    found = []
+    for number in range(5):
+        frames, flow = wander(number)
+        flow = mistake(flow) if number < wrong else flow
+        part = "test" if number == 4 else "train"
+        found.append(Made(f"wave/{number}.mp4", "wave", frames, quantise(flow, 20.0), part))
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A set in which nothing is wrong."""
+    return make_set(tmp_path / "mine", videos())
+
+
+def problems(folder: Path) -> list[str]:
+    """The lines of problems; the exit code says whether there are any."""
+    result = call("data", "check", f"{folder}/", "--workers", "1")
+    lines = result.stdout.splitlines()
+    if result.exit_code == 0:
+        [line] = lines
+        assert line.endswith("no problems")
+        return []
+    assert result.exit_code == 1, result.stderr
+    assert lines
+    assert f"{len(lines)} problems" in result.stderr
+    return lines
+
+
+def change(folder: Path, statement: str, *values: object) -> None:
+    """Run SQL on the set's shard."""
+    connection = sqlite3.connect(folder / "shards" / "000.sqlite")
+    connection.execute(statement, values)
+    connection.commit()
+    connection.close()
+
+
+def change_header(folder: Path, edit: Callable[[dict], None]) -> None:
+    header = json.loads((folder / "dataset.json").read_text())
+    edit(header)
+    (folder / "dataset.json").write_text(json.dumps(header))
+
+
+def key(folder: Path, video_id: str, kind: int, t: int) -> int:
+    with Store(folder) as store:
+        return picture_key(store.video(video_id).number, kind, t)
+
+
+def test_a_set_that_is_right(folder):
+    result = call("data", "check", f"{folder}/")
+    assert (result.exit_code, result.stdout) == (
+        0,
+        f"{folder}: 5 videos, 120 frames, 115 flow fields; flow held against the frames of 5 videos; no problems\n",
+    )
+    assert "checking: 5/5 videos" in result.stderr
+
+
+def test_for_machines(folder):
+    change(folder, "DELETE FROM pictures WHERE key = ?", key(folder, "wave/1.mp4", RGB, 7))
+    result = call("data", "check", f"{folder}/", "--json")
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert json.loads(result.stdout) == {
+        "path": str(folder), "videos": 5, "skipped": 0, "frames": 119, "fields": 115, "judged": 5,
+        "problems": ["video 'wave/1.mp4': lacks 1 of 24 frames, the first: 7"],
+    }  # fmt: skip
+
+
+# flow and frames
+
+MISTAKES = {
+    "u and v are swapped": lambda f: f.flip(1),
+    "u and v have the wrong sign": lambda f: -f,
+    "u has the wrong sign": lambda f: f * torch.tensor([-1.0, 1.0])[:, None, None],
+    "v has the wrong sign": lambda f: f * torch.tensor([1.0, -1.0])[:, None, None],
+    "flow is numbered one too high": lambda f: f.roll(1, dims=0),
+    "flow is numbered one too low": lambda f: f.roll(-1, dims=0),
+    "flow fits the frames worse than none": lambda f: 4 * f + 7,
+}
+
+
+@pytest.mark.parametrize("words", MISTAKES)
+def test_a_mistake_in_the_flow_of_a_video(words, tmp_path):
+    [line] = problems(make_set(tmp_path / "mine", videos(1, MISTAKES[words])))
+    assert line.startswith(f"video 'wave/0.mp4': {words} (where it moves, frame t + 1 seen along the flow differs")
+
+
+def test_a_mistake_of_all_videos_is_told_once(tmp_path):
+    [line] = problems(make_set(tmp_path / "mine", videos(5, MISTAKES["u and v are swapped"])))
+    assert line.startswith("u and v are swapped in 5 of 5 videos, the first: 'wave/0.mp4' (")
+
+
+@pytest.mark.parametrize("level", [128, 0])
+def test_flow_that_never_changes_though_the_frames_do(level, tmp_path):
+    made = videos()
+    made[2] = Made(made[2].id, "wave", made[2].frames, torch.full_like(made[2].levels, level))
+    assert problems(make_set(tmp_path / "mine", made)) == [
+        f"video 'wave/2.mp4': flow is constant (level {level} for u, {level} for v) though the frames change"
+    ]
+
+
+def test_a_video_in_which_nothing_moves_is_fine(tmp_path):
+    made = videos()
+    still = torch.from_numpy(np.stack(moving(1) * FRAMES))
+    made[0] = Made(made[0].id, "wave", still, torch.full((FRAMES - 1, 2, 48, 64), 128, dtype=torch.uint8))
+    folder = make_set(tmp_path / "mine", made)
+    assert problems(folder) == []
+    assert "against the frames of 4 videos" in call("data", "check", f"{folder}/").stdout
+
+
+def test_videos_too_short_to_judge_are_fine(tmp_path):
+    made = [Made(v.id, "wave", v.frames[:3], v.levels[:2], v.part) for v in videos(5, MISTAKES["u and v are swapped"])]
+    assert problems(make_set(tmp_path / "mine", made)) == []
+
+
+def test_a_moving_camera_that_was_taken_out_of_the_flow_is_no_mistake(tmp_path):
+    # what is left is the motion of a few objects, which does not lead from frame to frame
+    rest = torch.zeros(FRAMES - 1, 2, 48, 64)
+    rest[:, :, 10:20, 10:20] = 3
+    folder = make_set(tmp_path / "mine", videos(5, lambda flow: rest))
+    assert problems(folder) != []
+    change_header(folder, lambda header: header["preparation"].update(camera_motion="subtract"))
+    assert problems(folder) == []
+
+
+@pytest.mark.parametrize("flow", ["farneback", "tvl1"])
+def test_real_clips(flow, tmp_path, shared_data):
+    for name in ("kick", "hug", "push"):
+        (tmp_path / "v" / name).mkdir(parents=True)
+        shutil.copy(shared_data / "ut_interaction" / "videos" / name / f"v_{name}_g01_c01.avi", tmp_path / "v" / name)
+    result = call("prepare", tmp_path / "v", "mine", "-w", tmp_path, "--short-side", "64", "--flow", flow)
+    assert result.exit_code == 0, result.stderr
+    folder = tmp_path / "data" / "mine"
+    assert problems(folder) == []
+
+    with Store(folder) as store:
+        video = store.video("kick/v_kick_g01_c01.avi")
+        fields = store.fields(video.id, range(video.frames - 1))
+        path = store.shards[video.shard]
+    connection = sqlite3.connect(path)
+    for t, field in enumerate(fields):
+        # the field of the frame before, as an import that counts from 0 and from 1 would have it
+        statement = "UPDATE pictures SET jpeg = ? WHERE key = ?"
+        late = picture_key(video.number, FLOW, (t + 1) % len(fields))
+        connection.execute(statement, (encode_field(field, 95), late))
+    connection.commit()
+    connection.close()
+    [line] = problems(folder)
+    assert line.startswith("video 'kick/v_kick_g01_c01.avi': flow is numbered one too high (")
+
+
+# records
+
+
+@pytest.mark.parametrize(("kind", "what", "count"), [(RGB, "frame", 24), (FLOW, "flow field", 23)])
+def test_pictures_that_are_missing_or_too_many(kind, what, count, folder):
+    for t in (3, 9):
+        change(folder, "DELETE FROM pictures WHERE key = ?", key(folder, "wave/1.mp4", kind, t))
+    change(folder, "INSERT INTO pictures SELECT ?, jpeg FROM pictures LIMIT 1", key(folder, "wave/3.mp4", kind, 99))
+    found = problems(folder)
+    assert f"video 'wave/1.mp4': lacks 2 of {count} {what}s, the first: 3" in found
+    assert f"video 'wave/3.mp4': has 1 {what}s beyond its {count}, the first: 99" in found
+
+
+@pytest.mark.parametrize(("kind", "what"), [(RGB, "frame"), (FLOW, "flow field")])
+@pytest.mark.parametrize("damage", [lambda b: b"no JPEG", lambda b: b"", lambda b: b[: len(b) // 2]])
+def test_a_picture_that_is_damaged(kind, what, damage, folder):
+    there = key(folder, "wave/1.mp4", kind, 5)
+    with Store(folder) as store:
+        [blob] = store.blobs("wave/1.mp4", kind, [5])
+    change(folder, "UPDATE pictures SET jpeg = ? WHERE key = ?", damage(blob), there)
+    assert problems(folder) == [f"video 'wave/1.mp4': 1 {what}s are no readable JPEG, the first: 5"]
+
+
+def test_pictures_of_another_size(folder):
+    for kind, blob in ((RGB, encode_frame(torch.zeros(50, 64, 3, dtype=torch.uint8), 90)),
+                       (FLOW, encode_field(torch.zeros(2, 48, 60, dtype=torch.uint8), 90))):  # fmt: skip
+        change(folder, "UPDATE pictures SET jpeg = ? WHERE key = ?", blob, key(folder, "wave/1.mp4", kind, 5))
+    assert problems(folder) == [
+        "video 'wave/1.mp4': 1 frames are not 64 x 48, the first: 5 (64 x 50)",
+        "video 'wave/1.mp4': 1 flow fields are not 64 x 48, the first: 5 (60 x 48)",
+    ]
+
+
+def test_rows_that_fit_nothing(folder):
+    change(folder, "INSERT INTO pictures SELECT (99 << 33), jpeg FROM pictures LIMIT 1")
+    change(folder, "UPDATE videos SET bound = 10 WHERE id = 'wave/1.mp4'")
+    change(folder, "UPDATE videos SET class = 'clap' WHERE id = 'wave/2.mp4'")
+    assert problems(folder) == [
+        "video 'wave/1.mp4': flow of bound 10 px in a set of bound 20 px",
+        "video 'wave/2.mp4': its class 'clap' is not in the header's list",
+        f"{folder}/shards/000.sqlite: 1 pictures belong to no video",
+    ]
+
+
+def test_a_video_that_is_there_twice(folder):
+    shutil.copy(folder / "shards" / "000.sqlite", folder / "shards" / "001.sqlite")
+    assert "video 'wave/0.mp4': is in 000.sqlite and in 001.sqlite" in problems(folder)
+
+
+# shards and splits
+
+
+def test_an_interrupted_prepare_leaves_a_journal(folder):
+    journal = folder / "shards" / "000.sqlite-journal"
+    journal.write_bytes(b"")
+    assert problems(folder) == [f"{journal}: left by an interrupted prepare; run prepare again to finish it"]
+
+
+@pytest.mark.parametrize("damage", [
+    lambda p: p.write_bytes(b"\0" * 40000), lambda p: p.write_bytes(b""),
+    lambda p: p.write_bytes(p.read_bytes()[:20000] + bytes(20000) + p.read_bytes()[40000:]),
+], ids=["zeros", "empty", "middle"])  # fmt: skip
+def test_a_damaged_shard(damage, folder):
+    damage(folder / "shards" / "000.sqlite")
+    [line] = problems(folder)
+    assert line.startswith(f"{folder}/shards/000.sqlite: damaged shard: ")
+    assert line.endswith("delete the file and prepare again")
+
+
+def test_no_shard_at_all(folder):
+    shutil.rmtree(folder / "shards")
+    assert problems(folder) == [f"{folder}/shards: no shards; prepare the set again"]
+
+
+def test_a_damaged_header(folder):
+    (folder / "dataset.json").write_text("{")
+    result = call("data", "check", f"{folder}/")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: {folder}/dataset.json: damaged: ")
+
+
+def test_splits(folder):
+    def edit(header: dict) -> None:
+        train, test = header["splits"]["1"]["train"], header["splits"]["1"]["test"]
+        test += [train[0], "wave/none.mp4", "wave/nobody.mp4", "wave/4.mp4"]
+
+    change_header(folder, edit)
+    change(folder, "UPDATE videos SET grp = 'anna' WHERE id IN ('wave/2.mp4', 'wave/3.mp4', 'wave/4.mp4')")
+    assert problems(folder) == [
+        "split 1, test: 2 of 5 listed videos are not in the set, the first: 'wave/none.mp4'",
+        "split 1, test: lists 1 videos twice, the first: 'wave/4.mp4'",
+        "split 1: 1 videos are in train and in test, the first: 'wave/0.mp4'",
+        "split 1: 1 groups are in train and in test, the first: 'anna' ('wave/2.mp4', 'wave/4.mp4')",
+    ]
+
+
+def test_a_skipped_video_is_no_problem_prepare_has_told(folder):
+    change(folder, "UPDATE videos SET status = 'skipped', reason = 'holds no frames' WHERE id = 'wave/1.mp4'")
+    change(folder, "DELETE FROM pictures WHERE key >> 33 = (SELECT number FROM videos WHERE id = 'wave/1.mp4')")
+    assert problems(folder) == []
+    assert "4 videos (1 skipped when it was prepared)" in call("data", "check", f"{folder}/").stdout
