@@ -147,5 +147,5 @@ def decoded(decode: Callable[[Sequence[bytes]], Tensor], blob: bytes) -> Tensor 
     """One picture, or None when it is no readable JPEG."""
     try:
         return decode([blob])[0]
-    except RuntimeError:
+    except (RuntimeError, ValueError):
         return None
