@@ -201,7 +201,7 @@ def test_a_failing_compiler_is_recorded_and_tried_once(tmp_path, monkeypatch):
 @needs_c
 def test_a_damaged_cache_is_made_anew(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    library = _tvl1_c._target(["cc"])
+    library = _tvl1_c.KERNEL.target(["cc"])
     library.write_bytes(b"half a file")
     monkeypatch.delenv("CC", raising=False)
     _tvl1_c._load.cache_clear()
