@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-PAGE_SIZES = (4096, 8192, 16384, 65536)
+PAGE_SIZES = (512, 1024, 2048, 4096, 8192, 16384)
 LAYOUTS = {
     "rowid": "CREATE TABLE p (key INTEGER PRIMARY KEY, jpeg BLOB)",
     "without_rowid": "CREATE TABLE p (key INTEGER PRIMARY KEY, jpeg BLOB) WITHOUT ROWID",
