@@ -24,6 +24,9 @@ class Progress(Protocol):
     def say(self, line: str) -> None:
         """One line for the person: a notice or a result."""
 
+    def event(self, **fields: object) -> None:
+        """Something for a machine that follows: what became of a video, say. Fields are JSON."""
+
 
 class Silent:
     """Says nothing; the default for Python callers."""
@@ -37,4 +40,7 @@ class Silent:
         yield self
 
     def say(self, line: str) -> None:
+        """Ignored."""
+
+    def event(self, **fields: object) -> None:
         """Ignored."""

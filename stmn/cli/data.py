@@ -22,11 +22,9 @@ app = typer.Typer(
 
 DataArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[DATA]", help="name of the set, or its folder [default: the only one of the workspace]"),
+    typer.Argument(metavar="DATA", help="name of the set, or its folder", show_default="the workspace's only one"),
 ]
-WorkspaceOption = Annotated[
-    Path | None, typer.Option("--workspace", "-w", help="folder with data/ [default: .]", show_default=False)
-]
+WorkspaceOption = Annotated[Path | None, typer.Option("--workspace", "-w", help="folder with data/", show_default=".")]
 JsonOption = Annotated[bool, typer.Option("--json", help="one JSON object, for machines")]
 ForceOption = Annotated[bool, typer.Option("--force", help="replace what is there already")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="show tracebacks")]
@@ -51,7 +49,7 @@ def info(
         from stmn.cli.display import Display
         from stmn.store.statistics import describe
 
-        found = describe(store, fields, Display(quiet=as_json))
+        found = describe(store, fields, Display(as_json))
         if as_json:
             typer.echo(json.dumps(found, indent=1))
             return
@@ -79,7 +77,7 @@ def check(
 
         folder = find(data, workspace, "stmn data check NAME")
         torch.set_num_threads(1)  # parallelism is over videos
-        result = check_set(folder, Display(quiet=as_json), workers or cores())
+        result = check_set(folder, Display(as_json), workers or cores())
         if as_json:
             typer.echo(json.dumps({"path": str(folder)} | asdict(result), indent=1))
         else:
@@ -116,7 +114,9 @@ def extract(
     by_class: Annotated[bool, typer.Option("--by-class", help="a folder for each class above the videos")] = False,
     full_colour: Annotated[
         float | None,
-        typer.Option(help="pixels a frame that colours show in full strength [default: each video's own]", min=0.01),
+        typer.Option(
+            help="pixels a frame that colours show in full strength", min=0.01, show_default="each video's own"
+        ),
     ] = None,
     force: ForceOption = False,
     missing: Annotated[bool, typer.Option("--missing", help="leave what is there, write the rest")] = False,
@@ -150,10 +150,10 @@ def show(
     video: Annotated[str, typer.Argument(help="id of the video; a part of it is enough where no other has it")],
     data: Annotated[
         str | None,
-        typer.Option(help="name of the set, or its folder [default: the only one]", show_default=False),
+        typer.Option(help="name of the set, or its folder", show_default="the workspace's only one"),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="PNG file [default: named after the video]")
+        Path | None, typer.Option("--output", "-o", help="PNG file", show_default="named after the video")
     ] = None,
     columns: Annotated[int, typer.Option(help="moments of the video", min=1, max=40)] = 6,
     workspace: WorkspaceOption = None,

@@ -1,5 +1,6 @@
 """How progress looks: live bars on a terminal, plain lines elsewhere. All of it goes to standard error."""
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,10 @@ from rich.text import Text
 
 #: seconds between plain lines
 PLAIN_SECONDS = 10.0
+#: seconds that speed and time left are judged by
+SPEED_SECONDS = 600.0
+#: characters that a line needs with everything in it
+WIDE = 120
 
 console = Console()
 errors = Console(stderr=True)
@@ -28,11 +33,14 @@ errors = Console(stderr=True)
 
 def shown(fields: dict[str, object]) -> str:
     """`loss 0.31  accuracy 0.92`."""
-    parts = (
-        f"{k.replace('_', ' ')} {v:.3g}" if isinstance(v, float) else f"{k.replace('_', ' ')} {v}"
-        for k, v in fields.items()
-    )
-    return "  ".join(parts)
+    return "  ".join(f"{name.replace('_', ' ')} {number(value)}" for name, value in fields.items())
+
+
+def number(value: object) -> str:
+    """Three digits of a fraction, all of a whole number."""
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 class RateColumn(ProgressColumn):
@@ -42,6 +50,19 @@ class RateColumn(ProgressColumn):
         """`12.3 videos/s`."""
         speed = task.finished_speed or task.speed
         return Text(f"{speed:.1f} {task.fields['unit']}/s" if speed else "", style="progress.data.speed")
+
+
+def columns(width: int) -> list[ProgressColumn]:
+    """What a bar's line shows on a terminal of `width` characters; what matters least gives way first."""
+    roomy = width >= WIDE
+    shown: list[ProgressColumn] = [
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28 if roomy else 6),
+        MofNCompleteColumn(),
+    ]
+    if roomy:
+        shown += [RateColumn(), TimeElapsedColumn()]
+    return [*shown, TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[shown]}")]
 
 
 class LiveTask:
@@ -86,15 +107,23 @@ class PlainTask:
 
 
 class Display:
-    """The command line's `stmn.progress.Progress`."""
+    """The command line's `stmn.progress.Progress`.
 
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet = quiet
+    `as_json`: nothing for a person, and every event as one line of JSON on standard output.
+    """
+
+    def __init__(self, as_json: bool = False) -> None:
+        self.quiet = self.as_json = as_json
 
     def say(self, line: str) -> None:
         """Print a line, above the bars if there are any."""
         if not self.quiet:
             errors.print(escape(line), soft_wrap=True, highlight=False)
+
+    def event(self, **fields: object) -> None:
+        """Print a line of JSON for a machine; a person sees the bars."""
+        if self.as_json:
+            print(json.dumps(fields), flush=True)
 
     @contextmanager
     def task(self, description: str, total: int | None, unit: str, done: int = 0) -> Iterator[LiveTask | PlainTask]:
@@ -107,16 +136,7 @@ class Display:
             if not self.quiet:
                 plain.tell()
             return
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            RateColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[shown]}"),
-        )
-        with RichProgress(*columns, console=errors) as bars:
+        # speed over minutes: a single video may take longer than the 30 s that rich would look back
+        with RichProgress(*columns(errors.width), console=errors, speed_estimate_period=SPEED_SECONDS) as bars:
             number = bars.add_task(description, total=total, completed=done, unit=unit, shown="")
             yield LiveTask(bars, number)

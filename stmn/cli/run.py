@@ -17,7 +17,7 @@ def run(
     recipe: Annotated[str, typer.Argument(help="a recipe's file, or its name (stmn recipes list)")],
     workspace: Annotated[
         Path | None,
-        typer.Option("--workspace", "-w", help="folder with data/ and runs/ [default: .]", show_default=False),
+        typer.Option("--workspace", "-w", help="folder with data/ and runs/", show_default="."),
     ] = None,
     data_root: Annotated[
         Path | None, typer.Option(help="folder of the videos, for the recipe's prepare stage", show_default=False)
@@ -26,7 +26,7 @@ def run(
         str | None, typer.Option(help="prepared data set, in place of the recipe's", show_default=False)
     ] = None,
     until: Annotated[str | None, typer.Option(help="stop after the stage with this id", show_default=False)] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda [default: auto]", show_default=False)] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda", show_default="auto")] = None,
     force: Annotated[bool, typer.Option("--force", help="do every stage again even when up to date")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
 ) -> None:

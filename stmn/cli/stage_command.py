@@ -1,7 +1,6 @@
 """A stage's command, made from its options model: flags, types, defaults and help are written once, there."""
 
 import inspect
-import json
 import tomllib
 from pathlib import Path
 from types import NoneType, UnionType
@@ -75,7 +74,7 @@ def run_stage(
     from stmn.workspace import Workspace
 
     settings = load_settings(workspace=workspace, device=device)
-    space, display = Workspace(settings.workspace), Display(quiet=as_json)
+    space, display = Workspace(settings.workspace), Display(as_json)
     if recipe:
         chain = load_recipe(recipe)
         chosen = chain.stage(verb, stage_id)
@@ -83,9 +82,14 @@ def run_stage(
         planned = plan_in_recipe(chain, chosen, space, display, asked, given)
     else:
         planned = plan(verb, build(model, settings.defaults.get(verb, {}) | given, verb), space)
-    run = execute(planned, space, display, settings.device, force)
+    try:
+        run = execute(planned, space, display, settings.device, force)
+    except BaseException:
+        if planned.run.record.get("status") in ("failed", "interrupted"):
+            display.event(**planned.run.record)
+        raise
     if as_json:
-        typer.echo(json.dumps(run.record, indent=1))
+        display.event(**run.record)
         return
     for kind in run.record["outputs"]:
         typer.echo(f"{kind}: {run.output(kind)}")
@@ -157,12 +161,12 @@ COMMON: dict[str, tuple[Any, Any]] = {
     "workspace": (
         Annotated[
             Path | None,
-            typer.Option("--workspace", "-w", help="folder with data/ and runs/ [default: .]", show_default=False),
+            typer.Option("--workspace", "-w", help="folder with data/ and runs/", show_default="."),
         ],
         None,
     ),
     "device": (
-        Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda [default: auto]", show_default=False)],
+        Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda", show_default="auto")],
         None,
     ),
     "recipe": (
@@ -185,7 +189,9 @@ COMMON: dict[str, tuple[Any, Any]] = {
     ),
     "force": (Annotated[bool, typer.Option("--force", help="do it again even when up to date")], False),
     "as_json": (
-        Annotated[bool, typer.Option("--json", help="print the run's record as JSON, and nothing else")],
+        Annotated[
+            bool, typer.Option("--json", help="print lines of JSON and nothing else; the last is the run's record")
+        ],
         False,
     ),
     "debug": (Annotated[bool, typer.Option("--debug", help="show tracebacks")], False),

@@ -1,5 +1,6 @@
 """prepare: videos to a packed data set of frames and flow."""
 
+import time
 from collections import deque
 from pathlib import Path
 from typing import Any, Literal
@@ -118,6 +119,11 @@ def fill(options: Options, context: Context) -> Made:
     found = [finished[entry.id] for entry in entries if entry.id in finished]
     skipped = sum(status == "skipped" for status, _, _ in found)
     frames = sum(count for _, _, count in found)
+    for entry in entries:
+        if entry.id in finished:
+            _, reason, count = finished[entry.id]
+            tell_video(entry.id, count, reason, False, context)
+    started, before = time.monotonic(), frames
     with context.progress.task("videos", len(entries), "videos", done=len(entries) - len(missing)) as task:
         for outcome in run_jobs(jobs, setup, options.workers or cores(), options.video_timeout):
             if outcome.error and outcome.job.failure:
@@ -129,7 +135,9 @@ def fill(options: Options, context: Context) -> Made:
             if outcome.result.reason:
                 skipped += 1
                 context.progress.say(f"skipped {outcome.result.entry.id!r}: {outcome.result.reason}")
-            task.advance(frames=frames, skipped=skipped)
+            tell_video(outcome.result.entry.id, outcome.result.frames, outcome.result.reason, True, context)
+            rate = (frames - before) / max(time.monotonic() - started, 1e-9)
+            task.advance(**{"frames": frames, "frames/s": rate, "skipped": skipped})
     finished = finished_videos(folder)
     lost = [entry.id for entry in entries if entry.id not in finished]
     if lost:
@@ -142,6 +150,11 @@ def fill(options: Options, context: Context) -> Made:
         )
     counts = {"videos": len(entries), "ok": len(entries) - skipped, "skipped": skipped, "frames": frames}
     return Made(outputs={"data": "dataset.json"}, results=counts)
+
+
+def tell_video(video_id: str, frames: int, reason: str, new: bool, context: Context) -> None:
+    """Tell a machine what became of a video; `new` when this run prepared it."""
+    context.progress.event(video=video_id, status="skipped" if reason else "ok", frames=frames, reason=reason, new=new)
 
 
 def create_dataset(options: Options, root: Path) -> Any:

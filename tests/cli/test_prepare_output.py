@@ -1,0 +1,129 @@
+"""What `stmn prepare` tells while it works: bars on a terminal, plain lines elsewhere, JSON for a machine."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from commands import STMN, call, errors_of, start
+from films import film, moving, sound
+
+SMALL = ["--short-side", "32", "--workers", "1", "--flow", "farneback"]
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    """Two videos and a file that is none."""
+    for name, frames in (("a", 5), ("b", 9)):
+        film(tmp_path / "v" / "wave" / f"{name}.mp4", moving(frames, 32, 32))
+    sound(tmp_path / "v" / "wave" / "c.mp4")
+    return tmp_path / "v"
+
+
+def lines_of(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_json_is_a_line_a_video_and_the_record(videos, tmp_path):
+    result = call("prepare", videos, "mine", "-w", tmp_path, *SMALL, "--allow-failures", "1", "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    *events, record = lines_of(result.stdout)
+    assert sorted(events, key=lambda e: e["video"]) == [
+        {"video": "wave/a.mp4", "status": "ok", "frames": 5, "reason": "", "new": True},
+        {"video": "wave/b.mp4", "status": "ok", "frames": 9, "reason": "", "new": True},
+        {"video": "wave/c.mp4", "status": "skipped", "frames": 0, "reason": events[-1]["reason"], "new": True},
+    ]  # fmt: skip
+    assert events[-1]["reason"].endswith("holds no video stream")
+    assert (record["verb"], record["status"]) == ("prepare", "done")
+    assert record["results"] == {"videos": 3, "ok": 2, "skipped": 1, "frames": 14}
+    assert record == json.loads((tmp_path / "data" / "mine" / "run.json").read_text())
+
+    # what was there already is told too, so that the lines always add up to the videos
+    film(videos / "wave" / "d.mp4", moving(4, 32, 32))
+    *events, record = lines_of(
+        call("prepare", videos, "mine", "-w", tmp_path, *SMALL, "--allow-failures", "1", "--json").stdout
+    )
+    assert {e["video"]: (e["status"], e["new"]) for e in events} == {
+        "wave/a.mp4": ("ok", False), "wave/b.mp4": ("ok", False), "wave/c.mp4": ("skipped", False),
+        "wave/d.mp4": ("ok", True),
+    }  # fmt: skip
+    assert record["results"]["videos"] == len(events)
+
+
+def test_json_of_a_prepare_that_fails_ends_with_its_record_too(videos, tmp_path):
+    result = call("prepare", videos, "mine", "-w", tmp_path, *SMALL, "--json")
+    assert result.exit_code == 1
+    [line] = errors_of(result)
+    *events, record = lines_of(result.stdout)
+    assert len(events) == 3
+    assert (record["status"], record["error"]) == ("failed", line)
+
+
+def test_json_of_a_stage_without_events_is_its_record_alone(videos, tmp_path):
+    call("prepare", videos, "mine", "-w", tmp_path, *SMALL, "--allow-failures", "1")
+    tiny = [
+        "--arch",
+        "resnet18",
+        "--width",
+        "0.125",
+        "--size",
+        "32",
+        "--steps",
+        "1",
+        "--batch",
+        "2",
+        "--weights",
+        "none",
+    ]
+    result = call("train-stream", "-w", tmp_path, *tiny, "--micro-batch", "2", "--validation", "0", "--json")
+    assert result.exit_code == 0, result.stderr
+    [record] = lines_of(result.stdout)
+    assert (record["verb"], record["status"]) == ("train-stream", "done")
+
+
+def test_json_when_interrupted(tmp_path):
+    for number in range(12):
+        film(tmp_path / "v" / "wave" / f"{number}.mp4", moving(60, 120, 160))
+    process = start("prepare", tmp_path / "v", "mine", "-w", tmp_path, "--workers", "1", "--json")
+    first = json.loads(process.stdout.readline())
+    assert (first["status"], first["frames"]) == ("ok", 60)
+    os.killpg(process.pid, signal.SIGINT)
+    text, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert lines_of(text)[-1]["status"] == "interrupted"
+    assert "interrupted" in said
+
+
+def test_plain_lines_where_there_is_no_terminal(videos, tmp_path):
+    result = call("prepare", videos, "mine", "-w", tmp_path, *SMALL, "--allow-failures", "1")
+    assert result.stdout == f"data: {tmp_path}/data/mine/dataset.json\n"
+    assert "\x1b" not in result.stderr
+    lines = result.stderr.splitlines()
+    assert any(line.startswith("skipped 'wave/c.mp4': ") for line in lines)
+    [last] = [line for line in lines if line.startswith("videos: 3/3 videos, ")]
+    assert "frames 14  frames/s " in last
+    assert last.endswith("skipped 1")
+
+
+def test_a_bar_on_a_terminal(videos, tmp_path):
+    ours, theirs = pty.openpty()
+    command = [STMN, "prepare", videos, "mine", "-w", tmp_path, *SMALL, "--allow-failures", "1"]
+    process = subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.DEVNULL, stderr=theirs, env=os.environ | {"COLUMNS": "160", "TERM": "xterm"}
+    )  # fmt: skip
+    os.close(theirs)
+    shown, end = b"", time.monotonic() + 120
+    while time.monotonic() < end:
+        try:
+            shown += os.read(ours, 65536)
+        except OSError:  # the other side is closed
+            break
+    assert process.wait(timeout=60) == 0
+    text = shown.decode()
+    assert "skipped 'wave/c.mp4'" in text
+    for words in ("3/3", "frames 14", "frames/s ", "skipped 1", "left"):
+        assert words in text, words
