@@ -34,8 +34,8 @@ class Device:
         return tensor.to(self.device, non_blocking=self.is_cuda)
 
     @property
-    def loader_processes(self) -> int:
-        """Processes that prepare batches: none on a CPU, where they would only take the network's cores."""
+    def loader_threads(self) -> int:
+        """Threads that prepare batches: none on a CPU, where they would only take the network's cores."""
         from stmn.workers import cores
 
         return min(8, cores()) if self.is_cuda else 0

@@ -5,5 +5,6 @@ import signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle, while these imports run too
 
 import av  # noqa: E402, F401
+import simplejpeg  # noqa: E402, F401
 import torch  # noqa: E402, F401
-import torchvision.io  # noqa: E402, F401
+from PIL import Image  # noqa: E402, F401

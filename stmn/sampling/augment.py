@@ -10,6 +10,7 @@ from numpy.random import Generator
 from torch import Tensor
 
 from stmn.flow.quantise import ZERO_LEVEL
+from stmn.sampling.resample import Bytes, Floats, Levels, axis, cut_into
 
 #: `multi_scale`: corners and centre at four sizes (motion); `jitter`: +-25 % (appearance, fused); `centre`: no chance
 Augmentation = Literal["multi_scale", "jitter", "centre"]
@@ -23,6 +24,12 @@ RGB_MEAN = (0.485, 0.456, 0.406)
 RGB_STD = (0.229, 0.224, 0.225)
 #: flow levels are scaled like the RGB levels, whose pre-trained conv1 the motion stream may start from
 FLOW_STD = 255 * sum(RGB_STD) / 3
+
+
+#: what a network sees of levels; a mirrored field has its u negated
+RGB_TO_INPUT = Levels([255 * mean for mean in RGB_MEAN], [1 / (255 * std) for std in RGB_STD])
+FLOW_TO_INPUT = Levels([ZERO_LEVEL] * 2, [1 / FLOW_STD, 1 / FLOW_STD])
+MIRRORED_FLOW_TO_INPUT = Levels([ZERO_LEVEL] * 2, [-1 / FLOW_STD, 1 / FLOW_STD])
 
 
 @dataclass(frozen=True)
@@ -67,13 +74,20 @@ def border_offset(room: int, rng: Generator) -> int:
     return round(room * (offset if rng.random() < 0.5 else 1 - offset))
 
 
-def cut(pictures: Tensor, crop: Crop, size: int) -> Tensor:
-    """(N, planes, H, W) uint8 to the crop at (N, planes, size, size) float, levels 0..255; mirrored if it says so.
+def cut_frame(frame: Bytes, crop: Crop, out: Floats) -> None:
+    """The crop of an (H, W, 3) uint8 frame, resized and normalised into `out`, (3, H', W') float32, dense."""
+    rows, columns = axis(crop.height, out.shape[1]), axis(crop.width, out.shape[2], crop.mirror)
+    cut_into(frame[None], crop.top, crop.left, rows, columns, RGB_TO_INPUT, out)
 
-    Flow values are neither rescaled with the crop (as the authors) nor sign-changed here.
+
+def cut_field(levels: Bytes, crop: Crop, out: Floats) -> None:
+    """The crop of (2, H, W) uint8 flow levels, resized and normalised into `out`, (2, H', W') float32, dense.
+
+    A mirrored field has its u negated. Values are not rescaled with the crop (as the authors).
     """
-    box = pictures[..., crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
-    return mirrored(resize(box.float(), (size, size)), crop.mirror)
+    rows, columns = axis(crop.height, out.shape[1]), axis(crop.width, out.shape[2], crop.mirror)
+    scale = MIRRORED_FLOW_TO_INPUT if crop.mirror else FLOW_TO_INPUT
+    cut_into(levels[..., None], crop.top, crop.left, rows, columns, scale, out)
 
 
 def resize(pictures: Tensor, size: tuple[int, int]) -> Tensor:

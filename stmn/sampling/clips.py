@@ -1,16 +1,18 @@
 """Training samples: what a step sees is a function of (seed, epoch, video) alone."""
 
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from stmn.sampling.augment import Augmentation, cut, draw_crop, normalise_flow, normalise_rgb
+from stmn.sampling.augment import Augmentation, Crop, cut_field, cut_frame, draw_crop
 from stmn.sampling.positions import stack_times, test_positions, training_positions
+from stmn.sampling.resample import Floats
 from stmn.store.reader import Store, StoredVideo
+from stmn.store.writer import FLOW, RGB
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Sampling:
     seed: int = 0
 
 
-class Clips(Dataset[dict[str, Tensor]]):
+class Clips:
     """Samples of a list of videos. An index is (epoch, video number); epoch -1 is the plain centre sample."""
 
     def __init__(self, store: Store, videos: Sequence[StoredVideo], sampling: Sampling) -> None:
@@ -37,7 +39,25 @@ class Clips(Dataset[dict[str, Tensor]]):
         return len(self.videos)
 
     def __getitem__(self, index: tuple[int, int]) -> dict[str, Tensor]:
-        """`rgb` (T, 3, size, size) and/or `flow` (T, 2L, size, size), float; `label` ()."""
+        """`rgb` (T, 3, size, size) and/or `flow` (T, 2L, size, size), float32; `label` ()."""
+        batch = self.empty(1)
+        self.fill(batch, 0, index)
+        return {name: values[0] for name, values in batch.items()}
+
+    def empty(self, count: int, memory: "Memory | None" = None) -> dict[str, Tensor]:
+        """Room for a batch of `count` samples, its values yet unset; in pinned memory where there is a CUDA device."""
+        chunks, size = self.sampling.chunks, self.sampling.size
+        planes = {"rgb": 3, "flow": 2 * self.sampling.stack_length}
+        shapes = {name: (count, chunks, planes[name], size, size) for name in self.sampling.modalities}
+        if torch.cuda.is_available():  # torch keeps pinned memory for the next batch by itself
+            batch = {name: torch.empty(shape, pin_memory=True) for name, shape in shapes.items()}
+        else:
+            memory = memory or Memory(0)
+            batch = {name: torch.from_numpy(memory.array(shape)) for name, shape in shapes.items()}
+        return batch | {"label": torch.empty(count, dtype=torch.long)}
+
+    def fill(self, batch: dict[str, Tensor], row: int, index: tuple[int, int]) -> None:
+        """Put a sample in a row of a batch: decoded, cut and normalised where it stays. Threads may fill other rows."""
         epoch, number = index
         video, sampling = self.videos[number], self.sampling
         rng = None if epoch < 0 else np.random.default_rng([sampling.seed, epoch, number])
@@ -47,16 +67,49 @@ class Clips(Dataset[dict[str, Tensor]]):
         else:
             times = training_positions(video.frames, sampling.stack_length, sampling.chunks, sampling.stride, rng)
         crop = draw_crop(video.height, video.width, sampling.augmentation, self.store.header.keeps, rng)
-        sample = {"label": torch.tensor(self.classes[video.class_name])}
+        batch["label"][row] = self.classes[video.class_name]
         if "rgb" in sampling.modalities:
-            sample["rgb"] = normalise_rgb(cut(self.store.frames(video.id, times), crop, sampling.size))
+            frames = batch["rgb"][row].numpy()
+            self.cut(video, RGB, times, crop, frames)
         if "flow" in sampling.modalities:
-            stacks = [stack_times(t, video.frames, sampling.stack_length) for t in times]
-            needed = sorted({i for stack in stacks for i in stack})
-            fields = normalise_flow(cut(self.store.fields(video.id, needed), crop, sampling.size), crop.mirror)
-            rows = [[needed.index(i) for i in stack] for stack in stacks]
-            sample["flow"] = fields[torch.tensor(rows)].flatten(1, 2)  # u1, v1, u2, v2, ...
-        return sample
+            stacks = [t for chunk in times for t in stack_times(chunk, video.frames, sampling.stack_length)]
+            fields = batch["flow"][row].numpy().reshape(-1, 2, sampling.size, sampling.size)  # u1, v1, u2, v2, ...
+            self.cut(video, FLOW, stacks, crop, fields)
+
+    def cut(self, video: StoredVideo, kind: int, times: Sequence[int], crop: Crop, out: Floats) -> None:
+        """Cut the pictures of a kind at `times` into the rows of `out`, each distinct one once."""
+        rows: dict[int, list[int]] = {}
+        for row, t in enumerate(times):
+            rows.setdefault(t, []).append(row)
+        cut = cut_frame if kind == RGB else cut_field
+        for t, picture in self.store.pictures(video.id, kind, sorted(rows)):
+            first, *others = rows[t]
+            cut(picture, crop, out[first])
+            for row in others:  # chunks that overlap
+                out[row] = out[first]
+
+
+class Memory:
+    """Arrays for batches, used again once no tensor lies in them: fresh memory costs a large batch a third more.
+
+    NumPy's, not torch's: NumPy asks the system for huge pages.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.lent: list[tuple[Floats, weakref.ref[Floats]]] = []
+
+    def array(self, shape: tuple[int, ...]) -> Floats:
+        """An array of that shape, its values unset; at most `most` are kept for later."""
+        for number, (array, borrower) in enumerate(self.lent):
+            if array.shape == shape and borrower() is None:
+                del self.lent[number]
+                break
+        else:
+            array = np.empty(shape, np.float32)
+        view = array[:]  # a tensor made of it lives as long as the tensor's memory does
+        self.lent = [*self.lent, (array, weakref.ref(view))][-self.most :] if self.most else []
+        return view
 
 
 def sample_order(count: int, seed: int, first: int, length: int) -> list[tuple[int, int]]:
@@ -81,17 +134,6 @@ class MicroBatches:
             order = sample_order(self.count, self.seed, step * self.batch, self.batch)
             for first in range(0, self.batch, self.micro_batch):
                 yield order[first : first + self.micro_batch]
-
-
-def loader(clips: Clips, batches: MicroBatches | list[list[tuple[int, int]]], processes: int) -> DataLoader:
-    """Batches {rgb (B, T, 3, H, W), flow (B, T, 2L, H, W), label (B,)}, made by `processes` other processes."""
-    return DataLoader(
-        clips,
-        batch_sampler=batches,
-        num_workers=processes,
-        pin_memory=torch.cuda.is_available(),
-        multiprocessing_context="forkserver" if processes else None,
-    )
 
 
 def split_validation(

@@ -3,17 +3,22 @@
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from stmn.errors import DataError
 from stmn.files import digest
 from stmn.store.header import read_header
 from stmn.store.writer import FLOW, RGB, picture_key, shard_paths
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 COLUMNS = "id, class, grp, status, reason, frames, width, height, source_width, source_height, fps, source_hash, number"
 
@@ -61,7 +66,7 @@ class Store:
     def reset(self) -> None:
         """Start with no connections and an empty cache."""
         self.connections: dict[int, sqlite3.Connection] = {}
-        self.cache: OrderedDict[tuple[str, int, int], Tensor] = OrderedDict()
+        self.cache: OrderedDict[tuple[str, int, int], NDArray[np.uint8]] = OrderedDict()
         self.cached = 0
         self.lock = threading.Lock()
 
@@ -123,55 +128,89 @@ class Store:
             raise DataError(f"{self.folder}: no readable {part} video of split {split} ({len(ids)} listed)")
         return found
 
-    def frames(self, video_id: str, times: Sequence[int]) -> Tensor:
+    def frames(self, video_id: str, times: Sequence[int]) -> "Tensor":
         """RGB frames at `times`: (len(times), 3, H, W) uint8."""
-        return self.pictures(video_id, RGB, times)
+        return self.together(video_id, RGB, times).permute(0, 3, 1, 2).contiguous()
 
-    def fields(self, video_id: str, times: Sequence[int]) -> Tensor:
+    def fields(self, video_id: str, times: Sequence[int]) -> "Tensor":
         """Flow fields at `times` (field t leads from frame t to t + 1): (len(times), 2, H, W) uint8 levels."""
-        return self.pictures(video_id, FLOW, times)
+        return self.together(video_id, FLOW, times)
 
-    def pictures(self, video_id: str, kind: int, times: Sequence[int]) -> Tensor:
-        """Decode the pictures of a kind; each distinct time once, from memory where it is kept."""
+    def together(self, video_id: str, kind: int, times: Sequence[int]) -> "Tensor":
+        """The pictures of a kind at `times`, in their order, each distinct one decoded once."""
         import torch
 
-        from stmn.store.jpeg import decode_fields, decode_frames
+        pictures = np.empty((len(times), *picture_shape(self.video(video_id), kind)), np.uint8)
+        where = np.asarray(times)
+        for t, picture in self.pictures(video_id, kind, sorted(set(times))):
+            pictures[where == t] = picture
+        return torch.from_numpy(pictures)
 
-        wanted = sorted(set(times))
+    def pictures(self, video_id: str, kind: int, times: Sequence[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Decode the pictures of a kind at sorted distinct `times`, one after the other.
+
+        Yields (t, picture): frames (H, W, 3), flow fields (2, H, W), uint8, to be read, not written, and only until the
+        next one: without a cache they all use the same memory, which stays in the processor's own.
+        Raises `DataError` when a picture is missing, damaged or of another size than its video.
+        """
+        from stmn.store.jpeg import decode_field, decode_frame
+
+        shape = picture_shape(self.video(video_id), kind)
+        decode = decode_frame if kind == RGB else decode_field
         with self.lock:
-            got = {t: self.cache[(video_id, kind, t)] for t in wanted if (video_id, kind, t) in self.cache}
-            for t in got:
+            kept = {t: self.cache[key] for t in times if (key := (video_id, kind, t)) in self.cache}
+            for t in kept:
                 self.cache.move_to_end((video_id, kind, t))
-            missing = [t for t in wanted if t not in got]
-            blobs = self.blobs(video_id, kind, missing)
-        if missing:
-            try:
-                decoded = (decode_frames if kind == RGB else decode_fields)(blobs)
-            except RuntimeError as error:
-                raise DataError(f"{self.folder}: video '{video_id}': a {WHAT[kind]} is no readable JPEG") from error
-            got |= dict(zip(missing, decoded, strict=True))
-            self.keep(video_id, kind, {t: got[t] for t in missing})
-        return torch.stack([got[t] for t in times])
+            missing = [t for t in times if t not in kept]
+            blobs = dict(zip(missing, self.blobs(video_id, kind, missing), strict=True))
+        memory = None if self.cache_bytes else np.empty(prod(shape), np.uint8)
+        for t in times:
+            picture = kept.get(t)
+            if picture is None:
+                try:
+                    picture = decode(blobs[t], memory)
+                except RuntimeError as error:
+                    raise DataError(f"{self.folder}: video '{video_id}': a {WHAT[kind]} is no readable JPEG") from error
+                if picture.shape != shape:
+                    raise DataError(
+                        f"{self.folder}: video '{video_id}': {WHAT[kind]} {t} is {picture.shape}, not {shape}"
+                    )
+                self.keep(video_id, kind, t, picture)
+            yield t, picture
 
     def blobs(self, video_id: str, kind: int, times: Sequence[int]) -> list[bytes]:
         """The stored JPEGs at sorted distinct `times`. Raises `DataError` when one is missing."""
-        if not times:
-            return []
-        video = self.video(video_id)
-        keys = [picture_key(video.number, kind, t) for t in times]
-        marks = ",".join("?" * len(keys))
-        rows = self.query(video.shard, f"SELECT jpeg FROM pictures WHERE key IN ({marks}) ORDER BY key", keys)
-        if len(rows) != len(keys):
+        video, rows = self.video(video_id), []
+        for first, last in runs(times):  # a run lies together on disk: one short statement, one walk
+            keys = [picture_key(video.number, kind, t) for t in (first, last)]
+            rows += self.query(video.shard, "SELECT jpeg FROM pictures WHERE key BETWEEN ? AND ? ORDER BY key", keys)
+        if len(rows) != len(times):
             raise DataError(f"{self.folder}: video '{video_id}' lacks a {WHAT[kind]} among {times[0]}..{times[-1]}")
         return [row[0] for row in rows]
 
-    def keep(self, video_id: str, kind: int, pictures: dict[int, Tensor]) -> None:
-        """Put decoded pictures in the cache and drop the oldest beyond its size."""
+    def keep(self, video_id: str, kind: int, t: int, picture: NDArray[np.uint8]) -> None:
+        """Put a decoded picture in the cache and drop the oldest beyond its size."""
         if not self.cache_bytes:
             return
         with self.lock:
-            for t, picture in pictures.items():
-                self.cache[(video_id, kind, t)] = picture.clone()
-                self.cached += picture.numel()
+            old = self.cache.pop((video_id, kind, t), None)  # another thread may have been at it too
+            self.cache[(video_id, kind, t)] = picture
+            self.cached += picture.nbytes - (old.nbytes if old is not None else 0)
             while self.cached > self.cache_bytes and self.cache:
-                self.cached -= self.cache.popitem(last=False)[1].numel()
+                self.cached -= self.cache.popitem(last=False)[1].nbytes
+
+
+def picture_shape(video: StoredVideo, kind: int) -> tuple[int, int, int]:
+    """The shape of a video's decoded pictures of a kind: (H, W, 3) or (2, H, W)."""
+    return (video.height, video.width, 3) if kind == RGB else (2, video.height, video.width)
+
+
+def runs(times: Sequence[int]) -> list[tuple[int, int]]:
+    """The first and last of each run of consecutive numbers in a sorted sequence."""
+    found: list[tuple[int, int]] = []
+    for t in times:
+        if found and t == found[-1][1] + 1:
+            found[-1] = (found[-1][0], t)
+        else:
+            found.append((t, t))
+    return found

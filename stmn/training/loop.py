@@ -18,7 +18,8 @@ from stmn.device import Device
 from stmn.errors import Interrupted, StmnError, UsageError
 from stmn.nets.network import Network
 from stmn.progress import Progress
-from stmn.sampling.clips import Clips, MicroBatches, loader, sample_order
+from stmn.sampling.clips import Clips, MicroBatches, sample_order
+from stmn.sampling.loader import loader
 from stmn.training.schedule import Schedule
 from stmn.training.state import FILE, TrainingState, load_state, save_state
 
@@ -58,7 +59,7 @@ def train(
     if state.step:
         progress.say(f"continuing at step {state.step} of {plan.steps}")
     batches = MicroBatches(len(clips), plan.batch, plan.micro_batch, plan.seed, state.step, plan.steps)
-    micro_batches = iter(loader(clips, batches, device.loader_processes))
+    micro_batches = iter(loader(clips, batches, device.loader_threads))
     saved = logged = time.monotonic()
     window = Window()
     with stop_signals(progress) as stopped, progress.task("training", plan.steps, "steps", done=state.step) as task:

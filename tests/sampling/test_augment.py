@@ -1,18 +1,32 @@
 """Crops and flips (section 4.1), and what a data set may forbid of them."""
 
+import os
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
-from films import moving
+from films import Picture, moving
 from torch import Tensor
 
 from stmn.flow.grey import grey
 from stmn.flow.quantise import quantise
 from stmn.flow.tvl1 import tvl1
 from stmn.sampling import augment
-from stmn.sampling.augment import FLOW_STD, Crop, cut, draw_crop, mirrored, normalise_flow, normalise_rgb
+from stmn.sampling.augment import (
+    FLOW_STD,
+    Crop,
+    cut_field,
+    cut_frame,
+    draw_crop,
+    mirrored,
+    normalise_flow,
+    normalise_rgb,
+    resize,
+)
+from stmn.sampling.resample import kernel_problem
 
 BOTH = ("mirror", "crop")
 KEEPS = [(), ("mirror",), ("crop",), BOTH]
@@ -92,14 +106,82 @@ def test_the_short_side_at_test_gives_the_scale_of_training():
     assert augment.test_short_side(224, ("mirror",)) == 224  # training saw frames whole
 
 
-def test_a_crop_is_cut_out_resized_and_mirrored():
-    picture = torch.randint(0, 256, (2, 3, 20, 30), dtype=torch.uint8)
-    box = Crop(top=4, left=7, height=8, width=8)
-    assert torch.equal(cut(picture, box, 8), picture[:, :, 4:12, 7:15].float())
-    flipped = cut(picture, Crop(4, 7, 8, 8, mirror=True), 8)
-    assert torch.equal(flipped, picture[:, :, 4:12, 7:15].float().flip(-1))
-    flat = torch.full((1, 2, 20, 30), 200, dtype=torch.uint8)
-    assert cut(flat, Crop(0, 3, 20, 11), 16).flatten().tolist() == pytest.approx([200] * 512)  # flow keeps its values
+def cut(picture: Picture, crop: Crop, size: int) -> Tensor:
+    """What the network sees of an (H, W, 3) frame or of (2, H, W) levels."""
+    out = np.full((3 if picture.shape[2] == 3 else 2, size, size), np.nan, np.float32)
+    (cut_frame if len(out) == 3 else cut_field)(picture, crop, out)
+    return torch.from_numpy(out)
+
+
+def random(*shape: int) -> Picture:
+    return np.random.default_rng(2).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_a_crop_is_cut_out_normalised_and_mirrored():
+    frame, levels = random(20, 30, 3), random(2, 20, 31)
+    box = (..., slice(4, 12), slice(7, 15))
+    for mirror in (False, True):
+        crop = Crop(4, 7, 8, 8, mirror)
+        inside = mirrored(torch.from_numpy(frame).permute(2, 0, 1)[box].float(), mirror)
+        torch.testing.assert_close(cut(frame, crop, 8), normalise_rgb(inside), rtol=0, atol=1e-5)
+        inside = mirrored(torch.from_numpy(levels)[box].float(), mirror)
+        torch.testing.assert_close(cut(levels, crop, 8), normalise_flow(inside, mirror), rtol=0, atol=1e-5)
+    flat = np.full((2, 20, 30), 200, np.uint8)
+    assert (cut(flat, Crop(0, 3, 20, 11), 16) * FLOW_STD + 128).flatten().tolist() == pytest.approx([200] * 512)
+
+
+@pytest.mark.parametrize("size", [13, 64, 224])
+@pytest.mark.parametrize("crop", [
+    Crop(0, 0, 256, 341), Crop(3, 5, 168, 224, True), Crop(16, 0, 224, 224), Crop(100, 50, 61, 77, True), Crop(255, 340, 1, 1),
+], ids=str)  # fmt: skip
+def test_crops_are_resized_as_torch_does_it_anti_aliased(crop, size):
+    frame, levels = random(256, 341, 3), random(2, 256, 341)
+    box = (..., slice(crop.top, crop.top + crop.height), slice(crop.left, crop.left + crop.width))
+
+    def by_torch(picture: Tensor) -> Tensor:
+        return mirrored(resize(picture[box].double()[None], (size, size))[0], crop.mirror).float()
+
+    wanted = normalise_rgb(by_torch(torch.from_numpy(frame).permute(2, 0, 1)))
+    assert (cut(frame, crop, size) - wanted).abs().max() < 1e-5
+    wanted = normalise_flow(by_torch(torch.from_numpy(levels)), crop.mirror)
+    assert (cut(levels, crop, size) - wanted).abs().max() < 1e-5
+
+
+#: the numbers of many crops in one hash, and what made them
+HASH = """
+import hashlib
+import numpy as np
+from stmn.sampling.augment import Crop, cut_field, cut_frame
+from stmn.sampling.resample import kernel_problem
+
+rng, found = np.random.default_rng(4), hashlib.sha256()
+for _ in range(60):
+    height, width, size = (int(n) for n in rng.integers(1, 90, 3))
+    frame, levels = (rng.integers(0, 256, shape, dtype=np.uint8) for shape in ((99, 93, 3), (2, 99, 93)))
+    crop = Crop(int(rng.integers(100 - height)), int(rng.integers(94 - width)), height, width, bool(rng.integers(2)))
+    for picture, cut, planes in ((frame, cut_frame, 3), (levels, cut_field, 2)):
+        out = np.empty((planes, size, size), np.float32)
+        cut(picture, crop, out)
+        found.update(out + np.float32(0))  # -0 is 0
+print(found.hexdigest(), "|", kernel_problem())
+"""
+
+
+@pytest.mark.skipif(kernel_problem() is not None, reason=f"no C kernel: {kernel_problem()}")
+def test_without_a_compiler_the_network_sees_the_same_bits():
+    def run(**environment: str) -> tuple[str, str]:
+        done = subprocess.run(
+            [sys.executable, "-c", HASH], env=os.environ | environment, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        found, problem = done.stdout.strip().split(" | ")
+        return found, problem
+
+    kernel, problem = run()
+    assert problem == "None"
+    without, problem = run(CC="no-such-compiler")
+    assert problem == "no C compiler 'no-such-compiler' on the path"
+    assert without == kernel
 
 
 def test_normalised_pictures_have_imagenets_scale_and_still_flow_is_zero():

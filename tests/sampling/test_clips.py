@@ -1,6 +1,9 @@
 """What a training step sees: a function of seed, epoch and video, the same crop in frames and flow."""
 
 import pickle
+import shutil
+import sqlite3
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -10,8 +13,10 @@ import torch
 from made_sets import Made, make_set
 from torch import Tensor
 
+from stmn.errors import DataError
 from stmn.sampling.augment import FLOW_STD, RGB_MEAN, RGB_STD
-from stmn.sampling.clips import Clips, MicroBatches, Sampling, loader, sample_order, split_validation
+from stmn.sampling.clips import Clips, MicroBatches, Sampling, sample_order, split_validation
+from stmn.sampling.loader import loader
 from stmn.sampling.positions import valid_positions
 from stmn.store.reader import Store, StoredVideo
 
@@ -129,9 +134,48 @@ def test_a_modality_that_is_not_asked_for_is_not_read(folder):
 
 def test_the_loader_stacks_samples_to_batches(folder):
     samples = clips(folder)
-    (batch,) = loader(samples, [[(0, 0), (3, 1)]], processes=0)
+    (batch,) = loader(samples, [[(0, 0), (3, 1)]], threads=0)
     assert batch["rgb"].shape == (2, 3, 3, 48, 48) and batch["label"].tolist() == [0, 1]
     assert torch.equal(batch["flow"][1], samples[3, 1]["flow"])
+
+
+def test_threads_make_the_batches_that_come_without_them(folder):
+    batches = [[(epoch, number) for number in (epoch % 2, 1, 0)] for epoch in range(9)]
+    for cache in (0, 1 << 20):
+        samples = clips(folder)
+        samples.store.cache_bytes = cache
+        for alone, threaded in zip(loader(samples, batches, 0), loader(samples, batches, 3), strict=True):
+            assert same(alone, threaded)
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_batch_stays_as_it_is_while_anything_of_it_is_in_use(folder, threads):
+    samples = clips(folder)
+    batches = [[(epoch, 0), (epoch, 1)] for epoch in range(16)]
+    parts, copies, places = [], [], set()
+    for number, batch in enumerate(loader(samples, batches, threads)):
+        places.add(batch["flow"].data_ptr())
+        if number < 3:
+            parts.append(batch["flow"][1, :, ::7])
+            copies.append(parts[-1].clone())
+    assert all(torch.equal(part, copy) for part, copy in zip(parts, copies, strict=True))
+    assert len(places) < 10  # memory that was let go is used again
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_what_goes_wrong_in_a_thread_is_said_where_batches_are_asked_for(folder, threads, tmp_path):
+    shutil.copytree(folder, tmp_path / "set")
+    samples = clips(tmp_path / "set")
+    shard = sqlite3.connect(samples.store.shards[0])
+    shard.execute("UPDATE pictures SET jpeg = substr(jpeg, 1, 300) WHERE key >> 33 = 2")
+    shard.commit()
+    shard.close()
+    good, bad = [(0, 0)], [(0, 1)]
+    batches = loader(samples, [good, good, bad, good], threads)
+    assert next(batches)["label"].tolist() == next(batches)["label"].tolist() == [0]
+    with pytest.raises(DataError, match="video 'when': a frame is no readable JPEG"):
+        next(batches)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
 
 
 def test_each_pass_sees_every_video_once_in_an_order_of_its_own():

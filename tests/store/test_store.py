@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -10,12 +11,17 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from commands import call, errors_of
+from films import moving
+from made_sets import Made, make_set
 
 from stmn.errors import DataError
+from stmn.store.jpeg import encode_frame
 from stmn.store.reader import Store
+from stmn.store.writer import FLOW, RGB
 from stmn.workspace import Workspace
 
 VIDEO = "train/which_moves_00003.mp4"
@@ -135,6 +141,26 @@ def test_the_fingerprint_is_of_the_contents(folder, tmp_path):
         assert store.fingerprint != copy.fingerprint
 
 
+def test_the_file_is_little_larger_than_the_pictures_in_it(tmp_path):
+    frames = torch.from_numpy(np.stack(moving(12, height=256, width=340, dx=3)))
+    levels = torch.randint(118, 139, (11, 2, 32, 43), dtype=torch.uint8)
+    levels = levels.repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)[..., :340]  # as smooth as flow
+    with Store(make_set(tmp_path / "set", [Made("a", "any", frames, levels)])) as store:
+        [(payload,)] = store.query(0, "SELECT sum(length(jpeg)) FROM pictures")
+        assert payload > 50_000
+        assert store.shards[0].stat().st_size < 1.1 * payload
+
+
+def test_pictures_one_by_one_need_the_memory_of_one(folder):
+    with Store(folder) as store:
+        fields = store.fields(VIDEO, range(13))
+        seen = [(t, picture.ctypes.data, torch.equal(torch.from_numpy(picture), fields[t]))
+                for t, picture in store.pictures(VIDEO, FLOW, [0, 3, 4, 5, 12])]  # fmt: skip
+        assert [t for t, _, _ in seen] == [0, 3, 4, 5, 12]
+        assert len({place for _, place, _ in seen}) == 1
+        assert all(equal for _, _, equal in seen)
+
+
 #: a writer that is killed in the middle of a transaction that has reached the disk
 KILLED = """
 import os, signal, sqlite3, sys
@@ -183,17 +209,25 @@ def test_a_damaged_shard_is_one_line(damage, scratch, folder, shard):
     assert str(folder) in str(caught.value)
 
 
-def test_a_damaged_picture_names_its_video(folder, shard):
+@pytest.mark.parametrize(("jpeg", "words"), [
+    (b"no JPEG", "a frame is no readable JPEG"),
+    (lambda whole: whole[:-40], "a frame is no readable JPEG"),
+    (lambda _: encode_frame(torch.zeros(20, 30, 3, dtype=torch.uint8), 90), "frame 4 is (20, 30, 3), not (40, 40, 3)"),
+    (lambda _: encode_frame(torch.zeros(80, 80, 3, dtype=torch.uint8), 90), "a frame is no readable JPEG"),
+], ids=["text", "cut short", "small", "large"])  # fmt: skip
+def test_a_damaged_picture_names_its_video(folder, shard, jpeg, words):
     with Store(folder) as store:
         key = (store.video(VIDEO).number << 33) + 4
     connection = sqlite3.connect(shard)
-    connection.execute("UPDATE pictures SET jpeg = ? WHERE key = ?", (b"no JPEG", key))
+    if callable(jpeg):
+        jpeg = jpeg(connection.execute("SELECT jpeg FROM pictures WHERE key = ?", (key,)).fetchone()[0])
+    connection.execute("UPDATE pictures SET jpeg = ? WHERE key = ?", (jpeg, key))
     connection.commit()
     connection.close()
     with Store(folder) as store:
         assert store.frames(VIDEO, [3, 5]).shape == (2, 3, 40, 40)
-        with pytest.raises(DataError, match=f"video '{VIDEO}': a frame is no readable JPEG"):
-            store.frames(VIDEO, [3, 4])
+        with pytest.raises(DataError, match=re.escape(f"video '{VIDEO}': {words}")):
+            next(frame for t, frame in store.pictures(VIDEO, RGB, [3, 4]) if t == 4)
 
 
 @pytest.mark.parametrize(("text", "words"), [
