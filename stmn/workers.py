@@ -7,14 +7,19 @@ the process that started them, however that ends.
 
 import multiprocessing
 import os
+import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, Protocol
 
 from stmn.errors import StmnError
 
@@ -36,60 +41,116 @@ class FatalJobError(StmnError):
     """Raised by a job to stop all work: a full disk, say."""
 
 
-def serve(connection: Connection, setup: Setup, index: int) -> None:
-    """The worker's loop: until the parent closes the pipe or is gone."""
+def serve(connection: Connection) -> None:
+    """The worker's loop: takes a `Setup` and an index, then jobs, until the parent closes the pipe or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    inbox: SimpleQueue[bytes] = SimpleQueue()
+    threading.Thread(target=receive, args=(connection, inbox), daemon=True).start()
     try:
-        try:
-            handle = setup(index)
-        except Exception as error:
-            connection.send(
-                ("fatal", str(error) if isinstance(error, StmnError) else f"{type(error).__name__}: {error}")
-            )
-            return
-        connection.send(("ready", None))
-        while True:
-            job = connection.recv()
-            try:
-                connection.send(("ok", handle(job)))
-            except FatalJobError as error:
-                connection.send(("fatal", str(error)))
-            except Exception as error:
-                text = str(error) if isinstance(error, StmnError) else f"{type(error).__name__}: {error}"
-                connection.send(("error", text))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
+        setup, index = pickle.loads(inbox.get())
+        handle = setup(index)
+    except Exception as error:
+        connection.send(("fatal", words(error)))
         return
+    connection.send(("ready", None))
+    while True:
+        connection.send_bytes(answer(handle, inbox.get()))
 
 
-def end_with_parent() -> None:
-    """Wait until the parent is gone, killed perhaps, and end this process in the middle of whatever it does."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def receive(connection: Connection, inbox: "SimpleQueue[bytes]") -> None:
+    """Take messages in until the parent is gone, killed perhaps; then end this process, whatever it is doing."""
+    while True:
+        try:
+            inbox.put(connection.recv_bytes())
+        except (EOFError, OSError):
+            os._exit(1)
+
+
+def answer(handle: Callable[[Any], Any], message: bytes) -> bytes:
+    """Do the job of a message; what is said of it, pickled."""
+    try:
+        return pickle.dumps(("ok", handle(pickle.loads(message))))
+    except FatalJobError as error:
+        return pickle.dumps(("fatal", str(error)))
+    except Exception as error:
+        return pickle.dumps(("error", words(error)))
+
+
+def words(error: Exception) -> str:
+    """An error as a line for a person: with its type where it is none of ours."""
+    return str(error) if isinstance(error, StmnError) else f"{type(error).__name__}: {error}"
+
+
+class Process(Protocol):
+    """A worker's process, however it was started."""
+
+    @property
+    def exitcode(self) -> int | None:
+        """None while it runs, the negative number of the signal that ended it."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+    def join(self) -> None:
+        """Wait for its end."""
+
+
+def forked(theirs: Connection) -> Process:
+    """A worker's process from multiprocessing's fork server.
+
+    There torch is imported once, and no thread or decoder of this process is inherited.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["stmn.workers_preload"])
+    process = context.Process(target=serve, args=(theirs,), daemon=True)
+    process.start()
+    return process
+
+
+class Executed:
+    """A worker's process from a new interpreter: slower to start, but a daemonic process may start it too."""
+
+    def __init__(self, theirs: Connection) -> None:
+        number = theirs.fileno()
+        code = f"import stmn.workers_preload; from stmn.workers import Connection, serve; serve(Connection({number}))"
+        self.process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[number], stdin=subprocess.DEVNULL)
+
+    @property
+    def exitcode(self) -> int | None:
+        """None while it runs, the negative number of the signal that ended it."""
+        return self.process.poll()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
+
+    def join(self) -> None:
+        """Wait for its end."""
+        self.process.wait()
 
 
 class Worker:
-    """One process and the job it has."""
+    """One process and the job it has; `start` starts a process that serves one end of a pipe."""
 
-    def __init__(self, setup: Setup, index: int) -> None:
-        # forkserver: torch is imported once, and no thread or decoder of this process is inherited
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["stmn.workers_preload"])
+    def __init__(self, setup: Setup, index: int, start: Callable[[Connection], Process] = forked) -> None:
         self.index = index
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, setup, index), daemon=True)
-        self.process.start()
+        self.connection, theirs = multiprocessing.Pipe()
+        self.process = start(theirs)
         theirs.close()
         self.job: Any = None
         self.started = 0.0
         self.ready = False
+        self.send((setup, index))
+
+    def send(self, message: Any) -> None:
+        """Tell the process; that it died shows when its answer is collected."""
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.connection.send(message)
 
     def give(self, job: Any) -> None:
         """Start a job."""
         self.job, self.started = job, time.monotonic()
-        self.connection.send(job)
+        self.send(job)
 
     def stop(self) -> None:
         """Kill the process; what it had not committed is gone."""

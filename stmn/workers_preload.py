@@ -1,4 +1,7 @@
-"""Imported once by the fork server, so that each worker process starts in milliseconds."""
+"""Imported once by the fork server, so that each worker process starts in milliseconds.
+
+One that is not forked imports it before its first job, so that the imports don't count as that job's time.
+"""
 
 import signal
 

@@ -21,6 +21,7 @@ OPTIONAL = {
     "export --format onnx": (("onnx", "onnxruntime"), "export"),
     "report": (("matplotlib", "jinja2"), "report"),
     "prepare --flow dis, farneback": (("cv2",), "opencv"),
+    "prepare --cluster": (("distributed",), "cluster"),
 }
 
 

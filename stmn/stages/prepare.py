@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +28,11 @@ class Options(StageOptions):
     bound: float = option(20.0, "flow is clipped to +- this many pixels", gt=0)
     camera_motion: Literal["keep", "subtract"] = option("keep", "subtract each flow field's median motion, or keep it")
     quality: int = option(95, "JPEG quality of frames and flow", ge=1, le=100)
-    workers: int = option(0, "worker processes (0: one a core)", ge=0, execution=True)
+    workers: int = option(0, "worker processes (0: one a core), where there is no --cluster", ge=0, execution=True)
+    cluster: str | None = option(
+        None, "do it on the workers of this Dask scheduler, tcp://HOST:PORT; they need to see the same folders",
+        execution=True,
+    )  # fmt: skip
     video_timeout: float = option(600.0, "seconds that one video may take", gt=0, execution=True)
     allow_failures: int = option(0, "this many skipped videos are fine", ge=0, execution=True)
 
@@ -63,6 +68,10 @@ def check(options: Options, context: Context) -> None:
     if (context.out / "shards").is_dir():
         with sole_use(context.out / "shards"):
             pass
+    if options.cluster:
+        from stmn.cluster import check_cluster
+
+        check_cluster(options.cluster, context.progress.say)
 
 
 def inventory(options: Options, folder: Path) -> tuple[Path, list[Any], Any]:
@@ -106,7 +115,6 @@ def fill(options: Options, context: Context) -> Made:
     """Bring the store up to date with the data set."""
     from stmn.store.prepare_video import PrepareJob, PrepareWorker
     from stmn.store.writer import finished_videos
-    from stmn.workers import cores, run_jobs
 
     folder = context.out
     root, entries, header = inventory(options, folder)
@@ -115,17 +123,16 @@ def fill(options: Options, context: Context) -> Made:
     finished = finished_videos(folder)
     missing = [entry for entry in entries if entry.id not in finished]
     jobs = deque(PrepareJob(entry) for entry in missing)
-    setup = PrepareWorker(folder, header.preparation, options.dataset, root, options.dataset_options)
+    setup = PrepareWorker(folder.resolve(), header.preparation, options.dataset, root, options.dataset_options)
     found = [finished[entry.id] for entry in entries if entry.id in finished]
-    skipped = sum(status == "skipped" for status, _, _ in found)
-    frames = sum(count for _, _, count in found)
+    skipped = sum(video.status == "skipped" for video in found)
+    frames = sum(video.frames for video in found)
     for entry in entries:
         if entry.id in finished:
-            _, reason, count = finished[entry.id]
-            tell_video(entry.id, count, reason, False, context)
+            tell_video(entry.id, finished[entry.id].frames, finished[entry.id].reason, False, context)
     started, before = time.monotonic(), frames
     with context.progress.task("videos", len(entries), "videos", done=len(entries) - len(missing)) as task:
-        for outcome in run_jobs(jobs, setup, options.workers or cores(), options.video_timeout):
+        for outcome in outcomes(jobs, setup, options, context):
             if outcome.error and outcome.job.failure:
                 raise DataError(f"{folder}: can't record that {outcome.job.entry.id!r} was skipped: {outcome.error}")
             if outcome.error:  # its worker died, hung or could not record it: another one records that
@@ -141,11 +148,15 @@ def fill(options: Options, context: Context) -> Made:
     finished = finished_videos(folder)
     lost = [entry.id for entry in entries if entry.id not in finished]
     if lost:
-        raise DataError(f"{folder}: {len(lost)} videos are in no shard, the first is {lost[0]!r}; this is a bug")
+        elsewhere = "a worker of the cluster writes elsewhere" if options.cluster else "this is a bug"
+        raise DataError(f"{folder}: {len(lost)} videos are in no shard, the first is {lost[0]!r}; {elsewhere}")
+    skipped = sum(finished[entry.id].status == "skipped" for entry in entries)
+    frames = sum(finished[entry.id].frames for entry in entries)
     if skipped > options.allow_failures:
-        first = next(entry.id for entry in entries if finished[entry.id][0] == "skipped")
+        first = next(entry.id for entry in entries if finished[entry.id].status == "skipped")
+        reason = finished[first].reason
         raise DataError(
-            f"{folder}: {skipped} of {len(entries)} videos were skipped, the first: {first!r}: {finished[first][1]} "
+            f"{folder}: {skipped} of {len(entries)} videos were skipped, the first: {first!r}: {reason} "
             f"(the others are prepared; --allow-failures {skipped} accepts this)"
         )
     counts = {"videos": len(entries), "ok": len(entries) - skipped, "skipped": skipped, "frames": frames}
@@ -155,6 +166,18 @@ def fill(options: Options, context: Context) -> Made:
 def tell_video(video_id: str, frames: int, reason: str, new: bool, context: Context) -> None:
     """Tell a machine what became of a video; `new` when this run prepared it."""
     context.progress.event(video=video_id, status="skipped" if reason else "ok", frames=frames, reason=reason, new=new)
+
+
+def outcomes(jobs: deque[Any], setup: Any, options: Options, context: Context) -> Iterator[Any]:
+    """What becomes of the jobs, done by processes of this machine or by a cluster."""
+    if options.cluster:
+        from stmn.cluster import run_on_cluster
+
+        folder = str(context.out.resolve())
+        return run_on_cluster(jobs, setup.on, options.cluster, folder, options.video_timeout, context.progress.say)
+    from stmn.workers import cores, run_jobs
+
+    return run_jobs(jobs, setup, options.workers or cores(), options.video_timeout)
 
 
 def create_dataset(options: Options, root: Path) -> Any:

@@ -3,8 +3,10 @@
 torch and the decoder are imported there: the process that only hands out the jobs starts seconds sooner without them.
 """
 
+import dataclasses
 import errno
 import hashlib
+import platform
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from stmn import registry
 from stmn.datasets.base import VideoEntry
 from stmn.errors import DataError, StmnError
-from stmn.store.header import Preparation
+from stmn.store.header import HEADER, Preparation
 from stmn.store.writer import FLOW, RGB, ShardWriter, VideoFacts, VideoWriter, shard_path
-from stmn.workers import FatalJobError
+from stmn.workers import FatalJobError, words
 
 if TYPE_CHECKING:
     from stmn.flow.pairs import FlowFunction
@@ -41,25 +43,37 @@ class Prepared:
 
 @dataclass(frozen=True)
 class PrepareWorker:
-    """Sets a worker process up: opens its shard, loads the flow estimator and the data set."""
+    """Sets a worker process up: opens its shard, loads the flow estimator and the data set.
+
+    `machine` begins the names of its shards where several machines write.
+    """
 
     folder: Path
     preparation: Preparation
     dataset: str
     root: Path
     dataset_options: dict[str, Any]
+    machine: str = ""
+
+    def on(self, machine: str) -> "PrepareWorker":
+        """The same for the processes of one of several machines; no other has its name."""
+        return dataclasses.replace(self, machine=f"{machine}-")
 
     def __call__(self, index: int) -> Callable[[PrepareJob], Prepared]:
         """The function that does a job in worker `index`."""
+        if not (self.folder / HEADER).is_file():
+            raise DataError(f"{self.folder}: not there on {platform.node()}; workers need it under the same path")
         import torch
 
         torch.set_num_threads(1)  # parallelism is over videos
         flow = registry.load("flow", self.preparation.flow)
         dataset = registry.load("dataset", self.dataset)(self.root, **self.dataset_options)
-        shard = ShardWriter(shard_path(self.folder, index))
+        shard = ShardWriter(shard_path(self.folder, index, self.machine))
 
         def handle(job: PrepareJob) -> Prepared:
             try:
+                if done := shard.finished(job.entry.id):  # by a worker that was gone before it could tell
+                    return Prepared(job.entry, done.frames, done.reason)
                 if job.failure:
                     shard.skip(job.entry, one_line(job.failure))
                     return Prepared(job.entry, reason=one_line(job.failure))
@@ -71,9 +85,7 @@ class PrepareWorker:
                 except (StmnError, ValueError, RuntimeError, MemoryError) as error:
                     if disk := disk_error(error):
                         raise disk from error
-                    reason = one_line(
-                        str(error) if isinstance(error, StmnError) else f"{type(error).__name__}: {error}"
-                    )
+                    reason = one_line(words(error))
                     shard.skip(job.entry, reason)
                     return Prepared(job.entry, reason=reason)
             except sqlite3.OperationalError as error:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from stmn.datasets.base import VideoEntry
 from stmn.errors import DataError
@@ -73,11 +73,14 @@ class VideoWriter:
 
 
 class ShardWriter:
-    """A shard, open for writing by one process. Use as a context manager."""
+    """A shard, open for writing by one process. Use as a context manager.
 
-    def __init__(self, path: Path) -> None:
+    `patience` is how long it waits, in seconds, for another process that is at it.
+    """
+
+    def __init__(self, path: Path, patience: float = 60) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.connection = sqlite3.connect(path, isolation_level=None, timeout=60)
+        self.connection = sqlite3.connect(path, isolation_level=None, timeout=patience)
         self.connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
         self.connection.execute("PRAGMA synchronous = NORMAL")
         self.connection.executescript(SCHEMA)
@@ -89,10 +92,21 @@ class ShardWriter:
         self.connection.close()
 
     @contextmanager
-    def video(self, entry: VideoEntry) -> Iterator[VideoWriter]:
-        """Everything added inside enters together when the block ends well, and not at all when it raises."""
+    def transaction(self) -> Iterator[None]:
+        """Everything done inside enters together when the block ends well, and not at all when it raises."""
         self.connection.execute("BEGIN IMMEDIATE")
         try:
+            yield
+            self.connection.execute("COMMIT")
+        except BaseException:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def video(self, entry: VideoEntry) -> Iterator[VideoWriter]:
+        """Everything added inside enters together when the block ends well, and not at all when it raises."""
+        with self.transaction():
             number = self.insert(entry, "ok")
             writer = VideoWriter(self.connection, number)
             yield writer
@@ -100,11 +114,19 @@ class ShardWriter:
             self.connection.execute(
                 f"UPDATE videos SET {columns} WHERE number = :number", asdict(writer.facts) | {"number": number}
             )
-            self.connection.execute("COMMIT")
-        except BaseException:
-            if self.connection.in_transaction:
-                self.connection.execute("ROLLBACK")
-            raise
+
+    def finished(self, video_id: str) -> "Finished | None":
+        """What the shard says of a video; None when it has not come to it."""
+        row = self.connection.execute("SELECT status, reason, frames FROM videos WHERE id = ?", (video_id,)).fetchone()
+        return Finished(*row) if row else None
+
+    def remove(self, video_id: str) -> None:
+        """Take a video out, with its pictures."""
+        with self.transaction():
+            [number] = self.connection.execute("SELECT number FROM videos WHERE id = ?", (video_id,)).fetchone()
+            first, end = picture_key(number, RGB, 0), picture_key(number + 1, RGB, 0)
+            self.connection.execute("DELETE FROM pictures WHERE key >= ? AND key < ?", (first, end))
+            self.connection.execute("DELETE FROM videos WHERE number = ?", (number,))
 
     def skip(self, entry: VideoEntry, reason: str) -> None:
         """Record that a video could not be prepared, and why."""
@@ -119,18 +141,64 @@ class ShardWriter:
         return int(cursor.lastrowid or 0)
 
 
-def finished_videos(folder: Path) -> dict[str, tuple[str, str, int]]:
-    """id -> (status, reason, frames) of every video recorded in a folder's shards; heals what a killed writer left."""
-    found: dict[str, tuple[str, str, int]] = {}
+class Finished(NamedTuple):
+    """What became of a video; `reason` says why it was skipped."""
+
+    status: str
+    reason: str
+    frames: int
+
+
+def finished_videos(folder: Path) -> dict[str, Finished]:
+    """Every video recorded in a folder's shards, by id; heals what killed writers left.
+
+    Raises `DataError` when a shard is damaged, or when another process writes it.
+    """
+    found: dict[str, Finished] = {}
+    places: dict[str, Path] = {}
     for path in shard_paths(folder):
-        try:
-            # opening for writing rolls a hot journal back and makes the tables where they are missing
-            with ShardWriter(path) as shard:
-                rows = shard.connection.execute("SELECT id, status, reason, frames FROM videos").fetchall()
-        except sqlite3.DatabaseError as error:
-            raise DataError(f"{path}: damaged shard: {error}; delete the file and prepare again") from error
-        found |= {row[0]: row[1:] for row in rows}
+        with healed(path) as shard:
+            for video_id, *row in shard.connection.execute("SELECT id, status, reason, frames FROM videos").fetchall():
+                finished = Finished(*row)
+                if video_id not in found:
+                    found[video_id], places[video_id] = finished, path
+                # Its first writer died, or was given up, after it had entered it and before anybody knew, and
+                # another one did it again; both have the same pictures, unless one only recorded that death.
+                elif finished.status == "ok" and found[video_id].status != "ok":
+                    with healed(places[video_id]) as other:
+                        other.remove(video_id)
+                    found[video_id], places[video_id] = finished, path
+                else:
+                    shard.remove(video_id)
     return found
+
+
+@contextmanager
+def healed(path: Path) -> Iterator[ShardWriter]:
+    """A shard that nobody else writes; opening it rolls a hot journal back and makes the tables where they are missing.
+
+    Raises `DataError` when it is damaged, or when another process is at it.
+    """
+    try:
+        with ShardWriter(path, patience=5) as shard:
+            with shard.transaction():  # fails where a process that nobody waits for is not done yet
+                if journal_path(path).exists():
+                    # SQLite leaves one alone whose writer was killed before it had touched the shard; to readers it
+                    # would look like one that is needed. Writing replaces it.
+                    shard.connection.execute("PRAGMA user_version = 0")
+            yield shard
+    except sqlite3.DatabaseError as error:
+        code = error.sqlite_errorcode & 0xFF  # without SQLite's finer distinctions
+        if code == sqlite3.SQLITE_BUSY:
+            raise DataError(f"{path}: another process is writing here; wait for it, or end it") from error
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+            raise DataError(f"{path}: can't be written: {error}") from error
+        raise DataError(f"{path}: damaged shard: {error}; delete the file and prepare again") from error
+
+
+def journal_path(shard: Path) -> Path:
+    """Where SQLite keeps what undoes an unfinished transaction."""
+    return shard.with_name(f"{shard.name}-journal")
 
 
 def shard_paths(folder: Path) -> list[Path]:
@@ -138,6 +206,6 @@ def shard_paths(folder: Path) -> list[Path]:
     return sorted((folder / "shards").glob("*.sqlite"))
 
 
-def shard_path(folder: Path, worker: int) -> Path:
-    """The shard that a worker writes."""
-    return folder / "shards" / f"{worker:03d}.sqlite"
+def shard_path(folder: Path, worker: int, machine: str = "") -> Path:
+    """The shard that a worker writes; `machine` tells apart those that several machines write."""
+    return folder / "shards" / f"{machine}{worker:03d}.sqlite"

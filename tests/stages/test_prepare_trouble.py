@@ -5,16 +5,14 @@ Processes, signals and disks are real.
 
 import random
 import signal
-import sqlite3
 import subprocess
-import time
 import uuid
-from pathlib import Path
 
 import pytest
 from commands import call, errors_of, start
 from films import film, moving
 from packages import on_path
+from shards import contents, processes, size, wait_until
 
 from stmn.store.reader import Store
 from stmn.store.writer import finished_videos
@@ -55,50 +53,6 @@ def trouble(tmp_path, monkeypatch):
     with on_path(tmp_path / "site", monkeypatch) as packages:
         packages.install("trouble", TROUBLE, dataset={"trouble": "Trouble"})
         yield packages.folder
-
-
-def contents(folder: Path) -> dict[str, tuple]:
-    """Video id -> everything that is stored of it: its row, its frames, its flow fields."""
-    found = {}
-    for path in sorted((folder / "shards").glob("*.sqlite")):
-        with sqlite3.connect(path) as shard:
-            names = [row[1] for row in shard.execute("PRAGMA table_info(videos)")]
-            for values in shard.execute("SELECT * FROM videos").fetchall():
-                row = dict(zip(names, values, strict=True))
-                first = row.pop("number") << 33
-                pictures = shard.execute(
-                    "SELECT key - ?, jpeg FROM pictures WHERE key >= ? AND key < ? ORDER BY key",
-                    (first, first, first + (1 << 33)),
-                ).fetchall()
-                assert row["id"] not in found, "a video is in the store once"
-                found[row["id"]] = (row, pictures)
-            stored = sum(len(pictures) for _, pictures in found.values())
-            assert stored >= shard.execute("SELECT count(*) FROM pictures").fetchone()[0], "no picture without a video"
-        shard.close()
-    return found
-
-
-def size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("shards/*.sqlite"))
-
-
-def wait_until(condition, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.002)
-
-
-def processes(mark: str) -> list[str]:
-    """The command lines of the processes that carry a mark in their environment."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark.encode() in (folder / "environ").read_bytes():
-                found.append((folder / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue
-    return found
 
 
 def test_a_killed_prepare_loses_nothing_and_repeats_nothing(tmp_path):

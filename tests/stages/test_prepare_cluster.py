@@ -1,0 +1,225 @@
+"""`stmn prepare --cluster`: the same set, made by the workers of a Dask cluster, whatever happens to them.
+
+Scheduler and workers are processes started by `dask`, as users start them.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+from commands import call, errors_of, start
+from films import film, moving
+from packages import on_path
+from shards import contents, places, processes, wait_until
+
+from stmn.store.reader import Store
+
+pytest.importorskip("distributed")
+
+DASK = Path(sys.executable).with_name("dask")
+SMALL = ["--short-side", "32"]
+
+#: a data set in which a video's name says what befalls the process that prepares it
+TROUBLE = """
+import os, signal, time
+from stmn.datasets.folder import Folder
+
+class Trouble(Folder):
+    def fetch(self, video):
+        if "segfault" in video.id:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if "hang" in video.id:
+            time.sleep(3600)
+        if "slow" in video.id:
+            time.sleep(0.5)
+        return super().fetch(video)
+"""
+
+
+class Cluster:
+    """A Dask scheduler and its workers, each a process."""
+
+    def __init__(self, folder: Path, path: str = "") -> None:
+        self.folder = folder
+        self.environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(filter(None, [path, os.environ.get("PYTHONPATH")]))
+        }
+        self.processes: list[subprocess.Popen] = []
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.address = f"tcp://127.0.0.1:{port}"
+        self.start("scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard")
+        self.wait_for("scheduler", "Scheduler at")
+
+    def start(self, what: str, *arguments: object) -> subprocess.Popen:
+        """Start `dask WHAT`, logging into a file."""
+        with open(self.folder / f"{what}.log", "a") as log:
+            process = subprocess.Popen(
+                [DASK, what, *map(str, arguments)], stdout=log, stderr=log, cwd=self.folder, env=self.environment,
+                start_new_session=True,
+            )  # fmt: skip
+        self.processes.append(process)
+        return process
+
+    def worker(self, *arguments: object) -> subprocess.Popen:
+        """Start a worker of one thread and wait until the scheduler knows it."""
+        known = self.log("scheduler").count("Register worker")
+        process = self.start("worker", self.address, "--nthreads", 1, "--no-dashboard", *arguments)
+        wait_until(lambda: self.log("scheduler").count("Register worker") > known)
+        return process
+
+    def prepare(self, *arguments: object) -> subprocess.Popen:
+        """Start `stmn prepare` as a process that uses the cluster."""
+        return start(*arguments, "--cluster", self.address, env={"PYTHONPATH": self.environment["PYTHONPATH"]})
+
+    def log(self, what: str) -> str:
+        return (self.folder / f"{what}.log").read_text()
+
+    def wait_for(self, what: str, words: str) -> None:
+        wait_until(lambda: words in self.log(what))
+
+    def stop(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture
+def trouble(tmp_path, monkeypatch):
+    with on_path(tmp_path / "site", monkeypatch) as packages:
+        packages.install("trouble", TROUBLE, dataset={"trouble": "Trouble"})
+        yield packages.folder
+
+
+@pytest.fixture
+def cluster(tmp_path, trouble):
+    """A scheduler without workers."""
+    (tmp_path / "dask").mkdir()
+    cluster = Cluster(tmp_path / "dask", str(trouble))
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def test_a_worker_killed_in_the_middle_costs_nothing_but_time(tmp_path, cluster):
+    for number in range(12):
+        film(tmp_path / "v" / "wave" / f"{number:02d}.avi", moving(60, seed=number))
+    arguments = ["prepare", tmp_path / "v", "mine", *SMALL]
+    assert call(*arguments, "--workers", "1", "-w", tmp_path / "calm").exit_code == 0
+    folder = tmp_path / "work" / "data" / "mine"
+
+    cluster.worker("--no-nanny")
+    doomed = cluster.worker("--no-nanny")
+    process = cluster.prepare(*arguments, "-w", tmp_path / "work")
+    wait_until(lambda: len(list(folder.glob("shards/*.sqlite"))) == 2)
+    wait_until(lambda: list(folder.glob("shards/*-journal")))
+    doomed.kill()
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert "Traceback" not in stderr
+    assert "distributed" not in stderr, "Dask's own messages are not for our users"
+
+    assert len(list(folder.glob("shards/*.sqlite"))) == 2, "each worker wrote a shard of its own"
+    assert not list(folder.glob("shards/*-journal"))
+    assert contents(folder) == contents(tmp_path / "calm" / "data" / "mine")
+    assert f"data: {folder / 'dataset.json'}" in stdout
+    again = call(*arguments, "--cluster", cluster.address, "-w", tmp_path / "work")
+    assert again.exit_code == 0, again.stderr
+    with Store(folder) as store:
+        assert len(store.videos) == 12
+
+
+def test_a_crash_or_a_hang_costs_only_its_video(tmp_path, cluster):
+    names = ["a", "b segfault", "c", "d hang", "e"]
+    good = film(tmp_path / "a.avi", moving(3)).read_bytes()
+    (tmp_path / "v" / "wave").mkdir(parents=True)
+    for name in names:
+        (tmp_path / "v" / "wave" / f"{name}.avi").write_bytes(good)
+    worker = cluster.worker()
+    arguments = [*SMALL, "--dataset", "trouble", "--video-timeout", "2", "--cluster", cluster.address]
+    result = call("prepare", tmp_path / "v", "mine", *arguments, "-w", tmp_path)
+    assert result.exit_code == 1
+    [line] = errors_of(result)
+    assert "2 of 5 videos were skipped, the first: 'wave/b segfault.avi': its worker process died (SIGSEGV)" in line
+    with Store(tmp_path / "data" / "mine") as store:
+        skipped = {v.id: v.reason for v in store.videos.values() if v.status == "skipped"}
+        assert skipped == {
+            "wave/b segfault.avi": "its worker process died (SIGSEGV)", "wave/d hang.avi": "took longer than 2 s",
+        }  # fmt: skip
+        assert len(store.videos) == 5
+    assert worker.poll() is None
+    assert cluster.log("scheduler").count("Register worker") == 1, "the Dask worker itself lived on"
+
+
+def test_prepare_itself_killed_and_started_again(tmp_path, cluster):
+    """What it had given to the cluster is not done behind the back of the one that goes on."""
+    for number in range(10):
+        film(tmp_path / "v" / "wave" / f"{number:02d} slow.avi", moving(5, seed=number))
+    arguments = ["prepare", tmp_path / "v", "mine", *SMALL, "--dataset", "trouble"]
+    folder = tmp_path / "work" / "data" / "mine"
+    mark = f"stmn-test-{uuid.uuid4()}"
+    cluster.environment |= {"MARK": mark}
+    cluster.worker("--no-nanny")
+    idle = len(processes(mark))
+    process = cluster.prepare(*arguments, "-w", tmp_path / "work")
+    wait_until(lambda: len(places(folder)) >= 3)
+    process.kill()
+    process.communicate(timeout=60)
+    done = places(folder)
+    assert 3 <= len(done) < 10
+
+    again = call(*arguments, "--cluster", cluster.address, "-w", tmp_path / "work")
+    assert again.exit_code == 0, again.stderr
+    assert done.items() <= places(folder).items()
+    wait_until(lambda: len(processes(mark)) == idle, 30)  # and the cluster is left as it was found
+    assert call(*arguments, "--workers", "1", "-w", tmp_path / "calm").exit_code == 0
+    assert contents(folder) == contents(tmp_path / "calm" / "data" / "mine")
+
+
+def test_a_cluster_that_goes_away_is_one_line(tmp_path, cluster):
+    for number in range(10):
+        film(tmp_path / "v" / "wave" / f"{number:02d} slow.avi", moving(5, seed=number))
+    arguments = ["prepare", tmp_path / "v", "mine", *SMALL, "--dataset", "trouble", "-w", tmp_path]
+    folder = tmp_path / "data" / "mine"
+    mark = f"stmn-test-{uuid.uuid4()}"
+    cluster.environment |= {"MARK": mark}
+    cluster.worker("--no-nanny")
+    process = cluster.prepare(*arguments)
+    wait_until(lambda: len(places(folder)) >= 2)
+    cluster.stop()
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    [line] = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    assert f"cluster {cluster.address}: the scheduler is gone" in line
+    assert "Traceback" not in stderr
+    wait_until(lambda: not [p for p in processes(mark) if "stmn.workers" in p], 30)
+    done = places(folder)
+    assert call(*arguments).exit_code == 0  # goes on without it
+    assert done.items() <= places(folder).items()
+    assert len(contents(folder)) == 10
+
+
+def test_no_scheduler_no_worker_no_address_are_one_line_each(tmp_path, cluster, monkeypatch):
+    film(tmp_path / "v" / "wave" / "a.avi", moving(5))
+    monkeypatch.setattr("stmn.cluster.CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr("stmn.cluster.WORKER_SECONDS", 1.0)
+    for address, code, words in (
+        ("tcp://127.0.0.1:1", 1, "no Dask scheduler answers; start one with: dask scheduler"),
+        (cluster.address, 1, f"it has no workers; start some with: dask worker {cluster.address}"),
+        ("somewhere", 2, "give the address of a Dask scheduler as tcp://HOST:PORT"),
+        ("http://somewhere:80", 2, "give it as tcp://HOST:PORT"),
+    ):
+        result = call("prepare", tmp_path / "v", "mine", *SMALL, "--cluster", address, "-w", tmp_path)
+        assert result.exit_code == code
+        [line] = errors_of(result)
+        assert line.startswith("cluster ")
+        assert line.endswith(words)
+    assert not (tmp_path / "data").exists()

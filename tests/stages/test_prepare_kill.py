@@ -1,0 +1,133 @@
+"""`stmn prepare` killed at any moment, and started again: nothing is lost, nothing is done or stored twice."""
+
+import random
+import subprocess
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from commands import STMN, call, errors_of, start
+from films import film, moving
+from packages import on_path
+from shards import contents, places, processes, size, wait_until
+
+from stmn.store.reader import Store
+
+SMALL = ["--short-side", "32", "--workers", "2"]
+
+
+def kill_again_and_again(tmp_path: Path, videos: int, times: int) -> None:
+    """Kill `prepare` once as it starts, then `times` times at random in its work; let it end at last."""
+    for number in range(videos):
+        film(tmp_path / "v" / "wave" / f"{number:02d}.avi", moving(40, seed=number))
+    arguments = ["prepare", tmp_path / "v", "mine", *SMALL]
+    calm, folder = tmp_path / "calm" / "data" / "mine", tmp_path / "work" / "data" / "mine"
+    process, started = start(*arguments, "-w", tmp_path / "calm"), time.monotonic()
+    wait_until(lambda: size(calm))
+    begun = time.monotonic()
+    process.communicate(timeout=300)
+    assert process.returncode == 0
+    starting, working = begun - started, time.monotonic() - begun
+
+    done: dict[str, tuple[str, int]] = {}
+    for kill in range(times + 1):
+        mark, before = f"stmn-test-{uuid.uuid4()}", size(folder)
+        process = start(*arguments, "-w", tmp_path / "work", env={"MARK": mark})
+        if kill:
+            wait_until(lambda before=before: size(folder) > before)
+        moment = random.uniform(0, working / times if kill else starting)
+        time.sleep(moment)
+        process.kill()
+        process.communicate(timeout=60)
+        wait_until(lambda mark=mark: not processes(mark), 30)  # workers end with their parent, however that ends
+        now = places(folder)
+        print(f"killed {moment:.2f} s after its {'work' if kill else 'start'}: {len(done)} -> {len(now)} of {videos}")
+        assert done.items() <= now.items(), "a finished video stays where it is"
+        done = now
+    result = call(*arguments, "-w", tmp_path / "work")
+    assert result.exit_code == 0, result.stderr
+    assert done.items() <= places(folder).items()
+    assert contents(folder) == contents(calm)
+    assert not list(folder.glob("shards/*-journal"))
+    with Store(folder) as store:
+        assert len(store.videos) == videos
+
+
+def test_killed_as_it_starts_and_in_the_middle(tmp_path):
+    kill_again_and_again(tmp_path, videos=16, times=2)
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_moments(tmp_path):
+    kill_again_and_again(tmp_path, videos=60, times=20)
+
+
+def test_a_worker_that_dies_before_it_can_tell(tmp_path, monkeypatch):
+    """It has entered its video; whoever records its death must not enter that video a second time."""
+    code = """
+import dataclasses, multiprocessing, os
+from pathlib import Path
+from stmn.datasets.base import VideoEntry
+from stmn.datasets.folder import Folder
+
+@dataclasses.dataclass(frozen=True)
+class Entry(VideoEntry):
+    def __getstate__(self):  # as the result is told
+        mark = Path(f"{self.path}.died")
+        if multiprocessing.parent_process() is not None and "dies" in self.id and not mark.exists():
+            mark.touch()
+            os._exit(9)
+        return dict(self.__dict__)
+
+class Dying(Folder):
+    def videos(self):
+        return [Entry(v.id, v.path, v.class_name) for v in super().videos()]
+"""
+    for name in ("a", "b dies", "c", "d dies", "e"):
+        film(tmp_path / "v" / "wave" / f"{name}.avi", moving(5))
+    arguments = ["prepare", tmp_path / "v", "mine", *SMALL]
+    assert call(*arguments, "-w", tmp_path / "calm").exit_code == 0
+    with on_path(tmp_path / "site", monkeypatch) as packages:
+        packages.install("dying", code, dataset={"dying": "Dying"})
+        for worker_count in ("1", "2"):
+            work = tmp_path / f"work of {worker_count}"
+            result = call(*arguments, "--dataset", "dying", "--workers", worker_count, "-w", work)
+            assert result.exit_code == 0, result.stderr
+            assert contents(work / "data" / "mine") == contents(tmp_path / "calm" / "data" / "mine")
+            for mark in tmp_path.glob("v/wave/*.died"):
+                mark.unlink()
+
+
+def test_what_a_killed_writer_left_does_not_keep_readers_out(tmp_path):
+    """SQLite's journal may lie there without being needed: of a worker killed as it began, in a shard nobody goes on with."""
+    film(tmp_path / "v" / "wave" / "a.avi", moving(5))
+    arguments = ["prepare", tmp_path / "v", "mine", "--short-side", "32", "--workers", "1", "-w", tmp_path]
+    assert call(*arguments).exit_code == 0
+    [shard] = (tmp_path / "data" / "mine" / "shards").iterdir()
+    before = contents(tmp_path / "data" / "mine")
+    journal = shard.with_name(f"{shard.name}-journal")
+    journal.write_bytes(bytes(512))
+    assert call(*arguments).exit_code == 0
+    assert not journal.exists()
+    assert contents(tmp_path / "data" / "mine") == before
+    with Store(tmp_path / "data" / "mine") as store:
+        assert len(store.videos) == 1
+
+
+def test_a_limit_on_file_sizes_stops_it_like_a_full_disk(tmp_path):
+    """`ulimit -f`, as batch systems set it."""
+    for number in range(12):
+        film(tmp_path / "v" / "wave" / f"{number:02d}.avi", moving(30, seed=number))
+    arguments = ["prepare", tmp_path / "v", "mine", *SMALL]
+    words = " ".join(f"'{word}'" for word in [STMN, *arguments, "-w", tmp_path / "work"])
+    limited = subprocess.run(["bash", "-c", f"ulimit -f 100; exec {words}"], capture_output=True, text=True)
+    assert limited.returncode == 1, limited.stderr
+    [line] = errors_of(limited)
+    assert line.startswith(f"{tmp_path / 'work' / 'data' / 'mine'}")
+    assert "can't be written: " in line
+    assert "Traceback" not in limited.stderr
+
+    assert call(*arguments, "-w", tmp_path / "work").exit_code == 0
+    assert call(*arguments, "-w", tmp_path / "calm").exit_code == 0
+    assert contents(tmp_path / "work" / "data" / "mine") == contents(tmp_path / "calm" / "data" / "mine")
