@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import exp, log, sqrt
 from typing import Literal
 
 import torch
@@ -12,13 +13,18 @@ from torch import Tensor
 from stmn.flow.quantise import ZERO_LEVEL
 from stmn.sampling.resample import Bytes, Floats, Levels, axis, cut_into
 
-#: `multi_scale`: corners and centre at four sizes (motion); `jitter`: +-25 % (appearance, fused); `centre`: no chance
-Augmentation = Literal["multi_scale", "jitter", "centre"]
+#: `multi_scale`: corners and centre at four sizes (motion); `jitter`: +-25 % (appearance, fused); `random_resized`: any
+#: place, the strongest, for little data; `centre`: no chance
+Augmentation = Literal["multi_scale", "jitter", "random_resized", "centre"]
 
 #: the paper's sizes are for frames of short side 256; here they are shares of the short side
 PAPER_SIDE = 256
 PAPER_CROP = 224
 MULTI_SCALE = tuple(side / PAPER_SIDE for side in (256, 224, 192, 168))
+
+#: random_resized: least share of the frame's area, and the aspects, width over height, that a crop may have
+SMALLEST_AREA = 0.35
+ASPECTS = (3 / 4, 4 / 3)
 
 RGB_MEAN = (0.485, 0.456, 0.406)
 RGB_STD = (0.229, 0.224, 0.225)
@@ -61,6 +67,11 @@ def draw_crop(height: int, width: int, augmentation: Augmentation, keeps: Iterab
         if place == 4:
             return Crop((height - h) // 2, (width - w) // 2, h, w, mirror)
         return Crop((height - h) * (place // 2), (width - w) * (place % 2), h, w, mirror)
+    if augmentation == "random_resized":
+        area = height * width * rng.uniform(SMALLEST_AREA, 1)
+        aspect = exp(rng.uniform(*map(log, ASPECTS)))
+        h, w = min(height, round(sqrt(area / aspect))), min(width, round(sqrt(area * aspect)))
+        return Crop(int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w, mirror)
     # jitter: sides within 25 % of the paper's crop, at most 25 % of the free room away from a border
     base = side * PAPER_CROP / PAPER_SIDE
     h = min(height, round(base * rng.uniform(0.75, 1.25)))

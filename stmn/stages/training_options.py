@@ -20,8 +20,8 @@ class TrainingOptions(Trained):
     batch: int | None = option(None, "videos a step; gradients are aggregated over micro-batches", ge=1)
     momentum: float = option(0.9, "momentum of SGD", ge=0, lt=1)
     weight_decay: float = option(5e-4, "weight decay; none on biases and batch normalisation", ge=0)
-    augment: Literal["multi_scale", "jitter", "centre"] | None = option(
-        None, "crops: multi_scale (default for flow), jitter (default for rgb and fused), or centre"
+    augment: Literal["multi_scale", "jitter", "random_resized", "centre"] | None = option(
+        None, "crops: multi_scale (default for flow), jitter (default for rgb and fused), random_resized, or centre"
     )
     validation: float = option(0.1, "share of the training groups held out to watch the error", ge=0, lt=0.9)
     cache_mb: int = option(1024, "memory for decoded pictures, MB", ge=0, execution=True)

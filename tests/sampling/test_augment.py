@@ -69,12 +69,25 @@ def test_jittered_crops_differ_by_a_quarter_and_stay_within_a_quarter_of_the_bor
         assert np.mean([share < 0.5 for share in shares]) == pytest.approx(0.5, abs=0.08)
 
 
-@pytest.mark.parametrize("augmentation", ["multi_scale", "jitter"])
+def test_random_resized_crops_lie_anywhere_and_hold_a_third_of_the_frame_or_more():
+    crops = draws("random_resized")
+    shares = [crop.height * crop.width / (HEIGHT * WIDTH) for crop in crops]
+    assert 0.34 < min(shares) < 0.4 and max(shares) > 0.9
+    aspects = [crop.width / crop.height for crop in crops]
+    assert 0.74 < min(aspects) < 0.8 and 1.25 < max(aspects) < 1.34
+    for crop in crops:
+        assert 0 <= crop.top <= HEIGHT - crop.height and 0 <= crop.left <= WIDTH - crop.width
+    across = [crop.left / (WIDTH - crop.width) for crop in crops if crop.width < WIDTH - 50]
+    thirds, _ = np.histogram(across, 3, (0, 1))
+    assert thirds.min() > 0.8 * thirds.max()  # the middle as often as the borders
+
+
+@pytest.mark.parametrize("augmentation", ["multi_scale", "jitter", "random_resized"])
 def test_half_of_the_crops_are_mirrored(augmentation):
     assert np.mean([crop.mirror for crop in draws(augmentation)]) == pytest.approx(0.5, abs=0.06)
 
 
-@pytest.mark.parametrize("augmentation", ["multi_scale", "jitter", "centre"])
+@pytest.mark.parametrize("augmentation", ["multi_scale", "jitter", "random_resized", "centre"])
 def test_a_data_set_that_keeps_no_mirrors_or_crops_never_gets_them(augmentation):
     assert not any(crop.mirror for crop in draws(augmentation, ("crop",)))
     for keeps in ((), ("mirror",)):
@@ -89,7 +102,7 @@ def test_nothing_is_left_to_chance_in_the_centre_or_without_a_generator(keeps):
     assert not crop.mirror
     assert crop.top == (HEIGHT - crop.height) // 2 and crop.left == (WIDTH - crop.width) // 2
     assert crop.height == crop.width == (224 if "crop" in keeps else HEIGHT)
-    for augmentation in ("multi_scale", "jitter"):
+    for augmentation in ("multi_scale", "jitter", "random_resized"):
         assert draw_crop(HEIGHT, WIDTH, augmentation, keeps, rng=None) == crop
 
 

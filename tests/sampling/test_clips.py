@@ -57,7 +57,7 @@ def levels(sample: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     return (sample["rgb"] * std + mean) * 255, sample["flow"].unflatten(1, (-1, 2)) * FLOW_STD + 128
 
 
-@pytest.mark.parametrize("augmentation", ["multi_scale", "jitter", "centre"])
+@pytest.mark.parametrize("augmentation", ["multi_scale", "jitter", "random_resized", "centre"])
 def test_frames_and_flow_of_all_chunks_share_one_crop_and_flip(folder, augmentation):
     where = clips(folder, augmentation=augmentation)
     boxes, flips = set(), Counter()
