@@ -24,6 +24,7 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.flow --json flow.json $(BENCH)
 	$(BIN)/python -m benchmarks.store_layout --json store_layout.json
+	$(BIN)/python -m benchmarks.loader --json loader.json
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

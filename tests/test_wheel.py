@@ -98,6 +98,8 @@ def test_the_program_that_runs_is_the_wheels_and_it_declares_what_it_imports(fre
         "numpy",
         "scipy",
         "scikit-learn",
+        "pillow",
+        "simplejpeg",
     }
     assert imported <= set(found["core"])
 

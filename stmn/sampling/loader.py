@@ -16,12 +16,19 @@ from stmn.sampling.clips import Clips, Memory
 AHEAD = 2
 
 
-def loader(clips: Clips, batches: Iterable[list[tuple[int, int]]], threads: int) -> Iterator[dict[str, Tensor]]:
+#: what a loader's memory keeps, of two modalities: batches made ahead, in use, and asked for before that is let go
+KEPT = 2 * (AHEAD + 2)
+
+
+def loader(
+    clips: Clips, batches: Iterable[list[tuple[int, int]]], threads: int, memory: Memory | None = None
+) -> Iterator[dict[str, Tensor]]:
     """Batches {rgb (B, T, 3, H, W), flow (B, T, 2L, H, W), label (B,)} in their order, made by `threads` threads.
 
-    With 0 threads each batch is made when it is asked for. What goes wrong in a thread is raised here.
+    With 0 threads each batch is made when it is asked for. What goes wrong in a thread is raised here. `memory` is that
+    of an earlier loader, for many short ones in turn; otherwise it has its own.
     """
-    memory = Memory(2 * (AHEAD + 2))  # of two modalities: made ahead, in use, and asked for before that is let go
+    memory = memory or Memory(KEPT)
     if not threads:
         for indices in batches:
             batch = clips.empty(len(indices), memory)
