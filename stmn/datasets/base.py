@@ -4,8 +4,9 @@ A data set lists videos with id, path, class name and group, and says which vide
 Class names, never numbers, are the truth.
 """
 
+import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,18 @@ class VideoEntry:
     group: str = ""
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """Ready frames and flow of one video, as JPEG files in order.
+
+    `u[i]` and `v[i]` (grey, 8 bit, x and y) lead from `frames[i]` to `frames[i + 1]`: one fewer than the frames.
+    """
+
+    frames: Sequence[Path]
+    u: Sequence[Path]
+    v: Sequence[Path]
+
+
 class Dataset:
     """Base of data sets: built with a root folder and options of its own.
 
@@ -57,6 +70,8 @@ class Dataset:
     keeps: frozenset[str] = frozenset({"mirror", "crop"})
     #: True for a data set that needs no folder of videos: `fetch` makes them under the root it is given
     makes_videos: bool = False
+    #: True for a data set of ready frames and flow: `pictures` is asked in place of `fetch`
+    has_pictures: bool = False
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -75,6 +90,35 @@ class Dataset:
         """The video's file, made or brought first when it is not there yet. Called in worker processes."""
         return video.path
 
+    def lacks(self, video: VideoEntry) -> str:
+        """Why a video can't be had, where that shows at once: its file is not there, say. Empty when it can be tried.
+
+        Lists of videos name thousands that nobody has any more; `prepare` records these together.
+        """
+        return ""
+
+    def sources(self, video: VideoEntry) -> list[Path]:
+        """The files or folders whose sizes and times of change tell whether the video is still the one prepared."""
+        return [video.path]
+
+    def pictures(self, video: VideoEntry) -> Pictures:
+        """The ready pictures of a video, where `has_pictures`. Raises `DataError` when they are not complete."""
+        raise NotImplementedError
+
+    def short_side(self) -> int:
+        """The short side of the ready pictures in pixels, where `has_pictures`."""
+        raise NotImplementedError
+
+
+def no_file(path: Path) -> str:
+    """Words for a video file that is not there; empty when it is."""
+    return "" if path.is_file() else f"{as_id(path)}: no such video file"
+
+
+def as_id(path: str | Path) -> str:
+    """A path as a video's id: bytes of a name that are no UTF-8 are written as \\xff."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
 
 def class_folders(root: Path) -> list[VideoEntry]:
     """The videos of a folder with one folder per class, sorted; ids are relative paths as text.
@@ -84,8 +128,7 @@ def class_folders(root: Path) -> list[VideoEntry]:
     found = []
     for path in sorted(root.glob("*/*")):
         if path.suffix.lower() in VIDEO_ENDINGS and path.is_file() and not path.name.startswith("."):
-            # a name may hold bytes that are no UTF-8: an id shows them as \xff, the path keeps them
-            video_id = os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace")
+            video_id = as_id(path.relative_to(root).as_posix())
             found.append(VideoEntry(video_id, path, video_id.split("/")[0]))
     if not found:
         raise DataError(f"{root}: no videos in folders named after classes (CLASS/VIDEO.mp4)")
@@ -95,3 +138,29 @@ def class_folders(root: Path) -> list[VideoEntry]:
 def first_folder(root: Path, *names: str) -> Path:
     """The first of the sub-folders that is there, else `root` itself."""
     return next((root / name for name in names if (root / name).is_dir()), root)
+
+
+def hashed_split(videos: Iterable[VideoEntry], test_share: float) -> Splits:
+    """One split, "1", for a data set that has none: about `test_share` of the videos are for testing.
+
+    They are chosen by a hash of their ids, so that adding a video hardly moves another: within each class, or, where
+    videos have groups, as whole groups over all classes.
+    """
+    videos = list(videos)
+    grouped = any(video.group for video in videos)
+    strata: dict[str, dict[str, list[str]]] = {}
+    for video in videos:
+        units = strata.setdefault("" if grouped else video.class_name, {})
+        units.setdefault(video.group or video.id, []).append(video.id)
+    train: list[str] = []
+    test: list[str] = []
+    for units in strata.values():
+        wanted = round(sum(map(len, units.values())) * test_share)
+        taken = 0
+        for name in sorted(units, key=lambda name: hashlib.sha256(name.encode()).digest()):
+            if taken + len(units[name]) / 2 <= wanted:
+                test += units[name]
+                taken += len(units[name])
+            else:
+                train += units[name]
+    return {"1": {"train": sorted(train), "test": sorted(test)}}

@@ -1,9 +1,8 @@
 """Any folder of videos: CLASS/VIDEO.mp4, or train/CLASS/... and test/CLASS/... ."""
 
-import hashlib
 from pathlib import Path
 
-from stmn.datasets.base import Dataset, Splits, VideoEntry, class_folders
+from stmn.datasets.base import Dataset, Splits, VideoEntry, class_folders, hashed_split
 
 
 class Folder(Dataset):
@@ -30,17 +29,7 @@ class Folder(Dataset):
 
     def splits(self) -> Splits:
         """One split, "1"."""
-        ids = [video.id for video in self.videos()]
         if len(self.parts) == 2:
+            ids = [video.id for video in self.videos()]
             return {"1": {part: [i for i in ids if i.startswith(f"{part}/")] for part in self.parts}}
-        train: list[str] = []
-        test: list[str] = []
-        by_class: dict[str, list[str]] = {}
-        for video_id in ids:
-            by_class.setdefault(video_id.split("/")[0], []).append(video_id)
-        for members in by_class.values():
-            ordered = sorted(members, key=lambda video_id: hashlib.sha256(video_id.encode()).digest())
-            held_out = round(len(ordered) * self.test_share)
-            test += ordered[:held_out]
-            train += ordered[held_out:]
-        return {"1": {"train": sorted(train), "test": sorted(test)}}
+        return hashed_split(self.videos(), self.test_share)

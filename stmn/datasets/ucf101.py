@@ -23,22 +23,32 @@ class UCF101(Dataset):
         """All videos in the class folders; the group is the `gNN` of the name, within its class."""
         entries = []
         for video in class_folders(self.video_root):
-            match = re.search(r"_g(\d+)_", video.id)
-            entries.append(VideoEntry(video.id, video.path, video.class_name, f"g{match[1]}" if match else ""))
+            entries.append(VideoEntry(video.id, video.path, video.class_name, group_of(video.id)))
         return entries
 
     def splits(self) -> Splits:
         """The published splits "1", "2", "3"; the lists decide, whether or not the videos are there."""
-        found: Splits = {}
-        for path in sorted(self.lists.glob("trainlist*.txt")):
-            number = path.stem.removeprefix("trainlist")
-            test = path.with_name(f"testlist{number}.txt")
-            if not test.exists():
-                raise DataError(f"{test}: missing beside {path.name}")
-            found[str(int(number))] = {"train": read_list(path), "test": read_list(test)}
-        if not found:
-            raise DataError(f"{self.lists}: no trainlist01.txt; name the folder with lists=FOLDER")
-        return found
+        return read_splits(self.lists)
+
+
+def group_of(name: str) -> str:
+    """The `gNN` of a name `v_CLASS_gNN_cMM`; empty when it has none."""
+    match = re.search(r"_g(\d+)_", name)
+    return f"g{match[1]}" if match else ""
+
+
+def read_splits(folder: Path) -> Splits:
+    """The splits of a folder of lists. Raises `DataError` when there are none, or one half is missing."""
+    found: Splits = {}
+    for path in sorted(folder.glob("trainlist*.txt")):
+        number = path.stem.removeprefix("trainlist")
+        test = path.with_name(f"testlist{number}.txt")
+        if not test.exists():
+            raise DataError(f"{test}: missing beside {path.name}")
+        found[str(int(number))] = {"train": read_list(path), "test": read_list(test)}
+    if not found:
+        raise DataError(f"{folder}: no trainlist01.txt; name the folder with lists=FOLDER")
+    return found
 
 
 def read_list(path: Path) -> list[str]:

@@ -15,13 +15,21 @@ from stmn.workspace import Run, Workspace, read_run
 #: prepare looks at every video each time, and does those that are not in the store yet
 ALWAYS = True
 
+#: L of training, unless it is told otherwise
+STACK_LENGTH = 10
+
 
 class Options(StageOptions):
     """Options of `stmn prepare`."""
 
-    videos: Path | None = option(None, "folder of videos (none for data sets that make their own)", argument=True)
+    videos: Path | None = option(
+        None, "folder of videos, or a CSV that lists them (none for data sets that make their own)", argument=True
+    )
     out: str | None = option(None, "name of the prepared set (default: that of the folder)", argument=True)
-    dataset: str = option("folder", "how videos, classes and splits are found: a data set plugin", plugin="dataset")
+    dataset: str = option(
+        "folder", "how videos, classes and splits are found: a data set plugin (of a CSV: what its header says)",
+        plugin="dataset",
+    )  # fmt: skip
     dataset_options: dict[str, Any] = option({}, "options of the data set plugin, KEY=VALUE")
     short_side: int = option(256, "short side of the stored frames, pixels", ge=16)
     flow: str = option("tvl1", "optical flow: a flow plugin", plugin="flow")
@@ -34,14 +42,44 @@ class Options(StageOptions):
         execution=True,
     )  # fmt: skip
     video_timeout: float = option(600.0, "seconds that one video may take", gt=0, execution=True)
+    retry_skipped: bool = option(False, "try all skipped videos again, not only changed ones", execution=True)
     allow_failures: int = option(0, "this many skipped videos are fine", ge=0, execution=True)
 
 
 def name_of(options: Options) -> str:
     """The name of the set."""
-    return (
-        Path(options.out).name if options.out else options.videos.resolve().name if options.videos else options.dataset
-    )
+    if options.out:
+        return Path(options.out).name
+    if options.videos is None:
+        return options.dataset
+    return options.videos.stem if is_list(options) else options.videos.resolve().name
+
+
+def is_list(options: Options) -> bool:
+    """True when the videos are named by a CSV file."""
+    return options.videos is not None and options.videos.suffix.lower() == ".csv"
+
+
+def complete(options: Options, workspace: Workspace, inputs: dict[str, Any]) -> Options:
+    """Fill in what was not given: a CSV's header says its data set, ready pictures have their own short side."""
+    given = options.model_fields_set
+    if is_list(options) and "dataset" not in given:
+        from stmn.datasets.table import dataset_of
+
+        options = options.model_copy(update={"dataset": dataset_of(Path(options.videos or "."))})
+    if "short_side" not in given and registry.load("dataset", options.dataset).has_pictures:
+        dataset = create_dataset(options, root_of(options, workspace.data_dir(options.out or name_of(options))))
+        options = options.model_copy(update={"short_side": dataset.short_side()})
+    return options
+
+
+def root_of(options: Options, folder: Path) -> Path:
+    """Where the videos are; a data set that makes its own keeps them beside the shards in `folder`."""
+    if options.videos is None:
+        return folder.resolve() / "videos"
+    if is_list(options):  # a link to a list is a list here
+        return options.videos.parent.resolve() / options.videos.name
+    return options.videos.resolve()
 
 
 def label(options: Options) -> str:
@@ -74,28 +112,28 @@ def check(options: Options, context: Context) -> None:
         check_cluster(options.cluster, context.progress.say)
 
 
-def inventory(options: Options, folder: Path) -> tuple[Path, list[Any], Any]:
-    """The folder of the videos, the videos, and the header of the set that they make.
+def inventory(options: Options, folder: Path) -> tuple[Any, list[Any], Any]:
+    """The data set, its videos, and the header of the set that they make.
 
     Raises `DataError` when there are no videos and `UsageError` when the folder holds a set that was made otherwise.
     """
     from stmn.store.header import Header, Preparation
 
-    # a data set that makes its own videos keeps them beside the shards
-    root = options.videos.resolve() if options.videos else folder.resolve() / "videos"
-    dataset = create_dataset(options, root)
+    dataset = create_dataset(options, root_of(options, folder))
+    if dataset.has_pictures and options.camera_motion != "keep":
+        raise UsageError(f"data set '{options.dataset}' has flow already; its camera motion can't be subtracted here")
     entries = list(dataset.videos())
     header = Header(
         name=name_of(options),
         dataset=registry.find("dataset", options.dataset).identity,
         dataset_options=options.dataset_options,
-        classes=sorted({entry.class_name for entry in entries}),
+        classes=sorted({entry.class_name for entry in entries if entry.class_name}),
         keeps=sorted(dataset.keeps),
         preparation=Preparation(**{name: getattr(options, name) for name in Preparation.model_fields}),
         splits=dataset.splits(),
     )
     check_same(folder, header)
-    return root, entries, header
+    return dataset, entries, header
 
 
 def run(options: Options, context: Context) -> Made:
@@ -114,16 +152,19 @@ def run(options: Options, context: Context) -> Made:
 def fill(options: Options, context: Context) -> Made:
     """Bring the store up to date with the data set."""
     from stmn.store.prepare_video import PrepareJob, PrepareWorker
+    from stmn.store.sources import refresh
     from stmn.store.writer import finished_videos
 
     folder = context.out
-    root, entries, header = inventory(options, folder)
+    dataset, entries, header = inventory(options, folder)
     header.write(folder)
 
+    finished_videos(folder)  # heals what a killed writer left
+    refresh(folder, dataset, entries, options.retry_skipped, context.progress.say)
     finished = finished_videos(folder)
     missing = [entry for entry in entries if entry.id not in finished]
     jobs = deque(PrepareJob(entry) for entry in missing)
-    setup = PrepareWorker(folder.resolve(), header.preparation, options.dataset, root, options.dataset_options)
+    setup = PrepareWorker(folder.resolve(), header.preparation, options.dataset, dataset.root, options.dataset_options)
     found = [finished[entry.id] for entry in entries if entry.id in finished]
     skipped = sum(video.status == "skipped" for video in found)
     frames = sum(video.frames for video in found)
@@ -152,15 +193,26 @@ def fill(options: Options, context: Context) -> Made:
         raise DataError(f"{folder}: {len(lost)} videos are in no shard, the first is {lost[0]!r}; {elsewhere}")
     skipped = sum(finished[entry.id].status == "skipped" for entry in entries)
     frames = sum(finished[entry.id].frames for entry in entries)
+    tell_short([(entry.id, finished[entry.id].frames) for entry in entries], context)
     if skipped > options.allow_failures:
         first = next(entry.id for entry in entries if finished[entry.id].status == "skipped")
         reason = finished[first].reason
         raise DataError(
             f"{folder}: {skipped} of {len(entries)} videos were skipped, the first: {first!r}: {reason} "
-            f"(the others are prepared; --allow-failures {skipped} accepts this)"
+            f"(the others are prepared; --allow-failures {skipped} accepts this, --retry-skipped tries them again)"
         )
     counts = {"videos": len(entries), "ok": len(entries) - skipped, "skipped": skipped, "frames": frames}
     return Made(outputs={"data": "dataset.json"}, results=counts)
+
+
+def tell_short(frames: list[tuple[str, int]], context: Context) -> None:
+    """Say which of the videos, (id, frames), are too short for a stack of the usual length; they are kept."""
+    short = [(video_id, count) for video_id, count in frames if 0 < count <= STACK_LENGTH]
+    if short:
+        context.progress.say(
+            f"{len(short)} of {len(frames)} videos are too short for a whole stack of {STACK_LENGTH} flow fields, the "
+            f"first: {short[0][0]!r} ({short[0][1]} frames); they are kept, their first and last field repeated"
+        )
 
 
 def tell_video(video_id: str, frames: int, reason: str, new: bool, context: Context) -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stmn import registry
-from stmn.datasets.base import VideoEntry
+from stmn.datasets.base import Pictures, VideoEntry
 from stmn.errors import DataError, StmnError
 from stmn.store.header import HEADER, Preparation
+from stmn.store.sources import one_line, remember, skip, stamp
 from stmn.store.writer import FLOW, RGB, ShardWriter, VideoFacts, VideoWriter, shard_path
 from stmn.workers import FatalJobError, words
 
@@ -66,27 +67,34 @@ class PrepareWorker:
         import torch
 
         torch.set_num_threads(1)  # parallelism is over videos
-        flow = registry.load("flow", self.preparation.flow)
         dataset = registry.load("dataset", self.dataset)(self.root, **self.dataset_options)
+        flow = None if dataset.has_pictures else registry.load("flow", self.preparation.flow)
         shard = ShardWriter(shard_path(self.folder, index, self.machine))
 
         def handle(job: PrepareJob) -> Prepared:
             try:
                 if done := shard.finished(job.entry.id):  # by a worker that was gone before it could tell
                     return Prepared(job.entry, done.frames, done.reason)
+                # taken before it is read: a source that changes meanwhile is looked at again the next time
+                stamped = stamp(dataset.sources(job.entry))
                 if job.failure:
-                    shard.skip(job.entry, one_line(job.failure))
+                    skip(shard, job.entry, one_line(job.failure), stamped)
                     return Prepared(job.entry, reason=one_line(job.failure))
                 try:
-                    path = dataset.fetch(job.entry)
+                    if dataset.has_pictures:
+                        store = ready_pictures(dataset.pictures(job.entry), self.preparation)
+                    else:
+                        store = video_file(dataset.fetch(job.entry), self.preparation, flow)
+                        stamped = stamp(dataset.sources(job.entry))  # `fetch` may have made it
                     with shard.video(job.entry) as writer:
-                        writer.facts = prepare_video(path, writer, self.preparation, flow)
+                        remember(shard, job.entry.id, stamped)
+                        writer.facts = store(writer)
                     return Prepared(job.entry, writer.facts.frames)
                 except (StmnError, ValueError, RuntimeError, MemoryError) as error:
                     if disk := disk_error(error):
                         raise disk from error
                     reason = one_line(words(error))
-                    shard.skip(job.entry, reason)
+                    skip(shard, job.entry, reason, stamped)
                     return Prepared(job.entry, reason=reason)
             except sqlite3.OperationalError as error:
                 raise FatalJobError(f"{self.folder}: can't be written: {error}") from error
@@ -107,9 +115,16 @@ def disk_error(error: BaseException | None) -> OSError | None:
     return None
 
 
-def one_line(text: str) -> str:
-    """Text for one row and one line, whatever bytes a file's name holds."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\n", "\\n")
+def ready_pictures(pictures: Pictures, how: Preparation) -> Callable[[VideoWriter], VideoFacts]:
+    """What stores a video whose frames and flow are there already."""
+    from stmn.store.import_pictures import import_pictures
+
+    return lambda writer: import_pictures(pictures, writer, how)
+
+
+def video_file(path: Path, how: Preparation, flow: Any) -> Callable[[VideoWriter], VideoFacts]:
+    """What stores a video file."""
+    return lambda writer: prepare_video(path, writer, how, flow)
 
 
 def prepare_video(path: Path, writer: VideoWriter, how: Preparation, flow: "FlowFunction") -> VideoFacts:

@@ -1,0 +1,131 @@
+"""A CSV of videos: classes, groups and splits as a table."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from commands import call, errors_of
+from films import film, moving
+
+from stmn.datasets.csv_list import CsvList
+from stmn.errors import DataError
+from stmn.store.reader import Store
+
+FAST = ["--short-side", "32", "--workers", "1", "--flow", "farneback"]
+
+
+def listed(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")
+    return path
+
+
+def test_a_list_is_all_that_prepare_needs(tmp_path):
+    """Paths are relative to the list, or absolute; what is no video file is skipped, and counted."""
+    film(tmp_path / "films" / "clips" / "a.mp4", moving(3, 32, 32))
+    film(tmp_path / "films" / "née, two words.mp4", moving(4, 32, 32))
+    elsewhere = film(tmp_path / "elsewhere" / "c.mp4", moving(5, 32, 32))
+    path = listed(
+        tmp_path / "films" / "actions.csv",
+        "path,class,group,split",
+        "./clips/a.mp4,wave,anna,train",
+        '"née, two words.mp4",clap your hands,bert,test',
+        "",
+        f"{elsewhere},wave,carl,",
+        "gone.mp4,wave,anna,train",
+    )
+    result = call("prepare", path, *FAST, "-w", tmp_path, "--allow-failures", "1")
+    assert result.exit_code == 0, result.stderr
+    assert "skipped 'gone.mp4': " in result.stderr
+    with Store(tmp_path / "data" / "actions") as store:
+        assert {v.id: (v.class_name, v.group, v.frames) for v in store.videos.values() if v.status == "ok"} == {
+            "clips/a.mp4": ("wave", "anna", 3), "née, two words.mp4": ("clap your hands", "bert", 4),
+            str(elsewhere): ("wave", "carl", 5),
+        }  # fmt: skip
+        assert "no such video file" in store.videos["gone.mp4"].reason
+        assert store.header.dataset["name"] == "csv"
+        assert store.header.splits == {
+            "1": {"train": ["clips/a.mp4", "gone.mp4"], "test": ["née, two words.mp4"]},
+        }  # fmt: skip
+    counts = json.loads((tmp_path / "data" / "actions" / "run.json").read_text())["results"]
+    assert (counts["videos"], counts["ok"], counts["skipped"]) == (4, 3, 1)
+
+
+def test_several_splits(tmp_path):
+    path = listed(tmp_path / "a.csv", "path;class;Split1;split2;fps", "a.avi;wave;train;test;25", "b.avi;wave;TEST;;25")
+    dataset = CsvList(path)
+    assert dataset.splits() == {
+        "1": {"train": ["a.avi"], "test": ["b.avi"]}, "2": {"train": [], "test": ["a.avi"]},
+    }  # fmt: skip
+    assert [(v.id, v.path, v.class_name) for v in dataset.videos()] == [
+        ("a.avi", tmp_path / "a.avi", "wave"), ("b.avi", tmp_path / "b.avi", "wave"),
+    ]  # fmt: skip
+
+
+def test_without_a_split_whole_groups_are_for_testing(tmp_path):
+    rows = [f"{c}/{person}{n}.avi,{c},p{person}" for c in ("wave", "clap") for person in range(10) for n in range(3)]
+    dataset = CsvList(listed(tmp_path / "a.csv", "path,class,group", *rows), test_share=0.2)
+    groups = {v.id: v.group for v in dataset.videos()}
+    [parts] = dataset.splits().values()
+    train, test = ({groups[i] for i in parts[part]} for part in ("train", "test"))
+    assert not train & test
+    assert (len(parts["train"]), len(parts["test"])) == (48, 12)
+    # without groups: of each class
+    dataset = CsvList(listed(tmp_path / "b.csv", "path,class", *(row.rpartition(",")[0] for row in rows)))
+    [parts] = dataset.splits().values()
+    assert [sum(i.startswith(c) for i in parts["test"]) for c in ("wave", "clap")] == [9, 9]
+
+
+def test_as_spreadsheets_and_old_disks_write_it(tmp_path):
+    """A byte-order mark, Windows' line ends, blanks, quoted lines, names that are no UTF-8."""
+    text = b'\xef\xbb\xbfPath, Class ,split\r\n a.avi , wave,train\r\n"two\nlines.avi",wave,test\r\nlatin\xe9.avi,wave,test\r\n'
+    (tmp_path / "a.csv").write_bytes(text)
+    videos = CsvList(tmp_path / "a.csv").videos()
+    assert [v.id for v in videos] == ["a.avi", "two\nlines.avi", "latin\\xe9.avi"]
+    assert os.fsencode(videos[2].path).endswith(b"/latin\xe9.avi")
+    assert CsvList(tmp_path / "a.csv").splits()["1"]["test"] == ["two\nlines.avi", "latin\\xe9.avi"]
+
+
+@pytest.mark.parametrize(("lines", "words"), [
+    (["path,class", "a.avi"], "line 2: 1 cells, but the header has 2"),
+    (["path,class", "a.avi,wave", ",wave"], "line 3: no path"),
+    (["path,class", "a.avi,"], "line 2: no class"),
+    (["path,class", "a.avi,wave", "", "./a.avi,clap"], "line 4: the path of line 2 again: a.avi"),
+    (["path,class,split", "a.avi,wave,tain"], "line 2: split 'tain' is neither train nor test nor empty (did you mean 'train'?)"),
+    (["path,class,split", "a.avi,wave,validate"], "line 2: split 'validate' is neither train nor test nor empty"),
+    (["path,class,split2,split3", "a.avi,,,x"], "line 2: no class (1 more line is wrong)"),
+    (["path,klass", "a.avi,wave"], "line 1: no column 'class'; it has: path, klass"),
+    (["path,class,gruop", "a.avi,wave,g"], "line 1: unknown column 'gruop' (did you mean 'group'?)"),
+    (["path,class,class", "a.avi,wave,g"], "line 1: two columns 'class'"),
+    (["path,class,split,split2", "a.avi,wave,train,test"], "line 1: columns 'split' and 'split2'; write split1, split2, ..."),
+    (["path,class", '"a.avi,wave'], "line 2: unexpected end of data"),
+    (["path,class"], "lists no videos"),
+    (["file,label", "a.avi,wave"], "line 1: no list of videos: it needs the columns path, class (and group, split), or those of Kinetics; it has: file, label"),
+    ([""], "line 1: no list of videos: it needs the columns path, class (and group, split), or those of Kinetics; it has: none"),
+])  # fmt: skip
+def test_what_is_wrong_is_one_line_that_names_the_line(lines, words, tmp_path):
+    path = listed(tmp_path / "a.csv", *lines)
+    result = call("prepare", path, "mine", *FAST, "-w", tmp_path)
+    assert result.exit_code == 1
+    [line] = errors_of(result)
+    assert line.startswith(str(path))
+    assert words in line
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_list_that_is_not_there(tmp_path):
+    result = call("prepare", tmp_path / "none.csv", "mine", "-w", tmp_path)
+    assert errors_of(result) == [f"{tmp_path / 'none.csv'}: no such CSV file"]
+    with pytest.raises(DataError, match="no such CSV file"):
+        CsvList(tmp_path)
+
+
+def test_a_class_that_is_corrected_in_the_list_is_corrected_in_the_store(tmp_path):
+    film(tmp_path / "a.mp4", moving(3, 32, 32))
+    path = listed(tmp_path / "a.csv", "path,class,group,split", "a.mp4,wvae,g1,train")
+    assert call("prepare", path, "mine", *FAST, "-w", tmp_path).exit_code == 0
+    listed(path, "path,class,group,split", "a.mp4,wave,g2,test")
+    assert call("prepare", path, "mine", *FAST, "-w", tmp_path).exit_code == 0
+    with Store(tmp_path / "data" / "mine") as store:
+        [video] = store.part("1", "test")
+        assert (video.class_name, video.group, store.header.classes) == ("wave", "g2", ["wave"])

@@ -1,0 +1,47 @@
+"""UCF101 and HMDB51: their published lists, all three splits, whatever blanks and line ends these have."""
+
+import shutil
+
+import pytest
+from commands import call
+from films import film, moving
+
+from stmn.datasets.hmdb51 import HMDB51
+from stmn.datasets.ucf101 import UCF101
+from stmn.store.reader import Store
+
+FAST = ["--short-side", "32", "--workers", "1", "--flow", "farneback"]
+
+
+@pytest.mark.parametrize(("name", "lists", "clip", "counts"), [
+    ("ucf101", "ucfTrainTestlist", "ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi", [(9537, 3783), (9586, 3734), (9624, 3696)]),
+    ("hmdb51", "testTrainMulti_7030_splits", "wave/TrumanShow_wave_f_nm_np1_fr_med_26.avi", [(3570, 1530)] * 3),
+])  # fmt: skip
+def test_a_prepared_set_has_the_three_splits_as_published(name, lists, clip, counts, tmp_path, shared_data):
+    shutil.copytree(shared_data / "splits" / name, tmp_path / name / lists)
+    (tmp_path / name / clip).parent.mkdir()
+    shutil.copy(shared_data / "clips" / clip.split("/")[1], tmp_path / name / clip)
+    result = call("prepare", tmp_path / name, "--dataset", name, *FAST, "-w", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    with Store(tmp_path / "data" / name) as store:
+        splits = store.header.splits
+        assert [(len(splits[n]["train"]), len(splits[n]["test"])) for n in ("1", "2", "3")] == counts
+        assert [sum(clip in ids for ids in splits[n].values()) for n in ("1", "2", "3")] == [1, 1, 1]
+        assert {i for parts in splits.values() for ids in parts.values() for i in ids if i != i.strip()} == set()
+
+
+def test_the_published_lines_do_end_in_blanks(shared_data):
+    lines = (shared_data / "splits" / "hmdb51" / "wave_test_split1.txt").read_text().split("\n")
+    assert all(line.endswith(" ") for line in lines if line)
+
+
+@pytest.mark.parametrize("end", ["\n", " \n", "\r\n", " \r\n", "\t\n"])
+def test_blanks_and_line_ends(end, tmp_path):
+    film(tmp_path / "wave" / "a_wave_1.avi", moving(2, 32, 32))
+    (tmp_path / "trainlist01.txt").write_bytes(f"wave/v_wave_g01_c01.avi 1{end}wave/v_wave_g02_c01.avi 1{end}".encode())
+    (tmp_path / "testlist01.txt").write_bytes(f"wave/v_wave_g03_c01.avi{end}{end}".encode())
+    assert UCF101(tmp_path).splits() == {
+        "1": {"train": ["wave/v_wave_g01_c01.avi", "wave/v_wave_g02_c01.avi"], "test": ["wave/v_wave_g03_c01.avi"]},
+    }  # fmt: skip
+    (tmp_path / "wave_test_split2.txt").write_bytes(f"a_wave_1.avi 1{end}two words.avi 2{end}c.avi 0{end}".encode())
+    assert HMDB51(tmp_path).splits() == {"2": {"train": ["wave/a_wave_1.avi"], "test": ["wave/two words.avi"]}}
