@@ -69,7 +69,7 @@ def draw_crop(height: int, width: int, augmentation: Augmentation, keeps: Iterab
         return Crop((height - h) * (place // 2), (width - w) * (place % 2), h, w, mirror)
     if augmentation == "random_resized":
         area = height * width * rng.uniform(SMALLEST_AREA, 1)
-        aspect = exp(rng.uniform(*map(log, ASPECTS)))
+        aspect = exp(rng.uniform(log(ASPECTS[0]), log(ASPECTS[1])))
         h, w = min(height, round(sqrt(area / aspect))), min(width, round(sqrt(area * aspect)))
         return Crop(int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w, mirror)
     # jitter: sides within 25 % of the paper's crop, at most 25 % of the free room away from a border
