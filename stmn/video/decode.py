@@ -31,7 +31,7 @@ def scaled_size(width: int, height: int, short_side: int | None) -> tuple[int, i
 
 
 def open_video(path: Path | str) -> av.container.InputContainer:
-    """Open a file with at least one video stream. Raises `DataError` naming the file and FFmpeg's reason."""
+    """Open a file with a video stream that can be decoded. Raises `DataError` naming the file and FFmpeg's reason."""
     address = str(path)
     if "://" not in address:
         if not Path(path).is_file():
@@ -45,6 +45,9 @@ def open_video(path: Path | str) -> av.container.InputContainer:
     if not container.streams.video:
         container.close()
         raise DataError(f"{path}: holds no video stream")
+    if container.streams.video[0].codec_context is None:
+        container.close()
+        raise DataError(f"{path}: its pictures are in a format that FFmpeg can't decode")
     return container
 
 

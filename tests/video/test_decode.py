@@ -54,3 +54,12 @@ def test_what_is_no_video_is_named(name, content, words, tmp_path):
     with pytest.raises(DataError) as caught:
         list(decode(tmp_path / name))
     assert str(caught.value) == f"{tmp_path}/{words}"
+
+
+def test_a_video_in_a_format_that_nobody_decodes_is_named(tmp_path):
+    path = film(tmp_path / "a.avi", moving(3))
+    path.write_bytes(path.read_bytes().replace(b"FMP4", b"Q9Z7"))
+    with pytest.raises(DataError, match=r"a\.avi: its pictures are in a format that FFmpeg can't decode$"):
+        video_info(path)
+    with pytest.raises(DataError, match="in a format that FFmpeg can't decode"):
+        next(decode(path))
