@@ -159,6 +159,7 @@ def test_a_crash_or_a_hang_costs_only_its_video(tmp_path, cluster):
     assert cluster.log("scheduler").count("Register worker") == 1, "the Dask worker itself lived on"
 
 
+@pytest.mark.slow
 def test_prepare_itself_killed_and_started_again(tmp_path, cluster):
     """What it had given to the cluster is not done behind the back of the one that goes on."""
     for number in range(10):
@@ -184,6 +185,7 @@ def test_prepare_itself_killed_and_started_again(tmp_path, cluster):
     assert contents(folder) == contents(tmp_path / "calm" / "data" / "mine")
 
 
+@pytest.mark.slow
 def test_a_cluster_that_goes_away_is_one_line(tmp_path, cluster):
     for number in range(10):
         film(tmp_path / "v" / "wave" / f"{number:02d} slow.avi", moving(5, seed=number))

@@ -31,13 +31,15 @@ def kill_again_and_again(tmp_path: Path, videos: int, times: int) -> None:
     starting, working = begun - started, time.monotonic() - begun
 
     done: dict[str, tuple[str, int]] = {}
+    killed = 0
     for kill in range(times + 1):
         mark, before = f"stmn-test-{uuid.uuid4()}", size(folder)
         process = start(*arguments, "-w", tmp_path / "work", env={"MARK": mark})
         if kill:
-            wait_until(lambda before=before: size(folder) > before)
-        moment = random.uniform(0, working / times if kill else starting)
+            wait_until(lambda before=before, process=process: size(folder) > before or process.poll() is not None)
+        moment = random.uniform(0, working / times / 2 if kill else starting)
         time.sleep(moment)
+        killed += process.poll() is None
         process.kill()
         process.communicate(timeout=60)
         wait_until(lambda mark=mark: not processes(mark), 30)  # workers end with their parent, however that ends
@@ -45,6 +47,7 @@ def kill_again_and_again(tmp_path: Path, videos: int, times: int) -> None:
         print(f"killed {moment:.2f} s after its {'work' if kill else 'start'}: {len(done)} -> {len(now)} of {videos}")
         assert done.items() <= now.items(), "a finished video stays where it is"
         done = now
+    assert killed > times / 2, "the others came too late"
     result = call(*arguments, "-w", tmp_path / "work")
     assert result.exit_code == 0, result.stderr
     assert done.items() <= places(folder).items()

@@ -1,0 +1,226 @@
+"""Damaged videos through `stmn prepare`: does anything crash, hang, get lost, or leave a store that is not whole?
+
+    python -m benchmarks.fuzz_prepare --json FILE --clips DIR [--clips DIR ...]
+
+The first frames of every clip are copied, packets as they are, into a file of its own kind and into one of MP4,
+Matroska or MPEG-TS. From these short clips `--variants` damaged ones are made, with bits flipped, ends cut off, and
+parts replaced, inserted, taken out or zeroed; a seed decides everything. One `stmn prepare` gets them all. Then each
+has to be in the store as ok or as skipped with a reason, the counts have to add up, and `stmn data check` must have
+nothing to say. Exits with 1 when something is wrong.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from stmn.datasets.base import VIDEO_ENDINGS
+from stmn.progress import Silent
+from stmn.store.check import check_set
+from stmn.store.writer import Finished, finished_videos
+
+STMN = Path(sys.executable).with_name("stmn")
+CONTAINERS = ("mp4", "mkv", "ts")
+SHORT_SIDE = 24
+VIDEO_TIMEOUT = 60
+
+#: the bytes to damage, the bytes of another clip, randomness
+Damage = Callable[[bytearray, bytes, np.random.Generator], bytearray]
+
+
+def shorten(source: Path, target: Path, packets: int) -> None:
+    """Copy the first packets of a clip's video into the container that the target's name says."""
+    with av.open(str(source), metadata_errors="replace") as reader, av.open(str(target), "w") as writer:
+        stream = reader.streams.video[0]
+        copy = writer.add_stream_from_template(stream)
+        for number, packet in enumerate(reader.demux(stream)):
+            if packet.size == 0 or number == packets:
+                break
+            if packet.dts is None:  # some AVI files have none; MP4 wants one
+                packet.dts = packet.pts = number
+            packet.stream = copy
+            writer.mux(packet)
+
+
+def short_clips(folders: list[Path], packets: int, limit: int, into: Path) -> list[Path]:
+    """Short copies of at most `limit` clips of each folder, each as it comes and in one more container."""
+    made = []
+    for folder in folders:
+        clips = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_ENDINGS)
+        for number, clip in enumerate(clips[:: max(1, -(-len(clips) // limit))]):
+            for container in {clip.suffix[1:].lower(), CONTAINERS[number % len(CONTAINERS)]}:
+                made.append(into / f"{clip.stem}.{container}")
+                shorten(clip, made[-1], packets)
+    return sorted(made)
+
+
+def section(length: int, rng: np.random.Generator, most: float = 0.2) -> slice:
+    """A part of so many bytes: a few bytes to a share `most` of them, short parts as likely as long ones."""
+    size = int(np.exp(rng.uniform(0, np.log(max(2.0, length * most)))))
+    start = int(rng.integers(0, max(1, length - size)))
+    return slice(start, start + size)
+
+
+def flip(data: bytearray, reach: int, rng: np.random.Generator) -> bytearray:
+    """Flip 1 to 300 bits of the first `reach` bytes."""
+    for bit in rng.integers(0, 8 * reach, int(np.exp(rng.uniform(0, np.log(300))))):
+        data[bit // 8] ^= 1 << (bit % 8)
+    return data
+
+
+def bits(data: bytearray, other: bytes, rng: np.random.Generator) -> bytearray:
+    """Flip bits anywhere."""
+    return flip(data, len(data), rng)
+
+
+def header_bits(data: bytearray, other: bytes, rng: np.random.Generator) -> bytearray:
+    """Flip bits where sizes, rates and codecs stand."""
+    return flip(data, min(len(data), 4096), rng)
+
+
+def cut(data: bytearray, other: bytes, rng: np.random.Generator) -> bytearray:
+    """Lose the end, or the beginning."""
+    place = int(rng.integers(0, len(data)))
+    return data[:place] if rng.random() < 0.8 else data[place:]
+
+
+def replaced(data: bytearray, other: bytes, rng: np.random.Generator) -> bytearray:
+    """A part of another clip in place of a part of this one."""
+    data[section(len(data), rng)] = other[section(len(other), rng)]
+    return data
+
+
+def inserted(data: bytearray, other: bytes, rng: np.random.Generator) -> bytearray:
+    """A part of another clip in between."""
+    place = int(rng.integers(0, len(data)))
+    data[place:place] = other[section(len(other), rng)]
+    return data
+
+
+def removed(data: bytearray, other: bytes, rng: np.random.Generator) -> bytearray:
+    """A part taken out."""
+    del data[section(len(data), rng)]
+    return data
+
+
+def zeroed(data: bytearray, other: bytes, rng: np.random.Generator) -> bytearray:
+    """Zeros where a disk lost a block."""
+    part = section(len(data), rng)
+    data[part] = bytes(len(data[part]))
+    return data
+
+
+DAMAGES: tuple[Damage, ...] = (bits, header_bits, cut, replaced, inserted, removed, zeroed)
+
+
+def damaged(clips: list[Path], variants: int, seed: int) -> Iterator[tuple[str, bytes]]:
+    """Name (`DAMAGE/NUMBER CLIP`) and bytes of each variant; the same for the same clips and seed."""
+    contents = [clip.read_bytes() for clip in clips]
+    for number in range(variants):
+        rng = np.random.default_rng([seed, number])
+        damage, which = DAMAGES[number % len(DAMAGES)], int(rng.integers(len(clips)))
+        data = damage(bytearray(contents[which]), contents[int(rng.integers(len(clips)))], rng)
+        yield f"{damage.__name__}/{number:05d} {clips[which].name}", bytes(data)
+
+
+def prepare(videos: Path, work: Path, count: int, workers: int) -> subprocess.CompletedProcess[str]:
+    """One `stmn prepare` of them all; it may skip each."""
+    command = [
+        STMN, "prepare", videos, "fuzz", "--workspace", work, "--short-side", SHORT_SIDE, "--workers", workers,
+        "--video-timeout", VIDEO_TIMEOUT, "--allow-failures", count, "--json",
+    ]  # fmt: skip
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True)
+
+
+def kind_of(reason: str) -> str:
+    """A reason without what only this file has: its path, its numbers."""
+    return re.sub(r"\d+", "N", re.sub(r"^/.*?\.(avi|mp4|mkv|ts): ", "", reason))
+
+
+def judge(found: dict[str, Finished], names: list[str]) -> dict[str, Any]:
+    """Counts of what became of the variants."""
+    by_damage = {damage.__name__: Counter[str]() for damage in DAMAGES}
+    for name in names:
+        by_damage[name.split("/")[0]][found[name].status if name in found else "lost"] += 1
+    reasons = [finished.reason for finished in found.values() if finished.status == "skipped"]
+    return {
+        "ok": sum(finished.status == "ok" for finished in found.values()),
+        "skipped": len(reasons),
+        "lost": sum(name not in found for name in names),
+        "skipped_without_reason": sum(not reason for reason in reasons),
+        "crashes": [name for name, f in found.items() if f.reason.startswith("its worker process died")],
+        "hangs": [name for name, f in found.items() if f.reason.startswith("took longer than")],
+        # an error that is not one of ours has its type in front
+        "unforeseen": [name for name, f in found.items() if re.match(r"\w+(Error|Exception): ", f.reason)],
+        "by_damage": {damage: dict(counts) for damage, counts in by_damage.items()},
+        "reasons": dict(Counter(map(kind_of, reasons)).most_common()),
+    }
+
+
+def fuzz(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """All that goes into the JSON file."""
+    (folder / "short").mkdir()
+    clips = short_clips(options.clips, options.frames, options.limit, folder / "short")
+    names = []
+    for name, data in damaged(clips, options.variants, options.seed):
+        path = folder / "videos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        names.append(name)
+    started = time.perf_counter()
+    done = prepare(folder / "videos", folder / "work", len(names), options.workers)
+    seconds = time.perf_counter() - started
+    result: dict[str, Any] = {
+        "variants": len(names), "clips": len(clips), "seed": options.seed, "frames_of_a_clip": options.frames,
+        "seconds": round(seconds, 1), "exit_code": done.returncode,
+    }  # fmt: skip
+    if done.returncode:
+        return result | {"stderr": done.stderr[-2000:], "wrong": ["prepare failed"]}
+    store = folder / "work" / "data" / "fuzz"
+    result |= judge(finished_videos(store), names)
+    checked = check_set(store, Silent(), options.workers)
+    result |= {"frames": checked.frames, "fields": checked.fields, "check_problems": checked.problems}
+    counts = json.loads(done.stdout.splitlines()[-1])["results"]
+    wrong = [
+        key
+        for key in ("lost", "skipped_without_reason", "crashes", "hangs", "unforeseen", "check_problems")
+        if result[key]
+    ]
+    if counts["ok"] + counts["skipped"] != len(names) or counts["ok"] != result["ok"]:
+        wrong.append("counts")
+    if "Traceback" in done.stderr:
+        wrong.append("traceback")
+    return result | {"counts": counts, "wrong": wrong}
+
+
+def main() -> int:
+    """Damages, prepares, judges and writes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, required=True, help="where to write the result")
+    parser.add_argument("--clips", type=Path, action="append", required=True, help="folder of video files; repeatable")
+    parser.add_argument("--variants", type=int, default=2100)
+    parser.add_argument("--limit", type=int, default=8, help="clips of each folder, spread over it")
+    parser.add_argument("--frames", type=int, default=8, help="frames of the short clips")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        result = fuzz(options, Path(folder))
+    text = json.dumps(result, indent=1)
+    options.json.write_text(text + "\n")
+    print(text)
+    return 1 if result["wrong"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
