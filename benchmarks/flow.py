@@ -1,4 +1,4 @@
-"""Seconds a pair and accuracy of our TV-L1 beside OpenCV's TV-L1 and DIS.
+"""Seconds a pair and accuracy of our TV-L1 beside OpenCV's TV-L1 and DIS; frames a second of the whole of `prepare`.
 
     python -m benchmarks.flow --json FILE [--clips DIR] [--pairs DIR]
 
@@ -7,7 +7,8 @@
 
 Every estimator has torch's number of threads (`--threads`): OpenCV spends them inside a pair, ours on the pairs of a
 batch. The estimators take turns on the same frames, `--rounds` times; of each group the fastest round counts, so that
-what else the machine does weighs little.
+what else the machine does weighs little. The whole of `prepare` and the loop that people write (`prepare_loop.py`) take
+the first `--frames` frames of every clip.
 """
 
 import argparse
@@ -27,6 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.prepare_loop import frames_a_second
 from stmn.flow.opencv import dis
 from stmn.flow.tvl1 import kernel_name, kernel_problem, tvl1
 
@@ -118,7 +120,7 @@ def first_call_seconds() -> float:
     return float(run.stdout)
 
 
-def measure(clips: Path | None, pairs: Path | None, batch: int, rounds: int) -> dict[str, Any]:
+def measure(clips: Path | None, pairs: Path | None, batch: int, rounds: int, frames: int) -> dict[str, Any]:
     """All that goes into the JSON file."""
     result: dict[str, Any] = {
         "kernel": kernel_name(),
@@ -139,6 +141,7 @@ def measure(clips: Path | None, pairs: Path | None, batch: int, rounds: int) -> 
         seconds = seconds_a_pair(groups, rounds, ESTIMATORS)
         result["clips"] = {"pairs": sum(len(first) for first, _ in groups), "size": SIZE, "seconds_a_pair": seconds}
         result["ratio_vs_opencv"] = round(seconds["opencv_tvl1"] / seconds["tvl1"], 1)
+        result["prepare"] = frames_a_second(sorted(clips.iterdir()), frames, torch.get_num_threads())
     if pairs:
         known = middlebury(pairs)
         seconds = seconds_a_pair(pair_groups(known), rounds, ESTIMATORS)
@@ -162,9 +165,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--batch", type=int, default=8, help="pairs of each clip")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--frames", type=int, default=40, help="frames of each clip for the whole of prepare")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    result = measure(options.clips, options.pairs, options.batch, options.rounds)
+    result = measure(options.clips, options.pairs, options.batch, options.rounds, options.frames)
     text = json.dumps(result, indent=2)
     options.json.write_text(text + "\n")
     print(text)

@@ -1,0 +1,104 @@
+"""The whole of `stmn prepare` beside the loop that people write, on the same clips.
+
+The loop: OpenCV decodes and resizes, DualTVL1 (its defaults) estimates a pair at a time, and frame, u and v become one
+JPEG file each. It has the machine to itself as `prepare` has, each with the same number of cores.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stmn.errors import StmnError
+from stmn.video.decode import decode
+from stmn.video.write import write_video
+
+STMN = Path(sys.executable).with_name("stmn")
+SHORT_SIDE, BOUND, QUALITY = 256, 20.0, 95
+
+
+def shortened(clips: list[Path], frames: int, into: Path) -> list[Path]:
+    """The first frames of each clip as a clip of its own; those that can't be read are left out."""
+    made = []
+    for clip in clips:
+        target = into / "clips" / f"{clip.stem}.mp4"
+        try:
+            # H.264 takes even sizes only
+            pictures = (frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2] for frame in decode(clip))
+            write_video(target, islice(pictures, frames))
+        except StmnError:
+            continue
+        made.append(target)
+    return made
+
+
+def levels(plane: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Flow of +- `BOUND` pixels in 8 bits."""
+    clipped: NDArray[np.float32] = np.clip(plane, -BOUND, BOUND)
+    return np.round((clipped + BOUND) * (255 / (2 * BOUND))).astype(np.uint8)
+
+
+def loop(clips: list[Path], out: Path) -> int:
+    """The loop that people write; gives the number of frames."""
+    estimator = cv2.optflow.DualTVL1OpticalFlow_create()
+    quality = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+    count = 0
+    for clip in clips:
+        folder = out / clip.stem
+        folder.mkdir(parents=True)
+        video, last, t = cv2.VideoCapture(str(clip)), None, 0
+        while True:
+            read, frame = video.read()
+            if not read:
+                break
+            scale = SHORT_SIDE / min(frame.shape[:2])
+            frame = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+            grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
+            cv2.imwrite(str(folder / f"frame{t:06d}.jpg"), frame, quality)
+            if last is not None:
+                flow = estimator.calc(last, grey, None)
+                for name, plane in (("u", flow[..., 0]), ("v", flow[..., 1])):
+                    cv2.imwrite(str(folder / f"{name}{t:06d}.jpg"), levels(plane), quality)
+            last, t = grey, t + 1
+        count += t
+    return count
+
+
+def prepare(videos: Path, work: Path, workers: int) -> float:
+    """Seconds of a whole `stmn prepare`, from the command to the prompt."""
+    command = [STMN, "prepare", videos, "set", "-w", work, "--short-side", SHORT_SIDE, "--workers", workers]
+    started = time.perf_counter()
+    subprocess.run([str(word) for word in command], check=True, capture_output=True)
+    return time.perf_counter() - started
+
+
+def frames_a_second(clips: list[Path], frames: int, threads: int) -> dict[str, Any]:
+    """Both on the first `frames` frames of the clips, with `threads` cores each.
+
+    `start_seconds` is what `prepare` takes for two frames: with few clips most of its time. `ratio` counts it,
+    `ratio_without_start` does not, as for a data set of hours.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        short = shortened(clips, frames, folder / "videos")
+        shortened(clips[:1], 2, folder / "two")
+        start = prepare(folder / "two", folder / "work of two", threads)
+        seconds = prepare(folder / "videos", folder / "work", threads)
+        cv2.setNumThreads(threads)
+        started = time.perf_counter()
+        count = loop(short, folder / "files")
+        loop_seconds = time.perf_counter() - started
+    ours, theirs = count / seconds, count / loop_seconds
+    return {
+        "clips": len(short), "frames": count, "workers": threads, "start_seconds": round(start, 2),
+        "frames_a_second": {"prepare": round(ours, 2), "opencv_loop": round(theirs, 2)},
+        "ratio": round(ours / theirs, 1),
+        "ratio_without_start": round(count / max(seconds - start, 1e-9) / theirs, 1),
+    }  # fmt: skip
