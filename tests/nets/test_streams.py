@@ -3,8 +3,8 @@
 import pytest
 import timm
 import torch
+from networks import shaken
 from safetensors.torch import save_file
-from torch import nn
 
 from stmn.errors import CheckpointError, UsageError
 from stmn.nets.backbones import Backbone, create_backbone, spread_over_planes
@@ -20,16 +20,6 @@ def single(arch: str, modality: str = "rgb", size: int = 224, width: float = 1.0
     return build_network(NetworkConfig(classes=CLASSES, size=size, stack_length=10, streams=[stream])).eval()
 
 
-def shaken(net: nn.Module) -> nn.Module:
-    """Random statistics and gains: fresh ones hide mistakes (the last normalisation of a unit starts at gain 0)."""
-    generator = torch.Generator().manual_seed(3)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
-                tensor.data.copy_(torch.rand(tensor.shape, generator=generator) + 0.3)
-    return net
-
-
 def features(backbone: Backbone, x: torch.Tensor) -> torch.Tensor:
     """The last feature map, unit by unit."""
     x = backbone.stem(x)
@@ -42,7 +32,7 @@ def features(backbone: Backbone, x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
 @torch.inference_mode()
 def test_a_timm_state_dict_loads_unchanged_and_gives_timms_features_and_logits(arch):
-    theirs = shaken(timm.create_model(arch, num_classes=len(CLASSES))).eval()
+    theirs = shaken(timm.create_model(arch, num_classes=len(CLASSES)))
     network = single(arch)
     stream = network.stream("appearance")
     state = theirs.state_dict()
@@ -60,7 +50,7 @@ def test_a_timm_state_dict_loads_unchanged_and_gives_timms_features_and_logits(a
 @pytest.mark.parametrize("arch", ["resnet26", "resnet26d", "resnetblur18", "seresnet50", "resnet50_gn"])
 @torch.inference_mode()
 def test_any_resnet_of_timm_works_by_its_name(arch):
-    theirs = shaken(timm.create_model(arch, num_classes=0)).eval()
+    theirs = shaken(timm.create_model(arch, num_classes=0))
     backbone = create_backbone(arch, in_channels=3).eval()
     backbone.load_state_dict(theirs.state_dict())
     frames = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from networks import shaken
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
@@ -23,16 +24,6 @@ def tied(arch: str = "resnet18", width: float = 0.125, **temporal: object) -> Ne
         temporal=TemporalConfig(**temporal),
     )  # fmt: skip
     return build_network(config)
-
-
-def shaken(network: nn.Module) -> nn.Module:
-    """Random statistics and gains, without which a fresh unit's residual branch gives zeros."""
-    generator = torch.Generator().manual_seed(7)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
-                tensor.data.copy_(torch.rand(tensor.shape, generator=generator) + 0.3)
-    return network.eval()
 
 
 def videos(chunks: int, seed: int = 1) -> tuple[Tensor, Tensor]:
