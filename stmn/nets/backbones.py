@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from stmn import registry
 from stmn.errors import PluginError, UsageError, near_match
+from stmn.nets.config import Layout
 from stmn.nets.units import BottleneckUnit, Unit, open_unit
 
 #: called with (in_channels, width); gives a `Backbone`
@@ -97,11 +98,36 @@ resnet101 = partial(timm_resnet, "resnet101")
 resnet152 = partial(timm_resnet, "resnet152")
 
 
-def create_backbone(name: str, in_channels: int, width: float = 1.0) -> Backbone:
-    """A registered backbone, or timm's ResNet of that name."""
-    if name not in registry.names("backbone") and ":" not in name:
-        return timm_resnet(name, in_channels, width)
-    return registry.load("backbone", name)(in_channels=in_channels, width=width)
+def create_backbone(name: str, in_channels: int, width: float = 1.0, layout: Layout = "torchvision") -> Backbone:
+    """A registered backbone, or timm's ResNet of that name.
+
+    Raises `UsageError` when there is none, or none with that layout.
+    """
+    backbone: Backbone = (
+        timm_resnet(name, in_channels, width)
+        if name not in registry.names("backbone") and ":" not in name
+        else registry.load("backbone", name)(in_channels=in_channels, width=width)
+    )
+    if layout == "caffe":
+        lay_out_as_caffe(backbone, name)
+    return backbone
+
+
+def lay_out_as_caffe(backbone: Backbone, name: str) -> None:
+    """Turn a backbone of torchvision's layout into the one that the first ResNets had, in Caffe.
+
+    The first 1x1 convolution of a downsampling unit has the stride and not the 3x3, and pool1 pads at the right and at
+    the bottom alone: an (H, W) map becomes ceil((H - 3) / 2) + 1 high. No parameter changes its name or shape.
+    Raises `UsageError` for a ResNet that is built otherwise (basic units, deep stems, anti-aliasing).
+    """
+    units = [unit for stage in backbone.stages for unit in stage]
+    stem = [getattr(backbone, part, None) for part in ("conv1", "maxpool")]
+    plain = isinstance(stem[0], nn.Conv2d) and isinstance(stem[1], nn.MaxPool2d)
+    if not plain or not all(isinstance(unit, BottleneckUnit) and isinstance(unit.aa, nn.Identity) for unit in units):
+        raise UsageError(f"{name} is not built like the ResNets of Caffe: resnet50, resnet101 and resnet152 are")
+    backbone.maxpool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+    for unit in units:
+        unit.conv1.stride, unit.conv2.stride = unit.conv2.stride, unit.conv1.stride
 
 
 def backbone_identity(name: str) -> dict[str, str]:

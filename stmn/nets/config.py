@@ -12,6 +12,8 @@ Site = Literal["residual", "direct"]
 Direction = Literal["motion_to_appearance", "appearance_to_motion", "both"]
 GatedUnits = Literal["second_unit", "every_unit"]
 Operand = Literal["pre_relu", "post_relu"]
+#: where a ResNet keeps its strides and how it pads its first pooling
+Layout = Literal["torchvision", "caffe"]
 
 #: modality -> name of the stream that reads it
 STREAMS: dict[str, str] = {"rgb": "appearance", "flow": "motion"}
@@ -24,12 +26,16 @@ class Plain(BaseModel):
 
 
 class StreamConfig(Plain):
-    """One stream. `width` scales the channels of the four stages; `dropout` sits before the classifier."""
+    """One stream. `width` scales the channels of the four stages; `dropout` sits before the classifier.
+
+    `layout` is that of the starting weights: torchvision's, or that of the Caffe networks.
+    """
 
     modality: Modality
     arch: str
     width: float = Field(1.0, gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
+    layout: Layout = "torchvision"
 
     @property
     def name(self) -> str:

@@ -23,7 +23,7 @@ class Stream(nn.Module):
 
     def __init__(self, config: NetworkConfig, stream: StreamConfig) -> None:
         super().__init__()
-        self.backbone = create_backbone(stream.arch, config.planes(stream.modality), stream.width)
+        self.backbone = create_backbone(stream.arch, config.planes(stream.modality), stream.width, stream.layout)
         inject = registry.load("injector", config.temporal.injector)
         inject(self.backbone, config.temporal.length, config.temporal.init)
         self.dropout = nn.Dropout(stream.dropout)
@@ -95,6 +95,11 @@ class TwoStream(Streams):
             raise UsageError(
                 f"{config.streams[0].arch} and {config.streams[1].arch} can't be tied: their stages have "
                 f"{appearance.channels} and {motion.channels} channels, and a gate needs the same in both"
+            )
+        if config.streams[0].layout != config.streams[1].layout:  # maps of odd sides would differ by a pixel
+            raise UsageError(
+                f"an appearance stream with {config.streams[0].layout}'s layout and a motion stream with "
+                f"{config.streams[1].layout}'s can't be tied: start both from .mat files, or neither"
             )
         fusion = registry.load("fusion", self.gate.fusion)
         self.gates = nn.ModuleDict()

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from stmn.errors import CheckpointError, UsageError
 from stmn.nets.backbones import Backbone, create_backbone, spread_over_planes
-from stmn.nets.config import NetworkConfig, StreamConfig
+from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig
 from stmn.nets.network import SingleStream, build_network
 from stmn.nets.weights import load_weights
 
@@ -74,6 +74,29 @@ def test_width_scales_the_channels_of_the_four_stages():
     narrow = create_backbone("resnet18", 3, width=0.25)
     assert narrow.stem(torch.zeros(1, 3, 32, 32)).shape == (1, 64, 8, 8)  # the stem stays as wide as it was
     assert single("resnet18", size=32, width=0.25)(torch.zeros(2, 1, 3, 32, 32))[0].shape == (2, 7)
+
+
+def test_caffes_layout_has_the_stride_in_the_first_1x1_and_pads_pool1_at_the_right_and_bottom_alone():
+    backbone = create_backbone("resnet50", 3, width=0.125, layout="caffe")
+    for stage, units in enumerate(backbone.stages):
+        strides = [(unit.conv1.stride, unit.conv2.stride) for unit in units]
+        first = ((1, 1) if stage == 0 else (2, 2), (1, 1))
+        assert strides == [first] + [((1, 1), (1, 1))] * (len(units) - 1)
+    rows = torch.arange(7.0).expand(1, 1, 7, 7)
+    assert backbone.maxpool(rows)[0, 0, 0].tolist() == [2, 4, 6]  # torchvision's: 1, 3, 5, 6
+    assert backbone.maxpool(rows[..., :6])[0, 0, 0].tolist() == [2, 4, 5]
+
+
+def test_caffes_layout_is_one_of_bottlenecks_and_of_both_streams_or_none():
+    for arch in ("resnet18", "resnet50d"):
+        with pytest.raises(UsageError, match=rf"{arch} is not built like the ResNets of Caffe"):
+            create_backbone(arch, 3, layout="caffe")
+    streams = [
+        StreamConfig(modality=modality, arch="resnet50", width=0.125, layout=layout)
+        for modality, layout in (("rgb", "torchvision"), ("flow", "caffe"))
+    ]
+    with pytest.raises(UsageError, match=r"torchvision's layout and a motion stream with caffe's can't be tied"):
+        build_network(NetworkConfig(classes=CLASSES, size=64, stack_length=10, streams=streams, gate=GateConfig()))
 
 
 def test_conv1_of_the_motion_stream_is_the_mean_over_rgb_on_each_of_the_2l_planes():
