@@ -187,9 +187,9 @@ def wrong_plugins(options: StageOptions, where: str) -> list[str]:
     """Plugins that are not installed."""
     wrong = []
     for name, info in type(options).model_fields.items():
-        if kind := mark(info, "plugin"):
+        if (kind := mark(info, "plugin")) and (plugin := getattr(options, name)) is not None:
             try:
-                check_plugin(kind, getattr(options, name))
+                check_plugin(kind, plugin)
             except StmnError as error:
                 wrong.append(f"{where}: {name}: {error}")
     return wrong

@@ -69,7 +69,7 @@ def stored_pictures(
 
 @torch.inference_mode()
 def score_pictures(network: Network, batch: Sequence[Pictures], flips: bool, device: Device) -> list[Tensor]:
-    """(B, classes) for each stream, averaged over mirrors; the pictures of a batch have one size and T."""
+    """(B, classes) for each output, averaged over mirrors; the pictures of a batch have one size and T."""
     totals: list[Tensor] = []
     for mirror in (False, True) if flips else (False,):
         columns = zip(*(pictures.inputs(network.names, mirror) for pictures in batch), strict=True)
@@ -89,13 +89,14 @@ def score_videos(
     device: Device,
     progress: Progress,
 ) -> dict[str, Tensor]:
-    """Stream name -> (N, classes) scores of stored videos, in their order."""
+    """Output name -> (N, classes) scores of stored videos, in their order."""
     device.place(network).eval()
-    rows: dict[str, list[Tensor]] = {name: [] for name in network.names}
+    rows: dict[str, list[Tensor]] = {name: [] for name in network.outputs}
     with progress.task("testing", len(videos), "videos") as task:
         for group in alike(videos, network.config.stack_length, protocol):
             batch = [stored_pictures(store, v, network.names, network.config.stack_length, protocol) for v in group]
-            for name, scores in zip(network.names, score_pictures(network, batch, protocol.flips, device), strict=True):
+            outputs = score_pictures(network, batch, protocol.flips, device)
+            for name, scores in zip(network.outputs, outputs, strict=True):
                 rows[name].append(scores)
             task.advance(len(group))
     return {name: torch.cat(parts) for name, parts in rows.items()}

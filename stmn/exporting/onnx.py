@@ -26,7 +26,7 @@ class OnnxExporter:
         except ImportError as error:
             raise MissingExtra("export to ONNX", "onnx", "export") from error
         names = [stream.modality for stream in description.network.streams]
-        outputs = [f"{name}_scores" for name in network.names]
+        outputs = [f"{name}_scores" for name in network.outputs]
         free = {0: "batch", 1: "chunks", 3: "height", 4: "width"}
         network.eval()
         # Tracing: the exporter built on torch.export takes 20 times as long and fixes batches of one.

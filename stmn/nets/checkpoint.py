@@ -64,7 +64,8 @@ class Description:
 def network_plugins(config: NetworkConfig) -> list[dict[str, str]]:
     """The plugins that a network needs: kind, name, package, version."""
     needed = [backbone_identity(stream.arch) for stream in config.streams]
-    needed.append(registry.find("injector", config.temporal.injector).identity)
+    injectors = dict.fromkeys(config.temporal.injector_of(stream.modality) for stream in config.streams)
+    needed.extend(registry.find("injector", name).identity for name in injectors)
     if config.gate:
         needed.append(registry.find("fusion", config.gate.fusion).identity)
     return needed

@@ -1,9 +1,9 @@
 """What a network is, in plain values: enough to build it again, and all that a checkpoint says of it."""
 
 from math import ceil
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from stmn.nets.temporal import TemporalInit, TemporalPool
 
@@ -14,6 +14,7 @@ GatedUnits = Literal["second_unit", "every_unit"]
 Operand = Literal["pre_relu", "post_relu"]
 #: where a ResNet keeps its strides and how it pads its first pooling
 Layout = Literal["torchvision", "caffe"]
+Prediction = Literal["per_stream", "averaged", "concatenated"]
 
 #: modality -> name of the stream that reads it
 STREAMS: dict[str, str] = {"rgb": "appearance", "flow": "motion"}
@@ -54,18 +55,38 @@ class GateConfig(Plain):
 
 
 class TemporalConfig(Plain):
-    """Temporal filters and pooling (Table 3)."""
+    """Temporal filters and pooling (Table 3).
+
+    `pool` is over all chunks, or over `window` chunks at a time, at stride 1, after which the windows' predictions are
+    averaged; with `none` every chunk is classified by itself. `motion_injector`: the motion stream's, where it is not
+    `injector`.
+    """
 
     injector: str = "none"
     init: TemporalInit = "centre"
     length: int = Field(default=3, ge=1)
     pool: TemporalPool = "average"
+    window: int | None = Field(default=None, ge=1)
+    motion_injector: str | None = None
+
+    def injector_of(self, modality: str) -> str:
+        """The injector of the stream that reads a modality."""
+        return (self.motion_injector if modality == "flow" else None) or self.injector
+
+    @model_validator(mode="after")
+    def pooled_in_windows(self) -> Self:
+        """A window says over what is pooled."""
+        if self.pool == "none" and self.window is not None:
+            raise ValueError(f"window = {self.window} without pooling over time: pool is none")
+        return self
 
 
 class NetworkConfig(Plain):
     """A network of one stream or of two tied streams.
 
-    `size`: side of the training crop in pixels; `stack_length`: L flow fields make a stack of 2L planes.
+    `size`: side of the training crop in pixels; `stack_length`: L flow fields make a stack of 2L planes. `prediction`:
+    what two streams say, and with it the losses: each its own scores (two losses), their mean, or a linear layer over
+    both (one loss).
     """
 
     classes: list[str] = Field(min_length=1)
@@ -74,6 +95,14 @@ class NetworkConfig(Plain):
     streams: list[StreamConfig] = Field(min_length=1, max_length=2)
     gate: GateConfig | None = None
     temporal: TemporalConfig = TemporalConfig()
+    prediction: Prediction = "per_stream"
+
+    @model_validator(mode="after")
+    def two_to_join(self) -> Self:
+        """A joint prediction is one of two streams."""
+        if self.prediction != "per_stream" and len(self.streams) == 1:
+            raise ValueError(f"prediction = {self.prediction} joins two streams, and here is one")
+        return self
 
     @property
     def window(self) -> int:

@@ -1,7 +1,8 @@
 """The networks: one stream, or two streams tied by gates.
 
-Both are called with one tensor per stream, (B, T, planes, H, W), and return one (B, classes) tensor per stream: class
-scores before the soft-max. H and W may be any size; nothing is kept between calls.
+Both take one tensor per stream, (B, T, planes, H, W), in the order of `names`. `predictions` gives class scores before
+the soft-max for each of `outputs`, (B, P, classes): P places in time are classified, as `TemporalConfig.pool` says.
+Calling the network gives their means over P, (B, classes). H and W may be any size; nothing is kept between calls.
 """
 
 from typing import cast
@@ -17,6 +18,9 @@ from stmn.nets.config import NetworkConfig, StreamConfig
 from stmn.nets.temporal import pool_time
 from stmn.nets.units import Unit
 
+#: name of the output of a network that makes one prediction of two streams
+FUSED = "fused"
+
 
 class Stream(nn.Module):
     """A backbone with temporal filters, temporal pooling and its own classifier."""
@@ -24,32 +28,36 @@ class Stream(nn.Module):
     def __init__(self, config: NetworkConfig, stream: StreamConfig) -> None:
         super().__init__()
         self.backbone = create_backbone(stream.arch, config.planes(stream.modality), stream.width, stream.layout)
-        inject = registry.load("injector", config.temporal.injector)
+        inject = registry.load("injector", config.temporal.injector_of(stream.modality))
         inject(self.backbone, config.temporal.length, config.temporal.init)
         self.dropout = nn.Dropout(stream.dropout)
         self.fc = nn.Linear(self.backbone.num_features, len(config.classes))
         nn.init.normal_(self.fc.weight, std=0.01)  # as the authors' code
         nn.init.zeros_(self.fc.bias)
-        self.temporal_pool = config.temporal.pool
+        self.temporal = config.temporal
         self.window = config.window
 
-    def head(self, x: Tensor, chunks: int) -> Tensor:
-        """Last features (B * T, C, h, w) to class scores (B, classes): fully convolutional (section 4.2).
+    def predictions(self, x: Tensor, chunks: int) -> Tensor:
+        """Last features (B * T, C, h, w) to class scores (B, P, classes): fully convolutional (section 4.2).
 
         Pool over time, average over windows of the training map's size at stride 1, classify at every place, and
         average over places. The classifier is linear, so the mean over places may be taken before it.
         """
-        x = pool_time(x, chunks, self.temporal_pool)
+        pooled = pool_time(x, chunks, self.temporal.pool, self.temporal.window)  # (B, P, C, h, w)
         window = (min(self.window, x.shape[-2]), min(self.window, x.shape[-1]))
-        features = F.avg_pool2d(x, window, stride=1).mean(dim=(2, 3))
-        return self.fc(self.dropout(features))
+        features = F.avg_pool2d(pooled.flatten(0, 1), window, stride=1).mean(dim=(2, 3))
+        return self.fc(self.dropout(features)).unflatten(0, (-1, pooled.shape[1]))
 
 
 class Streams(nn.Module):
-    """What all networks have: named streams, in the order of their inputs and outputs."""
+    """What all networks have: named streams, in the order of their inputs, and what is said of a video.
+
+    `outputs` names the predictions: the streams, or `fused` where both make one.
+    """
 
     config: NetworkConfig
     names: list[str]
+    outputs: list[str]
     streams: nn.ModuleDict
 
     def stream(self, name: str) -> Stream:
@@ -64,10 +72,15 @@ class SingleStream(Streams):
         super().__init__()
         self.config = config
         self.names = [config.streams[0].name]
+        self.outputs = self.names
         self.streams = nn.ModuleDict({self.names[0]: Stream(config, config.streams[0])})
 
-    def forward(self, frames: Tensor) -> tuple[Tensor]:
+    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """(B, T, planes, H, W) to class scores (B, classes)."""
+        return over_time(self.predictions(frames))
+
+    def predictions(self, frames: Tensor) -> tuple[Tensor, ...]:
+        """(B, T, planes, H, W) to the class scores of each place in time, (B, P, classes)."""
         chunks = frames.shape[1]
         stream = self.stream(self.names[0])
         backbone = stream.backbone
@@ -76,7 +89,7 @@ class SingleStream(Streams):
             for unit in units:
                 x = unit.activate(unit.join(unit.shortcut(x), unit.residual(x, chunks)))
             x = backbone.behind_stage(stage, x, chunks)
-        return (stream.head(x, chunks),)
+        return (stream.predictions(x, chunks),)
 
 
 class TwoStream(Streams):
@@ -96,6 +109,9 @@ class TwoStream(Streams):
                 f"{config.streams[0].arch} and {config.streams[1].arch} can't be tied: their stages have "
                 f"{appearance.channels} and {motion.channels} channels, and a gate needs the same in both"
             )
+        self.outputs = self.names if config.prediction == "per_stream" else [FUSED]
+        if config.prediction == "concatenated":
+            self.joint_fc = mean_of_two(len(config.classes))
         if config.streams[0].layout != config.streams[1].layout:  # maps of odd sides would differ by a pixel
             raise UsageError(
                 f"an appearance stream with {config.streams[0].layout}'s layout and a motion stream with "
@@ -123,8 +139,12 @@ class TwoStream(Streams):
             "both": ["appearance", "motion"],
         }[self.gate.direction]
 
-    def forward(self, rgb: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, 3, H, W) and (B, T, 2L, H, W) to the two streams' class scores, (B, classes) each."""
+    def forward(self, rgb: Tensor, flow: Tensor) -> tuple[Tensor, ...]:
+        """(B, T, 3, H, W) and (B, T, 2L, H, W) to the class scores of each output, (B, classes)."""
+        return over_time(self.predictions(rgb, flow))
+
+    def predictions(self, rgb: Tensor, flow: Tensor) -> tuple[Tensor, ...]:
+        """(B, T, 3, H, W) and (B, T, 2L, H, W) to each output's class scores at each place in time, (B, P, classes)."""
         chunks = rgb.shape[1]
         appearance, motion = self.stream("appearance"), self.stream("motion")
         a = appearance.backbone.stem(rgb.flatten(0, 1))
@@ -142,7 +162,15 @@ class TwoStream(Streams):
                     m = units_m[index].activate(pre_m)
             a = appearance.backbone.behind_stage(stage, a, chunks)
             m = motion.backbone.behind_stage(stage, m, chunks)
-        return appearance.head(a, chunks), motion.head(m, chunks)
+        return self.join(appearance.predictions(a, chunks), motion.predictions(m, chunks))
+
+    def join(self, appearance: Tensor, motion: Tensor) -> tuple[Tensor, ...]:
+        """The two streams' scores, or the one prediction that both make."""
+        if self.config.prediction == "averaged":
+            return ((appearance + motion) / 2,)
+        if self.config.prediction == "concatenated":
+            return (self.joint_fc(torch.cat([appearance, motion], dim=-1)),)
+        return appearance, motion
 
     def unit(
         self, name: str, stage: int, index: int, unit: Unit, x: Tensor, pre: Tensor, sending: Tensor, chunks: int
@@ -165,6 +193,20 @@ class TwoStream(Streams):
 def gate_name(receiver: str, stage: int, unit: int) -> str:
     """The module name of a gate: conv2_x is stage 0."""
     return f"{receiver}_conv{stage + 2}_unit{unit + 1}"
+
+
+def over_time(predictions: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """(B, P, classes) each to their means over places in time, (B, classes)."""
+    return tuple(scores.mean(dim=1) for scores in predictions)
+
+
+def mean_of_two(classes: int) -> nn.Linear:
+    """A linear layer over two streams' concatenated scores that starts as their mean, which is late fusion."""
+    layer = nn.Linear(2 * classes, classes)
+    with torch.no_grad():
+        layer.weight.copy_(torch.eye(classes).repeat(1, 2) / 2)
+        layer.bias.zero_()
+    return layer
 
 
 Network = SingleStream | TwoStream

@@ -3,12 +3,13 @@
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stmn.errors import UsageError
 
 TemporalInit = Literal["centre", "average"]
-TemporalPool = Literal["max", "average"]
+TemporalPool = Literal["max", "average", "none"]
 
 
 class TemporalFilter(nn.Module):
@@ -38,7 +39,39 @@ class TemporalFilter(nn.Module):
         return self.conv(video).transpose(1, 2).reshape(x.shape)
 
 
-def pool_time(x: Tensor, chunks: int, how: TemporalPool) -> Tensor:
-    """Pool `(B * chunks, C, H, W)` over time to `(B, C, H, W)`: max is eq. (10)."""
+def pool_time(x: Tensor, chunks: int, how: TemporalPool, window: int | None = None) -> Tensor:
+    """Pool `(B * chunks, C, H, W)` over time to `(B, P, C, H, W)`; P is the number of places in time that remain.
+
+    P is 1 over all chunks (eq. 10 with `max`), chunks - window + 1 over a sliding `window` at stride 1 (at least 1: a
+    video shorter than the window is one), and the number of chunks with `none`.
+    """
     video = x.unflatten(0, (-1, chunks))
-    return video.amax(dim=1) if how == "max" else video.mean(dim=1)
+    if how == "none":
+        return video
+    if window is not None:
+        return slide(video, how, window)
+    # not amax: of equal chunks one alone gets the gradient, "a single temporal gradient map" (section 5.2)
+    return video.max(dim=1, keepdim=True).values if how == "max" else video.mean(dim=1, keepdim=True)
+
+
+def slide(video: Tensor, how: TemporalPool, window: int) -> Tensor:
+    """Pool `(B, T, C, H, W)` over `window` chunks at stride 1 to `(B, max(T - window, 0) + 1, C, H, W)`.
+
+    It never asks how T compares with the window, so a traced or exported network takes videos of any length.
+    """
+    planes = video.transpose(1, 2).flatten(3)  # (B, C, T, H * W)
+    if how == "max":
+        pooled = F.max_pool2d(behind(planes, window, float("-inf")), (window, 1), stride=1)
+    else:
+        counted = torch.ones_like(planes[:1, :1, :, :1])
+        pooled, shares = (F.avg_pool2d(behind(x, window, 0.0), (window, 1), stride=1) for x in (planes, counted))
+        pooled = pooled / shares  # of a video shorter than the window, only what is there counts
+    # Chunk t now holds the window that ends at t. Whole windows end at the window's last chunk and later; the last one
+    # is always kept, for it is all there is of a short video.
+    kept = torch.cat([pooled[:, :, window - 1 : -1], pooled[:, :, -1:]], dim=2)
+    return kept.transpose(1, 2).unflatten(3, video.shape[3:])
+
+
+def behind(planes: Tensor, window: int, value: float) -> Tensor:
+    """(B, C, T, n) with `window` - 1 chunks of `value` before the first."""
+    return F.pad(planes, (0, 0, window - 1, 0), value=value)

@@ -25,7 +25,18 @@ class Options(TrainingOptions):
     injector: str = option("residual", "where temporal filters enter: an injector plugin", plugin="injector")
     temporal_init: Literal["centre", "average"] = option("centre", "how temporal filters start")
     temporal_length: int = option(3, "chunks that a temporal filter spans; odd", ge=1)
-    temporal_pool: Literal["max", "average"] = option("max", "pooling over time before the classifier (eq. 10: max)")
+    motion_injector: str | None = option(
+        None, "injector of the motion stream, where it is another one (default: --injector)", plugin="injector"
+    )
+    temporal_pool: Literal["max", "average", "none"] = option(
+        "max", "pooling over time before the classifier (eq. 10: max); none classifies every chunk"
+    )
+    temporal_window: int | None = option(
+        None, "chunks that are pooled at a time, at stride 1; predictions are averaged (default: all)", ge=1
+    )
+    prediction: Literal["per_stream", "averaged", "concatenated"] = option(
+        "per_stream", "one loss a stream, or one on their mean, or on a linear layer over both streams' scores"
+    )
     chunks: int = option(5, "T: chunks of a video in a training pass", ge=1)
     epochs: int = option(40, "passes of the training list", ge=1)
     micro_batch: int = option(4, "videos in memory at a time; batch statistics are theirs", ge=1)
@@ -46,6 +57,10 @@ def complete(options: Options, workspace: Workspace, inputs: dict[str, Any]) -> 
     """Fill in the streams (the workspace's newest) and the paper's batch and crops."""
     if options.temporal_length % 2 == 0:
         raise UsageError(f"temporal_length = {options.temporal_length}: a temporal filter's length is odd")
+    if options.temporal_pool == "none" and options.temporal_window is not None:
+        raise UsageError(
+            f"temporal_window = {options.temporal_window} without pooling over time: temporal_pool is none"
+        )
     found = {}
     for name, modality in (("appearance", "rgb"), ("motion", "flow")):
         if getattr(options, name) is None and name not in inputs:
@@ -62,8 +77,12 @@ def label(options: Options) -> str:
 
 
 def plugins(options: Options) -> list[dict[str, str]]:
-    """The fusion and the injector."""
-    return [registry.find("fusion", options.fusion).identity, registry.find("injector", options.injector).identity]
+    """The fusion and the injectors."""
+    injectors = dict.fromkeys([options.injector, options.motion_injector or options.injector])
+    return [
+        registry.find("fusion", options.fusion).identity,
+        *(registry.find("injector", name).identity for name in injectors),
+    ]
 
 
 def run(options: Options, context: Context) -> Made:
@@ -142,7 +161,10 @@ def tie(options: Options, context: Context) -> Any:
             init=options.temporal_init,
             length=options.temporal_length,
             pool=options.temporal_pool,
+            window=options.temporal_window,
+            motion_injector=options.motion_injector,
         ),
+        prediction=options.prediction,
     )
     network = build_network(config, options.seed)
     state = network.state_dict()

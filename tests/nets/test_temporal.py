@@ -94,13 +94,13 @@ def test_a_filter_without_a_centre_is_refused(length):
 
 def test_max_pooling_takes_each_places_and_channels_largest_value_over_time():
     x = torch.randn(3 * 4, 5, 2, 2)
-    pooled = pool_time(x, 4, "max")
+    pooled = pool_time(x, 4, "max").squeeze(1)
     assert pooled.shape == (3, 5, 2, 2)
     for video in range(3):
         chunks = x[4 * video : 4 * video + 4]
         expected = torch.maximum(torch.maximum(chunks[0], chunks[1]), torch.maximum(chunks[2], chunks[3]))
         assert torch.equal(pooled[video], expected)  # eq. (10)
-    torch.testing.assert_close(pool_time(x, 4, "average"), x.unflatten(0, (3, 4)).sum(dim=1) / 4)
+    torch.testing.assert_close(pool_time(x, 4, "average").squeeze(1), x.unflatten(0, (3, 4)).sum(dim=1) / 4)
 
 
 @torch.inference_mode()

@@ -1,0 +1,146 @@
+"""What a network says of a video: scores of every place in time that it classifies, of each stream or of both in one."""
+
+import pytest
+import torch
+from networks import shaken
+from pydantic import ValidationError
+from torch import Tensor
+
+from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
+from stmn.nets.network import Network, build_network
+from stmn.nets.temporal import pool_time
+
+PREDICTIONS = ["per_stream", "averaged", "concatenated"]
+
+
+def built(*modalities: str, prediction: str = "per_stream", **temporal: object) -> Network:
+    streams = [StreamConfig(modality=modality, arch="resnet18", width=0.125) for modality in modalities]
+    config = NetworkConfig(
+        classes=["a", "b", "c"], size=32, stack_length=2, streams=streams, prediction=prediction,
+        gate=GateConfig() if len(streams) == 2 else None, temporal=TemporalConfig(**temporal),
+    )  # fmt: skip
+    return shaken(build_network(config))
+
+
+def tied(**options: object) -> Network:
+    return built("rgb", "flow", **options)
+
+
+def videos(network: Network, chunks: int) -> list[Tensor]:
+    """Two videos for each stream: (2, chunks, planes, 32, 32)."""
+    generator = torch.Generator().manual_seed(chunks)
+    return [
+        torch.randn(2, chunks, network.config.planes(stream.modality), 32, 32, generator=generator)
+        for stream in network.config.streams
+    ]
+
+
+#: pooling over time -> the places that are classified of 1, 3, 5, 7 and 25 chunks
+PLACES = {
+    ("max", None): [1, 1, 1, 1, 1],
+    ("average", None): [1, 1, 1, 1, 1],
+    ("none", None): [1, 3, 5, 7, 25],
+    ("max", 5): [1, 1, 1, 3, 21],  # the authors' code: 25 chunks are 21 places
+    ("average", 5): [1, 1, 1, 3, 21],
+    ("max", 1): [1, 3, 5, 7, 25],
+}
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize("pooling", PLACES, ids=str)
+@torch.inference_mode()
+def test_scores_are_the_mean_of_the_predictions_at_each_place_in_time(pooling, prediction):
+    network = tied(pool=pooling[0], window=pooling[1], prediction=prediction)
+    assert network.outputs == (["appearance", "motion"] if prediction == "per_stream" else ["fused"])
+    for chunks, places in zip((1, 3, 5, 7, 25), PLACES[pooling], strict=True):
+        predictions = network.predictions(*videos(network, chunks))
+        assert [tuple(p.shape) for p in predictions] == [(2, places, 3)] * len(network.outputs)
+        for scores, at_places in zip(network(*videos(network, chunks)), predictions, strict=True):
+            assert torch.equal(scores, at_places.mean(dim=1))
+
+
+@pytest.mark.parametrize("modality", ["rgb", "flow"])
+@torch.inference_mode()
+def test_without_pooling_a_stream_says_of_each_chunk_what_it_says_of_it_alone(modality):
+    network = built(modality, pool="none")
+    assert network.outputs == network.names
+    (frames,) = videos(network, 4)
+    (together,) = network.predictions(frames)
+    for t in range(4):
+        torch.testing.assert_close(together[:, t], network(frames[:, t : t + 1])[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("pool", ["max", "average"])
+@torch.inference_mode()
+def test_a_window_of_five_says_of_each_run_of_five_chunks_what_pooling_over_all_says_of_the_run(pool):
+    sliding, over_all = tied(pool=pool, window=5), tied(pool=pool)
+    rgb, flow = videos(sliding, 8)
+    for kind, predictions in enumerate(sliding.predictions(rgb, flow)):
+        for start in range(4):
+            run = slice(start, start + 5)
+            expected = over_all(rgb[:, run], flow[:, run])[kind]
+            torch.testing.assert_close(predictions[:, start], expected, rtol=1e-4, atol=1e-5)
+    for short in (1, 2, 5):  # no longer than the window: one place, the whole video
+        for got, expected in zip(sliding(*videos(sliding, short)), over_all(*videos(sliding, short)), strict=True):
+            torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 5, 9])
+@pytest.mark.parametrize("pool", ["max", "average"])
+def test_sliding_pooling_and_its_gradient_are_those_of_every_window_by_itself(pool, window):
+    given = torch.randn(2 * 5, 3, 2, 4, generator=torch.Generator().manual_seed(3)).double()
+    x, again = given.clone().requires_grad_(), given.clone().requires_grad_()
+    got = pool_time(x, 5, pool, window)
+    video = again.unflatten(0, (2, 5))
+    runs = [video[:, start : start + window] for start in range(max(5 - window, 0) + 1)]
+    expected = torch.stack([run.amax(dim=1) if pool == "max" else run.sum(dim=1) / run.shape[1] for run in runs], dim=1)
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+    weights = torch.randn(got.shape, generator=torch.Generator().manual_seed(4)).double()
+    for pooled in (got, expected):
+        (pooled * weights).sum().backward()
+    torch.testing.assert_close(x.grad, again.grad, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("window", [None, 2, 5])
+def test_of_equal_chunks_one_alone_gets_the_gradient_of_a_maximum(window):
+    still = torch.ones(5, 1, 1, 1, requires_grad=True)
+    pool_time(still, 5, "max", window)[:, 0].sum().backward()
+    assert sorted(still.grad.flatten().tolist()) == [0, 0, 0, 0, 1]
+
+
+@torch.inference_mode()
+def test_an_averaged_prediction_is_the_mean_of_the_streams_and_a_concatenated_one_starts_as_it():
+    separate = tied(pool="none")
+    given = videos(separate, 3)
+    mean = torch.stack(separate.predictions(*given)).mean(dim=0)
+    for prediction in ("averaged", "concatenated"):
+        joint = tied(pool="none", prediction=prediction)
+        missing, unexpected = joint.load_state_dict(separate.state_dict(), strict=False)
+        assert not unexpected and sorted(missing) == (
+            ["joint_fc.bias", "joint_fc.weight"] if prediction == "concatenated" else []
+        )
+        torch.testing.assert_close(joint.predictions(*given)[0], mean)
+    joint.joint_fc.weight[0, 4] += 1.0  # class a now also counts what motion says of class b
+    appearance, motion = separate.predictions(*given)
+    expected = (appearance + motion) / 2 + motion[..., 1:2] * torch.tensor([1.0, 0.0, 0.0])
+    torch.testing.assert_close(joint.predictions(*given)[0], expected)
+
+
+@pytest.mark.parametrize("pool", ["max", "average", "none"])
+@torch.no_grad()
+def test_training_and_testing_pool_alike(pool):
+    network = tied(pool=pool)
+    given = videos(network, 3)
+    tested = network.predictions(*given)
+    network.train()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()  # batch statistics (and dropout, which is 0 here) are all that may differ
+    assert all(torch.equal(*pair) for pair in zip(network.predictions(*given), tested, strict=True))
+
+
+def test_a_joint_prediction_needs_two_streams_and_a_window_needs_pooling():
+    with pytest.raises(ValidationError, match="prediction = averaged joins two streams, and here is one"):
+        built("rgb", prediction="averaged")
+    with pytest.raises(ValidationError, match="window = 5 without pooling over time: pool is none"):
+        TemporalConfig(pool="none", window=5)
