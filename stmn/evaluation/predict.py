@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from stmn import registry
 from stmn.device import Device, choose
 from stmn.errors import DataError
 from stmn.evaluation.inference import Pictures, fit, score_pictures
 from stmn.evaluation.protocol import Protocol
+from stmn.flow.estimator import flow_estimator
 from stmn.flow.pairs import frames_and_flow
 from stmn.nets.checkpoint import Description, load_checkpoint
 from stmn.nets.network import Network
@@ -65,7 +65,7 @@ class Model:
     def pictures(self, video: str | Path, protocol: Protocol) -> Pictures:
         """Decode the video and compute its flow as the training data was prepared."""
         how, names = self.description.preparation, self.network.names
-        flow = registry.load("flow", how.flow) if "motion" in names else no_flow
+        flow = flow_estimator(how.flow, how.flow_options) if "motion" in names else no_flow
         frames, fields = [], []
         for pictures, levels in frames_and_flow(decode(video, how.short_side), flow, how.bound, how.camera_motion):
             frames.append(pictures.permute(0, 3, 1, 2))

@@ -33,6 +33,7 @@ class Options(StageOptions):
     dataset_options: dict[str, Any] = option({}, "options of the data set plugin, KEY=VALUE")
     short_side: int = option(256, "short side of the stored frames, pixels", ge=16)
     flow: str = option("tvl1", "optical flow: a flow plugin", plugin="flow")
+    flow_options: dict[str, Any] = option({}, "options of the flow plugin, KEY=VALUE (tvl1: lambda, theta, tau, ...)")
     bound: float = option(20.0, "flow is clipped to +- this many pixels", gt=0)
     camera_motion: Literal["keep", "subtract"] = option("keep", "subtract each flow field's median motion, or keep it")
     quality: int = option(95, "JPEG quality of frames and flow", ge=1, le=100)
@@ -103,6 +104,10 @@ def check(options: Options, context: Context) -> None:
     from stmn.files import sole_use
 
     inventory(options, context.out)
+    if options.flow_options:
+        from stmn.flow.estimator import check_estimator
+
+        check_estimator(options.flow, options.flow_options)
     if (context.out / "shards").is_dir():
         with sole_use(context.out / "shards"):
             pass

@@ -13,7 +13,7 @@ from stmn.flow.quantise import dequantise
 from stmn.store.jpeg import decode_fields, decode_frames
 from stmn.store.lookup import quoted
 from stmn.store.reader import WHAT, Store, StoredVideo
-from stmn.store.writer import FLOW, RGB, picture_key
+from stmn.store.writer import FLOW, RGB, checksum, picture_key
 
 #: fields of a video that are held against the frames, spread over it
 FIELDS = 16
@@ -46,6 +46,8 @@ def check_video(store: Store, video_id: str) -> VideoFindings:
         return found
     found.frames, found.fields = frames.count, fields.count
     found.problems = [f"video {quoted(video_id)}: {words}" for words in [*frames.problems(), *fields.problems()]]
+    if not found.problems and frames.checksum + fields.checksum != stored_checksum(store, video):
+        found.problems.append(f"video {quoted(video_id)}: its pictures are not those that prepare wrote (checksum)")
     times = [
         t for t in times if {t, t + 1} <= frames.kept.keys() and {t - 1, t, t + 1} <= fields.kept.keys()
     ]  # fmt: skip
@@ -62,6 +64,12 @@ def check_video(store: Store, video_id: str) -> VideoFindings:
                 "frames change"
             )
     return found
+
+
+def stored_checksum(store: Store, video: StoredVideo) -> int:
+    """The sum over a video's pictures that was recorded when they were written."""
+    [(recorded,)] = store.query(video.shard, "SELECT checksum FROM videos WHERE number = ?", [video.number])
+    return int(recorded)
 
 
 def sample_times(frames: int) -> list[int]:
@@ -92,10 +100,11 @@ class Readable:
         self.damaged: list[int] = []
         self.wrong: list[tuple[int, tuple[int, int]]] = []
         self.kept: dict[int, Tensor] = {}
-        self.count = 0
+        self.count = self.checksum = 0
         decode = decode_frames if kind == RGB else decode_fields
         for t, blob in rows(store, video, kind):
             self.there.append(t)
+            self.checksum += checksum(kind, t, blob)
             picture = decoded(decode, blob)
             if picture is None:
                 self.damaged.append(t)

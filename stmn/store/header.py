@@ -10,7 +10,7 @@ from stmn.errors import DataError, near_match
 from stmn.files import write_json
 
 HEADER = "dataset.json"
-FORMAT = 1
+FORMAT = 2  # 2: a checksum for each video
 
 
 class Preparation(BaseModel):
@@ -20,6 +20,7 @@ class Preparation(BaseModel):
 
     short_side: int
     flow: str
+    flow_options: dict[str, Any] = {}
     bound: float
     quality: int
     camera_motion: Literal["keep", "subtract"]

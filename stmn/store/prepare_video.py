@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from stmn import registry
 from stmn.datasets.base import Pictures, VideoEntry
 from stmn.errors import DataError, StmnError
+from stmn.flow.estimator import flow_estimator
 from stmn.store.header import HEADER, Preparation
 from stmn.store.sources import one_line, remember, skip, stamp
 from stmn.store.writer import FLOW, RGB, ShardWriter, VideoFacts, VideoWriter, shard_path
@@ -67,8 +68,9 @@ class PrepareWorker:
         import torch
 
         torch.set_num_threads(1)  # parallelism is over videos
+        how = self.preparation
         dataset = registry.load("dataset", self.dataset)(self.root, **self.dataset_options)
-        flow = None if dataset.has_pictures else registry.load("flow", self.preparation.flow)
+        flow = None if dataset.has_pictures else flow_estimator(how.flow, how.flow_options)
         shard = ShardWriter(shard_path(self.folder, index, self.machine))
 
         def handle(job: PrepareJob) -> Prepared:

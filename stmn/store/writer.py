@@ -1,6 +1,7 @@
 """Write one shard: an SQLite file that a video enters in one transaction, or not at all."""
 
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -30,7 +31,8 @@ CREATE TABLE IF NOT EXISTS videos (
     fps REAL NOT NULL DEFAULT 0,
     source_hash TEXT NOT NULL DEFAULT '',
     flow TEXT NOT NULL DEFAULT '',
-    bound REAL NOT NULL DEFAULT 0
+    bound REAL NOT NULL DEFAULT 0,
+    checksum INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE IF NOT EXISTS pictures (key INTEGER PRIMARY KEY, jpeg BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS sources (id TEXT PRIMARY KEY, stamp TEXT NOT NULL);
@@ -43,6 +45,11 @@ RGB, FLOW = 0, 1
 def picture_key(number: int, kind: int, t: int) -> int:
     """The row of a picture: a video's frames, then its flow fields, lie side by side on disk."""
     return (number << 33) | (kind << 32) | t
+
+
+def checksum(kind: int, t: int, jpeg: bytes) -> int:
+    """CRC-32 of a picture and of its place in its video. A video's is the sum of those of its pictures."""
+    return zlib.crc32(jpeg, (kind << 31) | t)
 
 
 @dataclass
@@ -67,10 +74,12 @@ class VideoWriter:
         self.connection = connection
         self.number = number
         self.facts = VideoFacts()
+        self.checksum = 0
 
     def add(self, kind: int, t: int, jpeg: bytes) -> None:
         """Store picture `t` (counted from 0) of a kind (`RGB` or `FLOW`)."""
         self.connection.execute("INSERT INTO pictures VALUES (?, ?)", (picture_key(self.number, kind, t), jpeg))
+        self.checksum += checksum(kind, t, jpeg)
 
 
 class ShardWriter:
@@ -111,10 +120,9 @@ class ShardWriter:
             number = self.insert(entry, "ok")
             writer = VideoWriter(self.connection, number)
             yield writer
-            columns = ", ".join(f"{name} = :{name}" for name in asdict(writer.facts))
-            self.connection.execute(
-                f"UPDATE videos SET {columns} WHERE number = :number", asdict(writer.facts) | {"number": number}
-            )
+            values = asdict(writer.facts) | {"checksum": writer.checksum}
+            columns = ", ".join(f"{name} = :{name}" for name in values)
+            self.connection.execute(f"UPDATE videos SET {columns} WHERE number = :number", values | {"number": number})
 
     def finished(self, video_id: str) -> "Finished | None":
         """What the shard says of a video; None when it has not come to it."""

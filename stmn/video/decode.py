@@ -132,5 +132,6 @@ def broken_off(announced: Announced, frames: int, seconds: float) -> str:
     if frames and announced.frames - frames > max(3, 0.03 * announced.frames):
         return f"breaks off after {frames} of {announced.frames} frames"
     if frames and announced.seconds - seconds > max(0.3, 0.05 * announced.seconds):
+        seconds = max(seconds, 0.0)  # damaged time stamps may run backwards
         return f"breaks off after {seconds:.1f} of {announced.seconds:.1f} s"
     return ""

@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from commands import call, errors_of
 from films import count_frames, film, moving, sound
 from PIL import Image
@@ -16,8 +17,11 @@ from stmn.datasets.folder import Folder
 from stmn.datasets.hmdb51 import HMDB51
 from stmn.datasets.ucf101 import UCF101
 from stmn.errors import DataError
+from stmn.flow.grey import grey
 from stmn.flow.quantise import dequantise
+from stmn.flow.tvl1 import tvl1
 from stmn.store.reader import Store
+from stmn.video.decode import decode
 
 SMALL = ["--short-side", "32", "--workers", "2"]
 TINY = [
@@ -335,10 +339,10 @@ def test_the_header_tells_how_the_set_was_made(tmp_path):
     prepare(tmp_path / "v", tmp_path, "--flow", "farneback", "--bound", "7.5", "--quality", "90")
     header = json.loads((tmp_path / "data" / "mine" / "dataset.json").read_text())
     assert header["preparation"] == {
-        "short_side": 32, "flow": "farneback", "bound": 7.5, "quality": 90, "camera_motion": "keep",
+        "short_side": 32, "flow": "farneback", "flow_options": {}, "bound": 7.5, "quality": 90, "camera_motion": "keep",
     }  # fmt: skip
     assert header["dataset"] == {"kind": "dataset", "name": "folder", "package": "stmn", "version": "0.1.0"}
-    assert (header["name"], header["classes"], header["format"]) == ("mine", ["wave"], 1)
+    assert (header["name"], header["classes"], header["format"]) == ("mine", ["wave"], 2)
     assert record(tmp_path)["status"] == "done"
 
 
@@ -367,6 +371,7 @@ def test_again_does_only_what_is_new(tmp_path):
     ("--bound", "7", "bound = 20.0, not 7.0"), ("--short-side", "48", "short_side = 32, not 48"),
     ("--flow", "farneback", "flow = 'tvl1', not 'farneback'"), ("--quality", "50", "quality = 95, not 50"),
     ("--dataset-options", "test_share=0.5", "test_share = None, not 0.5"),
+    ("--flow-options", "warps=5", "flow_options = {}, not {'warps': 5}"),
 ])  # fmt: skip
 def test_pictures_made_in_two_ways_are_never_mixed(flag, value, words, tmp_path):
     film(tmp_path / "v" / "wave" / "a.mp4", moving(3))
@@ -377,6 +382,32 @@ def test_pictures_made_in_two_ways_are_never_mixed(flag, value, words, tmp_path)
         f"{tmp_path / 'data' / 'mine'}: was prepared with {words}; give the new set another name, or delete that folder"
     )
     assert state(tmp_path / "data") == before
+
+
+def test_flow_takes_its_options(tmp_path):
+    """As the estimator itself does when it is called with them; and the set remembers."""
+    path = film(tmp_path / "v" / "wave" / "a.avi", moving(3))
+    knobs = ["--flow-options", "lambda=0.02", "--flow-options", "warps=1"]
+    prepare(tmp_path / "v", tmp_path, *knobs, "--bound", "2")  # levels of 0.016 px
+    with opened(tmp_path) as store:
+        assert store.header.preparation.flow_options == {"lambda": 0.02, "warps": 1}
+        stored = dequantise(store.fields("wave/a.avi", [0]), 2.0)
+    first, second, _ = grey(torch.from_numpy(np.stack(list(decode(path, 32))))).split(1)
+    usual, chosen = (tvl1(first, second, **more) for more in ({}, {"lambda_": 0.02, "warps": 1}))
+    assert (stored - chosen).abs().mean() < 0.5 * (stored - usual).abs().mean()
+
+
+@pytest.mark.parametrize(("flow", "option", "line"), [
+    ("tvl1", "wraps=5", "flow 'tvl1' has no option 'wraps' (did you mean 'warps'?); it has: lambda, theta, tau, "),
+    ("tvl1", "warps=many", "flow 'tvl1': warps = 'many': input should be a valid integer"),
+    ("tvl1", "tau=0.5", "tvl1: tau is 0.5; it must be "),
+    ("dis", "preset=slow", "dis: preset is 'slow'; it must be ultrafast, fast or medium"),
+])  # fmt: skip
+def test_options_that_flow_does_not_take_are_one_line_before_anything_is_written(flow, option, line, tmp_path):
+    film(tmp_path / "v" / "wave" / "a.avi", moving(3))
+    [said] = prepare(tmp_path / "v", tmp_path, "--flow", flow, "--flow-options", option, code=2)
+    assert said.startswith(line)
+    assert not (tmp_path / "data").exists()
 
 
 def test_short_videos_can_be_trained_on(tmp_path):

@@ -33,7 +33,7 @@ class Trouble(Folder):
             if worker == "raises":
                 raise LookupError("no database of videos")
             if worker == "is slow":
-                time.sleep(1.5)
+                time.sleep(4)
 
     def fetch(self, video):
         if "segfault" in video.id:
@@ -106,7 +106,7 @@ def test_a_crash_or_a_hang_costs_only_its_video(tmp_path, trouble):
     (tmp_path / "v" / "wave").mkdir(parents=True)
     for name in names:
         (tmp_path / "v" / "wave" / f"{name}.avi").write_bytes(good)
-    arguments = ["prepare", tmp_path / "v", "mine", *SMALL, "--dataset", "trouble", "--video-timeout", "1"]
+    arguments = ["prepare", tmp_path / "v", "mine", *SMALL, "--dataset", "trouble", "--video-timeout", "3"]
     result = call(*arguments, "-w", tmp_path)
     assert result.exit_code == 1
     assert len(errors_of(result)) == 1
@@ -119,7 +119,7 @@ def test_a_crash_or_a_hang_costs_only_its_video(tmp_path, trouble):
         assert skipped == {
             "wave/b segfault.avi": "its worker process died (SIGSEGV)",
             "wave/d exit.avi": "its worker process died (exit code 3)",
-            "wave/e hang.avi": "took longer than 1 s",
+            "wave/e hang.avi": "took longer than 3 s",
             "wave/g raise.avi": "LookupError: unknown video",
         }
         assert {v.id for v in store.videos.values() if v.frames == 3} == {f"wave/{n}.avi" for n in ("a", "c", "f", "h")}
@@ -128,7 +128,7 @@ def test_a_crash_or_a_hang_costs_only_its_video(tmp_path, trouble):
 def test_a_video_has_its_time_for_itself(tmp_path, trouble):
     """The start of its worker does not count."""
     film(tmp_path / "v" / "wave" / "a.avi", moving(3))
-    arguments = [*SMALL, "--dataset", "trouble", "--dataset-options", "worker=is slow", "--video-timeout", "1"]
+    arguments = [*SMALL, "--dataset", "trouble", "--dataset-options", "worker=is slow", "--video-timeout", "3"]
     result = call("prepare", tmp_path / "v", "mine", *arguments, "-w", tmp_path)
     assert result.exit_code == 0, result.stderr
 

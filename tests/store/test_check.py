@@ -181,7 +181,8 @@ def test_real_clips(flow, tmp_path, shared_data):
         connection.execute(statement, (encode_field(field, 95), late))
     connection.commit()
     connection.close()
-    [line] = problems(folder)
+    changed, line = problems(folder)
+    assert changed == "video 'kick/v_kick_g01_c01.avi': its pictures are not those that prepare wrote (checksum)"
     assert line.startswith("video 'kick/v_kick_g01_c01.avi': flow is numbered one too high (")
 
 
@@ -206,6 +207,23 @@ def test_a_picture_that_is_damaged(kind, what, damage, folder):
         [blob] = store.blobs("wave/1.mp4", kind, [5])
     change(folder, "UPDATE pictures SET jpeg = ? WHERE key = ?", damage(blob), there)
     assert problems(folder) == [f"video 'wave/1.mp4': 1 {what}s are no readable JPEG, the first: 5"]
+
+
+@pytest.mark.parametrize("kind", [RGB, FLOW])
+def test_a_picture_that_can_be_decoded_but_is_not_what_was_written(kind, folder):
+    """Bits that rotted where JPEG does not notice, or two pictures that changed places."""
+    there = key(folder, "wave/1.mp4", kind, 5)
+    with Store(folder) as store:
+        [blob] = store.blobs("wave/1.mp4", kind, [5])
+    marker = blob.index(b"JFIF") + 7  # of the header, which says nothing of the picture
+    change(folder, "UPDATE pictures SET jpeg = ? WHERE key = ?",
+           blob[:marker] + bytes([blob[marker] ^ 2]) + blob[marker + 1 :], there)  # fmt: skip
+    change(folder, "UPDATE pictures SET key = ? WHERE key = ?", -1, key(folder, "wave/2.mp4", kind, 5))
+    change(folder, "UPDATE pictures SET key = key - 1 WHERE key = ?", key(folder, "wave/2.mp4", kind, 6))
+    change(folder, "UPDATE pictures SET key = ? WHERE key = -1", key(folder, "wave/2.mp4", kind, 6))
+    assert problems(folder) == [
+        f"video 'wave/{n}.mp4': its pictures are not those that prepare wrote (checksum)" for n in (1, 2)
+    ]
 
 
 def test_pictures_of_another_size(folder):

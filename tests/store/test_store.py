@@ -234,8 +234,8 @@ def test_a_damaged_picture_names_its_video(folder, shard, jpeg, words):
     (None, "no prepared data set here (no dataset.json)"),
     ("{", "dataset.json: damaged: "),
     ("[]", "dataset.json: damaged: "),
-    ('{"format": 99}', "dataset.json: format 99, this program reads 1; prepare it again"),
-    ('{"format": 1, "name": "x"}', "dataset.json: damaged: "),
+    ('{"format": 99}', "dataset.json: format 99, this program reads 2; prepare it again"),
+    ('{"format": 2, "name": "x"}', "dataset.json: damaged: "),
 ])  # fmt: skip
 def test_a_header_that_is_wrong(text, words, folder):
     if text is None:
