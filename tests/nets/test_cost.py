@@ -1,0 +1,82 @@
+"""Parameters and multiply-adds of networks: the literature's figures, and those of layers worked out by hand."""
+
+import pytest
+import torch
+
+from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
+from stmn.nets.cost import cost, sketch, total
+from stmn.nets.network import Network, build_network
+
+IMAGENET = [f"class{number}" for number in range(1000)]
+#: parameters, and 10^9 multiply-adds of one 224 x 224 picture, as torchvision's documentation lists them
+KNOWN = {
+    "resnet18": (11_689_512, 1.81),
+    "resnet34": (21_797_672, 3.66),
+    "resnet50": (25_557_032, 4.09),
+    "resnet101": (44_549_160, 7.80),
+    "resnet152": (60_192_808, 11.51),
+}
+
+
+def network(*archs: str, classes: list[str] = IMAGENET, **options: object) -> Network:
+    """On the meta device: one appearance stream, or an appearance and a motion stream."""
+    streams = [StreamConfig(modality=m, arch=arch) for m, arch in zip(("rgb", "flow"), archs, strict=False)]
+    gate = GateConfig() if len(streams) == 2 else None
+    values = {"classes": classes, "size": 224, "stack_length": 10, "streams": streams, "gate": gate}
+    return sketch(NetworkConfig(**(values | options)))
+
+
+@pytest.mark.parametrize("arch", KNOWN)
+def test_a_stream_has_the_parameters_and_multiply_adds_that_are_known_of_its_resnet(arch):
+    parameters, multiply_adds = total(cost(network(arch), 224))
+    assert (parameters, round(multiply_adds / 1e9, 2)) == KNOWN[arch]
+
+
+def test_layers_worked_out_by_hand():
+    tied = network(
+        "resnet50", "resnet50", classes=["a"] * 101, prediction="concatenated",
+        temporal=TemporalConfig(injector="residual_and_skip", length=3),
+    )  # fmt: skip
+    rows = {row.name: row for row in cost(tied, 224)}
+    stem = rows["motion.conv1"]  # 20 planes, 64 filters of 7 x 7 at stride 2; normalisation has two values a channel
+    assert (stem.shape, stem.parameters) == ((64, 56, 56), 64 * 20 * 49 + 2 * 64)
+    assert stem.multiply_adds == 64 * 20 * 49 * 112 * 112
+    inside, behind = rows["appearance.conv2_x.unit2.temporal"], rows["motion.conv5_x.temporal"]
+    assert (inside.shape, inside.parameters) == ((64, 56, 56), 3 * 64 * 64 + 64)
+    assert inside.multiply_adds == 3 * 64 * 64 * 56 * 56
+    assert (behind.shape, behind.parameters) == ((2048, 7, 7), 3 * 2048 * 2048 + 2048)
+    assert behind.multiply_adds == 3 * 2048 * 2048 * 7 * 7
+    gate = rows["appearance.conv4_x.unit2.gate"]
+    assert (gate.shape, gate.parameters, gate.multiply_adds) == ((1024, 14, 14), 0, 0)
+    assert rows["motion.fc"].shape == (101,) and rows["motion.fc"].multiply_adds == 2048 * 101
+    assert rows["fused.fc"].parameters == 202 * 101 + 101
+    unit = rows["appearance.conv3_x.unit2"]
+    assert unit.multiply_adds == (512 * 128 + 128 * 128 * 9 + 128 * 512) * 28 * 28
+    assert unit.parameters == 512 * 128 + 128 * 128 * 9 + 128 * 512 + 2 * (128 + 128 + 512)
+
+
+@pytest.mark.parametrize("prediction", ["per_stream", "concatenated"])
+@pytest.mark.parametrize("pair", [("resnet18", "resnet34"), ("resnet50d", "seresnet50")], ids="-".join)
+def test_parts_add_up_to_the_whole(pair, prediction):
+    tied = network(
+        *pair, gate=GateConfig(direction="both", units="every_unit"), prediction=prediction,
+        temporal=TemporalConfig(injector="residual_and_skip"),
+    )  # fmt: skip
+    rows = cost(tied, 64)
+    assert len({row.name for row in rows}) == len(rows)
+    assert total(rows)[0] == sum(parameter.numel() for parameter in tied.parameters())
+    streams = [total(rows, name) for name in (*tied.names, "fused")]
+    assert total(rows) == tuple(map(sum, zip(*streams, strict=True)))
+    gates = [row.name for row in rows if row.name.endswith(".gate")]
+    assert len(gates) == len(tied.gates)
+    assert all(row.shape for row in rows)
+
+
+def test_a_network_in_use_is_left_as_it_is():
+    stream = StreamConfig(modality="flow", arch="resnet18", width=0.125)
+    used = build_network(NetworkConfig(classes=["a"], size=32, stack_length=2, streams=[stream]))
+    before = {name: value.clone() for name, value in used.state_dict().items()}
+    rows = cost(used, 32)
+    assert used.training and all(torch.equal(value, before[name]) for name, value in used.state_dict().items())
+    assert not any(module._forward_hooks for module in used.modules())
+    assert total(rows)[0] == sum(parameter.numel() for parameter in used.parameters())
