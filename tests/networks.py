@@ -1,7 +1,57 @@
 """What tests of networks share."""
 
 import torch
-from torch import nn
+from plain import predictions
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
+from stmn.nets.network import Network, build_network
+from stmn.nets.temporal import TemporalFilter
+
+#: the rows of Table 2: site, fusion, direction
+TABLE_2 = [
+    ("direct", "add", "motion_to_appearance"),  # Fig. 2(a)
+    ("direct", "multiply", "motion_to_appearance"),  # Fig. 2(b)
+    ("residual", "add", "motion_to_appearance"),  # Fig. 2(c)
+    ("residual", "multiply", "motion_to_appearance"),  # Fig. 2(d), Fig. 3
+    ("residual", "add", "appearance_to_motion"),
+    ("residual", "multiply", "appearance_to_motion"),
+    ("residual", "multiply", "both"),  # Fig. 2(e)
+]
+#: the rows of Table 3: injector, temporal init, pooling over time (without it, each chunk is classified)
+TABLE_3 = [
+    ("none", "centre", "none"),
+    ("last_unit", "average", "none"),
+    ("residual", "average", "none"),
+    ("residual_and_skip", "average", "none"),
+    ("residual", "centre", "none"),
+    ("last_unit", "centre", "none"),
+    ("residual_and_skip", "centre", "none"),
+    ("residual", "centre", "max"),
+    ("residual_and_skip", "centre", "max"),
+]
+
+
+def tied(
+    appearance: str = "resnet18", motion: str = "resnet18", width: float = 0.125, gate: GateConfig | None = None,
+    temporal: TemporalConfig | None = None, **config: object,
+) -> Network:  # fmt: skip
+    """Two streams of an eighth of the width, of three classes, for pictures of 32 pixels and stacks of two fields."""
+    streams = [StreamConfig(modality=m, arch=a, width=width) for m, a in (("rgb", appearance), ("flow", motion))]
+    values = {"classes": ["a", "b", "c"], "size": 32, "stack_length": 2, "streams": streams}
+    return build_network(
+        NetworkConfig(**(values | config), gate=gate or GateConfig(), temporal=temporal or TemporalConfig())
+    )
+
+
+def videos(network: Network, chunks: int, *size: int, batch: int = 2) -> list[Tensor]:
+    """Random videos for each stream of a network: (batch, chunks, planes, H, W) of its type; 32 x 32 pixels."""
+    height, width = size or (32, 32)
+    dtype = next(network.parameters()).dtype
+    generator = torch.Generator().manual_seed(chunks)
+    planes = [network.config.planes(stream.modality) for stream in network.config.streams]
+    return [torch.randn(batch, chunks, n, height, width, generator=generator).to(dtype) for n in planes]
 
 
 def shaken(network: nn.Module) -> nn.Module:
@@ -9,6 +59,45 @@ def shaken(network: nn.Module) -> nn.Module:
     generator = torch.Generator().manual_seed(7)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
-                tensor.data.copy_(torch.rand(tensor.shape, generator=generator) + 0.3)
+            for tensor in (module.weight, module.running_var):
+                tensor.data.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+            for tensor in (module.bias, module.running_mean):
+                tensor.data.copy_(torch.randn(tensor.shape, generator=generator) / 2)
     return network.eval()
+
+
+def trained(network: nn.Module) -> nn.Module:
+    """As after training: nothing is an identity, a mean or zero any more, neither filters nor classifiers."""
+    generator = torch.Generator().manual_seed(8)
+    for module in network.modules():
+        if isinstance(module, TemporalFilter | nn.Linear):
+            for tensor in module.parameters():
+                tensor.data.add_(torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype) / 10)
+    return network
+
+
+def check_equations(network: Network, given: list[Tensor]) -> None:
+    """Compare a float64 network with the plain re-statement: every output, and the gradient of every parameter.
+
+    The loss is the paper's: one soft-max loss for each output, over all videos and places in time.
+    """
+    weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    for name, _ in network.named_parameters():
+        weights[name].requires_grad_()
+    expected = predictions(network.config, weights, given, network.training)
+    got = network.predictions(*given)
+    assert len(got) == len(network.outputs) == len(expected)
+    for ours, plain in zip(got, expected, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-10, atol=1e-10)
+    for ours, plain in zip(network(*given), expected, strict=True):
+        torch.testing.assert_close(ours, plain.mean(dim=1), rtol=1e-10, atol=1e-10)
+
+    labels = torch.tensor([2, 0])
+    for scores in (got, expected):
+        losses = [cross_entropy(s.flatten(0, 1), labels.repeat_interleave(s.shape[1])) for s in scores]
+        sum(losses).backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, f"no gradient reaches {name}"
+        torch.testing.assert_close(
+            parameter.grad, weights[name].grad, rtol=1e-8, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}"
+        )

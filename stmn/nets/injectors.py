@@ -26,6 +26,16 @@ def residual(backbone: Backbone, length: int, init: TemporalInit) -> None:
         unit.temporal = TemporalFilter(unit.middle, length, init)
 
 
+def residual_conv2_conv5(backbone: Backbone, length: int, init: TemporalInit) -> None:
+    """As `residual`, in conv2_x and conv5_x alone: what the authors' code makes of a ResNet-152.
+
+    It looks for layers by their names, and the names of a ResNet-152's second units in conv3_x and conv4_x are others.
+    """
+    for stage in (0, 3):
+        unit = second(backbone.stages[stage])
+        unit.temporal = TemporalFilter(unit.middle, length, init)
+
+
 def residual_and_skip(backbone: Backbone, length: int, init: TemporalInit) -> None:
     """As `residual`, and one in the skip path behind every stage's last ReLU (Figure 4(a) and (b))."""
     residual(backbone, length, init)

@@ -37,6 +37,13 @@ class Stream(nn.Module):
         self.temporal = config.temporal
         self.window = config.window
 
+    def behind_stage(self, stage: int, x: Tensor, pre: Tensor, chunks: int) -> tuple[Tensor, Tensor]:
+        """What the next stage is given behind `x` = f(pre), and the sum before its ReLU: a filter's output has none."""
+        if f"stage{stage}" not in self.backbone.stage_temporal:
+            return x, pre
+        x = self.backbone.behind_stage(stage, x, chunks)
+        return x, x
+
     def predictions(self, x: Tensor, chunks: int) -> Tensor:
         """Last features (B * T, C, h, w) to class scores (B, P, classes): fully convolutional (section 4.2).
 
@@ -119,14 +126,20 @@ class TwoStream(Streams):
             )
         fusion = registry.load("fusion", self.gate.fusion)
         self.gates = nn.ModuleDict()
-        for stage, channels in enumerate(appearance.channels):
-            shared = min(len(appearance.stages[stage]), len(motion.stages[stage]))
-            if shared < 2:
+        for stage, units in enumerate(zip(appearance.stages, motion.stages, strict=True)):
+            shared = min(map(len, units))
+            if shared < 2 and self.gate.units == "second_unit":
                 raise UsageError(
                     f"{config.streams[0].arch} and {config.streams[1].arch} can't be tied: a stage of one unit has no "
                     f"second, which is the one that is gated"
                 )
-            for unit in range(1, 2 if self.gate.units == "second_unit" else shared):
+            for unit in [1] if self.gate.units == "second_unit" else range(shared):
+                channels, others = (of_stream[unit].conv1.in_channels for of_stream in units)
+                if channels != others:
+                    raise UsageError(
+                        f"{config.streams[0].arch} and {config.streams[1].arch} can't be tied at every unit: their "
+                        f"stems give {channels} and {others} channels; gate the second units"
+                    )
                 for name in self.receivers:
                     self.gates[gate_name(name, stage, unit)] = fusion(channels)
 
@@ -149,9 +162,9 @@ class TwoStream(Streams):
         appearance, motion = self.stream("appearance"), self.stream("motion")
         a = appearance.backbone.stem(rgb.flatten(0, 1))
         m = motion.backbone.stem(flow.flatten(0, 1))
+        pre_a, pre_m = a, m  # before the first unit lies no sum: pool1 is what a gate there is given
         for stage in range(4):
             units_a, units_m = appearance.backbone.stages[stage], motion.backbone.stages[stage]
-            pre_a, pre_m = a, m
             for index in range(max(len(units_a), len(units_m))):
                 old_a, old_pre_a, old_m, old_pre_m = a, pre_a, m, pre_m
                 if index < len(units_a):
@@ -160,8 +173,8 @@ class TwoStream(Streams):
                 if index < len(units_m):
                     pre_m = self.unit("motion", stage, index, units_m[index], old_m, old_pre_m, old_a, chunks)
                     m = units_m[index].activate(pre_m)
-            a = appearance.backbone.behind_stage(stage, a, chunks)
-            m = motion.backbone.behind_stage(stage, m, chunks)
+            a, pre_a = appearance.behind_stage(stage, a, pre_a, chunks)
+            m, pre_m = motion.behind_stage(stage, m, pre_m, chunks)
         return self.join(appearance.predictions(a, chunks), motion.predictions(m, chunks))
 
     def join(self, appearance: Tensor, motion: Tensor) -> tuple[Tensor, ...]:

@@ -3,63 +3,107 @@
 import numpy as np
 import pytest
 import torch
-from networks import shaken
-from torch import Tensor, nn
+from networks import TABLE_3, check_equations, shaken, tied, trained, videos
+from torch import nn
 from torch.nn.functional import relu
 
 from stmn import registry
 from stmn.errors import UsageError
 from stmn.nets.backbones import create_backbone
-from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
+from stmn.nets.config import NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.network import Network, build_network
 from stmn.nets.temporal import TemporalFilter, pool_time
 
-INJECTORS = ["last_unit", "residual", "residual_and_skip"]
+INJECTORS = ["last_unit", "residual", "residual_and_skip", "residual_conv2_conv5"]
+#: eq. (9): the filter f along time
+TAPS = {"centre": [0, 1, 0], "average": [1 / 3, 1 / 3, 1 / 3]}
 
 
-def tied(arch: str = "resnet18", width: float = 0.125, **temporal: object) -> Network:
-    streams = [StreamConfig(modality=modality, arch=arch, width=width) for modality in ("rgb", "flow")]
-    config = NetworkConfig(
-        classes=["a", "b", "c"], size=32, stack_length=2, streams=streams, gate=GateConfig(),
-        temporal=TemporalConfig(**temporal),
-    )  # fmt: skip
-    return build_network(config)
-
-
-def videos(chunks: int, seed: int = 1) -> tuple[Tensor, Tensor]:
-    """Two videos: (2, chunks, 3, 64, 64) and (2, chunks, 4, 64, 64)."""
-    generator = torch.Generator().manual_seed(seed)
-    return tuple(torch.randn(2, chunks, planes, 64, 64, generator=generator) for planes in (3, 4))
+def temporal(arch: str = "resnet18", **options: object) -> Network:
+    return tied(arch, arch, temporal=TemporalConfig(**options))
 
 
 def filters(network: nn.Module) -> dict[str, TemporalFilter]:
     return {name: module for name, module in network.named_modules() if isinstance(module, TemporalFilter)}
 
 
+@pytest.mark.parametrize("row", TABLE_3, ids=" ".join)
+def test_each_row_of_table_3_is_the_papers_equation_at_the_start_and_once_trained(row):
+    injector, init, pool = row
+    network = shaken(temporal(injector=injector, init=init, pool=pool)).double()
+    for layer in filters(network).values():
+        channels = layer.conv.in_channels
+        for k, tap in enumerate(TAPS[init]):  # eq. (9): the identity between channels, times f
+            expected = tap * torch.eye(channels).double()
+            torch.testing.assert_close(layer.conv.weight[:, :, k, 0], expected, rtol=1e-7, atol=0)
+        assert not layer.conv.bias.any()
+    check_equations(network, videos(network, 3))
+    network.zero_grad()
+    check_equations(trained(network), videos(network, 4))
+
+
+#: what Table 3 leaves out: other lengths, injectors of two kinds, windows, one prediction of both streams
+OTHERS = [
+    {"temporal": {"injector": "residual_and_skip", "length": 5, "pool": "max"}},
+    {"temporal": {"injector": "residual", "length": 1, "init": "average", "pool": "average"}},
+    {"temporal": {"injector": "residual_conv2_conv5", "length": 7, "pool": "average", "window": 3}},
+    {"temporal": {"injector": "residual", "motion_injector": "residual_conv2_conv5", "pool": "max", "window": 2}},
+    {"temporal": {"injector": "none", "motion_injector": "residual_and_skip", "pool": "max"}},
+    {"temporal": {"injector": "residual", "pool": "max"}, "prediction": "averaged"},
+    {"temporal": {"injector": "residual", "pool": "none"}, "prediction": "concatenated"},
+    {"temporal": {"injector": "last_unit", "pool": "max", "window": 3}, "prediction": "concatenated"},
+]
+
+
+@pytest.mark.parametrize("options", OTHERS, ids=str)
 @pytest.mark.parametrize("arch", ["resnet18", "resnet26"])
-@pytest.mark.parametrize("pool", ["average", "max"])
+def test_so_are_other_filters_poolings_and_predictions(options, arch):
+    config = options | {"temporal": TemporalConfig(**options["temporal"])}
+    network = trained(shaken(tied(arch, arch, **config)).double())
+    check_equations(network, videos(network, 4))
+
+
+def test_the_papers_final_network_is_the_equation_at_full_depth_on_frames_larger_than_in_training():
+    """ResNet-50 gated by ResNet-152, filters in all second units, max over time; narrow, and 3 x 4 places of 2 x 2."""
+    network = tied("resnet50", "resnet152", size=64, temporal=TemporalConfig(injector="residual", pool="max"))
+    check_equations(trained(shaken(network).double()), videos(network.double(), 2, 96, 128))
+
+
+@pytest.mark.parametrize("prediction", ["per_stream", "averaged", "concatenated"])
+def test_the_gradient_through_filters_and_pooling_is_that_of_finite_differences(prediction):
+    options = TemporalConfig(injector="residual_and_skip", pool="max", window=2)
+    network = trained(shaken(tied(temporal=options, prediction=prediction)).double())
+    given = [frames.requires_grad_() for frames in videos(network, 3, batch=1)]
+    assert torch.autograd.gradcheck(network, given, eps=1e-7, fast_mode=True)
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "resnet26"])
+@pytest.mark.parametrize("length", [1, 3, 5, 9])
 @pytest.mark.parametrize("injector", INJECTORS)
 @torch.inference_mode()
-def test_filters_that_start_at_the_centre_leave_every_output_bit_equal(injector, pool, arch):
-    plain = shaken(tied(arch, pool=pool))
-    injected = tied(arch, injector=injector, init="centre", pool=pool).eval()
+def test_filters_that_start_at_the_centre_leave_every_output_bit_equal(injector, length, arch):
+    plain = shaken(temporal(arch, pool="none"))  # what is said of every single chunk
+    injected = temporal(arch, injector=injector, init="centre", length=length, pool="none").eval()
     missing, unexpected = injected.load_state_dict(plain.state_dict(), strict=False)
     assert missing and all("temporal" in name for name in missing) and not unexpected
-    for before, after in zip(plain(*videos(3)), injected(*videos(3)), strict=True):
+    given = videos(plain, 3, 64, 64)
+    for before, after in zip(plain.predictions(*given), injected.predictions(*given), strict=True):
         assert torch.equal(before, after)
 
     for module in filters(injected).values():  # and once trained they do matter
         module.conv.weight += 0.1
-    assert not torch.allclose(plain(*videos(3))[0], injected(*videos(3))[0])
+    for before, after in zip(plain(*given), injected(*given), strict=True):
+        assert not torch.allclose(before, after)
 
 
 @pytest.mark.parametrize("injector", INJECTORS)
 @torch.inference_mode()
 def test_filters_that_start_as_averages_change_the_outputs(injector):
-    plain = shaken(tied())
-    injected = tied(injector=injector, init="average").eval()
+    plain = shaken(temporal())
+    injected = temporal(injector=injector, init="average").eval()
     injected.load_state_dict(plain.state_dict(), strict=False)
-    for before, after in zip(plain(*videos(3)), injected(*videos(3)), strict=True):
+    given = videos(plain, 3)
+    for before, after in zip(plain(*given), injected(*given), strict=True):
         assert not torch.allclose(before, after)
 
 
@@ -105,20 +149,20 @@ def test_max_pooling_takes_each_places_and_channels_largest_value_over_time():
 
 @torch.inference_mode()
 def test_a_network_with_max_pooling_looks_at_the_strongest_chunk():
-    rgb, flow = videos(3)
+    rgb, flow = videos(temporal(), 3)
     order = torch.tensor([2, 0, 1, 1, 0])  # other places, and some twice
     for pool, indifferent in (("max", True), ("average", False)):
-        network = shaken(tied(pool=pool))
+        network = shaken(temporal(pool=pool))
         for before, after in zip(network(rgb, flow), network(rgb[:, order], flow[:, order]), strict=True):
             assert torch.allclose(before, after, rtol=1e-4, atol=1e-5) == indifferent
 
 
 @torch.inference_mode()
 def test_a_network_takes_any_number_of_chunks():
-    network = shaken(tied(injector="residual_and_skip", init="average", pool="max"))
+    network = shaken(temporal(injector="residual_and_skip", init="average", pool="max"))
     for chunks in (1, 2, 5, 25):
-        assert [scores.shape for scores in network(*videos(chunks))] == [(2, 3), (2, 3)]
-    rgb, flow = videos(5)
+        assert [scores.shape for scores in network(*videos(network, chunks))] == [(2, 3), (2, 3)]
+    rgb, flow = videos(network, 5)
     for row in range(2):  # one video's chunks are never filtered with another's
         for batch, alone in zip(network(rgb, flow), network(rgb[[row]], flow[[row]]), strict=True):
             torch.testing.assert_close(batch[[row]], alone, rtol=1e-4, atol=1e-5)
@@ -133,6 +177,7 @@ def test_injectors_place_what_they_say(arch):
         "last_unit": {"layer4.1.temporal": 512},
         "residual": second_units,
         "residual_and_skip": second_units | skips,
+        "residual_conv2_conv5": {name: second_units[name] for name in ("layer1.1.temporal", "layer4.1.temporal")},
     }
     for injector, places in expected.items():
         with torch.device("meta"):  # shapes alone
@@ -142,9 +187,16 @@ def test_injectors_place_what_they_say(arch):
         assert channels == places
 
 
+def test_the_motion_stream_may_have_an_injector_of_its_own():
+    """As the authors' code, whose names match everywhere in a ResNet-50 and in two stages of a ResNet-152."""
+    options = TemporalConfig(injector="residual", motion_injector="residual_conv2_conv5")
+    network = tied("resnet50", "resnet152", temporal=options)
+    assert [len(filters(network.stream(name))) for name in network.names] == [4, 2]
+
+
 @torch.inference_mode()
 def test_a_filter_in_a_unit_sits_behind_the_3x3_and_its_relu():
-    backbone = shaken(tied("resnet26", injector="residual", init="average")).stream("appearance").backbone
+    backbone = shaken(temporal("resnet26", injector="residual", init="average")).stream("appearance").backbone
     unit = backbone.stages[0][1]
     x = torch.randn(2 * 3, backbone.channels[0], 4, 4, generator=torch.Generator().manual_seed(1))
     middle = relu(unit.bn2(unit.conv2(relu(unit.bn1(unit.conv1(x))))))
@@ -154,13 +206,13 @@ def test_a_filter_in_a_unit_sits_behind_the_3x3_and_its_relu():
 
 @torch.inference_mode()
 def test_a_filter_in_the_skip_path_sits_between_a_stages_last_relu_and_the_next_stage():
-    network = shaken(tied(injector="residual_and_skip", init="average"))
+    network = shaken(temporal(injector="residual_and_skip", init="average"))
     backbone = network.stream("motion").backbone
     seen = []
     layer, following = backbone.stage_temporal["stage0"], backbone.stages[1][0].downsample
     layer.register_forward_hook(lambda _, given, out: seen.extend((given[0], out)))
     following.register_forward_hook(lambda _, given, out: seen.append(given[0]))
-    network(*videos(3))
+    network(*videos(network, 3))
     entering, leaving, reaching = seen
     assert entering.min() == 0 and (entering > 0).any()
     assert torch.equal(leaving, reaching)  # Figure 4(a)
