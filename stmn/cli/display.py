@@ -20,6 +20,8 @@ from rich.progress import Progress as RichProgress
 from rich.progress import Task as RichTask
 from rich.text import Text
 
+from stmn import torchrun
+
 #: seconds between plain lines
 PLAIN_SECONDS = 10.0
 #: seconds that speed and time left are judged by
@@ -113,7 +115,8 @@ class Display:
     """
 
     def __init__(self, as_json: bool = False) -> None:
-        self.quiet = self.as_json = as_json
+        self.as_json = as_json and not torchrun.rank()  # of torchrun's processes the first one tells
+        self.quiet = as_json or bool(torchrun.rank())
 
     def say(self, line: str) -> None:
         """Print a line, above the bars if there are any."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import typer
 
+from stmn import torchrun
 from stmn.errors import StmnError
 
 
@@ -19,13 +20,14 @@ def guarded(debug: bool = False) -> Iterator[None]:
     except StmnError as error:
         if debug:
             traceback.print_exc()
-        for line in str(error).splitlines():
+        for line in str(error).splitlines() if tells() else ():
             typer.secho(f"error: {line}", fg="red", err=True)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
         if debug:
             traceback.print_exc()
-        typer.secho("interrupted; what was finished is kept, the same command goes on from there", err=True)
+        if tells():
+            typer.secho("interrupted; what was finished is kept, the same command goes on from there", err=True)
         raise typer.Exit(130) from error
     except BrokenPipeError as error:  # the reader of our output is gone: `stmn ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -34,5 +36,15 @@ def guarded(debug: bool = False) -> Iterator[None]:
         if debug:
             traceback.print_exc()
         where = f"{error.filename}: " if error.filename else ""
-        typer.secho(f"error: {where}{error.strerror or error}", fg="red", err=True)
+        if tells():
+            typer.secho(f"error: {where}{error.strerror or error}", fg="red", err=True)
         raise typer.Exit(1) from error
+
+
+def tells() -> bool:
+    """True in the process that prints an error: under torchrun, what stops one stops all, and the first one tells."""
+    if torchrun.size() == 1:
+        return True
+    from stmn.training.ranks import here
+
+    return here().may_tell()

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from stmn import torchrun
 from stmn.cli.guard import guarded
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -42,7 +43,8 @@ def run(
         asked = Asked(settings.defaults, data_root, data)
         space = Workspace(settings.workspace)
         done = list(run_recipe(load_recipe(recipe), space, Display(), asked, settings.device, until, force))
-        show_results(done)
+        if not torchrun.rank():
+            show_results(done)
 
 
 def show_results(done: list[tuple[Any, Any]]) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
+from stmn import torchrun
 from stmn.cli.guard import guarded
 from stmn.stages import stage
 from stmn.stages.options import StageOptions, mark
@@ -90,6 +91,8 @@ def run_stage(
         raise
     if as_json:
         display.event(**run.record)
+        return
+    if torchrun.rank():
         return
     for kind in run.record["outputs"]:
         typer.echo(f"{kind}: {run.output(kind)}")

@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from stmn.sampling.positions import stack_times, test_positions, training_positi
 from stmn.sampling.resample import Floats
 from stmn.store.reader import Store, StoredVideo
 from stmn.store.writer import FLOW, RGB
+
+#: (epoch, video number) of a sample, or (epoch, video number, temporal stride)
+Index = tuple[int, int] | tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,10 @@ class Sampling:
 
 
 class Clips:
-    """Samples of a list of videos. An index is (epoch, video number); epoch -1 is the plain centre sample."""
+    """Samples of a list of videos. An index is (epoch, video number); epoch -1 is the plain centre sample.
+
+    A third number in an index is the temporal stride, in place of one drawn for the video.
+    """
 
     def __init__(self, store: Store, videos: Sequence[StoredVideo], sampling: Sampling) -> None:
         self.store, self.videos, self.sampling = store, list(videos), sampling
@@ -38,7 +45,7 @@ class Clips:
     def __len__(self) -> int:
         return len(self.videos)
 
-    def __getitem__(self, index: tuple[int, int]) -> dict[str, Tensor]:
+    def __getitem__(self, index: Index) -> dict[str, Tensor]:
         """`rgb` (T, 3, size, size) and/or `flow` (T, 2L, size, size), float32; `label` ()."""
         batch = self.empty(1)
         self.fill(batch, 0, index)
@@ -56,16 +63,17 @@ class Clips:
             batch = {name: torch.from_numpy(memory.array(shape)) for name, shape in shapes.items()}
         return batch | {"label": torch.empty(count, dtype=torch.long)}
 
-    def fill(self, batch: dict[str, Tensor], row: int, index: tuple[int, int]) -> None:
+    def fill(self, batch: dict[str, Tensor], row: int, index: Index) -> None:
         """Put a sample in a row of a batch: decoded, cut and normalised where it stays. Threads may fill other rows."""
-        epoch, number = index
+        epoch, number, *given = index
         video, sampling = self.videos[number], self.sampling
         rng = None if epoch < 0 else np.random.default_rng([sampling.seed, epoch, number])
         if rng is None:
             times = test_positions(video.frames, sampling.stack_length, sampling.chunks)
             times = [times[i * len(times) // sampling.chunks] for i in range(sampling.chunks)]
         else:
-            times = training_positions(video.frames, sampling.stack_length, sampling.chunks, sampling.stride, rng)
+            stride = (given[0], given[0]) if given else sampling.stride
+            times = training_positions(video.frames, sampling.stack_length, sampling.chunks, stride, rng)
         crop = draw_crop(video.height, video.width, sampling.augmentation, self.store.header.keeps, rng)
         batch["label"][row] = self.classes[video.class_name]
         if "rgb" in sampling.modalities:
@@ -123,17 +131,31 @@ def sample_order(count: int, seed: int, first: int, length: int) -> list[tuple[i
 
 
 class MicroBatches:
-    """The micro-batches of steps `start` ... `steps - 1`, each a list of indices; a batch sampler."""
+    """The micro-batches of steps `start` ... `steps - 1`, each a list of indices; a batch sampler.
 
-    def __init__(self, count: int, batch: int, micro_batch: int, seed: int, start: int, steps: int) -> None:
+    `numbers`: which micro-batches of each step (default: all; processes that train together share them out).
+    `stride`: a range that one temporal stride is drawn from for each micro-batch (default: one for each video).
+    """
+
+    def __init__(
+        self, count: int, batch: int, micro_batch: int, seed: int, start: int, steps: int,
+        numbers: range | None = None, stride: tuple[int, int] | None = None,
+    ) -> None:  # fmt: skip
         self.count, self.batch, self.micro_batch, self.seed = count, batch, micro_batch, seed
-        self.start, self.steps = start, steps
+        self.start, self.steps, self.stride = start, steps, stride
+        self.numbers = range(ceil(batch / micro_batch)) if numbers is None else numbers
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Index]]:
         for step in range(self.start, self.steps):
             order = sample_order(self.count, self.seed, step * self.batch, self.batch)
-            for first in range(0, self.batch, self.micro_batch):
-                yield order[first : first + self.micro_batch]
+            for number in self.numbers:
+                indices = order[number * self.micro_batch : (number + 1) * self.micro_batch]
+                if self.stride is None:
+                    yield list[Index](indices)
+                else:
+                    rng = np.random.default_rng([self.seed, step, number])
+                    drawn = int(rng.integers(self.stride[0], self.stride[1] + 1))
+                    yield [(epoch, video, drawn) for epoch, video in indices]
 
 
 def split_validation(

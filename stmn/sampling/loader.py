@@ -5,12 +5,12 @@ between processes, all threads share the store's cache, and the first batch does
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from torch import Tensor
 
-from stmn.sampling.clips import Clips, Memory
+from stmn.sampling.clips import Clips, Index, Memory
 
 #: batches made beforehand: memory holds these and the one in use, however many threads there are
 AHEAD = 2
@@ -21,7 +21,7 @@ KEPT = 2 * (AHEAD + 2)
 
 
 def loader(
-    clips: Clips, batches: Iterable[list[tuple[int, int]]], threads: int, memory: Memory | None = None
+    clips: Clips, batches: Iterable[Sequence[Index]], threads: int, memory: Memory | None = None
 ) -> Iterator[dict[str, Tensor]]:
     """Batches {rgb (B, T, 3, H, W), flow (B, T, 2L, H, W), label (B,)} in their order, made by `threads` threads.
 

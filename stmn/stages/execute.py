@@ -4,15 +4,19 @@ import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import stmn
+from stmn import torchrun
 from stmn.errors import DataError, Interrupted, StmnError
 from stmn.files import digest
 from stmn.progress import Progress
 from stmn.stages import stage
 from stmn.stages.options import StageOptions, Trained
-from stmn.workspace import Input, Run, Workspace, now
+from stmn.workspace import Input, Run, Workspace, now, read_run
+
+if TYPE_CHECKING:
+    from stmn.training.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,13 @@ class Context:
         """The one input of an option, or None when it was not given."""
         given = self.inputs.get(name, [])
         return given[0] if given else None
+
+    @property
+    def ranks(self) -> "Ranks":
+        """The processes that run a stage together under torchrun; otherwise this one alone."""
+        from stmn.training.ranks import here
+
+        return here()
 
     @property
     def data(self) -> Path:
@@ -87,10 +98,36 @@ def execute(
     """Run a planned stage, or find it up to date.
 
     A run that was interrupted continues in its folder. `about` (the recipe and the stage's id) goes into the record.
-    Raises what the stage raises; the record then says so.
+    Raises what the stage raises; the record then says so. Under torchrun the first process does it and keeps the
+    record, and the others share the work of stages that can be shared, or wait.
     """
+    if torchrun.size() == 1:
+        return execute_here(planned, workspace, progress, device, force, **about)
+    from stmn.training.ranks import here
+
+    ranks = here()
+    if ranks.from_first(planned.fingerprint) != planned.fingerprint:
+        raise DataError(f"{workspace.root}: torchrun's processes see different data or runs here; it has to be shared")
+    if ranks.from_first(needed(planned, force)) and not ranks.first and getattr(stage(planned.verb), "TOGETHER", False):
+        context = Context(workspace, progress, device, planned.run.path, planned.inputs, planned.data_dir)
+        stage(planned.verb).run(planned.options, context)
+    if ranks.first:
+        execute_here(planned, workspace, progress, device, force, **about)
+    ranks.from_first(None)  # until the record is written
+    return planned.run if ranks.first else read_run(planned.run.path) or planned.run
+
+
+def needed(planned: Planned, force: bool) -> bool:
+    """True when a stage has something to do."""
+    return force or not planned.up_to_date or getattr(stage(planned.verb), "ALWAYS", False)
+
+
+def execute_here(
+    planned: Planned, workspace: Workspace, progress: Progress, device: str, force: bool, **about: Any
+) -> Run:
+    """`execute` in the process that keeps the record."""
     module, run, options = stage(planned.verb), planned.run, planned.options
-    if planned.up_to_date and not force and not getattr(module, "ALWAYS", False):
+    if not needed(planned, force):
         progress.say(f"{about.get('stage', planned.verb)}: up to date: {run.path}")
         return run
     started = time.perf_counter()

@@ -8,14 +8,17 @@ from stmn.stages.options import Trained, option
 if TYPE_CHECKING:
     from stmn.sampling.clips import Clips
     from stmn.stages.execute import Context
-    from stmn.training.loop import Plan
+    from stmn.training.plan import Plan
 
 
 class TrainingOptions(Trained):
     """How a network is trained (section 4.1)."""
 
     stride_min: int = option(5, "smallest temporal stride between the chunks of a video, frames", ge=1)
-    stride_max: int = option(35, "largest temporal stride, drawn per video", ge=1)
+    stride_max: int = option(35, "largest temporal stride", ge=1)
+    shared_stride: bool = option(
+        False, "draw one stride for each micro-batch, as the authors' code, in place of one for each video"
+    )
     steps: int | None = option(None, "training steps (default: as many as --epochs makes)", ge=1)
     batch: int | None = option(None, "videos a step; gradients are aggregated over micro-batches", ge=1)
     momentum: float = option(0.9, "momentum of SGD", ge=0, lt=1)
@@ -24,6 +27,14 @@ class TrainingOptions(Trained):
         None, "crops: multi_scale (default for flow), jitter (default for rgb and fused), random_resized, or centre"
     )
     validation: float = option(0.1, "share of the training groups held out to watch the error", ge=0, lt=0.9)
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
+        "auto", "of convolutions: auto is bfloat16 on a GPU (float16 on one without), float32 on a CPU"
+    )
+    compile: bool = option(
+        False, "compile the network with torch.compile; the first step takes minutes", execution=True
+    )
+    resume: bool = option(True, "go on where an interrupted run of the same options stopped, or anew", execution=True)
+    tensorboard: bool = option(False, "write what metrics.jsonl holds for TensorBoard, too", execution=True)
     cache_mb: int = option(1024, "memory for decoded pictures, MB", ge=0, execution=True)
     checkpoint_minutes: float = option(10.0, "minutes between saved states", gt=0, execution=True)
 
@@ -42,7 +53,7 @@ def clips_of(
         size,
         stack_length,
         chunks,
-        (options.stride_min, max(options.stride_min, options.stride_max)),
+        strides(options),
         options.augment,
         options.seed,
     )
@@ -51,7 +62,7 @@ def clips_of(
 
 def plan_of(options: Any, videos: int, milestones: tuple[int, ...] = ()) -> "Plan":
     """The plan for a number of training videos; milestones are epochs."""
-    from stmn.training.loop import Plan
+    from stmn.training.plan import Plan
     from stmn.training.schedule import Schedule
 
     per_epoch = videos / options.batch
@@ -70,4 +81,13 @@ def plan_of(options: Any, videos: int, milestones: tuple[int, ...] = ()) -> "Pla
         options.weight_decay,
         validate_every=max(10, round(per_epoch)),
         checkpoint_minutes=options.checkpoint_minutes,
+        resume=options.resume,
+        compile="inductor" if options.compile else "",
+        tensorboard=options.tensorboard,
+        stride=strides(options) if options.shared_stride else None,
     )
+
+
+def strides(options: Any) -> tuple[int, int]:
+    """The range of temporal strides, frames."""
+    return options.stride_min, max(options.stride_min, options.stride_max)

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from math import cos, pi
 from typing import Literal
 
-ScheduleName = Literal["plateau", "steps", "cosine"]
+ScheduleName = Literal["plateau", "steps", "authors", "cosine"]
 
 
 @dataclass(frozen=True)
 class Schedule:
     """`plateau`: /10 when the validation error saturates, twice (section 4.1, streams). `steps`: /10 after each of
-    `milestones` (steps; section 4.1, fused). `cosine`: a short warm-up, then to 0 along a cosine.
+    `milestones` (steps; section 4.1, fused), as does `authors` at those of their code. `cosine`: a short warm-up, then
+    to 0 along a cosine.
     """
 
     name: ScheduleName
@@ -28,7 +29,7 @@ class Schedule:
             if step < warm:
                 return self.rate * (step + 1) / warm
             return self.rate * 0.5 * (1 + cos(pi * (step - warm) / max(1, self.steps - warm)))
-        if self.name == "steps":
+        if self.name in ("steps", "authors"):
             return self.rate * 0.1 ** sum(step >= milestone for milestone in self.milestones)
         return self.rate * 0.1 ** min(self.saturations(errors), self.lowerings)
 

@@ -1,9 +1,10 @@
 """Everything that an interrupted training needs to go on bit by bit as if nothing had happened."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.optim import SGD
@@ -17,20 +18,27 @@ FILE = "training.safetensors"
 
 @dataclass
 class TrainingState:
-    """Steps done, validation errors and history rows so far. Randomness is a function of the step: it needs none."""
+    """Steps done, validation errors and history rows so far, and the scale of losses in float16.
+
+    Randomness is a function of the step: it needs nothing here.
+    """
 
     step: int = 0
     errors: list[float] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
+    scaler: dict[str, Any] = field(default_factory=dict)
 
 
-def save_state(folder: Path, network: Network, optimizer: SGD, state: TrainingState) -> None:
-    """Write weights, momentum and progress, whole or not at all."""
-    tensors: dict[str, Tensor] = {f"network.{name}": value for name, value in network.state_dict().items()}
+def save_state(
+    folder: Path, network: Network, optimizer: SGD, state: TrainingState, buffers: dict[str, Tensor] | None = None
+) -> None:
+    """Write weights, momentum and progress, whole or not at all; `buffers` in place of the network's own."""
+    values = network.state_dict() | (buffers or {})
+    tensors: dict[str, Tensor] = {f"network.{name}": value for name, value in values.items()}
     for name, parameter in network.named_parameters():
         if (momentum := optimizer.state[parameter].get("momentum_buffer")) is not None:
             tensors[f"momentum.{name}"] = momentum
-    save_tensors(folder / FILE, tensors, {"training_state": vars(state)})
+    save_tensors(folder / FILE, tensors, {"training_state": asdict(state)})
 
 
 def load_state(folder: Path, network: Network, optimizer: SGD) -> TrainingState:
@@ -39,12 +47,27 @@ def load_state(folder: Path, network: Network, optimizer: SGD) -> TrainingState:
     if not path.exists():
         return TrainingState()
     about = read_about(path)
-    if "training_state" not in about:
-        raise CheckpointError(f"{path}: holds no training state")
+    try:
+        state = TrainingState(**about["training_state"])
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: holds no training state; start anew with --no-resume") from error
     tensors = load_file(path)
     weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
     fill(network, weights, path)
     for name, parameter in network.named_parameters():
         if (momentum := tensors.get(f"momentum.{name}")) is not None:
-            optimizer.state[parameter]["momentum_buffer"] = momentum.to(parameter.device)
-    return TrainingState(**about["training_state"])
+            # in the parameter's memory layout, or the update would be summed in another order
+            optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
+    return state
+
+
+def forget_state(folder: Path) -> None:
+    """Remove a folder's state: its training is done, or is to start anew."""
+    (folder / FILE).unlink(missing_ok=True)
+    remove_unfinished(folder)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes killed in the middle of writing a state have left."""
+    for left in folder.glob(f".{FILE}.*"):
+        left.unlink(missing_ok=True)

@@ -1,0 +1,27 @@
+"""A quick look at the held-out videos in training; the test protocol is `stmn.evaluation`'s."""
+
+import torch
+
+from stmn.device import Device
+from stmn.nets.network import Network
+from stmn.sampling.clips import Clips
+from stmn.sampling.loader import loader
+from stmn.training.learner import inputs_of
+from stmn.training.plan import Plan
+from stmn.training.ranks import ALONE, Ranks
+
+
+@torch.no_grad()
+def validate(network: Network, clips: Clips, plan: Plan, device: Device, ranks: Ranks = ALONE) -> float:
+    """Accuracy on the plain centre samples, shared out to `ranks`."""
+    network.eval()
+    order = [(-1, number) for number in range(len(clips))][ranks.rank :: ranks.size]
+    micro_batches = [order[i : i + plan.micro_batch] for i in range(0, len(order), plan.micro_batch)]
+    right = torch.zeros((), device=device.device)
+    for batch in loader(clips, micro_batches, device.loader_threads):
+        batch = {name: device.move(value) for name, value in batch.items()}
+        with device.autocast():
+            mean = torch.stack(network(*inputs_of(network, batch))).mean(dim=0)
+        right += (mean.argmax(dim=1) == batch["label"]).sum()
+    network.train()
+    return float(ranks.add(right)) / len(clips)

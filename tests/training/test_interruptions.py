@@ -1,0 +1,220 @@
+"""Never lose work: whatever stops a training, the same command goes on as if nothing had happened."""
+
+import json
+import random
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from commands import call, errors_of, start
+from conftest import train_tiny
+from safetensors.torch import load_file
+from torch import Tensor
+from trainings import CPU, WIDTH, equal, network, steps, videos, weights
+
+from stmn.errors import CheckpointError, Interrupted, StmnError
+from stmn.nets.checkpoint import read_about
+from stmn.progress import Silent
+from stmn.sampling.clips import Clips, split_validation
+from stmn.training.loop import train
+from stmn.training.plan import Plan
+from stmn.training.schedule import Schedule
+from stmn.training.state import FILE
+from stmn.workspace import Workspace, read_run
+
+
+class Stop(Silent):
+    """Stands for a crash at a step: it comes as an exception out of the loop, and nothing is saved then."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def advance(self, count: int = 1, **fields: object) -> None:
+        self.left -= count
+        if self.left < 0:
+            raise Interrupted("stopped by the test")
+
+
+def test_an_interrupted_run_with_validation_dropout_and_two_streams_goes_on_bit_by_bit(prepared, tmp_path):
+    clips = videos(prepared, chunks=2, modalities=("rgb", "flow"))
+    kept, held = split_validation(clips.videos, 0.3, seed=0)
+    parts = [Clips(clips.store, part, clips.sampling) for part in (kept, held)]
+    plan = Plan(
+        7, 4, 2, schedule=Schedule("plateau", 0.05, 7, patience=3), seed=3, validate_every=2, log_every=2,
+        checkpoint_minutes=1e-9,
+    )  # fmt: skip
+    whole = network(dropout=0.5, fused=True)
+    undisturbed = train(whole, *parts, plan, CPU, tmp_path / "whole", Silent())
+    for steps_done in (1, 4):
+        folder = tmp_path / f"{steps_done}"
+        with pytest.raises(Interrupted):
+            train(network(dropout=0.5, fused=True), *parts, plan, CPU, folder, Stop(after=steps_done))
+        assert read_about(folder / FILE)["training_state"]["step"] == steps_done
+        resumed = network(dropout=0.5, fused=True)
+        state = train(resumed, *parts, plan, CPU, folder, Silent())
+        assert equal(weights(resumed), weights(whole))
+        assert state.errors == undisturbed.errors
+        rows = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert rows == [2, 4, 6, 7]  # each once
+
+
+def test_a_damaged_state_is_refused_in_one_line(prepared, tmp_path):
+    with pytest.raises(Interrupted):
+        train(network(), videos(prepared), None, steps(5, checkpoint_minutes=1e-9), CPU, tmp_path, Stop(after=2))
+    whole = (tmp_path / FILE).read_bytes()
+    (tmp_path / FILE).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match="truncated or damaged") as error:
+        train(network(), videos(prepared), None, steps(5), CPU, tmp_path, Silent())
+    assert "\n" not in str(error.value)
+
+
+# The same training as options of a stage and as a command line.
+STEPS = 60
+OPTIONS = {"width": WIDTH, "dropout": 0.3, "steps": STEPS}
+COMMAND = (
+    f"train-stream --modality flow --arch resnet18 --width {WIDTH} --weights none --size 32 --dropout 0.3 --batch 8 "
+    f"--micro-batch 8 --steps {STEPS} --lr 0.05 --schedule cosine --validation 0 --seed 1 --checkpoint-minutes 1e-9"
+).split()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(prepared: Workspace, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    """The weights of that training when nothing happens to it."""
+    workspace = Workspace(tmp_path_factory.mktemp("undisturbed"))
+    shutil.copytree(prepared.root / "data", workspace.root / "data")
+    return load_file(train_tiny(workspace, "flow", **OPTIONS).output("model"))
+
+
+def started(workspace: Workspace, step: int) -> tuple[subprocess.Popen, Path]:
+    """The command as a process that has saved its state at `step` or later; and the run's folder."""
+    # one thread as in this process, so that sums are taken in the same order
+    process = start(*COMMAND, "--workspace", workspace.root, env={"OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        for path in workspace.runs_dir.glob(f"*/{FILE}"):
+            if read_about(path)["training_state"]["step"] >= step:
+                return process, path.parent
+        time.sleep(0.01)
+    process.kill()
+    raise AssertionError(f"no state of step {step} was saved: {process.communicate()}")
+
+
+def test_a_killed_training_goes_on_to_the_weights_of_an_undisturbed_one(scratch, undisturbed):
+    step = random.randint(1, STEPS - 20)
+    print(f"killed after step {step}")  # shown when the test fails
+    process, folder = started(scratch, step)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    process.communicate()
+    assert read_run(folder).record["status"] == "running" and not (folder / "model.safetensors").exists()
+    assert step <= read_about(folder / FILE)["training_state"]["step"] < STEPS
+
+    run = train_tiny(scratch, "flow", **OPTIONS)
+    assert run.path == folder  # the command line's run and this one are the same piece of work
+    assert equal(load_file(run.output("model")), undisturbed)
+    assert not (folder / FILE).exists()  # a finished run keeps its model alone
+    rows = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert rows == list(range(10, STEPS + 1, 10))
+
+
+def test_ctrl_c_ends_with_130_and_one_line_and_the_same_command_continues(scratch, undisturbed):
+    process, folder = started(scratch, step=2)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    (line,) = errors_of(subprocess.CompletedProcess([], 130, "", told))
+    step = re.fullmatch(rf"interrupted at step (\d+) of {STEPS}; the same command continues there", line).group(1)
+    assert "Traceback" not in told
+    assert read_run(folder).record["status"] == "interrupted"
+
+    again = call(*COMMAND, "--workspace", scratch.root)
+    assert again.exit_code == 0
+    assert f"continuing at step {step} of {STEPS}" in again.stderr
+    assert equal(load_file(folder / "model.safetensors"), undisturbed)
+    assert "up to date" in call(*COMMAND, "--workspace", scratch.root).stderr
+
+
+FUSE = shlex.split(
+    "fuse --chunks 2 --stride-min 1 --stride-max 2 --batch 8 --micro-batch 4 --steps 30 --lr 0.02 --schedule "
+    "cosine --validation 0 --seed 1 --checkpoint-minutes 1e-9"
+)
+OTHER = [*COMMAND, "--steps", "30"]
+
+
+@pytest.mark.parametrize(("world", "command", "label"), [("scratch", OTHER, "motion"), ("own", FUSE, "fused")])
+def test_killed_again_and_again_in_writing_too_it_ends_with_the_same_weights(world, command, label, request, tmp_path):
+    workspace = request.getfixturevalue(world)
+    whole = Workspace(tmp_path / "whole")
+    shutil.copytree(workspace.root, whole.root)
+    one = {"OMP_NUM_THREADS": "1"}
+    undisturbed = start(*command, "--workspace", whole.root, env=one)
+
+    kills = 0
+    while kills < 4:  # a state is written at each step, so a moment at random is often within a write
+        before = reached(workspace)
+        process = start(*command, "--workspace", workspace.root, env=one)
+        while process.poll() is None and reached(workspace) <= before:
+            time.sleep(0.005)
+        time.sleep(random.uniform(0, 0.15))
+        if process.poll() is not None:
+            break
+        process.kill()
+        process.communicate()
+        kills += 1
+    assert kills >= 2
+    again = start(*command, "--workspace", workspace.root, env=one)
+    for last in (again, undisturbed):
+        _, told = last.communicate(timeout=120)
+        assert last.returncode == 0, told
+    (run,), (expected,) = ([r for r in w.runs() if r.name.startswith(label)][:1] for w in (workspace, whole))
+    assert run.name == expected.name
+    assert equal(load_file(run.output("model")), load_file(expected.output("model")))
+    assert sorted(p.name for p in run.path.iterdir()) == ["metrics.jsonl", "model.safetensors", "run.json"]
+
+
+def reached(workspace: Workspace) -> int:
+    """The step of the saved state; -1 when there is none."""
+    found = [read_about(path)["training_state"]["step"] for path in workspace.runs_dir.glob(f"*/{FILE}")]
+    return max(found, default=-1)
+
+
+def test_no_resume_starts_an_interrupted_run_anew(scratch, undisturbed):
+    process, folder = started(scratch, step=3)
+    process.kill()
+    process.communicate()
+    again = call(*COMMAND, "--no-resume", "--workspace", scratch.root)
+    assert again.exit_code == 0 and "continuing" not in again.stderr
+    assert equal(load_file(folder / "model.safetensors"), undisturbed)
+
+
+def test_a_loss_that_is_not_finite_stops_with_one_line_naming_step_videos_and_a_good_state(scratch):
+    with pytest.raises(StmnError, match=r"the loss is not finite at step \d+; the batch holds train/") as error:
+        train_tiny(scratch, "flow", lr=1e30, width=WIDTH, steps=40, micro_batch=4, checkpoint_minutes=1e-9)
+    text = str(error.value)
+    assert "\n" not in text and text.endswith("try a lower lr")
+    step, names, kept = re.search(r"step (\d+); the batch holds (.*?); the last good state is (.*?); ", text).groups()
+    assert set(names.split(", ")) <= {video.id for video in videos(scratch).videos} and 0 < int(step) < 40
+    assert len(names.split(", ")) <= 4  # those of the micro-batch that it came from
+    (run,) = scratch.runs()
+    assert run.record["status"] == "failed" and not (run.path / "model.safetensors").exists()
+    # the state is from before the step that broke it, not the broken weights that followed
+    assert read_about(Path(kept))["training_state"]["step"] < int(step)
+    values = load_file(kept)
+    assert len(values) > 40 and all(torch.isfinite(value.float()).all() for value in values.values())
+    assert max(float(value.abs().max()) for name, value in values.items() if name.endswith("weight")) < 100
+
+
+def test_a_gradient_that_overflows_under_a_finite_loss_stops_too(prepared, tmp_path):
+    net, before = network(), weights(network())
+    net.stream("motion").fc.weight.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(StmnError, match="the gradient is not finite at step 0; the batch holds train/") as error:
+        train(net, videos(prepared), None, steps(3), CPU, tmp_path, Silent())
+    assert "no state was saved before" in str(error.value)
+    learned = {name for name, _ in net.named_parameters()}
+    assert all(torch.equal(net.state_dict()[name], before[name]) for name in learned)  # nothing followed it

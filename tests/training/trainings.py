@@ -1,0 +1,49 @@
+"""Small trainings that tests share."""
+
+from torch import Tensor, nn
+
+from stmn.device import choose
+from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig
+from stmn.nets.network import Network, build_network
+from stmn.sampling.clips import Clips, Sampling
+from stmn.store.reader import Store
+from stmn.training.plan import Plan
+from stmn.training.schedule import Schedule
+from stmn.workspace import Workspace
+
+WIDTH = 0.125
+CPU = choose("cpu")
+
+
+def videos(prepared: Workspace, chunks: int = 1, seed: int = 0, modalities: tuple[str, ...] = ("flow",)) -> Clips:
+    """The training videos of the synthetic set, 32 pixels wide."""
+    store = Store(prepared.data_dir("synthetic"), cache_bytes=64 << 20)
+    sampling = Sampling(modalities, size=32, stack_length=10, chunks=chunks, stride=(1, 2), seed=seed)
+    return Clips(store, store.part("1", "train"), sampling)
+
+
+def network(dropout: float = 0.0, fused: bool = False) -> Network:
+    """A narrow ResNet-18 on flow, or two tied ones."""
+    streams = [StreamConfig(modality="flow", arch="resnet18", width=WIDTH, dropout=dropout)]
+    if fused:
+        streams.insert(0, StreamConfig(modality="rgb", arch="resnet18", width=WIDTH))
+    return build_network(
+        NetworkConfig(
+            classes=["down", "left", "right", "up"], size=32, stack_length=10, streams=streams,
+            gate=GateConfig() if fused else None,
+        )
+    )  # fmt: skip
+
+
+def steps(count: int, batch: int = 8, micro_batch: int = 8, rate: float = 0.05, seed: int = 0, **more: object) -> Plan:
+    schedule = Schedule("cosine", rate, count)
+    return Plan(count, batch, micro_batch, schedule=schedule, seed=seed, **more)
+
+
+def weights(net: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in net.state_dict().items()}
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    """The same names, and the same values to the bit."""
+    return one.keys() == other.keys() and all((one[name] == other[name]).all() for name in one)
