@@ -30,6 +30,7 @@ class Backbone(nn.Module):
     """
 
     stride = 32
+    layout: Layout = "torchvision"
     conv1: nn.Module
     bn1: nn.Module
     act1: nn.Module
@@ -125,6 +126,7 @@ def lay_out_as_caffe(backbone: Backbone, name: str) -> None:
     plain = isinstance(stem[0], nn.Conv2d) and isinstance(stem[1], nn.MaxPool2d)
     if not plain or not all(isinstance(unit, BottleneckUnit) and isinstance(unit.aa, nn.Identity) for unit in units):
         raise UsageError(f"{name} is not built like the ResNets of Caffe: resnet50, resnet101 and resnet152 are")
+    backbone.layout = "caffe"
     backbone.maxpool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
     for unit in units:
         unit.conv1.stride, unit.conv2.stride = unit.conv2.stride, unit.conv1.stride

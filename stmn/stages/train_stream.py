@@ -1,5 +1,6 @@
 """train-stream: one stream on its own, appearance or motion (section 4.1)."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 from stmn.stages.execute import Context, Made
@@ -21,7 +22,9 @@ class Options(TrainingOptions):
     arch: str = option("resnet50", "backbone: a plugin, or any ResNet of timm by its name", plugin="backbone")
     width: float = option(1.0, "channels of the four stages, times this", gt=0, le=4)
     weights: str = option(
-        "auto", "start: imagenet, none, auto (imagenet if on this machine, else none), or a .safetensors or .pth file"
+        "auto",
+        "start: imagenet, none, auto (imagenet if on this machine, else none), or a file: a state dict of timm or "
+        "torchvision (.safetensors, .pth), a ResNet of MatConvNet (.mat)",
     )
     size: int = option(224, "side of the training crop, pixels", ge=32)
     stack_length: int = option(10, "L: flow fields of a stack", ge=1)
@@ -51,10 +54,14 @@ def label(options: Options) -> str:
 
 
 def plugins(options: Options) -> list[dict[str, str]]:
-    """The backbone."""
+    """The backbone, and what is in the file that it starts from."""
+    from stmn.files import file_digest
     from stmn.nets.backbones import backbone_identity
 
-    return [backbone_identity(options.arch)]
+    known = [backbone_identity(options.arch)]
+    if options.weights not in ("imagenet", "none"):
+        known.append({"kind": "weights", "name": options.weights, "digest": file_digest(Path(options.weights))})
+    return known
 
 
 def run(options: Options, context: Context) -> Made:
@@ -63,7 +70,8 @@ def run(options: Options, context: Context) -> Made:
     from stmn.nets.checkpoint import Description, TrainedOn, save_checkpoint
     from stmn.nets.config import NetworkConfig, StreamConfig
     from stmn.nets.network import build_network
-    from stmn.nets.weights import load_weights
+    from stmn.nets.weights import describe_weights, layout_of, load_weights
+    from stmn.sampling.augment import FLOW_TO_INPUT, RGB_TO_INPUT
     from stmn.training.loop import train
     from stmn.training.state import FILE
 
@@ -73,17 +81,19 @@ def run(options: Options, context: Context) -> Made:
     )  # fmt: skip
     header = clips.store.header
     stream = StreamConfig(
-        modality=options.modality, arch=options.arch, width=options.width, dropout=options.dropout or 0.0
+        modality=options.modality,
+        arch=options.arch,
+        width=options.width,
+        dropout=options.dropout or 0.0,
+        layout=layout_of(options.weights),
     )
     config = NetworkConfig(
         classes=header.classes, size=options.size, stack_length=options.stack_length, streams=[stream]
     )
     network = build_network(config, options.seed)
-    if options.weights == "none":
-        context.progress.say(
-            f"{options.arch}: starting from random weights (ImageNet weights: stmn weights {options.arch})"
-        )
-    load_weights(network.stream(stream.name).backbone, options.weights, options.arch)
+    context.progress.say(f"{options.arch}: starting from {describe_weights(options.weights, options.arch)}")
+    levels = RGB_TO_INPUT if options.modality == "rgb" else FLOW_TO_INPUT
+    load_weights(network.stream(stream.name).backbone, options.weights, options.arch, levels)
     plan = plan_of(options, len(clips))
     state = train(network, clips, validation, plan, device, context.out, context.progress)
     trained_on = TrainedOn(data=header.name, split=options.split, videos=header.part(options.split, "train"))
