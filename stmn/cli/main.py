@@ -9,6 +9,9 @@ from typer.core import TyperGroup
 
 import stmn
 
+#: commands that torchrun's processes do together; of any other the first does all
+TOGETHER = ("train-stream", "fuse", "run")
+
 #: command -> (module with `app`, or "" for a stage's verb; its line in the help)
 COMMANDS: dict[str, tuple[str, str]] = {
     "prepare": ("", "Videos to a packed data set of frames and optical flow."),
@@ -35,6 +38,12 @@ class LazyGroup(TyperGroup):
         """The real command in place of the stub that the help shows."""
         name, command, rest = super().resolve_command(ctx, args)
         if name in COMMANDS:
+            from stmn import torchrun
+
+            if torchrun.size() > 1 and name not in TOGETHER:
+                if torchrun.rank():
+                    raise typer.Exit
+                typer.echo(f"torchrun: {name} can't be shared; one process does it all", err=True)
             module, _ = COMMANDS[name]
             if module:
                 found = import_module(module).app

@@ -9,6 +9,9 @@ from stmn.stages.options import option
 from stmn.stages.training_options import TrainingOptions, clips_of, plan_of
 from stmn.workspace import Workspace
 
+#: under torchrun all processes run this stage together
+TOGETHER = True
+
 
 class Options(TrainingOptions):
     """Options of `stmn fuse`."""
@@ -38,11 +41,13 @@ class Options(TrainingOptions):
         "per_stream", "one loss a stream, or one on their mean, or on a linear layer over both streams' scores"
     )
     chunks: int = option(5, "T: chunks of a video in a training pass", ge=1)
-    epochs: int = option(40, "passes of the training list", ge=1)
+    epochs: int | None = option(None, "passes of the training list (default: 40, and 25 with authors)", ge=1)
     micro_batch: int = option(4, "videos in memory at a time; batch statistics are theirs", ge=1)
     lr: float = option(1e-3, "learning rate", gt=0)
-    schedule: Literal["plateau", "steps", "cosine"] = option(
-        "steps", "steps divides lr by 10 after 20 epochs and after 10 more; cosine is for a fixed number of steps"
+    schedule: Literal["steps", "authors", "plateau", "cosine"] = option(
+        "steps",
+        "steps divides lr by 10 after 20 epochs and after 10 more (the paper), authors after 10, 15 and 20 and ends "
+        "after 25 (their code); cosine is for a fixed number of steps",
     )
     patience: int = option(5, "validations without a better error that count as saturated", ge=1)
     dropout: float | None = option(
@@ -50,7 +55,8 @@ class Options(TrainingOptions):
     )
 
 
-MILESTONES = (20, 30)
+#: schedule -> passes of the training list after which lr is divided by 10
+MILESTONES: dict[str, tuple[int, ...]] = {"steps": (20, 30), "authors": (10, 15, 20)}
 
 
 def complete(options: Options, workspace: Workspace, inputs: dict[str, Any]) -> Options:
@@ -68,7 +74,9 @@ def complete(options: Options, workspace: Workspace, inputs: dict[str, Any]) -> 
             if run is None:
                 raise DataError(f"no trained {name} stream; make it with: stmn train-stream --modality {modality}")
             found[name] = str(run.path)
-    return options.with_defaults(batch=128, augment="jitter", **found)
+    return options.with_defaults(
+        batch=128, augment="jitter", epochs=25 if options.schedule == "authors" else 40, **found
+    )
 
 
 def label(options: Options) -> str:
@@ -90,9 +98,9 @@ def run(options: Options, context: Context) -> Made:
     from stmn.device import choose
     from stmn.nets.checkpoint import Description, TrainedOn, save_checkpoint
     from stmn.training.loop import train
-    from stmn.training.state import FILE
+    from stmn.training.state import forget_state
 
-    device = choose(context.device)
+    device = choose(context.device, options.precision)
     network, streams = tie(options, context)
     config = network.config
     clips, validation = clips_of(options, context, ("rgb", "flow"), config.size, config.stack_length, options.chunks)
@@ -101,18 +109,19 @@ def run(options: Options, context: Context) -> Made:
         raise DataError(
             f"the streams know {len(config.classes)} classes, data set {header.name} has other {len(header.classes)}"
         )
-    plan = plan_of(options, len(clips), MILESTONES)
-    state = train(network, clips, validation, plan, device, context.out, context.progress)
+    plan = plan_of(options, len(clips), MILESTONES.get(options.schedule, ()))
+    state = train(network, clips, validation, plan, device, context.out, context.progress, context.ranks)
     # what the streams have learned from, the fused network has too: they may know another split
     seen = [video for known in streams if known.trained_on.data == header.name for video in known.trained_on.videos]
     videos = list(dict.fromkeys([*header.part(options.split, "train"), *seen]))
     trained_on = TrainedOn(data=header.name, split=options.split, videos=videos)
-    save_checkpoint(
-        context.out / "model.safetensors",
-        network,
-        Description(config, header.preparation, trained_on, streams[0].keeps, options.model_dump(mode="json")),
-    )
-    (context.out / FILE).unlink(missing_ok=True)
+    if context.ranks.first:
+        save_checkpoint(
+            context.out / "model.safetensors",
+            network,
+            Description(config, header.preparation, trained_on, streams[0].keeps, options.model_dump(mode="json")),
+        )
+        forget_state(context.out)
     last = state.history[-1] if state.history else {}
     return Made(
         outputs={"model": "model.safetensors", "metrics": "metrics.jsonl"},

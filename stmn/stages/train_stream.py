@@ -13,6 +13,12 @@ DEFAULTS: dict[str, tuple[int, float, int, str]] = {
     "rgb": (256, 0.0, 60, "jitter"),
     "flow": (128, 0.8, 400, "multi_scale"),
 }
+#: modality -> passes of the training list after which `steps` divides lr by 10: the authors' code
+MILESTONES: dict[str, tuple[int, ...]] = {"rgb": (20, 40), "flow": (100, 200, 300)}
+
+
+#: under torchrun all processes run this stage together
+TOGETHER = True
 
 
 class Options(TrainingOptions):
@@ -33,7 +39,9 @@ class Options(TrainingOptions):
     micro_batch: int = option(32, "videos in memory at a time; batch statistics are theirs", ge=1)
     lr: float = option(1e-2, "learning rate", gt=0)
     schedule: Literal["plateau", "steps", "cosine"] = option(
-        "plateau", "plateau lowers lr twice when the validation error saturates; cosine is for a fixed number of steps"
+        "plateau",
+        "plateau lowers lr twice when the validation error saturates; steps divides it by 10 at the authors' epochs "
+        "(20, 40 for rgb; 100, 200, 300 for flow); cosine is for a fixed number of steps",
     )
     patience: int = option(5, "validations without a better error that count as saturated", ge=1)
     dropout: float | None = option(None, "dropout before the classifier (default: 0.8 for flow, 0 for rgb)", ge=0, lt=1)
@@ -73,9 +81,9 @@ def run(options: Options, context: Context) -> Made:
     from stmn.nets.weights import describe_weights, layout_of, load_weights
     from stmn.sampling.augment import FLOW_TO_INPUT, RGB_TO_INPUT
     from stmn.training.loop import train
-    from stmn.training.state import FILE
+    from stmn.training.state import forget_state
 
-    device = choose(context.device)
+    device = choose(context.device, options.precision)
     clips, validation = clips_of(
         options, context, (options.modality,), options.size, options.stack_length, options.chunks
     )  # fmt: skip
@@ -94,15 +102,16 @@ def run(options: Options, context: Context) -> Made:
     context.progress.say(f"{options.arch}: starting from {describe_weights(options.weights, options.arch)}")
     levels = RGB_TO_INPUT if options.modality == "rgb" else FLOW_TO_INPUT
     load_weights(network.stream(stream.name).backbone, options.weights, options.arch, levels)
-    plan = plan_of(options, len(clips))
-    state = train(network, clips, validation, plan, device, context.out, context.progress)
+    plan = plan_of(options, len(clips), MILESTONES[options.modality])
+    state = train(network, clips, validation, plan, device, context.out, context.progress, context.ranks)
     trained_on = TrainedOn(data=header.name, split=options.split, videos=header.part(options.split, "train"))
-    save_checkpoint(
-        context.out / "model.safetensors",
-        network,
-        Description(config, header.preparation, trained_on, header.keeps, options.model_dump(mode="json")),
-    )
-    (context.out / FILE).unlink(missing_ok=True)
+    if context.ranks.first:
+        save_checkpoint(
+            context.out / "model.safetensors",
+            network,
+            Description(config, header.preparation, trained_on, header.keeps, options.model_dump(mode="json")),
+        )
+        forget_state(context.out)
     last = state.history[-1] if state.history else {}
     return Made(
         outputs={"model": "model.safetensors", "metrics": "metrics.jsonl"},
