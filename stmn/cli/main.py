@@ -21,11 +21,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("", "Test a model, fully convolutional in space and time."),
     "fuse-idt": ("", "Average network scores with an SVM's on hand-crafted features."),
     "export": ("", "A model to one file of another format, checked against the network."),
+    "scores": ("stmn.cli.scores", "Show, convert, compare and fuse scores files."),
     "report": ("", "One HTML page of what was run and how well it did."),
     "run": ("stmn.cli.run", "Run all stages of a recipe."),
     "predict": ("stmn.cli.predict", "Classify video files with a model."),
     "recipes": ("stmn.cli.recipes", "List, show, check and copy recipes."),
     "plugins": ("stmn.cli.plugins", "List what can be named in options and recipes."),
+    "nets": ("stmn.cli.nets", "Show a network: stages, gates, temporal layers, costs; a picture."),
     "weights": ("stmn.cli.weights", "Fetch ImageNet weights, to start streams from."),
     "doctor": ("stmn.cli.doctor", "Versions, device, decoder, compiler, and what each command lacks."),
 }
@@ -33,6 +35,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 class LazyGroup(TyperGroup):
     """Knows the commands' names and help lines; imports a command when it is called."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; a value that can't be read is told in one line, as every other mistake."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            typer.secho(f"error: {error.format_message()}", fg="red", err=True)
+            raise typer.Exit(error.exit_code) from error
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """The real command in place of the stub that the help shows."""

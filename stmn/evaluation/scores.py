@@ -1,7 +1,7 @@
 """Scores: class outputs of videos, keyed by video id, with the class list and the protocol."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,19 @@ from stmn.nets.checkpoint import read_about, save_tensors
 @dataclass(frozen=True)
 class Scores:
     """`streams` maps a stream's name to (N, classes) scores; row i belongs to video `ids[i]`, whose class is
-    `classes[labels[i]]`. `protocol` says how they were measured."""
+    `classes[labels[i]]` and which is of group `groups[i]` (its own id where it has none). `protocol` says how they were
+    measured."""
 
     ids: list[str]
     classes: list[str]
     labels: list[int]
     streams: dict[str, Tensor]
     protocol: dict[str, Any]
+    groups: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.groups:
+            object.__setattr__(self, "groups", list(self.ids))
 
     def mean(self, weights: Sequence[float] | None = None) -> Tensor:
         """(N, classes): the weighted mean over streams, 1:1 by default."""
@@ -32,9 +38,25 @@ class Scores:
         total = torch.stack([w * t for w, t in zip(weights, tensors, strict=True)]).sum(dim=0)
         return total / sum(weights)
 
+    def table(self) -> dict[str, list[Any]]:
+        """Column -> values, a row a video: id, group, class, prediction, each stream's score of each class."""
+        names = self.classes
+        columns: dict[str, list[Any]] = {"video": self.ids, "group": self.groups}
+        columns["class"] = [names[i] for i in self.labels]
+        columns["predicted"] = [names[i] for i in self.mean().argmax(dim=1).tolist()]
+        for stream, tensor in self.streams.items():
+            columns |= {f"{stream}: {name}": tensor[:, number].tolist() for number, name in enumerate(names)}
+        return columns
+
     def save(self, path: Path) -> None:
         """Write a safetensors file, whole or not at all."""
-        about = {"ids": self.ids, "classes": self.classes, "labels": self.labels, "protocol": self.protocol}
+        about = {
+            "ids": self.ids,
+            "classes": self.classes,
+            "labels": self.labels,
+            "protocol": self.protocol,
+            "groups": self.groups,
+        }
         save_tensors(path, self.streams, {"scores": about})
 
     def rows(self, ids: Sequence[str], classes: Sequence[str], where: str) -> dict[str, Tensor]:
@@ -57,6 +79,7 @@ class About(BaseModel):
     classes: list[str]
     labels: list[int]
     protocol: dict[str, Any]
+    groups: list[str] = []
 
 
 def load_scores(path: Path) -> Scores:
@@ -75,13 +98,16 @@ def load_scores(path: Path) -> Scores:
     streams = load_file(path)
     shape = (len(said.ids), len(said.classes))
     mistakes = [f"{name} is {tuple(t.shape)}, not {shape}" for name, t in streams.items() if tuple(t.shape) != shape]
+    mistakes += [f"{name} holds no floating point numbers" for name, t in streams.items() if not t.is_floating_point()]
     if len(said.labels) != len(said.ids) or not all(0 <= label < len(said.classes) for label in said.labels):
         mistakes.append(f"its labels are not those of {len(said.ids)} videos of {len(said.classes)} classes")
+    if said.groups and len(said.groups) != len(said.ids):
+        mistakes.append(f"it names {len(said.groups)} groups for {len(said.ids)} videos")
     if len(set(said.ids)) != len(said.ids):
         mistakes.append("it scores a video twice")
     if mistakes:
         raise DataError(f"{path}: {mistakes[0]}")
-    return Scores(said.ids, said.classes, said.labels, streams, said.protocol)
+    return Scores(said.ids, said.classes, said.labels, streams, said.protocol, said.groups)
 
 
 def fuse_late(parts: Sequence[Scores], weights: Sequence[float] | None, names: Sequence[str]) -> Scores:
@@ -106,4 +132,4 @@ def fuse_late(parts: Sequence[Scores], weights: Sequence[float] | None, names: S
         "parts": [part.protocol for part in parts],
         "seen_in_training": max(part.protocol.get("seen_in_training", 0) for part in parts),
     }
-    return Scores(first.ids, first.classes, first.labels, streams, about)
+    return Scores(first.ids, first.classes, first.labels, streams, about, first.groups)

@@ -115,4 +115,5 @@ def score_model(path: Path, name: str, options: Options, store: Any, context: Co
     streams = score_videos(network, store, videos, protocol, choose(context.device), context.progress)
     labels = [header.classes.index(video.class_name) for video in videos]
     about = protocol.model_dump(mode="json") | {"words": str(protocol), "seen_in_training": len(seen)}
-    return Scores([video.id for video in videos], header.classes, labels, streams, about)
+    groups = [f"{video.class_name}/{video.group}" if video.group else video.id for video in videos]
+    return Scores([video.id for video in videos], header.classes, labels, streams, about, groups)

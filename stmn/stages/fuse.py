@@ -1,6 +1,6 @@
 """fuse: tie two trained streams by gates and temporal filters, and train them end to end (sections 3.2, 3.3, 4.1)."""
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from stmn import registry
 from stmn.errors import DataError, UsageError
@@ -8,6 +8,9 @@ from stmn.stages.execute import Context, Made
 from stmn.stages.options import option
 from stmn.stages.training_options import TrainingOptions, clips_of, plan_of
 from stmn.workspace import Workspace
+
+if TYPE_CHECKING:
+    from stmn.nets.config import NetworkConfig
 
 #: under torchrun all processes run this stage together
 TOGETHER = True
@@ -135,7 +138,6 @@ def tie(options: Options, context: Context) -> Any:
     Raises `DataError` when they don't fit.
     """
     from stmn.nets.checkpoint import load_checkpoint, read_description
-    from stmn.nets.config import GateConfig, NetworkConfig, TemporalConfig
     from stmn.nets.network import build_network
 
     files = {name: context.input(name) for name in ("appearance", "motion")}
@@ -143,7 +145,20 @@ def tie(options: Options, context: Context) -> Any:
     for name, description in described.items():
         if [stream.name for stream in description.network.streams] != [name]:
             raise DataError(f"{files[name].name}: is no single {name} stream")  # type: ignore[union-attr]
-    first, second = described["appearance"].network, described["motion"].network
+    config = network_config(options, described["appearance"].network, described["motion"].network)
+    network = build_network(config, options.seed)
+    state = network.state_dict()
+    for file in files.values():
+        stream, _ = load_checkpoint(file.path)  # type: ignore[union-attr]
+        state |= stream.state_dict()  # all of it has its place, and nothing of a stream is left to chance
+    network.load_state_dict(state)
+    return network, list(described.values())
+
+
+def network_config(options: Options, first: "NetworkConfig", second: "NetworkConfig") -> "NetworkConfig":
+    """The network that ties an appearance and a motion stream's. Raises `DataError` when they don't fit."""
+    from stmn.nets.config import GateConfig, NetworkConfig, TemporalConfig
+
     for what in ("size", "stack_length", "classes"):
         if getattr(first, what) != getattr(second, what):
             raise DataError(
@@ -153,7 +168,7 @@ def tie(options: Options, context: Context) -> Any:
     motion = second.streams[0]
     if options.dropout is not None:
         motion = motion.model_copy(update={"dropout": options.dropout})
-    config = NetworkConfig(
+    return NetworkConfig(
         classes=first.classes,
         size=first.size,
         stack_length=first.stack_length,
@@ -175,10 +190,3 @@ def tie(options: Options, context: Context) -> Any:
         ),
         prediction=options.prediction,
     )
-    network = build_network(config, options.seed)
-    state = network.state_dict()
-    for file in files.values():
-        stream, _ = load_checkpoint(file.path)  # type: ignore[union-attr]
-        state |= stream.state_dict()  # all of it has its place, and nothing of a stream is left to chance
-    network.load_state_dict(state)
-    return network, list(described.values())

@@ -58,7 +58,7 @@ def run(options: Options, context: Context) -> Made:
         "idt": normalize(torch.stack(list(rows.values())).mean(dim=0)) * options.weights[1],
     }
     about = network.protocol | {"idt": svm.protocol, "idt_weights": options.weights}
-    fused = Scores(network.ids, network.classes, network.labels, streams, about)
+    fused = Scores(network.ids, network.classes, network.labels, streams, about, network.groups)
     fused.save(context.out / "scores.safetensors")
     results = measure(fused) | {"protocol": about, "of": [item.name for item in context.inputs["scores"]] + ["idt"]}
     write_json(context.out / "metrics.json", results)

@@ -1,12 +1,15 @@
 """train-stream: one stream on its own, appearance or motion (section 4.1)."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from stmn.stages.execute import Context, Made
 from stmn.stages.options import option
 from stmn.stages.training_options import TrainingOptions, clips_of, plan_of
 from stmn.workspace import Workspace
+
+if TYPE_CHECKING:
+    from stmn.nets.config import NetworkConfig
 
 #: modality -> (batch, dropout, epochs, augmentation): the paper's, and the authors' code where the paper is silent
 DEFAULTS: dict[str, tuple[int, float, int, str]] = {
@@ -51,9 +54,29 @@ def complete(options: Options, workspace: Workspace, inputs: dict[str, Any]) -> 
     """Fill in what depends on the modality and on this machine."""
     from stmn.nets.weights import resolve_weights
 
-    batch, dropout, epochs, augment = DEFAULTS[options.modality]
-    options = options.with_defaults(batch=batch, dropout=dropout, epochs=epochs, augment=augment)
+    options = with_paper(options)
     return options.model_copy(update={"weights": resolve_weights(options.weights, options.arch)})
+
+
+def with_paper(options: Options) -> Options:
+    """Options in which what depends on the modality has the paper's values."""
+    batch, dropout, epochs, augment = DEFAULTS[options.modality]
+    return options.with_defaults(batch=batch, dropout=dropout, epochs=epochs, augment=augment)
+
+
+def network_config(options: Options, classes: list[str]) -> "NetworkConfig":
+    """The network that complete options describe."""
+    from stmn.nets.config import NetworkConfig, StreamConfig
+    from stmn.nets.weights import layout_of
+
+    stream = StreamConfig(
+        modality=options.modality,
+        arch=options.arch,
+        width=options.width,
+        dropout=options.dropout or 0.0,
+        layout=layout_of(options.weights),
+    )
+    return NetworkConfig(classes=classes, size=options.size, stack_length=options.stack_length, streams=[stream])
 
 
 def label(options: Options) -> str:
@@ -76,9 +99,8 @@ def run(options: Options, context: Context) -> Made:
     """Train, and write `model.safetensors`."""
     from stmn.device import choose
     from stmn.nets.checkpoint import Description, TrainedOn, save_checkpoint
-    from stmn.nets.config import NetworkConfig, StreamConfig
     from stmn.nets.network import build_network
-    from stmn.nets.weights import describe_weights, layout_of, load_weights
+    from stmn.nets.weights import describe_weights, load_weights
     from stmn.sampling.augment import FLOW_TO_INPUT, RGB_TO_INPUT
     from stmn.training.loop import train
     from stmn.training.state import forget_state
@@ -88,20 +110,11 @@ def run(options: Options, context: Context) -> Made:
         options, context, (options.modality,), options.size, options.stack_length, options.chunks
     )  # fmt: skip
     header = clips.store.header
-    stream = StreamConfig(
-        modality=options.modality,
-        arch=options.arch,
-        width=options.width,
-        dropout=options.dropout or 0.0,
-        layout=layout_of(options.weights),
-    )
-    config = NetworkConfig(
-        classes=header.classes, size=options.size, stack_length=options.stack_length, streams=[stream]
-    )
+    config = network_config(options, header.classes)
     network = build_network(config, options.seed)
     context.progress.say(f"{options.arch}: starting from {describe_weights(options.weights, options.arch)}")
     levels = RGB_TO_INPUT if options.modality == "rgb" else FLOW_TO_INPUT
-    load_weights(network.stream(stream.name).backbone, options.weights, options.arch, levels)
+    load_weights(network.stream(network.names[0]).backbone, options.weights, options.arch, levels)
     plan = plan_of(options, len(clips), MILESTONES[options.modality])
     state = train(network, clips, validation, plan, device, context.out, context.progress, context.ranks)
     trained_on = TrainedOn(data=header.name, split=options.split, videos=header.part(options.split, "train"))

@@ -258,7 +258,7 @@ def test_metrics_of_a_case_worked_out_by_hand():
     assert result["accuracy"] == 0.75
     assert result["mean_class_accuracy"] == pytest.approx((1 + 0.5 + 1) / 3)
     assert result["confusion"] == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]  # rows: the true class
-    assert words(result) == "75.0 % [30.1, 95.4] of 4 videos"
+    assert words(result) == "75.0 % [25.0, 100.0] of 4 videos"  # a draw of four has 0 to 4 right
 
 
 def test_metrics_agree_with_scikit_learn():

@@ -1,0 +1,128 @@
+"""`stmn scores`: show, convert, compare and fuse scores files."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from commands import call, errors_of
+
+from stmn.evaluation.scores import Scores, load_scores
+
+IDS, CLASSES, LABELS = ["a [1].avi", "b,2.avi", "c.avi", "d.avi"], ["clap", "wave"], [0, 1, 1, 0]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    """`rgb` has three of four right, `flow` all; `held` are of other videos."""
+    values = {
+        "rgb": [[2.0, 0], [0, 2], [3, 0], [1, 0]],
+        "flow": [[1.0, 0], [0, 1], [0, 4], [1, 0]],
+    }
+    found = {}
+    for name, rows in values.items():
+        about = {"words": "25 frames, set split 1 test", "part": "test"}
+        scores = Scores(IDS, CLASSES, LABELS, {name: torch.tensor(rows)}, about, ["g1", "g1", "g2", "g3"])
+        held = Scores(["x", "y"], CLASSES, [0, 1], {name: torch.tensor(rows[1:3], dtype=torch.float32)}, {"part": "validation"})
+        for label, one in ((name, scores), (f"{name}-held", held)):
+            found[label] = tmp_path / f"{label}.safetensors"
+            one.save(found[label])
+    return found
+
+
+def scores(*arguments: object, code: int = 0) -> list[str]:
+    """The lines it prints, blanks squeezed; or its lines of error."""
+    result = call("scores", *arguments)
+    assert result.exit_code == code, result.stderr
+    return [" ".join(line.split()) for line in result.stdout.splitlines()] if not code else errors_of(result)
+
+
+def test_show(files):
+    lines = scores("show", files["rgb"], "--videos", "5")
+    assert lines[0] == f"{files['rgb']}: 25 frames, set split 1 test"
+    assert lines[1] == "% 95 % interval (over groups)"
+    assert lines[2].startswith("top-1 75.0 ") and "rgb alone 75.0" in lines
+    assert "c.avi wave clap 95 %" in lines  # the soft-max of 3 and 0
+    told = json.loads("\n".join(scores("show", files["rgb"], "--json")))
+    assert (told["accuracy"], told["videos"], told["protocol"]["part"]) == (0.75, 4, "test")
+
+
+def test_convert_to_csv_and_parquet(files, tmp_path):
+    for ending in ("csv", "parquet"):
+        out = tmp_path / f"out.{ending}"
+        assert scores("convert", files["rgb"], out) == [f"{out}: 4 videos, 6 columns"]
+        [line] = scores("convert", files["rgb"], out, code=2)
+        assert line == f"{out}: is there already; --force replaces it"
+        scores("convert", files["rgb"], out, "--force")
+    with open(tmp_path / "out.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["video"] for row in rows] == IDS
+    assert rows[2] == {
+        "video": "c.avi", "group": "g2", "class": "wave", "predicted": "clap", "rgb: clap": "3.0", "rgb: wave": "0.0",
+    }  # fmt: skip
+    from pyarrow.parquet import read_table
+
+    table = read_table(tmp_path / "out.parquet").to_pydict()
+    assert table["video"] == IDS and table["rgb: clap"] == [2.0, 0.0, 3.0, 1.0]
+
+
+def test_parquet_without_its_extra_is_one_line(files, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    [line] = scores("convert", files["rgb"], tmp_path / "out.parquet", code=1)
+    assert line == "Parquet needs the package 'pyarrow': pip install 'stmn[parquet]'"
+    assert not list(tmp_path.glob("*out*"))
+
+
+def test_compare(files):
+    lines = scores("compare", files["rgb"], files["flow"], "--videos")
+    assert lines[:2] == [f"75.0 % {files['rgb']}", f"100.0 % {files['flow']}"]
+    assert lines[2].startswith("difference +25.0 points [+0.0, ") and lines[2].endswith(" on 4 videos")
+    assert lines[3] == "both right 3, both wrong 0, the first alone 0, the second alone 1; McNemar's exact p = 1"
+    assert lines[-1] == "c.avi wave clap wave"
+    assert json.loads("\n".join(scores("compare", files["rgb"], files["flow"], "--json")))["flipped"] == [
+        ["c.avi", "wave", "clap", "wave"]
+    ]
+
+
+def test_fuse_with_weights_given_or_chosen_on_other_videos(files, tmp_path):
+    out = tmp_path / "late.safetensors"
+    lines = scores("fuse", files["rgb"], files["flow"], "-o", out, "--weights", "1,3")
+    assert lines[0].startswith(f"{out}: 100.0 % [")
+    fused = load_scores(out)
+    assert fused.mean()[2].tolist() == pytest.approx([3 / 4, 3 * 4 / 4])
+    assert fused.protocol["late_fusion_weights"] == [1.0, 3.0] and fused.groups == ["g1", "g1", "g2", "g3"]
+
+    chosen = tmp_path / "chosen.safetensors"
+    held = ["--choose-on", files["rgb-held"], "--choose-on", files["flow-held"]]
+    lines = scores("fuse", files["rgb"], files["flow"], "-o", chosen, *held)
+    assert lines[0].endswith(", chosen on 2 other videos")
+    weights = load_scores(chosen).protocol["late_fusion_weights"]
+    assert lines[0].startswith(f"weights {weights[0]:g}, {weights[1]:g}") and weights[1] > weights[0]
+
+
+def test_mistakes_are_one_line_and_write_nothing(files, tmp_path):
+    out = tmp_path / "out.safetensors"
+    rgb, flow = files["rgb"], files["flow"]
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(rgb.read_bytes()[:100])
+    for arguments, code, line in (
+        (("fuse", rgb, "-o", out), 2, "name two scores or more"),
+        (
+            ("fuse", rgb, flow, "-o", out, "--weights", "1;3"),
+            2,
+            "--weights 1;3: write numbers with commas between them",
+        ),
+        (("fuse", rgb, flow, "-o", out, "--weights", "1"), 1, "late fusion of 2 scores with 1 weights"),
+        (("fuse", rgb, files["flow-held"], "-o", out), 1, "does not score the same videos: no scores of 'a [1].avi'"),
+        (("fuse", rgb, flow, "-o", out, "--choose-on", rgb, "--choose-on", flow), 1, "scores of test videos"),
+        (("fuse", rgb, flow, "-o", out, "--choose-on", rgb), 2, "--choose-on: 1 scores for 2 that are fused"),
+        (("compare", rgb, files["flow-held"]), 1, "does not score the same videos"),
+        (("show", broken), 1, "truncated or damaged"),
+        (("show", tmp_path / "no.safetensors"), 2, "no such file"),
+        (("convert", rgb, tmp_path / "out.xls"), 2, "write FILE.csv or FILE.parquet"),
+    ):
+        [said] = scores(*arguments, code=code)
+        assert line in said
+    assert not out.exists()

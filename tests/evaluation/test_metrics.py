@@ -1,0 +1,128 @@
+"""Numbers and their intervals; two evaluations beside each other; weights of a late fusion."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+from sklearn.metrics import recall_score
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from stmn.errors import DataError
+from stmn.evaluation.compare import choose_weights, compare
+from stmn.evaluation.metrics import RESAMPLES, Bootstrap, calibration_error, interval, measure
+from stmn.evaluation.scores import Scores, fuse_late
+
+CLASSES = [f"class{number}" for number in range(8)]
+
+
+def made(values: Tensor, labels: list[int], groups: list[str] | None = None, **protocol: object) -> Scores:
+    return Scores([f"v{n}" for n in range(len(labels))], CLASSES, labels, {"motion": values}, protocol, groups or [])
+
+
+def drawn(count: int, signal: float, seed: int = 0) -> tuple[Tensor, list[int]]:
+    """Scores of videos that are right the more often, the larger `signal` is."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, len(CLASSES), (count,), generator=generator)
+    values = torch.randn(count, len(CLASSES), generator=generator) + signal * one_hot(labels, len(CLASSES))
+    return values, labels.tolist()
+
+
+def test_the_interval_of_many_videos_is_that_of_a_binomial():
+    values, labels = drawn(1000, 1.5)
+    result = measure(made(values, labels))
+    right = round(1000 * result["accuracy"])
+    assert result["intervals_over"] == "videos"
+    assert result["interval"] == result["intervals"]["accuracy"]
+    assert result["interval"] == pytest.approx(interval(right, 1000), abs=0.006)
+    for name in ("accuracy", "top5", "mean_class_accuracy"):
+        low, high = result["intervals"][name]
+        assert 0 < low < result[name] < high < 1
+
+
+def test_the_interval_holds_for_recordings_where_videos_are_cuts_of_them():
+    """Ten cuts of each recording that are right or wrong together are worth no more than one."""
+    values, labels = drawn(100, 1.5)
+    once = measure(made(values, labels))
+    groups = [f"g{number // 10}" for number in range(1000)]
+    tenfold = measure(made(values.repeat_interleave(10, dim=0), np.repeat(labels, 10).tolist(), groups))
+    assert tenfold["accuracy"] == once["accuracy"] and tenfold["intervals_over"] == "groups"
+    assert tenfold["interval"] == pytest.approx(once["interval"], abs=0.03)
+    naive = measure(made(values.repeat_interleave(10, dim=0), np.repeat(labels, 10).tolist()))
+    assert np.diff(naive["interval"])[0] < 0.5 * np.diff(tenfold["interval"])[0]
+
+
+def test_the_interval_of_the_mean_over_classes_is_the_one_of_draws_that_are_measured_again():
+    values, labels = drawn(60, 1.0)
+    scores = made(values, labels)
+    predicted = values.argmax(dim=1).numpy()
+    means = [
+        recall_score(np.repeat(labels, n), np.repeat(predicted, n), labels=np.unique(np.repeat(labels, n)), average="macro")
+        for n in Bootstrap(scores).times.astype(int)[:300]
+    ]  # fmt: skip
+    assert RESAMPLES > 300
+    assert measure(scores)["intervals"]["mean_class_accuracy"] == pytest.approx(
+        np.percentile(means, [2.5, 97.5]), abs=0.03
+    )
+
+
+def test_nothing_is_certain_where_all_are_right():
+    labels = [n % 8 for n in range(20)]
+    result = measure(made(10.0 * one_hot(torch.tensor(labels), 8), labels))
+    assert result["accuracy"] == 1 and result["interval"] == pytest.approx(interval(20, 20))
+    grouped = measure(made(10.0 * one_hot(torch.tensor(labels), 8), labels, [f"g{n % 4}" for n in range(20)]))
+    assert grouped["interval"] == pytest.approx(interval(4, 4))
+
+
+def test_each_class_by_itself():
+    values = torch.eye(8)[[0, 0, 1, 2]]
+    result = measure(made(values, [0, 1, 1, 2]))["per_class"]
+    assert result["class1"] == {"videos": 2, "accuracy": 0.5, "interval": list(interval(1, 2))}
+    assert result["class0"]["accuracy"] == 1 and result["class7"] == {"videos": 0}
+
+
+def test_the_calibration_error_is_how_far_confidence_is_from_being_right():
+    """Soft-max of log p is p: a classifier that says p and is right with p is calibrated."""
+    rng = np.random.default_rng(0)
+    best = rng.uniform(0.3, 0.95, 20000)
+    scores = np.log(np.stack([best, *[(1 - best) / 7] * 7], axis=1))
+    assert softmax(scores, axis=1).max(axis=1) == pytest.approx(best)
+    honest = (rng.uniform(size=20000) < best).astype(float)
+    assert calibration_error(scores, honest) < 0.015
+    assert calibration_error(scores, np.ones(20000)) == pytest.approx(1 - best.mean())  # right, and not sure enough
+    assert calibration_error(scores, np.zeros(20000)) == pytest.approx(best.mean())
+
+
+def test_two_evaluations_are_compared_video_by_video():
+    labels = [0] * 20
+    right, wrong = torch.eye(8)[0], torch.eye(8)[1]
+    first = made(torch.stack([right] * 10 + [wrong] * 10), labels)
+    second = made(torch.stack([wrong] * 1 + [right] * 16 + [wrong] * 3), labels)
+    shuffled = Scores(second.ids[::-1], CLASSES, labels, {"motion": second.streams["motion"].flip(0)}, {})
+    for other in (second, shuffled):
+        result = compare(first, other, "second")
+        assert (result.both_right, result.first_alone, result.second_alone, result.both_wrong) == (9, 1, 7, 3)
+        assert result.accuracies == (0.5, 0.8) and result.difference == pytest.approx(0.3)
+        assert result.p_value == pytest.approx(2 * (1 + 8) / 2**8)  # 1 or fewer of 8 flips, either way round
+        assert result.flipped[0] == ("v0", "class0", "class0", "class1")
+        assert [video for video, *_ in result.flipped[1:]] == [f"v{n}" for n in range(10, 17)]
+        low, high = result.interval
+        assert low < 0.3 < high
+    same = compare(first, first, "itself")
+    assert same.p_value == 1 and same.flipped == [] and same.interval == [0, 0]
+    with pytest.raises(DataError, match="second: does not score the same videos"):
+        compare(first, made(torch.stack([right] * 19), labels[:19]), "second")
+
+
+def test_weights_are_chosen_where_they_help_and_never_on_test_videos():
+    signal, labels = drawn(400, 2.5)
+    noise, _ = drawn(400, 0.0, seed=5)
+    parts = [made(3 * noise, labels, part="validation"), made(signal, labels, part="validation")]
+    weights = choose_weights(parts, ["noise", "signal"])
+    assert sum(weights) == pytest.approx(2) and weights[1] > 1.6
+    accuracy = [measure(fuse_late(parts, w, ["noise", "signal"]))["accuracy"] for w in ([1, 1], weights)]
+    assert accuracy[1] > accuracy[0] + 0.2
+    with pytest.raises(DataError, match="noise: scores of test videos; weights are chosen on others"):
+        choose_weights([made(noise, labels, part="test"), parts[1]], ["noise", "signal"])
+    with pytest.raises(DataError, match="chosen for 2 to 4 scores, not 5"):
+        choose_weights(parts[:1] * 5, list("abcde"))
