@@ -68,6 +68,7 @@ def forget_state(folder: Path) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what processes killed in the middle of writing a state have left."""
-    for left in folder.glob(f".{FILE}.*"):
-        left.unlink(missing_ok=True)
+    """Remove what processes killed in the middle of writing a state or a model have left."""
+    for pattern in (".*.safetensors.*", ".tmp*"):  # our temporary files, and those that safetensors fills them by
+        for left in folder.glob(pattern):
+            left.unlink(missing_ok=True)

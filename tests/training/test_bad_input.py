@@ -1,0 +1,119 @@
+"""What doesn't fit is refused before the first step, in one line that says what, where and what to do."""
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from commands import call, errors_of, write_recipe
+from conftest import train_tiny
+from made_sets import Made, make_set
+from safetensors.torch import load_file, save_file
+
+from stmn.nets.checkpoint import KEY, read_about
+from stmn.store.reader import Store
+from stmn.workspace import Workspace
+
+FUSE = ("fuse", "--steps", "1", "--batch", "8", "--micro-batch", "8", "--chunks", "2")
+STREAM = ("train-stream", "--width", "0.25", "--size", "32", "--steps", "1", "--batch", "8", "--micro-batch", "8")
+
+
+def refused(workspace: Workspace, *command: object) -> str:
+    """The one line that a command ends with, before anything was trained."""
+    result = call(*command, "--workspace", workspace.root)
+    assert result.exit_code in (1, 2)
+    (line,) = errors_of(result)
+    assert "training:" not in result.stderr  # the bar never began
+    assert not list(workspace.runs_dir.glob("*/training.safetensors"))
+    return line
+
+
+def test_classes_that_are_not_the_checkpoints(own):
+    frames = torch.randint(0, 256, (14, 40, 40, 3), dtype=torch.uint8)
+    levels = torch.full((13, 2, 40, 40), 128, dtype=torch.uint8)
+    make_set(own.data_dir("other"), [Made(f"{name}/1", name, frames, levels) for name in ("run", "jump", "fall")])
+    line = refused(own, *FUSE, "--data", "other")
+    assert line == "the streams know 4 classes, data set other has other 3"
+
+
+def test_a_checkpoint_of_another_architecture(own, tmp_path):
+    fused = own.find_input("fused", "model").name
+    assert refused(own, *FUSE, "--appearance", fused).startswith(f"{fused}: is no single appearance stream")
+    deeper = train_tiny(own, "flow", arch="resnet50", steps=1).name
+    assert "can't be tied" in refused(own, *FUSE, "--motion", deeper)
+    weights = tmp_path / "resnet18.safetensors"
+    save_file(timm.create_model("resnet18").state_dict(), weights)
+    line = refused(own, *STREAM[:1], "--width", 1, *STREAM[3:], "--arch", "resnet34", "--weights", weights)
+    assert str(weights) in line and "resnet34" in line
+
+
+def test_a_set_without_flow(scratch):
+    with Store(scratch.data_dir("synthetic")) as store:
+        shards = store.shards
+    for shard in shards:
+        with sqlite3.connect(shard) as connection:
+            connection.execute("DELETE FROM pictures WHERE (key >> 32) & 1 = 1")
+    line = refused(scratch, *STREAM, "--arch", "resnet18", "--weights", "none", "--modality", "flow")
+    assert "has no flow stored, which this network is trained on" in line
+    assert call(*STREAM, "--arch", "resnet18", "--weights", "none", "--workspace", scratch.root).exit_code == 0
+
+
+def test_stacks_of_another_length(own, tmp_path):
+    train_tiny(own, "flow", stack_length=4, steps=1)
+    assert "the streams don't fit: stack_length is 10 for appearance and 4 for motion" in refused(own, *FUSE)
+    recipe = write_recipe(
+        tmp_path / "r.toml", 'name = "r"\ndata = "synthetic"',
+        f'id = "f"\nuses = "fuse"\nsteps = 1\nappearance = "{own.find_input("appearance", "model").path}"\n'
+        f'motion = "{own.find_input("motion", "model").path}"',
+    )  # fmt: skip
+    assert "stack_length is 10 for appearance and 4 for motion" in refused(own, "run", recipe)
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def cut_in_its_header(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:500])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def of_another_shape(path: Path) -> None:
+    tensors = load_file(path)
+    name = "streams.motion.backbone.layer2.0.conv1.weight"
+    save_file(tensors | {name: tensors[name][:-1].contiguous()}, path, metadata={KEY: json.dumps(read_about(path))})
+
+
+def with_another_description(path: Path) -> None:
+    about = read_about(path)
+    about["network"]["streams"][0]["width"] = "wide"
+    save_file(load_file(path), path, metadata={KEY: json.dumps(about)})
+
+
+def with_text_for_a_description(path: Path) -> None:
+    save_file(load_file(path), path, metadata={KEY: "{"})
+
+
+@pytest.mark.parametrize("damage", [
+    cut_short, cut_in_its_header, empty, of_another_shape, with_another_description, with_text_for_a_description,
+])  # fmt: skip
+def test_a_truncated_or_edited_checkpoint(own, tmp_path, damage):
+    path = shutil.copy(own.find_input("motion", "model").path, tmp_path / "edited.safetensors")
+    damage(path)
+    line = refused(own, *FUSE, "--motion", path)
+    assert line.startswith(f"{path}: ")
+    assert any(word in line for word in ("truncated or damaged", "don't fit the network", "description is damaged"))
+
+
+def test_a_learning_rate_that_is_no_number(own, tmp_path):
+    assert "'--lr'" in refused(own, *FUSE, "--lr", "fast")
+    assert "lr = -1" in refused(own, *FUSE, "--lr", "-1")
+    recipe = write_recipe(tmp_path / "r.toml", 'name = "r"', 'id = "m"\nuses = "train-stream"\nlr = "fast"')
+    line = refused(own, "run", recipe)
+    assert "stage 1 ('m'): lr = 'fast': " in line and "number" in line

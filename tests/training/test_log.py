@@ -1,0 +1,93 @@
+"""What a training tells: metrics.jsonl always, TensorBoard when asked, and one line when it waits for data."""
+
+import json
+import shlex
+import sys
+import time
+
+import pytest
+from commands import call, errors_of
+from trainings import CPU, network, steps, videos
+
+from stmn.errors import Interrupted
+from stmn.progress import Silent
+from stmn.training.loop import train
+
+TRAIN = shlex.split(
+    "train-stream --modality flow --arch resnet18 --width 0.125 --weights none --size 32 --batch 8 --micro-batch 8 "
+    "--steps 20 --validation 0.3 --lr 0.01"
+)
+
+
+class Listener(Silent):
+    """Keeps what is said, and what stands beside the bar."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.fields: dict[str, object] = {}
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    def advance(self, count: int = 1, **fields: object) -> None:
+        self.fields |= fields
+
+
+def test_a_row_has_what_one_wants_to_watch(scratch):
+    done = call(*TRAIN, "--workspace", scratch.root)
+    assert done.exit_code == 0
+    (run,) = scratch.runs()
+    rows = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [10, 20]
+    assert set(rows[0]) == {
+        "step", "epoch", "loss", "accuracy", "rate", "gradient_norm", "videos_per_second", "data_wait",
+        "validation_error",
+    }  # fmt: skip
+    assert rows[0]["gradient_norm"] > 0 and 0 <= rows[0]["data_wait"] < 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("training: 20/20 steps, ")
+    assert all(word in last for word in ("loss", "accuracy", "lr 0.01", "videos/s", "data wait"))
+
+
+@pytest.mark.parametrize(("slow", "lines"), [(0.0, 0), (0.05, 1)])
+def test_much_waiting_for_data_is_named_once_with_what_helps(prepared, tmp_path, slow, lines):
+    clips, listener = videos(prepared), Listener()
+    fill = clips.fill
+
+    def slowly(*arguments: object) -> None:
+        time.sleep(slow)
+        fill(*arguments)
+
+    clips.fill = slowly
+    for number in range(24):  # what is decoded from now on is in the cache
+        clips[0, number]
+    train(network(), clips, None, steps(8, log_every=2), CPU, tmp_path, listener)
+    said = [line for line in listener.lines if "waiting for data" in line]
+    assert len(said) == lines
+    assert all("% of the time" in line and "--cache-mb" in line and "--short-side" in line for line in said)
+
+
+def test_tensorboard_shows_each_row_once_after_an_interruption_too(prepared, tmp_path):
+    reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+
+    class Stop(Listener):
+        def advance(self, count: int = 1, **fields: object) -> None:
+            self.left = getattr(self, "left", 5) - count
+            if self.left < 0:
+                raise Interrupted("stopped by the test")
+
+    plan = steps(8, log_every=2, checkpoint_minutes=1e-9, tensorboard=True)
+    with pytest.raises(Interrupted):
+        train(network(), videos(prepared), None, plan, CPU, tmp_path, Stop())
+    state = train(network(), videos(prepared), None, plan, CPU, tmp_path, Silent())
+    board = reading.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert set(board.Tags()["scalars"]) == set(state.history[0]) - {"step"}
+    losses = [(event.step, event.value) for event in board.Scalars("loss")]
+    assert losses == [(row["step"], pytest.approx(row["loss"])) for row in state.history]
+
+
+def test_tensorboard_is_an_extra_that_is_named_where_it_lacks(scratch, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    refused = call(*TRAIN, "--tensorboard", "--workspace", scratch.root)
+    assert refused.exit_code == 1
+    assert errors_of(refused) == ["--tensorboard needs the package 'tensorboard': pip install 'stmn[tensorboard]'"]

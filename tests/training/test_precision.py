@@ -1,0 +1,121 @@
+"""What pays on a device changes how fast a network is trained, not what it learns."""
+
+import json
+import shlex
+
+import pytest
+import torch
+from commands import call, errors_of
+from torch import Tensor
+from trainings import CPU, equal, network, steps, videos, weights
+
+from stmn.device import Device, choose
+from stmn.errors import Interrupted, UsageError
+from stmn.nets.checkpoint import read_about
+from stmn.progress import Silent
+from stmn.training.loop import train
+from stmn.training.state import FILE
+from stmn.workspace import Workspace
+
+
+def trained(prepared: Workspace, folder, device: Device, **plan: object) -> tuple[dict[str, Tensor], list[float]]:
+    """The weights after some steps, and the losses on the way."""
+    net = network()
+    state = train(net, videos(prepared), None, steps(20, log_every=5, **plan), device, folder, Silent())
+    return {name: value.cpu() for name, value in weights(net).items()}, [row["loss"] for row in state.history]
+
+
+def test_auto_is_float32_on_a_cpu_and_other_precisions_are_named():
+    assert choose("cpu").precision == torch.float32
+    assert choose("cpu", "bfloat16").precision == torch.bfloat16
+    with (
+        pytest.raises(UsageError, match="no CUDA device")
+        if not torch.cuda.is_available()
+        else pytest.raises(UsageError)
+    ):
+        choose("cuda:99")
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_learns_nearly_the_same_and_keeps_weights_in_float32(prepared, tmp_path, precision):
+    exact, losses = trained(prepared, tmp_path / "exact", CPU)
+    half, half_losses = trained(prepared, tmp_path / "half", choose("cpu", precision))
+    assert half_losses[-1] < losses[0]
+    assert half_losses[0] == pytest.approx(losses[0], rel=0.1)
+    assert not equal(half, exact)
+    assert all(value.dtype == exact[name].dtype for name, value in half.items())
+
+
+def test_float16_goes_on_with_its_scale_after_an_interruption(prepared, tmp_path):
+    class Stop(Silent):
+        def __init__(self) -> None:
+            self.left = 4
+
+        def advance(self, count: int = 1, **fields: object) -> None:
+            self.left -= count
+            if self.left < 0:
+                raise Interrupted("stopped by the test")
+
+    device, plan = choose("cpu", "float16"), steps(7, checkpoint_minutes=1e-9)
+    whole, parts = network(), network()
+    train(whole, videos(prepared), None, plan, device, tmp_path / "whole", Silent())
+    with pytest.raises(Interrupted):
+        train(parts, videos(prepared), None, plan, device, tmp_path / "parts", Stop())
+    scaler = read_about(tmp_path / "parts" / FILE)["training_state"]["scaler"]
+    assert scaler["scale"] > 0
+    parts = network()
+    train(parts, videos(prepared), None, plan, device, tmp_path / "parts", Silent())
+    assert equal(weights(parts), weights(whole))
+
+
+def test_the_precision_is_part_of_what_a_run_is(scratch):
+    line = shlex.split(
+        "train-stream --modality rgb --arch resnet18 --width 0.125 --weights none --size 32 --batch 8 "
+        "--micro-batch 8 --steps 1 --validation 0 --workspace"
+    )
+    for more in ([], ["--precision", "bfloat16"]):
+        assert call(*line, scratch.root, *more).exit_code == 0
+    assert len(list(scratch.runs())) == 2
+    refused = call(*line, scratch.root, "--precision", "int8")
+    assert refused.exit_code == 2 and "int8" in refused.stderr
+
+
+def test_a_compiled_network_learns_the_same(prepared, tmp_path):
+    exact, _ = trained(prepared, tmp_path / "exact", CPU, rate=0.001)
+    compiled, _ = trained(prepared, tmp_path / "compiled", CPU, rate=0.001, compile="aot_eager")
+    assert compiled.keys() == exact.keys()
+    for name in exact:
+        torch.testing.assert_close(compiled[name], exact[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_compile_on_the_command_line(scratch):
+    line = shlex.split(
+        "train-stream --modality flow --arch resnet18 --width 0.125 --weights none --size 32 --batch 8 "
+        "--micro-batch 4 --steps 3 --lr 0.001 --schedule cosine --validation 0 --compile --workspace"
+    )
+    done = call(*line, scratch.root)
+    assert done.exit_code == 0, errors_of(done)
+    (run,) = scratch.runs()
+    rows = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == 3
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16", "float16"])
+def test_a_gpu_learns_what_a_cpu_learns(prepared, tmp_path, precision):
+    _, losses = trained(prepared, tmp_path / "cpu", CPU)
+    _, found = trained(prepared, tmp_path / "cuda", choose("cuda", precision))
+    assert found == pytest.approx(losses, rel=0.3)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_gets_its_batches_from_pinned_memory_and_keeps_channels_last(prepared):
+    device = choose("cuda")
+    batch = videos(prepared).empty(2)
+    assert batch["flow"].is_pinned()
+    placed = device.place(network())
+    assert next(placed.parameters()).is_cuda
+    assert placed.stream("motion").backbone.conv1.weight.is_contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,221 @@
+"""Several processes under torchrun train one network: the one that a single process would have trained."""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from commands import call, errors_of, listen, write_recipe
+from safetensors.torch import load_file
+from torch import Tensor
+
+from stmn.nets.checkpoint import read_about
+from stmn.training.state import FILE
+from stmn.workspace import Workspace, read_run
+
+TORCHRUN = Path(sys.executable).with_name("torchrun")
+#: 4 micro-batches a step of well-conditioned statistics: chunks x pixels x videos
+SMALL = shlex.split(
+    "--chunks 4 --stride-min 1 --stride-max 1 --batch 8 --micro-batch 2 --lr 0.002 --schedule cosine --seed 1"
+)
+STREAM = [
+    *shlex.split(
+        "train-stream --modality flow --arch resnet18 --width 0.125 --weights none --size 40 --dropout 0.3 --steps "
+        "3 --validation 0.3"
+    ),
+    *SMALL,
+]
+
+
+def torchrun(processes: int, *arguments: object) -> list[str]:
+    """The command that starts `stmn` so many times."""
+    return [str(TORCHRUN), f"--nproc-per-node={processes}", "-m", "stmn", *map(str, arguments)]
+
+
+def run(*command: str) -> subprocess.CompletedProcess:
+    """Run a command to its end."""
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment())
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
+
+
+@pytest.fixture
+def background() -> Iterator[list[subprocess.Popen]]:
+    """Processes that a test starts; none of them outlives it."""
+    started: list[subprocess.Popen] = []
+    yield started
+    for process in started:
+        for child in [*children(process), process]:
+            if child.poll() is None if isinstance(child, subprocess.Popen) else child.is_running():
+                child.kill()
+
+
+def children(process: subprocess.Popen) -> list[psutil.Process]:
+    """The ranks of a torchrun, 0 first."""
+    try:
+        found = [p for p in psutil.Process(process.pid).children() if "stmn" in p.cmdline()]
+        return sorted(found, key=lambda p: int(p.environ()["RANK"]))
+    except psutil.Error:
+        return []
+
+
+def start(background: list[subprocess.Popen], *command: str) -> subprocess.Popen:
+    """Start a command that leads a group of its own, as a terminal does."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=listen,
+        env=environment(),
+    )  # fmt: skip
+    background.append(process)
+    return process
+
+
+def until_saved(process: subprocess.Popen, workspace: Workspace, step: int) -> Path:
+    """Wait until a state of `step` or later is saved; its run's folder."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        for path in workspace.runs_dir.glob(f"*/{FILE}"):
+            if read_about(path)["training_state"]["step"] >= step:
+                return path.parent
+        time.sleep(0.02)
+    process.kill()
+    raise AssertionError(f"no state of step {step} was saved: {process.communicate()}")
+
+
+def copied(workspace: Workspace, name: str) -> Workspace:
+    """The workspace's prepared set, and its finished runs, in a workspace of its own."""
+    root = workspace.root.parent / name
+    shutil.copytree(workspace.root, root)
+    return Workspace(root)
+
+
+def model_of(workspace: Workspace, label: str) -> dict[str, Tensor]:
+    """The weights and running statistics of the only finished run with a label."""
+    (found,) = [run for run in workspace.runs() if run.done and run.name.startswith(label)]
+    return load_file(found.output("model"))
+
+
+def close(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    """The same weights and statistics but for the order of sums."""
+    assert one.keys() == other.keys()
+    assert any("running_var" in name for name in one)
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=2e-3, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_two_processes_train_the_stream_of_one_with_twice_the_micro_batches(scratch):
+    other = copied(scratch, "two")
+    alone = call(*STREAM, "--workspace", scratch.root)
+    assert alone.exit_code == 0
+    done = run(*torchrun(2, *STREAM, "--workspace", other.root))
+    assert done.returncode == 0, done.stderr
+    close(model_of(scratch, "motion"), model_of(other, "motion"))
+    # one of them writes and prints
+    assert done.stdout.count("model: ") == 1
+    assert done.stderr.count("starting from random weights") == 1
+    (one,), (two,) = (list(w.runs()) for w in (scratch, other))
+    assert one.name == two.name and two.record["status"] == "done"
+    rows = [[json.loads(line) for line in (r.path / "metrics.jsonl").read_text().splitlines()] for r in (one, two)]
+    assert [row["step"] for row in rows[1]] == [3]
+    for name in ("loss", "accuracy", "gradient_norm", "epoch"):
+        assert rows[1][0][name] == pytest.approx(rows[0][0][name], rel=1e-3)
+    # and what was trained by two is up to date for one
+    assert "up to date" in call(*STREAM, "--workspace", other.root).stderr
+
+
+def test_three_processes_share_four_micro_batches_unevenly_and_five_are_refused(scratch):
+    other = copied(scratch, "three")
+    assert call(*STREAM, "--workspace", scratch.root).exit_code == 0
+    done = run(*torchrun(3, *STREAM, "--workspace", other.root))
+    assert done.returncode == 0, done.stderr
+    close(model_of(scratch, "motion"), model_of(other, "motion"))
+
+    refused = run(*torchrun(5, *STREAM, "--steps", 2, "--workspace", other.root))
+    assert refused.returncode != 0
+    (line,) = errors_of(refused)
+    assert line == "a step has 4 micro-batches for 5 processes: take a smaller --micro-batch or fewer processes"
+
+
+def test_a_recipe_runs_under_torchrun_fused_network_too(own, tmp_path):
+    """Streams and fused network are trained together; what can't be shared is done once."""
+    small = "chunks = 4\nstride_min = 1\nstride_max = 1\nbatch = 8\nmicro_batch = 2\nlr = 0.001\nsteps = 2\nvalidation = 0.0"
+    recipe = write_recipe(
+        tmp_path / "r.toml", 'name = "r"\ndata = "synthetic"\nseed = 1',
+        f'id = "m"\nuses = "train-stream"\nmodality = "flow"\narch = "resnet18"\nwidth = 0.25\nweights = "none"\nsize = 32\n{small}',
+        f'id = "f"\nuses = "fuse"\nappearance = "{own.find_input("appearance", "model").path}"\nmotion = "m"\n{small}',
+        'id = "e"\nuses = "evaluate"\nmodel = "f"\nframes = 2',
+    )  # fmt: skip
+    shutil.copytree(own.root / "data", tmp_path / "one" / "data")
+    shutil.copytree(own.root / "data", tmp_path / "two" / "data")
+    one, two = Workspace(tmp_path / "one"), Workspace(tmp_path / "two")
+    assert call("run", recipe, "--workspace", one.root).exit_code == 0
+    done = run(*torchrun(2, "run", recipe, "--workspace", two.root))
+    assert done.returncode == 0, done.stderr
+    for label in ("motion", "fused"):
+        close(model_of(one, label), model_of(two, label))
+    assert done.stdout.count("Accuracy on 12 test videos") == 1
+    assert sorted(run.name.split("-")[0] for run in two.runs()) == sorted(run.name.split("-")[0] for run in one.runs())
+
+
+LONG = [*STREAM, "--steps", "2000", "--validation", "0", "--checkpoint-minutes", "1e-9"]
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_process_that_dies_ends_all_with_one_line(scratch, background, killed):
+    process = start(background, *torchrun(2, *LONG, "--workspace", scratch.root))
+    folder = until_saved(process, scratch, 2)
+    children(process)[killed].kill()
+    _, told = process.communicate(timeout=60)
+    assert process.returncode != 0
+    lines = [line for line in told.splitlines() if line.startswith("error: ")]
+    assert lines == [
+        "error: another of the 2 processes has ended, so this one can't go on; what came after the last saved state is "
+        "lost, the same command continues there"
+    ]
+    assert read_about(folder / FILE)["training_state"]["step"] >= 2  # whole
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_once_and_any_number_of_processes_goes_on(scratch, background, number):
+    steps = 40
+    command = [*STREAM, "--steps", str(steps), "--validation", "0", "--checkpoint-minutes", "1e-9"]
+    process = start(background, *torchrun(2, *command, "--workspace", scratch.root))
+    folder = until_saved(process, scratch, 2)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # a terminal's Ctrl-C goes to all
+    else:
+        process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode != 0
+    (line,) = [line for line in told.splitlines() if line.startswith("error: ")]
+    step = read_about(folder / FILE)["training_state"]["step"]
+    assert line == f"error: interrupted at step {step} of {steps}; the same command continues there"
+    assert read_run(folder).record["status"] == "interrupted"
+    # one process goes on where two stopped
+    again = call(*command, "--workspace", scratch.root)
+    assert again.exit_code == 0 and f"continuing at step {step} of {steps}" in again.stderr
+    assert read_run(folder).record["results"]["steps"] == steps
+
+
+def test_an_error_of_all_is_told_once(scratch):
+    done = run(*torchrun(2, *STREAM, "--data", "nowhere", "--workspace", scratch.root))
+    assert done.returncode != 0
+    (line,) = errors_of(done)
+    assert "nowhere: no prepared data set" in line
+
+
+def test_what_cannot_be_shared_is_done_by_one(scratch):
+    done = run(*torchrun(2, "data", "info", "synthetic", "--workspace", scratch.root))
+    assert done.returncode == 0
+    assert done.stdout == call("data", "info", "synthetic", "--workspace", scratch.root).stdout
+    assert done.stderr.count("torchrun: data can't be shared; one process does it all") == 1
