@@ -1,9 +1,11 @@
 """Networks that MatConvNet's DagNN saved as a `.mat` file, as plain layers with their parameters.
 
-MATLAB's files of version 5 to 7 are read, by SciPy; nothing in them is ever executed.
+MATLAB's files of version 5 to 7 are read, by SciPy; nothing in them is ever executed. SciPy trusts what a file says of
+itself so far that a damaged one can end the process, so that it reads in a process of its own.
 """
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,10 @@ from scipy.io import loadmat
 from scipy.io.matlab import mat_struct
 
 from stmn.errors import CheckpointError
+from stmn.workers import run_jobs
+
+#: seconds that reading a file may take: the largest, of 240 MB, take 10
+TIMEOUT = 600.0
 
 Array = NDArray[Any]
 
@@ -45,6 +51,32 @@ def read_dagnn(path: Path) -> DagNN:
 
     Raises `CheckpointError` when the file is damaged, of MATLAB's version 7.3, or holds something else.
     """
+    (outcome,) = run_jobs(deque([path]), reader, 1, TIMEOUT)
+    if outcome.lost:
+        raise CheckpointError(f"{path}: not a MATLAB file, or a damaged one")
+    if outcome.error:
+        raise CheckpointError(outcome.error)
+    net: DagNN = outcome.result
+    return net
+
+
+def reader(index: int) -> Callable[[Path], DagNN]:
+    """What the process does that reads."""
+    return read_or_refuse
+
+
+def read_or_refuse(path: Path) -> DagNN:
+    """`read_here`, for files of any content."""
+    try:
+        return read_here(path)
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged file may say anything of itself
+        raise CheckpointError(f"{path}: not a network of MatConvNet, or a damaged one") from error
+
+
+def read_here(path: Path) -> DagNN:
+    """`read_dagnn` in this process."""
     content = load(path)
     net = first(content["net"]) if "net" in content else content
     layers, params = field(net, "layers"), field(net, "params")
@@ -61,8 +93,10 @@ def read_dagnn(path: Path) -> DagNN:
         listed = [read_layer(item, values) for item in structs(layers)]
     except KeyError as error:
         raise CheckpointError(f"{path}: a layer names the parameter {error}, which the file lacks") from error
-    except (AttributeError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a whole DagNN network of MatConvNet: {error}") from error
+    except AttributeError as error:
+        raise CheckpointError(f"{path}: not a DagNN network of MatConvNet: a layer lacks its '{error.name}'") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not a DagNN network of MatConvNet: {error}") from error
     normalization = field(field(net, "meta"), "normalization")
     return DagNN({layer.name: layer for layer in listed}, field(normalization, "averageImage"))
 
