@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 import stmn
 
 #: commands that torchrun's processes do together; of any other the first does all
-TOGETHER = ("train-stream", "fuse", "run")
+TOGETHER = ("train-stream", "fuse", "evaluate", "run")
 
 #: command -> (module with `app`, or "" for a stage's verb; its line in the help)
 COMMANDS: dict[str, tuple[str, str]] = {

@@ -7,6 +7,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
+from typer.core import TyperCommand
 
 from stmn import torchrun
 from stmn.cli.guard import guarded
@@ -17,7 +18,7 @@ EXAMPLES: dict[str, list[str]] = {
     "prepare": ["stmn prepare ~/videos mine", "stmn prepare ~/UCF101 --dataset ucf101 --workers 8"],
     "train-stream": ["stmn train-stream --modality flow --arch resnet152"],
     "fuse": ["stmn fuse --recipe recipes/final.toml", "stmn fuse --fusion add --injector none"],
-    "evaluate": ["stmn evaluate --fully-conv", "stmn evaluate --late-fusion appearance,motion --weights 1,3"],
+    "evaluate": ["stmn evaluate --fully-conv", "stmn evaluate --late-fusion appearance motion --weights 1,3"],
     "fuse-idt": ["stmn fuse-idt --idt-scores idt.safetensors"],
     "export": ["stmn export --format onnx --copy-to model.onnx"],
     "report": ["stmn report"],
@@ -30,8 +31,36 @@ def stage_app(verb: str) -> typer.Typer:
     module = stage(verb)
     model: type[StageOptions] = module.Options
     epilog = "Examples:  " + "   |   ".join(EXAMPLES[verb])
-    app.command(verb, help=(module.__doc__ or "").strip(), epilog=epilog)(stage_function(verb, model))
+    command = app.command(verb, cls=command_class(model), help=(module.__doc__ or "").strip(), epilog=epilog)
+    command(stage_function(verb, model))
     return app
+
+
+def command_class(model: type[StageOptions]) -> type[TyperCommand]:
+    """A command whose lists may be written with blanks as with commas: `--late-fusion A B`."""
+    lists = {flag_of(name) for name, info in model.model_fields.items() if is_list(info.annotation)}
+
+    class Command(TyperCommand):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            joined: list[str] = []
+            for argument in args:
+                if len(joined) > 1 and joined[-2] in lists and not argument.startswith("-"):
+                    joined[-1] += f",{argument}"
+                else:
+                    joined.append(argument)
+            return super().parse_args(ctx, joined)
+
+    return Command
+
+
+def flag_of(name: str) -> str:
+    """`--late-fusion` of the option `late_fusion`."""
+    return f"--{name.replace('_', '-')}"
+
+
+def is_list(annotation: Any) -> bool:
+    """True for an option that takes several values."""
+    return any(get_origin(kind) is list for kind in (annotation, *get_args(annotation)))
 
 
 def stage_function(verb: str, model: type[StageOptions]) -> Any:
@@ -100,7 +129,7 @@ def run_stage(
 
 def parameter(name: str, info: Any) -> inspect.Parameter:
     """A command-line parameter of an options field; None means not given, so that recipes and settings count."""
-    kind, flag = flag_type(info.annotation), f"--{name.replace('_', '-')}"
+    kind, flag = flag_type(info.annotation), flag_of(name)
     default = None if info.default in (None, [], {}) else info.default
     text = info.description or ""
     shown: bool | str = False
@@ -145,7 +174,7 @@ def parse(values: dict[str, Any], model: type[StageOptions]) -> dict[str, Any]:
         elif annotation.startswith("dict["):
             wrong = [item for item in value if "=" not in item]
             if wrong:
-                raise UsageError(f"--{name.replace('_', '-')} {wrong[0]}: write KEY=VALUE")
+                raise UsageError(f"{flag_of(name)} {wrong[0]}: write KEY=VALUE")
             value = {k: toml_value(v) for k, v in (item.split("=", 1) for item in value)}
         given[name] = value
     return given

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from stmn.device import Device
 from stmn.evaluation.protocol import Protocol
+from stmn.nets.config import TemporalConfig
 from stmn.nets.network import Network
 from stmn.progress import Progress
-from stmn.sampling.augment import mirrored, normalise_flow, normalise_rgb, resize
+from stmn.sampling.augment import Crop, mirrored, normalise_flow, normalise_rgb, resize
 from stmn.sampling.positions import stack_times, test_positions
 from stmn.store.reader import Store, StoredVideo
 
@@ -18,6 +19,8 @@ from stmn.store.reader import Store, StoredVideo
 INPUTS = {"appearance": "rgb", "motion": "flow"}
 #: pixels of all chunks that small videos may share a forward pass for; larger videos have one each
 PASS_PIXELS = 2**18
+#: a window that no feature map exceeds
+WHOLE = 2**20
 
 
 @dataclass(frozen=True)
@@ -28,27 +31,35 @@ class Pictures:
     fields: Tensor | None
     stacks: Tensor | None
 
-    def inputs(self, names: Sequence[str], mirror: bool) -> list[Tensor]:
-        """(T, planes, H, W) for each stream name."""
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        height, width = (self.frames if self.frames is not None else self.fields).shape[-2:]  # type: ignore[union-attr]
+        return height, width
+
+    def inputs(self, names: Sequence[str], view: Crop) -> list[Tensor]:
+        """(T, planes, H, W) of a view for each stream name."""
         tensors = []
         for name in names:
             if INPUTS[name] == "rgb":
-                tensors.append(normalise_rgb(mirrored(self.frames, mirror)))  # type: ignore[arg-type]
+                tensors.append(normalise_rgb(seen(self.frames, view)))  # type: ignore[arg-type]
             else:
-                fields = normalise_flow(mirrored(self.fields, mirror), mirror)  # type: ignore[arg-type]
+                fields = normalise_flow(seen(self.fields, view), view.mirror)  # type: ignore[arg-type]
                 tensors.append(fields[self.stacks].flatten(1, 2))
         return tensors
 
 
+def seen(pictures: Tensor, view: Crop) -> Tensor:
+    """The box of a view in (..., H, W) pictures, mirrored where it is."""
+    box = pictures[..., view.top : view.top + view.height, view.left : view.left + view.width]
+    return mirrored(box, view.mirror)
+
+
 def fit(pictures: Tensor, protocol: Protocol) -> Tensor:
-    """(N, planes, H, W) levels to the protocol's size: whole frames, or the centre crop."""
+    """(N, planes, H, W) levels to the protocol's short side."""
     height, width = pictures.shape[-2:]
     scale = protocol.short_side / min(height, width)
-    pictures = resize(pictures.float(), (round(height * scale), round(width * scale)))
-    if protocol.spatial == "fully_conv":
-        return pictures
-    top, left = ((side - protocol.crop) // 2 for side in pictures.shape[-2:])
-    return pictures[..., top : top + protocol.crop, left : left + protocol.crop]
+    return resize(pictures.float(), (round(height * scale), round(width * scale)))
 
 
 def stored_pictures(
@@ -68,17 +79,30 @@ def stored_pictures(
 
 
 @torch.inference_mode()
-def score_pictures(network: Network, batch: Sequence[Pictures], flips: bool, device: Device) -> list[Tensor]:
-    """(B, classes) for each output, averaged over mirrors; the pictures of a batch have one size and T."""
+def score_pictures(network: Network, batch: Sequence[Pictures], protocol: Protocol, device: Device) -> list[Tensor]:
+    """(B, classes) for each output, averaged over views; the pictures of a batch have one size and T."""
     totals: list[Tensor] = []
-    for mirror in (False, True) if flips else (False,):
-        columns = zip(*(pictures.inputs(network.names, mirror) for pictures in batch), strict=True)
+    views = protocol.views(*batch[0].size)
+    for view in views:
+        columns = zip(*(pictures.inputs(network.names, view) for pictures in batch), strict=True)
         with device.autocast():
             outputs = network(*(device.move(torch.stack(column)) for column in columns))
         totals = (
             [t + o.float() for t, o in zip(totals, outputs, strict=True)] if totals else [o.float() for o in outputs]
         )
-    return [total.cpu() / (2 if flips else 1) for total in totals]
+    return [total.cpu() / len(views) for total in totals]
+
+
+def pool_as(network: Network, protocol: Protocol) -> None:
+    """Let a network pool over space and time as the protocol says."""
+    temporal = network.config.temporal
+    if protocol.temporal_pool is not None:
+        given = {"pool": protocol.temporal_pool, "window": protocol.temporal_window}
+        temporal = TemporalConfig.model_validate(temporal.model_dump() | given)
+    for name in network.names:
+        stream = network.stream(name)
+        stream.temporal = temporal
+        stream.window = WHOLE if protocol.pool == "global" else network.config.window
 
 
 def score_videos(
@@ -91,11 +115,12 @@ def score_videos(
 ) -> dict[str, Tensor]:
     """Output name -> (N, classes) scores of stored videos, in their order."""
     device.place(network).eval()
+    pool_as(network, protocol)
     rows: dict[str, list[Tensor]] = {name: [] for name in network.outputs}
     with progress.task("testing", len(videos), "videos") as task:
         for group in alike(videos, network.config.stack_length, protocol):
             batch = [stored_pictures(store, v, network.names, network.config.stack_length, protocol) for v in group]
-            outputs = score_pictures(network, batch, protocol.flips, device)
+            outputs = score_pictures(network, batch, protocol, device)
             for name, scores in zip(network.outputs, outputs, strict=True):
                 rows[name].append(scores)
             task.advance(len(group))

@@ -60,7 +60,7 @@ class Model:
             crop=config.size,
         )  # fmt: skip
         pictures = self.pictures(video, protocol)
-        return [s[0] for s in score_pictures(self.network, [pictures], protocol.flips, self.device)]
+        return [s[0] for s in score_pictures(self.network, [pictures], protocol, self.device)]
 
     def pictures(self, video: str | Path, protocol: Protocol) -> Pictures:
         """Decode the video and compute its flow as the training data was prepared."""

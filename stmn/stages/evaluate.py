@@ -1,7 +1,7 @@
-"""evaluate: score the test videos of a split, fully convolutional in space and time, and measure (section 4.2)."""
+"""evaluate: score videos of a split, fully convolutional in space and time, and measure (section 4.2)."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from stmn.errors import DataError, UsageError
 from stmn.files import write_json
@@ -9,23 +9,45 @@ from stmn.stages.execute import Context, Made, with_newest
 from stmn.stages.options import Trained, option
 from stmn.workspace import Workspace
 
+#: under torchrun all processes run this stage together
+TOGETHER = True
+
 
 class Options(Trained):
     """Options of `stmn evaluate`."""
 
+    split: str = option("1", "which split into training and test videos, or all: one model for each, and their mean")
     model: str | None = option(None, "model to test (default: the workspace's newest)", input="model")
     late_fusion: list[str] | None = option(
         None, "average the scores of these models or evaluations instead of testing one model", input="scores_or_model"
     )
     weights: list[float] | None = option(None, "weights of --late-fusion, in its order (default: equal)")
     fully_conv: bool = option(True, "whole frames; otherwise the centre crop")
+    ten_crop: bool = option(False, "corners and centre of the training crop's size, and their mirrors")
+    centre_crop: bool = option(False, "the centre crop alone, as --no-fully-conv")
+    pool: Literal["window", "global"] = option(
+        "window", "window: the last map is averaged over windows of the training map's size; global: over all of it"
+    )
+    temporal_pool: Literal["max", "average", "none"] | None = option(
+        None, "pooling over time (default: as the model was trained)"
+    )
+    temporal_window: int | None = option(
+        None, "pool over so many chunks at a time, with --temporal-pool; the authors' code: 5 (default: all)", ge=1
+    )
+    part: Literal["test", "validation", "train"] = option(
+        "test", "which videos of the split; validation: what training held out of the training list"
+    )
     frames: int = option(25, "chunks of a video, spread evenly", ge=1)
     flips: bool = option(True, "test mirrored videos too, where the data set allows it")
     seen: bool = option(False, "allow testing on videos that the model was trained on")
 
 
 def complete(options: Options, workspace: Workspace, inputs: dict[str, Any]) -> Options:
-    """Fill in the workspace's newest model."""
+    """Fill in the workspace's newest model. Raises `UsageError` for options that contradict each other."""
+    if options.ten_crop and options.centre_crop:
+        raise UsageError("evaluate: ten_crop and centre_crop are two protocols: give one of them")
+    if options.temporal_window and options.temporal_pool in (None, "none"):
+        raise UsageError("evaluate: temporal_window goes with temporal_pool = max or average")
     if options.late_fusion or "late_fusion" in inputs:
         if options.model or "model" in inputs:
             raise UsageError("evaluate: give a model or late_fusion, not both")
@@ -36,8 +58,8 @@ def complete(options: Options, workspace: Workspace, inputs: dict[str, Any]) -> 
 
 
 def label(options: Options) -> str:
-    """`test` or `test-late-fusion`."""
-    return "test-late-fusion" if options.late_fusion else "test"
+    """`test`, `test-late-fusion`, `validation`, ..."""
+    return f"{options.part}-late-fusion" if options.late_fusion else options.part
 
 
 def plugins(options: Options) -> list[dict[str, str]]:
@@ -46,7 +68,11 @@ def plugins(options: Options) -> list[dict[str, str]]:
 
 
 def run(options: Options, context: Context) -> Made:
-    """Write `scores.safetensors` and `metrics.json`."""
+    """Write `scores.safetensors` and `metrics.json`; of all splits `metrics.json` alone."""
+    if options.split == "all":
+        from stmn.stages.all_splits import run_all_splits
+
+        return run_all_splits(options, context)
     from stmn.evaluation.baseline import box_shape_baseline
     from stmn.evaluation.metrics import measure, words
     from stmn.evaluation.scores import fuse_late
@@ -57,7 +83,10 @@ def run(options: Options, context: Context) -> Made:
         parts = [scores_of(item.path, item.name, options, store, context) for item in given]
         scores = fuse_late(parts, options.weights, [item.name for item in given]) if len(parts) > 1 else parts[0]
         results = measure(scores) | {"protocol": scores.protocol, "of": [item.name for item in given]}
-        results["box_shape_baseline"] = box_shape_baseline(store, options.split, options.seed)
+        if not context.ranks.first:
+            return Made({})
+        if options.part == "test":
+            results["box_shape_baseline"] = box_shape_baseline(store, options.split, options.seed)
     scores.save(context.out / "scores.safetensors")
     write_json(context.out / "metrics.json", results)
     context.progress.say(f"{' + '.join(item.name for item in given)}: {words(results)}")
@@ -76,9 +105,7 @@ def scores_of(path: Path, name: str, options: Options, store: Any, context: Cont
 
 
 def score_model(path: Path, name: str, options: Options, store: Any, context: Context) -> Any:
-    """Score the split's test videos with a model. Raises `DataError` when the model does not fit the data."""
-    from stmn.device import choose
-    from stmn.evaluation.inference import score_videos
+    """Score the split's videos with a model. Raises `DataError` when the model does not fit the data."""
     from stmn.evaluation.protocol import Protocol
     from stmn.evaluation.scores import Scores
     from stmn.nets.checkpoint import load_checkpoint
@@ -95,9 +122,9 @@ def score_model(path: Path, name: str, options: Options, store: Any, context: Co
     for key, value in description.preparation:
         if value != (there := getattr(header.preparation, key)) and key != "quality":
             raise DataError(f"{name} was trained on data prepared with {key} = {value}; {header.name} has {there}")
-    videos = store.part(options.split, "test")
+    videos = chosen_videos(options, store, description, name)
     seen = {video.id for video in videos} & set(description.trained_on.videos)
-    if seen and description.trained_on.data == header.name and not options.seen:
+    if seen and description.trained_on.data == header.name and not options.seen and options.part == "test":
         raise DataError(
             f"{name} was trained on {len(seen)} of the {len(videos)} test videos of split {options.split} "
             f"(it knows split {description.trained_on.split}); --seen tests all the same"
@@ -106,14 +133,68 @@ def score_model(path: Path, name: str, options: Options, store: Any, context: Co
     protocol = Protocol(
         frames=options.frames,
         flips=options.flips and "mirror" in header.keeps,
-        spatial="fully_conv" if options.fully_conv else "centre_crop",
+        spatial=spatial_of(options),
+        pool=options.pool,
+        temporal_pool=options.temporal_pool,
+        temporal_window=options.temporal_window,
         short_side=test_short_side(size, header.keeps),
         crop=size,
         data=header.name,
         split=options.split,
+        part=options.part,
     )
-    streams = score_videos(network, store, videos, protocol, choose(context.device), context.progress)
+    streams = score_shared(network, store, videos, protocol, context)
     labels = [header.classes.index(video.class_name) for video in videos]
     about = protocol.model_dump(mode="json") | {"words": str(protocol), "seen_in_training": len(seen)}
     groups = [f"{video.class_name}/{video.group}" if video.group else video.id for video in videos]
     return Scores([video.id for video in videos], header.classes, labels, streams, about, groups)
+
+
+def spatial_of(options: Options) -> Literal["fully_conv", "ten_crop", "centre_crop"]:
+    """What of the frames is scored."""
+    if options.ten_crop:
+        return "ten_crop"
+    return "centre_crop" if options.centre_crop or not options.fully_conv else "fully_conv"
+
+
+def chosen_videos(options: Options, store: Any, description: Any, name: str) -> Any:
+    """The videos of the part that is asked for. Raises `DataError` when training held none out of this list."""
+    from stmn.sampling.clips import split_validation
+
+    if options.part != "validation":
+        return store.part(options.split, options.part)
+    known, training = description.trained_on, description.training
+    if known.data != store.header.name or known.split != options.split:
+        raise DataError(
+            f"{name} was trained on {known.data} split {known.split}: it held no videos out of {store.header.name} "
+            f"split {options.split}"
+        )
+    videos = store.part(options.split, "train")
+    _, held = split_validation(videos, training.get("validation", 0.0), training.get("seed", 0))
+    if not held:
+        raise DataError(f"{name}: training held no videos out (validation = {training.get('validation', 0.0)})")
+    return held
+
+
+def score_shared(network: Any, store: Any, videos: Any, protocol: Any, context: Context) -> Any:
+    """Scores of all videos, each scored once by one of torchrun's processes; in all of them."""
+    import torch
+
+    from stmn.device import choose
+    from stmn.evaluation.inference import score_videos
+
+    device, ranks = choose(context.device), context.ranks
+    if ranks.size == 1:
+        return score_videos(network, store, videos, protocol, device, context.progress)
+    ranks.join(device)
+    rows = list(range(len(videos)))[ranks.rank :: ranks.size]
+    streams = {}
+    own = (
+        score_videos(network, store, [videos[row] for row in rows], protocol, device, context.progress) if rows else {}
+    )
+    for name in network.outputs:
+        everyone = torch.zeros(len(videos), len(network.config.classes))
+        if rows:
+            everyone[rows] = own[name]
+        streams[name] = ranks.add(everyone.to(device.device)).cpu()  # the others' rows are zeros here
+    return streams

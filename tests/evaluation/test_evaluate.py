@@ -28,7 +28,7 @@ from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalCo
 from stmn.nets.network import Network, build_network
 from stmn.progress import Silent
 from stmn.sampling import positions
-from stmn.sampling.augment import FLOW_STD
+from stmn.sampling.augment import FLOW_STD, Crop
 from stmn.store.header import read_header
 from stmn.store.reader import Store
 from stmn.workspace import Run, Workspace
@@ -108,7 +108,7 @@ def test_25_chunks_are_read_evenly_each_with_its_own_ten_fields(motley):
         times = positions.test_positions(video.frames, 10, 25)
         assert len(times) == chunks
         pictures = stored_pictures(motley, video, ("appearance", "motion"), 10, protocol(short_side=40))
-        rgb, flow = pictures.inputs(("appearance", "motion"), mirror=False)
+        rgb, flow = pictures.inputs(("appearance", "motion"), Crop(0, 0, video.height, video.width))
         assert rgb.shape == (chunks, 3, video.height, video.width)
         for row, t in enumerate(times):
             fields = motley.fields(name, positions.stack_times(t, video.frames, 10)).float()
@@ -120,8 +120,8 @@ def test_with_flips_scores_are_the_mean_of_the_video_and_its_mirror(motley):
     plain = stored_pictures(motley, video, net.names, 10, protocol())
     u_and_v = plain.fields.flip(-1)
     mirror = Pictures(plain.frames.flip(-1), torch.stack([256 - u_and_v[:, 0], u_and_v[:, 1]], dim=1), plain.stacks)
-    both = score_pictures(net, [plain], flips=True, device=CPU)
-    parts = [score_pictures(net, [pictures], flips=False, device=CPU) for pictures in (plain, mirror)]
+    both = score_pictures(net, [plain], protocol(flips=True), CPU)
+    parts = [score_pictures(net, [pictures], protocol(), CPU) for pictures in (plain, mirror)]
     for stream in range(2):
         assert not torch.allclose(parts[0][stream], parts[1][stream])
         torch.testing.assert_close(both[stream], (parts[0][stream] + parts[1][stream]) / 2)
