@@ -129,6 +129,17 @@ def test_scales_that_an_import_kept_apart_from_their_normalisation_count_too(tmp
     assert_equal_features(ours(backbone, levels), mat_files.features(net, levels - OUR_MEAN))
 
 
+def test_training_goes_on_with_the_files_multipliers_and_with_variances_for_its_deviations(tmp_path):
+    net = resnet(50)
+    backbone = started(write(tmp_path / "imagenet.mat", net))
+    mult, bias, moments = net.layers["bn4d_branch2b"][2].values()
+    bn = backbone.layer3[3].bn2
+    np.testing.assert_allclose(bn.weight.detach().numpy(), mult.ravel(), rtol=1e-6)
+    np.testing.assert_allclose(bn.bias.detach().numpy(), bias.ravel(), rtol=1e-6)
+    np.testing.assert_allclose(bn.running_mean.numpy(), moments[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(bn.running_var.numpy(), moments[:, 1].astype(float) ** 2 - 1e-5, rtol=1e-6)
+
+
 def test_a_deviation_below_our_epsilon_still_divides_as_it_did(tmp_path):
     net = resnet(50, mean=OUR_MEAN)
     net.layers["bn2a_branch2a"][2]["bn2a_branch2a_moments"][:3, 1] = 1e-3  # squared: a tenth of 1e-5
