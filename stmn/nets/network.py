@@ -52,8 +52,9 @@ class Stream(nn.Module):
         """
         pooled = pool_time(x, chunks, self.temporal.pool, self.temporal.window)  # (B, P, C, h, w)
         window = (min(self.window, x.shape[-2]), min(self.window, x.shape[-1]))
-        features = F.avg_pool2d(pooled.flatten(0, 1), window, stride=1).mean(dim=(2, 3))
-        return self.fc(self.dropout(features)).unflatten(0, (-1, pooled.shape[1]))
+        # (B, P * C): of these sizes C alone is a number that an exported network may keep
+        features = F.avg_pool2d(pooled.flatten(1, 2), window, stride=1).mean(dim=(2, 3))
+        return self.fc(self.dropout(features.unflatten(1, (-1, self.fc.in_features))))
 
 
 class Streams(nn.Module):

@@ -50,6 +50,11 @@ def pool_time(x: Tensor, chunks: int, how: TemporalPool, window: int | None = No
         return video
     if window is not None:
         return slide(video, how, window)
+    return over_all(video, how)
+
+
+def over_all(video: Tensor, how: TemporalPool) -> Tensor:
+    """Pool `(B, T, C, H, W)` over all chunks to `(B, 1, C, H, W)`."""
     # not amax: of equal chunks one alone gets the gradient, "a single temporal gradient map" (section 5.2)
     return video.max(dim=1, keepdim=True).values if how == "max" else video.mean(dim=1, keepdim=True)
 
@@ -59,19 +64,8 @@ def slide(video: Tensor, how: TemporalPool, window: int) -> Tensor:
 
     It never asks how T compares with the window, so a traced or exported network takes videos of any length.
     """
-    planes = video.transpose(1, 2).flatten(3)  # (B, C, T, H * W)
-    if how == "max":
-        pooled = F.max_pool2d(behind(planes, window, float("-inf")), (window, 1), stride=1)
-    else:
-        counted = torch.ones_like(planes[:1, :1, :, :1])
-        pooled, shares = (F.avg_pool2d(behind(x, window, 0.0), (window, 1), stride=1) for x in (planes, counted))
-        pooled = pooled / shares  # of a video shorter than the window, only what is there counts
-    # Chunk t now holds the window that ends at t. Whole windows end at the window's last chunk and later; the last one
-    # is always kept, for it is all there is of a short video.
-    kept = torch.cat([pooled[:, :, window - 1 : -1], pooled[:, :, -1:]], dim=2)
-    return kept.transpose(1, 2).unflatten(3, video.shape[3:])
-
-
-def behind(planes: Tensor, window: int, value: float) -> Tensor:
-    """(B, C, T, n) with `window` - 1 chunks of `value` before the first."""
-    return F.pad(planes, (0, 0, window - 1, 0), value=value)
+    pool = F.max_pool3d if how == "max" else F.avg_pool3d
+    padded = F.pad(video.transpose(1, 2), (0, 0, 0, 0, window - 1, 0))  # (B, C, window - 1 + T, H, W)
+    ending = pool(padded, (window, 1, 1), stride=1).transpose(1, 2)  # place t: the window whose last chunk is t
+    # those that hold no padding, but for the last, which of a video shorter than the window is all there is
+    return torch.cat([ending[:, window - 1 : -1], over_all(video[:, -window:], how)], dim=1)

@@ -42,6 +42,17 @@ KINDS = {
         "gate": GateConfig(direction="both", site="direct", fusion="add"),
         "temporal": TemporalConfig(injector="residual_and_skip", init="average", length=5),
     },
+    "one prediction of both streams, of five chunks at a time": {
+        "gate": GateConfig(),
+        "prediction": "concatenated",
+        "temporal": TemporalConfig(pool="max", window=5),
+    },
+    "their mean, of three chunks at a time": {
+        "gate": GateConfig(units="every_unit"),
+        "prediction": "averaged",
+        "temporal": TemporalConfig(injector="residual_conv2_conv5", pool="average", window=3),
+    },
+    "every chunk by itself": {"gate": GateConfig(), "temporal": TemporalConfig(pool="none")},
     "appearance alone": {"streams": [StreamConfig(modality="rgb", arch="resnet18", width=0.125)]},
     "motion alone": {"streams": [StreamConfig(modality="flow", arch="resnet18", width=0.125)]},
 }
@@ -79,6 +90,13 @@ def test_the_file_says_what_it_reads_gives_and_was_made_of(tmp_path):
     (about,) = (json.loads(p.value) for p in model.metadata_props if p.key == "stmn")
     assert about == json.loads(json.dumps(description.to_json()))
     assert about["network"]["classes"] == ["wave", "jump", "rén"]
+
+
+def test_a_network_of_one_prediction_has_one_output(tmp_path):
+    net, description = made(gate=GateConfig(), prediction="averaged")
+    path = tmp_path / "model.onnx"
+    OnnxExporter().write(net, description, example_inputs(net, description, 2, 3), path)
+    assert [value.name for value in onnx.load(path).graph.output] == ["fused_scores"]
 
 
 def broken_runners(net: Network):

@@ -1,8 +1,11 @@
 """Parameters and multiply-adds of networks: the literature's figures, and those of layers worked out by hand."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from stmn import registry
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.cost import cost, sketch, total
 from stmn.nets.network import Network, build_network
@@ -80,3 +83,37 @@ def test_a_network_in_use_is_left_as_it_is():
     assert used.training and all(torch.equal(value, before[name]) for name, value in used.state_dict().items())
     assert not any(module._forward_hooks for module in used.modules())
     assert total(rows)[0] == sum(parameter.numel() for parameter in used.parameters())
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "networks.md"
+
+
+def table(head: str) -> list[list[str]]:
+    """The rows below a table's head in the docs."""
+    lines = DOCS.read_text().split(head)[1].splitlines()[2:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return rows[: rows.index([""])]
+
+
+def millions_and_billions(tied: Network) -> list[str]:
+    parameters, multiply_adds = total(cost(tied, 224))
+    return [f"{parameters / 1e6:.2f}", f"{multiply_adds / 1e9:.2f}"]
+
+
+def test_the_table_of_streams_in_the_docs():
+    rows = table("| stream | ResNet | parameters | multiply-adds |")
+    assert [row[:2] for row in rows] == [[m, f"resnet{d}"] for m in ("rgb", "flow") for d in (50, 152)]
+    for modality, arch, *numbers in rows:
+        stream = StreamConfig(modality=modality, arch=arch)
+        config = NetworkConfig(classes=["a"] * 101, size=224, stack_length=10, streams=[stream])
+        assert numbers == millions_and_billions(sketch(config))
+
+
+def test_the_table_of_fused_networks_in_the_docs():
+    rows = table("| appearance | motion | injector | parameters | multiply-adds |")
+    assert len(rows) == 10 and {row[1] for row in rows} == {"resnet50", "resnet152"}
+    assert {row[2] for row in rows} == set(registry.names("injector"))
+    for appearance, motion, injector, *numbers in rows:
+        temporal = TemporalConfig(injector=injector)
+        tied = network(appearance, motion, classes=["a"] * 101, temporal=temporal)
+        assert numbers == millions_and_billions(tied)
