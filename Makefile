@@ -26,6 +26,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.store_layout --json store_layout.json
 	$(BIN)/python -m benchmarks.memory --json memory.json
 	$(BIN)/python -m benchmarks.loader --json loader.json
+	$(BIN)/python -m benchmarks.train_step --json train_step.json
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -35,8 +35,12 @@ class Device:
         """Scales losses so that gradients don't vanish in float16; does nothing in other precisions."""
         return GradScaler(self.device.type, enabled=self.precision == torch.float16)
 
-    def place(self, network: nn.Module, training: bool = False) -> nn.Module:
-        """Move a network there, weights of 2D convolutions in the layout that is faster (docs/training.md)."""
+    def place(self, network: nn.Module) -> nn.Module:
+        """Move a network there, weights of 2D convolutions in channels_last.
+
+        Measured: on a CPU a forward pass takes three quarters of the time, and a training step the same
+        (docs/training.md); on a GPU it is what half precision wants.
+        """
         return network.to(self.device).to(memory_format=torch.channels_last)
 
     def move(self, tensor: Tensor) -> Tensor:

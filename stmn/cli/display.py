@@ -18,6 +18,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 from rich.progress import Task as RichTask
+from rich.table import Column
 from rich.text import Text
 
 from stmn import torchrun
@@ -60,11 +61,18 @@ def columns(width: int) -> list[ProgressColumn]:
     shown: list[ProgressColumn] = [
         TextColumn("{task.description}"),
         BarColumn(bar_width=28 if roomy else 6),
-        MofNCompleteColumn(),
+        MofNCompleteColumn(table_column=whole()),
     ]
     if roomy:
-        shown += [RateColumn(), TimeElapsedColumn()]
-    return [*shown, TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[shown]}")]
+        shown += [RateColumn(table_column=whole()), TimeElapsedColumn(table_column=whole())]
+    # where it gets tight, what stands beside the bar goes on below; the rest keeps its line
+    beside = TextColumn("{task.fields[shown]}", table_column=Column())
+    return [*shown, TextColumn("left"), TimeRemainingColumn(table_column=whole()), beside]
+
+
+def whole() -> Column:
+    """A column whose text is never broken."""
+    return Column(no_wrap=True)
 
 
 class LiveTask:

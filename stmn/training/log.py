@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ class Log:
             "loss": round(loss / self.steps, 5),
             "accuracy": round(right / seen, 4),
             "rate": rate,
-            "gradient_norm": float(f"{norm:.5g}"),
+            "gradient_norm": float(f"{norm:.5g}") if isfinite(norm) else None,  # float16 overflows now and then
             "videos_per_second": round(seen / seconds, 2),
             "data_wait": round(self.waited / seconds, 3),
             **more,
@@ -84,12 +85,12 @@ class Log:
                 file.write(json.dumps(row) + "\n")
         if self.board is not None:
             for name, value in row.items():
-                if name != "step":
+                if name != "step" and value is not None:
                     self.board.add_scalar(name, value, self.state.step)
             self.board.flush()
         shown = {name: row[name] for name in ("loss", "accuracy", "validation_error") if name in row}
         wait = f"{100 * row['data_wait']:.0f}%"
-        task.advance(0, **shown, lr=rate, **{"videos/s": row["videos_per_second"]}, data_wait=wait)
+        task.advance(0, **shown, lr=rate, data_wait=wait)
         self.tell_waiting(row["data_wait"])
         self.clear()
 

@@ -36,7 +36,7 @@ def train(
     check_pictures(clips)
     numbers = ranks.share(plan.micro_batches)
     ranks.join(device)
-    device.place(network, training=True)
+    device.place(network)
     optimizer, scaler = optimiser(network, plan), device.scaler()
     if ranks.first:
         remove_unfinished(out) if plan.resume else forget_state(out)

@@ -1,0 +1,226 @@
+"""A training step from the store, beside the bare forward, backward and SGD of the same timm networks.
+
+    python -m benchmarks.train_step --json FILE [--size 112 --size 224]
+
+`train` itself runs: decoding, crops, gates, temporal filters, losses, checks, log. Beside it two timm ResNet-18 (one,
+for a single stream) see tensors that are in memory already, with as many chunks, micro-batches and updates. The bare
+networks are run in both memory layouts, and the faster one counts. All take turns; the median step of all rounds
+counts. Processor time is measured too, which other work on the machine disturbs less. Peak memory is that of one
+process a side.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+
+from benchmarks.loader import clips as rendered
+from benchmarks.loader import prepare
+from stmn.device import choose
+from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
+from stmn.nets.network import build_network
+from stmn.progress import Silent
+from stmn.sampling.clips import Clips, Sampling
+from stmn.store.header import read_header
+from stmn.store.reader import Store
+from stmn.training.loop import train
+from stmn.training.plan import Plan
+from stmn.training.schedule import Schedule
+
+CLASSES = ["any", *(f"class {number}" for number in range(100))]
+ARCH = "resnet18"
+L = 10
+#: steps of a round, and those at its ends that don't count: the loader is filled, and has nothing left to prepare
+STEPS, FIRST, LAST = 7, 1, 2
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained: videos a micro-batch, micro-batches a step, chunks a video."""
+
+    name: str
+    modalities: tuple[str, ...]
+    micro_batch: int
+    chunks: int
+    micro_batches: int = 2
+
+
+CASES = {
+    "fused": Case("fused", ("rgb", "flow"), micro_batch=2, chunks=5),
+    "motion": Case("motion", ("flow",), micro_batch=10, chunks=1),
+}
+#: seconds of the clock and of the processor that a step took
+Seconds = tuple[float, float]
+PLANES = {"rgb": 3, "flow": 2 * L}
+
+
+def main() -> None:
+    """Measures and writes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="where to write the result")
+    parser.add_argument("--size", type=int, action="append", help="side of the crop (default: 112 and 224)")
+    parser.add_argument("--case", choices=CASES, action="append", help="default: all")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cache-mb", type=int, default=0, help="decoded pictures that are kept, as a set of any size")
+    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.memory_of:
+        print(own_peak(options))
+        return
+    if options.json is None:
+        parser.error("--json FILE is needed")
+    result: dict[str, Any] = {"cpu": platform.processor() or platform.machine(), "torch": torch.__version__}
+    result |= {"arch": ARCH, "threads": options.threads, "cache_mb": options.cache_mb}
+    with tempfile.TemporaryDirectory() as folder:
+        for size in options.size or [112, 224]:
+            store = made_store(Path(folder) / str(size), size)
+            for name in options.case or CASES:
+                result[f"{name}_{size}"] = compare(CASES[name], size, store, options)
+                print(f"{name}_{size}", json.dumps(result[f"{name}_{size}"]), flush=True)
+    cases = [value for value in result.values() if isinstance(value, dict)]
+    result["fraction_of_bare_compute"] = min(case["fraction_of_bare_compute"] for case in cases)
+    options.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def made_store(folder: Path, size: int) -> Path:
+    """A rendered set whose short side is to the crop as 256 to 224."""
+    prepare(folder, size * 256 // 224, rendered(None, 12, size * 256 // 224))
+    store = folder / "store"
+    read_header(store).model_copy(update={"classes": CLASSES}).write(store)
+    return store
+
+
+def compare(case: Case, size: int, store: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """All sides in turns, then the memory of each in a process of its own."""
+    sides: dict[str, Callable[[], list[Seconds]]] = {
+        "contiguous": bare(case, size, torch.contiguous_format),
+        "channels_last": bare(case, size, torch.channels_last),
+    }
+    waits: list[float] = []
+    ours = training(case, size, store, options.cache_mb, waits)
+    times: dict[str, list[Seconds]] = {"train": [], **{name: [] for name in sides}}
+    for _ in range(options.rounds):
+        times["train"] += ours()
+        for name, side in sides.items():
+            times[name] += side()
+    medians = {name: statistics.median(clock for clock, _ in values) for name, values in times.items()}
+    processor = {name: statistics.median(used for _, used in values) for name, values in times.items()}
+    fastest = min(sides, key=medians.__getitem__)
+    memory = {side: peak(case, size, store, options, side) for side in ("train", fastest)}
+    return {
+        "chunks_a_step": case.micro_batch * case.chunks * case.micro_batches,
+        "seconds_a_step": {name: round(value, 4) for name, value in medians.items()},
+        "processor_seconds_a_step": {name: round(value, 4) for name, value in processor.items()},
+        "fraction_of_bare_compute": round(medians[fastest] / medians["train"], 3),
+        "fraction_by_processor_time": round(min(processor[name] for name in sides) / processor["train"], 3),
+        "data_wait": round(statistics.median(waits), 3),
+        "peak_mb": {"train": memory["train"], "bare": memory[fastest]},
+        "steps_timed": len(times["train"]),
+    }
+
+
+class Clock(Silent):
+    """Notes when each step ends."""
+
+    def __init__(self) -> None:
+        self.ends: list[Seconds] = []
+
+    def advance(self, count: int = 1, **fields: object) -> None:
+        """A step has ended, or (count 0) numbers beside the bar have changed."""
+        if count:
+            self.ends.append((time.perf_counter(), time.process_time()))
+
+
+def training(case: Case, size: int, store: Path, cache_mb: int, waits: list[float]) -> Callable[[], list[Seconds]]:
+    """A round of `train`; gives the seconds of its steps."""
+    streams = [StreamConfig(modality=m, arch=ARCH) for m in case.modalities]  # type: ignore[arg-type]
+    both = len(streams) == 2
+    config = NetworkConfig(
+        classes=CLASSES,
+        size=size,
+        stack_length=L,
+        streams=streams,
+        gate=GateConfig() if both else None,
+        temporal=TemporalConfig(injector="residual", pool="max") if both else TemporalConfig(),
+    )
+    sampling = Sampling(case.modalities, size, L, case.chunks, (5, 10), "jitter" if both else "multi_scale")
+    opened = Store(store, cache_bytes=cache_mb << 20)
+    clips = Clips(opened, opened.part("1", "train"), sampling)
+    batch = case.micro_batch * case.micro_batches
+    plan = Plan(STEPS, batch, case.micro_batch, Schedule("steps", 1e-3, STEPS), seed=0, log_every=STEPS)
+
+    def run() -> list[Seconds]:
+        clock = Clock()
+        with tempfile.TemporaryDirectory() as out:
+            state = train(build_network(config), clips, None, plan, choose("cpu"), Path(out), clock)
+        waits.append(state.history[-1]["data_wait"])
+        steps = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(clock.ends, clock.ends[1:], strict=False)]
+        return steps[FIRST - 1 : len(steps) - LAST]
+
+    return run
+
+
+def bare(case: Case, size: int, layout: torch.memory_format) -> Callable[[], list[Seconds]]:
+    """A round of timm's networks on tensors in memory, with the same micro-batches and updates."""
+    nets = [timm.create_model(ARCH, in_chans=PLANES[m], num_classes=len(CLASSES)) for m in case.modalities]
+    nets = [net.to(memory_format=layout).train() for net in nets]
+    count = case.micro_batch * case.chunks
+    data = [torch.randn(count, PLANES[m], size, size).contiguous(memory_format=layout) for m in case.modalities]
+    label = torch.zeros(count, dtype=torch.long)
+    parameters = [p for net in nets for p in net.parameters()]
+    sgd = torch.optim.SGD(parameters, lr=1e-3, momentum=0.9, weight_decay=5e-4)
+
+    def run() -> list[Seconds]:
+        times = []
+        for _ in range(STEPS - FIRST - LAST):
+            started, used = time.perf_counter(), time.process_time()
+            sgd.zero_grad()
+            for _ in range(case.micro_batches):
+                losses = [F.cross_entropy(net(x), label) for net, x in zip(nets, data, strict=True)]
+                (sum(losses) / case.micro_batches).backward()  # type: ignore[union-attr]
+            sgd.step()
+            times.append((time.perf_counter() - started, time.process_time() - used))
+        return times
+
+    run()  # the first steps allocate
+    return run
+
+
+def peak(case: Case, size: int, store: Path, options: argparse.Namespace, side: str) -> int:
+    """The peak memory of a process that does one side alone, MB."""
+    command = [
+        sys.executable, "-m", "benchmarks.train_step", "--memory-of", side, "--case", case.name, "--size", str(size),
+        "--store", str(store), "--threads", str(options.threads), "--cache-mb", str(options.cache_mb),
+    ]  # fmt: skip
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def own_peak(options: argparse.Namespace) -> int:
+    """Run one side once; this process's peak memory, MB."""
+    case, size = CASES[options.case[0]], options.size[0]
+    if options.memory_of == "train":
+        training(case, size, options.store, options.cache_mb, [])()
+    else:
+        bare(case, size, getattr(torch, options.memory_of.replace("contiguous", "contiguous_format")))
+    # getrusage tells the larger of this process's peak and of the one's that started it
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) >> 10
+
+
+if __name__ == "__main__":
+    main()
