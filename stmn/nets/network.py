@@ -20,6 +20,8 @@ from stmn.nets.units import Unit
 
 #: name of the output of a network that makes one prediction of two streams
 FUSED = "fused"
+#: both streams between two units: x and the sum before its ReLU, of appearance and of motion
+Tied = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class Stream(nn.Module):
@@ -160,23 +162,62 @@ class TwoStream(Streams):
     def predictions(self, rgb: Tensor, flow: Tensor) -> tuple[Tensor, ...]:
         """(B, T, 3, H, W) and (B, T, 2L, H, W) to each output's class scores at each place in time, (B, P, classes)."""
         chunks = rgb.shape[1]
-        appearance, motion = self.stream("appearance"), self.stream("motion")
-        a = appearance.backbone.stem(rgb.flatten(0, 1))
-        m = motion.backbone.stem(flow.flatten(0, 1))
-        pre_a, pre_m = a, m  # before the first unit lies no sum: pool1 is what a gate there is given
+        tied = self.stems(rgb, flow)
         for stage in range(4):
-            units_a, units_m = appearance.backbone.stages[stage], motion.backbone.stages[stage]
-            for index in range(max(len(units_a), len(units_m))):
-                old_a, old_pre_a, old_m, old_pre_m = a, pre_a, m, pre_m
-                if index < len(units_a):
-                    pre_a = self.unit("appearance", stage, index, units_a[index], old_a, old_pre_a, old_m, chunks)
-                    a = units_a[index].activate(pre_a)
-                if index < len(units_m):
-                    pre_m = self.unit("motion", stage, index, units_m[index], old_m, old_pre_m, old_a, chunks)
-                    m = units_m[index].activate(pre_m)
-            a, pre_a = appearance.behind_stage(stage, a, pre_a, chunks)
-            m, pre_m = motion.behind_stage(stage, m, pre_m, chunks)
-        return self.join(appearance.predictions(a, chunks), motion.predictions(m, chunks))
+            for index in range(self.depth(stage)):
+                tied = self.step(stage, index, tied, chunks)
+            tied = self.behind_stage(stage, tied, chunks)
+        a, _, m, _ = tied
+        return self.join(self.stream("appearance").predictions(a, chunks), self.stream("motion").predictions(m, chunks))
+
+    def sent(self, rgb: Tensor, flow: Tensor, stage: int) -> Tensor:
+        """What the gate of a stage's second unit (stage 0: conv2_x) is sent, f(x_m) in eq. (5): (B * T, C, h, w).
+
+        Of a stage that has no second, the first one's; where both streams are gated, what motion sends. The input is
+        that of `predictions`.
+        """
+        chunks = rgb.shape[1]
+        receiver = self.receivers[0]
+        gated = 1 if gate_name(receiver, stage, 1) in self.gates else 0
+        tied = self.stems(rgb, flow)
+        for number in range(stage):
+            for index in range(self.depth(number)):
+                tied = self.step(number, index, tied, chunks)
+            tied = self.behind_stage(number, tied, chunks)
+        for index in range(gated):
+            tied = self.step(stage, index, tied, chunks)
+        a, _, m, _ = tied
+        return m if receiver == "appearance" else a
+
+    def depth(self, stage: int) -> int:
+        """Units of the deeper stream in a stage."""
+        return max(len(self.stream(name).backbone.stages[stage]) for name in self.names)
+
+    def stems(self, rgb: Tensor, flow: Tensor) -> Tied:
+        """What the first units are given."""
+        a = self.stream("appearance").backbone.stem(rgb.flatten(0, 1))
+        m = self.stream("motion").backbone.stem(flow.flatten(0, 1))
+        return a, a, m, m  # before the first unit lies no sum: pool1 is what a gate there is given
+
+    def step(self, stage: int, index: int, tied: Tied, chunks: int) -> Tied:
+        """Unit `index` of a stage in both streams, as far as they have it, each given what the other was before."""
+        a, pre_a, m, pre_m = old_a, old_pre_a, old_m, old_pre_m = tied
+        units_a, units_m = (self.stream(name).backbone.stages[stage] for name in self.names)
+        if index < len(units_a):
+            pre_a = self.unit("appearance", stage, index, units_a[index], old_a, old_pre_a, old_m, chunks)
+            a = units_a[index].activate(pre_a)
+        if index < len(units_m):
+            pre_m = self.unit("motion", stage, index, units_m[index], old_m, old_pre_m, old_a, chunks)
+            m = units_m[index].activate(pre_m)
+        return a, pre_a, m, pre_m
+
+    def behind_stage(self, stage: int, tied: Tied, chunks: int) -> Tied:
+        """The filters behind a stage, in both streams."""
+        a, pre_a, m, pre_m = tied
+        return (
+            *self.stream("appearance").behind_stage(stage, a, pre_a, chunks),
+            *self.stream("motion").behind_stage(stage, m, pre_m, chunks),
+        )
 
     def join(self, appearance: Tensor, motion: Tensor) -> tuple[Tensor, ...]:
         """The two streams' scores, or the one prediction that both make."""
