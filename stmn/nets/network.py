@@ -54,8 +54,10 @@ class Stream(nn.Module):
         """
         pooled = pool_time(x, chunks, self.temporal.pool, self.temporal.window)  # (B, P, C, h, w)
         window = (min(self.window, x.shape[-2]), min(self.window, x.shape[-1]))
-        # (B, P * C): of these sizes C alone is a number that an exported network may keep
-        features = F.avg_pool2d(pooled.flatten(1, 2), window, stride=1).mean(dim=(2, 3))
+        maps = pooled.flatten(1, 2)  # (B, P * C): of these sizes C alone is a number that an exported network may keep
+        if window != tuple(x.shape[-2:]):  # one window is timm's own pooling, to the bit
+            maps = F.avg_pool2d(maps, window, stride=1)
+        features = maps.mean(dim=(2, 3))
         return self.fc(self.dropout(features.unflatten(1, (-1, self.fc.in_features))))
 
 
