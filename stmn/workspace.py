@@ -169,8 +169,8 @@ def as_input(run: Run, kind: str) -> Input:
     """A run's output as another stage's input. Raises `DataError` when the run is unfinished."""
     if not run.done:
         raise DataError(f"run {run.name} is not finished (status: {run.record.get('status', 'not started')})")
-    if kind == "scores_or_model":
-        kind = "scores" if "scores" in run.record["outputs"] else "model"
+    names = kind.split("_or_")  # the first that there is
+    kind = next((name for name in names if name in run.record["outputs"]), names[0])
     return Input(run.output(kind), run.record["fingerprint"], run.name)
 
 

@@ -71,6 +71,26 @@ def own(trained: Workspace, tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture(scope="session")
+def paper_pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Pages of a set as large as UCF101, which take seconds to draw.
+
+    `report`: of appearance, motion, late fusion and a gated network; `compare`: of the latter two.
+    """
+    from commands import call
+    from paper_sized import drawn_scores, paper_sized
+
+    root = tmp_path_factory.mktemp("pages")
+    workspace, scores = paper_sized(root / "work"), drawn_scores(root / "scores")
+    files = ",".join(map(str, scores.values()))
+    made = call("report", "-w", workspace.root, "--data", "big", "--evaluations", files, "--samples", 5)
+    assert made.exit_code == 0, made.stderr
+    compared = call("compare", scores["late"], scores["fused"], "-w", workspace.root, "--page", root / "compare.html")
+    assert compared.exit_code == 0, compared.stderr
+    [report] = workspace.runs_dir.glob("report-*/report.html")
+    return {"report": report, "compare": root / "compare.html"}
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real clips, splits and flow ground truth; tests that need them skip where they are not."""
     folder = os.environ.get("STMN_SHARED_DATA")

@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fuse-idt": ("", "Average network scores with an SVM's on hand-crafted features."),
     "export": ("", "A model to one file of another format, checked against the network."),
     "scores": ("stmn.cli.scores", "Show, convert, compare and fuse scores files."),
+    "compare": ("stmn.cli.compare", "Evaluations of the same videos side by side: one table, one page."),
     "report": ("", "One HTML page of what was run and how well it did."),
     "run": ("stmn.cli.run", "Run all stages of a recipe."),
     "predict": ("stmn.cli.predict", "Classify video files with a model."),

@@ -3,75 +3,36 @@
 Needs matplotlib and jinja2 (the extra `report`); only `write_report` imports them.
 """
 
-import json
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stmn.errors import DataError, MissingExtra
-from stmn.evaluation.scores import Scores
+from stmn.errors import MissingExtra
+from stmn.evaluation import report_words
+from stmn.evaluation.gains import Gains, of_the_gates
+from stmn.evaluation.paper import published
+from stmn.evaluation.report_content import (
+    Contents,
+    baselines,
+    check_classes,
+    class_shares,
+    column_titles,
+    confused,
+    papers_numbers,
+    protocols,
+)  # fmt: skip
+from stmn.evaluation.report_words import printable
 from stmn.files import whole_file
 from stmn.store.reader import Store
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 TEMPLATE = "report.html.jinja"
-PACKAGES = ("stmn", "torch", "timm")
-#: pairs of classes that are listed beside a confusion matrix too large to read
-CONFUSED = 12
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A finished evaluation: scores, the content of its metrics file, and its run's fingerprint and name."""
-
-    label: str
-    scores: Scores
-    metrics: dict[str, Any]
-    fingerprint: str
-    name: str
-    #: fingerprints of the models it tested
-    tested: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Training:
-    """A training run's log: rows of step, loss, accuracy."""
-
-    label: str
-    fingerprint: str
-    rows: list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Step:
-    """A stage that led to the numbers, for the record: what, when, how long, with which options and versions."""
-
-    label: str
-    verb: str
-    name: str
-    fingerprint: str
-    finished: float | None
-    seconds: float | None
-    options: dict[str, Any]
-    versions: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Contents:
-    """Everything a report is made of; evaluations in the order of the page, the last one picks the sample videos."""
-
-    title: str
-    split: str
-    evaluations: list[Evaluation]
-    trainings: list[Training]
-    steps: list[Step]
-    #: what a reader must know before believing the numbers
-    warnings: list[str] = field(default_factory=list)
-    samples: int = 8
-    seed: int = 0
+#: colours of series in the style sheet
+COLOURS = 8
+#: functions of `report_words` that templates call as filters
+FILTERS = ("percent", "points", "chances", "moment", "duration", "bare")
 
 
 def check_extra() -> None:
@@ -83,90 +44,120 @@ def check_extra() -> None:
             raise MissingExtra("the report", package, "report") from error
 
 
+def environment() -> "Environment":
+    """What the pages are made in. Every name is escaped: classes, videos and runs may be called anything."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    made = Environment(
+        loader=PackageLoader("stmn", "evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, finalize=printable,
+    )  # fmt: skip
+    made.filters |= {name: getattr(report_words, name) for name in FILTERS}
+    made.globals |= {"versions": report_words.versions(), "made": datetime.now().timestamp()}
+    return made
+
+
+def write_page(path: Path, html: str) -> None:
+    """Write a page, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(html, encoding="utf-8", errors="replace")
+
+
 def write_report(path: Path, contents: Contents, store: Store) -> None:
     """Write the report, whole or not at all.
 
     Raises `MissingExtra` without matplotlib or jinja2, and `DataError` when the evaluations know different classes.
     """
     check_extra()
-    html = render(contents, store)
-    with whole_file(path) as temporary:
-        temporary.write_text(html, encoding="utf-8", errors="replace")
+    write_page(path, render(contents, store))
 
 
 def render(contents: Contents, store: Store) -> str:
-    """The page. Every name in it is escaped: classes, videos and runs may be called anything."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
+    """The page."""
     from stmn.evaluation.report_samples import choose, samples, wheel
 
     check_classes(contents.evaluations)
-    first, last = contents.evaluations[0], contents.evaluations[-1]
-    scores = [evaluation.scores for evaluation in contents.evaluations]
-    rows = choose(last.scores, contents.samples, contents.seed)
-    environment = Environment(
-        loader=PackageLoader("stmn", "evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, finalize=printable,
-    )  # fmt: skip
-    environment.filters |= {"percent": percent, "moment": moment, "duration": duration, "bare": bare}
-    listed = len(store.header.splits.get(contents.split, {}).get("test", ()))
-    return environment.get_template(TEMPLATE).render(
-        contents=contents,
-        header=store.header,
-        classes=first.metrics["classes"],
-        listed=listed,
-        protocols=protocols(contents.evaluations),
-        baselines=baselines(contents.evaluations),
-        confused=[confused(evaluation.metrics) for evaluation in contents.evaluations],
-        figures=figures(contents),
-        samples=samples(store, scores, rows) if rows else [],
-        wheel=wheel(),
-        idt=any("idt" in s.protocol for s in scores),
-        versions=versions(),
-        made=datetime.now().timestamp(),
+    header, main = store.header, contents.main
+    gained = of_the_gates(contents.evaluations)
+    rows = choose(main.scores, contents.samples) if main else []
+    paper = papers_numbers(header.dataset.get("name", ""), len(header.classes), contents)
+    return (
+        environment()
+        .get_template(TEMPLATE)
+        .render(
+            contents=contents,
+            header=header,
+            classes=main.metrics["classes"] if main else header.classes,
+            listed=len(header.splits.get(contents.split, {}).get("test", ())),
+            protocols=protocols(contents.evaluations),
+            baselines=baselines(contents.evaluations),
+            confused=[confused(evaluation.metrics) for evaluation in contents.evaluations],
+            figures=(figures(contents, gained) if main else {}) | training_figure(contents),
+            gains=gained,
+            paper=paper,
+            published=published(header.dataset["name"]) if paper else [],
+            samples=samples(store, main.scores, [e.scores for e in contents.evaluations], rows) if main else [],
+            wheel=wheel(),
+            colours=COLOURS,
+            idt=any(evaluation.role == "idt" for evaluation in contents.evaluations),
+        )
     )
 
 
-def check_classes(evaluations: Sequence[Evaluation]) -> None:
-    """Raise `DataError` when evaluations know different classes: they can't share a figure."""
-    first = evaluations[0]
-    for other in evaluations[1:]:
-        if other.metrics["classes"] != first.metrics["classes"]:
-            raise DataError(f"{other.name} knows other classes than {first.name}; report them apart")
-
-
-def figures(contents: Contents) -> dict[str, Any]:
+def figures(contents: Contents, gained: Gains | None) -> dict[str, Any]:
     """The page's figures as <svg> elements, and what it says of them; `curves` is None when no training is known."""
     import numpy as np
 
     from stmn.evaluation import report_figures as draw
+    from stmn.evaluation.report_class_figures import class_figure
+    from stmn.evaluation.report_curves import calibration_figure
 
+    evaluations = contents.evaluations
+    labels = [printable(evaluation.label) for evaluation in evaluations]
+    titles = [printable(title) for title in column_titles(evaluations)]
     shares = [
-        draw.Share(printable(e.label), e.metrics["accuracy"], low, high, number)
-        for number, e in enumerate(contents.evaluations)
+        draw.Share(label, e.metrics["accuracy"], low, high, number)
+        for number, (e, label) in enumerate(zip(evaluations, labels, strict=True))
         for low, high in [e.metrics["interval"]]
     ]
-    for words, baseline in baselines(contents.evaluations):
+    for words, baseline in baselines(evaluations):
         low, high = baseline["interval"]
         shares.append(draw.Share(words, baseline["accuracy"], low, high, None))
-    classes = [printable(name) for name in contents.evaluations[0].metrics["classes"]]
-    matrices = [np.array(e.metrics["confusion"]) for e in contents.evaluations]
+    names = evaluations[0].metrics["classes"]
+    classes = [printable(name) for name in names]
+    matrices = [np.array(e.metrics["confusion"]) for e in evaluations]
     by_class = np.array([class_shares(matrix) for matrix in matrices])
-    labels = [printable(evaluation.label) for evaluation in contents.evaluations]
+    order, difference = list(range(len(classes))), None
+    if gained:
+        order = gained.order(names)
+        by_name = {item.name: item.gain for item in gained.classes}
+        difference = ("gates − late fusion", np.array([by_name.get(names[number], np.nan) for number in order]))
+    return {
+        "intervals": draw.interval_figure(shares, 1 / len(classes), "f-intervals"),
+        "confusions": [draw.confusion_figure(m, classes, f"f-confusion-{n}") for n, m in enumerate(matrices)],
+        "classes": class_figure([classes[n] for n in order], by_class[:, order], titles, "f-classes", difference),
+        "calibration": calibration_figure(
+            [e.scores for e in evaluations],
+            [e.metrics["calibration_error"] for e in evaluations],
+            titles,
+            "f-calibration",
+        ),
+        "numbered": len(classes) <= draw.NUMBERED,
+    }
+
+
+def training_figure(contents: Contents) -> dict[str, Any]:
+    """The curves, and what the page says of them."""
+    from stmn.evaluation.report_curves import POINTS, Curve, curves_figure
+
     curves = [
-        draw.Curve(printable(training.label), training.rows, series)
+        Curve(printable(training.label), training.rows, series)
         for training, series in zip(contents.trainings, training_series(contents), strict=True)
         if training.rows
     ]
     return {
-        "intervals": draw.interval_figure(shares, 1 / len(classes), "f-intervals"),
-        "confusions": [draw.confusion_figure(m, classes, f"f-confusion-{n}") for n, m in enumerate(matrices)],
-        "classes": draw.class_figure(classes, by_class, labels, "f-classes"),
-        "thinned": any(len(curve.rows) > draw.POINTS for curve in curves),
-        "curves": draw.curves_figure(curves, "f-curves") if curves else None,
-        "looked": any("validation_error" in row for curve in curves for row in curve.rows),
-        "numbered": len(classes) <= draw.NUMBERED,
-        "colours": len(draw.SERIES),
+        "thinned": any(len(curve.rows) > POINTS for curve in curves),
+        "curves": curves_figure(curves, "f-curves") if curves else None,
     }
 
 
@@ -175,122 +166,3 @@ def training_series(contents: Contents) -> list[int]:
     tested = {e.tested[0]: number for number, e in enumerate(contents.evaluations) if len(e.tested) == 1}
     free = iter(range(len(contents.evaluations), len(contents.evaluations) + len(contents.trainings)))
     return [tested[t.fingerprint] if t.fingerprint in tested else next(free) for t in contents.trainings]
-
-
-def class_shares(confusion: Any) -> Any:
-    """(N,) share of right videos of each class; NaN where the test list has none."""
-    import numpy as np
-
-    counts = confusion.sum(axis=1)
-    return np.where(counts > 0, confusion.diagonal() / np.maximum(counts, 1), np.nan)
-
-
-def confused(metrics: dict[str, Any]) -> list[tuple[str, str, int, int]]:
-    """The most frequent confusions: true class, predicted class, how many videos, of how many."""
-    classes, confusion = metrics["classes"], metrics["confusion"]
-    pairs = [
-        (classes[true], classes[guess], count, sum(row))
-        for true, row in enumerate(confusion)
-        for guess, count in enumerate(row)
-        if count and true != guess
-    ]
-    return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))[:CONFUSED]
-
-
-def protocols(evaluations: Sequence[Evaluation]) -> list[str]:
-    """The different ways in which the numbers were measured, in words."""
-    return list(dict.fromkeys(protocol_words(evaluation.metrics) for evaluation in evaluations))
-
-
-def protocol_words(metrics: dict[str, Any]) -> str:
-    """How a number was measured."""
-    return str((metrics.get("protocol") or {}).get("words", "not recorded"))
-
-
-def baselines(evaluations: Sequence[Evaluation]) -> list[tuple[str, dict[str, Any]]]:
-    """The different box-shape baselines, each with words for it."""
-    found = [e.metrics["box_shape_baseline"] for e in evaluations if e.metrics.get("box_shape_baseline")]
-    distinct = [baseline for number, baseline in enumerate(found) if baseline not in found[:number]]
-    words = "picture size and length alone"
-    return [(words if len(distinct) == 1 else f"{words} ({b['videos']} videos)", b) for b in distinct]
-
-
-def warnings(evaluations: Sequence[Evaluation], same_data: bool) -> Iterator[str]:
-    """What a reader must know before believing or comparing the numbers.
-
-    `same_data` is False when the data set has changed since a run used it.
-    """
-    if len(protocols(evaluations)) > 1:
-        yield "These evaluations were measured in different ways; compare them with care."
-    if len({frozenset(e.scores.ids) for e in evaluations}) > 1:
-        yield "These evaluations did not test the same videos."
-    for e in evaluations:
-        if seen := (e.metrics.get("protocol") or {}).get("seen_in_training"):
-            yield f"{e.label} was trained on {seen} of the videos that it was tested on."
-        baseline = e.metrics.get("box_shape_baseline")
-        if baseline and baseline["interval"][1] >= e.metrics["interval"][0]:
-            yield (
-                f"{e.label} is not clearly better than a guess from picture size and length alone "
-                f"({percent(baseline['accuracy'])} %): it may have learnt those."
-            )
-    if not same_data:
-        yield "The data set has changed since some of these runs; its pictures and counts are today's."
-
-
-def log_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a training log; a last line that was not finished is left out."""
-    rows = []
-    try:
-        for line in path.read_text().splitlines():
-            row = json.loads(line)
-            if {"step", "loss", "accuracy"} <= row.keys():
-                rows.append(row)
-    except (OSError, ValueError):
-        pass
-    return rows
-
-
-def versions() -> dict[str, str]:
-    """The versions that made this page."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
-def bare(name: str) -> str:
-    """A run's name without its fingerprint, a file's without its folders: "fused-multiply"."""
-    path = Path(name)
-    if path.suffix in (".safetensors", ".pth"):
-        name = path.parent.name if path.stem in ("model", "scores") and path.parent.name else path.stem
-    return re.sub(r"-[0-9a-f]{8}$", "", name)
-
-
-def printable(value: Any) -> Any:
-    """Text without what no page can show: control characters and halves of characters (names that are not UTF-8)."""
-    if not isinstance(value, str) or hasattr(value, "__html__"):
-        return value
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "\ufffd", value)
-
-
-def percent(share: float) -> str:
-    """ "94.2" for 0.942."""
-    return f"{100 * share:.1f}"
-
-
-def moment(seconds: float | None) -> str:
-    """A date and time of this machine's zone, from seconds since the epoch."""
-    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M %Z") if seconds else "unknown"
-
-
-def duration(seconds: float | None) -> str:
-    """ "3 min 6 s"."""
-    if seconds is None:
-        return "unknown"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60) if seconds >= 3600 else int(seconds // 60)
-    return f"{minutes // 60} h {minutes % 60} min" if seconds >= 3600 else f"{minutes} min {int(seconds % 60)} s"

@@ -1,4 +1,6 @@
-"""The report's figures: matplotlib draws them, the page's style sheet colours them.
+"""The report's figures: how they are drawn, and those of intervals and confusions.
+
+Matplotlib draws them, the page's style sheet colours them.
 
 Every colour is a stand-in that `inline` turns into a CSS variable, so that one drawing suits light and dark pages. Text
 stays text, in the page's font, and is never read as mathematics.
@@ -20,11 +22,12 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 INK, MUTED, RULE, HEAT, ON_HEAT = "#010101", "#010102", "#010103", "#010104", "#010105"
+GOOD, BAD = "#010106", "#010107"
 #: as many as the style sheet has --series-N; line styles change when they start again
 SERIES = tuple(f"#0102{number:02x}" for number in range(8))
-VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", HEAT: "--heat", ON_HEAT: "--on-heat"} | {
-    stand_in: f"--series-{number}" for number, stand_in in enumerate(SERIES)
-}
+VARIABLES = {
+    INK: "--ink", MUTED: "--muted", RULE: "--rule", HEAT: "--heat", ON_HEAT: "--on-heat", GOOD: "--good", BAD: "--bad",
+} | {stand_in: f"--series-{number}" for number, stand_in in enumerate(SERIES)}  # fmt: skip
 #: larger heat maps are pictures, whose colour can't be a variable: a blue that reads on white and on black
 HEAT_RGB = (0.20, 0.48, 0.86)
 #: inches that a figure is wide: the page's text, whose inch has 96 pixels
@@ -33,8 +36,6 @@ WIDTH = 9.8
 NUMBERED = 12
 #: and up to this size the names of the classes
 NAMED = 110
-#: points of a curve at most
-POINTS = 150
 LINES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 STYLE = {
     "svg.fonttype": "none",
@@ -69,15 +70,6 @@ class Share:
     low: float
     high: float
     series: int | None
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A training's log: rows of step, loss, accuracy and maybe validation_error."""
-
-    label: str
-    rows: Sequence[dict[str, Any]]
-    series: int
 
 
 @contextmanager
@@ -203,74 +195,3 @@ def cells(axes: Any, confusion: NDArray[np.int64], shares: NDArray[np.float64]) 
             column + 0.5, row + 0.53, str(count), ha="center", va="center", fontsize=8.5,
             color=ON_HEAT if share > 0.55 else INK if count else MUTED,
         )  # fmt: skip
-
-
-def class_figure(classes: Sequence[str], shares: NDArray[np.float64], labels: Sequence[str], key: str) -> str:
-    """A panel for each evaluation: bars of its (evaluations, classes) accuracies in 0..1; NaN: no test video."""
-    many = len(classes) > 30
-    row = 0.155 if many else 0.24
-    size = 7.5 if many else 9
-    names = [short(name) for name in classes]
-    width = max(WIDTH, 1.5 * len(labels) + 0.06 * max(map(len, names)))
-    with figure(key, width, 0.75 + row * len(classes)) as drawing:
-        panels = drawing.subplots(1, len(labels), sharey=True, squeeze=False)[0]
-        for number, (axes, values, label) in enumerate(zip(panels, shares, labels, strict=True)):
-            known = np.nan_to_num(values)
-            places = np.arange(len(classes))
-            axes.grid(axis="y", visible=False)
-            axes.barh(places, 100 * known, 0.68, color=colour_of(number))
-            for place, value in zip(places, values, strict=True):
-                text, colour = ("no test video", MUTED) if np.isnan(value) else (f"{100 * value:.0f}", INK)
-                axes.annotate(
-                    text, (100 * float(np.nan_to_num(value)), place), (3, 0), textcoords="offset points",
-                    va="center", fontsize=size - 0.5, color=colour,
-                )  # fmt: skip
-            axes.set(xlim=(0, 114), ylim=(len(classes) - 0.4, -0.6), xticks=(0, 50, 100))
-            axes.set_title(short(label, max(12, 84 // len(labels))), fontsize=9, loc="left", color=INK)
-            axes.spines["bottom"].set_visible(False)
-        panels[0].set_yticks(np.arange(len(classes)), names, color=INK, fontsize=size)
-        drawing.supxlabel("right, % of the class's test videos", fontsize=9, color=MUTED)
-        return inline(drawing, key, "accuracy of each class for each evaluation")
-
-
-def thinned(rows: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
-    """(3, points): step, loss, accuracy; means of neighbouring rows where a log has more than a line can show."""
-    values = np.array([[row["step"], row["loss"], row["accuracy"]] for row in rows], float)
-    groups = np.array_split(values, min(len(values), POINTS))
-    return np.stack([group.mean(axis=0) for group in groups], axis=1)
-
-
-def curves_figure(curves: Sequence[Curve], key: str) -> str:
-    """Loss and accuracy over steps, one line a training; rings where the validation accuracy was looked at."""
-    columns = 3 if max(len(curve.label) for curve in curves) < 30 else 2
-    with figure(key, WIDTH, 3.1 + 0.2 * -(-len(curves) // columns)) as drawing:
-        left, right = drawing.subplots(1, 2)
-        handles = []
-        for curve in curves:
-            steps, losses, accuracies = thinned(curve.rows)
-            style: dict[str, Any] = {"color": colour_of(curve.series), "lw": 1.7, "ls": line_of(curve.series)}
-            if len(steps) < 3:  # a line of one point can't be seen
-                style |= {"marker": "o", "ms": 4}
-            handles += left.plot(steps, losses, **style)
-            right.plot(steps, 100 * accuracies, **style)
-            looked = [row for row in curve.rows if "validation_error" in row]
-            if looked:
-                held = [100 * (1 - row["validation_error"]) for row in looked]
-                right.plot(
-                    [row["step"] for row in looked],
-                    held,
-                    "o",
-                    color=style["color"],
-                    ms=5,
-                    markerfacecolor="none",
-                    mew=1.4,
-                )
-        for axes in (left, right):
-            axes.xaxis.get_major_locator().set_params(integer=True)
-        left.set(xlabel="step", ylabel="loss", xlim=(0, None), ylim=(0, None))
-        right.set(xlabel="step", ylabel="accuracy, %", xlim=(0, None), ylim=(0, 102))
-        drawing.legend(
-            handles, [short(curve.label, 40) for curve in curves], loc="outside upper left", ncols=columns,
-            labelcolor=INK, handlelength=3.2,
-        )  # fmt: skip
-        return inline(drawing, key, "training loss and accuracy over steps")

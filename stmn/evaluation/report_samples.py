@@ -1,7 +1,6 @@
 """The report's sample videos: which ones, their pictures, and what each evaluation says of them."""
 
 import base64
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -12,7 +11,6 @@ from torch import Tensor
 
 from stmn.errors import DataError
 from stmn.evaluation.scores import Scores
-from stmn.files import digest
 from stmn.flow import colour
 from stmn.flow.quantise import dequantise
 from stmn.sampling.augment import resize
@@ -57,34 +55,26 @@ class Sample:
     note: str = ""
 
 
-def choose(scores: Scores, count: int, seed: int) -> list[int]:
-    """Rows of `scores`: half of them wrong where there are so many, of as many true classes as can be.
+def choose(scores: Scores, count: int) -> list[int]:
+    """Rows of `scores`: mistakes, the surest one first; where they are too few, right ones, the least sure first."""
+    soft = scores.mean().double().softmax(dim=1)
+    sure, guess = (values.tolist() for values in soft.max(dim=1))
 
-    A function of the scores and the seed; wrong ones come first.
-    """
-    right = (scores.mean().argmax(dim=1) == torch.tensor(scores.labels)).tolist()
-    order = sorted(range(len(scores.ids)), key=lambda row: digest([seed, scores.ids[row]]))
-    taken: dict[tuple[int, bool], int] = defaultdict(int)
-    ranked = []
-    for place, row in enumerate(order):
-        kind = (scores.labels[row], right[row])
-        ranked.append((taken[kind], place, row))  # every class has had its turn before one comes again
-        taken[kind] += 1
-    rows = [row for *_, row in sorted(ranked)]
-    wrong, fine = [row for row in rows if not right[row]], [row for row in rows if right[row]]
-    some_wrong = wrong[: max(count // 2, count - len(fine))]
-    return some_wrong + fine[: count - len(some_wrong)]
+    def rank(row: int) -> tuple[bool, float, str]:
+        right = guess[row] == scores.labels[row]
+        return right, sure[row] if right else -sure[row], scores.ids[row]
+
+    return sorted(range(len(scores.ids)), key=rank)[:count]
 
 
-def samples(store: Store, evaluations: Sequence[Scores], rows: Sequence[int]) -> list[Sample]:
-    """The videos at `rows` of the last evaluation, with pictures from the store and every evaluation's prediction."""
-    last = evaluations[-1]
+def samples(store: Store, shown: Scores, evaluations: Sequence[Scores], rows: Sequence[int]) -> list[Sample]:
+    """The videos at `rows` of `shown`, with pictures from the store and every evaluation's prediction."""
     predicted = [predictions(number, scores) for number, scores in enumerate(evaluations)]
     found = []
     for row in rows:
-        video_id = last.ids[row]
+        video_id = shown.ids[row]
         said = [by_id.get(video_id) for by_id in predicted]
-        name = last.classes[last.labels[row]]
+        name = shown.classes[shown.labels[row]]
         try:
             found.append(filmed(store, video_id, name, said))
         except DataError as error:  # the set was prepared anew, or the scores came from elsewhere

@@ -38,7 +38,7 @@ def run_all_splits(options: Any, context: Context) -> Made:
     shown = ("accuracy", "interval", "videos", "of", "protocol")
     mean |= {"splits": {split: {key: result[key] for key in shown} for split, result in results.items()}}
     write_json(context.out / "metrics.json", mean)
-    return Made(outputs={"metrics": "metrics.json"}, results=mean)
+    return Made(outputs={"metrics": "metrics.json", "splits": "metrics.json"}, results=mean)
 
 
 def sibling(run: Run | None, split: str, workspace: Workspace) -> Run:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stmn.errors import UsageError, near_match
 
-InputKind = Literal["model", "scores", "scores_or_model", "run"]
+InputKind = Literal["model", "scores", "scores_or_model", "scores_or_splits", "run"]
 
 
 class StageOptions(BaseModel):

@@ -12,7 +12,7 @@ import torch
 
 from stmn.errors import DataError, MissingExtra
 from stmn.evaluation.metrics import measure
-from stmn.evaluation.report import bare, duration, printable
+from stmn.evaluation.report_words import bare, duration, printable
 from stmn.evaluation.scores import Scores
 from stmn.files import write_json
 from stmn.progress import Silent

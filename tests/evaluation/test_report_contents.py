@@ -1,0 +1,155 @@
+"""What a report says beside the numbers: the paper's, what the gates gain, all splits, and what it was made by."""
+
+import json
+import re
+
+import pytest
+from commands import call, errors_of
+from conftest import run_stage, train_tiny
+from paper_sized import drawn_scores, paper_sized
+
+from stmn.evaluation.paper import Networks, beside
+from stmn.evaluation.report_samples import choose
+from stmn.evaluation.scores import load_scores
+from stmn.store.header import read_header
+
+GATES = {
+    "fusion": "multiply", "site": "residual", "direction": "motion_to_appearance", "gated_units": "second_unit",
+    "injector": "none", "temporal_init": "centre", "temporal_pool": "none",
+}  # fmt: skip
+
+
+def text_of(html: str) -> str:
+    """What a reader reads, without tags and line breaks."""
+    return " ".join(re.sub(r"<[^<>]+>", " ", html).split())
+
+
+def report_of(workspace, *arguments: object) -> str:
+    result = call("report", "-w", workspace.root, "--samples", 0, *arguments)
+    assert result.exit_code == 0, result.stderr
+    return open(result.stdout.splitlines()[-1].removeprefix("report: ")).read()
+
+
+@pytest.fixture(scope="module")
+def ucf101(paper_pages):
+    """The text of a report of scores of 101 classes on a set that the plugin ucf101 made."""
+    return text_of(paper_pages["report"].read_text())
+
+
+def test_the_papers_numbers_stand_beside_those_of_its_data_sets(ucf101):
+    for number, source in (
+        ("82.3", "Table 4, ResNet-50"),
+        ("87.0", "Table 4, ResNet-50"),
+        ("91.7", "Table 4, ResNet-50"),
+    ):
+        assert f"{number} {source} mean of 3 splits" in ucf101
+    assert "94.2 Table 5, ours mean of 3 splits" in ucf101
+    assert "multiply, residual, motion to appearance Table 2, ResNet-50 split 1 91.3" in ucf101  # error 8.72
+
+
+@pytest.mark.parametrize(("dataset", "classes"), [("ucf101", 6), ("folder", 7)])
+def test_other_sets_in_the_same_layout_are_not_the_papers(tmp_path, dataset, classes):
+    workspace, scores = paper_sized(tmp_path / "work", dataset, classes), drawn_scores(tmp_path / "s", classes)
+    assert "Table 4" not in report_of(workspace, "--evaluations", scores["motion"])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "role", "networks", "split", "accuracy", "source"),
+    [
+        ("ucf101", "motion", Networks(motion="resnet152"), "1", 0.872, "Table 4, ResNet-152"),
+        ("hmdb51", "appearance", Networks(appearance="resnet50"), "2", 0.489, "Table 4, ResNet-50"),
+        ("hmdb51", "late_fusion", Networks("resnet152", "resnet152"), "all", 0.638, "Table 4, ResNet-152"),
+        ("hmdb51", "fused", Networks("resnet50", "resnet152", GATES), "all", 0.689, "Table 5, ours"),
+        ("ucf101", "idt", Networks(), "1", 0.949, "Table 5, ours + IDT"),
+        ("hmdb51", "idt", Networks(), "1", 0.722, "Table 5, ours + IDT"),
+        ("ucf101", "fused", Networks("resnet50", "resnet50", GATES), "1", 0.9128, "Table 2, ResNet-50"),
+        ("ucf101", "fused", Networks("resnet50", "resnet50", GATES), "2", 0.942, "Table 5, ours"),
+        ("hmdb51", "fused", Networks("resnet50", "resnet50", GATES | {"fusion": "add"}), "1", 0.5811, "Table 2, ResNet-50"),
+        ("hmdb51", "fused", Networks("resnet50", "resnet50", GATES | {"injector": "last_unit"}), "1", 0.651,
+         "Table 3, ResNet-50"),
+    ],
+)  # fmt: skip
+def test_the_nearest_of_the_papers_numbers(dataset, role, networks, split, accuracy, source):
+    found = beside(dataset, role, networks, split)
+    assert (found.accuracy, found.source) == (pytest.approx(accuracy), source)
+    assert found.splits == ("split 1" if source[:7] in ("Table 2", "Table 3") else "mean of 3 splits")
+
+
+def test_two_rows_of_table_3_that_cannot_be_told_apart_are_both_given():
+    gates = GATES | {"injector": "residual", "temporal_pool": "max"}
+    found = beside("ucf101", "fused", Networks("resnet50", "resnet50", gates), "1")
+    assert (found.accuracy, found.also) == (pytest.approx(0.9326), pytest.approx(0.94))
+    assert beside("ucf101", "other", Networks(), "1") is None
+
+
+def test_what_the_gates_gain_over_late_fusion(ucf101, tmp_path):
+    """The same numbers as `stmn scores compare` tells."""
+    scores = drawn_scores(tmp_path)
+    told = json.loads(call("scores", "compare", scores["late"], scores["fused"], "--json").stdout)
+    said = re.search(
+        r"better in (\d+) of 101 classes and worse in (\d+) ; over all 303 videos \+([\d.]+) points", ucf101
+    )
+    assert float(said[3]) == pytest.approx(100 * told["difference"], abs=0.05)
+    assert f"with {told['second_alone']} videos that it alone has right" in ucf101
+    assert int(said[1]) > int(said[2]) > 0 and "most gained" in ucf101 and "most lost" in ucf101
+
+
+def test_the_surest_mistake_comes_first(tmp_path):
+    scores = load_scores(drawn_scores(tmp_path)["motion"])
+    soft = scores.mean().softmax(dim=1)
+    sure, guesses = soft.max(dim=1)
+    shown = choose(scores, 20)
+    assert all(int(guesses[row]) != scores.labels[row] for row in shown)
+    assert sure[shown].tolist() == sorted(sure[shown].tolist(), reverse=True)
+    mistakes = [row for row, label in enumerate(scores.labels) if int(guesses[row]) != label]
+    assert float(sure[shown[0]]) == pytest.approx(float(sure[mistakes].max()))
+
+
+def test_training_curves_hold_error_and_rate(own):
+    train_tiny(own, "rgb", steps=4, validation=0.25, seed=9)
+    run_stage(own, "evaluate", model=own.newest("model", modality="rgb").name)
+    page = report_of(own)
+    [name] = re.findall(r'aria-label="(training [^"]*)"', page)
+    assert name == "training loss, accuracy, validation error, rate over steps"
+    assert "mathdefault" not in page  # a font's own language, which no browser reads
+
+
+def test_all_splits_and_their_mean(scratch):
+    folder = scratch.data_dir("synthetic")
+    header = read_header(folder)
+    turned = {"train": header.splits["1"]["test"], "test": header.splits["1"]["train"]}
+    header.model_copy(update={"splits": header.splits | {"2": turned}}).write(folder)
+    for split in ("1", "2"):
+        train_tiny(scratch, "flow", split=split)
+    made = run_stage(scratch, "evaluate", split="all").results
+    shown = text_of(report_of(scratch, "--split", "all"))
+    assert "all splits" in shown and "split 1 split 2 mean, %" in shown
+    told = [f"{100 * made['splits'][split]['accuracy']:.1f}" for split in ("1", "2")]
+    assert re.search(rf"{told[0]} [\d. –]+ 12 videos {told[1]} [\d. –]+ 24 videos {100 * made['accuracy']:.1f}", shown)
+    both = text_of(report_of(scratch))  # of split 1, whose evaluation of all splits is shown too
+    assert "split 1 split 2 mean, %" in both and "Confusions" in both
+
+
+def test_an_unfinished_run_is_one_line(own):
+    [run] = [run for run in own.runs() if run.results.get("of") == [own.newest("model", modality="flow").name]]
+    run.save(status="interrupted")
+    for command in (("report", "--evaluations", run.path), ("compare", run.path, run.path)):
+        result = call(*command, "-w", own.root)
+        assert result.exit_code == 1
+        assert errors_of(result) == [f"run {run.name} is not finished (status: interrupted)"]
+        assert len(result.stderr.splitlines()) == 1
+    for other in own.runs():
+        if other.record["verb"] == "evaluate":
+            other.save(status="failed")
+    [line] = errors_of(call("report", "-w", own.root))
+    assert "no finished evaluation" in line and ": failed)" in line
+
+
+def test_what_was_run(own):
+    evaluated = own.newest("scores")
+    evaluated.save(recipe="small")
+    page = text_of(report_of(own, "--evaluations", evaluated.path))
+    [run] = [run for run in own.runs() if run.record["verb"] == "report"]
+    assert "Recipe small" in page and f"Fingerprint {run.record['fingerprint']}" in page
+    assert evaluated.name in page and evaluated.record["fingerprint"] in page
+    assert "Calibration" in page and "error" in page

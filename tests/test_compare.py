@@ -1,0 +1,116 @@
+"""`stmn compare`: evaluations side by side, on the terminal, as JSON and as a page."""
+
+import json
+import shutil
+
+import pytest
+from commands import call, errors_of
+from paper_sized import drawn_scores
+
+from stmn.evaluation.scores import Scores, load_scores
+
+
+@pytest.fixture(scope="module")
+def scores(tmp_path_factory):
+    return drawn_scores(tmp_path_factory.mktemp("compared"), classes=8)
+
+
+def changed(path, folder, **changes):
+    """A copy of a scores file in which something is different."""
+    old = load_scores(path)
+    values = {name: getattr(old, name) for name in ("ids", "classes", "labels", "streams", "protocol")} | changes
+    folder.mkdir()
+    Scores(**values).save(folder / "scores.safetensors")
+    return folder / "scores.safetensors"
+
+
+def test_one_line_for_each_and_the_test_against_the_first(scores):
+    result = call("compare", *scores.values())
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert lines[0][-6:] == ["top-5", "classes", "appearance", "motion", "points", "p"]
+    told = {line[0]: line for line in lines[1:5]}
+    assert list(told) == ["appearance", "motion", "late", "fused"]
+    for name, path in scores.items():
+        shown = json.loads(call("scores", "show", path, "--json").stdout)
+        low, high = shown["intervals"]["accuracy"]
+        expected = [f"{100 * value:.1f}" for value in (shown["accuracy"], low, high, shown["top5"])]
+        assert [told[name][1], told[name][2], told[name][4], told[name][5]] == expected
+    paired = json.loads(call("scores", "compare", scores["appearance"], scores["fused"], "--json").stdout)
+    assert f"{100 * paired['difference']:+.1f}" in told["fused"]
+    assert told["appearance"][-2:] == ["-", "-"]
+
+
+def test_json_has_everything(scores):
+    told = json.loads(call("compare", scores["late"], scores["fused"], "--json").stdout)
+    late, fused = told["runs"]
+    paired = json.loads(call("scores", "compare", scores["late"], scores["fused"], "--json").stdout)
+    assert told["first"] == late["name"] and "against_first" not in late
+    assert fused["against_first"]["p_value"] == paired["p_value"]
+    assert fused["against_first"]["difference"] == pytest.approx(fused["accuracy"] - late["accuracy"])
+    assert len(fused["against_first"]["classes"]) == 8 and set(fused["streams"]) == {"appearance", "motion"}
+    assert fused["protocol_differs"] == []
+
+
+def test_other_ways_of_measuring_are_marked(scores, tmp_path):
+    other = changed(scores["fused"], tmp_path / "few", protocol={"frames": 5, "split": "1", "data": "big"})
+    result = call("compare", scores["late"], other, "--page", tmp_path / "page.html")
+    assert "few *" in result.stdout
+    assert "* few: frames 5 instead of 25" in result.stdout
+    page = (tmp_path / "page.html").read_text()
+    assert "frames 5 instead of 25" in page and "measured in different ways" in page
+
+
+def test_a_narrow_terminal_keeps_every_run(scores, monkeypatch):
+    from typer.testing import CliRunner
+
+    from stmn.cli.main import app
+
+    shown = CliRunner().invoke(app, ["compare", *map(str, scores.values())], env={"COLUMNS": "80"}).stdout
+    assert max(map(len, shown.splitlines()[:5])) <= 80 and "…" not in shown
+    assert [line.split()[0] for line in shown.splitlines()[1:5]] == ["appearance", "motion", "late", "fused"]
+    assert "fused: appearance" in shown  # the streams moved below the table
+
+
+def test_runs_by_name(own):
+    made = [run for run in own.runs() if run.record["verb"] == "evaluate"]
+    told = json.loads(call("compare", *(run.name for run in made), "-w", own.root, "--json").stdout)
+    assert [run["name"] for run in told["runs"]] == [run.name for run in made]
+    assert [run["accuracy"] for run in told["runs"]] == [run.results["accuracy"] for run in made]
+    assert {run["label"] for run in told["runs"]} == {"appearance-resnet18", "motion-resnet18", "fused-multiply"}
+
+
+def test_what_does_not_fit_is_one_line(scores, tmp_path):
+    old = load_scores(scores["fused"])
+    others = [f"other/{video}" for video in old.ids]
+    moved = [(label + 1) % 8 for label in old.labels]
+    wrong = {
+        "scores of other classes": drawn_scores(tmp_path / "nine", classes=9)["late"],
+        "does not score the same videos": changed(scores["fused"], tmp_path / "videos", ids=others),
+        "different true classes": changed(scores["fused"], tmp_path / "truth", labels=moved),
+        "no such file, and no such finished run": "missing",
+    }
+    for words, path in wrong.items():
+        result = call("compare", scores["late"], path, "--page", tmp_path / "page.html")
+        assert result.exit_code in (1, 2) and len(result.stderr.splitlines()) == 1
+        assert words in errors_of(result)[0]
+        assert not (tmp_path / "page.html").exists()
+    assert errors_of(call("compare", scores["late"])) == ["name two evaluations or more"]
+
+
+def test_a_page_that_is_there_stays(scores, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text("mine")
+    result = call("compare", scores["late"], scores["fused"], "--page", page)
+    assert "--force" in errors_of(result)[0] and page.read_text() == "mine"
+    assert call("compare", scores["late"], scores["fused"], "--page", page, "--force").exit_code == 0
+    assert "Gains and losses" in page.read_text()
+
+
+def test_hostile_names_are_only_text(scores, tmp_path):
+    classes = [f"<script>{number}</script>" for number in range(8)]
+    named = changed(scores["late"], tmp_path / "one", classes=classes)
+    shutil.copytree(tmp_path / "one", tmp_path / "[bold]two")
+    page = tmp_path / "page.html"
+    result = call("compare", named, tmp_path / "[bold]two" / "scores.safetensors", "--page", page)
+    assert "[bold]two" in result.stdout
+    assert "<script" not in page.read_text() and "&lt;script&gt;" in page.read_text()
