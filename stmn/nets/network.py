@@ -5,6 +5,7 @@ the soft-max for each of `outputs`, (B, P, classes): P places in time are classi
 Calling the network gives their means over P, (B, classes). H and W may be any size; nothing is kept between calls.
 """
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -93,15 +94,22 @@ class SingleStream(Streams):
 
     def predictions(self, frames: Tensor) -> tuple[Tensor, ...]:
         """(B, T, planes, H, W) to the class scores of each place in time, (B, P, classes)."""
+        return self.classify(self.maps(frames), frames.shape[1])
+
+    def classify(self, maps: Sequence[Tensor], chunks: int) -> tuple[Tensor, ...]:
+        """What `maps` gives to each output's class scores at each place in time, (B, P, classes)."""
+        return (self.stream(self.names[0]).predictions(maps[0], chunks),)
+
+    def maps(self, frames: Tensor) -> tuple[Tensor, ...]:
+        """(B, T, planes, H, W) to each stream's last maps, (B * T, C, h, w)."""
         chunks = frames.shape[1]
-        stream = self.stream(self.names[0])
-        backbone = stream.backbone
+        backbone = self.stream(self.names[0]).backbone
         x = backbone.stem(frames.flatten(0, 1))
         for stage, units in enumerate(backbone.stages):
             for unit in units:
                 x = unit.activate(unit.join(unit.shortcut(x), unit.residual(x, chunks)))
             x = backbone.behind_stage(stage, x, chunks)
-        return (stream.predictions(x, chunks),)
+        return (x,)
 
 
 class TwoStream(Streams):
@@ -163,6 +171,10 @@ class TwoStream(Streams):
 
     def predictions(self, rgb: Tensor, flow: Tensor) -> tuple[Tensor, ...]:
         """(B, T, 3, H, W) and (B, T, 2L, H, W) to each output's class scores at each place in time, (B, P, classes)."""
+        return self.classify(self.maps(rgb, flow), rgb.shape[1])
+
+    def maps(self, rgb: Tensor, flow: Tensor) -> tuple[Tensor, ...]:
+        """(B, T, 3, H, W) and (B, T, 2L, H, W) to each stream's last maps, (B * T, C, h, w)."""
         chunks = rgb.shape[1]
         tied = self.stems(rgb, flow)
         for stage in range(4):
@@ -170,7 +182,11 @@ class TwoStream(Streams):
                 tied = self.step(stage, index, tied, chunks)
             tied = self.behind_stage(stage, tied, chunks)
         a, _, m, _ = tied
-        return self.join(self.stream("appearance").predictions(a, chunks), self.stream("motion").predictions(m, chunks))
+        return a, m
+
+    def classify(self, maps: Sequence[Tensor], chunks: int) -> tuple[Tensor, ...]:
+        """What `maps` gives to each output's class scores at each place in time, (B, P, classes)."""
+        return self.join(*(self.stream(n).predictions(m, chunks) for n, m in zip(self.names, maps, strict=True)))
 
     def sent(self, rgb: Tensor, flow: Tensor, stage: int) -> Tensor:
         """What the gate of a stage's second unit (stage 0: conv2_x) is sent, f(x_m) in eq. (5): (B * T, C, h, w).

@@ -1,0 +1,248 @@
+"""Fast scoring: the network made for testing, passes that are split in time, and scores that are no numbers."""
+
+import copy
+
+import pytest
+import torch
+from commands import call, errors_of
+from networks import TABLE_2, shaken, tied, videos
+from networks import trained as as_trained
+from torch import Tensor, nn
+
+from stmn.device import choose
+from stmn.errors import DataError
+from stmn.evaluation.inference import Pictures, score_pictures, score_videos
+from stmn.evaluation.passes import last_maps, pieces, reach
+from stmn.evaluation.protocol import Protocol
+from stmn.nets import winograd
+from stmn.nets.checkpoint import load_checkpoint, save_checkpoint
+from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
+from stmn.nets.folded import folded, with_winograd
+from stmn.nets.network import Network, build_network
+from stmn.nets.winograd import WinogradConv2d
+from stmn.progress import Silent
+from stmn.store.reader import Store
+
+CPU = choose("cpu")
+SIZE = (64, 96)
+
+
+def network(appearance: str = "resnet18", motion: str = "resnet18", **config: object) -> Network:
+    """Two tied streams of a quarter of the width in which nothing is an identity any more; gates' products stay small."""
+    net = as_trained(shaken(tied(appearance, motion, width=0.25, **config)))
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.data.mul_(0.3)
+            module.bias.data.mul_(0.3)
+    return net
+
+
+def alone(arch: str, **stream: object) -> Network:
+    config = NetworkConfig(
+        classes=["a", "b", "c"], size=32, stack_length=2,
+        streams=[StreamConfig(modality="flow", arch=arch, width=0.25, **stream)],
+        temporal=TemporalConfig(injector="residual"),
+    )  # fmt: skip
+    return as_trained(shaken(build_network(config)))
+
+
+def assert_same(found: tuple[Tensor, ...], expected: tuple[Tensor, ...], tolerance: float = 1e-4) -> None:
+    """Equal to a share of the largest score, for each output."""
+    assert len(found) == len(expected)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert theirs.isfinite().all() and theirs.std() > 0
+        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance * float(theirs.abs().max()))
+
+
+GATES = [
+    *(GateConfig(site=site, fusion=fusion, direction=direction) for site, fusion, direction in TABLE_2),
+    GateConfig(operand="post_relu"), GateConfig(units="every_unit"), GateConfig(units="every_unit", direction="both"),
+]  # fmt: skip
+VARIANTS = {
+    **{str(number): lambda gate=gate: network(gate=gate) for number, gate in enumerate(GATES)},
+    **{
+        injector: lambda injector=injector: network(temporal=TemporalConfig(injector=injector, pool="max"))
+        for injector in ("last_unit", "residual", "residual_and_skip")
+    },
+    "every unit of both, filters everywhere": lambda: network(
+        gate=GateConfig(units="every_unit", direction="both"), temporal=TemporalConfig(injector="residual_and_skip")
+    ),
+    "bottlenecks": lambda: network("resnet26", "resnet26"),
+    "of other depths": lambda: network("resnet18", "resnet34"),
+    "one classifier": lambda: network(prediction="concatenated"),
+    "deep stem": lambda: alone("resnet26d"),
+    "anti-aliased": lambda: alone("resnetaa50"),
+    "squeeze and excitation": lambda: alone("seresnet18"),
+    "caffe": lambda: alone("resnet50", layout="caffe"),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_network_made_for_testing_gives_the_network_s_scores(name):
+    """To 1e-4 of the largest score, of any variant; what it was made of stays as it was."""
+    net = VARIANTS[name]()
+    before = copy.deepcopy(net.state_dict())
+    given = videos(net, 4, *SIZE)
+    with torch.inference_mode():
+        expected = net(*given)
+        ready = folded(net)
+        assert_same(ready(*given), expected)
+        assert_same(with_winograd(ready)(*given), expected)
+        assert_same(net(*given), expected, 0)
+    assert not any(type(module) is nn.BatchNorm2d for module in ready.modules())
+    assert any(isinstance(module, WinogradConv2d) for module in ready.modules()) == (winograd.problem() is None)
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    sum(scores.sum() for scores in net.train()(*given)).backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+def test_memory_of_one_mode_serves_the_other():
+    """Tiles' memory is kept between calls, and inference mode marks what is made in it."""
+    conv = WinogradConv2d(nn.Conv2d(16, 16, 3, padding=1).requires_grad_(False))
+    x = torch.randn(64, 16, 48, 48)
+    with torch.inference_mode():
+        inside = conv(x)
+    assert torch.equal(conv(x), inside)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (5, 9), (16, 24), (7, 30), (2, 3), (1, 1)])
+@pytest.mark.parametrize(("channels", "out"), [(8, 16), (64, 8)])
+def test_a_transformed_convolution_is_the_convolution(size, channels, out):
+    """On maps of any size: tiles reach over the edge, and small maps are convolved directly."""
+    assert winograd.problem() is None
+    torch.manual_seed(0)
+    conv = nn.Conv2d(channels, out, 3, padding=1).requires_grad_(False)
+    x = torch.randn(40, channels, *size)
+    expected = copy.deepcopy(conv).double()(x.double())
+    for relu in (False, True):
+        found = WinogradConv2d(conv, relu)(x)
+        torch.testing.assert_close(found.double(), expected.relu() if relu else expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_value_that_is_no_number_stays_none():
+    """A ReLU that made zeros of NaN would hide a broken network."""
+    x = torch.zeros(8, 8, 16, 16)
+    x[3] = torch.nan
+    found = WinogradConv2d(nn.Conv2d(8, 8, 3, padding=1).requires_grad_(False), relu=True)(x)
+    assert found[3].isnan().all() and found[[0, 1, 2, 4, 5, 6, 7]].isfinite().all()
+
+
+def test_without_a_compiler_the_network_is_folded_alone(monkeypatch, tmp_path):
+    monkeypatch.setenv("CC", str(tmp_path / "no-compiler"))
+    winograd.load.cache_clear()
+    try:
+        assert "no C compiler" in winograd.problem()
+        net = network()
+        ready = with_winograd(folded(net))
+        assert not any(isinstance(module, WinogradConv2d) for module in ready.modules())
+        given = videos(net, 2, *SIZE)
+        with torch.inference_mode():
+            assert_same(ready(*given), net(*given))
+    finally:
+        winograd.load.cache_clear()
+
+
+# Split in time
+
+
+def pictures(chunks: int, height: int = 40, width: int = 56) -> Pictures:
+    """Levels of a video: a frame and two fields a chunk."""
+    generator = torch.Generator().manual_seed(1)
+    frames = torch.randint(0, 256, (chunks, 3, height, width), generator=generator, dtype=torch.uint8)
+    fields = torch.randint(0, 256, (2 * chunks, 2, height, width), generator=generator, dtype=torch.uint8)
+    return Pictures(frames, fields, torch.arange(2 * chunks).unflatten(0, (chunks, 2)))
+
+
+POOLINGS = [
+    {"pool": "max"}, {"pool": "average"}, {"pool": "none"}, {"pool": "max", "window": 5}, {"pool": "average", "window": 3},
+    {"pool": "max", "window": 40},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("injector", ["none", "last_unit", "residual", "residual_and_skip"])
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_a_video_split_in_time_gets_the_same_scores(injector, pooling):
+    """In passes of one chunk and its margins, and in larger ones, as in one pass."""
+    temporal = TemporalConfig(injector=injector, **pooling)
+    net = as_trained(shaken(tied(temporal=temporal, gate=GateConfig(direction="both"))))
+    video = pictures(11)
+    protocol = Protocol(short_side=40, crop=32, flips=False)
+    whole = score_pictures(net, [video, video], protocol, CPU, largest=2**30)
+    for largest in (1, 2 * 40 * 56 * 8):
+        assert_same(score_pictures(net, [video, video], protocol, CPU, largest), whole, 1e-5)
+
+
+@pytest.mark.parametrize(("temporal", "chunks"), [
+    ({"injector": "none"}, 0), ({"injector": "last_unit"}, 1), ({"injector": "residual"}, 4),
+    ({"injector": "residual_and_skip"}, 8), ({"injector": "residual", "length": 5}, 8),
+    ({"injector": "none", "motion_injector": "residual"}, 4),
+])  # fmt: skip
+def test_as_many_chunks_around_a_chunk_count_as_the_filters_reach(temporal, chunks):
+    """Exactly so many: another chunk is seen `chunks` away and not beyond."""
+    net = network(temporal=TemporalConfig(**temporal)).double()
+    assert reach(net) == chunks
+    rgb, flow = videos(net, 20, 32, 32, batch=1)
+    other = [rgb.clone(), flow.clone()]
+    for tensor in other:
+        tensor[:, 10] += 1
+    with torch.inference_mode():
+        maps, changed = net.maps(rgb, flow), net.maps(*other)
+    seen = {t for a, b in zip(maps, changed, strict=True) for t in range(20) if not torch.equal(a[t], b[t])}
+    assert seen == set(range(10 - chunks, 10 + chunks + 1))
+
+
+class AnyTime(nn.Module):
+    """What a plugin may put at a unit: this one sees all chunks."""
+
+    def forward(self, x: Tensor, chunks: int) -> Tensor:
+        return x + x.unflatten(0, (-1, chunks)).mean(dim=1, keepdim=True).expand(-1, chunks, -1, -1, -1).flatten(0, 1)
+
+
+def test_a_plugin_s_filter_of_unknown_reach_is_never_cut():
+    net = network()
+    net.stream("motion").backbone.stages[1][0].temporal = AnyTime()
+    assert reach(net) is None
+    video, protocol = pictures(9), Protocol(short_side=40, crop=32)
+    whole, tiny = (score_pictures(net, [video], protocol, CPU, largest) for largest in (2**30, 1))
+    assert_same(tiny, whole, 0)
+
+
+def test_passes_stay_as_small_as_asked():
+    assert [(p.first, p.last, p.kept) for p in pieces(10, 4, 0)] == [
+        (0, 4, slice(0, 4)), (4, 8, slice(0, 4)), (8, 10, slice(0, 2))
+    ]  # fmt: skip
+    assert [(p.first, p.last, p.kept) for p in pieces(6, 4, 1)] == [
+        (0, 3, slice(0, 2)), (1, 5, slice(1, 3)), (3, 6, slice(1, 3))
+    ]  # fmt: skip
+    net, sizes = network(), []
+
+    def inputs(first: int, last: int) -> list[Tensor]:
+        sizes.append(last - first)
+        return [tensor[:, first:last] for tensor in videos(net, 50)]
+
+    with torch.inference_mode():
+        maps = last_maps(net, inputs, 50, 8)
+    assert max(sizes) == 8 and sum(sizes) == 50
+    assert [len(m) for m in maps] == [100, 100]
+
+
+# What is no number
+
+
+def test_scores_that_are_no_numbers_end_in_one_line(own):
+    path = own.find_input("motion", "model").path
+    net, description = load_checkpoint(path)
+    net.stream("motion").fc.bias.data[1] = torch.nan
+    save_checkpoint(path, net, description)
+    result = call("evaluate", "--model", "motion", "-w", own.root, "--force")
+    assert result.exit_code != 0
+    assert len(errors_of(result)) == 1
+    assert (
+        "motion scores are NaN or infinite" in errors_of(result)[0] and "test an earlier model" in errors_of(result)[0]
+    )
+
+
+def test_no_videos_end_in_one_line(own):
+    store = Store(own.data_dir("synthetic"))
+    with pytest.raises(DataError, match="no videos to score"):
+        score_videos(network(), store, [], Protocol(short_side=32, crop=32), CPU, Silent())
