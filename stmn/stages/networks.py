@@ -6,6 +6,7 @@ from typing import Any
 from stmn.errors import DataError, UsageError, near_match
 from stmn.recipe import load_recipe, with_shared
 from stmn.stages import fuse, train_stream
+from stmn.workspace import RECORD, Workspace
 
 
 def network_of_model(path: Path) -> tuple[str, Any]:
@@ -14,6 +15,16 @@ def network_of_model(path: Path) -> tuple[str, Any]:
 
     file = path / "model.safetensors" if path.is_dir() else path
     return str(path), read_description(file).network
+
+
+def find_model(value: str, workspace: Path) -> Path:
+    """The model file that a person names: the file, its folder, or a run of the workspace. Raises `UsageError`."""
+    path = Path(value)
+    if path.is_file():
+        return path
+    if not (path / RECORD).is_file() and (path / "model.safetensors").is_file():
+        return path / "model.safetensors"
+    return Workspace(workspace).find_input(value, "model").path
 
 
 def network_of_recipe(name: str, stage_id: str | None, classes: int) -> tuple[str, Any]:

@@ -8,19 +8,17 @@ import numpy as np
 import pytest
 import torch
 from conftest import run_stage
-from films import film, moving
+from films import moving
 from made_sets import Made, make_set
 from safetensors.torch import save_file
 from sklearn import metrics as sk
 from torch import Tensor
 
-import stmn
 from stmn.device import choose
-from stmn.errors import CheckpointError, DataError, StmnError, UsageError
+from stmn.errors import CheckpointError, DataError, UsageError
 from stmn.evaluation.baseline import box_shape_baseline
 from stmn.evaluation.inference import Pictures, score_pictures, score_videos, stored_pictures
 from stmn.evaluation.metrics import interval, measure, words
-from stmn.evaluation.predict import find_videos
 from stmn.evaluation.protocol import Protocol
 from stmn.evaluation.scores import Scores, fuse_late, load_scores
 from stmn.nets.checkpoint import load_checkpoint, save_checkpoint
@@ -408,83 +406,3 @@ def test_evaluate_says_what_it_lacks_and_what_does_not_go_together(own, scratch)
         run_stage(own, "evaluate", model="appearance", late_fusion=["appearance", "motion"])
     with pytest.raises(UsageError, match="weights go with late_fusion"):
         run_stage(own, "evaluate", model="appearance", weights=[1.0, 2.0])
-
-
-# A video file and a model file
-
-
-@pytest.mark.parametrize("name", ["appearance", "motion", "fused"])
-def test_a_video_file_gets_the_scores_that_its_stored_frames_get(trained, name):
-    """All but the JPEG files of the store is the same way, so the scores differ by what JPEG loses."""
-    evaluated = scores_of(trained, name)
-    model = stmn.load(trained.find_input(name, "model").path, device="cpu")
-    films = [trained.data_dir("synthetic") / "videos" / video_id for video_id in evaluated.ids]
-    from_files = dict(zip(evaluated.streams, zip(*(model.scores(path) for path in films), strict=True), strict=True))
-    for stream, stored in evaluated.streams.items():
-        found = torch.stack(from_files[stream])
-        ours, theirs = found - found.mean(dim=0), stored - stored.mean(dim=0)  # what tells videos apart
-        assert float((ours - theirs).norm() / theirs.norm()) < 0.2
-        others = theirs.roll(1, dims=0)
-        assert float((ours - others).norm() / others.norm()) > 0.5  # another video's scores are far from it
-
-
-@pytest.mark.parametrize("name", ["appearance", "motion", "fused"])
-def test_predict_gives_all_classes_best_first(trained, name):
-    model = stmn.load(str(trained.find_input(name, "model").path))
-    video = next((trained.data_dir("synthetic") / "videos" / "test").glob("*.mp4"))
-    predictions = model.predict(str(video))
-    assert sorted(p.class_name for p in predictions) == model.classes == ["down", "left", "right", "up"]
-    assert [p.score for p in predictions] == sorted((p.score for p in predictions), reverse=True)
-    assert sum(p.score for p in predictions) == pytest.approx(1)
-    mean = torch.stack(model.scores(video)).mean(dim=0)
-    assert predictions[0].class_name == model.classes[int(mean.argmax())]
-    assert len(model.scores(video)) == (2 if name == "fused" else 1)
-
-
-def test_predict_takes_videos_of_any_size_and_length(trained, tmp_path):
-    model = stmn.load(trained.find_input("fused", "model").path)
-    for frames, height, width in ((60, 48, 64), (8, 120, 80), (2, 40, 40)):
-        path = film(tmp_path / f"{frames}.mp4", moving(frames, height, width))
-        assert len(model.predict(path)) == 4
-
-
-def test_a_single_frame_is_enough_for_appearance_and_not_for_motion(trained, tmp_path):
-    path = film(tmp_path / "one.mp4", moving(1))
-    assert len(stmn.load(trained.find_input("appearance", "model").path).predict(path)) == 4
-    with pytest.raises(DataError, match=r"one\.mp4: one frame has no motion"):
-        stmn.load(trained.find_input("motion", "model").path).predict(path)
-
-
-def test_a_model_of_appearance_alone_computes_no_flow(own, tmp_path):
-    path = own.find_input("appearance", "model").path
-    net, description = load_checkpoint(path)
-    preparation = description.preparation.model_copy(update={"flow": "of another package"})
-    save_checkpoint(path, net, type(description)(**(vars(description) | {"preparation": preparation})))
-    video = film(tmp_path / "film.mp4", moving(12))
-    assert len(stmn.load(path).predict(video)) == 4
-
-
-def test_what_is_no_video_or_no_model_is_refused(trained, tmp_path):
-    path = trained.find_input("appearance", "model").path
-    model = stmn.load(path)
-    (tmp_path / "text.mp4").write_text("not a video")
-    for name, what in (("text.mp4", "not a readable video"), ("none.mp4", "no such video file")):
-        with pytest.raises(DataError, match=f"{name}: {what}"):
-            model.predict(tmp_path / name)
-    with pytest.raises(CheckpointError, match="no such file"):
-        stmn.load(tmp_path / "none.safetensors")
-    with pytest.raises(CheckpointError, match="holds no network"):
-        stmn.load(next(r for r in trained.runs() if r.makes("scores")).output("scores"))
-    with pytest.raises(StmnError, match="device"):
-        stmn.load(path, device="cude")
-
-
-def test_folders_stand_for_the_videos_below_them(tmp_path):
-    for name in ("b/2.MP4", "b/1.avi", "a/3.mkv", "a/notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    found = list(find_videos([tmp_path / "b", tmp_path / "a" / "notes.txt", tmp_path]))
-    assert [path.name for path in found] == ["1.avi", "2.MP4", "notes.txt", "3.mkv", "1.avi", "2.MP4"]
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no videos in this folder"):
-        list(find_videos([tmp_path / "empty"]))

@@ -1,0 +1,166 @@
+"""The overlay: a video of the frame with the running prediction, the flow, and where motion gates appearance."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from commands import call, errors_of
+from films import film, moving
+from numpy.typing import NDArray
+from predicting import model_of
+
+import stmn
+from stmn.evaluation.prediction.gate_map import GateMap, gate_map
+from stmn.evaluation.prediction.panels import BAR, GAP, LINE, heated
+from stmn.evaluation.prediction.windows import moments
+from stmn.video.decode import decode, frames_of, video_info
+
+#: pixels of a panel for frames of 64 x 48
+HEIGHT, WIDTH = 336, 448
+
+
+def overlay(workspace, name: str, video: Path, path: Path, *flags: object):
+    result = call("predict", model_of(workspace, name), video, "--overlay", path, *flags)
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
+def panel(page: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
+    left, top = GAP + number * (WIDTH + GAP), GAP + LINE
+    return page[top : top + HEIGHT, left : left + WIDTH]
+
+
+def foot(page: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
+    left, top = GAP + number * (WIDTH + GAP), GAP + LINE + HEIGHT + GAP // 2
+    return page[top : top + 5 * LINE, left : left + WIDTH]
+
+
+def bars(page: NDArray[np.uint8]) -> int:
+    """Pixels of the best class's bar."""
+    return int((np.abs(foot(page, 0).astype(int) - BAR).max(axis=2) < 40).sum())
+
+
+@pytest.fixture(scope="module")
+def seen(trained, tmp_path_factory) -> tuple[Path, Path, str]:
+    """A video, its overlay by the fused model, and what was printed."""
+    folder = tmp_path_factory.mktemp("seen")
+    video = film(folder / "a.avi", moving(30) + moving(30, dx=-3, seed=1))
+    result = overlay(trained, "fused", video, folder / "seen.mp4", "--window", 1, "--step", 0.5)
+    return video, folder / "seen.mp4", result.stdout
+
+
+def test_it_has_the_videos_frames_at_its_rate_beside_flow_and_gate_map(seen):
+    video, path, printed = seen
+    assert printed.startswith(f"{video}: ") and len(printed.splitlines()) == 1
+    pages, frames = list(decode(path)), list(decode(video))
+    assert video_info(path).fps == video_info(video).fps == 25
+    assert len(pages) == len(frames) == 60
+    assert [f.seconds for f in frames_of(path)] == pytest.approx([f.seconds for f in frames_of(video)])
+    for page, frame in zip(pages[::10], frames[::10], strict=True):
+        assert page.shape[1] >= 3 * WIDTH and not (page.shape[0] % 2 or page.shape[1] % 2)
+        shown = panel(page, 0)[3::7, 3::7].astype(int)
+        assert np.abs(shown - frame[: shown.shape[0], : shown.shape[1]]).mean() < 12
+        assert np.ptp(panel(page, 2).astype(int), axis=2).mean() > 20, "heat is coloured"
+    # the texture moves to the right, then to the left: red and cyan, the colours of the wheel
+    right, left = (panel(pages[t], 1)[100:200, 100:300].reshape(-1, 3).mean(axis=0) for t in (10, 50))
+    assert right[0] > right[2] and left[2] > left[0]
+
+
+def test_bars_change_as_the_window_slides_and_not_between(seen):
+    pages = list(decode(seen[1]))
+    # windows of 1 s every 0.5 s: their middles are 0.5, 1, 1.5 and 1.9 s
+    within = [foot(pages[t], 0).astype(int) for t in (2, 16)]
+    assert np.abs(within[0] - within[1]).mean() < 1
+    assert len({round(bars(pages[t]), -1) for t in (5, 25, 38, 55)}) > 1
+    assert all(bars(page) > 100 for page in pages[::15])
+
+
+def test_the_map_is_what_the_gate_of_the_stage_is_sent(trained, seen):
+    """The mean over channels of what motion sends, of each frame's own stack, in the colours of the legend."""
+    model = stmn.load(model_of(trained, "fused"))
+    maps = {}
+    for stage, side in (("conv2", 8), ("conv3", 4), ("conv4", 2), ("conv5", 1)):
+        gate = gate_map(model, stage)
+        assert isinstance(gate, GateMap) and gate.stage == stage
+        assert gate.words == (f"what motion sends at {stage}, mean |f(x_m)|:", "it multiplies appearance there")
+        found = list(gate.along(moments(model, frames_of(seen[0]), "a")))
+        assert len(found) == 60 and [m.seconds for m in found] == sorted(m.seconds for m in found)
+        maps[stage] = torch.stack([m.gate for m in found])
+        assert maps[stage].shape[-2] == side and bool((maps[stage] >= 0).all())
+    # in one pass over all frames: with every stack whole, late or early in its block
+    gate, context = gate_map(model, "conv2"), list(moments(model, frames_of(seen[0]), "a"))
+    torch.testing.assert_close(gate.maps(context, range(60)), maps["conv2"], rtol=1e-4, atol=1e-6)
+
+
+def test_a_map_lies_over_its_frame():
+    picture = np.full((60, 80, 3), 128, np.uint8)
+    values = np.zeros((3, 4))
+    values[0, 3] = 1
+    drawn = np.asarray(heated(picture, values)).astype(int).sum(axis=2)
+    assert drawn[:15, 65:].mean() > 2 * drawn[40:, :40].mean()
+
+
+def test_by_default_it_is_the_deepest_stage_that_still_shows_where(trained):
+    """For the tests' frames of 32 pixels conv2, of 8 x 8 places; for the paper's of 256 conv5."""
+    model = stmn.load(model_of(trained, "fused"))
+    assert gate_map(model, None).stage == "conv2"
+    network = model.description.network.model_copy(update={"size": 224})
+    model.description = type(model.description)(**(vars(model.description) | {"network": network, "keeps": ["crop"]}))
+    assert gate_map(model, None).stage == "conv5"
+
+
+@pytest.mark.parametrize(("name", "panels", "said"), [
+    ("motion", 2, ["this model is the motion stream alone: it has no gates, and the overlay no gate map"]),
+    ("appearance", 1, [
+        "this model is the appearance stream alone: it has no gates, and the overlay no gate map",
+        "this model reads no flow, and the overlay shows none",
+    ]),
+])  # fmt: skip
+def test_a_stream_alone_has_fewer_panels_and_that_is_said(name, panels, said, trained, tmp_path):
+    video = film(tmp_path / "a.avi", moving(20))
+    result = overlay(trained, name, video, tmp_path / "o.mp4")
+    assert [line for line in result.stderr.splitlines() if "windows" not in line] == said
+    assert video_info(tmp_path / "o.mp4").width == GAP + panels * (WIDTH + GAP)
+
+
+def test_upright_videos_and_single_frames(trained, tmp_path):
+    tall = film(tmp_path / "tall.avi", moving(12, 96, 40))
+    overlay(trained, "fused", tall, tmp_path / "tall.mp4")
+    one = film(tmp_path / "one.avi", moving(1))
+    overlay(trained, "appearance", one, tmp_path / "one.mp4")
+    assert len(list(decode(tmp_path / "tall.mp4"))) == 12 and len(list(decode(tmp_path / "one.mp4"))) == 1
+
+
+@pytest.mark.parametrize(("path", "words"), [
+    ("/proc/no/o.mp4", "/proc/no/o.mp4: can't be written: "),
+    ("o.gif", "--overlay o.gif: its name must end in .mp4"),
+    ("folder.mp4", "folder.mp4: that is a folder; name a file"),
+    ("a.mp4", "a.mp4: that is the video itself, which would be overwritten"),
+])  # fmt: skip
+def test_where_it_can_not_be_written_is_one_line(path, words, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.mp4").mkdir()
+    video = film(tmp_path / "a.mp4", moving(12), "libx264")
+    before = video.read_bytes()
+    refused = call("predict", model_of(trained, "fused"), video, "--overlay", path)
+    assert refused.exit_code != 0
+    [line] = errors_of(refused)
+    assert words in line and video.read_bytes() == before
+    two = call("predict", model_of(trained, "fused"), video, video, "--overlay", "o.mp4")
+    assert errors_of(two) == ["--overlay o.mp4: one file for 2 videos; give one video at a time"]
+
+
+def test_of_a_video_that_breaks_off_there_is_no_overlay(trained, tmp_path):
+    video = film(tmp_path / "a.avi", moving(100))
+    video.write_bytes(video.read_bytes()[: video.stat().st_size * 3 // 4])
+    out = tmp_path / "out"
+    failed = call("predict", model_of(trained, "fused"), video, "--overlay", out / "o.mp4", "--timeline", out / "t.csv")
+    assert failed.exit_code == 1 and len(errors_of(failed)) == 1
+    assert list(out.iterdir()) == []
+
+
+def test_real_clips_keep_their_rate_and_length(trained, shared_data, tmp_path):
+    [clip] = shared_data.glob("clips/TrumanShow*")
+    overlay(trained, "fused", clip, tmp_path / "o.mp4", "--gate-stage", "conv3")
+    assert (video_info(tmp_path / "o.mp4").fps, len(list(decode(tmp_path / "o.mp4")))) == (30, 48)

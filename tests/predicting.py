@@ -1,0 +1,20 @@
+"""What tests of `stmn predict` share."""
+
+import json
+from pathlib import Path
+
+from commands import call
+
+from stmn.workspace import Workspace
+
+
+def model_of(workspace: Workspace, name: str) -> Path:
+    """The model file of a run of the `trained` workspace."""
+    return workspace.find_input(name, "model").path
+
+
+def lines(*arguments: object) -> list[dict]:
+    """What `stmn predict ... --json` prints."""
+    result = call("predict", *arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines()]
