@@ -65,7 +65,7 @@ def gain_panel(axes: Any, gains: NDArray[np.float64], size: float, most: float |
             beside_bar(axes, f"{gain:+.0f}".replace("-", "−"), gain, place, INK, size)
         elif not np.isnan(gains[place]):
             beside_bar(axes, "0", 0.0, place, MUTED, size)
-    reach = max(10.0, 1.3 * (float(np.abs(known).max()) if most is None else 100 * most))
+    reach = max(10.0, 1.6 * (float(np.abs(known).max()) if most is None else 100 * most))
     axes.axvline(0, color=MUTED, lw=0.8)
     axes.set(xlim=(-reach, reach))
     axes.spines[["bottom", "left"]].set_visible(False)
