@@ -69,8 +69,8 @@ def test_the_wheel_holds_what_is_not_python(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     recipes = {f"stmn/recipes/{path.name}" for path in (CHECKOUT / "recipes").glob("*.toml")}
     kernel = {
-        f"stmn/flow/kernel/{path.name}"
-        for path in (CHECKOUT / "stmn/flow/kernel").iterdir()
+        path.relative_to(CHECKOUT).as_posix()
+        for path in CHECKOUT.glob("stmn/*/kernel/*")
         if path.suffix in (".c", ".h")
     }
     assert recipes and kernel

@@ -59,7 +59,7 @@ def findings() -> dict[str, Any]:
         "device": f"{device.type}: {name}",
         "decoder": f"PyAV {av.__version__}, FFmpeg libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}",
         "H.264 encoder": "libx264" if "libx264" in av.codecs_available else "missing: the synthetic data set needs it",
-        "C compiler": compiler or "missing: TV-L1 flow falls back to its slower PyTorch version",
+        "C compiler": compiler or "missing: TV-L1 flow and evaluate on a CPU fall back to slower ways",
         "plugins": {kind: len(registry.plugins(kind)) for kind in registry.KINDS},
         "commands": {"prepare, train-stream, fuse, evaluate, fuse-idt, run, predict": "ready", **lacking},
     }
