@@ -119,7 +119,7 @@ class Speaker:
             quiet = shown or self.as_json
             task = None if quiet else self.display.task(video.name, expected_windows(video, asked), "windows")
             bar = stack.enter_context(task) if task else None
-            for window in windows(self.model, video, asked, self.display):
+            for window in windows(self.model, video, asked, self.display, endless):
                 mean.add(window)
                 ranked = self.model.ranked(window.scores)
                 if table:

@@ -17,7 +17,7 @@ from stmn.evaluation.prediction.overlay import overlaid
 from stmn.evaluation.prediction.windows import Window, moments, score_spans, slide
 from stmn.progress import Progress
 from stmn.video.decode import Frame, announced_length, frames_of
-from stmn.video.source import Source, live
+from stmn.video.source import Source
 
 #: seconds of a window where nobody says, and the share of it from one window to the next
 WINDOW, STEP = 2.0, 0.25
@@ -90,14 +90,14 @@ def whole(model: Model, video: Source, asked: Asked, progress: Progress) -> Tens
     return torch.stack(model.scores(video, asked.frames or CHUNKS, asked.flips, progress)).mean(dim=0)
 
 
-def windows(model: Model, video: Source, asked: Asked, progress: Progress) -> Iterator[Window]:
+def windows(model: Model, video: Source, asked: Asked, progress: Progress, endless: bool) -> Iterator[Window]:
     """What is said of each window, while the overlay is written if there is to be one.
 
-    What has no end of its own, ends in good order at the first Ctrl-C, or when no more comes.
+    What is `endless`, and what comes through a pipe, ends in good order at the first Ctrl-C.
     """
     length, step = asked.lengths
     protocol = model.protocol(asked.frames or WINDOW_CHUNKS, asked.flips)
-    with ending(video, progress) as frames:
+    with ending(video, progress, endless) as frames:
         if asked.overlay is None:
             spans = slide(moments(model, frames, video.name), length, step)
             yield from score_spans(model, spans, protocol, video.name, progress)
@@ -112,9 +112,9 @@ def windows(model: Model, video: Source, asked: Asked, progress: Progress) -> It
 
 
 @contextmanager
-def ending(video: Source, progress: Progress) -> Iterator[Iterable[Frame]]:
+def ending(video: Source, progress: Progress, endless: bool) -> Iterator[Iterable[Frame]]:
     """The frames of a video; those of a camera, a pipe or a stream end at Ctrl-C, and a second one is as ever."""
-    if video.kind != "pipe" and not live(video):
+    if video.kind != "pipe" and not endless:
         yield frames_of(video)
         return
     stopped: list[int] = []

@@ -79,8 +79,8 @@ def gate_map(model: Scorer, stage: GateStage | None) -> GateMap | str:
 
     Without a stage it is the deepest one whose map has enough places to show where: conv5 of frames of 256 pixels.
     """
-    if not isinstance(model.network, TwoStream):
+    if not isinstance(model.ready, TwoStream):
         return f"this model is the {model.network.names[0]} stream alone: it has no gates, and the overlay no gate map"
     side = model.protocol(1).short_side
     fine = [s for s, stride in STRIDES.items() if side >= PLACES * stride]
-    return GateMap(model, model.network, stage or (fine[0] if fine else "conv2"))
+    return GateMap(model, model.ready, stage or (fine[0] if fine else "conv2"))

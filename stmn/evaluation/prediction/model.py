@@ -8,7 +8,7 @@ from torch import Tensor
 
 from stmn.device import Device
 from stmn.errors import DataError
-from stmn.evaluation.inference import Pictures, fit, score_pictures
+from stmn.evaluation.inference import Pictures, fit, for_testing, score_pictures
 from stmn.evaluation.protocol import Protocol
 from stmn.flow.estimator import flow_estimator
 from stmn.flow.pairs import FlowFunction
@@ -55,6 +55,8 @@ class Scorer:
         self.device = device
         self.stream = stream
         device.place(network).eval()
+        #: what scores: the same network in less time
+        self.ready = for_testing(network, device)
 
     @property
     def classes(self) -> list[str]:
@@ -107,7 +109,7 @@ class Scorer:
 
     def outputs(self, pictures: Pictures, protocol: Protocol) -> list[Tensor]:
         """(classes,) class scores of each of the network's outputs that counts, before the soft-max."""
-        scores = score_pictures(self.network, [pictures], protocol, self.device)
+        scores = score_pictures(self.ready, [pictures], protocol, self.device)
         named = dict(zip(self.network.outputs, scores, strict=True))
         return [scores[0] for name, scores in named.items() if self.stream in (None, name)]
 
