@@ -10,7 +10,7 @@ from stmn.nets.network import Network
 from stmn.nets.temporal import TemporalFilter
 from stmn.nets.units import BasicUnit, BottleneckUnit
 
-#: pixels of all chunks of the largest pass: some 2 GB of maps in a fused pair of ResNet-18 (docs/evaluation.md)
+#: pixels of all chunks of the largest pass: 48 chunks of 256x341
 LARGEST_PASS = 2**22
 
 
