@@ -11,12 +11,15 @@ from torch import Tensor
 
 import stmn
 from stmn.errors import DataError, MissingExtra, PluginError, StmnError
+from stmn.evaluation.prediction.whole import whole_video
 from stmn.exporting.base import check_parity, example_inputs
 from stmn.exporting.onnx import OnnxExporter
-from stmn.nets.checkpoint import Description, TrainedOn, load_checkpoint
+from stmn.nets.checkpoint import Description, TrainedOn
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.network import Network, build_network
+from stmn.progress import Silent
 from stmn.store.header import Preparation
+from stmn.video.source import source
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -146,14 +149,12 @@ def test_export_writes_the_file_with_its_parity_and_copies_it(own, tmp_path):
     assert run.results["relative_difference"] < 1e-4
     path = run.output("export")
     assert path.read_bytes() == (tmp_path / "ship" / "model.onnx").read_bytes()
-    net, _ = load_checkpoint(own.find_input("fused", "model").path)
     video = next((own.data_dir("synthetic") / "videos" / "test").glob("*.mp4"))
-    seen = {}
-    net.register_forward_pre_hook(lambda _, given: seen.update(given=given))
     model = stmn.load(own.find_input("fused", "model").path)
-    model.network = net.eval()
-    expected = model.scores(video)
-    for ours, theirs in zip(expected, OnnxExporter().runner(path)(seen["given"]), strict=True):
+    pictures = whole_video(model, source(video), model.protocol(25), Silent())
+    [view] = model.protocol(25).views(*pictures.size)
+    given = [planes[None] for planes in pictures.inputs(model.network.names, view)]
+    for ours, theirs in zip(model.scores(video), OnnxExporter().runner(path)(given), strict=True):
         torch.testing.assert_close(theirs[0], ours, rtol=1e-3, atol=1e-5)  # a real video, too
 
 
