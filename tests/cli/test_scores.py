@@ -25,7 +25,9 @@ def files(tmp_path: Path) -> dict[str, Path]:
     for name, rows in values.items():
         about = {"words": "25 frames, set split 1 test", "part": "test"}
         scores = Scores(IDS, CLASSES, LABELS, {name: torch.tensor(rows)}, about, ["g1", "g1", "g2", "g3"])
-        held = Scores(["x", "y"], CLASSES, [0, 1], {name: torch.tensor(rows[1:3], dtype=torch.float32)}, {"part": "validation"})
+        held = Scores(
+            ["x", "y"], CLASSES, [0, 1], {name: torch.tensor(rows[1:3], dtype=torch.float32)}, {"part": "validation"}
+        )
         for label, one in ((name, scores), (f"{name}-held", held)):
             found[label] = tmp_path / f"{label}.safetensors"
             one.save(found[label])

@@ -41,6 +41,8 @@ def variants() -> dict[str, tuple]:
 
 
 VARIANTS = variants()
+#: those that `make test` takes, far from each other; each takes seconds to compile
+QUICK = [list(VARIANTS)[number] for number in (0, 8, -1)]
 
 
 def check_graphs(network: Network) -> None:
@@ -57,7 +59,9 @@ def check_graphs(network: Network) -> None:
         assert torch.equal(ours, one) and torch.equal(ours, other)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in VARIANTS]
+)
 def test_every_variant_is_one_graph(variant):
     connection, temporal, prediction, gate = VARIANTS[variant]
     check_graphs(both(connection, temporal, prediction, **gate))

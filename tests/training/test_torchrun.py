@@ -133,6 +133,7 @@ def test_two_processes_train_the_stream_of_one_with_twice_the_micro_batches(scra
     assert "up to date" in call(*STREAM, "--workspace", other.root).stderr
 
 
+@pytest.mark.slow
 def test_three_processes_share_four_micro_batches_unevenly_and_five_are_refused(scratch):
     other = copied(scratch, "three")
     assert call(*STREAM, "--workspace", scratch.root).exit_code == 0
@@ -146,6 +147,7 @@ def test_three_processes_share_four_micro_batches_unevenly_and_five_are_refused(
     assert line == "a step has 4 micro-batches for 5 processes: take a smaller --micro-batch or fewer processes"
 
 
+@pytest.mark.slow
 def test_a_recipe_runs_under_torchrun_fused_network_too(own, tmp_path):
     """Streams and fused network are trained together; what can't be shared is done once."""
     small = "chunks = 4\nstride_min = 1\nstride_max = 1\nbatch = 8\nmicro_batch = 2\nlr = 0.001\nsteps = 2\nvalidation = 0.0"
@@ -170,7 +172,7 @@ def test_a_recipe_runs_under_torchrun_fused_network_too(own, tmp_path):
 LONG = [*STREAM, "--steps", "2000", "--validation", "0", "--checkpoint-minutes", "1e-9"]
 
 
-@pytest.mark.parametrize("killed", [0, 1])
+@pytest.mark.parametrize("killed", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_process_that_dies_ends_all_with_one_line(scratch, background, killed):
     process = start(background, *torchrun(2, *LONG, "--workspace", scratch.root))
     folder = until_saved(process, scratch, 2)
@@ -185,7 +187,7 @@ def test_a_process_that_dies_ends_all_with_one_line(scratch, background, killed)
     assert read_about(folder / FILE)["training_state"]["step"] >= 2  # whole
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_saves_once_and_any_number_of_processes_goes_on(scratch, background, number):
     steps = 40
     command = [*STREAM, "--steps", str(steps), "--validation", "0", "--checkpoint-minutes", "1e-9"]
@@ -214,6 +216,7 @@ def test_an_error_of_all_is_told_once(scratch):
     assert "nowhere: no prepared data set" in line
 
 
+@pytest.mark.slow
 def test_what_cannot_be_shared_is_done_by_one(scratch):
     done = run(*torchrun(2, "data", "info", "synthetic", "--workspace", scratch.root))
     assert done.returncode == 0
