@@ -194,6 +194,7 @@ def newest(workspace: Workspace) -> Run:
     return next(run for run in workspace.runs() if run.record["verb"] == "evaluate")
 
 
+@pytest.mark.slow
 def test_under_torchrun_each_video_is_scored_once(own):
     alone = load_scores(newest_of(own, "fused").output("scores"))
     command = [

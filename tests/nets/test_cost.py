@@ -109,6 +109,7 @@ def test_the_table_of_streams_in_the_docs():
         assert numbers == millions_and_billions(sketch(config))
 
 
+@pytest.mark.slow
 def test_the_table_of_fused_networks_in_the_docs():
     rows = table("| appearance | motion | injector | parameters | multiply-adds |")
     assert len(rows) == 10 and {row[1] for row in rows} == {"resnet50", "resnet152"}

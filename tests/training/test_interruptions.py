@@ -147,7 +147,9 @@ FUSE = shlex.split(
 OTHER = [*COMMAND, "--steps", "30"]
 
 
-@pytest.mark.parametrize(("world", "command", "label"), [("scratch", OTHER, "motion"), ("own", FUSE, "fused")])
+@pytest.mark.parametrize(("world", "command", "label"), [
+    pytest.param("scratch", OTHER, "motion", marks=pytest.mark.slow), ("own", FUSE, "fused"),
+])  # fmt: skip
 def test_killed_again_and_again_in_writing_too_it_ends_with_the_same_weights(world, command, label, request, tmp_path):
     workspace = request.getfixturevalue(world)
     whole = Workspace(tmp_path / "whole")
