@@ -27,6 +27,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.memory --json memory.json
 	$(BIN)/python -m benchmarks.loader --json loader.json
 	$(BIN)/python -m benchmarks.train_step --json train_step.json
+	$(BIN)/python -m benchmarks.evaluate --json evaluate.json
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
