@@ -13,6 +13,7 @@ class Unit(nn.Module):
     `temporal` is a filter over chunks behind the residual branch's 3x3 convolution, or None; an injector sets it.
     """
 
+    last_activation: str  # the name of the one behind the sum
     middle: int  # channels where the temporal filter sits
     conv1: nn.Conv2d
     bn1: nn.Module
@@ -35,9 +36,9 @@ class Unit(nn.Module):
             if getattr(block, name, None) is None:
                 setattr(self, name, None)
         self.temporal = None
-        for module in self.modules():
-            if isinstance(module, nn.ReLU):
-                module.inplace = False  # the sum before the ReLU is an operand of the gates
+        last = getattr(self, self.last_activation)
+        if isinstance(last, nn.ReLU):
+            last.inplace = False  # the sum before the ReLU is an operand of the gates
 
     def shortcut(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the unit's output shape: the identity, or timm's downsampling."""
@@ -69,6 +70,8 @@ class Unit(nn.Module):
 class BasicUnit(Unit):
     """Two 3x3 convolutions (ResNet-18, 34); the temporal filter sits between them."""
 
+    last_activation = "act2"
+
     def __init__(self, block: BasicBlock) -> None:
         super().__init__(block)
         self.middle = block.conv2.in_channels
@@ -87,6 +90,7 @@ class BasicUnit(Unit):
 class BottleneckUnit(Unit):
     """1x1, 3x3, 1x1 (ResNet-50 and deeper); the temporal filter sits behind the 3x3 (Table 1)."""
 
+    last_activation = "act3"
     conv3: nn.Conv2d
     bn3: nn.Module
     act3: nn.Module
