@@ -12,9 +12,15 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from functools import _lru_cache_wrapper
 
 
 class Unavailable(Exception):
@@ -74,6 +80,28 @@ class Kernel:
                 raise Unavailable(f"{shlex.join(command)} failed: {run.stderr.strip()[-500:]}")
             os.replace(built, target)
         return ctypes.CDLL(str(target))
+
+
+#: a kernel's library, or why there is none
+Loaded = tuple[ctypes.CDLL | None, str | None]
+
+
+def once_a_process(kernel: Kernel) -> Callable[[Callable[[ctypes.CDLL], None]], "_lru_cache_wrapper[Loaded]"]:
+    """Makes of a function that declares the library's functions one that loads the kernel: tried once a process."""
+
+    def loading(declare: Callable[[ctypes.CDLL], None]) -> "_lru_cache_wrapper[Loaded]":
+        @lru_cache(maxsize=1)
+        def load() -> Loaded:
+            try:
+                library = kernel.load()
+            except Unavailable as error:
+                return None, str(error)
+            declare(library)
+            return library, None
+
+        return load
+
+    return loading
 
 
 def cache_folder() -> Path:

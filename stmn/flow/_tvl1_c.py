@@ -2,13 +2,12 @@
 
 import ctypes
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from itertools import count
 
 import torch
 from torch import Tensor
 
-from stmn.compiled import Kernel, Unavailable
+from stmn.compiled import Kernel, once_a_process
 from stmn.flow._knobs import Knobs
 from stmn.flow._pyramid import Axis, Level
 
@@ -104,13 +103,8 @@ def problem() -> str | None:
     return _load()[1]
 
 
-@lru_cache(maxsize=1)
-def _load() -> tuple[ctypes.CDLL | None, str | None]:
-    """The compiled kernel, or why there is none; tried once a process."""
-    try:
-        library = KERNEL.load()
-    except Unavailable as error:
-        return None, str(error)
+@once_a_process(KERNEL)
+def _load(library: ctypes.CDLL) -> None:
+    """The compiled kernel, or why there is none."""
     library.stmn_tvl1.argtypes = (*[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
     library.stmn_tvl1.restype = ctypes.c_int
-    return library, None

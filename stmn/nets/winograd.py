@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from stmn.compiled import Kernel, Unavailable
+from stmn.compiled import Kernel, once_a_process
 
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
 KERNEL = Kernel("winograd", "stmn.nets", FLAGS)
@@ -36,18 +36,13 @@ G = (
 memory = threading.local()
 
 
-@lru_cache(maxsize=1)
-def load() -> tuple[ctypes.CDLL | None, str | None]:
+@once_a_process(KERNEL)
+def load(library: ctypes.CDLL) -> None:
     """The kernel, or why there is none."""
-    try:
-        library = KERNEL.load()
-    except Unavailable as error:
-        return None, str(error)
     pointer, size = ctypes.c_void_p, ctypes.c_int64
     library.tiles_in.argtypes = [pointer, pointer, *[size] * 7]
     library.tiles_out.argtypes = [pointer, pointer, pointer, *[size] * 8]
     library.tiles_in.restype = library.tiles_out.restype = None
-    return library, None
 
 
 def problem() -> str | None:

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from stmn.compiled import Kernel, Unavailable
+from stmn.compiled import Kernel, once_a_process
 
 # No fused multiply-add, no other order of sums: the same bits on every CPU, and from NumPy.
 KERNEL = Kernel(
@@ -119,13 +119,9 @@ def kernel_problem() -> str | None:
     return load()[1]
 
 
-@lru_cache(maxsize=1)
-def load() -> tuple[ctypes.CDLL | None, str | None]:
-    """The compiled kernel, or why there is none; tried once a process."""
-    try:
-        library = KERNEL.load()
-    except Unavailable as error:
-        return None, str(error)
+@once_a_process(KERNEL)
+def load(library: ctypes.CDLL) -> None:
+    """The compiled kernel, or why there is none."""
     library.stmn_cut.argtypes = (
         ctypes.c_void_p,
         ctypes.c_int,
@@ -134,4 +130,3 @@ def load() -> tuple[ctypes.CDLL | None, str | None]:
         *[ctypes.c_void_p] * 5,
     )
     library.stmn_cut.restype = ctypes.c_int
-    return library, None
