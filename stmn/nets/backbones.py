@@ -59,7 +59,10 @@ class Backbone(nn.Module):
 
     def stem(self, x: Tensor) -> Tensor:
         """conv1 to pool1: (N, planes, H, W) to (N, 64, H/4, W/4)."""
-        return self.maxpool(self.act1(self.bn1(self.conv1(x))))
+        x = self.bn1(self.conv1(x))
+        if isinstance(self.maxpool, nn.MaxPool2d) and isinstance(self.act1, nn.ReLU):
+            return self.act1(self.maxpool(x))  # the same to the bit, and there are a quarter as many to compare with 0
+        return self.maxpool(self.act1(x))
 
     def behind_stage(self, stage: int, x: Tensor, chunks: int) -> Tensor:
         """The temporal filter in the skip path behind stage 0..3, where there is one."""

@@ -1,7 +1,6 @@
 """A network made ready for testing: the same function of its input in fewer and cheaper steps. Weights on disk stay."""
 
 import copy
-from typing import cast
 
 import torch
 from torch import nn
@@ -9,8 +8,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from stmn.nets import winograd
 from stmn.nets.backbones import Backbone
-from stmn.nets.network import Network, TwoStream, gate_name
-from stmn.nets.units import BasicUnit, BottleneckUnit, Unit
+from stmn.nets.network import Network
+from stmn.nets.units import BasicUnit, Unit
 
 
 def folded(network: Network) -> Network:
@@ -27,7 +26,6 @@ def folded(network: Network) -> Network:
         elif isinstance(module, Unit | Backbone):
             for number in (1, 2, 3):
                 fold(module, f"conv{number}", module, f"bn{number}")
-    overwrite_sums(ready)
     return ready
 
 
@@ -41,34 +39,6 @@ def fold(holder: nn.Module, conv_name: str, norm_holder: nn.Module, norm_name: s
     with torch.no_grad():
         setattr(holder, conv_name, fuse_conv_bn_eval(conv, norm))
     setattr(norm_holder, norm_name, nn.Identity())
-
-
-def overwrite_sums(network: Network) -> None:
-    """Let ReLUs work in place where nobody reads what is before them: fresh memory costs as much as the ReLU.
-
-    A gate whose operand is `pre_relu` reads the sum before a unit's last one.
-    """
-    for name in network.names:
-        backbone = network.stream(name).backbone
-        places = [(stage, index) for stage, units in enumerate(backbone.stages) for index in range(len(units))]
-        if isinstance(backbone.maxpool, nn.MaxPool2d) and isinstance(backbone.act1, nn.ReLU):
-            # the largest of ReLUs is the ReLU of the largest, and there are a quarter as many
-            backbone.maxpool, backbone.act1 = nn.Sequential(backbone.maxpool, backbone.act1), nn.Identity()
-            in_place(backbone.maxpool[1])
-        for number, (stage, index) in enumerate(places):
-            unit = backbone.stages[stage][index]
-            in_place(unit.act1)
-            if isinstance(unit, BottleneckUnit):
-                in_place(unit.act2)
-            after = places[number + 1] if number + 1 < len(places) else None
-            if not isinstance(network, TwoStream) or after is None or gate_name(name, *after) not in network.gates:
-                in_place(unit.act3 if isinstance(unit, BottleneckUnit) else unit.act2)
-
-
-def in_place(activation: nn.Module) -> None:
-    """Let a ReLU overwrite what it is given."""
-    if isinstance(activation, nn.ReLU):
-        activation.inplace = True
 
 
 def with_winograd(network: Network) -> Network:
@@ -90,11 +60,12 @@ def with_winograd(network: Network) -> Network:
 def convert(unit: Unit, number: int, activation: str | None = "act") -> None:
     """One convolution of a unit; `activation`: whether the ReLU of that number may become part of it."""
     conv = getattr(unit, f"conv{number}")
-    if type(conv) is not nn.Conv2d or not winograd.fits(conv):
+    if type(conv) is not nn.Conv2d or not winograd.transformable(
+        conv.weight, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode
+    ):
         return
-    behind = [getattr(unit, f"bn{number}"), unit.drop_block]
     relu = activation is not None and isinstance(getattr(unit, f"act{number}"), nn.ReLU)
-    relu = relu and all(isinstance(module, nn.Identity) for module in behind)
-    setattr(unit, f"conv{number}", winograd.WinogradConv2d(cast(nn.Conv2d, conv), relu))
+    relu = relu and all(isinstance(m, nn.Identity) for m in (getattr(unit, f"bn{number}"), unit.drop_block))
+    setattr(unit, f"conv{number}", winograd.WinogradConv2d(conv, relu))
     if relu:
         setattr(unit, f"act{number}", nn.Identity())

@@ -155,6 +155,13 @@ class TwoStream(Streams):
                     )
                 for name in self.receivers:
                     self.gates[gate_name(name, stage, unit)] = fusion(channels)
+                    self.keep_sum_before(name, stage, unit)
+
+    def keep_sum_before(self, name: str, stage: int, unit: int) -> None:
+        """See to it that the unit before a gate leaves the sum that the gate reads (`receiving` in `unit`)."""
+        stages = self.stream(name).backbone.stages
+        if self.gate.site == "residual" and self.gate.operand == "pre_relu" and (stage or unit):
+            (stages[stage][unit - 1] if unit else stages[stage - 1][-1]).keep_sum()
 
     @property
     def receivers(self) -> list[str]:

@@ -36,9 +36,15 @@ class Unit(nn.Module):
             if getattr(block, name, None) is None:
                 setattr(self, name, None)
         self.temporal = None
+
+    def keep_sum(self) -> None:
+        """Leave the sum before the last ReLU as it is, for a gate that reads it; elsewhere the ReLU overwrites it.
+
+        Fresh memory for what it writes costs as much as the ReLU.
+        """
         last = getattr(self, self.last_activation)
         if isinstance(last, nn.ReLU):
-            last.inplace = False  # the sum before the ReLU is an operand of the gates
+            last.inplace = False
 
     def shortcut(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the unit's output shape: the identity, or timm's downsampling."""
@@ -49,8 +55,8 @@ class Unit(nn.Module):
         raise NotImplementedError
 
     def join(self, shortcut: Tensor, residual: Tensor) -> Tensor:
-        """Their sum before the ReLU, `pre`."""
-        return residual + shortcut
+        """Their sum before the ReLU, `pre`; the branch's memory holds it, as in timm's blocks."""
+        return residual.add_(shortcut)
 
     def activate(self, pre: Tensor) -> Tensor:
         """The non-linearity f behind the sum."""

@@ -6,7 +6,7 @@ own. The result differs from a direct convolution's by rounding, some 1e-6 of th
 
 import ctypes
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
@@ -19,18 +19,15 @@ from stmn.compiled import Kernel, once_a_process
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
 KERNEL = Kernel("winograd", "stmn.nets", FLAGS)
 
-#: side of a tile of the output, values of a tile of the input, channels a vector holds, most channels
-OUT, VALUES, WIDTH, MOST = 4, 36, 8, 4096
+#: values of a tile of the input, 6 x 6; channels a vector holds, most channels
+VALUES, WIDTH, MOST = 36, 8, 4096
 #: floats of the transformed tiles that are worked on at a time: they stay in the processor's cache
 AT_A_TIME = 2**22
 #: fewer tiles are convolved directly: the transformed kernels, four times the weights, are read for each product
 LEAST_TILES = 32
 
-#: G of F(4x4, 3x3): a 3x3 kernel g becomes G g G^T
-G = (
-    (1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6), (1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6),
-    (0, 0, 1),
-)  # fmt: skip
+#: G's rows belong to the points 0, 1, -1, 2, -2 and infinity: factor, point
+POINTS = ((1 / 4, 0), (-1 / 6, 1), (-1 / 6, -1), (1 / 24, 2), (1 / 24, -2))
 
 #: memory for tiles, each thread's own
 memory = threading.local()
@@ -40,9 +37,9 @@ memory = threading.local()
 def load(library: ctypes.CDLL) -> None:
     """The kernel, or why there is none."""
     pointer, size = ctypes.c_void_p, ctypes.c_int64
-    library.tiles_in.argtypes = [pointer, pointer, *[size] * 7]
+    library.tiles_in.argtypes = library.tiles_of_gradient.argtypes = [pointer, pointer, *[size] * 8]
     library.tiles_out.argtypes = [pointer, pointer, pointer, *[size] * 8]
-    library.tiles_in.restype = library.tiles_out.restype = None
+    library.tiles_in.restype = library.tiles_out.restype = library.tiles_of_gradient.restype = None
 
 
 def problem() -> str | None:
@@ -66,24 +63,39 @@ def scratch(name: str, count: int) -> Tensor:
     return kept[:count]
 
 
-def fits(conv: nn.Conv2d) -> bool:
-    """True for what the kernel knows: 3x3, stride 1, padding 1, no groups, channels in eights."""
+def transformable(
+    weight: Tensor, stride: object, padding: object, dilation: object = 1, groups: int = 1, padding_mode: str = "zeros"
+) -> bool:
+    """True for a convolution that there is a transform for: 3x3, stride 1, padding 1, no groups, channels in eights,
+    float32 on a CPU."""
+    ones = ((1, 1), [1, 1], 1)
     return (
-        conv.kernel_size == (3, 3) and conv.stride == (1, 1) and conv.dilation == (1, 1) and conv.groups == 1
-        and conv.padding in ((1, 1), "same") and conv.padding_mode == "zeros"
-        and all(c % WIDTH == 0 and c <= MOST for c in (conv.in_channels, conv.out_channels))
-        and conv.weight.dtype == torch.float32 and conv.weight.device.type == "cpu"
+        weight.shape[2:] == (3, 3) and stride in ones and padding in (*ones, "same") and dilation in ones
+        and groups == 1 and padding_mode == "zeros" and all(c % WIDTH == 0 and c <= MOST for c in weight.shape[:2])
+        and weight.dtype == torch.float32 and weight.device.type == "cpu"
     )  # fmt: skip
 
 
-def pays(tiles: int, height: int, width: int, count: int) -> bool:
+def pays(x: Tensor, taps: int = 3) -> bool:
     """True where it is faster (docs/evaluation.md): enough tiles for the matrix products, and not too much of them
-    beyond the picture's edge."""
-    return tiles >= LEAST_TILES and 2 * VALUES * tiles <= 9 * height * width * count
+    beyond the edge of the pictures (N, C, H, W)."""
+    tiles, side = tiles_of(x, taps), 7 - taps
+    return tiles >= LEAST_TILES and side * side * tiles <= 2 * x.shape[0] * x.shape[2] * x.shape[3]
+
+
+def matrix(taps: int) -> Tensor:
+    """G (x) G, (36, taps^2): a kernel's values, row by row, to its 36."""
+    rows = [[factor * point**power for power in range(taps)] for factor, point in POINTS]
+    g = torch.tensor([*rows, [0.0] * (taps - 1) + [1.0]])
+    return torch.kron(g, g)
+
+
+#: for kernels of 3x3 and 4x4
+MATRICES = {taps: matrix(taps) for taps in (3, 4)}
 
 
 class WinogradConv2d(nn.Module):
-    """A 3x3 convolution of stride 1 for testing, with a ReLU behind it or none; made of a convolution that `fits`.
+    """A `transformable` convolution for testing, with a ReLU behind it or none.
 
     (N, C, H, W) to (N, K, H, W) in channels_last, float32, on a CPU, without a gradient. Pictures that are too few
     or too small to pay are convolved directly.
@@ -94,43 +106,61 @@ class WinogradConv2d(nn.Module):
     def __init__(self, conv: nn.Conv2d, relu: bool = False) -> None:
         super().__init__()
         self.direct, self.relu = conv, relu
-        g = torch.tensor(G)
         with torch.no_grad():
-            transformed = torch.kron(g, g) @ conv.weight.permute(2, 3, 0, 1).flatten(2).flatten(0, 1)  # (36, K * C)
-            kernels = transformed.unflatten(1, conv.weight.shape[:2]).transpose(1, 2)
-            self.register_buffer("kernels", kernels.contiguous())
+            transformed = torch.mm(MATRICES[3], values(conv.weight)).view(VALUES, *conv.weight.shape[:2])
+            self.register_buffer("kernels", transformed.transpose(1, 2))
             if conv.bias is None:
                 conv.bias = nn.Parameter(torch.zeros(conv.out_channels), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """The convolution."""
-        count, _, height, width = x.shape
-        tiles = count * -(-height // OUT) * -(-width // OUT)
-        if not pays(tiles, height, width, count):
+        if not pays(x):
             y: Tensor = self.direct(x)
             return y.relu_() if self.relu else y
-        return self.transformed(x.contiguous(memory_format=torch.channels_last), tiles)
+        assert self.direct.bias is not None
+        return convolve(x, self.kernels, self.direct.bias, self.relu)
 
-    def transformed(self, x: Tensor, tiles: int) -> Tensor:
-        """The same by transforms: blocks of tiles, one after the other, each shared among the threads."""
-        library, why_not = load()
-        assert library is not None, why_not
-        bias, out = self.direct.bias, self.direct.out_channels
-        assert bias is not None
-        count, channels, height, width = x.shape
-        y = torch.empty((count, out, height, width), memory_format=torch.channels_last)
-        block, threads = min(tiles, max(64, AT_A_TIME // (VALUES * max(channels, out)))), torch.get_num_threads()
-        for first in range(0, tiles, block):
-            rows = min(block, tiles - first)
-            v = scratch("v", VALUES * rows * channels).view(VALUES, rows, channels)
-            m = scratch("m", VALUES * rows * out).view(VALUES, rows, out)
-            cuts = [first + rows * i // threads for i in range(threads + 1)]
-            shares = [(start, stop - start, first) for start, stop in pairwise(cuts)]
-            of_x, of_y = (x.data_ptr(), v.data_ptr()), (m.data_ptr(), y.data_ptr(), bias.data_ptr(), int(self.relu))
-            share(library.tiles_in, [(*of_x, height, width, channels, *s, rows * channels) for s in shares])
-            torch.bmm(v, self.kernels, out=m)
-            share(library.tiles_out, [(*of_y, height, width, out, *s, rows * out) for s in shares])
-        return y
+
+def values(weight: Tensor) -> Tensor:
+    """(K, C, taps, taps) to (taps^2, K * C)."""
+    return weight.permute(2, 3, 0, 1).reshape(weight.shape[2] ** 2, -1)
+
+
+def tiles_of(x: Tensor, taps: int = 3) -> int:
+    """How many tiles (N, C, H, W) pictures have for a kernel of `taps` x `taps`."""
+    return x.shape[0] * -(-x.shape[2] // (7 - taps)) * -(-x.shape[3] // (7 - taps))
+
+
+def convolve(x: Tensor, kernels: Tensor, bias: Tensor, relu: bool = False) -> Tensor:
+    """(N, C, H, W) with transformed kernels (36, C, K) and a bias (K,): (N, K, H, W) in channels_last.
+
+    Block by block of tiles, each shared among the threads.
+    """
+    x, out = x.contiguous(memory_format=torch.channels_last), kernels.shape[2]
+    count, channels, height, width = x.shape
+    y = torch.empty((count, out, height, width), memory_format=torch.channels_last)
+    for first, rows in blocks(tiles_of(x), max(channels, out)):
+        v, m = (scratch(name, VALUES * rows * c).view(VALUES, rows, c) for name, c in (("v", channels), ("m", out)))
+        transform("tiles_in", (x, v), (4, height, width, channels), first, rows)
+        torch.bmm(v, kernels, out=m)
+        transform("tiles_out", (m, y, bias), (int(relu), height, width, out), first, rows)
+    return y
+
+
+def blocks(tiles: int, channels: int) -> Iterator[tuple[int, int]]:
+    """First tile and number of tiles of what is worked on at a time."""
+    most = min(tiles, max(64, AT_A_TIME // (VALUES * channels)))
+    return ((first, min(most, tiles - first)) for first in range(0, tiles, most))
+
+
+def transform(name: str, tensors: tuple[Tensor, ...], sizes: tuple[int, ...], first: int, rows: int) -> None:
+    """Call the kernel's function for tiles `first` ... first + rows - 1; the last of `sizes` is the channels'."""
+    library, why_not = load()
+    assert library is not None, why_not
+    pointers = tuple(tensor.data_ptr() for tensor in tensors)
+    cuts = [first + rows * i // torch.get_num_threads() for i in range(torch.get_num_threads() + 1)]
+    parts = [(*pointers, *sizes, start, stop - start, first, rows * sizes[-1]) for start, stop in pairwise(cuts)]
+    share(getattr(library, name), parts)
 
 
 def share(work: Callable[..., None], parts: list[tuple[int, ...]]) -> None:
