@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from stmn.device import Device
+from stmn.nets.convolutions import FasterConvolutions
 from stmn.nets.network import Network
-from stmn.nets.winograd_training import Winograd
 from stmn.training.plan import Plan
 
 #: modality that each stream reads
@@ -34,9 +34,9 @@ class Learner(nn.Module):
         return soft_max_losses(predictions, label), right(predictions, label)
 
     def convolutions(self) -> AbstractContextManager[object]:
-        """Convolutions in fewer multiplications, on a CPU in float32; a compiled network keeps PyTorch's."""
+        """Those that take less time, on a CPU in float32; a compiled network keeps PyTorch's."""
         plain = not self.device.is_cuda and self.device.precision == torch.float32
-        return Winograd() if plain and not self.compiled else nullcontext()
+        return FasterConvolutions() if plain and not self.compiled else nullcontext()
 
 
 def soft_max_losses(predictions: tuple[Tensor, ...], label: Tensor) -> Tensor:

@@ -1,11 +1,13 @@
-"""Winograd's convolutions in training, on a CPU: 3x3 forward and backward, and the gradient by a stem's 7x7 kernel.
+"""Convolutions of a training step in less time, on a CPU: 3x3 ones, and a stem's 7x7.
 
-With Y = A^T [(G g G^T) (.) (B^T d B)] A for a tile d and a kernel g, the gradient by the kernel is
-G^T [(A dY A^T) (.) (B^T d B)] G, summed over tiles, and the gradient by the input is the same convolution of dY with
-the kernel turned by 180 degrees. They differ from the direct gradients by rounding.
+Winograd's F(4x4, 3x3), forward and backward: with Y = A^T [(G g G^T) (.) (B^T d B)] A for a tile d and a kernel g, the
+gradient by the kernel is G^T [(A dY A^T) (.) (B^T d B)] G, summed over tiles, and the gradient by the input is the same
+convolution of dY with the kernel turned by 180 degrees. They differ from the direct gradients by rounding.
 
 A 7x7 convolution of stride 2 is a 4x4 one of stride 1 over the picture's four phases, rows and columns even and odd,
 with a kernel whose first row and column are zero: so the gradient by it is that of F(3x3, 4x4).
+
+Where tiles don't pay, the gradient by a 3x3 kernel is one matrix product of what the kernel saw, place by place.
 """
 
 from collections.abc import Callable
@@ -15,9 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn.grad import conv2d_input
 from torch.overrides import TorchFunctionMode
 
 from stmn.nets.winograd import (
+    AT_A_TIME,
     MATRICES,
     MOST,
     VALUES,
@@ -39,8 +43,8 @@ TURNED = MATRICES[3].flip(1).contiguous()
 LEAST_PLANES = 8
 
 
-class Winograd(TorchFunctionMode):
-    """Where it is active, convolutions are Winograd's wherever that is faster; all others stay PyTorch's."""
+class FasterConvolutions(TorchFunctionMode):
+    """Where it is active, convolutions are those below wherever that is faster; all others stay PyTorch's."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -51,7 +55,7 @@ class Winograd(TorchFunctionMode):
 
 
 def faster(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: object = 1, padding: object = 0,
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: object = 0,
     dilation: object = 1, groups: int = 1,
 ) -> Tensor | None:  # fmt: skip
     """The convolution of conv2d's arguments; None where PyTorch's own is as fast."""
@@ -59,8 +63,8 @@ def faster(
     if not plain or x.ndim != 4 or problem() is not None:
         return None
     found: Tensor | None = None
-    if transformable(weight, stride, padding, dilation, groups) and pays(x):
-        found = Convolution.apply(x, weight)
+    if transformable(weight, 1, padding, dilation, groups) and stride in ((1, 1), (2, 2), 1, 2):
+        found = Convolution.apply(x, weight, stride if isinstance(stride, int) else stride[0])
     elif is_stem(weight, stride, padding, dilation, groups) and not x.requires_grad:
         found = Stem.apply(x, weight)
     return found
@@ -76,27 +80,35 @@ def is_stem(weight: Tensor, stride: object, padding: object, dilation: object, g
 
 
 class Convolution(torch.autograd.Function):
-    """(N, C, H, W) and (K, C, 3, 3) to (N, K, H, W)."""
+    """(N, C, H, W) and (K, C, 3, 3) to (N, K, ceil(H / stride), ceil(W / stride)): padding 1."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
         """The convolution."""
         x = x.contiguous(memory_format=torch.channels_last)
         ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.transformed = stride, stride == 1 and pays(x)
+        if not ctx.transformed:
+            return F.conv2d(x, weight, None, stride, 1)
         return convolve(x, kernels(MATRICES[3], weight).transpose(1, 2), weight.new_zeros(weight.shape[0]))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         """The gradients by the pictures and by the kernels."""
         x, weight = ctx.saved_tensors
         gradient = gradients[0].contiguous(memory_format=torch.channels_last)
         by_x = by_weight = None
         if ctx.needs_input_grad[0]:
-            by_x = convolve(gradient, kernels(TURNED, weight), weight.new_zeros(weight.shape[1]))
+            by_x = (
+                convolve(gradient, kernels(TURNED, weight), weight.new_zeros(weight.shape[1])) if ctx.transformed
+                else conv2d_input(x.shape, weight, gradient, ctx.stride, 1)
+            )  # fmt: skip
         if ctx.needs_input_grad[1]:
-            by_weight = gradient_by_kernels(x, gradient, 3)
-        return by_x, by_weight
+            by_weight = (
+                gradient_by_kernels(x, gradient, 3) if ctx.transformed else gradient_by_places(x, gradient, ctx.stride)
+            )
+        return by_x, by_weight, None
 
 
 class Stem(torch.autograd.Function):
@@ -148,3 +160,20 @@ def gradient_by_kernels(x: Tensor, gradient: Tensor, taps: int) -> Tensor:
     torch.mm(MATRICES[taps].t(), sums.view(VALUES, -1), out=flat)
     by_values = flat.view(taps, taps, out, channels).permute(2, 3, 0, 1)
     return by_values.contiguous(memory_format=torch.channels_last)
+
+
+def gradient_by_places(x: Tensor, gradient: Tensor, stride: int) -> Tensor:
+    """The gradient by 3x3 kernels, (K, C, 3, 3), as one product: dY (K, places) by what each place saw (places, 9 * C).
+
+    Picture by picture, as many at a time as stay in the processor's cache.
+    """
+    seen = F.pad(x, (1, 1, 1, 1)).permute(0, 2, 3, 1).unfold(1, 3, stride).unfold(2, 3, stride)  # (N, h, w, C, 3, 3)
+    seen, rows = seen.permute(0, 1, 2, 4, 5, 3), gradient.permute(0, 2, 3, 1).flatten(1, 2)
+    count, channels, out = len(x), x.shape[1], gradient.shape[1]
+    sums = x.new_zeros(out, 9 * channels)
+    step = max(1, AT_A_TIME // seen[0].numel())
+    for first in range(0, count, step):
+        some = seen[first : first + step]
+        columns = scratch("v", some.numel()).view(some.shape).copy_(some).view(-1, 9 * channels)
+        sums.addmm_(rows[first : first + step].flatten(0, 1).t(), columns)
+    return sums.view(out, 3, 3, channels).permute(0, 3, 1, 2)
