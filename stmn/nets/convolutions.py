@@ -1,4 +1,4 @@
-"""Convolutions of a training step in less time, on a CPU: 3x3 ones, and a stem's 7x7.
+"""Convolutions of a training step in less time, on a CPU: 3x3 ones, a stem's 7x7, and temporal filters.
 
 Winograd's F(4x4, 3x3), forward and backward: with Y = A^T [(G g G^T) (.) (B^T d B)] A for a tile d and a kernel g, the
 gradient by the kernel is G^T [(A dY A^T) (.) (B^T d B)] G, summed over tiles, and the gradient by the input is the same
@@ -7,7 +7,8 @@ convolution of dY with the kernel turned by 180 degrees. They differ from the di
 A 7x7 convolution of stride 2 is a 4x4 one of stride 1 over the picture's four phases, rows and columns even and odd,
 with a kernel whose first row and column are zero: so the gradient by it is that of F(3x3, 4x4).
 
-Where tiles don't pay, the gradient by a 3x3 kernel is one matrix product of what the kernel saw, place by place.
+Where tiles don't pay, the gradient by a 3x3 kernel is one matrix product of what the kernel saw, place by place. That
+by a temporal filter is a product a tap: a chunk's places lie side by side in memory.
 """
 
 from collections.abc import Callable
@@ -59,15 +60,28 @@ def faster(
     dilation: object = 1, groups: int = 1,
 ) -> Tensor | None:  # fmt: skip
     """The convolution of conv2d's arguments; None where PyTorch's own is as fast."""
-    plain = x.dtype == weight.dtype == torch.float32 and x.device.type == weight.device.type == "cpu" and bias is None
-    if not plain or x.ndim != 4 or problem() is not None:
+    plain = x.dtype == weight.dtype == torch.float32 and x.device.type == weight.device.type == "cpu" and x.ndim == 4
+    if not plain or problem() is not None:
         return None
     found: Tensor | None = None
-    if transformable(weight, 1, padding, dilation, groups) and stride in ((1, 1), (2, 2), 1, 2):
+    if is_filter(weight, stride, padding, dilation, groups):
+        found = Filter.apply(x, weight, bias)
+    elif bias is not None:
+        return None
+    elif transformable(weight, 1, padding, dilation, groups) and stride in ((1, 1), (2, 2), 1, 2):
         found = Convolution.apply(x, weight, stride if isinstance(stride, int) else stride[0])
     elif is_stem(weight, stride, padding, dilation, groups) and not x.requires_grad:
         found = Stem.apply(x, weight)
     return found
+
+
+def is_filter(weight: Tensor, stride: object, padding: object, dilation: object, groups: int) -> bool:
+    """True for a kernel of one column and an odd number of rows that keeps the size."""
+    rows, columns = weight.shape[2:]
+    return (
+        columns == 1 and rows % 2 == 1 and padding in ((rows // 2, 0), [rows // 2, 0]) and groups == 1
+        and stride in ((1, 1), [1, 1], 1) and dilation in ((1, 1), [1, 1], 1)
+    )  # fmt: skip
 
 
 def is_stem(weight: Tensor, stride: object, padding: object, dilation: object, groups: int) -> bool:
@@ -130,6 +144,32 @@ class Stem(torch.autograd.Function):
         return None, F.pixel_shuffle(by_phases, 2)[..., 1:, 1:]
 
 
+class Filter(torch.autograd.Function):
+    """(B, C, T, places), (K, C, taps, 1) and (K,) to (B, K, T, places): a temporal filter."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The convolution."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        ctx.save_for_backward(x, weight)
+        return F.conv2d(x, weight, bias, padding=(weight.shape[2] // 2, 0))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """The gradients by the maps, the filter and the bias."""
+        x, weight = ctx.saved_tensors
+        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
+        by_x = by_weight = by_bias = None
+        if ctx.needs_input_grad[0]:
+            by_x = conv2d_input(x.shape, weight, gradient, padding=(weight.shape[2] // 2, 0))
+        if ctx.needs_input_grad[1]:
+            by_weight = gradient_by_taps(x, gradient, weight.shape[2])
+        if ctx.needs_input_grad[2]:
+            by_bias = gradient.sum(dim=(0, 2, 3))
+        return by_x, by_weight, by_bias
+
+
 def phases(x: Tensor) -> Tensor:
     """(N, C, H, W) to its rows and columns even and odd, (N, 4 * C, ceil(H / 2), ceil(W / 2)), in channels_last."""
     height, width = x.shape[2:]
@@ -177,3 +217,20 @@ def gradient_by_places(x: Tensor, gradient: Tensor, stride: int) -> Tensor:
         columns = scratch("v", some.numel()).view(some.shape).copy_(some).view(-1, 9 * channels)
         sums.addmm_(rows[first : first + step].flatten(0, 1).t(), columns)
     return sums.view(out, 3, 3, channels).permute(0, 3, 1, 2)
+
+
+def gradient_by_taps(x: Tensor, gradient: Tensor, taps: int) -> Tensor:
+    """The gradient by a temporal filter, (K, C, taps, 1), of maps (B, C, T, places) and the result's (B, K, T, places).
+
+    A tap reads the chunk `shift` later than the one it writes, where there is one.
+    """
+    chunks, places = x.shape[2:]
+    given, wanted = (tensor.permute(0, 2, 3, 1).flatten(1, 2) for tensor in (x, gradient))  # (B, T * places, ...)
+    sums = x.new_zeros(taps, gradient.shape[1], x.shape[1])
+    for tap in range(taps):
+        shift = tap - taps // 2
+        first, last = max(0, -shift) * places, min(chunks, chunks - shift) * places
+        for read, written in zip(given, wanted, strict=True):
+            if first < last:
+                sums[tap].addmm_(written[first:last].t(), read[first + shift * places : last + shift * places])
+    return sums.permute(1, 2, 0).unsqueeze(-1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from stmn.device import choose
 from stmn.nets import winograd
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
-from stmn.nets.convolutions import Convolution, FasterConvolutions, Stem, faster
+from stmn.nets.convolutions import Convolution, FasterConvolutions, Filter, Stem, faster
 from stmn.nets.network import build_network
 from stmn.training.learner import Learner, soft_max_losses
 
@@ -26,7 +26,8 @@ def trained(conv: nn.Conv2d, x: Tensor, fast: bool) -> list[Tensor]:
         y = conv(x)
     torch.manual_seed(1)
     (y * torch.randn(y.shape)).sum().backward()
-    return [y.detach(), conv.weight.grad] + ([] if stem else [x.grad])
+    biases = [] if conv.bias is None else [conv.bias.grad]
+    return [y.detach(), conv.weight.grad, *biases] + ([] if stem else [x.grad])
 
 
 @pytest.mark.parametrize("size", [(4, 4), (16, 24), (7, 30), (13, 12), (3, 2)])
@@ -54,13 +55,28 @@ def test_a_stem_s_gradient(size, planes):
         assert float((found - wanted).abs().max()) < 3e-5 * float(wanted.abs().max())
 
 
+@pytest.mark.parametrize("length", [1, 3, 5])
+@pytest.mark.parametrize("chunks", [1, 2, 5])
+def test_a_temporal_filter_s_gradients(length, chunks):
+    """Along time, also of fewer chunks than the filter is long."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(6, 10, (length, 1), padding=(length // 2, 0))
+    x = torch.randn(3, 6, chunks, 12)
+    expected = trained(conv.double(), x.double(), fast=False)
+    for found, wanted in zip(trained(conv.float(), x, fast=True), expected, strict=True):
+        assert float((found - wanted).abs().max()) < 3e-6 * float(wanted.abs().max())
+
+
 def test_which_convolutions_are_replaced():
     """Those that gain; a network sees no difference otherwise."""
     x, kernels = torch.randn(4, 16, 32, 32), torch.randn(16, 16, 3, 3, requires_grad=True)
     for stride in (1, 2):
         assert isinstance(faster(x, kernels, None, stride, 1).grad_fn, Convolution._backward_cls)
     assert isinstance(faster(x, torch.randn(16, 16, 7, 7, requires_grad=True), None, 2, 3).grad_fn, Stem._backward_cls)
+    taps = torch.randn(16, 16, 3, 1, requires_grad=True)
+    assert isinstance(faster(x, taps, torch.zeros(16), 1, (1, 0)).grad_fn, Filter._backward_cls)
     others = {
+        "a filter that shortens": (x, taps),
         "stride": (x, kernels, None, 3, 1),
         "no padding": (x, kernels),
         "dilation": (x, kernels, None, 1, 1, 2),
