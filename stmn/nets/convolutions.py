@@ -76,10 +76,10 @@ def faster(
 
 
 def is_filter(weight: Tensor, stride: object, padding: object, dilation: object, groups: int) -> bool:
-    """True for a kernel of one column and an odd number of rows that keeps the size."""
+    """True for a kernel of one column and an odd number of rows, more than one, that keeps the size."""
     rows, columns = weight.shape[2:]
     return (
-        columns == 1 and rows % 2 == 1 and padding in ((rows // 2, 0), [rows // 2, 0]) and groups == 1
+        columns == 1 and rows > 1 and rows % 2 == 1 and padding in ((rows // 2, 0), [rows // 2, 0]) and groups == 1
         and stride in ((1, 1), [1, 1], 1) and dilation in ((1, 1), [1, 1], 1)
     )  # fmt: skip
 
