@@ -23,15 +23,18 @@ def nets() -> None:
     """Look at networks."""
 
 
-@app.command(
-    epilog="Examples:  stmn nets show --recipe final --svg final.svg   |   stmn nets show runs/fused-multiply-1a2b3c"
-)
+@app.command(epilog="Examples:  stmn nets show --recipe final --svg final.svg   |   stmn nets show fused-multiply")
 def show(
-    model: Annotated[Path | None, typer.Argument(help="a model file, or the folder of a run")] = None,
+    model: Annotated[
+        str | None, typer.Argument(help="a model file that stmn wrote, a run's name or its folder")
+    ] = None,
     recipe: Annotated[str | None, typer.Option(help="a recipe's file or name: the networks that it trains")] = None,
     stage: Annotated[str | None, typer.Option(help="which of the recipe's stages (default: the last network)")] = None,
     classes: Annotated[int, typer.Option(help="classes of a recipe's networks, which its data decides", min=1)] = 101,
     size: Annotated[int | None, typer.Option(help="side of the frames (default: the training crop's)", min=32)] = None,
+    workspace: Annotated[
+        Path | None, typer.Option("--workspace", "-w", help="where runs are looked for by name", show_default=".")
+    ] = None,
     svg: Annotated[Path | None, typer.Option(help="write the picture here too")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
@@ -43,12 +46,13 @@ def show(
         from stmn.errors import UsageError
         from stmn.files import whole_file
         from stmn.nets.cost import cost, sketch
-        from stmn.stages.networks import network_of_model, network_of_recipe
+        from stmn.settings import load_settings
+        from stmn.stages.networks import find_model, network_of_model, network_of_recipe
 
         if (model is None) == (recipe is None):
             raise UsageError("name a model file, or a recipe with --recipe")
         if recipe is None:
-            title, config = network_of_model(Path(model or ""))
+            title, config = network_of_model(find_model(model or "", load_settings(workspace=workspace).workspace))
         else:
             title, config = network_of_recipe(recipe, stage, classes)
         network = sketch(config)

@@ -1,6 +1,7 @@
 """A stage's command, made from its options model: flags, types, defaults and help are written once, there."""
 
 import inspect
+import re
 import tomllib
 from pathlib import Path
 from types import NoneType, UnionType
@@ -36,15 +37,24 @@ def stage_app(verb: str) -> typer.Typer:
     return app
 
 
+#: how KEY=VALUE begins, and the commas between two of them
+KEY, BETWEEN = re.compile(r"[\w-]+="), re.compile(r",(?=\s*[\w-]+=)")
+
+
 def command_class(model: type[StageOptions]) -> type[TyperCommand]:
-    """A command whose lists may be written with blanks as with commas: `--late-fusion A B`."""
-    lists = {flag_of(name) for name, info in model.model_fields.items() if is_list(info.annotation)}
+    """A command whose lists and tables may be written with blanks as with commas: `--late-fusion A B`."""
+    lists = {flag_of(name) for name, info in model.model_fields.items() if takes(list, info.annotation)}
+    tables = {flag_of(name) for name, info in model.model_fields.items() if takes(dict, info.annotation)}
+
+    def goes_on(flag: str, argument: str) -> bool:
+        """True for one more value of the flag before it: of a table, one more KEY=VALUE."""
+        return (flag in lists and not argument.startswith("-")) or (flag in tables and bool(KEY.match(argument)))
 
     class Command(TyperCommand):
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
             joined: list[str] = []
             for argument in args:
-                if len(joined) > 1 and joined[-2] in lists and not argument.startswith("-"):
+                if len(joined) > 1 and goes_on(joined[-2], argument):
                     joined[-1] += f",{argument}"
                 else:
                     joined.append(argument)
@@ -58,9 +68,9 @@ def flag_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def is_list(annotation: Any) -> bool:
-    """True for an option that takes several values."""
-    return any(get_origin(kind) is list for kind in (annotation, *get_args(annotation)))
+def takes(kind: type, annotation: Any) -> bool:
+    """True for an option whose value is a list, or a table."""
+    return any(get_origin(found) is kind for found in (annotation, *get_args(annotation)))
 
 
 def stage_function(verb: str, model: type[StageOptions]) -> Any:
@@ -161,7 +171,7 @@ def flag_type(annotation: Any) -> Any:
 
 
 def parse(values: dict[str, Any], model: type[StageOptions]) -> dict[str, Any]:
-    """The flags that were given, lists split at commas and KEY=VALUE read as TOML values."""
+    """The flags that were given, lists and tables split at commas and KEY=VALUE read as TOML values."""
     from stmn.errors import UsageError
 
     given = {}
@@ -172,10 +182,11 @@ def parse(values: dict[str, Any], model: type[StageOptions]) -> dict[str, Any]:
         if "list[" in annotation:
             value = [item.strip() for item in value.split(",") if item.strip()]
         elif annotation.startswith("dict["):
-            wrong = [item for item in value if "=" not in item]
+            items = [item.strip() for text in value for item in BETWEEN.split(text)]
+            wrong = [item for item in items if not KEY.match(item)]
             if wrong:
                 raise UsageError(f"{flag_of(name)} {wrong[0]}: write KEY=VALUE")
-            value = {k: toml_value(v) for k, v in (item.split("=", 1) for item in value)}
+            value = {k: toml_value(v) for k, v in (item.split("=", 1) for item in items)}
         given[name] = value
     return given
 

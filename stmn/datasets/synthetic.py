@@ -41,8 +41,6 @@ class Synthetic(Dataset):
         self, root: Path, train: int = 2000, test: int = 500, frames: int = 14, size: int = 64,
         task: str = "which_moves", seed: int = 0,
     ) -> None:  # fmt: skip
-        root.mkdir(parents=True, exist_ok=True)
-        super().__init__(root)
         if task not in TASKS:
             raise UsageError(f"synthetic: unknown task '{task}'{near_match(task, TASKS)}; known: {', '.join(TASKS)}")
         self.task = task
@@ -50,6 +48,8 @@ class Synthetic(Dataset):
         self.frames, self.size, self.seed = int(frames), int(size), int(seed)
         if self.size % 2 or self.size < 32 or self.frames < 2:
             raise UsageError("synthetic: size must be even and at least 32, frames at least 2")
+        root.mkdir(parents=True, exist_ok=True)
+        super().__init__(root)
 
     def videos(self) -> list[VideoEntry]:
         """The train videos, then the test videos; classes take turns."""

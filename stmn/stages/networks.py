@@ -10,11 +10,10 @@ from stmn.workspace import RECORD, Workspace
 
 
 def network_of_model(path: Path) -> tuple[str, Any]:
-    """Name and configuration of the network in a model file or a run's folder. Raises `CheckpointError`."""
+    """Name and configuration of the network in a model file. Raises `CheckpointError`."""
     from stmn.nets.checkpoint import read_description
 
-    file = path / "model.safetensors" if path.is_dir() else path
-    return str(path), read_description(file).network
+    return str(path), read_description(path).network
 
 
 def find_model(value: str, workspace: Path) -> Path:
@@ -63,4 +62,4 @@ def stream_of(given: str | None, which: str, found: dict[str, Any], newest: dict
         if which not in newest:
             raise DataError(f'the recipe trains no {which} stream that could be tied; name one: {which} = "FILE"')
         return newest[which]
-    return found[given] if given in found else network_of_model(Path(given))[1]
+    return found[given] if given in found else network_of_model(find_model(given, Path()))[1]

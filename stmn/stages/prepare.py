@@ -247,7 +247,7 @@ def create_dataset(options: Options, root: Path) -> Any:
         )
     try:
         return plugin(root, **options.dataset_options)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UsageError(f"data set '{options.dataset}': {error}") from error
 
 

@@ -20,6 +20,7 @@ from stmn.errors import DataError
 from stmn.flow.grey import grey
 from stmn.flow.quantise import dequantise
 from stmn.flow.tvl1 import tvl1
+from stmn.store.header import read_header
 from stmn.store.reader import Store
 from stmn.video.decode import decode
 
@@ -169,6 +170,8 @@ def test_lists_that_are_missing_are_named(tmp_path):
     ([], "data set 'folder' needs a folder of videos: stmn prepare VIDEOS NAME"),
     ([".", "--dataset", "ucf"], "unknown dataset 'ucf' (did you mean 'ucf101'?); known: "),
     ([".", "--dataset-options", "shares=1"], "data set 'folder': "),
+    (["--dataset", "synthetic", "--dataset-options", "train=many"], "data set 'synthetic': invalid literal"),
+    ([".", "--dataset-options", "shares"], "--dataset-options shares: write KEY=VALUE"),
 ])  # fmt: skip
 def test_nothing_to_prepare_is_one_line_and_writes_nothing(arguments, line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -177,6 +180,14 @@ def test_nothing_to_prepare_is_one_line_and_writes_nothing(arguments, line, tmp_
     assert len(errors_of(result)) == 1
     assert line.removeprefix(".") in errors_of(result)[0]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("written", [["train=6,test=4"], ["train=6", "test=4"], ["train=6, test=4"]])
+def test_a_plugins_options_are_written_with_commas_or_blanks(written, tmp_path):
+    small = ["--dataset", "synthetic", "--short-side", 36, "--flow", "farneback"]
+    result = call("prepare", *small, "--dataset-options", *written, "--workspace", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert set(read_header(tmp_path / "data" / "synthetic").dataset_options.items()) == {("train", 6), ("test", 4)}
 
 
 # what becomes of each file
