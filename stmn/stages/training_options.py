@@ -3,6 +3,7 @@
 from math import ceil
 from typing import TYPE_CHECKING, Any, Literal
 
+from stmn.errors import UsageError
 from stmn.stages.options import Trained, option
 
 if TYPE_CHECKING:
@@ -89,5 +90,7 @@ def plan_of(options: Any, videos: int, milestones: tuple[int, ...] = ()) -> "Pla
 
 
 def strides(options: Any) -> tuple[int, int]:
-    """The range of temporal strides, frames."""
-    return options.stride_min, max(options.stride_min, options.stride_max)
+    """The range of temporal strides, frames. Raises `UsageError` when it is empty."""
+    if options.stride_min > options.stride_max:
+        raise UsageError(f"stride_min = {options.stride_min} is above stride_max = {options.stride_max}: set both")
+    return options.stride_min, options.stride_max

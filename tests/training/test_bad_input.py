@@ -111,6 +111,11 @@ def test_a_truncated_or_edited_checkpoint(own, tmp_path, damage):
     assert any(word in line for word in ("truncated or damaged", "don't fit the network", "description is damaged"))
 
 
+def test_strides_of_an_empty_range(own):
+    assert refused(own, *FUSE, "--stride-max", 3) == "stride_min = 5 is above stride_max = 3: set both"
+    assert refused(own, *FUSE, "--stride-min", 9, "--stride-max", 8).startswith("stride_min = 9 is above")
+
+
 def test_a_learning_rate_that_is_no_number(own, tmp_path):
     assert "'--lr'" in refused(own, *FUSE, "--lr", "fast")
     assert "lr = -1" in refused(own, *FUSE, "--lr", "-1")
