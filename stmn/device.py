@@ -27,6 +27,11 @@ class Device:
         """True on a CUDA device."""
         return self.device.type == "cuda"
 
+    @property
+    def has_own_convolutions(self) -> bool:
+        """True where this project's convolutions work: on a CPU, in float32."""
+        return self.device.type == "cpu" and self.precision == torch.float32
+
     def autocast(self) -> AbstractContextManager[Any]:
         """Arithmetic in `precision` where that is safe."""
         return nullcontext() if self.precision == torch.float32 else torch.autocast(self.device.type, self.precision)

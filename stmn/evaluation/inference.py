@@ -122,8 +122,7 @@ def score_pictures(
 def for_testing(network: Network, device: Device) -> Network:
     """A copy on the device that gives the same scores in less time (docs/evaluation.md)."""
     ready = device.place(folded(network))
-    plain = not device.is_cuda and device.precision == torch.float32
-    return cast(Network, with_winograd(cast(Network, ready)) if plain else ready)
+    return cast(Network, with_winograd(cast(Network, ready)) if device.has_own_convolutions else ready)
 
 
 def pool_as(network: Network, protocol: Protocol) -> None:

@@ -76,11 +76,10 @@ def transformable(
     )  # fmt: skip
 
 
-def pays(x: Tensor, taps: int = 3) -> bool:
+def pays(x: Tensor) -> bool:
     """True where it is faster (docs/evaluation.md): enough tiles for the matrix products, and not too much of them
     beyond the edge of the pictures (N, C, H, W)."""
-    tiles, side = tiles_of(x, taps), 7 - taps
-    return tiles >= LEAST_TILES and side * side * tiles <= 2 * x.shape[0] * x.shape[2] * x.shape[3]
+    return LEAST_TILES <= tiles_of(x) <= x.shape[0] * x.shape[2] * x.shape[3] // 8
 
 
 def matrix(taps: int) -> Tensor:

@@ -34,9 +34,8 @@ class Learner(nn.Module):
         return soft_max_losses(predictions, label), right(predictions, label)
 
     def convolutions(self) -> AbstractContextManager[object]:
-        """Those that take less time, on a CPU in float32; a compiled network keeps PyTorch's."""
-        plain = not self.device.is_cuda and self.device.precision == torch.float32
-        return FasterConvolutions() if plain and not self.compiled else nullcontext()
+        """Those that take less time, where there are; a compiled network keeps PyTorch's."""
+        return FasterConvolutions() if self.device.has_own_convolutions and not self.compiled else nullcontext()
 
 
 def soft_max_losses(predictions: tuple[Tensor, ...], label: Tensor) -> Tensor:
