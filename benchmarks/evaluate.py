@@ -27,14 +27,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.loader import clips, prepare
-from stmn.device import choose
 from stmn.evaluation.inference import for_testing, pool_as, score_videos, stored_pictures
 from stmn.evaluation.protocol import Protocol
-from stmn.nets import winograd
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
+from stmn.nets.fast import winograd
 from stmn.nets.network import Network, build_network
-from stmn.progress import Silent
-from stmn.store.reader import Store, StoredVideo
+from stmn.runtime.device import choose
+from stmn.runtime.progress import Silent
+from stmn.store.format.reader import Store, StoredVideo
 
 L = 10
 SIDE, CROP = 256, 224

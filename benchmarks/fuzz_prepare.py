@@ -25,9 +25,9 @@ import av
 import numpy as np
 
 from stmn.datasets.base import VIDEO_ENDINGS
-from stmn.progress import Silent
-from stmn.store.check import check_set
-from stmn.store.writer import Finished, finished_videos
+from stmn.runtime.progress import Silent
+from stmn.store.format.writer import Finished, finished_videos
+from stmn.store.inspect.check import check_set
 
 STMN = Path(sys.executable).with_name("stmn")
 CONTAINERS = ("mp4", "mkv", "ts")

@@ -37,10 +37,10 @@ from stmn.sampling.clips import Clips, Memory, Sampling
 from stmn.sampling.loader import KEPT, loader
 from stmn.sampling.positions import stack_times, training_positions
 from stmn.sampling.resample import kernel_problem
-from stmn.store.header import Header, Preparation
-from stmn.store.jpeg import encode_field, encode_frame
-from stmn.store.reader import Store, StoredVideo
-from stmn.store.writer import FLOW, RGB, ShardWriter, VideoFacts, shard_path
+from stmn.store.format.header import Header, Preparation
+from stmn.store.format.jpeg import encode_field, encode_frame
+from stmn.store.format.reader import Store, StoredVideo
+from stmn.store.format.writer import FLOW, RGB, ShardWriter, VideoFacts, shard_path
 from stmn.video.decode import decode
 
 ENDINGS = {".avi", ".mp4", ".mov", ".mkv", ".webm", ".mpg"}

@@ -28,14 +28,14 @@ import torch.nn.functional as F
 
 from benchmarks.loader import clips as rendered
 from benchmarks.loader import prepare
-from stmn.device import choose
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
-from stmn.nets.cost import cost, sketch, total
 from stmn.nets.network import build_network
-from stmn.progress import Silent
+from stmn.nets.show.cost import cost, sketch, total
+from stmn.runtime.device import choose
+from stmn.runtime.progress import Silent
 from stmn.sampling.clips import Clips, Sampling
-from stmn.store.header import read_header
-from stmn.store.reader import Store
+from stmn.store.format.header import read_header
+from stmn.store.format.reader import Store
 from stmn.training.loop import train
 from stmn.training.plan import Plan
 from stmn.training.schedule import Schedule

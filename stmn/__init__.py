@@ -10,13 +10,13 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 
 if TYPE_CHECKING:
-    from stmn.evaluation.predict import load
+    from stmn.prediction.api import load
 
 
 def __getattr__(name: str) -> Any:
     # torch takes seconds to import; `import stmn` must not.
     if name == "load":
-        from stmn.evaluation.predict import load
+        from stmn.prediction.api import load
 
         return load
     raise AttributeError(f"module 'stmn' has no attribute '{name}'")

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from stmn.errors import DataError, UsageError, near_match
-from stmn.files import file_digest, in_use, write_json
-from stmn.store.header import HEADER
+from stmn.runtime.files import file_digest, in_use, write_json
+from stmn.store.format.header import HEADER
 
 RECORD = "run.json"
 

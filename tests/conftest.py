@@ -9,9 +9,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `stmn` does; before to
 import pytest
 import torch
 
-from stmn.progress import Silent
+from stmn.recipe.execute import execute, plan
+from stmn.runtime.progress import Silent
 from stmn.stages import stage
-from stmn.stages.execute import execute, plan
 from stmn.workspace import Run, Workspace
 
 # On networks this small a second thread costs more than it gives, and on a busy machine it costs seconds.

@@ -7,9 +7,9 @@ from pathlib import Path
 from torch import Tensor
 
 from stmn.datasets.base import VideoEntry
-from stmn.store.header import Header, Preparation
-from stmn.store.jpeg import encode_field, encode_frame
-from stmn.store.writer import FLOW, RGB, ShardWriter, VideoFacts, shard_path
+from stmn.store.format.header import Header, Preparation
+from stmn.store.format.jpeg import encode_field, encode_frame
+from stmn.store.format.writer import FLOW, RGB, ShardWriter, VideoFacts, shard_path
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from films import moving
 from made_sets import Made, make_set
 
 from stmn.evaluation.scores import Scores, fuse_late
-from stmn.store.header import read_header
+from stmn.store.format.header import read_header
 from stmn.workspace import Workspace
 
 CLASSES = [f"Class{number:03d}" for number in range(99)] + ["BalanceBeam", "HandstandPushups <&>"]

@@ -50,7 +50,7 @@ def test_every_file_fits_in_one_reading():
 
 def test_stages_and_registry_are_imported_without_torch():
     code = (
-        "import sys\nimport stmn, stmn.registry, stmn.recipe, stmn.stages.chain\n"
+        "import sys\nimport stmn, stmn.registry, stmn.recipe.load, stmn.recipe.chain\n"
         "[stmn.stages.stage(verb) for verb in stmn.stages.STAGES]\n"
         "sys.exit(', '.join({'torch', 'timm', 'av', 'sklearn', 'typer', 'rich'} & set(sys.modules)) or 0)"
     )

@@ -8,7 +8,7 @@ from commands import call, errors_of, write_recipe
 
 import stmn
 from stmn.errors import UsageError
-from stmn.recipe import list_recipes, load_recipe
+from stmn.recipe.load import list_recipes, load_recipe
 
 RECIPES = Path(stmn.__file__).parents[1] / "recipes"
 STREAM = 'id = "{0}"\nuses = "train-stream"\nmodality = "{0}"'

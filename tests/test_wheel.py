@@ -70,11 +70,11 @@ def test_the_wheel_holds_what_is_not_python(wheel):
     recipes = {f"stmn/recipes/{path.name}" for path in (CHECKOUT / "recipes").glob("*.toml")}
     kernel = {
         path.relative_to(CHECKOUT).as_posix()
-        for path in CHECKOUT.glob("stmn/*/kernel/*")
+        for path in CHECKOUT.glob("stmn/**/kernel/*")
         if path.suffix in (".c", ".h")
     }
     assert recipes and kernel
-    assert names >= recipes | kernel | {f"stmn/evaluation/{page}.html.jinja" for page in ("report", "compare")}
+    assert names >= recipes | kernel | {f"stmn/report/templates/{page}.html.jinja" for page in ("report", "compare")}
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "plugins/"))]
 
 

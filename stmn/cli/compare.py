@@ -9,7 +9,7 @@ import typer
 from stmn.cli.guard import guarded
 
 if TYPE_CHECKING:
-    from stmn.evaluation.side_by_side import Row
+    from stmn.report.comparison import Row
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -34,9 +34,9 @@ def compare(
     with guarded(debug):
         from stmn.cli.scores import check_new
         from stmn.errors import UsageError
-        from stmn.evaluation.side_by_side import set_beside
+        from stmn.report.comparison import set_beside
+        from stmn.report.sources import Chain, evaluations_of
         from stmn.settings import load_settings
-        from stmn.stages.report_sources import Chain, evaluations_of
         from stmn.workspace import Workspace
 
         if len(runs) < 2:
@@ -47,7 +47,7 @@ def compare(
         found = [place.find_input(name, "scores") for name in runs]
         rows = set_beside(evaluations_of(found, Chain(place.runs())))
         if page:
-            from stmn.evaluation.compare_page import write_comparison
+            from stmn.report.comparison_page import write_comparison
 
             write_comparison(page, rows, title or f"{len(rows)} evaluations side by side")
         if as_json:
@@ -63,7 +63,7 @@ def show(rows: "list[Row]") -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    from stmn.evaluation.side_by_side import differences_in_words
+    from stmn.report.comparison import differences_in_words
 
     console = Console(highlight=False)
     shown, streams = fitting(rows, console)
@@ -101,8 +101,8 @@ def table(rows: "list[Row]", intervals: bool, with_streams: bool) -> Any:
     from rich.markup import escape
     from rich.table import Table
 
-    from stmn.evaluation.report_words import chances, percent, points
-    from stmn.evaluation.side_by_side import stream_names
+    from stmn.report.comparison import stream_names
+    from stmn.report.words import chances, percent, points
 
     streams = stream_names(rows) if with_streams else []
     many = len(rows[0].metrics["classes"]) > 5

@@ -11,7 +11,7 @@ import typer
 from stmn.cli.guard import guarded
 
 if TYPE_CHECKING:
-    from stmn.store.reader import Store
+    from stmn.store.format.reader import Store
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,7 +47,7 @@ def info(
     with guarded(debug), opened(data, workspace, "stmn data info NAME") as store:
         from stmn.cli.data_info import lines
         from stmn.cli.display import Display
-        from stmn.store.statistics import describe
+        from stmn.store.inspect.statistics import describe
 
         found = describe(store, fields, Display(as_json))
         if as_json:
@@ -72,8 +72,8 @@ def check(
         import torch
 
         from stmn.cli.display import Display
-        from stmn.store.check import check_set
-        from stmn.workers import cores
+        from stmn.runtime.workers import cores
+        from stmn.store.inspect.check import check_set
 
         folder = find(data, workspace, "stmn data check NAME")
         torch.set_num_threads(1)  # parallelism is over videos
@@ -126,8 +126,8 @@ def extract(
     with guarded(debug):
         from stmn.cli.display import Display
         from stmn.errors import Interrupted, UsageError
-        from stmn.store import extract as files
-        from stmn.store.lookup import find_video
+        from stmn.store.inspect import extract as files
+        from stmn.store.inspect.lookup import find_video
 
         if len(places) > 2:
             raise UsageError(f"too many arguments: {' '.join(places)}; write: stmn data extract [DATA] OUT")
@@ -163,9 +163,9 @@ def show(
     """One picture: frames across the video, flow in colour, u and v beneath."""
     with guarded(debug), opened(data, workspace, "--data NAME") as store:
         from stmn.errors import UsageError
-        from stmn.store.extract import safe, without_ending
-        from stmn.store.lookup import find_video
-        from stmn.store.sheet import write_sheet
+        from stmn.store.inspect.extract import safe, without_ending
+        from stmn.store.inspect.lookup import find_video
+        from stmn.store.inspect.sheet import write_sheet
 
         found = find_video(store, video)
         path = output or Path(f"{safe(without_ending(found.id))}.png")
@@ -192,7 +192,7 @@ def find(data: str | None, workspace: Path | None, choose: str) -> Path:
 @contextmanager
 def opened(data: str | None, workspace: Path | None, choose: str) -> Iterator["Store"]:
     """A set, open for reading."""
-    from stmn.store.reader import Store
+    from stmn.store.format.reader import Store
 
     with Store(find(data, workspace, choose)) as store:
         yield store

@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from typing import Any
 
-from stmn.store.lookup import quoted
-from stmn.store.statistics import STACK_FRAMES
+from stmn.store.inspect.lookup import quoted
+from stmn.store.inspect.statistics import STACK_FRAMES
 
 #: a line names no more classes and sizes
 CLASSES, SIZES = 12, 6
 
 
 def lines(info: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """(label, text) lines of what `stmn.store.statistics.describe` gives."""
+    """(label, text) lines of what `stmn.store.inspect.statistics.describe` gives."""
     how, videos, frames, flow = info["preparation"], info["videos"], info["frames"], info["flow"]
     yield "set", f"{info['name']}, of data set '{info['dataset']}'  ({info['path']})"
     yield (

@@ -21,7 +21,7 @@ from rich.progress import Task as RichTask
 from rich.table import Column
 from rich.text import Text
 
-from stmn import torchrun
+from stmn.runtime import torchrun
 
 #: seconds between plain lines
 PLAIN_SECONDS = 10.0
@@ -117,7 +117,7 @@ class PlainTask:
 
 
 class Display:
-    """The command line's `stmn.progress.Progress`.
+    """The command line's `stmn.runtime.progress.Progress`.
 
     `as_json`: nothing for a person, and every event as one line of JSON on standard output.
     """

@@ -40,8 +40,8 @@ def findings() -> dict[str, Any]:
 
     import stmn
     from stmn import registry
-    from stmn.device import choose
-    from stmn.workers import cores
+    from stmn.runtime.device import choose
+    from stmn.runtime.workers import cores
 
     device = choose("auto").device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{cores()} cores"

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import typer
 
-from stmn import torchrun
 from stmn.errors import StmnError
+from stmn.runtime import torchrun
 
 
 @contextmanager
@@ -45,6 +45,6 @@ def tells() -> bool:
     """True in the process that prints an error: under torchrun, what stops one stops all, and the first one tells."""
     if torchrun.size() == 1:
         return True
-    from stmn.training.ranks import here
+    from stmn.runtime.ranks import here
 
     return here().may_tell()

@@ -49,7 +49,7 @@ class LazyGroup(TyperGroup):
         """The real command in place of the stub that the help shows."""
         name, command, rest = super().resolve_command(ctx, args)
         if name in COMMANDS:
-            from stmn import torchrun
+            from stmn.runtime import torchrun
 
             if torchrun.size() > 1 and name not in TOGETHER:
                 if torchrun.rank():

@@ -44,10 +44,10 @@ def show(
         import json
 
         from stmn.errors import UsageError
-        from stmn.files import whole_file
-        from stmn.nets.cost import cost, sketch
+        from stmn.nets.show.cost import cost, sketch
+        from stmn.recipe.networks import find_model, network_of_model, network_of_recipe
+        from stmn.runtime.files import whole_file
         from stmn.settings import load_settings
-        from stmn.stages.networks import find_model, network_of_model, network_of_recipe
 
         if (model is None) == (recipe is None):
             raise UsageError("name a model file, or a recipe with --recipe")
@@ -59,7 +59,7 @@ def show(
         side = size or config.size
         rows = cost(network, side)
         if svg:
-            from stmn.nets.figure import draw
+            from stmn.nets.show.figure import draw
 
             with whole_file(svg) as temporary:
                 temporary.write_text(draw(network, title))
@@ -78,7 +78,7 @@ def table(title: str, network: Any, rows: list[Any], size: int) -> "Table":
     """The tree as a table."""
     from rich.table import Table
 
-    from stmn.nets.cost import total
+    from stmn.nets.show.cost import total
 
     found = Table(
         title=f"{title}: a chunk of {size} x {size} pixels",
@@ -101,8 +101,8 @@ def table(title: str, network: Any, rows: list[Any], size: int) -> "Table":
 
 def lines(network: Any, rows: list[Any]) -> list[tuple[str, ...]]:
     """The rows of the table: part, layers, output, parameters, GMACs."""
-    from stmn.nets.cost import total
-    from stmn.nets.outline import outline
+    from stmn.nets.show.cost import total
+    from stmn.nets.show.outline import outline
 
     shapes = {row.name: "x".join(map(str, row.shape)) for row in rows}
     found: list[tuple[str, ...]] = []

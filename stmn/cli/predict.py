@@ -12,9 +12,9 @@ from stmn.cli.guard import guarded
 
 if TYPE_CHECKING:
     from stmn.cli.display import Display
-    from stmn.evaluation.predict import Model, Prediction
-    from stmn.evaluation.prediction.follow import Asked
-    from stmn.evaluation.prediction.timeline import Timeline
+    from stmn.prediction.api import Model, Prediction
+    from stmn.prediction.follow import Asked
+    from stmn.prediction.timeline import Timeline
     from stmn.video.source import Source
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -70,10 +70,10 @@ def predict(
             if value is not None and not 0 < value < float("inf"):
                 raise UsageError(f"{flag} {value:g}: write seconds above 0")
         settings = load_settings(workspace=workspace, device=device)
-        from stmn.evaluation.predict import find_videos, load
-        from stmn.evaluation.prediction.follow import Asked
-        from stmn.evaluation.prediction.timeline import writing_timeline
-        from stmn.stages.networks import find_model
+        from stmn.prediction.api import find_videos, load
+        from stmn.prediction.follow import Asked
+        from stmn.prediction.timeline import writing_timeline
+        from stmn.recipe.networks import find_model
 
         asked = Asked(frames, flips, window, step, timeline, overlay, gate_stage)
         found = list(find_videos(videos))
@@ -106,7 +106,7 @@ class Speaker:
 
     def speak(self, video: "Source", asked: "Asked", table: "Timeline | None") -> None:
         """Classify a video and print a line; of windows one each, where they go nowhere else."""
-        from stmn.evaluation.prediction.follow import Mean, expected_windows, whole, windows
+        from stmn.prediction.follow import Mean, expected_windows, whole, windows
         from stmn.video.source import live
 
         endless = live(video)

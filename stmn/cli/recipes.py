@@ -21,7 +21,7 @@ def list_() -> None:
     """List the recipes that come with stmn."""
     import tomllib
 
-    from stmn.recipe import list_recipes
+    from stmn.recipe.load import list_recipes
 
     with guarded():
         for name, path in list_recipes().items():
@@ -32,7 +32,7 @@ def list_() -> None:
 @app.command()
 def show(name: Name, resolved: Annotated[bool, typer.Option(help="every option with its value")] = False) -> None:
     """Print a recipe; with --resolved every option of every stage."""
-    from stmn.recipe import find_recipe, load_recipe, with_shared
+    from stmn.recipe.load import find_recipe, load_recipe, with_shared
 
     with guarded():
         if not resolved:
@@ -50,7 +50,7 @@ def show(name: Name, resolved: Annotated[bool, typer.Option(help="every option w
 @app.command()
 def validate(name: Name) -> None:
     """Check a recipe; print every mistake, with near matches."""
-    from stmn.recipe import load_recipe
+    from stmn.recipe.load import load_recipe
 
     with guarded():
         recipe = load_recipe(name)
@@ -65,8 +65,8 @@ def copy(
 ) -> None:
     """Copy a recipe, to be edited."""
     from stmn.errors import UsageError
-    from stmn.files import whole_file
-    from stmn.recipe import find_recipe
+    from stmn.recipe.load import find_recipe
+    from stmn.runtime.files import whole_file
 
     with guarded():
         source = find_recipe(name)

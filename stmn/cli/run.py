@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from stmn import torchrun
 from stmn.cli.guard import guarded
+from stmn.runtime import torchrun
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -34,9 +34,9 @@ def run(
     """Run all stages of a recipe; skip what is up to date, continue what was interrupted."""
     with guarded(debug):
         from stmn.cli.display import Display
-        from stmn.recipe import load_recipe
+        from stmn.recipe.chain import Asked, run_recipe
+        from stmn.recipe.load import load_recipe
         from stmn.settings import load_settings
-        from stmn.stages.chain import Asked, run_recipe
         from stmn.workspace import Workspace
 
         settings = load_settings(workspace=workspace, device=device)

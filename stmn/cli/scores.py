@@ -118,7 +118,7 @@ def convert(
     """A table with a row a video: id, group, class, prediction, and each stream's score of each class."""
     with guarded(debug):
         from stmn.errors import MissingExtra, UsageError
-        from stmn.files import whole_file
+        from stmn.runtime.files import whole_file
 
         if out.suffix.lower() not in (".csv", ".parquet"):
             raise UsageError(f"{out}: write FILE.csv or FILE.parquet")
@@ -154,7 +154,7 @@ def compare(
 ) -> None:
     """Is the second better? The difference with its interval, McNemar's test, and which videos flipped."""
     with guarded(debug):
-        from stmn.evaluation.compare import compare as compared
+        from stmn.evaluation.comparison import compare as compared
 
         (one, ours), (other, theirs) = loaded([first, second], workspace)
         result = compared(ours, theirs, other.name)
@@ -202,7 +202,7 @@ def fuse(
     """Average any number of scores, matched by video id."""
     with guarded(debug):
         from stmn.errors import UsageError
-        from stmn.evaluation.compare import choose_weights
+        from stmn.evaluation.comparison import choose_weights
         from stmn.evaluation.metrics import measure, words
         from stmn.evaluation.scores import fuse_late
 

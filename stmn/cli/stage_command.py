@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 from typer.core import TyperCommand
 
-from stmn import torchrun
 from stmn.cli.guard import guarded
+from stmn.options.base import StageOptions, mark
+from stmn.runtime import torchrun
 from stmn.stages import stage
-from stmn.stages.options import StageOptions, mark
 
 EXAMPLES: dict[str, list[str]] = {
     "prepare": ["stmn prepare ~/videos mine", "stmn prepare ~/UCF101 --dataset ucf101 --workers 8"],
@@ -106,11 +106,11 @@ def run_stage(
 ) -> None:
     """Plan and run a stage from flags, or from a recipe's stage under flags; print what it made."""
     from stmn.cli.display import Display
-    from stmn.recipe import load_recipe
+    from stmn.options.base import build
+    from stmn.recipe.chain import Asked, plan_in_recipe
+    from stmn.recipe.execute import execute, plan
+    from stmn.recipe.load import load_recipe
     from stmn.settings import load_settings
-    from stmn.stages.chain import Asked, plan_in_recipe
-    from stmn.stages.execute import execute, plan
-    from stmn.stages.options import build
     from stmn.workspace import Workspace
 
     settings = load_settings(workspace=workspace, device=device)

@@ -17,7 +17,7 @@ def weights(
     """Fetch ImageNet weights, to start streams from; training itself never uses the network."""
     with guarded(debug):
         from stmn.nets.backbones import check_arch
-        from stmn.nets.weights import fetch_weights
+        from stmn.nets.weights.pretrained import fetch_weights
 
         for name in arch:
             check_arch(name)

@@ -9,17 +9,17 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor
 
-from stmn.device import Device
 from stmn.errors import DataError
 from stmn.evaluation.passes import LARGEST_PASS, last_maps
 from stmn.evaluation.protocol import Protocol
 from stmn.nets.config import TemporalConfig
-from stmn.nets.folded import folded, with_winograd
+from stmn.nets.fast.folding import folded, with_winograd
 from stmn.nets.network import Network, over_time
-from stmn.progress import Progress
+from stmn.runtime.device import Device
+from stmn.runtime.progress import Progress
 from stmn.sampling.augment import Crop, mirrored, normalise_flow, normalise_rgb, resize
 from stmn.sampling.positions import stack_times, test_positions
-from stmn.store.reader import Store, StoredVideo
+from stmn.store.format.reader import Store, StoredVideo
 
 #: modality that each stream reads
 INPUTS = {"appearance": "rgb", "motion": "flow"}

@@ -7,9 +7,9 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from stmn.compiled import Kernel, once_a_process
 from stmn.flow._knobs import Knobs
 from stmn.flow._pyramid import Axis, Level
+from stmn.runtime.compiled import Kernel, once_a_process
 
 # No -ffast-math: linking with it switches denormals off for the whole process. These are the parts the vectoriser
 # needs, and none of them lets the order of a sum change.

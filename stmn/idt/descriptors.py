@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stmn.flow.grey import grey
 from stmn.flow.quantise import dequantise
-from stmn.store.reader import Store, StoredVideo
+from stmn.store.format.reader import Store, StoredVideo
 
 BINS = 8
 CELLS = 4

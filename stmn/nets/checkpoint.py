@@ -13,11 +13,11 @@ from torch import Tensor
 import stmn
 from stmn import registry
 from stmn.errors import CheckpointError
-from stmn.files import digest, whole_file
 from stmn.nets.backbones import backbone_identity
 from stmn.nets.config import NetworkConfig
 from stmn.nets.network import Network, build_network
-from stmn.store.header import Preparation
+from stmn.runtime.files import digest, whole_file
+from stmn.store.format.header import Preparation
 
 KEY = "stmn"
 KEEPS = TypeAdapter(list[str])

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from stmn.compiled import Kernel, once_a_process
+from stmn.runtime.compiled import Kernel, once_a_process
 
 # No fused multiply-add, no other order of sums: the same bits on every CPU, and from NumPy.
 KERNEL = Kernel(

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stmn.errors import DataError, UsageError
-from stmn.files import write_json
-from stmn.stages.execute import Context, Made, with_newest
-from stmn.stages.options import Trained, option
+from stmn.options.base import Trained, option
+from stmn.recipe.execute import Context, Made, with_newest
+from stmn.runtime.files import write_json
 from stmn.workspace import Workspace
 
 #: under torchrun all processes run this stage together
@@ -70,13 +70,13 @@ def plugins(options: Options) -> list[dict[str, str]]:
 def run(options: Options, context: Context) -> Made:
     """Write `scores.safetensors` and `metrics.json`; of all splits `metrics.json` alone."""
     if options.split == "all":
-        from stmn.stages.all_splits import run_all_splits
+        from stmn.recipe.all_splits import run_all_splits
 
         return run_all_splits(options, context)
     from stmn.evaluation.baseline import box_shape_baseline
     from stmn.evaluation.metrics import measure, words
     from stmn.evaluation.scores import fuse_late
-    from stmn.store.reader import Store
+    from stmn.store.format.reader import Store
 
     with Store(context.data) as store:
         given = context.inputs.get("late_fusion") or context.inputs["model"]
@@ -180,8 +180,8 @@ def score_shared(network: Any, store: Any, videos: Any, protocol: Any, context: 
     """Scores of all videos, each scored once by one of torchrun's processes; in all of them."""
     import torch
 
-    from stmn.device import choose
     from stmn.evaluation.inference import score_videos
+    from stmn.runtime.device import choose
 
     device, ranks = choose(context.device), context.ranks
     if ranks.size == 1:

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from stmn import registry
-from stmn.stages.execute import Context, Made, with_newest
-from stmn.stages.options import StageOptions, option
+from stmn.options.base import StageOptions, option
+from stmn.recipe.execute import Context, Made, with_newest
 from stmn.workspace import Workspace
 
 
@@ -37,8 +37,8 @@ def run(options: Options, context: Context) -> Made:
     import shutil
 
     from stmn.exporting.base import check_parity, example_inputs
-    from stmn.files import whole_file
     from stmn.nets.checkpoint import load_checkpoint
+    from stmn.runtime.files import whole_file
 
     source = context.inputs["model"][0]
     network, description = load_checkpoint(source.path)

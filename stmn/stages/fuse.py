@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stmn import registry
 from stmn.errors import DataError, UsageError
-from stmn.stages.execute import Context, Made
-from stmn.stages.options import option
-from stmn.stages.training_options import TrainingOptions, clips_of, plan_of
+from stmn.options.base import option
+from stmn.options.training import TrainingOptions, clips_of, plan_of
+from stmn.recipe.execute import Context, Made
 from stmn.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ def plugins(options: Options) -> list[dict[str, str]]:
 
 def run(options: Options, context: Context) -> Made:
     """Tie the streams, train, and write `model.safetensors`."""
-    from stmn.device import choose
     from stmn.nets.checkpoint import Description, TrainedOn, save_checkpoint
+    from stmn.runtime.device import choose
     from stmn.training.loop import train
     from stmn.training.state import forget_state
 

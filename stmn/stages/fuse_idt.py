@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from stmn.files import write_json
-from stmn.stages.execute import Context, Made, with_newest
-from stmn.stages.options import Trained, option
+from stmn.options.base import Trained, option
+from stmn.recipe.execute import Context, Made, with_newest
+from stmn.runtime.files import write_json
 from stmn.workspace import Workspace
 
 
@@ -76,7 +76,7 @@ def svm_on_flow(ids: list[str], options: Options, context: Context) -> Any:
     from stmn.evaluation.scores import Scores
     from stmn.idt.descriptors import describe_video
     from stmn.idt.svm import svm_scores
-    from stmn.store.reader import Store
+    from stmn.store.format.reader import Store
 
     with Store(context.data) as store:
         classes = store.header.classes

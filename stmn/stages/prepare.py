@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from stmn import registry
 from stmn.errors import DataError, UsageError
-from stmn.stages.execute import Context, Made
-from stmn.stages.options import StageOptions, option
+from stmn.options.base import StageOptions, option
+from stmn.recipe.execute import Context, Made
 from stmn.workspace import Run, Workspace, read_run
 
 #: prepare looks at every video each time, and does those that are not in the store yet
@@ -101,7 +101,7 @@ def plugins(options: Options) -> list[dict[str, str]]:
 
 def check(options: Options, context: Context) -> None:
     """Refuse, before anything is written, what can't be prepared into this folder."""
-    from stmn.files import sole_use
+    from stmn.runtime.files import sole_use
 
     inventory(options, context.out)
     if options.flow_options:
@@ -112,7 +112,7 @@ def check(options: Options, context: Context) -> None:
         with sole_use(context.out / "shards"):
             pass
     if options.cluster:
-        from stmn.cluster import check_cluster
+        from stmn.runtime.cluster import check_cluster
 
         check_cluster(options.cluster, context.progress.say)
 
@@ -122,7 +122,7 @@ def inventory(options: Options, folder: Path) -> tuple[Any, list[Any], Any]:
 
     Raises `DataError` when there are no videos and `UsageError` when the folder holds a set that was made otherwise.
     """
-    from stmn.store.header import Header, Preparation
+    from stmn.store.format.header import Header, Preparation
 
     dataset = create_dataset(options, root_of(options, folder))
     if dataset.has_pictures and options.camera_motion != "keep":
@@ -146,7 +146,7 @@ def run(options: Options, context: Context) -> Made:
 
     Raises `DataError` when more videos than `allow_failures` were skipped; the others are in the store all the same.
     """
-    from stmn.files import sole_use
+    from stmn.runtime.files import sole_use
 
     shards = context.out / "shards"
     shards.mkdir(parents=True, exist_ok=True)
@@ -156,9 +156,9 @@ def run(options: Options, context: Context) -> Made:
 
 def fill(options: Options, context: Context) -> Made:
     """Bring the store up to date with the data set."""
-    from stmn.store.prepare_video import PrepareJob, PrepareWorker
-    from stmn.store.sources import refresh
-    from stmn.store.writer import finished_videos
+    from stmn.store.format.writer import finished_videos
+    from stmn.store.prepare.sources import refresh
+    from stmn.store.prepare.video import PrepareJob, PrepareWorker
 
     folder = context.out
     dataset, entries, header = inventory(options, folder)
@@ -228,11 +228,11 @@ def tell_video(video_id: str, frames: int, reason: str, new: bool, context: Cont
 def outcomes(jobs: deque[Any], setup: Any, options: Options, context: Context) -> Iterator[Any]:
     """What becomes of the jobs, done by processes of this machine or by a cluster."""
     if options.cluster:
-        from stmn.cluster import run_on_cluster
+        from stmn.runtime.cluster import run_on_cluster
 
         folder = str(context.out.resolve())
         return run_on_cluster(jobs, setup.on, options.cluster, folder, options.video_timeout, context.progress.say)
-    from stmn.workers import cores, run_jobs
+    from stmn.runtime.workers import cores, run_jobs
 
     return run_jobs(jobs, setup, options.workers or cores(), options.video_timeout)
 
@@ -253,7 +253,7 @@ def create_dataset(options: Options, root: Path) -> Any:
 
 def check_same(folder: Path, header: Any) -> None:
     """Refuse to mix pictures made in two ways in one set. Raises `UsageError` naming what differs."""
-    from stmn.store.header import HEADER, read_header
+    from stmn.store.format.header import HEADER, read_header
 
     if not (folder / HEADER).exists():
         return

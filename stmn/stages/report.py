@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 from stmn.errors import DataError
-from stmn.stages.execute import Context, Made
-from stmn.stages.options import Trained, option
-from stmn.stages.report_sources import (
+from stmn.options.base import Trained, option
+from stmn.recipe.execute import Context, Made
+from stmn.report.sources import (
     Chain,
     all_splits_of,
     evaluations_of,
@@ -19,7 +19,7 @@ from stmn.stages.report_sources import (
 from stmn.workspace import Input, Workspace, read_run
 
 if TYPE_CHECKING:
-    from stmn.evaluation.report_content import Evaluation
+    from stmn.report.contents import Evaluation
 
 
 class Options(Trained):
@@ -71,16 +71,16 @@ def plugins(options: Options) -> list[dict[str, str]]:
 
 def check(options: Options, context: Context) -> None:
     """Raise `MissingExtra` without matplotlib or jinja2."""
-    from stmn.evaluation.report import check_extra
+    from stmn.report.page import check_extra
 
     check_extra()
 
 
 def run(options: Options, context: Context) -> Made:
     """Write `report.html`. Raises `DataError` when evaluations are of another data set or know different classes."""
-    from stmn.evaluation.report import write_report
-    from stmn.evaluation.report_content import Contents, warnings
-    from stmn.store.reader import Store
+    from stmn.report.contents import Contents, warnings
+    from stmn.report.page import write_report
+    from stmn.store.format.reader import Store
 
     chain = Chain(context.workspace.runs())
     with Store(context.data) as store:

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stmn.stages.execute import Context, Made
-from stmn.stages.options import option
-from stmn.stages.training_options import TrainingOptions, clips_of, plan_of
+from stmn.options.base import option
+from stmn.options.training import TrainingOptions, clips_of, plan_of
+from stmn.recipe.execute import Context, Made
 from stmn.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Options(TrainingOptions):
 
 def complete(options: Options, workspace: Workspace, inputs: dict[str, Any]) -> Options:
     """Fill in what depends on the modality and on this machine."""
-    from stmn.nets.weights import resolve_weights
+    from stmn.nets.weights.pretrained import resolve_weights
 
     options = with_paper(options)
     return options.model_copy(update={"weights": resolve_weights(options.weights, options.arch)})
@@ -67,7 +67,7 @@ def with_paper(options: Options) -> Options:
 def network_config(options: Options, classes: list[str]) -> "NetworkConfig":
     """The network that complete options describe."""
     from stmn.nets.config import NetworkConfig, StreamConfig
-    from stmn.nets.weights import layout_of
+    from stmn.nets.weights.pretrained import layout_of
 
     stream = StreamConfig(
         modality=options.modality,
@@ -86,8 +86,8 @@ def label(options: Options) -> str:
 
 def plugins(options: Options) -> list[dict[str, str]]:
     """The backbone, and what is in the file that it starts from."""
-    from stmn.files import file_digest
     from stmn.nets.backbones import backbone_identity
+    from stmn.runtime.files import file_digest
 
     known = [backbone_identity(options.arch)]
     if options.weights not in ("imagenet", "none"):
@@ -97,10 +97,10 @@ def plugins(options: Options) -> list[dict[str, str]]:
 
 def run(options: Options, context: Context) -> Made:
     """Train, and write `model.safetensors`."""
-    from stmn.device import choose
     from stmn.nets.checkpoint import Description, TrainedOn, save_checkpoint
     from stmn.nets.network import build_network
-    from stmn.nets.weights import describe_weights, load_weights
+    from stmn.nets.weights.pretrained import describe_weights, load_weights
+    from stmn.runtime.device import choose
     from stmn.sampling.augment import FLOW_TO_INPUT, RGB_TO_INPUT
     from stmn.training.loop import train
     from stmn.training.state import forget_state

@@ -13,11 +13,11 @@ from torch.amp import GradScaler
 
 from stmn.errors import DataError, StmnError, UsageError
 from stmn.nets.network import Network
-from stmn.progress import Progress
+from stmn.runtime.progress import Progress
+from stmn.runtime.ranks import Ranks
 from stmn.sampling.clips import Clips, sample_order
-from stmn.store.writer import FLOW, RGB, picture_key
+from stmn.store.format.writer import FLOW, RGB, picture_key
 from stmn.training.plan import Plan
-from stmn.training.ranks import Ranks
 from stmn.training.state import FILE
 
 KINDS = {"rgb": (RGB, "frames"), "flow": (FLOW, "flow")}

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from stmn.device import Device
-from stmn.nets.convolutions import FasterConvolutions
+from stmn.nets.fast.convolutions import FasterConvolutions
 from stmn.nets.network import Network
+from stmn.runtime.device import Device
 from stmn.training.plan import Plan
 
 #: modality that each stream reads

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from stmn.errors import MissingExtra
-from stmn.progress import Progress, Task
+from stmn.runtime.progress import Progress, Task
+from stmn.runtime.ranks import Ranks
 from stmn.training.plan import Plan
-from stmn.training.ranks import Ranks
 from stmn.training.state import TrainingState
 
 FILE = "metrics.jsonl"

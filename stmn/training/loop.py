@@ -5,17 +5,17 @@ from pathlib import Path
 
 import torch
 
-from stmn.device import Device
 from stmn.errors import DataError, Interrupted
 from stmn.nets.network import Network
-from stmn.progress import Progress
+from stmn.runtime.device import Device
+from stmn.runtime.progress import Progress
+from stmn.runtime.ranks import ALONE, Ranks, a_lost_rank_in_one_line
 from stmn.sampling.clips import Clips, MicroBatches
 from stmn.sampling.loader import loader
 from stmn.training.checks import agree, check_micro_batch, check_pictures, not_finite, stop_signals
 from stmn.training.learner import Learner, gradient_norm, inputs_of, optimiser
 from stmn.training.log import Log
 from stmn.training.plan import Plan
-from stmn.training.ranks import ALONE, Ranks, a_lost_rank_in_one_line
 from stmn.training.state import TrainingState, forget_state, load_state, remove_unfinished, save_state
 from stmn.training.statistics import Statistics
 from stmn.training.validation import validate

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stmn.errors import UsageError
-from stmn.training.ranks import Ranks
+from stmn.runtime.ranks import Ranks
 
 Normalisation = nn.modules.batchnorm._BatchNorm
 

@@ -2,13 +2,13 @@
 
 import torch
 
-from stmn.device import Device
 from stmn.nets.network import Network
+from stmn.runtime.device import Device
+from stmn.runtime.ranks import ALONE, Ranks
 from stmn.sampling.clips import Clips
 from stmn.sampling.loader import loader
 from stmn.training.learner import inputs_of
 from stmn.training.plan import Plan
-from stmn.training.ranks import ALONE, Ranks
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from stmn.files import whole_file
+from stmn.runtime.files import whole_file
 
 #: the least ticks a second that frames are timed by
 TICKS = 10_000

@@ -16,7 +16,7 @@ from made_sets import Made, make_set
 from PIL import Image
 
 from stmn.flow.quantise import quantise
-from stmn.store.reader import Store
+from stmn.store.format.reader import Store
 from stmn.video.decode import decode, video_info
 
 

@@ -12,7 +12,7 @@ from extracted import tsn, two_stream
 from films import film, moving
 
 from stmn.sampling.clips import Clips, Sampling
-from stmn.store.reader import Store
+from stmn.store.format.reader import Store
 
 #: motion of the picture from frame t to t + 1, pixels (x, y): each another, so that a field at a wrong time shows
 STEPS = [(2, 0), (-3, 1), (0, 2), (1, -1), (4, 0), (0, -3), (-1, -1), (3, 2), (-2, 0), (1, 3), (0, 0), (2, -2), (-4, 1)]

@@ -8,7 +8,7 @@ from commands import call, errors_of
 from films import film, moving
 
 from stmn.datasets.kinetics import Kinetics
-from stmn.store.reader import Store
+from stmn.store.format.reader import Store
 
 FAST = ["--short-side", "32", "--workers", "1", "--flow", "farneback"]
 HEAD = "label,youtube_id,time_start,time_end,split"

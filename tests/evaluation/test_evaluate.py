@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 from sklearn import metrics as sk
 from torch import Tensor
 
-from stmn.device import choose
 from stmn.errors import CheckpointError, DataError, UsageError
 from stmn.evaluation.baseline import box_shape_baseline
 from stmn.evaluation.inference import Pictures, score_pictures, score_videos, stored_pictures
@@ -24,11 +23,12 @@ from stmn.evaluation.scores import Scores, fuse_late, load_scores
 from stmn.nets.checkpoint import load_checkpoint, save_checkpoint
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.network import Network, build_network
-from stmn.progress import Silent
+from stmn.runtime.device import choose
+from stmn.runtime.progress import Silent
 from stmn.sampling import positions
 from stmn.sampling.augment import FLOW_STD, Crop
-from stmn.store.header import read_header
-from stmn.store.reader import Store
+from stmn.store.format.header import read_header
+from stmn.store.format.reader import Store
 from stmn.workspace import Run, Workspace
 
 CPU = choose("cpu")

@@ -9,19 +9,19 @@ from networks import TABLE_2, shaken, tied, videos
 from networks import trained as as_trained
 from torch import Tensor, nn
 
-from stmn.device import choose
 from stmn.errors import DataError
 from stmn.evaluation.inference import Pictures, score_pictures, score_videos
 from stmn.evaluation.passes import last_maps, pieces, reach
 from stmn.evaluation.protocol import Protocol
-from stmn.nets import winograd
 from stmn.nets.checkpoint import load_checkpoint, save_checkpoint
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
-from stmn.nets.folded import folded, with_winograd
+from stmn.nets.fast import winograd
+from stmn.nets.fast.folding import folded, with_winograd
+from stmn.nets.fast.winograd import WinogradConv2d
 from stmn.nets.network import Network, build_network
-from stmn.nets.winograd import WinogradConv2d
-from stmn.progress import Silent
-from stmn.store.reader import Store
+from stmn.runtime.device import choose
+from stmn.runtime.progress import Silent
+from stmn.store.format.reader import Store
 
 CPU = choose("cpu")
 SIZE = (64, 96)

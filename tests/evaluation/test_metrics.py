@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from stmn.errors import DataError
-from stmn.evaluation.compare import choose_weights, compare
+from stmn.evaluation.comparison import choose_weights, compare
 from stmn.evaluation.metrics import RESAMPLES, Bootstrap, calibration_error, interval, measure
 from stmn.evaluation.scores import Scores, fuse_late
 

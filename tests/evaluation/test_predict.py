@@ -19,9 +19,9 @@ from predicting import lines, model_of
 
 import stmn
 from stmn.errors import CheckpointError, DataError, StmnError
-from stmn.evaluation.predict import find_videos
 from stmn.evaluation.scores import Scores, load_scores
 from stmn.nets.checkpoint import load_checkpoint, save_checkpoint
+from stmn.prediction.api import find_videos
 from stmn.workspace import Workspace
 
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from predicting import model_of
 
 import stmn
-from stmn.evaluation.prediction.gate_map import GateMap, gate_map
-from stmn.evaluation.prediction.panels import BAR, GAP, LINE, heated
-from stmn.evaluation.prediction.windows import moments
+from stmn.prediction.gate_map import GateMap, gate_map
+from stmn.prediction.panels import BAR, GAP, LINE, heated
+from stmn.prediction.windows import moments
 from stmn.video.decode import decode, frames_of, video_info
 
 #: pixels of a panel for frames of 64 x 48

@@ -13,16 +13,16 @@ from conftest import run_stage, train_tiny
 from networks import shaken
 from torch import Tensor
 
-from stmn.device import choose
 from stmn.errors import DataError, UsageError
 from stmn.evaluation.inference import Pictures, pool_as, score_pictures
 from stmn.evaluation.protocol import Protocol
 from stmn.evaluation.scores import load_scores
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.network import Network, build_network
+from stmn.runtime.device import choose
 from stmn.sampling.augment import normalise_flow, normalise_rgb
 from stmn.sampling.clips import split_validation
-from stmn.store.reader import Store
+from stmn.store.format.reader import Store
 from stmn.workspace import Run, Workspace
 
 CPU = choose("cpu")

@@ -12,13 +12,13 @@ import torch
 
 from stmn.errors import DataError, MissingExtra
 from stmn.evaluation.metrics import measure
-from stmn.evaluation.report_words import bare, duration, printable
 from stmn.evaluation.scores import Scores
-from stmn.files import write_json
-from stmn.progress import Silent
+from stmn.recipe.execute import execute, plan
+from stmn.report.words import bare, duration, printable
+from stmn.runtime.files import write_json
+from stmn.runtime.progress import Silent
 from stmn.stages import stage
-from stmn.stages.execute import execute, plan
-from stmn.store.header import read_header
+from stmn.store.format.header import read_header
 from stmn.workspace import Run, Workspace
 
 HOSTILE = "<img src=x onerror=alert(1)>"

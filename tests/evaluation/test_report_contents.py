@@ -8,10 +8,10 @@ from commands import call, errors_of
 from conftest import run_stage, train_tiny
 from paper_sized import drawn_scores, paper_sized
 
-from stmn.evaluation.paper import Networks, beside
-from stmn.evaluation.report_samples import choose
 from stmn.evaluation.scores import load_scores
-from stmn.store.header import read_header
+from stmn.report.paper import Networks, beside
+from stmn.report.samples import choose
+from stmn.store.format.header import read_header
 
 GATES = {
     "fusion": "multiply", "site": "residual", "direction": "motion_to_appearance", "gated_units": "second_unit",

@@ -11,14 +11,14 @@ from torch import Tensor
 
 import stmn
 from stmn.errors import DataError, MissingExtra, PluginError, StmnError
-from stmn.evaluation.prediction.whole import whole_video
 from stmn.exporting.base import check_parity, example_inputs
 from stmn.exporting.onnx import OnnxExporter
 from stmn.nets.checkpoint import Description, TrainedOn
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.network import Network, build_network
-from stmn.progress import Silent
-from stmn.store.header import Preparation
+from stmn.prediction.whole import whole_video
+from stmn.runtime.progress import Silent
+from stmn.store.format.header import Preparation
 from stmn.video.source import source
 
 onnx = pytest.importorskip("onnx")

@@ -16,8 +16,8 @@ from stmn.nets.backbones import create_backbone
 from stmn.nets.checkpoint import Description, TrainedOn, load_checkpoint, save_checkpoint
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.network import build_network
-from stmn.nets.weights import load_weights, resolve_weights
-from stmn.store.header import Preparation
+from stmn.nets.weights.pretrained import load_weights, resolve_weights
+from stmn.store.format.header import Preparation
 
 DESCRIPTION = Description(
     network=NetworkConfig(

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stmn.device import choose
-from stmn.nets import winograd
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
-from stmn.nets.convolutions import Convolution, FasterConvolutions, Filter, Stem, faster
+from stmn.nets.fast import winograd
+from stmn.nets.fast.convolutions import Convolution, FasterConvolutions, Filter, Stem, faster
 from stmn.nets.network import build_network
+from stmn.runtime.device import choose
 from stmn.training.learner import Learner, soft_max_losses
 
 CPU = choose("cpu")

@@ -7,8 +7,8 @@ import torch
 
 from stmn import registry
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
-from stmn.nets.cost import cost, sketch, total
 from stmn.nets.network import Network, build_network
+from stmn.nets.show.cost import cost, sketch, total
 
 IMAGENET = [f"class{number}" for number in range(1000)]
 #: parameters, and 10^9 multiply-adds of one 224 x 224 picture, as torchvision's documentation lists them

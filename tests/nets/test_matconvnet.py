@@ -13,7 +13,7 @@ from safetensors import safe_open
 from stmn.errors import CheckpointError
 from stmn.nets.backbones import Backbone, create_backbone
 from stmn.nets.checkpoint import load_checkpoint
-from stmn.nets.weights import load_weights
+from stmn.nets.weights.pretrained import load_weights
 from stmn.sampling.augment import FLOW_TO_INPUT, RGB_TO_INPUT, normalise_flow, normalise_rgb
 
 WIDTH = 0.125

@@ -10,7 +10,7 @@ from stmn.errors import CheckpointError, UsageError
 from stmn.nets.backbones import Backbone, create_backbone, spread_over_planes
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig
 from stmn.nets.network import SingleStream, build_network
-from stmn.nets.weights import load_weights
+from stmn.nets.weights.pretrained import load_weights
 
 CLASSES = [f"class{number}" for number in range(7)]
 

@@ -18,7 +18,7 @@ from stmn.nets.backbones import Backbone, create_backbone
 from stmn.nets.checkpoint import load_checkpoint
 from stmn.nets.config import NetworkConfig, StreamConfig
 from stmn.nets.network import build_network
-from stmn.nets.weights import hub_name, load_weights, resolve_weights
+from stmn.nets.weights.pretrained import hub_name, load_weights, resolve_weights
 
 FRAMES = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 TRAIN = [

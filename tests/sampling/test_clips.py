@@ -18,7 +18,7 @@ from stmn.sampling.augment import FLOW_STD, RGB_MEAN, RGB_STD
 from stmn.sampling.clips import Clips, MicroBatches, Sampling, sample_order, split_validation
 from stmn.sampling.loader import loader
 from stmn.sampling.positions import valid_positions
-from stmn.store.reader import Store, StoredVideo
+from stmn.store.format.reader import Store, StoredVideo
 
 HEIGHT, WIDTH, FRAMES = 96, 120, 30
 

@@ -20,8 +20,8 @@ from stmn.errors import DataError
 from stmn.flow.grey import grey
 from stmn.flow.quantise import dequantise
 from stmn.flow.tvl1 import tvl1
-from stmn.store.header import read_header
-from stmn.store.reader import Store
+from stmn.store.format.header import read_header
+from stmn.store.format.reader import Store
 from stmn.video.decode import decode
 
 SMALL = ["--short-side", "32", "--workers", "2"]

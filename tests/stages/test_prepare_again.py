@@ -10,7 +10,7 @@ from commands import call
 from films import film, moving
 from packages import on_path
 
-from stmn.store.reader import Store, StoredVideo
+from stmn.store.format.reader import Store, StoredVideo
 
 FAST = ["--short-side", "32", "--workers", "1", "--flow", "farneback"]
 

@@ -17,7 +17,7 @@ from films import film, moving
 from packages import on_path
 from shards import contents, places, processes, wait_until
 
-from stmn.store.reader import Store
+from stmn.store.format.reader import Store
 
 pytest.importorskip("distributed")
 
@@ -202,7 +202,7 @@ def test_a_cluster_that_goes_away_is_one_line(tmp_path, cluster):
     [line] = [line for line in stderr.splitlines() if line.startswith("error: ")]
     assert f"cluster {cluster.address}: the scheduler is gone" in line
     assert "Traceback" not in stderr
-    wait_until(lambda: not [p for p in processes(mark) if "stmn.workers" in p], 30)
+    wait_until(lambda: not [p for p in processes(mark) if "stmn.runtime.workers" in p], 30)
     done = places(folder)
     assert call(*arguments).exit_code == 0  # goes on without it
     assert done.items() <= places(folder).items()
@@ -211,8 +211,8 @@ def test_a_cluster_that_goes_away_is_one_line(tmp_path, cluster):
 
 def test_no_scheduler_no_worker_no_address_are_one_line_each(tmp_path, cluster, monkeypatch):
     film(tmp_path / "v" / "wave" / "a.avi", moving(5))
-    monkeypatch.setattr("stmn.cluster.CONNECT_SECONDS", 1.0)
-    monkeypatch.setattr("stmn.cluster.WORKER_SECONDS", 1.0)
+    monkeypatch.setattr("stmn.runtime.cluster.CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr("stmn.runtime.cluster.WORKER_SECONDS", 1.0)
     for address, code, words in (
         ("tcp://127.0.0.1:1", 1, "no Dask scheduler answers; start one with: dask scheduler"),
         (cluster.address, 1, f"it has no workers; start some with: dask worker {cluster.address}"),

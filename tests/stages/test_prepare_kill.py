@@ -12,7 +12,7 @@ from films import film, moving
 from packages import on_path
 from shards import contents, places, processes, size, wait_until
 
-from stmn.store.reader import Store
+from stmn.store.format.reader import Store
 
 SMALL = ["--short-side", "32", "--workers", "2"]
 

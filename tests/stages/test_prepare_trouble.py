@@ -14,8 +14,8 @@ from films import film, moving
 from packages import on_path
 from shards import contents, processes, size, wait_until
 
-from stmn.store.reader import Store
-from stmn.store.writer import finished_videos
+from stmn.store.format.reader import Store
+from stmn.store.format.writer import finished_videos
 
 SMALL = ["--short-side", "32", "--workers", "2"]
 

@@ -15,9 +15,9 @@ from made_sets import Made, make_set
 from torch import Tensor
 
 from stmn.flow.quantise import quantise
-from stmn.store.jpeg import encode_field, encode_frame
-from stmn.store.reader import Store
-from stmn.store.writer import FLOW, RGB, picture_key
+from stmn.store.format.jpeg import encode_field, encode_frame
+from stmn.store.format.reader import Store
+from stmn.store.format.writer import FLOW, RGB, picture_key
 
 FRAMES = 24
 

@@ -19,9 +19,9 @@ from films import moving
 from made_sets import Made, make_set
 
 from stmn.errors import DataError
-from stmn.store.jpeg import encode_frame
-from stmn.store.reader import Store
-from stmn.store.writer import FLOW, RGB
+from stmn.store.format.jpeg import encode_frame
+from stmn.store.format.reader import Store
+from stmn.store.format.writer import FLOW, RGB
 from stmn.workspace import Workspace
 
 VIDEO = "train/which_moves_00003.mp4"

@@ -20,7 +20,7 @@ from trainings import CPU, WIDTH, equal, network, steps, videos, weights
 
 from stmn.errors import CheckpointError, Interrupted, StmnError
 from stmn.nets.checkpoint import read_about
-from stmn.progress import Silent
+from stmn.runtime.progress import Silent
 from stmn.sampling.clips import Clips, split_validation
 from stmn.training.loop import train
 from stmn.training.plan import Plan

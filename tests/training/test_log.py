@@ -10,7 +10,7 @@ from commands import call, errors_of
 from trainings import CPU, network, steps, videos
 
 from stmn.errors import Interrupted
-from stmn.progress import Silent
+from stmn.runtime.progress import Silent
 from stmn.training.loop import train
 
 TRAIN = shlex.split(

@@ -7,10 +7,10 @@ from conftest import TINY_TRAINING, run_stage, train_tiny
 from safetensors.torch import load_file
 from trainings import equal, videos
 
+from stmn.options.training import plan_of
 from stmn.sampling.clips import MicroBatches, split_validation
 from stmn.stages import fuse, train_stream
-from stmn.stages.training_options import plan_of
-from stmn.store.reader import Store
+from stmn.store.format.reader import Store
 from stmn.training.plan import Plan
 from stmn.workspace import Workspace
 

@@ -9,10 +9,10 @@ from commands import call, errors_of
 from torch import Tensor
 from trainings import CPU, equal, network, steps, videos, weights
 
-from stmn.device import Device, choose
 from stmn.errors import Interrupted, UsageError
 from stmn.nets.checkpoint import read_about
-from stmn.progress import Silent
+from stmn.runtime.device import Device, choose
+from stmn.runtime.progress import Silent
 from stmn.training.loop import train
 from stmn.training.state import FILE
 from stmn.workspace import Workspace

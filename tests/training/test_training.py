@@ -9,7 +9,7 @@ from trainings import CPU, equal, network, steps, videos, weights
 
 from stmn.errors import UsageError
 from stmn.nets.network import Network
-from stmn.progress import Silent
+from stmn.runtime.progress import Silent
 from stmn.sampling.clips import Clips, split_validation
 from stmn.training.learner import parameter_groups, soft_max_losses
 from stmn.training.loop import train

@@ -2,11 +2,11 @@
 
 from torch import Tensor, nn
 
-from stmn.device import choose
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig
 from stmn.nets.network import Network, build_network
+from stmn.runtime.device import choose
 from stmn.sampling.clips import Clips, Sampling
-from stmn.store.reader import Store
+from stmn.store.format.reader import Store
 from stmn.training.plan import Plan
 from stmn.training.schedule import Schedule
 from stmn.workspace import Workspace

@@ -1,0 +1,1 @@
+"""What makes the networks fast on a CPU: the same functions, computed otherwise."""

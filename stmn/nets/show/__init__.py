@@ -1,0 +1,1 @@
+"""Networks described: outline, cost, figure."""

@@ -1,0 +1,1 @@
+"""Starting weights: timm, torchvision, MatConvNet."""

@@ -1,0 +1,1 @@
+"""The options of every stage, as pydantic models; nothing here imports torch."""

@@ -1,0 +1,1 @@
+"""What turns TOML and flags into runs: recipes, plans, execution."""

@@ -1,0 +1,1 @@
+"""The format of a prepared set: header, shards, pictures."""

@@ -1,0 +1,71 @@
+"""The header of a prepared data set: what it holds and how it was made."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stmn.errors import DataError, near_match
+from stmn.runtime.files import write_json
+
+HEADER = "dataset.json"
+FORMAT = 2  # 2: a checksum for each video
+
+
+class Preparation(BaseModel):
+    """How frames and flow were made: everything a network needs to treat a new video alike."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    short_side: int
+    flow: str
+    flow_options: dict[str, Any] = {}
+    bound: float
+    quality: int
+    camera_motion: Literal["keep", "subtract"]
+
+
+class Header(BaseModel):
+    """`dataset.json` of a prepared set."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = FORMAT
+    name: str
+    dataset: dict[str, str]
+    dataset_options: dict[str, Any]
+    classes: list[str]
+    keeps: list[str]
+    preparation: Preparation
+    splits: dict[str, dict[str, list[str]]]
+
+    def part(self, split: str, part: str) -> list[str]:
+        """The video ids of a part ("train", "test") of a split. Raises `DataError` naming the splits there are."""
+        if split not in self.splits:
+            raise DataError(
+                f"data set {self.name} has no split '{split}'{near_match(split, self.splits)}; "
+                f"it has: {', '.join(self.splits)}"
+            )
+        return self.splits[split][part]
+
+    def write(self, folder: Path) -> None:
+        """Write the header, whole or not at all."""
+        write_json(folder / HEADER, self.model_dump(mode="json"))
+
+
+def read_header(folder: Path) -> Header:
+    """Read a header. Raises `DataError` when it is missing, damaged or of another format."""
+    path = folder / HEADER
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise DataError(f"{folder}: no prepared data set here (no {HEADER})") from error
+    except (OSError, json.JSONDecodeError) as error:
+        raise DataError(f"{path}: damaged: {error}") from error
+    if isinstance(content, dict) and content.get("format") != FORMAT:
+        raise DataError(f"{path}: format {content.get('format')}, this program reads {FORMAT}; prepare it again")
+    try:
+        return Header.model_validate(content)
+    except ValidationError as error:
+        raise DataError(f"{path}: damaged: {error.errors()[0]['msg']}") from error

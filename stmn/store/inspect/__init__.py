@@ -1,0 +1,1 @@
+"""Look at a prepared set: check, statistics, files, one picture."""

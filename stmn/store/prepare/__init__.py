@@ -1,0 +1,1 @@
+"""One video into the store."""
