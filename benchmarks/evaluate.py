@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.loader import clips, prepare
-from stmn.evaluation.inference import for_testing, pool_as, score_videos, stored_pictures
+from stmn.evaluation.inference import for_inference, pool_as, score_videos, stored_pictures
 from stmn.evaluation.protocol import Protocol
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.fast import winograd
@@ -111,7 +111,7 @@ def measure(store: Path, options: argparse.Namespace) -> dict[str, Any]:
             },
             options.rounds,
         )
-        made = median(timed(lambda: for_testing(network, device)) for _ in range(3))
+        made = median(timed(lambda: for_inference(network, device)) for _ in range(3))
         found = score_videos(network, opened, videos[:1], whole, device, Silent())
     apart = difference(found, plain, given)
     wall, processor = ({name: side[i] for name, side in times.items()} for i in (0, 1))

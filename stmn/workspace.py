@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stmn.errors import DataError, UsageError, near_match
-from stmn.runtime.files import file_digest, in_use, write_json
+from stmn.runtime.files import file_digest, is_locked, write_json
 from stmn.store.format.header import HEADER
 
 RECORD = "run.json"
@@ -121,7 +121,7 @@ class Workspace:
                 if partial:
                     return path
                 raise DataError(f"{path}: is not ready: {run.record.get('error')}")
-            if in_use(path / "shards"):
+            if is_locked(path / "shards"):
                 raise DataError(f"{path}: prepare is at work here; wait until it ends")
             raise DataError(f"{path}: prepare was interrupted; finish it with: stmn prepare (the same line again)")
         return path

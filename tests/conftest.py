@@ -76,8 +76,8 @@ def paper_pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
     `report`: of appearance, motion, late fusion and a gated network; `compare`: of the latter two.
     """
-    from commands import call
-    from paper_sized import drawn_scores, paper_sized
+    from helpers.commands import call
+    from helpers.paper_sized import drawn_scores, paper_sized
 
     root = tmp_path_factory.mktemp("pages")
     workspace, scores = paper_sized(root / "work"), drawn_scores(root / "scores")

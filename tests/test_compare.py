@@ -4,8 +4,8 @@ import json
 import shutil
 
 import pytest
-from commands import call, errors_of
-from paper_sized import drawn_scores
+from helpers.commands import call, errors_of
+from helpers.paper_sized import drawn_scores
 
 from stmn.evaluation.scores import Scores, load_scores
 

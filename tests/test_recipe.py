@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from commands import call, errors_of, write_recipe
+from helpers.commands import call, errors_of, write_recipe
 
 import stmn
 from stmn.errors import UsageError

@@ -9,9 +9,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from commands import STMN, call, errors_of, write_recipe
 from conftest import TINY_TRAINING
-from packages import on_path
+from helpers.commands import STMN, call, errors_of, write_recipe
+from helpers.packages import on_path
 
 from stmn import registry
 from stmn.errors import PluginError

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from commands import write_recipe
+from helpers.commands import write_recipe
 
 CHECKOUT = Path(__file__).parents[1]
 

@@ -46,7 +46,7 @@ def show(
         from stmn.errors import UsageError
         from stmn.nets.show.cost import cost, sketch
         from stmn.recipe.networks import find_model, network_of_model, network_of_recipe
-        from stmn.runtime.files import whole_file
+        from stmn.runtime.files import atomic_write
         from stmn.settings import load_settings
 
         if (model is None) == (recipe is None):
@@ -61,7 +61,7 @@ def show(
         if svg:
             from stmn.nets.show.figure import draw
 
-            with whole_file(svg) as temporary:
+            with atomic_write(svg) as temporary:
                 temporary.write_text(draw(network, title))
         if as_json:
             parts = [vars(row) for row in rows]

@@ -66,13 +66,13 @@ def copy(
     """Copy a recipe, to be edited."""
     from stmn.errors import UsageError
     from stmn.recipe.load import find_recipe
-    from stmn.runtime.files import whole_file
+    from stmn.runtime.files import atomic_write
 
     with guarded():
         source = find_recipe(name)
         target = to / source.name if to.is_dir() else to
         if target.exists() and not force:
             raise UsageError(f"{target}: is there already; --force replaces it")
-        with whole_file(target) as temporary:
+        with atomic_write(target) as temporary:
             temporary.write_text(source.read_text())
         typer.echo(str(target))

@@ -118,14 +118,14 @@ def convert(
     """A table with a row a video: id, group, class, prediction, and each stream's score of each class."""
     with guarded(debug):
         from stmn.errors import MissingExtra, UsageError
-        from stmn.runtime.files import whole_file
+        from stmn.runtime.files import atomic_write
 
         if out.suffix.lower() not in (".csv", ".parquet"):
             raise UsageError(f"{out}: write FILE.csv or FILE.parquet")
         [(_, found)] = loaded([scores], workspace)
         columns = found.table()
         check_new(out, force)
-        with whole_file(out) as temporary:
+        with atomic_write(out) as temporary:
             if out.suffix.lower() == ".csv":
                 with open(temporary, "w", newline="") as file:
                     writer = csv.writer(file)

@@ -119,7 +119,7 @@ def score_pictures(
     return [total.cpu() / len(views) for total in totals]
 
 
-def for_testing(network: Network, device: Device) -> Network:
+def for_inference(network: Network, device: Device) -> Network:
     """A copy on the device that gives the same scores in less time (docs/evaluation.md)."""
     ready = device.place(folded(network))
     return cast(Network, with_winograd(cast(Network, ready)) if device.has_own_convolutions else ready)
@@ -153,7 +153,7 @@ def score_videos(
     if not videos:
         raise DataError("there are no videos to score: the part of the split is empty")
     pool_as(network, protocol)
-    ready = for_testing(network, device)
+    ready = for_inference(network, device)
     length = network.config.stack_length
 
     def read(group: list[StoredVideo]) -> tuple[list[StoredVideo], list[Pictures]]:

@@ -16,7 +16,7 @@ from stmn.errors import CheckpointError
 from stmn.nets.backbones import backbone_identity
 from stmn.nets.config import NetworkConfig
 from stmn.nets.network import Network, build_network
-from stmn.runtime.files import digest, whole_file
+from stmn.runtime.files import atomic_write, digest
 from stmn.store.format.header import Preparation
 
 KEY = "stmn"
@@ -78,7 +78,7 @@ def save_checkpoint(path: Path, network: Network, description: Description) -> N
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
     """Write tensors with a JSON description, whole or not at all."""
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         try:
             save_file(contiguous, temporary, metadata={KEY: json.dumps(about)})

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from stmn.errors import DataError
-from stmn.evaluation.inference import Pictures, fit, for_testing, score_pictures
+from stmn.evaluation.inference import Pictures, fit, for_inference, score_pictures
 from stmn.evaluation.protocol import Protocol
 from stmn.flow.estimator import flow_estimator
 from stmn.flow.pairs import FlowFunction
@@ -56,7 +56,7 @@ class Scorer:
         self.stream = stream
         device.place(network).eval()
         #: what scores: the same network in less time
-        self.ready = for_testing(network, device)
+        self.ready = for_inference(network, device)
 
     @property
     def classes(self) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TextIO
 
 from stmn.prediction.model import Prediction
 from stmn.prediction.windows import Window
-from stmn.runtime.files import whole_file
+from stmn.runtime.files import atomic_write
 
 
 class Timeline:
@@ -45,5 +45,5 @@ class Timeline:
 @contextmanager
 def writing_timeline(path: Path, classes: Sequence[str]) -> Iterator[Timeline]:
     """A timeline that appears under its name when the block ends well."""
-    with whole_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         yield Timeline(file, classes)

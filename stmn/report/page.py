@@ -22,7 +22,7 @@ from stmn.report.contents import (
 from stmn.report.gains import Gains, of_the_gates
 from stmn.report.paper import published
 from stmn.report.words import printable
-from stmn.runtime.files import whole_file
+from stmn.runtime.files import atomic_write
 from stmn.store.format.reader import Store
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def environment() -> "Environment":
 
 def write_page(path: Path, html: str) -> None:
     """Write a page, whole or not at all."""
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(html, encoding="utf-8", errors="replace")
 
 

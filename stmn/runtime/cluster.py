@@ -1,9 +1,9 @@
 """The same jobs on the workers of a Dask cluster.
 
 Each thread of a Dask worker hands its job to a process of its own (`stmn.runtime.workers`), so that a decoder that
-crashes or hangs costs its video alone and not the Dask worker. A Dask worker that dies costs nothing: the scheduler gives what it
-had to another one. Such a job may have been finished just before, so it may be done twice; who reads the results has
-to expect that.
+crashes or hangs costs its video alone and not the Dask worker. A Dask worker that dies costs nothing: the scheduler
+gives what it had to another one. Such a job may have been finished just before, so it may be done twice; who reads
+the results has to expect that.
 """
 
 import logging

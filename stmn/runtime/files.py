@@ -14,7 +14,7 @@ from stmn.errors import StmnError
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success flush it to disk and rename, on any error remove it.
 
     Raises `StmnError` in one line when the disk is full or the folder can't be written.
@@ -41,7 +41,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def sole_use(folder: Path) -> Iterator[None]:
+def exclusive_lock(folder: Path) -> Iterator[None]:
     """Keep other processes that ask for it out of `folder` until the block, or this process, ends.
 
     Raises `StmnError` when another one is in it. Where the file system knows no locks, nobody is kept out.
@@ -59,10 +59,10 @@ def sole_use(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def in_use(folder: Path) -> bool:
+def is_locked(folder: Path) -> bool:
     """True when another process has the sole use of `folder`; it need not be writable."""
     try:
-        with sole_use(folder):
+        with exclusive_lock(folder):
             return False
     except StmnError:
         return True
@@ -73,7 +73,7 @@ def in_use(folder: Path) -> bool:
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, whole or not at all."""
     # ASCII escapes: names of files need not be valid Unicode
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 

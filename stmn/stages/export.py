@@ -38,18 +38,18 @@ def run(options: Options, context: Context) -> Made:
 
     from stmn.exporting.base import check_parity, example_inputs
     from stmn.nets.checkpoint import load_checkpoint
-    from stmn.runtime.files import whole_file
+    from stmn.runtime.files import atomic_write
 
     source = context.inputs["model"][0]
     network, description = load_checkpoint(source.path)
     exporter = registry.load("exporter", options.format)()
     path = context.out / f"model{exporter.suffix}"
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         exporter.write(network, description, example_inputs(network, description, 2, 3), temporary)
         difference = check_parity(network, description, exporter.runner(temporary))
     context.progress.say(f"{source.name} -> {path}: outputs agree to {difference:.1e}")
     if options.copy_to:
-        with whole_file(options.copy_to) as temporary:
+        with atomic_write(options.copy_to) as temporary:
             shutil.copyfile(path, temporary)
     return Made(
         outputs={"export": path.name},

@@ -101,7 +101,7 @@ def plugins(options: Options) -> list[dict[str, str]]:
 
 def check(options: Options, context: Context) -> None:
     """Refuse, before anything is written, what can't be prepared into this folder."""
-    from stmn.runtime.files import sole_use
+    from stmn.runtime.files import exclusive_lock
 
     inventory(options, context.out)
     if options.flow_options:
@@ -109,7 +109,7 @@ def check(options: Options, context: Context) -> None:
 
         check_estimator(options.flow, options.flow_options)
     if (context.out / "shards").is_dir():
-        with sole_use(context.out / "shards"):
+        with exclusive_lock(context.out / "shards"):
             pass
     if options.cluster:
         from stmn.runtime.cluster import check_cluster
@@ -146,11 +146,11 @@ def run(options: Options, context: Context) -> Made:
 
     Raises `DataError` when more videos than `allow_failures` were skipped; the others are in the store all the same.
     """
-    from stmn.runtime.files import sole_use
+    from stmn.runtime.files import exclusive_lock
 
     shards = context.out / "shards"
     shards.mkdir(parents=True, exist_ok=True)
-    with sole_use(shards):
+    with exclusive_lock(shards):
         return fill(options, context)
 
 

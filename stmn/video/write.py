@@ -11,7 +11,7 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from stmn.runtime.files import whole_file
+from stmn.runtime.files import atomic_write
 
 #: the least ticks a second that frames are timed by
 TICKS = 10_000
@@ -61,7 +61,7 @@ class VideoWriter:
 @contextmanager
 def writing_video(path: Path, fps: int | Fraction = 25, crf: int = 18) -> Iterator[VideoWriter]:
     """A video file that appears under its name when the block ends well; `crf` is x264's quality (lower is better)."""
-    with whole_file(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
+    with atomic_write(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
         writer = VideoWriter(container, fps, crf)
         yield writer
         writer.finish()

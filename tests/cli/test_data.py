@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import call, errors_of
-from films import film, moving, sound
-from made_sets import Made, make_set
+from helpers.commands import call, errors_of
+from helpers.films import film, moving, sound
+from helpers.made_sets import Made, make_set
 from PIL import Image
 
 from stmn.flow.quantise import quantise

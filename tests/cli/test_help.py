@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from commands import STMN, call
+from helpers.commands import STMN, call
 
 import stmn
 from stmn.cli.main import COMMANDS

@@ -5,8 +5,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from commands import call, errors_of
 from conftest import train_tiny
+from helpers.commands import call, errors_of
 
 from stmn.nets.checkpoint import load_checkpoint
 

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import STMN, call, errors_of, start
-from films import film, moving, sound
+from helpers.commands import STMN, call, errors_of, start
+from helpers.films import film, moving, sound
 
 SMALL = ["--short-side", "32", "--workers", "1", "--flow", "farneback"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import call, errors_of
+from helpers.commands import call, errors_of
 
 from stmn.evaluation.scores import Scores, load_scores
 

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 
 import pytest
-from commands import call, errors_of
-from films import film, moving
+from helpers.commands import call, errors_of
+from helpers.films import film, moving
 
 from stmn.datasets.csv_list import CsvList
 from stmn.errors import DataError

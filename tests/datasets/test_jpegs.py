@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import call, errors_of
-from extracted import tsn, two_stream
-from films import film, moving
+from helpers.commands import call, errors_of
+from helpers.extracted import tsn, two_stream
+from helpers.films import film, moving
 
 from stmn.sampling.clips import Clips, Sampling
 from stmn.store.format.reader import Store

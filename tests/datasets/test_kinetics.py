@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commands import call, errors_of
-from films import film, moving
+from helpers.commands import call, errors_of
+from helpers.films import film, moving
 
 from stmn.datasets.kinetics import Kinetics
 from stmn.store.format.reader import Store

@@ -3,8 +3,8 @@
 import shutil
 
 import pytest
-from commands import call
-from films import film, moving
+from helpers.commands import call
+from helpers.films import film, moving
 
 from stmn.datasets.hmdb51 import HMDB51
 from stmn.datasets.ucf101 import UCF101

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import run_stage
-from films import moving
-from made_sets import Made, make_set
+from helpers.films import moving
+from helpers.made_sets import Made, make_set
 from safetensors.torch import save_file
 from sklearn import metrics as sk
 from torch import Tensor

@@ -4,9 +4,9 @@ import copy
 
 import pytest
 import torch
-from commands import call, errors_of
-from networks import TABLE_2, shaken, tied, videos
-from networks import trained as as_trained
+from helpers.commands import call, errors_of
+from helpers.networks import TABLE_2, shaken, tied, videos
+from helpers.networks import trained as as_trained
 from torch import Tensor, nn
 
 from stmn.errors import DataError

@@ -1,7 +1,7 @@
 """The report and the comparison as Chromium shows them, of a set as large as UCF101."""
 
 import pytest
-from browser import Browser, chromium
+from helpers.browser import Browser, chromium
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ from threading import Thread
 
 import pytest
 import torch
-from commands import STMN, call, errors_of
-from films import film, moving, sound
-from packages import on_path
-from predicting import lines, model_of
+from helpers.commands import STMN, call, errors_of
+from helpers.films import film, moving, sound
+from helpers.packages import on_path
+from helpers.predicting import lines, model_of
 
 import stmn
 from stmn.errors import CheckpointError, DataError, StmnError

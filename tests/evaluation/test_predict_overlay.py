@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import call, errors_of
-from films import film, moving
+from helpers.commands import call, errors_of
+from helpers.films import film, moving
+from helpers.predicting import model_of
 from numpy.typing import NDArray
-from predicting import model_of
 
 import stmn
 from stmn.prediction.gate_map import GateMap, gate_map

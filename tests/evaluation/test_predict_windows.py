@@ -13,9 +13,9 @@ from threading import Event, Thread
 import av
 import pytest
 import torch
-from commands import call, errors_of, start
-from films import film, moving
-from predicting import lines, model_of
+from helpers.commands import call, errors_of, start
+from helpers.films import film, moving
+from helpers.predicting import lines, model_of
 
 import stmn
 from stmn.video.decode import frames_of

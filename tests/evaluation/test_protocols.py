@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import call, errors_of
 from conftest import run_stage, train_tiny
-from networks import shaken
+from helpers.commands import call, errors_of
+from helpers.networks import shaken
 from torch import Tensor
 
 from stmn.errors import DataError, UsageError

@@ -4,9 +4,9 @@ import json
 import re
 
 import pytest
-from commands import call, errors_of
 from conftest import run_stage, train_tiny
-from paper_sized import drawn_scores, paper_sized
+from helpers.commands import call, errors_of
+from helpers.paper_sized import drawn_scores, paper_sized
 
 from stmn.evaluation.scores import load_scores
 from stmn.report.paper import Networks, beside

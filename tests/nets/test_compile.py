@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 import torch
-from networks import TABLE_2, TABLE_3, shaken, tied, trained, videos
+from helpers.networks import TABLE_2, TABLE_3, shaken, tied, trained, videos
 
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.network import Network, build_network

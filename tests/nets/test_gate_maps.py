@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from networks import shaken, tied, videos
+from helpers.networks import shaken, tied, videos
 
 from stmn.nets.config import GateConfig, TemporalConfig
 

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 import torch
-from networks import TABLE_2, check_equations, shaken, tied, trained, videos
+from helpers.networks import TABLE_2, check_equations, shaken, tied, trained, videos
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, relu
 

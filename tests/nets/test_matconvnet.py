@@ -2,12 +2,12 @@
 
 import json
 
-import mat_files
 import numpy as np
 import pytest
 import torch
-from commands import call, errors_of
-from mat_files import CAFFE_MEAN, Net, resnet, write
+from helpers import mat_files
+from helpers.commands import call, errors_of
+from helpers.mat_files import CAFFE_MEAN, Net, resnet, write
 from safetensors import safe_open
 
 from stmn.errors import CheckpointError

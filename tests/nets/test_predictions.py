@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from networks import shaken
+from helpers.networks import shaken
 from pydantic import ValidationError
 from torch import Tensor
 

@@ -3,7 +3,7 @@
 import pytest
 import timm
 import torch
-from networks import shaken
+from helpers.networks import shaken
 from safetensors.torch import save_file
 
 from stmn.errors import CheckpointError, UsageError

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from networks import TABLE_3, check_equations, shaken, tied, trained, videos
+from helpers.networks import TABLE_3, check_equations, shaken, tied, trained, videos
 from torch import nn
 from torch.nn.functional import relu
 

@@ -9,8 +9,8 @@ import pytest
 import timm
 import torch
 import torchvision
-from commands import call, errors_of
-from networks import shaken
+from helpers.commands import call, errors_of
+from helpers.networks import shaken
 from safetensors.torch import load_file, save_file
 
 from stmn.errors import CheckpointError

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from films import Picture, moving
+from helpers.films import Picture, moving
 from torch import Tensor
 
 from stmn.flow.grey import grey

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_sets import Made, make_set
+from helpers.made_sets import Made, make_set
 from torch import Tensor
 
 from stmn.errors import DataError

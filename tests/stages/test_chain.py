@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import STMN, call, errors_of, start, write_recipe
+from helpers.commands import STMN, call, errors_of, start, write_recipe
 
 from stmn.workspace import Workspace
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
-from commands import call, errors_of
 from conftest import train_tiny
+from helpers.commands import call, errors_of
 
 from stmn.evaluation.scores import load_scores
 from stmn.nets.checkpoint import load_checkpoint, read_description

@@ -9,8 +9,8 @@ import av
 import numpy as np
 import pytest
 import torch
-from commands import call, errors_of
-from films import count_frames, film, moving, sound
+from helpers.commands import call, errors_of
+from helpers.films import count_frames, film, moving, sound
 from PIL import Image
 
 from stmn.datasets.folder import Folder

@@ -6,9 +6,9 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from commands import call
-from films import film, moving
-from packages import on_path
+from helpers.commands import call
+from helpers.films import film, moving
+from helpers.packages import on_path
 
 from stmn.store.format.reader import Store, StoredVideo
 

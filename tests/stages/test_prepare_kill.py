@@ -7,10 +7,10 @@ import uuid
 from pathlib import Path
 
 import pytest
-from commands import STMN, call, errors_of, start
-from films import film, moving
-from packages import on_path
-from shards import contents, places, processes, size, wait_until
+from helpers.commands import STMN, call, errors_of, start
+from helpers.films import film, moving
+from helpers.packages import on_path
+from helpers.shards import contents, places, processes, size, wait_until
 
 from stmn.store.format.reader import Store
 

@@ -9,10 +9,10 @@ import subprocess
 import uuid
 
 import pytest
-from commands import call, errors_of, start
-from films import film, moving
-from packages import on_path
-from shards import contents, processes, size, wait_until
+from helpers.commands import call, errors_of, start
+from helpers.films import film, moving
+from helpers.packages import on_path
+from helpers.shards import contents, processes, size, wait_until
 
 from stmn.store.format.reader import Store
 from stmn.store.format.writer import finished_videos

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import call, errors_of, write_recipe
+from helpers.commands import call, errors_of, write_recipe
 
 from stmn.workspace import Workspace
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import call
-from films import moving
-from made_sets import Made, make_set
+from helpers.commands import call
+from helpers.films import moving
+from helpers.made_sets import Made, make_set
 from torch import Tensor
 
 from stmn.flow.quantise import quantise

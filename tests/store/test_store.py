@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import call, errors_of
-from films import moving
-from made_sets import Made, make_set
+from helpers.commands import call, errors_of
+from helpers.films import moving
+from helpers.made_sets import Made, make_set
 
 from stmn.errors import DataError
 from stmn.store.format.jpeg import encode_frame

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from commands import call, errors_of, write_recipe
 from conftest import train_tiny
-from made_sets import Made, make_set
+from helpers.commands import call, errors_of, write_recipe
+from helpers.made_sets import Made, make_set
 from safetensors.torch import load_file, save_file
 
 from stmn.nets.checkpoint import KEY, read_about

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import call, errors_of, start
 from conftest import train_tiny
+from helpers.commands import call, errors_of, start
+from helpers.trainings import CPU, WIDTH, equal, network, steps, videos, weights
 from safetensors.torch import load_file
 from torch import Tensor
-from trainings import CPU, WIDTH, equal, network, steps, videos, weights
 
 from stmn.errors import CheckpointError, Interrupted, StmnError
 from stmn.nets.checkpoint import read_about

@@ -6,8 +6,8 @@ import sys
 import time
 
 import pytest
-from commands import call, errors_of
-from trainings import CPU, network, steps, videos
+from helpers.commands import call, errors_of
+from helpers.trainings import CPU, network, steps, videos
 
 from stmn.errors import Interrupted
 from stmn.runtime.progress import Silent

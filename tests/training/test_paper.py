@@ -4,8 +4,8 @@ import sqlite3
 
 import pytest
 from conftest import TINY_TRAINING, run_stage, train_tiny
+from helpers.trainings import equal, videos
 from safetensors.torch import load_file
-from trainings import equal, videos
 
 from stmn.options.training import plan_of
 from stmn.sampling.clips import MicroBatches, split_validation

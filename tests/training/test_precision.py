@@ -5,9 +5,9 @@ import shlex
 
 import pytest
 import torch
-from commands import call, errors_of
+from helpers.commands import call, errors_of
+from helpers.trainings import CPU, equal, network, steps, videos, weights
 from torch import Tensor
-from trainings import CPU, equal, network, steps, videos, weights
 
 from stmn.errors import Interrupted, UsageError
 from stmn.nets.checkpoint import read_about

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from commands import call, errors_of, listen, write_recipe
+from helpers.commands import call, errors_of, listen, write_recipe
 from safetensors.torch import load_file
 from torch import Tensor
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
+from helpers.trainings import CPU, equal, network, steps, videos, weights
 from torch import Tensor, nn
-from trainings import CPU, equal, network, steps, videos, weights
 
 from stmn.errors import UsageError
 from stmn.nets.network import Network

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from films import film, moving
+from helpers.films import film, moving
 
 from stmn.errors import DataError
 from stmn.video.decode import decode, video_info

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from films import film, moving
+from helpers.films import film, moving
 
 from stmn.errors import DataError
 from stmn.video.decode import decode

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from stmn.flow.colour import full_speed, painted, wheel
 from stmn.flow.quantise import dequantise
-from stmn.runtime.files import whole_file
+from stmn.runtime.files import atomic_write
 from stmn.store.format.reader import Store, StoredVideo
 from stmn.store.inspect.lookup import quoted
 
@@ -19,7 +19,7 @@ PAPER, INK, MUTED = (255, 255, 255), (20, 20, 20), (110, 110, 110)
 
 def write_sheet(store: Store, video: StoredVideo, path: Path, columns: int = 6) -> None:
     """Write a PNG with `columns` moments of a video; u and v run from black (leftwards, upwards) to white."""
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         draw_sheet(store, video, columns).save(temporary, "PNG")
 
 

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-from films import Picture
 from numpy.typing import NDArray
 from PIL import Image
+
+from helpers.films import Picture
 
 #: (2, H, W) pixels of u and v
 Field = NDArray[np.float64]

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from films import moving
-from made_sets import Made, make_set
 
+from helpers.films import moving
+from helpers.made_sets import Made, make_set
 from stmn.evaluation.scores import Scores, fuse_late
 from stmn.store.format.header import read_header
 from stmn.workspace import Workspace

@@ -1,10 +1,10 @@
 """What tests of networks share."""
 
 import torch
-from plain import predictions
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from helpers.plain import predictions
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.network import Network, build_network
 from stmn.nets.temporal import TemporalFilter

@@ -3,8 +3,7 @@
 import json
 from pathlib import Path
 
-from commands import call
-
+from helpers.commands import call
 from stmn.workspace import Workspace
 
 

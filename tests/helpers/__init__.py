@@ -1,0 +1,1 @@
+"""What tests share besides fixtures: commands, videos, networks, prepared sets."""
