@@ -95,7 +95,7 @@ def network_of(arch: str, injector: str) -> Network:
 def measure(store: Path, options: argparse.Namespace) -> dict[str, Any]:
     """All but memory."""
     device, network = choose("cpu"), network_of(options.arch, options.injector)
-    whole, crops = (Protocol(frames=options.frames, spatial=s, short_side=SIDE, crop=CROP) for s in ("fully_conv", "ten_crop"))  # fmt: skip  # noqa: E501
+    whole, crops = (Protocol(chunks=options.frames, spatial=s, short_side=SIDE, crop=CROP) for s in ("fully_conv", "ten_crop"))  # fmt: skip  # noqa: E501
     pool_as(network, whole)
     with Store(store) as opened:
         videos = opened.part("1", "train")[: options.videos]
@@ -214,7 +214,7 @@ def memory(options: argparse.Namespace) -> dict[str, float]:
     with Store(options.store) as store:
         videos = store.part("1", "train")
         many = [videos[number % len(videos)] for number in range(options.memory_of)]
-        score_videos(network, store, many, Protocol(frames=5, short_side=64, crop=56), choose("cpu"), Silent())
+        score_videos(network, store, many, Protocol(chunks=5, short_side=64, crop=56), choose("cpu"), Silent())
     status = Path("/proc/self/status").read_text()  # getrusage would tell the peak of whoever started this process
     return {"peak_mb": round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)}
 

@@ -52,12 +52,12 @@ def test_json_has_everything(scores):
 
 
 def test_other_ways_of_measuring_are_marked(scores, tmp_path):
-    other = changed(scores["fused"], tmp_path / "few", protocol={"frames": 5, "split": "1", "data": "big"})
+    other = changed(scores["fused"], tmp_path / "few", protocol={"chunks": 5, "split": "1", "data": "big"})
     result = call("compare", scores["late"], other, "--page", tmp_path / "page.html")
     assert "few *" in result.stdout
-    assert "* few: frames 5 instead of 25" in result.stdout
+    assert "* few: chunks 5 instead of 25" in result.stdout
     page = (tmp_path / "page.html").read_text()
-    assert "frames 5 instead of 25" in page and "measured in different ways" in page
+    assert "chunks 5 instead of 25" in page and "measured in different ways" in page
 
 
 def test_a_narrow_terminal_keeps_every_run(scores, monkeypatch):

@@ -82,7 +82,7 @@ def stored_pictures(
     store: Store, video: StoredVideo, names: Sequence[str], stack_length: int, protocol: Protocol
 ) -> Pictures:
     """Read what a network needs of a stored video."""
-    times = test_positions(video.frames, stack_length, protocol.frames)
+    times = test_positions(video.frames, stack_length, protocol.chunks)
     frames = fields = stacks = None
     if "appearance" in names:
         frames = fit(store.frames(video.id, times), protocol)
@@ -211,7 +211,7 @@ def alike(videos: Sequence[StoredVideo], stack_length: int, protocol: Protocol) 
 
 def shape(video: StoredVideo, stack_length: int, protocol: Protocol) -> tuple[int, int, int]:
     """What must agree within a pass: T, height, width."""
-    return len(test_positions(video.frames, stack_length, protocol.frames)), video.height, video.width
+    return len(test_positions(video.frames, stack_length, protocol.chunks)), video.height, video.width
 
 
 def full(group: Sequence[StoredVideo], stack_length: int, protocol: Protocol) -> bool:

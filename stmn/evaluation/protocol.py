@@ -1,6 +1,7 @@
 """How a number was measured."""
 
-from typing import Literal
+import re
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -11,7 +12,7 @@ Pool = Literal["window", "global"]
 
 
 class Protocol(BaseModel):
-    """`frames` chunks spread over the video, with mirrors or without; whole frames, five crops or the centre crop.
+    """`chunks` chunks spread over the video, with mirrors or without; whole frames, five crops or the centre crop.
 
     Section 4.2: whole frames. `pool`: the last feature map is averaged over windows of its size in training and each
     place is classified (the authors' code), or over all of it at once. `temporal_pool` and `temporal_window`: as the
@@ -22,7 +23,7 @@ class Protocol(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    frames: int = 25
+    chunks: int = 25
     flips: bool = True
     spatial: Spatial = "fully_conv"
     pool: Pool = "window"
@@ -57,4 +58,14 @@ class Protocol(BaseModel):
         pool = ", one mean over places" if self.pool == "global" else ""
         over = f" over {self.temporal_window}" if self.temporal_window else ""
         time = f", {self.temporal_pool}{over} in time" if self.temporal_pool else ""
-        return f"{self.frames} frames{flips}, {where}{pool}{time}, {self.data} split {self.split} {self.part}"
+        return f"{self.chunks} chunks{flips}, {where}{pool}{time}, {self.data} split {self.split} {self.part}"
+
+
+def upgrade_protocol(protocol: dict[str, Any]) -> dict[str, Any]:
+    """The protocol of a scores file in today's words; files used to call the chunks `frames`."""
+    upgraded = {"chunks" if key == "frames" else key: value for key, value in protocol.items()}
+    if isinstance(words := upgraded.get("words"), str):
+        upgraded["words"] = re.sub(r"^(\d+) frames\b", r"\1 chunks", words)
+    if isinstance(parts := upgraded.get("parts"), list):
+        upgraded["parts"] = [upgrade_protocol(part) if isinstance(part, dict) else part for part in parts]
+    return upgraded

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from stmn.errors import DataError
+from stmn.evaluation.protocol import upgrade_protocol
 from stmn.nets.checkpoint import read_about, save_tensors
 
 
@@ -107,7 +108,7 @@ def load_scores(path: Path) -> Scores:
         mistakes.append("it scores a video twice")
     if mistakes:
         raise DataError(f"{path}: {mistakes[0]}")
-    return Scores(said.ids, said.classes, said.labels, streams, said.protocol, said.groups)
+    return Scores(said.ids, said.classes, said.labels, streams, upgrade_protocol(said.protocol), said.groups)
 
 
 def fuse_late(parts: Sequence[Scores], weights: Sequence[float] | None, names: Sequence[str]) -> Scores:

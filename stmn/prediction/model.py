@@ -82,7 +82,7 @@ class Scorer:
         """Whole frames, `frames` chunks; mirrors where the training data allowed them."""
         size, keeps = self.description.network.size, self.description.keeps
         return Protocol(
-            frames=frames, flips=flips and "mirror" in keeps, short_side=test_short_side(size, keeps), crop=size
+            chunks=frames, flips=flips and "mirror" in keeps, short_side=test_short_side(size, keeps), crop=size
         )
 
     def wanted(self, count: int, frames: int, name: str) -> Wanted:

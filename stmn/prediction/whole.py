@@ -20,7 +20,7 @@ from stmn.video.source import Source, rereadable
 def whole_video(model: Scorer, source: Source, protocol: Protocol, progress: Progress) -> Pictures:
     """What the network is shown of a video. Raises `DataError` when it can't be read, or has too few frames."""
     with rereadable(source) as given:
-        wanted = model.wanted(count_frames(given), protocol.frames, given.name)
+        wanted = model.wanted(count_frames(given), protocol.chunks, given.name)
         if words := model.shortage(wanted.count):
             progress.say(f"{given.name}: {words}")
         return model.pictures(wanted, *looked_at(model, given, wanted), protocol)

@@ -129,7 +129,7 @@ def score_spans(
                 raise UsageError(
                     f"{name}: a window of {span.end:g} s holds one frame, and one frame has no motion; make it longer"
                 )
-        wanted = model.wanted(len(inside), protocol.frames, name)
+        wanted = model.wanted(len(inside), protocol.chunks, name)
         if (words := model.shortage(wanted.count)) and not said:
             progress.say(f"{name}: {words}")
             said = True

@@ -71,7 +71,7 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[A
 
 
 def differences_in_words(row: Row) -> str:
-    """`frames 5 instead of 25, flips no instead of yes`."""
+    """`chunks 5 instead of 25, flips no instead of yes`."""
     return ", ".join(
         f"{key.replace('_', ' ')} {told(mine)} instead of {told(firsts)}" for key, (firsts, mine) in row.differs.items()
     )

@@ -129,7 +129,7 @@ def evaluations_of(given: list[Input], chain: Chain) -> list["Evaluation"]:
 
     scores = [load_scores(item.path) for item in given]
     runs = [run_of(item) or Run(item.path.parent) for item in given]
-    metrics = [measure(s) | {"protocol": s.protocol} | metrics_of(run) for run, s in zip(runs, scores, strict=True)]
+    metrics = [measure(s) | metrics_of(run) | {"protocol": s.protocol} for run, s in zip(runs, scores, strict=True)]
     names = [names_of(run, short_path(item.name), chain) for run, item in zip(runs, given, strict=True)]
     return [
         Evaluation(

@@ -131,7 +131,7 @@ def score_model(path: Path, name: str, options: Options, store: Any, context: Co
         )
     size = description.network.size
     protocol = Protocol(
-        frames=options.frames,
+        chunks=options.frames,
         flips=options.flips and "mirror" in header.keeps,
         spatial=spatial_of(options),
         pool=options.pool,

@@ -23,7 +23,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
     }
     found = {}
     for name, rows in values.items():
-        about = {"words": "25 frames, set split 1 test", "part": "test"}
+        about = {"words": "25 chunks, set split 1 test", "part": "test"}
         scores = Scores(IDS, CLASSES, LABELS, {name: torch.tensor(rows)}, about, ["g1", "g1", "g2", "g3"])
         held = Scores(
             ["x", "y"], CLASSES, [0, 1], {name: torch.tensor(rows[1:3], dtype=torch.float32)}, {"part": "validation"}
@@ -43,7 +43,7 @@ def scores(*arguments: object, code: int = 0) -> list[str]:
 
 def test_show(files):
     lines = scores("show", files["rgb"], "--videos", "5")
-    assert lines[0] == f"{files['rgb']}: 25 frames, set split 1 test"
+    assert lines[0] == f"{files['rgb']}: 25 chunks, set split 1 test"
     assert lines[1] == "% 95 % interval (over groups)"
     assert lines[2].startswith("top-1 75.0 ") and "rgb alone 75.0" in lines
     assert "c.avi wave clap 95 %" in lines  # the soft-max of 3 and 0

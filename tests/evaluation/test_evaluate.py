@@ -66,7 +66,7 @@ def motley(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def protocol(**values: object) -> Protocol:
-    return Protocol(**({"short_side": 37, "crop": 32, "frames": 25, "flips": False} | values))
+    return Protocol(**({"short_side": 37, "crop": 32, "chunks": 25, "flips": False} | values))
 
 
 def scored(net: Network, store: Store, how: Protocol, ids: list[str] | None = None) -> dict[str, Tensor]:
@@ -140,7 +140,7 @@ def test_videos_of_any_size_and_length_get_the_scores_that_they_get_alone(motley
 def scores(ids: str, seed: int = 0, streams: tuple[str, ...] = ("appearance",), classes: str = "pqr") -> Scores:
     generator = torch.Generator().manual_seed(seed)
     tensors = {name: torch.randn(len(ids), len(classes), generator=generator) for name in streams}
-    return Scores(list(ids), list(classes), [n % len(classes) for n in range(len(ids))], tensors, {"frames": 25})
+    return Scores(list(ids), list(classes), [n % len(classes) for n in range(len(ids))], tensors, {"chunks": 25})
 
 
 def reordered(part: Scores, ids: str) -> Scores:
@@ -156,6 +156,15 @@ def test_a_scores_file_gives_back_what_was_saved(tmp_path):
     for name in ("ids", "classes", "labels", "protocol"):
         assert getattr(loaded, name) == getattr(saved, name)
     assert all(torch.equal(loaded.streams[name], saved.streams[name]) for name in saved.streams)
+
+
+def test_files_that_call_chunks_frames_are_read(tmp_path):
+    old = {"words": "25 frames and their mirrors, whole frames", "frames": 25, "flips": True}
+    new = {"words": "25 chunks and their mirrors, whole frames", "chunks": 25, "flips": True}
+    for protocol, expected in ((old, new), (old | {"parts": [old, old]}, new | {"parts": [new, new]})):
+        part = scores("abc")
+        Scores(part.ids, part.classes, part.labels, part.streams, protocol).save(tmp_path / "old.safetensors")
+        assert load_scores(tmp_path / "old.safetensors").protocol == expected
 
 
 def test_the_mean_over_streams_is_1_to_1_or_weighted():
@@ -332,7 +341,7 @@ def test_evaluate_scores_every_test_video_and_says_how(trained):
         assert found.ids == [video.id for video in wanted]
         assert [found.classes[label] for label in found.labels] == [video.class_name for video in wanted]
         assert len(found.streams) == streams
-        assert found.protocol["spatial"] == "fully_conv" and found.protocol["frames"] == 25
+        assert found.protocol["spatial"] == "fully_conv" and found.protocol["chunks"] == 25
         assert found.protocol["flips"] is False  # asked for by default, but this data set does not keep mirrors
         assert found.protocol["seen_in_training"] == 0
         assert "no mirrors, whole frames, short side 32, synthetic split 1 test" in found.protocol["words"]

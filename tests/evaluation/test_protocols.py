@@ -122,10 +122,10 @@ def test_pooling_over_time_can_be_another_than_in_training(temporal):
 
 
 @pytest.mark.parametrize(("options", "words"), [
-    ({"ten_crop": True}, "25 frames, no mirrors, corners and centre of 32, short side 32, synthetic split 1 test"),
-    ({"centre_crop": True}, "25 frames, no mirrors, centre 32, synthetic split 1 test"),
-    ({"fully_conv": False}, "25 frames, no mirrors, centre 32, synthetic split 1 test"),
-    ({"pool": "global", "frames": 3}, "3 frames, no mirrors, whole frames, short side 32, one mean over places, synthetic"),
+    ({"ten_crop": True}, "25 chunks, no mirrors, corners and centre of 32, short side 32, synthetic split 1 test"),
+    ({"centre_crop": True}, "25 chunks, no mirrors, centre 32, synthetic split 1 test"),
+    ({"fully_conv": False}, "25 chunks, no mirrors, centre 32, synthetic split 1 test"),
+    ({"pool": "global", "frames": 3}, "3 chunks, no mirrors, whole frames, short side 32, one mean over places, synthetic"),
     ({"temporal_pool": "max", "temporal_window": 2}, "short side 32, max over 2 in time, synthetic split 1 test"),
 ])  # fmt: skip
 def test_a_result_says_how_it_was_measured(options, words, own):

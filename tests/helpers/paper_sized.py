@@ -40,7 +40,7 @@ def drawn_scores(root: Path, classes: int = 101) -> dict[str, Path]:
     def stream(sureness: float) -> torch.Tensor:
         return sureness * truth + torch.randn(truth.shape, generator=generator)
 
-    about = {"words": "25 frames", "split": "1", "data": "big", "frames": 25}
+    about = {"words": "25 chunks", "split": "1", "data": "big", "chunks": 25}
 
     def scores(**streams: torch.Tensor) -> Scores:
         return Scores(IDS[: len(labels)], CLASSES[:classes], labels, streams, about)
