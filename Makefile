@@ -1,25 +1,49 @@
-# make demo | test | test-slow | lint | bench | clean. Each sets up .venv first; Python 3.11+ and a C compiler are all it takes.
+# Each target sets up .venv first; Python 3.11+ and a C compiler are all it takes.
+#
+#   make demo         a model from rendered videos, tested, exported and reported
+#   make test         the tests, in parallel
+#   make test-slow    the tests that take minutes
+#   make coverage     the tests, and how much of stmn/ they run
+#   make lint         ruff, mypy, import contracts, codespell, clang-format
+#   make format       rewrite Python and C files in the project's style
+#   make bench        the benchmarks
+#   make constraints  constraints.txt, from the newest releases that fit pyproject.toml
+#   make clean        remove .venv and everything that was built
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 WORK   ?= demo
+C_CODE  = $(shell find stmn -name '*.[ch]')
 
-.PHONY: demo test test-slow lint bench clean
+# One process per core and one thread per process: the tests' networks are too small for more.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+
+.PHONY: demo test test-slow coverage lint format bench constraints clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/stmn run recipes/demo.toml --workspace $(WORK)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
+
+coverage: $(VENV)/.dev
+	$(PYTEST) --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/clang-format --dry-run --Werror $(C_CODE)
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(C_CODE)
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.flow --json flow.json $(BENCH)
@@ -28,6 +52,13 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.loader --json loader.json
 	$(BIN)/python -m benchmarks.train_step --json train_step.json
 	$(BIN)/python -m benchmarks.evaluate --json evaluate.json
+
+constraints:
+	rm -rf build/constraints
+	$(PYTHON) -m venv build/constraints
+	build/constraints/bin/python -m pip install --quiet '.[dev]'
+	echo '# Made by `make constraints`: the newest releases that fit pyproject.toml.' > constraints.txt
+	build/constraints/bin/python -m pip freeze --exclude stmn >> constraints.txt
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -39,4 +70,4 @@ $(VENV)/.dev: $(VENV)/.runtime
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(WORK) dist
+	rm -rf $(VENV) $(WORK) build dist

@@ -1,7 +1,9 @@
-"""A small world that tests share: a prepared synthetic set and models trained for a few steps, made once a session."""
+"""What tests share: a prepared synthetic set and models trained for a few steps, made once for all worker processes."""
 
+import fcntl
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `stmn` does; before torch is imported
@@ -16,6 +18,8 @@ from stmn.workspace import Run, Workspace
 
 # On networks this small a second thread costs more than it gives, and on a busy machine it costs seconds.
 torch.set_num_threads(1)
+
+CHECKOUT = Path(__file__).parents[1]
 
 TINY_TRAINING = {
     "batch": 8, "micro_batch": 8, "steps": 3, "lr": 0.05, "schedule": "cosine", "validation": 0.0, "seed": 1,
@@ -33,27 +37,47 @@ def train_tiny(workspace: Workspace, modality: str, **options: object) -> Run:
     return run_stage(workspace, "train-stream", **(values | options))
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """The folder `name` with what `make` puts there. The first of the test processes makes it, the others wait."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # the folder of all workers
+    folder, complete = base / name, base / f"{name}.complete"
+    with open(base / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not complete.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            complete.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace with a prepared synthetic set (24 train, 12 test videos); tests only read it."""
-    workspace = Workspace(tmp_path_factory.mktemp("prepared"))
-    run_stage(
-        workspace, "prepare", dataset="synthetic", dataset_options={"train": 24, "test": 12}, short_side=40, bound=5.0
-    )
-    return workspace
+
+    def make(folder: Path) -> None:
+        size = {"train": 24, "test": 12}
+        run_stage(Workspace(folder), "prepare", dataset="synthetic", dataset_options=size, short_side=40, bound=5.0)
+
+    return Workspace(made_once(tmp_path_factory, "prepared", make))
 
 
 @pytest.fixture(scope="session")
 def trained(prepared: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace with both streams and the fused network trained for a few steps, and all tested; only read."""
-    workspace = Workspace(tmp_path_factory.mktemp("trained"))
-    shutil.copytree(prepared.root / "data", workspace.root / "data")
-    train_tiny(workspace, "rgb")
-    train_tiny(workspace, "flow")
-    run_stage(workspace, "fuse", chunks=2, stride_min=1, stride_max=2, **TINY_TRAINING)
-    for name in ("appearance", "motion", "fused"):
-        run_stage(workspace, "evaluate", model=name)
-    return workspace
+
+    def make(folder: Path) -> None:
+        workspace = Workspace(folder)
+        shutil.copytree(prepared.root / "data", workspace.root / "data")
+        train_tiny(workspace, "rgb")
+        train_tiny(workspace, "flow")
+        run_stage(workspace, "fuse", chunks=2, stride_min=1, stride_max=2, **TINY_TRAINING)
+        for name in ("appearance", "motion", "fused"):
+            run_stage(workspace, "evaluate", model=name)
+
+    return Workspace(made_once(tmp_path_factory, "trained", make))
 
 
 @pytest.fixture
@@ -79,21 +103,24 @@ def paper_pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     from helpers.commands import call
     from helpers.paper_sized import drawn_scores, paper_sized
 
-    root = tmp_path_factory.mktemp("pages")
-    workspace, scores = paper_sized(root / "work"), drawn_scores(root / "scores")
-    files = ",".join(map(str, scores.values()))
-    made = call("report", "-w", workspace.root, "--data", "big", "--evaluations", files, "--samples", 5)
-    assert made.exit_code == 0, made.stderr
-    compared = call("compare", scores["late"], scores["fused"], "-w", workspace.root, "--page", root / "compare.html")
-    assert compared.exit_code == 0, compared.stderr
-    [report] = workspace.runs_dir.glob("report-*/report.html")
+    def make(root: Path) -> None:
+        workspace, scores = paper_sized(root / "work"), drawn_scores(root / "scores")
+        files = ",".join(map(str, scores.values()))
+        made = call("report", "-w", workspace.root, "--data", "big", "--evaluations", files, "--samples", 5)
+        assert made.exit_code == 0, made.stderr
+        page = root / "compare.html"
+        compared = call("compare", scores["late"], scores["fused"], "-w", workspace.root, "--page", page)
+        assert compared.exit_code == 0, compared.stderr
+
+    root = made_once(tmp_path_factory, "pages", make)
+    [report] = root.glob("work/runs/report-*/report.html")
     return {"report": report, "compare": root / "compare.html"}
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real clips, splits and flow ground truth; tests that need them skip where they are not."""
-    folder = os.environ.get("STMN_SHARED_DATA")
-    if not folder or not Path(folder).is_dir():
-        pytest.skip("STMN_SHARED_DATA does not name the folder of real clips")
-    return Path(folder)
+    """Real clips, splits and flow ground truth: `$STMN_SHARED_DATA`, or `shared/data` beside the checkout."""
+    folder = Path(os.environ.get("STMN_SHARED_DATA") or CHECKOUT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real clips: {folder} does not exist; set STMN_SHARED_DATA to their folder")
+    return folder

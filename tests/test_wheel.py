@@ -74,6 +74,7 @@ def test_the_wheel_holds_what_is_not_python(wheel):
         if path.suffix in (".c", ".h")
     }
     assert recipes and kernel
+    assert "stmn/py.typed" in names
     assert names >= recipes | kernel | {f"stmn/report/templates/{page}.html.jinja" for page in ("report", "compare")}
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "plugins/"))]
 

@@ -37,7 +37,7 @@ class Model(Scorer):
     ) -> list[Tensor]:
         """(classes,) class scores of each output, before the soft-max, from `frames` chunks of the whole video."""
         protocol = self.protocol(frames, flips)
-        return self.outputs(whole_video(self, as_source(video), protocol, progress or Silent()), protocol)
+        return self.outputs(whole_video(self, _as_source(video), protocol, progress or Silent()), protocol)
 
     def windows(
         self, video: str | Path | Source, length: float = 2.0, step: float = 0.5, frames: int = WINDOW_CHUNKS,
@@ -47,12 +47,12 @@ class Model(Scorer):
 
         The last window ends with the video. Raises `DataError` when the video can't be read.
         """
-        given = as_source(video)
+        given = _as_source(video)
         spans = slide(moments(self, frames_of(given), given.name), length, step)
         return score_spans(self, spans, self.protocol(frames, flips), given.name, Silent())
 
 
-def as_source(video: str | Path | Source) -> Source:
+def _as_source(video: str | Path | Source) -> Source:
     """Where a video comes from."""
     return video if isinstance(video, Source) else source(video)
 

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -243,10 +242,8 @@ def test_cuda_equals_cpu(monkeypatch):
 
 @needs_c
 @pytest.mark.parametrize("pair", MIDDLEBURY)
-def test_is_as_accurate_as_opencv_on_middlebury(pair):
-    shared = os.environ.get("STMN_SHARED_DATA")
-    if not shared or not (folder := Path(shared) / "flow_gt" / pair).is_dir():
-        pytest.skip("set STMN_SHARED_DATA to a folder with flow_gt/<pair>/{frame10,frame11}.png, flow10.flo")
+def test_is_as_accurate_as_opencv_on_middlebury(pair, shared_data):
+    folder = shared_data / "flow_gt" / pair
     first, second = (
         torch.from_numpy(np.array(Image.open(folder / name).convert("L")))[None]
         for name in ("frame10.png", "frame11.png")
