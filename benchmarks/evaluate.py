@@ -32,7 +32,7 @@ from stmn.evaluation.protocol import Protocol
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.fast import winograd
 from stmn.nets.network import Network, build_network
-from stmn.runtime.device import choose
+from stmn.runtime.device import choose_device
 from stmn.runtime.progress import Silent
 from stmn.store.format.reader import Store, StoredVideo
 
@@ -94,7 +94,7 @@ def network_of(arch: str, injector: str) -> Network:
 
 def measure(store: Path, options: argparse.Namespace) -> dict[str, Any]:
     """All but memory."""
-    device, network = choose("cpu"), network_of(options.arch, options.injector)
+    device, network = choose_device("cpu"), network_of(options.arch, options.injector)
     whole, crops = (Protocol(chunks=options.frames, spatial=s, short_side=SIDE, crop=CROP) for s in ("fully_conv", "ten_crop"))  # fmt: skip  # noqa: E501
     pool_as(network, whole)
     with Store(store) as opened:
@@ -214,7 +214,7 @@ def memory(options: argparse.Namespace) -> dict[str, float]:
     with Store(options.store) as store:
         videos = store.part("1", "train")
         many = [videos[number % len(videos)] for number in range(options.memory_of)]
-        score_videos(network, store, many, Protocol(chunks=5, short_side=64, crop=56), choose("cpu"), Silent())
+        score_videos(network, store, many, Protocol(chunks=5, short_side=64, crop=56), choose_device("cpu"), Silent())
     status = Path("/proc/self/status").read_text()  # getrusage would tell the peak of whoever started this process
     return {"peak_mb": round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)}
 

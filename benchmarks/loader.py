@@ -33,9 +33,9 @@ from stmn.datasets.base import VideoEntry
 from stmn.flow.opencv import dis
 from stmn.flow.pairs import frames_and_flow
 from stmn.sampling.augment import FLOW_STD, RGB_MEAN, RGB_STD, Crop, draw_crop
-from stmn.sampling.clips import Clips, Memory, Sampling
-from stmn.sampling.loader import KEPT, loader
-from stmn.sampling.positions import stack_times, training_positions
+from stmn.sampling.clips import BufferPool, Clips, Sampling
+from stmn.sampling.loader import KEPT, load_batches
+from stmn.sampling.positions import draw_positions, stack_times
 from stmn.sampling.resample import kernel_problem
 from stmn.store.format.header import Header, Preparation
 from stmn.store.format.jpeg import encode_field, encode_frame
@@ -158,7 +158,7 @@ class JpegFiles(Dataset[Batch]):
         epoch, number = index
         video, sampling = self.videos[number], self.sampling
         rng = np.random.default_rng([sampling.seed, epoch, number])
-        times = training_positions(video.frames, sampling.stack_length, sampling.chunks, sampling.stride, rng)
+        times = draw_positions(video.frames, sampling.stack_length, sampling.chunks, sampling.stride, rng)
         crop = draw_crop(video.height, video.width, sampling.augmentation, ("mirror", "crop"), rng)
 
         def read(name: str, flags: int) -> NDArray[np.uint8]:
@@ -199,9 +199,9 @@ def compare(store: Store, files: Path, chunks: int, options: argparse.Namespace)
         num_workers=options.workers,
         persistent_workers=options.workers > 0,
     )
-    memory = Memory(KEPT)  # a training makes thousands of batches in a row; so neither side starts anew each round
+    memory = BufferPool(KEPT)  # a training makes thousands of batches in a row; so neither side starts anew each round
     sides: dict[str, Callable[[], Iterable[Batch]]] = {
-        "store": lambda: loader(ours, batches, options.workers, memory),
+        "store": lambda: load_batches(ours, batches, options.workers, memory),
         "jpeg_files": lambda: theirs,
     }
     differences = [difference(one, other) for one, other in zip(sides["store"](), sides["jpeg_files"](), strict=True)]
@@ -254,7 +254,7 @@ def from_float(ours: Clips, batch: list[Index]) -> dict[str, dict[str, float]]:
     for epoch, number in batch:
         video, sampling = ours.videos[number], ours.sampling
         rng = np.random.default_rng([sampling.seed, epoch, number])
-        times = training_positions(video.frames, sampling.stack_length, sampling.chunks, sampling.stride, rng)
+        times = draw_positions(video.frames, sampling.stack_length, sampling.chunks, sampling.stride, rng)
         crop = draw_crop(video.height, video.width, sampling.augmentation, ("mirror", "crop"), rng)
         stacks = [i for t in times for i in stack_times(t, video.frames, sampling.stack_length)]
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (RGB_MEAN, RGB_STD))

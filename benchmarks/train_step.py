@@ -31,7 +31,7 @@ from benchmarks.loader import prepare
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.network import build_network
 from stmn.nets.show.cost import cost, sketch, total
-from stmn.runtime.device import choose
+from stmn.runtime.device import choose_device
 from stmn.runtime.progress import Silent
 from stmn.sampling.clips import Clips, Sampling
 from stmn.store.format.header import read_header
@@ -188,7 +188,7 @@ def training(case: Case, size: int, store: Path, cache_mb: int, waits: list[floa
     def run() -> list[Seconds]:
         clock = Clock()
         with tempfile.TemporaryDirectory() as out:
-            state = train(build_network(config), clips, None, plan, choose("cpu"), Path(out), clock)
+            state = train(build_network(config), clips, None, plan, choose_device("cpu"), Path(out), clock)
         waits.append(state.history[-1]["data_wait"])
         steps = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(clock.ends, clock.ends[1:], strict=False)]
         return steps[FIRST - 1 : len(steps) - LAST]

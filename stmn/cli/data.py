@@ -72,12 +72,12 @@ def check(
         import torch
 
         from stmn.cli.display import Display
-        from stmn.runtime.workers import cores
+        from stmn.runtime.workers import count_cores
         from stmn.store.inspect.check import check_set
 
         folder = find(data, workspace, "stmn data check NAME")
         torch.set_num_threads(1)  # parallelism is over videos
-        result = check_set(folder, Display(as_json), workers or cores())
+        result = check_set(folder, Display(as_json), workers or count_cores())
         if as_json:
             typer.echo(json.dumps({"path": str(folder)} | asdict(result), indent=1))
         else:

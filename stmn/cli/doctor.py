@@ -40,11 +40,11 @@ def findings() -> dict[str, Any]:
 
     import stmn
     from stmn import registry
-    from stmn.runtime.device import choose
-    from stmn.runtime.workers import cores
+    from stmn.runtime.device import choose_device
+    from stmn.runtime.workers import count_cores
 
-    device = choose("auto").device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{cores()} cores"
+    device = choose_device("auto").device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{count_cores()} cores"
     compiler = next(
         (found for c in (os.environ.get("CC"), "cc", "gcc", "clang") if c and (found := shutil.which(c))), None
     )

@@ -45,6 +45,6 @@ def tells() -> bool:
     """True in the process that prints an error: under torchrun, what stops one stops all, and the first one tells."""
     if torchrun.size() == 1:
         return True
-    from stmn.runtime.ranks import here
+    from stmn.runtime.ranks import current_ranks
 
-    return here().may_tell()
+    return current_ranks().reports_error()

@@ -12,17 +12,15 @@ from torch import Tensor
 from stmn.errors import DataError
 from stmn.evaluation.passes import LARGEST_PASS, last_maps
 from stmn.evaluation.protocol import Protocol
-from stmn.nets.config import TemporalConfig
+from stmn.nets.config import MODALITIES, TemporalConfig
 from stmn.nets.fast.folding import folded, with_winograd
 from stmn.nets.network import Network, over_time
 from stmn.runtime.device import Device
 from stmn.runtime.progress import Progress
 from stmn.sampling.augment import Crop, mirrored, normalise_flow, normalise_rgb, resize
-from stmn.sampling.positions import stack_times, test_positions
+from stmn.sampling.positions import spread_positions, stack_times
 from stmn.store.format.reader import Store, StoredVideo
 
-#: modality that each stream reads
-INPUTS = {"appearance": "rgb", "motion": "flow"}
 #: pixels of all chunks that small videos may share a forward pass for; larger videos have one each
 PASS_PIXELS = 2**18
 #: a window that no feature map exceeds
@@ -54,7 +52,7 @@ class Pictures:
         """(T, planes, H, W) of a view for each stream name; of chunks `first` ... `last` - 1 where they are given."""
         tensors = []
         for name in names:
-            if INPUTS[name] == "rgb":
+            if MODALITIES[name] == "rgb":
                 tensors.append(normalise_rgb(seen(self.frames[first:last], view).float()))  # type: ignore[index]
             else:
                 rows: Tensor = self.stacks[first:last]  # type: ignore[index]
@@ -82,7 +80,7 @@ def stored_pictures(
     store: Store, video: StoredVideo, names: Sequence[str], stack_length: int, protocol: Protocol
 ) -> Pictures:
     """Read what a network needs of a stored video."""
-    times = test_positions(video.frames, stack_length, protocol.chunks)
+    times = spread_positions(video.frames, stack_length, protocol.chunks)
     frames = fields = stacks = None
     if "appearance" in names:
         frames = fit(store.frames(video.id, times), protocol)
@@ -211,7 +209,7 @@ def alike(videos: Sequence[StoredVideo], stack_length: int, protocol: Protocol) 
 
 def shape(video: StoredVideo, stack_length: int, protocol: Protocol) -> tuple[int, int, int]:
     """What must agree within a pass: T, height, width."""
-    return len(test_positions(video.frames, stack_length, protocol.chunks)), video.height, video.width
+    return len(spread_positions(video.frames, stack_length, protocol.chunks)), video.height, video.width
 
 
 def full(group: Sequence[StoredVideo], stack_length: int, protocol: Protocol) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 from stmn.errors import StmnError
 from stmn.nets.checkpoint import Description
 from stmn.nets.network import Network
-from stmn.sampling.augment import test_short_side
+from stmn.sampling.augment import short_side_for_test
 
 #: what a written file is run as: the streams' inputs to the streams' scores
 Runner = Callable[[Sequence[Tensor]], list[Tensor]]
@@ -32,7 +32,7 @@ class Exporter(Protocol):
 def example_inputs(network: Network, description: Description, batch: int, chunks: int, wider: int = 0) -> list[Tensor]:
     """Random inputs of the test protocol's size: (batch, chunks, planes, H, W) for each stream."""
     config = description.network
-    side = test_short_side(config.size, description.keeps)
+    side = short_side_for_test(config.size, description.keeps)
     generator = torch.Generator().manual_seed(batch * 100 + chunks)
     return [
         torch.randn(batch, chunks, config.planes(stream.modality), side, side + wider, generator=generator)

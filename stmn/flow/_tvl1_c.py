@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stmn.flow._knobs import Knobs
 from stmn.flow._pyramid import Axis, Level
-from stmn.runtime.compiled import Kernel, once_a_process
+from stmn.runtime.compiled import Kernel, load_once
 
 # No -ffast-math: linking with it switches denormals off for the whole process. These are the parts the vectoriser
 # needs, and none of them lets the order of a sum change.
@@ -103,7 +103,7 @@ def problem() -> str | None:
     return _load()[1]
 
 
-@once_a_process(KERNEL)
+@load_once(KERNEL)
 def _load(library: ctypes.CDLL) -> None:
     """The compiled kernel, or why there is none."""
     library.stmn_tvl1.argtypes = (*[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)

@@ -17,7 +17,9 @@ Layout = Literal["torchvision", "caffe"]
 Prediction = Literal["per_stream", "averaged", "concatenated"]
 
 #: modality -> name of the stream that reads it
-STREAMS: dict[str, str] = {"rgb": "appearance", "flow": "motion"}
+STREAMS: dict[Modality, str] = {"rgb": "appearance", "flow": "motion"}
+#: name of a stream -> modality that it reads
+MODALITIES: dict[str, Modality] = {name: modality for modality, name in STREAMS.items()}
 
 
 class Plain(BaseModel):

@@ -11,7 +11,7 @@ from stmn.nets.checkpoint import load_checkpoint
 from stmn.prediction.model import Prediction, Scorer
 from stmn.prediction.whole import whole_video
 from stmn.prediction.windows import Window, moments, score_spans, slide
-from stmn.runtime.device import choose
+from stmn.runtime.device import choose_device
 from stmn.runtime.progress import Progress, Silent
 from stmn.video.decode import frames_of
 from stmn.video.source import Source, source
@@ -65,7 +65,7 @@ def load(path: str | Path, device: str = "auto", stream: str | None = None) -> M
     network, description = load_checkpoint(Path(path))
     if stream not in (None, *network.outputs):
         raise CheckpointError(f"{path}: predicts no '{stream}'; it has: {', '.join(network.outputs)}")
-    return Model(network, description, choose(device), stream)
+    return Model(network, description, choose_device(device), stream)
 
 
 def find_videos(arguments: list[str]) -> Iterator[Source]:

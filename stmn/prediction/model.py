@@ -14,8 +14,8 @@ from stmn.flow.pairs import FlowFunction
 from stmn.nets.checkpoint import Description
 from stmn.nets.network import Network
 from stmn.runtime.device import Device
-from stmn.sampling.augment import test_short_side
-from stmn.sampling.positions import stack_times, test_positions
+from stmn.sampling.augment import short_side_for_test
+from stmn.sampling.positions import spread_positions, stack_times
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Scorer:
         """Whole frames, `frames` chunks; mirrors where the training data allowed them."""
         size, keeps = self.description.network.size, self.description.keeps
         return Protocol(
-            chunks=frames, flips=flips and "mirror" in keeps, short_side=test_short_side(size, keeps), crop=size
+            chunks=frames, flips=flips and "mirror" in keeps, short_side=short_side_for_test(size, keeps), crop=size
         )
 
     def wanted(self, count: int, frames: int, name: str) -> Wanted:
@@ -91,7 +91,7 @@ class Scorer:
             raise DataError(f"{name}: holds no frames")
         if self.reads_flow and count == 1:
             raise DataError(f"{name}: one frame has no motion, and this model reads flow")
-        times = test_positions(count, self.stack_length, frames)
+        times = spread_positions(count, self.stack_length, frames)
         return Wanted(count, times, [stack_times(t, count, self.stack_length) for t in times])
 
     def pictures(

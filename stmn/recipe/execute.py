@@ -38,9 +38,9 @@ class Context:
     @property
     def ranks(self) -> "Ranks":
         """The processes that run a stage together under torchrun; otherwise this one alone."""
-        from stmn.runtime.ranks import here
+        from stmn.runtime.ranks import current_ranks
 
-        return here()
+        return current_ranks()
 
     @property
     def data(self) -> Path:
@@ -103,17 +103,17 @@ def execute(
     """
     if torchrun.size() == 1:
         return execute_here(planned, workspace, progress, device, force, **about)
-    from stmn.runtime.ranks import here
+    from stmn.runtime.ranks import current_ranks
 
-    ranks = here()
-    if ranks.from_first(planned.fingerprint) != planned.fingerprint:
+    ranks = current_ranks()
+    if ranks.broadcast(planned.fingerprint) != planned.fingerprint:
         raise DataError(f"{workspace.root}: torchrun's processes see different data or runs here; it has to be shared")
-    if ranks.from_first(needed(planned, force)) and not ranks.first and getattr(stage(planned.verb), "TOGETHER", False):
+    if ranks.broadcast(needed(planned, force)) and not ranks.first and getattr(stage(planned.verb), "TOGETHER", False):
         context = Context(workspace, progress, device, planned.run.path, planned.inputs, planned.data_dir)
         stage(planned.verb).run(planned.options, context)
     if ranks.first:
         execute_here(planned, workspace, progress, device, force, **about)
-    ranks.from_first(None)  # until the record is written
+    ranks.barrier()  # until the record is written
     return planned.run if ranks.first else read_run(planned.run.path) or planned.run
 
 

@@ -86,7 +86,7 @@ class Kernel:
 Loaded = tuple[ctypes.CDLL | None, str | None]
 
 
-def once_a_process(kernel: Kernel) -> Callable[[Callable[[ctypes.CDLL], None]], "_lru_cache_wrapper[Loaded]"]:
+def load_once(kernel: Kernel) -> Callable[[Callable[[ctypes.CDLL], None]], "_lru_cache_wrapper[Loaded]"]:
     """Makes of a function that declares the library's functions one that loads the kernel: tried once a process."""
 
     def loading(declare: Callable[[ctypes.CDLL], None]) -> "_lru_cache_wrapper[Loaded]":

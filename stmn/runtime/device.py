@@ -55,12 +55,12 @@ class Device:
     @property
     def loader_threads(self) -> int:
         """Threads that prepare batches: on a CPU one, which works where the network leaves a core idle."""
-        from stmn.runtime.workers import cores
+        from stmn.runtime.workers import count_cores
 
-        return min(8, cores()) if self.is_cuda else 1
+        return min(8, count_cores()) if self.is_cuda else 1
 
 
-def choose(name: str = "auto", precision: Precision = "auto") -> Device:
+def choose_device(name: str = "auto", precision: Precision = "auto") -> Device:
     """`auto` is CUDA where there is one, and each of torchrun's processes takes one of its own.
 
     Raises `UsageError` when the device named is not there.

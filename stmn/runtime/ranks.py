@@ -33,20 +33,20 @@ class Ranks:
 
     def __init__(self, rank: int = 0, size: int = 1, store: dist.Store | None = None) -> None:
         self.rank, self.size, self.store = rank, size, store
-        self.heard = 0
-        self.tells: bool | None = None
+        self._broadcasts = 0
+        self._reports: bool | None = None
 
     @property
     def first(self) -> bool:
         """True in the one process that writes and prints."""
         return self.rank == 0
 
-    def from_first(self, value: Any) -> Any:
-        """The first process's `value` (JSON), however long it takes to come here."""
+    def broadcast(self, value: Any) -> Any:
+        """Return the first process's `value` (JSON) in every process; waits as long as the first one takes."""
         if self.store is None:
             return value
-        self.heard += 1
-        key = f"from_first/{self.heard}"
+        self._broadcasts += 1
+        key = f"broadcast/{self._broadcasts}"
         if self.first:
             self.store.set(key, json.dumps(value))
             return value
@@ -54,13 +54,17 @@ class Ranks:
             time.sleep(POLL)
         return json.loads(self.store.get(key))
 
+    def barrier(self) -> None:
+        """Wait until the first process gets here."""
+        self.broadcast(None)
+
     def join(self, device: Device) -> None:
         """Make the group that adds up gradients: NCCL between GPUs, gloo otherwise."""
         if self.store is None or dist.is_initialized():
             return
         if device.is_cuda:
             torch.cuda.set_device(device.device)
-        with a_lost_rank_in_one_line():
+        with report_lost_rank():
             dist.init_process_group(
                 "nccl" if device.is_cuda else "gloo",
                 store=dist.PrefixStore("group", self.store),
@@ -71,7 +75,7 @@ class Ranks:
         atexit.register(dist.destroy_process_group)
 
     def wrap(self, learner: nn.Module, device: Device) -> nn.Module:
-        """`learner`, whose gradients are means over all processes once a backward pass is not `alone`."""
+        """`learner`, whose gradients are means over all processes once a backward pass is outside `no_sync`."""
         if self.size == 1:
             return learner
         with warnings.catch_warnings():
@@ -84,11 +88,11 @@ class Ranks:
                 gradient_as_bucket_view=True,
             )
 
-    def alone(self, learner: nn.Module, yes: bool) -> AbstractContextManager[Any]:
-        """Where backward passes add to this process's gradients alone."""
-        return learner.no_sync() if yes and isinstance(learner, DistributedDataParallel) else nullcontext()
+    def no_sync(self, learner: nn.Module, when: bool) -> AbstractContextManager[Any]:
+        """Within it, and `when` true, backward passes add to this process's gradients alone."""
+        return learner.no_sync() if when and isinstance(learner, DistributedDataParallel) else nullcontext()
 
-    def add(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         """The sum of all processes' tensors, in place."""
         if self.size > 1:
             dist.all_reduce(tensor)
@@ -103,28 +107,28 @@ class Ranks:
             )
         return range(self.rank * count // self.size, (self.rank + 1) * count // self.size)
 
-    def may_tell(self) -> bool:
-        """True in the first process that asks: of an error that stops all, one tells."""
-        if self.tells is None:
+    def reports_error(self) -> bool:
+        """True in the first process that asks: one process alone prints an error that stops them all."""
+        if self._reports is None:
             try:
-                self.tells = self.store is None or self.store.add("told", 1) == 1
-            except RuntimeError:  # whoever keeps the store is gone
-                self.tells = self.first
-        return self.tells
+                self._reports = self.store is None or self.store.add("reported", 1) == 1
+            except RuntimeError:  # the process that keeps the store is gone
+                self._reports = self.first
+        return self._reports
 
 
 @lru_cache(maxsize=1)
-def here() -> Ranks:
+def current_ranks() -> Ranks:
     """This process among those that torchrun started. Waits until all of them are there."""
     if torchrun.size() == 1:
         return ALONE
-    with a_lost_rank_in_one_line():
+    with report_lost_rank():
         store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
         return Ranks(rank, size, dist.PrefixStore("stmn", store))
 
 
 @contextmanager
-def a_lost_rank_in_one_line() -> Iterator[None]:
+def report_lost_rank() -> Iterator[None]:
     """Turn what torch says when another process is gone into a `StmnError`."""
     try:
         yield

@@ -50,7 +50,7 @@ def serve(connection: Connection) -> None:
         setup, index = pickle.loads(inbox.get())
         handle = setup(index)
     except Exception as error:
-        connection.send(("fatal", words(error)))
+        connection.send(("fatal", describe_error(error)))
         return
     connection.send(("ready", None))
     while True:
@@ -73,10 +73,10 @@ def answer(handle: Callable[[Any], Any], message: bytes) -> bytes:
     except FatalJobError as error:
         return pickle.dumps(("fatal", str(error)))
     except Exception as error:
-        return pickle.dumps(("error", words(error)))
+        return pickle.dumps(("error", describe_error(error)))
 
 
-def words(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """An error as a line for a person: with its type where it is none of ours."""
     return str(error) if isinstance(error, StmnError) else f"{type(error).__name__}: {error}"
 
@@ -223,6 +223,6 @@ def exit_words(code: int | None) -> str:
     return f"exit code {code}"
 
 
-def cores() -> int:
+def count_cores() -> int:
     """The cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

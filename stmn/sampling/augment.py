@@ -126,6 +126,6 @@ def normalise_flow(fields: Tensor, mirror: bool = False) -> Tensor:
     return centred * torch.tensor([-1.0, 1.0]).view(2, 1, 1) if mirror else centred
 
 
-def test_short_side(size: int, keeps: Iterable[str]) -> int:
+def short_side_for_test(size: int, keeps: Iterable[str]) -> int:
     """The short side of whole frames at test: 256 for a training crop of 224, so that scales agree."""
     return round(size * PAPER_SIDE / PAPER_CROP) if "crop" in keeps else size

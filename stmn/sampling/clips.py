@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stmn.sampling.augment import Augmentation, Crop, cut_field, cut_frame, draw_crop
-from stmn.sampling.positions import stack_times, test_positions, training_positions
+from stmn.sampling.positions import draw_positions, spread_positions, stack_times
 from stmn.sampling.resample import Floats
 from stmn.store.format.reader import Store, StoredVideo
 from stmn.store.format.writer import FLOW, RGB
@@ -51,7 +51,7 @@ class Clips:
         self.fill(batch, 0, index)
         return {name: values[0] for name, values in batch.items()}
 
-    def empty(self, count: int, memory: "Memory | None" = None) -> dict[str, Tensor]:
+    def empty(self, count: int, memory: "BufferPool | None" = None) -> dict[str, Tensor]:
         """Room for a batch of `count` samples, its values yet unset; in pinned memory where there is a CUDA device."""
         chunks, size = self.sampling.chunks, self.sampling.size
         planes = {"rgb": 3, "flow": 2 * self.sampling.stack_length}
@@ -59,7 +59,7 @@ class Clips:
         if torch.cuda.is_available():  # torch keeps pinned memory for the next batch by itself
             batch = {name: torch.empty(shape, pin_memory=True) for name, shape in shapes.items()}
         else:
-            memory = memory or Memory(0)
+            memory = memory or BufferPool(0)
             batch = {name: torch.from_numpy(memory.array(shape)) for name, shape in shapes.items()}
         return batch | {"label": torch.empty(count, dtype=torch.long)}
 
@@ -69,11 +69,11 @@ class Clips:
         video, sampling = self.videos[number], self.sampling
         rng = None if epoch < 0 else np.random.default_rng([sampling.seed, epoch, number])
         if rng is None:
-            times = test_positions(video.frames, sampling.stack_length, sampling.chunks)
+            times = spread_positions(video.frames, sampling.stack_length, sampling.chunks)
             times = [times[i * len(times) // sampling.chunks] for i in range(sampling.chunks)]
         else:
             stride = (given[0], given[0]) if given else sampling.stride
-            times = training_positions(video.frames, sampling.stack_length, sampling.chunks, stride, rng)
+            times = draw_positions(video.frames, sampling.stack_length, sampling.chunks, stride, rng)
         crop = draw_crop(video.height, video.width, sampling.augmentation, self.store.header.keeps, rng)
         batch["label"][row] = self.classes[video.class_name]
         if "rgb" in sampling.modalities:
@@ -97,7 +97,7 @@ class Clips:
                 out[row] = out[first]
 
 
-class Memory:
+class BufferPool:
     """Arrays for batches, used again once no tensor lies in them: fresh memory costs a large batch a third more.
 
     NumPy's, not torch's: NumPy asks the system for huge pages.

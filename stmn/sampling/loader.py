@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from torch import Tensor
 
-from stmn.sampling.clips import Clips, Index, Memory
+from stmn.sampling.clips import BufferPool, Clips, Index
 
 #: batches made beforehand: memory holds these and the one in use, however many threads there are
 AHEAD = 2
@@ -20,15 +20,15 @@ AHEAD = 2
 KEPT = 2 * (AHEAD + 2)
 
 
-def loader(
-    clips: Clips, batches: Iterable[Sequence[Index]], threads: int, memory: Memory | None = None
+def load_batches(
+    clips: Clips, batches: Iterable[Sequence[Index]], threads: int, memory: BufferPool | None = None
 ) -> Iterator[dict[str, Tensor]]:
     """Batches {rgb (B, T, 3, H, W), flow (B, T, 2L, H, W), label (B,)} in their order, made by `threads` threads.
 
     With 0 threads each batch is made when it is asked for. What goes wrong in a thread is raised here. `memory` is that
     of an earlier loader, for many short ones in turn; otherwise it has its own.
     """
-    memory = memory or Memory(KEPT)
+    memory = memory or BufferPool(KEPT)
     if not threads:
         for indices in batches:
             batch = clips.empty(len(indices), memory)

@@ -18,9 +18,7 @@ def valid_positions(frames: int, stack_length: int) -> range:
     return range(first, last + 1)
 
 
-def training_positions(
-    frames: int, stack_length: int, chunks: int, stride: tuple[int, int], rng: Generator
-) -> list[int]:
+def draw_positions(frames: int, stack_length: int, chunks: int, stride: tuple[int, int], rng: Generator) -> list[int]:
     """`chunks` times with one random stride for the video (section 4.1: 5 to 35) from a random start.
 
     Where the video is too short for the stride, they spread evenly over it.
@@ -34,7 +32,7 @@ def training_positions(
     return [round(t) for t in np.linspace(valid.start, valid.stop - 1, chunks)]
 
 
-def test_positions(frames: int, stack_length: int, chunks: int) -> list[int]:
+def spread_positions(frames: int, stack_length: int, chunks: int) -> list[int]:
     """At most `chunks` different times, spread evenly over the video (section 4.2: 25); a single one is its middle."""
     valid = valid_positions(frames, stack_length)
     if chunks == 1:

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from stmn.runtime.compiled import Kernel, once_a_process
+from stmn.runtime.compiled import Kernel, load_once
 
 # No fused multiply-add, no other order of sums: the same bits on every CPU, and from NumPy.
 KERNEL = Kernel(
@@ -119,7 +119,7 @@ def kernel_problem() -> str | None:
     return load()[1]
 
 
-@once_a_process(KERNEL)
+@load_once(KERNEL)
 def load(library: ctypes.CDLL) -> None:
     """The compiled kernel, or why there is none."""
     library.stmn_cut.argtypes = (

@@ -109,7 +109,7 @@ def score_model(path: Path, name: str, options: Options, store: Any, context: Co
     from stmn.evaluation.protocol import Protocol
     from stmn.evaluation.scores import Scores
     from stmn.nets.checkpoint import load_checkpoint
-    from stmn.sampling.augment import test_short_side
+    from stmn.sampling.augment import short_side_for_test
 
     context.progress.say(f"model: {name}")
     network, description = load_checkpoint(path)
@@ -137,7 +137,7 @@ def score_model(path: Path, name: str, options: Options, store: Any, context: Co
         pool=options.pool,
         temporal_pool=options.temporal_pool,
         temporal_window=options.temporal_window,
-        short_side=test_short_side(size, header.keeps),
+        short_side=short_side_for_test(size, header.keeps),
         crop=size,
         data=header.name,
         split=options.split,
@@ -181,9 +181,9 @@ def score_shared(network: Any, store: Any, videos: Any, protocol: Any, context: 
     import torch
 
     from stmn.evaluation.inference import score_videos
-    from stmn.runtime.device import choose
+    from stmn.runtime.device import choose_device
 
-    device, ranks = choose(context.device), context.ranks
+    device, ranks = choose_device(context.device), context.ranks
     if ranks.size == 1:
         return score_videos(network, store, videos, protocol, device, context.progress)
     ranks.join(device)
@@ -196,5 +196,5 @@ def score_shared(network: Any, store: Any, videos: Any, protocol: Any, context: 
         everyone = torch.zeros(len(videos), len(network.config.classes))
         if rows:
             everyone[rows] = own[name]
-        streams[name] = ranks.add(everyone.to(device.device)).cpu()  # the others' rows are zeros here
+        streams[name] = ranks.all_reduce(everyone.to(device.device)).cpu()  # the others' rows are zeros here
     return streams

@@ -99,11 +99,11 @@ def plugins(options: Options) -> list[dict[str, str]]:
 def run(options: Options, context: Context) -> Made:
     """Tie the streams, train, and write `model.safetensors`."""
     from stmn.nets.checkpoint import Description, TrainedOn, save_checkpoint
-    from stmn.runtime.device import choose
+    from stmn.runtime.device import choose_device
     from stmn.training.loop import train
-    from stmn.training.state import forget_state
+    from stmn.training.state import remove_state
 
-    device = choose(context.device, options.precision)
+    device = choose_device(context.device, options.precision)
     network, streams = tie(options, context)
     config = network.config
     clips, validation = clips_of(options, context, ("rgb", "flow"), config.size, config.stack_length, options.chunks)
@@ -124,7 +124,7 @@ def run(options: Options, context: Context) -> Made:
             network,
             Description(config, header.preparation, trained_on, streams[0].keeps, options.model_dump(mode="json")),
         )
-        forget_state(context.out)
+        remove_state(context.out)
     last = state.history[-1] if state.history else {}
     return Made(
         outputs={"model": "model.safetensors", "metrics": "metrics.jsonl"},

@@ -232,9 +232,9 @@ def outcomes(jobs: deque[Any], setup: Any, options: Options, context: Context) -
 
         folder = str(context.out.resolve())
         return run_on_cluster(jobs, setup.on, options.cluster, folder, options.video_timeout, context.progress.say)
-    from stmn.runtime.workers import cores, run_jobs
+    from stmn.runtime.workers import count_cores, run_jobs
 
-    return run_jobs(jobs, setup, options.workers or cores(), options.video_timeout)
+    return run_jobs(jobs, setup, options.workers or count_cores(), options.video_timeout)
 
 
 def create_dataset(options: Options, root: Path) -> Any:

@@ -100,12 +100,12 @@ def run(options: Options, context: Context) -> Made:
     from stmn.nets.checkpoint import Description, TrainedOn, save_checkpoint
     from stmn.nets.network import build_network
     from stmn.nets.weights.pretrained import describe_weights, load_weights
-    from stmn.runtime.device import choose
+    from stmn.runtime.device import choose_device
     from stmn.sampling.augment import FLOW_TO_INPUT, RGB_TO_INPUT
     from stmn.training.loop import train
-    from stmn.training.state import forget_state
+    from stmn.training.state import remove_state
 
-    device = choose(context.device, options.precision)
+    device = choose_device(context.device, options.precision)
     clips, validation = clips_of(
         options, context, (options.modality,), options.size, options.stack_length, options.chunks
     )  # fmt: skip
@@ -124,7 +124,7 @@ def run(options: Options, context: Context) -> Made:
             network,
             Description(config, header.preparation, trained_on, header.keeps, options.model_dump(mode="json")),
         )
-        forget_state(context.out)
+        remove_state(context.out)
     last = state.history[-1] if state.history else {}
     return Made(
         outputs={"model": "model.safetensors", "metrics": "metrics.jsonl"},

@@ -18,7 +18,7 @@ from stmn.runtime.ranks import Ranks
 from stmn.sampling.clips import Clips, sample_order
 from stmn.store.format.writer import FLOW, RGB, picture_key
 from stmn.training.plan import Plan
-from stmn.training.state import FILE
+from stmn.training.state import STATE_FILE
 
 KINDS = {"rgb": (RGB, "frames"), "flow": (FLOW, "flow")}
 
@@ -76,7 +76,7 @@ def agree(
     hopeless = not scaler.is_enabled() or scaler.get_scale() < 1
     votes[-3] = ~torch.isfinite(norm) & hopeless
     votes[-2], votes[-1] = float(stop), float(due)
-    *broken, gradient, stopped, wanted = (vote > 0 for vote in ranks.add(votes).tolist())
+    *broken, gradient, stopped, wanted = (vote > 0 for vote in ranks.all_reduce(votes).tolist())
     return Agreed(broken, gradient, stopped, wanted)
 
 
@@ -88,7 +88,7 @@ def not_finite(found: Agreed, clips: Clips, plan: Plan, step: int, out: Path) ->
         order = order[first : first + plan.micro_batch]
     ids = sorted({clips.videos[number].id for _, number in order})
     videos = ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
-    last = out / FILE
+    last = out / STATE_FILE
     kept = f"the last good state is {last}" if last.exists() else "no state was saved before"
     what = "loss is" if any(found.losses) else "gradient is"
     return StmnError(f"the {what} not finite at step {step}; the batch holds {videos}; {kept}; try a lower lr")

@@ -1,4 +1,4 @@
-"""What a micro-batch goes through: the network, its losses; and the optimiser that follows."""
+"""What a micro-batch goes through: the network, its losses; and the optimizer that follows."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -7,13 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD
 
+from stmn.nets.config import MODALITIES
 from stmn.nets.fast.convolutions import FasterConvolutions
 from stmn.nets.network import Network
 from stmn.runtime.device import Device
 from stmn.training.plan import Plan
-
-#: modality that each stream reads
-INPUTS = {"appearance": "rgb", "motion": "flow"}
 
 
 class Learner(nn.Module):
@@ -31,7 +29,7 @@ class Learner(nn.Module):
         """
         with self.device.autocast(), self.convolutions():
             predictions = self.network.predictions(*inputs)
-        return soft_max_losses(predictions, label), right(predictions, label)
+        return soft_max_losses(predictions, label), count_correct(predictions, label)
 
     def convolutions(self) -> AbstractContextManager[object]:
         """Those that take less time, where there are; a compiled network keeps PyTorch's."""
@@ -47,18 +45,18 @@ def soft_max_losses(predictions: tuple[Tensor, ...], label: Tensor) -> Tensor:
     return torch.stack(losses).sum()
 
 
-def right(predictions: tuple[Tensor, ...], label: Tensor) -> Tensor:
+def count_correct(predictions: tuple[Tensor, ...], label: Tensor) -> Tensor:
     """How many videos of a (B, P, classes) prediction are right, by the mean over outputs and places."""
     mean = torch.stack([p.detach().float().mean(dim=1) for p in predictions]).mean(dim=0)
     return (mean.argmax(dim=1) == label).sum()
 
 
-def inputs_of(network: Network, batch: dict[str, Tensor]) -> list[Tensor]:
+def select_inputs(network: Network, batch: dict[str, Tensor]) -> list[Tensor]:
     """The tensors of a batch that a network takes, in order."""
-    return [batch[INPUTS[name]] for name in network.names]
+    return [batch[MODALITIES[name]] for name in network.names]
 
 
-def optimiser(network: nn.Module, plan: Plan) -> SGD:
+def make_optimizer(network: nn.Module, plan: Plan) -> SGD:
     """SGD with momentum; one pass over all parameters a step, where torch has that for the device."""
     groups = parameter_groups(network, plan.weight_decay)
     return SGD(groups, lr=plan.schedule.rate, momentum=plan.momentum, fused=True)

@@ -67,7 +67,7 @@ class Log:
         """End a row: into the history, the file, the bar and TensorBoard."""
         seconds = max(time.monotonic() - self.began, 1e-9)
         sums = torch.stack([self.loss, self.right.to(self.loss), self.loss.new_tensor(float(self.seen))])
-        loss, right, seen = self.ranks.add(sums).tolist()
+        loss, right, seen = self.ranks.all_reduce(sums).tolist()
         row: dict[str, Any] = {
             "step": self.state.step,
             "epoch": round(self.state.step * self.plan.batch / self.videos, 3),

@@ -9,19 +9,19 @@ from stmn.errors import DataError, Interrupted
 from stmn.nets.network import Network
 from stmn.runtime.device import Device
 from stmn.runtime.progress import Progress
-from stmn.runtime.ranks import ALONE, Ranks, a_lost_rank_in_one_line
+from stmn.runtime.ranks import ALONE, Ranks, report_lost_rank
 from stmn.sampling.clips import Clips, MicroBatches
-from stmn.sampling.loader import loader
+from stmn.sampling.loader import load_batches
 from stmn.training.checks import agree, check_micro_batch, check_pictures, not_finite, stop_signals
-from stmn.training.learner import Learner, gradient_norm, inputs_of, optimiser
+from stmn.training.learner import Learner, gradient_norm, make_optimizer, select_inputs
 from stmn.training.log import Log
 from stmn.training.plan import Plan
-from stmn.training.state import TrainingState, forget_state, load_state, remove_unfinished, save_state
+from stmn.training.state import TrainingState, load_state, remove_state, remove_unfinished, save_state
 from stmn.training.statistics import Statistics
 from stmn.training.validation import validate
 
 
-@a_lost_rank_in_one_line()
+@report_lost_rank()
 def train(
     network: Network, clips: Clips, validation: Clips | None, plan: Plan, device: Device, out: Path,
     progress: Progress, ranks: Ranks = ALONE,
@@ -37,12 +37,12 @@ def train(
     numbers = ranks.share(plan.micro_batches)
     ranks.join(device)
     device.place(network)
-    optimizer, scaler = optimiser(network, plan), device.scaler()
+    optimizer, scaler = make_optimizer(network, plan), device.scaler()
     if ranks.first:
-        remove_unfinished(out) if plan.resume else forget_state(out)
-    ranks.from_first(None)
+        remove_unfinished(out) if plan.resume else remove_state(out)
+    ranks.barrier()
     state = load_state(out, network, optimizer)
-    if ranks.from_first(state.step) != state.step:
+    if ranks.broadcast(state.step) != state.step:
         raise DataError(f"{out}: the processes see different saved states: they need one workspace that all can read")
     if state.scaler:
         scaler.load_state_dict(state.scaler)
@@ -55,7 +55,7 @@ def train(
     batches = MicroBatches(
         len(clips), plan.batch, plan.micro_batch, plan.seed, state.step, plan.steps, numbers, plan.stride
     )
-    micro_batches = iter(loader(clips, batches, device.loader_threads))
+    micro_batches = iter(load_batches(clips, batches, device.loader_threads))
     saved = time.monotonic()
     with stop_signals(progress, ranks) as stopped, progress.task("training", plan.steps, "steps", state.step) as task:
         while state.step < plan.steps and not plan.schedule.saturated(state.errors):
@@ -70,8 +70,8 @@ def train(
                 batch = {name: device.move(value) for name, value in log.waiting(micro_batches).items()}
                 label = batch["label"]
                 torch.manual_seed(hash((plan.seed, state.step, number * plan.micro_batch)))  # dropout: of the step
-                with ranks.alone(learner, yes=number != numbers[-1]):
-                    loss, right = learner(inputs_of(network, batch), label)
+                with ranks.no_sync(learner, when=number != numbers[-1]):
+                    loss, right = learner(select_inputs(network, batch), label)
                     losses[number] = loss * (len(label) / plan.batch)
                     # gradients add up over micro-batches; over processes they become means
                     scaler.scale(losses[number] * ranks.size).backward()
@@ -90,7 +90,7 @@ def train(
                 save_state(out, network, optimizer, state, statistics.before)
                 saved = time.monotonic()
             if found.stop:
-                ranks.from_first(None)  # nobody leaves before it is saved
+                ranks.barrier()  # nobody leaves before it is saved
                 raise Interrupted(f"interrupted at step {state.step} of {plan.steps}; the same command continues there")
             scaler.step(optimizer)
             scaler.update()

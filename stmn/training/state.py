@@ -13,7 +13,7 @@ from stmn.errors import CheckpointError
 from stmn.nets.checkpoint import fill, read_about, save_tensors
 from stmn.nets.network import Network
 
-FILE = "training.safetensors"
+STATE_FILE = "training.safetensors"
 
 
 @dataclass
@@ -38,12 +38,12 @@ def save_state(
     for name, parameter in network.named_parameters():
         if (momentum := optimizer.state[parameter].get("momentum_buffer")) is not None:
             tensors[f"momentum.{name}"] = momentum
-    save_tensors(folder / FILE, tensors, {"training_state": asdict(state)})
+    save_tensors(folder / STATE_FILE, tensors, {"training_state": asdict(state)})
 
 
 def load_state(folder: Path, network: Network, optimizer: SGD) -> TrainingState:
     """Continue from a folder's state; a fresh start when there is none. Raises `CheckpointError` when it is damaged."""
-    path = folder / FILE
+    path = folder / STATE_FILE
     if not path.exists():
         return TrainingState()
     about = read_about(path)
@@ -61,9 +61,9 @@ def load_state(folder: Path, network: Network, optimizer: SGD) -> TrainingState:
     return state
 
 
-def forget_state(folder: Path) -> None:
+def remove_state(folder: Path) -> None:
     """Remove a folder's state: its training is done, or is to start anew."""
-    (folder / FILE).unlink(missing_ok=True)
+    (folder / STATE_FILE).unlink(missing_ok=True)
     remove_unfinished(folder)
 
 

@@ -53,7 +53,7 @@ class Statistics:
             own.append(change.flatten() * prod(kept[ranks.rank + 1 :]))
         if not own:
             return
-        folded = ranks.add(torch.cat(own)).split([self.live[name].numel() for name in self.momentum])
+        folded = ranks.all_reduce(torch.cat(own)).split([self.live[name].numel() for name in self.momentum])
         for (name, momentum), change in zip(self.momentum.items(), folded, strict=True):
             kept_of_all = prod((1 - float(momentum or 0)) ** count for count in counts)
             value = kept_of_all * self.before[name].double() + change.view_as(self.before[name])

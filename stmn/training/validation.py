@@ -6,8 +6,8 @@ from stmn.nets.network import Network
 from stmn.runtime.device import Device
 from stmn.runtime.ranks import ALONE, Ranks
 from stmn.sampling.clips import Clips
-from stmn.sampling.loader import loader
-from stmn.training.learner import inputs_of
+from stmn.sampling.loader import load_batches
+from stmn.training.learner import select_inputs
 from stmn.training.plan import Plan
 
 
@@ -18,10 +18,10 @@ def validate(network: Network, clips: Clips, plan: Plan, device: Device, ranks: 
     order = [(-1, number) for number in range(len(clips))][ranks.rank :: ranks.size]
     micro_batches = [order[i : i + plan.micro_batch] for i in range(0, len(order), plan.micro_batch)]
     right = torch.zeros((), device=device.device)
-    for batch in loader(clips, micro_batches, device.loader_threads):
+    for batch in load_batches(clips, micro_batches, device.loader_threads):
         batch = {name: device.move(value) for name, value in batch.items()}
         with device.autocast():
-            mean = torch.stack(network(*inputs_of(network, batch))).mean(dim=0)
+            mean = torch.stack(network(*select_inputs(network, batch))).mean(dim=0)
         right += (mean.argmax(dim=1) == batch["label"]).sum()
     network.train()
-    return float(ranks.add(right)) / len(clips)
+    return float(ranks.all_reduce(right)) / len(clips)

@@ -23,7 +23,7 @@ from stmn.evaluation.scores import Scores, fuse_late, load_scores
 from stmn.nets.checkpoint import load_checkpoint, save_checkpoint
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.network import Network, build_network
-from stmn.runtime.device import choose
+from stmn.runtime.device import choose_device
 from stmn.runtime.progress import Silent
 from stmn.sampling import positions
 from stmn.sampling.augment import FLOW_STD, Crop
@@ -31,7 +31,7 @@ from stmn.store.format.header import read_header
 from stmn.store.format.reader import Store
 from stmn.workspace import Run, Workspace
 
-CPU = choose("cpu")
+CPU = choose_device("cpu")
 
 
 def tied(size: int = 32, classes: int = 4) -> Network:
@@ -103,7 +103,7 @@ def test_a_frame_smaller_than_the_training_crop_is_one_window():
 def test_25_chunks_are_read_evenly_each_with_its_own_ten_fields(motley):
     for name, chunks in (("v2", 25), ("v0", 4), ("v4", 1)):
         video = motley.videos[name]
-        times = positions.test_positions(video.frames, 10, 25)
+        times = positions.spread_positions(video.frames, 10, 25)
         assert len(times) == chunks
         pictures = stored_pictures(motley, video, ("appearance", "motion"), 10, protocol(short_side=40))
         rgb, flow = pictures.inputs(("appearance", "motion"), Crop(0, 0, video.height, video.width))

@@ -19,11 +19,11 @@ from stmn.nets.fast import winograd
 from stmn.nets.fast.folding import folded, with_winograd
 from stmn.nets.fast.winograd import WinogradConv2d
 from stmn.nets.network import Network, build_network
-from stmn.runtime.device import choose
+from stmn.runtime.device import choose_device
 from stmn.runtime.progress import Silent
 from stmn.store.format.reader import Store
 
-CPU = choose("cpu")
+CPU = choose_device("cpu")
 SIZE = (64, 96)
 
 

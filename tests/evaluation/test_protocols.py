@@ -19,13 +19,13 @@ from stmn.evaluation.protocol import Protocol
 from stmn.evaluation.scores import load_scores
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.network import Network, build_network
-from stmn.runtime.device import choose
+from stmn.runtime.device import choose_device
 from stmn.sampling.augment import normalise_flow, normalise_rgb
 from stmn.sampling.clips import split_validation
 from stmn.store.format.reader import Store
 from stmn.workspace import Run, Workspace
 
-CPU = choose("cpu")
+CPU = choose_device("cpu")
 
 
 def tied(**temporal: object) -> Network:

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig
 from stmn.nets.network import Network, build_network
-from stmn.runtime.device import choose
+from stmn.runtime.device import choose_device
 from stmn.sampling.clips import Clips, Sampling
 from stmn.store.format.reader import Store
 from stmn.training.plan import Plan
@@ -12,7 +12,7 @@ from stmn.training.schedule import Schedule
 from stmn.workspace import Workspace
 
 WIDTH = 0.125
-CPU = choose("cpu")
+CPU = choose_device("cpu")
 
 
 def videos(prepared: Workspace, chunks: int = 1, seed: int = 0, modalities: tuple[str, ...] = ("flow",)) -> Clips:

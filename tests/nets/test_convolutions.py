@@ -11,10 +11,10 @@ from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalCo
 from stmn.nets.fast import winograd
 from stmn.nets.fast.convolutions import Convolution, FasterConvolutions, Filter, Stem, faster
 from stmn.nets.network import build_network
-from stmn.runtime.device import choose
+from stmn.runtime.device import choose_device
 from stmn.training.learner import Learner, soft_max_losses
 
-CPU = choose("cpu")
+CPU = choose_device("cpu")
 
 
 def trained(conv: nn.Conv2d, x: Tensor, fast: bool) -> list[Tensor]:

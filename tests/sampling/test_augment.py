@@ -114,9 +114,9 @@ def test_crops_scale_with_the_stored_frames():
 
 
 def test_the_short_side_at_test_gives_the_scale_of_training():
-    assert augment.test_short_side(224, BOTH) == 256
-    assert augment.test_short_side(112, BOTH) == 128
-    assert augment.test_short_side(224, ("mirror",)) == 224  # training saw frames whole
+    assert augment.short_side_for_test(224, BOTH) == 256
+    assert augment.short_side_for_test(112, BOTH) == 128
+    assert augment.short_side_for_test(224, ("mirror",)) == 224  # training saw frames whole
 
 
 def cut(picture: Picture, crop: Crop, size: int) -> Tensor:

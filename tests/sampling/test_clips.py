@@ -16,7 +16,7 @@ from torch import Tensor
 from stmn.errors import DataError
 from stmn.sampling.augment import FLOW_STD, RGB_MEAN, RGB_STD
 from stmn.sampling.clips import Clips, MicroBatches, Sampling, sample_order, split_validation
-from stmn.sampling.loader import loader
+from stmn.sampling.loader import load_batches
 from stmn.sampling.positions import valid_positions
 from stmn.store.format.reader import Store, StoredVideo
 
@@ -134,7 +134,7 @@ def test_a_modality_that_is_not_asked_for_is_not_read(folder):
 
 def test_the_loader_stacks_samples_to_batches(folder):
     samples = clips(folder)
-    (batch,) = loader(samples, [[(0, 0), (3, 1)]], threads=0)
+    (batch,) = load_batches(samples, [[(0, 0), (3, 1)]], threads=0)
     assert batch["rgb"].shape == (2, 3, 3, 48, 48) and batch["label"].tolist() == [0, 1]
     assert torch.equal(batch["flow"][1], samples[3, 1]["flow"])
 
@@ -144,7 +144,7 @@ def test_threads_make_the_batches_that_come_without_them(folder):
     for cache in (0, 1 << 20):
         samples = clips(folder)
         samples.store.cache_bytes = cache
-        for alone, threaded in zip(loader(samples, batches, 0), loader(samples, batches, 3), strict=True):
+        for alone, threaded in zip(load_batches(samples, batches, 0), load_batches(samples, batches, 3), strict=True):
             assert same(alone, threaded)
 
 
@@ -153,7 +153,7 @@ def test_a_batch_stays_as_it_is_while_anything_of_it_is_in_use(folder, threads):
     samples = clips(folder)
     batches = [[(epoch, 0), (epoch, 1)] for epoch in range(16)]
     parts, copies, places = [], [], set()
-    for number, batch in enumerate(loader(samples, batches, threads)):
+    for number, batch in enumerate(load_batches(samples, batches, threads)):
         places.add(batch["flow"].data_ptr())
         if number < 3:
             parts.append(batch["flow"][1, :, ::7])
@@ -171,7 +171,7 @@ def test_what_goes_wrong_in_a_thread_is_said_where_batches_are_asked_for(folder,
     shard.commit()
     shard.close()
     good, bad = [(0, 0)], [(0, 1)]
-    batches = loader(samples, [good, good, bad, good], threads)
+    batches = load_batches(samples, [good, good, bad, good], threads)
     assert next(batches)["label"].tolist() == next(batches)["label"].tolist() == [0]
     with pytest.raises(DataError, match="video 'when': a frame is no readable JPEG"):
         next(batches)

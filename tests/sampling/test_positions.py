@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from stmn.sampling import positions
-from stmn.sampling.positions import stack_times, training_positions, valid_positions
+from stmn.sampling.positions import draw_positions, stack_times, valid_positions
 
 L = 10
 LENGTHS = [*range(1, 60), 100, 251, 1000]
 
 
 def draws(frames: int, chunks: int, stride: tuple[int, int] = (5, 35), count: int = 200) -> list[list[int]]:
-    return [training_positions(frames, L, chunks, stride, np.random.default_rng(seed)) for seed in range(count)]
+    return [draw_positions(frames, L, chunks, stride, np.random.default_rng(seed)) for seed in range(count)]
 
 
 def test_a_chunk_is_the_frame_t_with_the_fields_t_minus_5_to_t_plus_4():
@@ -39,7 +39,7 @@ def test_a_video_of_11_frames_has_one_whole_chunk():
 @pytest.mark.parametrize("frames", range(1, 11))
 def test_a_video_too_short_for_a_stack_has_its_middle_and_repeats_its_first_and_last_field(frames):
     assert list(valid_positions(frames, L)) == [frames // 2]
-    assert positions.test_positions(frames, L, 25) == [frames // 2]
+    assert positions.spread_positions(frames, L, 25) == [frames // 2]
     assert {tuple(times) for times in draws(frames, chunks=5)} == {(frames // 2,) * 5}
     times = stack_times(frames // 2, frames, L)
     assert len(times) == L
@@ -86,7 +86,7 @@ def test_training_chunks_of_any_video_have_all_their_fields():
 def test_test_chunks_are_distinct_and_uniform_over_the_video(chunks):
     for frames in LENGTHS:
         valid = valid_positions(frames, L)
-        times = positions.test_positions(frames, L, chunks)
+        times = positions.spread_positions(frames, L, chunks)
         assert len(times) == len(set(times)) == min(chunks, len(valid))
         assert set(times) <= set(valid)
         assert times == sorted(times)
@@ -98,5 +98,5 @@ def test_test_chunks_are_distinct_and_uniform_over_the_video(chunks):
 def test_a_single_test_chunk_is_the_middle_one():
     for frames in LENGTHS:
         valid = valid_positions(frames, L)
-        (time,) = positions.test_positions(frames, L, 1)
+        (time,) = positions.spread_positions(frames, L, 1)
         assert abs((time - valid[0]) - (valid[-1] - time)) <= 1

@@ -25,7 +25,7 @@ from stmn.sampling.clips import Clips, split_validation
 from stmn.training.loop import train
 from stmn.training.plan import Plan
 from stmn.training.schedule import Schedule
-from stmn.training.state import FILE
+from stmn.training.state import STATE_FILE
 from stmn.workspace import Workspace, read_run
 
 
@@ -55,7 +55,7 @@ def test_an_interrupted_run_with_validation_dropout_and_two_streams_goes_on_bit_
         folder = tmp_path / f"{steps_done}"
         with pytest.raises(Interrupted):
             train(network(dropout=0.5, fused=True), *parts, plan, CPU, folder, Stop(after=steps_done))
-        assert read_about(folder / FILE)["training_state"]["step"] == steps_done
+        assert read_about(folder / STATE_FILE)["training_state"]["step"] == steps_done
         resumed = network(dropout=0.5, fused=True)
         state = train(resumed, *parts, plan, CPU, folder, Silent())
         assert equal(weights(resumed), weights(whole))
@@ -67,8 +67,8 @@ def test_an_interrupted_run_with_validation_dropout_and_two_streams_goes_on_bit_
 def test_a_damaged_state_is_refused_in_one_line(prepared, tmp_path):
     with pytest.raises(Interrupted):
         train(network(), videos(prepared), None, steps(5, checkpoint_minutes=1e-9), CPU, tmp_path, Stop(after=2))
-    whole = (tmp_path / FILE).read_bytes()
-    (tmp_path / FILE).write_bytes(whole[: len(whole) // 2])
+    whole = (tmp_path / STATE_FILE).read_bytes()
+    (tmp_path / STATE_FILE).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match="truncated or damaged") as error:
         train(network(), videos(prepared), None, steps(5), CPU, tmp_path, Silent())
     assert "\n" not in str(error.value)
@@ -97,7 +97,7 @@ def started(workspace: Workspace, step: int) -> tuple[subprocess.Popen, Path]:
     process = start(*COMMAND, "--workspace", workspace.root, env={"OMP_NUM_THREADS": "1"})
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
-        for path in workspace.runs_dir.glob(f"*/{FILE}"):
+        for path in workspace.runs_dir.glob(f"*/{STATE_FILE}"):
             if read_about(path)["training_state"]["step"] >= step:
                 return process, path.parent
         time.sleep(0.01)
@@ -113,12 +113,12 @@ def test_a_killed_training_goes_on_to_the_weights_of_an_undisturbed_one(scratch,
     assert process.wait() == -signal.SIGKILL
     process.communicate()
     assert read_run(folder).record["status"] == "running" and not (folder / "model.safetensors").exists()
-    assert step <= read_about(folder / FILE)["training_state"]["step"] < STEPS
+    assert step <= read_about(folder / STATE_FILE)["training_state"]["step"] < STEPS
 
     run = train_tiny(scratch, "flow", **OPTIONS)
     assert run.path == folder  # the command line's run and this one are the same piece of work
     assert equal(load_file(run.output("model")), undisturbed)
-    assert not (folder / FILE).exists()  # a finished run keeps its model alone
+    assert not (folder / STATE_FILE).exists()  # a finished run keeps its model alone
     rows = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert rows == list(range(10, STEPS + 1, 10))
 
@@ -182,7 +182,7 @@ def test_killed_again_and_again_in_writing_too_it_ends_with_the_same_weights(wor
 
 def reached(workspace: Workspace) -> int:
     """The step of the saved state; -1 when there is none."""
-    found = [read_about(path)["training_state"]["step"] for path in workspace.runs_dir.glob(f"*/{FILE}")]
+    found = [read_about(path)["training_state"]["step"] for path in workspace.runs_dir.glob(f"*/{STATE_FILE}")]
     return max(found, default=-1)
 
 

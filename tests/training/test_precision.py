@@ -11,10 +11,10 @@ from torch import Tensor
 
 from stmn.errors import Interrupted, UsageError
 from stmn.nets.checkpoint import read_about
-from stmn.runtime.device import Device, choose
+from stmn.runtime.device import Device, choose_device
 from stmn.runtime.progress import Silent
 from stmn.training.loop import train
-from stmn.training.state import FILE
+from stmn.training.state import STATE_FILE
 from stmn.workspace import Workspace
 
 
@@ -26,20 +26,20 @@ def trained(prepared: Workspace, folder, device: Device, **plan: object) -> tupl
 
 
 def test_auto_is_float32_on_a_cpu_and_other_precisions_are_named():
-    assert choose("cpu").precision == torch.float32
-    assert choose("cpu", "bfloat16").precision == torch.bfloat16
+    assert choose_device("cpu").precision == torch.float32
+    assert choose_device("cpu", "bfloat16").precision == torch.bfloat16
     with (
         pytest.raises(UsageError, match="no CUDA device")
         if not torch.cuda.is_available()
         else pytest.raises(UsageError)
     ):
-        choose("cuda:99")
+        choose_device("cuda:99")
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_learns_nearly_the_same_and_keeps_weights_in_float32(prepared, tmp_path, precision):
     exact, losses = trained(prepared, tmp_path / "exact", CPU)
-    half, half_losses = trained(prepared, tmp_path / "half", choose("cpu", precision))
+    half, half_losses = trained(prepared, tmp_path / "half", choose_device("cpu", precision))
     assert half_losses[-1] < losses[0]
     assert half_losses[0] == pytest.approx(losses[0], rel=0.1)
     assert not equal(half, exact)
@@ -56,12 +56,12 @@ def test_float16_goes_on_with_its_scale_after_an_interruption(prepared, tmp_path
             if self.left < 0:
                 raise Interrupted("stopped by the test")
 
-    device, plan = choose("cpu", "float16"), steps(7, checkpoint_minutes=1e-9)
+    device, plan = choose_device("cpu", "float16"), steps(7, checkpoint_minutes=1e-9)
     whole, parts = network(), network()
     train(whole, videos(prepared), None, plan, device, tmp_path / "whole", Silent())
     with pytest.raises(Interrupted):
         train(parts, videos(prepared), None, plan, device, tmp_path / "parts", Stop())
-    scaler = read_about(tmp_path / "parts" / FILE)["training_state"]["scaler"]
+    scaler = read_about(tmp_path / "parts" / STATE_FILE)["training_state"]["scaler"]
     assert scaler["scale"] > 0
     parts = network()
     train(parts, videos(prepared), None, plan, device, tmp_path / "parts", Silent())
@@ -106,14 +106,14 @@ def test_compile_on_the_command_line(scratch):
 @pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16", "float16"])
 def test_a_gpu_learns_what_a_cpu_learns(prepared, tmp_path, precision):
     _, losses = trained(prepared, tmp_path / "cpu", CPU)
-    _, found = trained(prepared, tmp_path / "cuda", choose("cuda", precision))
+    _, found = trained(prepared, tmp_path / "cuda", choose_device("cuda", precision))
     assert found == pytest.approx(losses, rel=0.3)
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_gets_its_batches_from_pinned_memory_and_keeps_channels_last(prepared):
-    device = choose("cuda")
+    device = choose_device("cuda")
     batch = videos(prepared).empty(2)
     assert batch["flow"].is_pinned()
     placed = device.place(network())

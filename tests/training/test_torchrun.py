@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from stmn.nets.checkpoint import read_about
-from stmn.training.state import FILE
+from stmn.training.state import STATE_FILE
 from stmn.workspace import Workspace, read_run
 
 TORCHRUN = Path(sys.executable).with_name("torchrun")
@@ -84,7 +84,7 @@ def until_saved(process: subprocess.Popen, workspace: Workspace, step: int) -> P
     """Wait until a state of `step` or later is saved; its run's folder."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
-        for path in workspace.runs_dir.glob(f"*/{FILE}"):
+        for path in workspace.runs_dir.glob(f"*/{STATE_FILE}"):
             if read_about(path)["training_state"]["step"] >= step:
                 return path.parent
         time.sleep(0.02)
@@ -184,7 +184,7 @@ def test_a_process_that_dies_ends_all_with_one_line(scratch, background, killed)
         "error: another of the 2 processes has ended, so this one can't go on; what came after the last saved state is "
         "lost, the same command continues there"
     ]
-    assert read_about(folder / FILE)["training_state"]["step"] >= 2  # whole
+    assert read_about(folder / STATE_FILE)["training_state"]["step"] >= 2  # whole
 
 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
@@ -200,7 +200,7 @@ def test_a_signal_saves_once_and_any_number_of_processes_goes_on(scratch, backgr
     _, told = process.communicate(timeout=60)
     assert process.returncode != 0
     (line,) = [line for line in told.splitlines() if line.startswith("error: ")]
-    step = read_about(folder / FILE)["training_state"]["step"]
+    step = read_about(folder / STATE_FILE)["training_state"]["step"]
     assert line == f"error: interrupted at step {step} of {steps}; the same command continues there"
     assert read_run(folder).record["status"] == "interrupted"
     # one process goes on where two stopped

@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from stmn.runtime.compiled import Kernel, once_a_process
+from stmn.runtime.compiled import Kernel, load_once
 
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
 KERNEL = Kernel("winograd", "stmn.nets.fast", FLAGS)
@@ -33,7 +33,7 @@ POINTS = ((1 / 4, 0), (-1 / 6, 1), (-1 / 6, -1), (1 / 24, 2), (1 / 24, -2))
 memory = threading.local()
 
 
-@once_a_process(KERNEL)
+@load_once(KERNEL)
 def load(library: ctypes.CDLL) -> None:
     """The kernel, or why there is none."""
     pointer, size = ctypes.c_void_p, ctypes.c_int64

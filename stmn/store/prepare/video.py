@@ -17,7 +17,7 @@ from stmn import registry
 from stmn.datasets.base import Pictures, VideoEntry
 from stmn.errors import DataError, StmnError
 from stmn.flow.estimator import flow_estimator
-from stmn.runtime.workers import FatalJobError, words
+from stmn.runtime.workers import FatalJobError, describe_error
 from stmn.store.format.header import HEADER, Preparation
 from stmn.store.format.writer import FLOW, RGB, ShardWriter, VideoFacts, VideoWriter, shard_path
 from stmn.store.prepare.sources import one_line, remember, skip, stamp
@@ -95,7 +95,7 @@ class PrepareWorker:
                 except (StmnError, ValueError, RuntimeError, MemoryError) as error:
                     if disk := disk_error(error):
                         raise disk from error
-                    reason = one_line(words(error))
+                    reason = one_line(describe_error(error))
                     skip(shard, job.entry, reason, stamped)
                     return Prepared(job.entry, reason=reason)
             except sqlite3.OperationalError as error:
