@@ -34,7 +34,7 @@ from stmn.nets.fast import winograd
 from stmn.nets.network import Network, build_network
 from stmn.runtime.device import choose_device
 from stmn.runtime.progress import Silent
-from stmn.store.format.reader import Store, StoredVideo
+from stmn.store.format.read import Store, StoredVideo
 
 L = 10
 SIDE, CROP = 256, 224

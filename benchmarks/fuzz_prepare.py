@@ -24,9 +24,9 @@ from typing import Any
 import av
 import numpy as np
 
-from stmn.datasets.base import VIDEO_ENDINGS
+from stmn.datasets.base import VIDEO_SUFFIXES
 from stmn.runtime.progress import Silent
-from stmn.store.format.writer import Finished, finished_videos
+from stmn.store.format.write import RecordedVideo, recover_videos
 from stmn.store.inspect.check import check_set
 
 STMN = Path(sys.executable).with_name("stmn")
@@ -56,7 +56,7 @@ def short_clips(folders: list[Path], packets: int, limit: int, into: Path) -> li
     """Short copies of at most `limit` clips of each folder, each as it comes and in one more container."""
     made = []
     for folder in folders:
-        clips = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_ENDINGS)
+        clips = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
         for number, clip in enumerate(clips[:: max(1, -(-len(clips) // limit))]):
             for container in {clip.suffix[1:].lower(), CONTAINERS[number % len(CONTAINERS)]}:
                 made.append(into / f"{clip.stem}.{container}")
@@ -147,7 +147,7 @@ def kind_of(reason: str) -> str:
     return re.sub(r"\d+", "N", re.sub(r"^/.*?\.(avi|mp4|mkv|ts): ", "", reason))
 
 
-def judge(found: dict[str, Finished], names: list[str]) -> dict[str, Any]:
+def judge(found: dict[str, RecordedVideo], names: list[str]) -> dict[str, Any]:
     """Counts of what became of the variants."""
     by_damage = {damage.__name__: Counter[str]() for damage in DAMAGES}
     for name in names:
@@ -187,7 +187,7 @@ def fuzz(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if done.returncode:
         return result | {"stderr": done.stderr[-2000:], "wrong": ["prepare failed"]}
     store = folder / "work" / "data" / "fuzz"
-    result |= judge(finished_videos(store), names)
+    result |= judge(recover_videos(store), names)
     checked = check_set(store, Silent(), options.workers)
     result |= {"frames": checked.frames, "fields": checked.fields, "check_problems": checked.problems}
     counts = json.loads(done.stdout.splitlines()[-1])["results"]

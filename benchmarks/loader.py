@@ -39,9 +39,10 @@ from stmn.sampling.positions import draw_positions, stack_times
 from stmn.sampling.resample import kernel_problem
 from stmn.store.format.header import Header, Preparation
 from stmn.store.format.jpeg import encode_field, encode_frame
-from stmn.store.format.reader import Store, StoredVideo
-from stmn.store.format.writer import FLOW, RGB, ShardWriter, VideoFacts, shard_path
-from stmn.video.decode import decode
+from stmn.store.format.read import Store, StoredVideo
+from stmn.store.format.shard import FLOW, RGB, shard_path
+from stmn.store.format.write import ShardWriter, VideoFacts
+from stmn.video.decode import decode_video
 
 ENDINGS = {".avi", ".mp4", ".mov", ".mkv", ".webm", ".mpg"}
 QUALITY = 95
@@ -102,7 +103,7 @@ def clips(folder: Path | None, count: int, short_side: int) -> Iterator[tuple[st
         return
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
     for path in paths[:: max(1, len(paths) // count)][:count]:
-        yield path.stem, decode(path, short_side)
+        yield path.stem, decode_video(path, short_side)
 
 
 def texture(seed: int, short_side: int) -> Iterator[NDArray[np.uint8]]:
@@ -122,7 +123,7 @@ def prepare(folder: Path, short_side: int, films: Iterable[tuple[str, Iterable[N
             names.append(name)
             files = folder / "files" / name
             files.mkdir(parents=True)
-            with shard.video(VideoEntry(name, Path(name), "any", name)) as writer:
+            with shard.add_video(VideoEntry(name, Path(name), "any", name)) as writer:
                 seen = fields = height = width = 0
                 for pictures, levels in frames_and_flow(frames, dis, BOUND, "keep"):
                     for picture in pictures:

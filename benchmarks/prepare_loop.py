@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmn.errors import StmnError
-from stmn.video.decode import decode
+from stmn.video.decode import decode_video
 from stmn.video.write import write_video
 
 STMN = Path(sys.executable).with_name("stmn")
@@ -31,7 +31,7 @@ def shortened(clips: list[Path], frames: int, into: Path) -> list[Path]:
         target = into / "clips" / f"{clip.stem}.mp4"
         try:
             # H.264 takes even sizes only
-            pictures = (frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2] for frame in decode(clip))
+            pictures = (frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2] for frame in decode_video(clip))
             write_video(target, islice(pictures, frames))
         except StmnError:
             continue

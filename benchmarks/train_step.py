@@ -35,7 +35,7 @@ from stmn.runtime.device import choose_device
 from stmn.runtime.progress import Silent
 from stmn.sampling.clips import Clips, Sampling
 from stmn.store.format.header import read_header
-from stmn.store.format.reader import Store
+from stmn.store.format.read import Store
 from stmn.training.loop import train
 from stmn.training.plan import Plan
 from stmn.training.schedule import Schedule

@@ -11,7 +11,7 @@ import typer
 from stmn.cli.guard import guarded
 
 if TYPE_CHECKING:
-    from stmn.store.format.reader import Store
+    from stmn.store.format.read import Store
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,9 +47,9 @@ def info(
     with guarded(debug), opened(data, workspace, "stmn data info NAME") as store:
         from stmn.cli.data_info import lines
         from stmn.cli.display import Display
-        from stmn.store.inspect.statistics import describe
+        from stmn.store.inspect.statistics import describe_set
 
-        found = describe(store, fields, Display(as_json))
+        found = describe_set(store, fields, Display(as_json))
         if as_json:
             typer.echo(json.dumps(found, indent=1))
             return
@@ -126,7 +126,7 @@ def extract(
     with guarded(debug):
         from stmn.cli.display import Display
         from stmn.errors import Interrupted, UsageError
-        from stmn.store.inspect import extract as files
+        from stmn.store.inspect.extract import extract_videos, plan_extractions
         from stmn.store.inspect.lookup import find_video
 
         if len(places) > 2:
@@ -135,11 +135,11 @@ def extract(
         with opened(places[0] if len(places) == 2 else None, workspace, "stmn data extract NAME OUT") as store:
             ok = sorted((v for v in store.videos.values() if v.status == "ok"), key=lambda v: v.id)
             videos = list({v.id: v for v in (find_video(store, text) for text in video)}.values()) if video else ok
-            wanted = files.targets(store, videos, out, form, by_class)
+            wanted = plan_extractions(store, videos, out, form, by_class)
             if missing:
-                wanted = [one for one in wanted if not all(files.present(path) for path in one.paths)]
+                wanted = [extraction for extraction in wanted if not extraction.done]
             try:
-                frames = files.extract(store, wanted, form, Display(), force or missing, full_colour)
+                frames = extract_videos(store, wanted, form, Display(), force or missing, full_colour)
             except KeyboardInterrupt as error:
                 raise Interrupted("stopped; videos that are whole stay: --missing writes the others") from error
             typer.echo(f"{out}: {len(wanted)} videos, {frames:,} frames")
@@ -163,12 +163,12 @@ def show(
     """One picture: frames across the video, flow in colour, u and v beneath."""
     with guarded(debug), opened(data, workspace, "--data NAME") as store:
         from stmn.errors import UsageError
-        from stmn.store.inspect.extract import safe, without_ending
+        from stmn.store.inspect.extract import file_name
         from stmn.store.inspect.lookup import find_video
         from stmn.store.inspect.sheet import write_sheet
 
         found = find_video(store, video)
-        path = output or Path(f"{safe(without_ending(found.id))}.png")
+        path = output or Path(f"{file_name(found.id)}.png")
         if path.is_dir():
             raise UsageError(f"{path}: is a folder; name a PNG file")
         if path.exists() and not force:
@@ -192,7 +192,7 @@ def find(data: str | None, workspace: Path | None, choose: str) -> Path:
 @contextmanager
 def opened(data: str | None, workspace: Path | None, choose: str) -> Iterator["Store"]:
     """A set, open for reading."""
-    from stmn.store.format.reader import Store
+    from stmn.store.format.read import Store
 
     with Store(find(data, workspace, choose)) as store:
         yield store

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from stmn.store.inspect.lookup import quoted
+from stmn.store.inspect.lookup import quote_id
 from stmn.store.inspect.statistics import STACK_FRAMES
 
 #: a line names no more classes and sizes
@@ -11,7 +11,7 @@ CLASSES, SIZES = 12, 6
 
 
 def lines(info: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """(label, text) lines of what `stmn.store.inspect.statistics.describe` gives."""
+    """(label, text) lines of what `stmn.store.inspect.statistics.describe_set` gives."""
     how, videos, frames, flow = info["preparation"], info["videos"], info["frames"], info["flow"]
     yield "set", f"{info['name']}, of data set '{info['dataset']}'  ({info['path']})"
     yield (
@@ -47,7 +47,7 @@ def lines(info: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if info["hint"]:
         yield "hint", info["hint"]
     for number, one in enumerate(info["skipped"]):
-        yield "skipped" if number == 0 else "", f"{quoted(one['id'])}: {one['reason']}"
+        yield "skipped" if number == 0 else "", f"{quote_id(one['id'])}: {one['reason']}"
 
 
 def part_words(counts: dict[str, int]) -> str:

@@ -12,27 +12,10 @@ from pathlib import Path
 
 from stmn.errors import DataError
 
-VIDEO_ENDINGS = frozenset(
-    [
-        ".avi",
-        ".mp4",
-        ".mkv",
-        ".mov",
-        ".webm",
-        ".mpg",
-        ".mpeg",
-        ".m4v",
-        ".wmv",
-        ".flv",
-        ".3gp",
-        ".ts",
-        ".ogv",
-        ".gif",
-        ".m2ts",
-        ".vob",
-        ".asf",
-    ]
-)
+VIDEO_SUFFIXES = frozenset({
+    ".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv", ".3gp", ".ts", ".ogv", ".gif",
+    ".m2ts", ".vob", ".asf",
+})  # fmt: skip
 
 #: split name -> part ("train", "test") -> video ids
 Splits = dict[str, dict[str, list[str]]]
@@ -49,7 +32,7 @@ class VideoEntry:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class JpegFiles:
     """Ready frames and flow of one video, as JPEG files in order.
 
     `u[i]` and `v[i]` (grey, 8 bit, x and y) lead from `frames[i]` to `frames[i + 1]`: one fewer than the frames.
@@ -58,6 +41,9 @@ class Pictures:
     frames: Sequence[Path]
     u: Sequence[Path]
     v: Sequence[Path]
+
+
+Pictures = JpegFiles  # plugins may know it by this name
 
 
 class Dataset:
@@ -101,7 +87,7 @@ class Dataset:
         """The files or folders whose sizes and times of change tell whether the video is still the one prepared."""
         return [video.path]
 
-    def pictures(self, video: VideoEntry) -> Pictures:
+    def pictures(self, video: VideoEntry) -> JpegFiles:
         """The ready pictures of a video, where `has_pictures`. Raises `DataError` when they are not complete."""
         raise NotImplementedError
 
@@ -113,6 +99,12 @@ class Dataset:
 def no_file(path: Path) -> str:
     """Words for a video file that is not there; empty when it is."""
     return "" if path.is_file() else f"{as_id(path)}: no such video file"
+
+
+def without_suffix(name: str) -> str:
+    """Return a file name or a path without a video's suffix; other suffixes stay."""
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in VIDEO_SUFFIXES else name
 
 
 def as_id(path: str | Path) -> str:
@@ -127,7 +119,7 @@ def class_folders(root: Path) -> list[VideoEntry]:
     """
     found = []
     for path in sorted(root.glob("*/*")):
-        if path.suffix.lower() in VIDEO_ENDINGS and path.is_file() and not path.name.startswith("."):
+        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file() and not path.name.startswith("."):
             video_id = as_id(path.relative_to(root).as_posix())
             found.append(VideoEntry(video_id, path, video_id.split("/")[0]))
     if not found:

@@ -4,21 +4,20 @@ The layouts are those of `jpeg_layouts`. Both clip flow to +-bound pixels and st
 as this program does.
 """
 
-import os
 import re
 from collections import Counter
 from pathlib import Path
 
 from stmn.datasets import hmdb51, ucf101
 from stmn.datasets.base import (
-    VIDEO_ENDINGS,
     Dataset,
-    Pictures,
+    JpegFiles,
     Splits,
     VideoEntry,
     as_id,
     first_folder,
     hashed_split,
+    without_suffix,
 )
 from stmn.datasets.csv_list import CsvList
 from stmn.datasets.jpeg_layouts import check_numbers, find_layout, in_order, jpeg_short_side, numbered, video_folders
@@ -129,7 +128,7 @@ class Jpegs(Dataset):
             found.append(next((root / choice for choice in choices if (root / choice).is_dir()), root / place))
         return found[0], found[1], found[2]
 
-    def pictures(self, video: VideoEntry) -> Pictures:
+    def pictures(self, video: VideoEntry) -> JpegFiles:
         """The files in order. n frames have n - 1 flow fields.
 
         TSN's first tool stores with each field the frame that it leads to, so n of each: its first field begins before
@@ -154,7 +153,7 @@ class Jpegs(Dataset):
         if u and min(u) != min(frames):
             raise DataError(f"{where}: frames begin with number {min(frames)}, flow with {min(u)}")
         first = 1 if paired_with_targets else 0
-        return Pictures(in_order(frames), in_order(u)[first:], in_order(v)[first:])
+        return JpegFiles(in_order(frames), in_order(u)[first:], in_order(v)[first:])
 
     def short_side(self) -> int:
         """The short side that most of the first videos' frames have. Raises `DataError` when no frame can be read."""
@@ -187,6 +186,4 @@ def class_in(name: str) -> str:
 
 def name_in(video_id: str) -> str:
     """The name that a video's folder has: the last part of an id, without a video's ending."""
-    name = video_id.split("/")[-1]
-    stem, ending = os.path.splitext(name)
-    return stem if ending.lower() in VIDEO_ENDINGS else name
+    return without_suffix(video_id.split("/")[-1])

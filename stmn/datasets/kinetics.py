@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from stmn.datasets.base import VIDEO_ENDINGS, Dataset, Splits, VideoEntry, as_id, no_file
+from stmn.datasets.base import VIDEO_SUFFIXES, Dataset, Splits, VideoEntry, as_id, no_file
 from stmn.datasets.table import Mistakes, Row, columns_of, read_table
 from stmn.errors import DataError
 
@@ -139,6 +139,6 @@ def find_clips(folder: Path) -> dict[str, list[Path]]:
         folders.sort()
         for name in sorted(files):
             stem, ending = os.path.splitext(name)
-            if ending.lower() in VIDEO_ENDINGS:
+            if ending.lower() in VIDEO_SUFFIXES:
                 found.setdefault(stem, []).append(Path(here, name))
     return found

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
 from stmn.evaluation.metrics import interval
-from stmn.store.format.reader import Store, StoredVideo
+from stmn.store.format.read import Store, StoredVideo
 
 
 def box_shape_baseline(store: Store, split: str, seed: int = 0) -> dict[str, object] | None:

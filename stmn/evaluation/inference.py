@@ -19,7 +19,7 @@ from stmn.runtime.device import Device
 from stmn.runtime.progress import Progress
 from stmn.sampling.augment import Crop, mirrored, normalise_flow, normalise_rgb, resize
 from stmn.sampling.positions import spread_positions, stack_times
-from stmn.store.format.reader import Store, StoredVideo
+from stmn.store.format.read import Store, StoredVideo
 
 #: pixels of all chunks that small videos may share a forward pass for; larger videos have one each
 PASS_PIXELS = 2**18

@@ -11,7 +11,7 @@ from stmn import registry
 from stmn.errors import UsageError, near_match
 
 
-def flow_estimator(name: str, options: Mapping[str, Any]) -> Callable[..., Any]:
+def load_estimator(name: str, options: Mapping[str, Any]) -> Callable[..., Any]:
     """The flow plugin `name` with `options`, its keyword arguments, set.
 
     `lambda`, a word that Python keeps for itself, stands for `lambda_`. Raises `UsageError` for an option that the
@@ -41,4 +41,4 @@ def check_estimator(name: str, options: Mapping[str, Any]) -> None:
     import torch
 
     frames = torch.zeros(1, 32, 32, dtype=torch.uint8)
-    flow_estimator(name, options)(frames, frames)
+    load_estimator(name, options)(frames, frames)

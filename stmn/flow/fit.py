@@ -89,7 +89,7 @@ class Fit:
         )
 
 
-def fit(first: Tensor, second: Tensor, flow: Tensor, still_camera_only: bool = False) -> Fit:
+def measure_fit(first: Tensor, second: Tensor, flow: Tensor, still_camera_only: bool = False) -> Fit:
     """How well flow fits its frames under each reading.
 
     `first`, `second`: (N, H, W) grey in 0..255, frames t and t + 1; `flow`: (N, 3, 2, H, W) pixels, the fields at

@@ -7,6 +7,6 @@ from torch import Tensor
 LUMA = (0.299, 0.587, 0.114)
 
 
-def grey(frames: Tensor) -> Tensor:
+def to_grey(frames: Tensor) -> Tensor:
     """(B, H, W, 3) RGB uint8 to (B, H, W) float32 in 0..255."""
     return frames.float() @ torch.tensor(LUMA, device=frames.device)

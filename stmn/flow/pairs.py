@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stmn.flow.grey import grey
+from stmn.flow.grey import to_grey
 from stmn.flow.quantise import quantise, subtract_camera
 
 FlowFunction = Callable[[Tensor, Tensor], Tensor]
@@ -28,7 +28,7 @@ def frames_and_flow(
         nonlocal last
         new = torch.from_numpy(np.stack(waiting))
         chain = new if last is None else torch.cat([last[None], new])
-        luma = grey(chain)
+        luma = to_grey(chain)
         height, width = luma.shape[1:]
         pixels = flow(luma[:-1], luma[1:]) if len(chain) > 1 else torch.zeros(0, 2, height, width)
         if camera_motion == "subtract" and len(pixels):

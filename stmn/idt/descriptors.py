@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stmn.flow.grey import grey
+from stmn.flow.grey import to_grey
 from stmn.flow.quantise import dequantise
-from stmn.store.format.reader import Store, StoredVideo
+from stmn.store.format.read import Store, StoredVideo
 
 BINS = 8
 CELLS = 4
@@ -31,7 +31,7 @@ def describe_video(store: Store, video: StoredVideo, most_fields: int = 8) -> ND
     fields = max(video.frames - 1, 1)
     times = sorted({round(t) for t in np.linspace(0, fields - 1, min(most_fields, fields))})
     frames = store.frames(video.id, times)
-    luma = grey(frames.permute(0, 2, 3, 1))
+    luma = to_grey(frames.permute(0, 2, 3, 1))
     flow = torch.zeros(len(times), 2, *luma.shape[1:])
     if video.frames > 1:
         flow = dequantise(store.fields(video.id, times), store.header.preparation.bound)

@@ -45,7 +45,7 @@ def clips_of(
 ) -> tuple["Clips", "Clips | None"]:
     """Training and validation samples of the prepared set's training list. The test list is never looked at."""
     from stmn.sampling.clips import Clips, Sampling, split_validation
-    from stmn.store.format.reader import Store
+    from stmn.store.format.read import Store
 
     store = Store(context.data, cache_bytes=options.cache_mb << 20)
     kept, held = split_validation(store.part(options.split, "train"), options.validation, options.seed)

@@ -70,12 +70,12 @@ def load(path: str | Path, device: str = "auto", stream: str | None = None) -> M
 
 def find_videos(arguments: list[str]) -> Iterator[Source]:
     """Folders as the videos below them, sorted, all else as it is. Raises `DataError` for folders without videos."""
-    from stmn.datasets.base import VIDEO_ENDINGS
+    from stmn.datasets.base import VIDEO_SUFFIXES
 
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_ENDINGS)
+            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
             if not found:
                 raise DataError(f"{path}: no videos in this folder")
             yield from map(source, found)

@@ -9,7 +9,7 @@ from torch import Tensor
 from stmn.errors import DataError
 from stmn.evaluation.inference import Pictures, fit, for_inference, score_pictures
 from stmn.evaluation.protocol import Protocol
-from stmn.flow.estimator import flow_estimator
+from stmn.flow.estimator import load_estimator
 from stmn.flow.pairs import FlowFunction
 from stmn.nets.checkpoint import Description
 from stmn.nets.network import Network
@@ -76,7 +76,7 @@ class Scorer:
     def flow(self) -> FlowFunction:
         """The flow of its training data; none is computed where no stream reads it."""
         how = self.description.preparation
-        return flow_estimator(how.flow, how.flow_options) if self.reads_flow else no_flow
+        return load_estimator(how.flow, how.flow_options) if self.reads_flow else no_flow
 
     def protocol(self, frames: int, flips: bool = True) -> Protocol:
         """Whole frames, `frames` chunks; mirrors where the training data allowed them."""

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from stmn.evaluation.protocol import Protocol
-from stmn.flow.colour import full_speed, painted, wheel
+from stmn.flow.colour import colour_scale, colour_wheel, paint_flow
 from stmn.flow.quantise import dequantise
 from stmn.prediction.gate_map import GateMap
 from stmn.prediction.model import Prediction, Scorer
@@ -100,8 +100,8 @@ class Drawing:
             self.field = self.field if moment.levels is None else moment.levels
             fields.append(torch.zeros(2, *moment.frame.shape[1:]) if self.field is None else self.field)
         flow = dequantise(torch.stack(fields), self.model.description.preparation.bound)
-        self.fastest = max(self.fastest, full_speed(flow))
-        return list(painted(flow, self.fastest).permute(0, 2, 3, 1).contiguous().numpy())
+        self.fastest = max(self.fastest, colour_scale(flow))
+        return list(paint_flow(flow, self.fastest).permute(0, 2, 3, 1).contiguous().numpy())
 
     def maps(self, some: Sequence[Moment]) -> list[NDArray[np.floating]]:
         """(h, w) the gate's map of each moment, 0..1."""
@@ -138,7 +138,7 @@ class Drawing:
         left, top, side = sheet.left(1), sheet.foot, 5 * LINE
         disc = Image.new("L", (side, side))
         ImageDraw.Draw(disc).ellipse((1, 1, side - 2, side - 2), 255)
-        image.paste(Image.fromarray(wheel(side).permute(1, 2, 0).contiguous().numpy()), (left, top), disc)
+        image.paste(Image.fromarray(colour_wheel(side).permute(1, 2, 0).contiguous().numpy()), (left, top), disc)
         draw, room = ImageDraw.Draw(image), sheet.column - side - GAP
         rim = f"rim: {self.fastest:.1f} pixels a frame"
         lines = ("colour: direction, as from", "the wheel's centre", "paler: slower", rim)

@@ -208,7 +208,7 @@ def describe(verb: str, options: StageOptions, inputs: dict[str, list[Input]], d
         "plugins": stage(verb).plugins(options),
     }
     if data_dir is not None:
-        from stmn.store.format.reader import Store
+        from stmn.store.format.read import Store
 
         with Store(data_dir) as store:
             content["data"] = {"name": data_dir.name, "fingerprint": store.fingerprint}

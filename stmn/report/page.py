@@ -23,7 +23,7 @@ from stmn.report.gains import Gains, of_the_gates
 from stmn.report.paper import published
 from stmn.report.words import printable
 from stmn.runtime.files import atomic_write
-from stmn.store.format.reader import Store
+from stmn.store.format.read import Store
 
 if TYPE_CHECKING:
     from jinja2 import Environment

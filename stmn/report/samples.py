@@ -14,7 +14,7 @@ from stmn.evaluation.scores import Scores
 from stmn.flow import colour
 from stmn.flow.quantise import dequantise
 from stmn.sampling.augment import resize
-from stmn.store.format.reader import Store
+from stmn.store.format.read import Store
 
 #: frames of a filmstrip
 SHOTS = 5
@@ -108,7 +108,7 @@ def filmed(store: Store, video_id: str, class_name: str, said: list[Prediction |
     if video.frames > 1:
         flow = dequantise(store.fields(video_id, times), store.header.preparation.bound)
         fastest = float(flow.norm(dim=1).max())
-        flows = [picture_uri(picture) for picture in colour.painted(small(flow))]
+        flows = [picture_uri(picture) for picture in colour.paint_flow(small(flow))]
     shots = [
         Shot(picture_uri(frame), coloured, f"{t / video.fps:.2f} s" if video.fps > 0 else f"frame {t}")
         for t, frame, coloured in zip(times, frames, flows, strict=True)
@@ -134,4 +134,4 @@ def picture_uri(picture: Tensor) -> str:
 
 def wheel() -> str:
     """The colours of flow, as a data URI."""
-    return picture_uri(colour.wheel(97))
+    return picture_uri(colour.colour_wheel(97))

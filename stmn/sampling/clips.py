@@ -12,8 +12,8 @@ from torch import Tensor
 from stmn.sampling.augment import Augmentation, Crop, cut_field, cut_frame, draw_crop
 from stmn.sampling.positions import draw_positions, spread_positions, stack_times
 from stmn.sampling.resample import Floats
-from stmn.store.format.reader import Store, StoredVideo
-from stmn.store.format.writer import FLOW, RGB
+from stmn.store.format.read import Store, StoredVideo
+from stmn.store.format.shard import FLOW, RGB
 
 #: (epoch, video number) of a sample, or (epoch, video number, temporal stride)
 Index = tuple[int, int] | tuple[int, int, int]

@@ -76,7 +76,7 @@ def run(options: Options, context: Context) -> Made:
     from stmn.evaluation.baseline import box_shape_baseline
     from stmn.evaluation.metrics import measure, words
     from stmn.evaluation.scores import fuse_late
-    from stmn.store.format.reader import Store
+    from stmn.store.format.read import Store
 
     with Store(context.data) as store:
         given = context.inputs.get("late_fusion") or context.inputs["model"]

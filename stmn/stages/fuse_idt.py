@@ -76,7 +76,7 @@ def svm_on_flow(ids: list[str], options: Options, context: Context) -> Any:
     from stmn.evaluation.scores import Scores
     from stmn.idt.descriptors import describe_video
     from stmn.idt.svm import svm_scores
-    from stmn.store.format.reader import Store
+    from stmn.store.format.read import Store
 
     with Store(context.data) as store:
         classes = store.header.classes

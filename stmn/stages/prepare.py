@@ -156,17 +156,17 @@ def run(options: Options, context: Context) -> Made:
 
 def fill(options: Options, context: Context) -> Made:
     """Bring the store up to date with the data set."""
-    from stmn.store.format.writer import finished_videos
-    from stmn.store.prepare.sources import refresh
+    from stmn.store.format.write import recover_videos
+    from stmn.store.prepare.sources import refresh_videos
     from stmn.store.prepare.video import PrepareJob, PrepareWorker
 
     folder = context.out
     dataset, entries, header = inventory(options, folder)
     header.write(folder)
 
-    finished_videos(folder)  # heals what a killed writer left
-    refresh(folder, dataset, entries, options.retry_skipped, context.progress.say)
-    finished = finished_videos(folder)
+    recover_videos(folder)  # heals what a killed writer left
+    refresh_videos(folder, dataset, entries, options.retry_skipped, context.progress.say)
+    finished = recover_videos(folder)
     missing = [entry for entry in entries if entry.id not in finished]
     jobs = deque(PrepareJob(entry) for entry in missing)
     setup = PrepareWorker(folder.resolve(), header.preparation, options.dataset, dataset.root, options.dataset_options)
@@ -191,7 +191,7 @@ def fill(options: Options, context: Context) -> Made:
             tell_video(outcome.result.entry.id, outcome.result.frames, outcome.result.reason, True, context)
             rate = (frames - before) / max(time.monotonic() - started, 1e-9)
             task.advance(**{"frames": frames, "frames/s": rate, "skipped": skipped})
-    finished = finished_videos(folder)
+    finished = recover_videos(folder)
     lost = [entry.id for entry in entries if entry.id not in finished]
     if lost:
         elsewhere = "a worker of the cluster writes elsewhere" if options.cluster else "this is a bug"

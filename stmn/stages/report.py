@@ -80,7 +80,7 @@ def run(options: Options, context: Context) -> Made:
     """Write `report.html`. Raises `DataError` when evaluations are of another data set or know different classes."""
     from stmn.report.contents import Contents, warnings
     from stmn.report.page import write_report
-    from stmn.store.format.reader import Store
+    from stmn.store.format.read import Store
 
     chain = Chain(context.workspace.runs())
     with Store(context.data) as store:

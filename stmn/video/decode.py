@@ -81,7 +81,7 @@ def video_info(path: Path | str) -> VideoInfo:
         return VideoInfo(stream.codec_context.width, stream.codec_context.height, float(stream.average_rate or 0))
 
 
-def decode(path: Path | str, short_side: int | None = None) -> Iterator[NDArray[np.uint8]]:
+def decode_video(path: Path | str, short_side: int | None = None) -> Iterator[NDArray[np.uint8]]:
     """Yield the frames, (H, W, 3) RGB uint8, upright, the short side at `short_side` pixels.
 
     Memory holds one frame at a time. Raises as `frames_of` does.

@@ -16,8 +16,8 @@ from helpers.made_sets import Made, make_set
 from PIL import Image
 
 from stmn.flow.quantise import quantise
-from stmn.store.format.reader import Store
-from stmn.video.decode import decode, video_info
+from stmn.store.format.read import Store
+from stmn.video.decode import decode_video, video_info
 
 
 def panning(name: str, dx: int, dy: int = 0, frames: int = 13, part: str = "train", height: int = 48) -> Made:
@@ -167,7 +167,7 @@ def test_info_measures_flow_over_all_pixels(tmp_path):
     assert info["flow"]["mean_speed"] == pytest.approx(0.25 * 20 + 0.25 * 5, abs=0.1)
     assert info["hint"] == (
         f"{100 * info['flow']['clipped']:.1f} % of the flow is clipped at 20 px; "
-        "prepared with a larger bound (--bound 30) it would be kept"
+        "a larger bound (--bound 30) would keep it"
     )
 
 
@@ -178,7 +178,7 @@ def test_info_says_when_the_bound_is_too_coarse(tmp_path):
     make_set(tmp_path / "data" / "mine", [Made(video.id, "wave", video.frames, quantise(flow, 20.0))])
     [line] = [line for line in data("info", "-w", tmp_path).splitlines() if line.startswith("hint")]
     assert "is below the step between two levels (0.16 px)" in line
-    assert "--bound 2 would tell slow motion better" in line
+    assert "--bound 2 would resolve slow motion better" in line
 
 
 # show
@@ -216,7 +216,7 @@ def test_a_part_of_an_id_is_enough(text, found, work, monkeypatch):
 def test_an_id_that_fits_several_or_none(work):
     folder = work / "data" / "mine"
     assert refusal("show", "anna", "-w", work) == (
-        f"{folder}: 2 videos fit 'anna': 'wave/anna_1.mp4', 'wave/anna_2.mp4'"
+        f"{folder}: 2 videos match 'anna': 'wave/anna_1.mp4', 'wave/anna_2.mp4'"
     )
     assert refusal("show", "wave/ana_2.mp4", "-w", work) == (
         f"{folder}: no video 'wave/ana_2.mp4' (did you mean 'wave/anna_2.mp4'?)"
@@ -247,7 +247,7 @@ def test_extract_in_the_authors_layout(work):
         for video_id, name, count in (("wave/anna_1.mp4", "anna_1", 13), ("clap/bert_1.avi", "bert_1", 13)):
             frames = sorted((work / "out" / "jpegs_256" / name).iterdir())
             assert [f.name for f in frames] == [f"frame{t:06d}.jpg" for t in range(1, count + 1)]
-            assert [f.read_bytes() for f in frames] == store.blobs(video_id, 0, range(count))  # not encoded again
+            assert [f.read_bytes() for f in frames] == store.jpegs(video_id, 0, range(count))  # not encoded again
             stored = store.fields(video_id, range(count - 1)).numpy()
             for plane, letter in enumerate("uv"):
                 files = sorted((work / "out" / "tvl1_flow" / letter / name).iterdir())
@@ -292,7 +292,7 @@ def test_extract_mp4_keeps_the_rate_and_every_frame_of_odd_sizes(tmp_path):
     connection.close()
     data("extract", tmp_path / "out", "-w", tmp_path, "--as", "mp4")
     assert video_info(tmp_path / "out" / "a.mp4").fps == pytest.approx(29.97, abs=1e-3)
-    frames = list(decode(tmp_path / "out" / "a.mp4"))
+    frames = list(decode_video(tmp_path / "out" / "a.mp4"))
     assert [f.shape for f in frames] == [(50, 64, 3)] * 13
 
 
@@ -334,7 +334,7 @@ def test_extract_replaces_nothing_unasked(work):
     mark.write_text("mine")
     before = state(work / "out")
     assert refusal("extract", work / "out", "-w", work, "--as", "tsn", code=2) == (
-        f"{work}/out/anna_1: is there already (1 in all); --force replaces them, --missing leaves them"
+        f"{work}/out/anna_1: already exists (1 in all); use --force to overwrite, --missing to keep"
     )
     assert state(work / "out") == before
 

@@ -10,7 +10,7 @@ from helpers.films import film, moving
 
 from stmn.datasets.csv_list import CsvList
 from stmn.errors import DataError
-from stmn.store.format.reader import Store
+from stmn.store.format.read import Store
 
 FAST = ["--short-side", "32", "--workers", "1", "--flow", "farneback"]
 

@@ -12,7 +12,7 @@ from helpers.extracted import tsn, two_stream
 from helpers.films import film, moving
 
 from stmn.sampling.clips import Clips, Sampling
-from stmn.store.format.reader import Store
+from stmn.store.format.read import Store
 
 #: motion of the picture from frame t to t + 1, pixels (x, y): each another, so that a field at a wrong time shows
 STEPS = [(2, 0), (-3, 1), (0, 2), (1, -1), (4, 0), (0, -3), (-1, -1), (3, 2), (-2, 0), (1, 3), (0, 0), (2, -2), (-4, 1)]
@@ -108,7 +108,7 @@ def test_frames_are_stored_byte_for_byte_and_flow_almost(tmp_path):
         assert (video.id, video.class_name, video.group) == ("wave/v_wave_g01_c01", "wave", "g01")
         assert (video.frames, video.height, video.width) == (14, 96, 128)
         files = sorted((tmp_path / "v" / "jpegs_256" / "v_wave_g01_c01").iterdir())
-        assert store.blobs(video.id, 0, range(14)) == [file.read_bytes() for file in files]
+        assert store.jpegs(video.id, 0, range(14)) == [file.read_bytes() for file in files]
         stored = store.fields(video.id, range(13)).float()
         given = torch.from_numpy(np.round(255 * (np.stack(fields) + 8) / 16))
         assert (stored - given).abs().mean() < 1.5
@@ -196,8 +196,8 @@ def test_a_video_with_a_gap_is_skipped_with_the_reason_until_it_is_mended(tmp_pa
         "fewer v": "4 fields of flow u, but 3 of flow v", "gap": "frame 2 of 1 to 5 is missing",
         "flow gap": "flow u 3 of 1 to 4 is missing", "no frames": "no frames frameNNNNN.jpg",
         "late": "the first frame has number 3, not 0 or 1", "too many": "5 frames need 4 flow fields, not 5",
-        "broken": "frame000003.jpg: is no readable JPEG", "one": "a single frame; flow needs two",
-        "small": "is 24x20; the short side of this set is 40", "odd size": "is 24x20, but the video's first frame 48x40",
+        "broken": "frame000003.jpg: not a readable JPEG", "one": "a single frame; flow needs two",
+        "small": "is 24x20, but the short side of this set is 40", "odd size": "is 24x20, but the video's first frame is 48x40",
     }  # fmt: skip
     with Store(tmp_path / "data" / "mine") as store:
         assert [i for i, v in store.videos.items() if v.status == "ok"] == [f"wave/{folder['whole']}"]

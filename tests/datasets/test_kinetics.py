@@ -8,7 +8,7 @@ from helpers.commands import call, errors_of
 from helpers.films import film, moving
 
 from stmn.datasets.kinetics import Kinetics
-from stmn.store.format.reader import Store
+from stmn.store.format.read import Store
 
 FAST = ["--short-side", "32", "--workers", "1", "--flow", "farneback"]
 HEAD = "label,youtube_id,time_start,time_end,split"

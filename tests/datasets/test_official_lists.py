@@ -8,7 +8,7 @@ from helpers.films import film, moving
 
 from stmn.datasets.hmdb51 import HMDB51
 from stmn.datasets.ucf101 import UCF101
-from stmn.store.format.reader import Store
+from stmn.store.format.read import Store
 
 FAST = ["--short-side", "32", "--workers", "1", "--flow", "farneback"]
 

@@ -8,12 +8,12 @@ from scipy.stats import ks_2samp
 
 from stmn.datasets.synthetic import DIRECTIONS, Synthetic
 from stmn.errors import UsageError
-from stmn.video.decode import decode
+from stmn.video.decode import decode_video
 
 
 def frames_of(dataset: Synthetic, video) -> np.ndarray:
     """(frames, H, W, 3) of a video, through its file."""
-    return np.stack(list(decode(dataset.fetch(video))))
+    return np.stack(list(decode_video(dataset.fetch(video))))
 
 
 def disc(frames: np.ndarray, t: int, hue: str) -> np.ndarray:

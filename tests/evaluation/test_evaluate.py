@@ -28,7 +28,7 @@ from stmn.runtime.progress import Silent
 from stmn.sampling import positions
 from stmn.sampling.augment import FLOW_STD, Crop
 from stmn.store.format.header import read_header
-from stmn.store.format.reader import Store
+from stmn.store.format.read import Store
 from stmn.workspace import Run, Workspace
 
 CPU = choose_device("cpu")

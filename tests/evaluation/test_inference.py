@@ -21,7 +21,7 @@ from stmn.nets.fast.winograd import WinogradConv2d
 from stmn.nets.network import Network, build_network
 from stmn.runtime.device import choose_device
 from stmn.runtime.progress import Silent
-from stmn.store.format.reader import Store
+from stmn.store.format.read import Store
 
 CPU = choose_device("cpu")
 SIZE = (64, 96)

@@ -14,7 +14,7 @@ import stmn
 from stmn.prediction.gate_map import GateMap, gate_map
 from stmn.prediction.panels import BAR, GAP, LINE, heated
 from stmn.prediction.windows import moments
-from stmn.video.decode import decode, frames_of, video_info
+from stmn.video.decode import decode_video, frames_of, video_info
 
 #: pixels of a panel for frames of 64 x 48
 HEIGHT, WIDTH = 336, 448
@@ -53,7 +53,7 @@ def seen(trained, tmp_path_factory) -> tuple[Path, Path, str]:
 def test_it_has_the_videos_frames_at_its_rate_beside_flow_and_gate_map(seen):
     video, path, printed = seen
     assert printed.startswith(f"{video}: ") and len(printed.splitlines()) == 1
-    pages, frames = list(decode(path)), list(decode(video))
+    pages, frames = list(decode_video(path)), list(decode_video(video))
     assert video_info(path).fps == video_info(video).fps == 25
     assert len(pages) == len(frames) == 60
     assert [f.seconds for f in frames_of(path)] == pytest.approx([f.seconds for f in frames_of(video)])
@@ -68,7 +68,7 @@ def test_it_has_the_videos_frames_at_its_rate_beside_flow_and_gate_map(seen):
 
 
 def test_bars_change_as_the_window_slides_and_not_between(seen):
-    pages = list(decode(seen[1]))
+    pages = list(decode_video(seen[1]))
     # windows of 1 s every 0.5 s: their middles are 0.5, 1, 1.5 and 1.9 s
     within = [foot(pages[t], 0).astype(int) for t in (2, 16)]
     assert np.abs(within[0] - within[1]).mean() < 1
@@ -129,7 +129,7 @@ def test_upright_videos_and_single_frames(trained, tmp_path):
     overlay(trained, "fused", tall, tmp_path / "tall.mp4")
     one = film(tmp_path / "one.avi", moving(1))
     overlay(trained, "appearance", one, tmp_path / "one.mp4")
-    assert len(list(decode(tmp_path / "tall.mp4"))) == 12 and len(list(decode(tmp_path / "one.mp4"))) == 1
+    assert len(list(decode_video(tmp_path / "tall.mp4"))) == 12 and len(list(decode_video(tmp_path / "one.mp4"))) == 1
 
 
 @pytest.mark.parametrize(("path", "words"), [
@@ -163,4 +163,4 @@ def test_of_a_video_that_breaks_off_there_is_no_overlay(trained, tmp_path):
 def test_real_clips_keep_their_rate_and_length(trained, shared_data, tmp_path):
     [clip] = shared_data.glob("clips/TrumanShow*")
     overlay(trained, "fused", clip, tmp_path / "o.mp4", "--gate-stage", "conv3")
-    assert (video_info(tmp_path / "o.mp4").fps, len(list(decode(tmp_path / "o.mp4")))) == (30, 48)
+    assert (video_info(tmp_path / "o.mp4").fps, len(list(decode_video(tmp_path / "o.mp4")))) == (30, 48)

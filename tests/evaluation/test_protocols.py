@@ -22,7 +22,7 @@ from stmn.nets.network import Network, build_network
 from stmn.runtime.device import choose_device
 from stmn.sampling.augment import normalise_flow, normalise_rgb
 from stmn.sampling.clips import split_validation
-from stmn.store.format.reader import Store
+from stmn.store.format.read import Store
 from stmn.workspace import Run, Workspace
 
 CPU = choose_device("cpu")

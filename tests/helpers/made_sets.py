@@ -9,7 +9,8 @@ from torch import Tensor
 from stmn.datasets.base import VideoEntry
 from stmn.store.format.header import Header, Preparation
 from stmn.store.format.jpeg import encode_field, encode_frame
-from stmn.store.format.writer import FLOW, RGB, ShardWriter, VideoFacts, shard_path
+from stmn.store.format.shard import FLOW, RGB, shard_path
+from stmn.store.format.write import ShardWriter, VideoFacts
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def make_set(
     with ShardWriter(shard_path(folder, 0)) as shard:
         for video in videos:
             count, height, width, _ = video.frames.shape
-            with shard.video(VideoEntry(video.id, Path(video.id), video.class_name, video.id)) as writer:
+            with shard.add_video(VideoEntry(video.id, Path(video.id), video.class_name, video.id)) as writer:
                 for t, frame in enumerate(video.frames):
                     writer.add(RGB, t, encode_frame(frame, how.quality))
                 for t, field in enumerate(video.levels):

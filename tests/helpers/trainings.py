@@ -6,7 +6,7 @@ from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig
 from stmn.nets.network import Network, build_network
 from stmn.runtime.device import choose_device
 from stmn.sampling.clips import Clips, Sampling
-from stmn.store.format.reader import Store
+from stmn.store.format.read import Store
 from stmn.training.plan import Plan
 from stmn.training.schedule import Schedule
 from stmn.workspace import Workspace

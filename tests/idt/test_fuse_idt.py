@@ -17,7 +17,7 @@ from stmn.evaluation.scores import Scores, load_scores
 from stmn.flow.quantise import quantise
 from stmn.idt.descriptors import describe_video, oriented
 from stmn.idt.svm import svm_scores
-from stmn.store.format.reader import Store
+from stmn.store.format.read import Store
 from stmn.workspace import Run, Workspace
 
 #: class name -> flow in pixels

@@ -11,7 +11,7 @@ import torch
 from helpers.films import Picture, moving
 from torch import Tensor
 
-from stmn.flow.grey import grey
+from stmn.flow.grey import to_grey
 from stmn.flow.quantise import quantise
 from stmn.flow.tvl1 import tvl1
 from stmn.sampling import augment
@@ -210,7 +210,7 @@ def test_normalised_pictures_have_imagenets_scale_and_still_flow_is_zero():
 
 def test_the_flow_of_mirrored_frames_is_the_mirrored_flow_with_u_negated():
     bound = 4.0
-    frames = grey(torch.stack([torch.from_numpy(picture) for picture in moving(4, dx=2, dy=1)]))
+    frames = to_grey(torch.stack([torch.from_numpy(picture) for picture in moving(4, dx=2, dy=1)]))
 
     def levels(frames: Tensor) -> Tensor:
         return quantise(tvl1(frames[:-1], frames[1:]), bound).float()

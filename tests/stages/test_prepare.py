@@ -17,12 +17,12 @@ from stmn.datasets.folder import Folder
 from stmn.datasets.hmdb51 import HMDB51
 from stmn.datasets.ucf101 import UCF101
 from stmn.errors import DataError
-from stmn.flow.grey import grey
+from stmn.flow.grey import to_grey
 from stmn.flow.quantise import dequantise
 from stmn.flow.tvl1 import tvl1
 from stmn.store.format.header import read_header
-from stmn.store.format.reader import Store
-from stmn.video.decode import decode
+from stmn.store.format.read import Store
+from stmn.video.decode import decode_video
 
 SMALL = ["--short-side", "32", "--workers", "2"]
 TINY = [
@@ -403,7 +403,7 @@ def test_flow_takes_its_options(tmp_path):
     with opened(tmp_path) as store:
         assert store.header.preparation.flow_options == {"lambda": 0.02, "warps": 1}
         stored = dequantise(store.fields("wave/a.avi", [0]), 2.0)
-    first, second, _ = grey(torch.from_numpy(np.stack(list(decode(path, 32))))).split(1)
+    first, second, _ = to_grey(torch.from_numpy(np.stack(list(decode_video(path, 32))))).split(1)
     usual, chosen = (tvl1(first, second, **more) for more in ({}, {"lambda_": 0.02, "warps": 1}))
     assert (stored - chosen).abs().mean() < 0.5 * (stored - usual).abs().mean()
 

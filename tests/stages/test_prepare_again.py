@@ -10,7 +10,7 @@ from helpers.commands import call
 from helpers.films import film, moving
 from helpers.packages import on_path
 
-from stmn.store.format.reader import Store, StoredVideo
+from stmn.store.format.read import Store, StoredVideo
 
 FAST = ["--short-side", "32", "--workers", "1", "--flow", "farneback"]
 
@@ -42,7 +42,7 @@ def test_a_replaced_video_is_prepared_again(tmp_path):
     before = video(tmp_path, "wave/b.avi")
     film(path, moving(15, 32, 32, seed=1))
     said = prepare(tmp_path / "v", tmp_path)
-    assert "'wave/a.avi' has changed since it was prepared: doing it again" in said
+    assert "'wave/a.avi' has changed since it was prepared; preparing it again" in said
     assert "b.avi" not in said
     assert video(tmp_path, "wave/a.avi").frames == 15
     assert video(tmp_path, "wave/b.avi") == before
@@ -65,12 +65,12 @@ def test_the_same_bytes_with_another_time_are_the_same_video(tmp_path):
     prepare(tmp_path / "v", tmp_path)
     for moment in (10**9, 2 * 10**9):
         os.utime(path, ns=(moment, moment))
-        assert "doing it again" not in prepare(tmp_path / "v", tmp_path)
+        assert "preparing it again" not in prepare(tmp_path / "v", tmp_path)
     # that was remembered: the bytes are not looked at as long as size and time are these
     size = path.stat().st_size
     path.write_bytes(bytes(size))
     os.utime(path, ns=(2 * 10**9, 2 * 10**9))
-    assert "doing it again" not in prepare(tmp_path / "v", tmp_path)
+    assert "preparing it again" not in prepare(tmp_path / "v", tmp_path)
 
 
 def test_what_was_prepared_stays_when_its_video_is_gone(tmp_path):
@@ -135,10 +135,10 @@ def test_a_set_that_was_made_before_times_were_kept(changed, tmp_path):
             connection.execute("DROP TABLE sources")
     if changed:
         film(path, moving(15, 32, 32))
-    assert ("doing it again" in prepare(tmp_path / "v", tmp_path)) == changed
+    assert ("preparing it again" in prepare(tmp_path / "v", tmp_path)) == changed
     assert video(tmp_path, "wave/a.avi").frames == (15 if changed else 13)
     os.utime(path, ns=(10**9, 10**9))
-    assert "doing it again" not in prepare(tmp_path / "v", tmp_path)
+    assert "preparing it again" not in prepare(tmp_path / "v", tmp_path)
 
 
 def test_a_video_too_short_for_a_stack_is_kept_and_said(tmp_path):

@@ -12,7 +12,7 @@ from helpers.films import film, moving
 from helpers.packages import on_path
 from helpers.shards import contents, places, processes, size, wait_until
 
-from stmn.store.format.reader import Store
+from stmn.store.format.read import Store
 
 SMALL = ["--short-side", "32", "--workers", "2"]
 

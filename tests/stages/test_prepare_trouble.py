@@ -14,8 +14,8 @@ from helpers.films import film, moving
 from helpers.packages import on_path
 from helpers.shards import contents, processes, size, wait_until
 
-from stmn.store.format.reader import Store
-from stmn.store.format.writer import finished_videos
+from stmn.store.format.read import Store
+from stmn.store.format.write import recover_videos
 
 SMALL = ["--short-side", "32", "--workers", "2"]
 
@@ -90,7 +90,7 @@ def test_a_killed_prepare_loses_nothing_and_repeats_nothing(tmp_path):
             assert "Traceback" not in stderr
             assert "prepare was interrupted" in errors_of(call("train-stream", "-w", tmp_path / "work"))[0]
         wait_until(lambda mark=mark: not processes(mark), 30)  # workers end with their parent, however that ends
-        now = set(finished_videos(folder))
+        now = set(recover_videos(folder))
         assert done <= now
         done = now
 
@@ -144,7 +144,7 @@ def test_workers_that_cannot_start_end_it_at_once(worker, line, tmp_path, troubl
     result = call(*arguments, "--dataset-options", f"worker={worker}")
     assert result.exit_code == 1
     assert errors_of(result) == [line]
-    assert finished_videos(tmp_path / "data" / "mine") == {}
+    assert recover_videos(tmp_path / "data" / "mine") == {}
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from stmn.flow.quantise import quantise
 from stmn.store.format.jpeg import encode_field, encode_frame
-from stmn.store.format.reader import Store
-from stmn.store.format.writer import FLOW, RGB, picture_key
+from stmn.store.format.read import Store
+from stmn.store.format.shard import FLOW, RGB, picture_key
 
 FRAMES = 24
 
@@ -131,7 +131,7 @@ def test_flow_that_never_changes_though_the_frames_do(level, tmp_path):
     made = videos()
     made[2] = Made(made[2].id, "wave", made[2].frames, torch.full_like(made[2].levels, level))
     assert problems(make_set(tmp_path / "mine", made)) == [
-        f"video 'wave/2.mp4': flow is constant (level {level} for u, {level} for v) though the frames change"
+        f"video 'wave/2.mp4': flow is constant (level {level} for u, {level} for v) although the frames change"
     ]
 
 
@@ -182,7 +182,7 @@ def test_real_clips(flow, tmp_path, shared_data):
     connection.commit()
     connection.close()
     changed, line = problems(folder)
-    assert changed == "video 'kick/v_kick_g01_c01.avi': its pictures are not those that prepare wrote (checksum)"
+    assert changed == "video 'kick/v_kick_g01_c01.avi': its pictures are not the ones that prepare wrote (checksum)"
     assert line.startswith("video 'kick/v_kick_g01_c01.avi': flow is numbered one too high (")
 
 
@@ -204,9 +204,9 @@ def test_pictures_that_are_missing_or_too_many(kind, what, count, folder):
 def test_a_picture_that_is_damaged(kind, what, damage, folder):
     there = key(folder, "wave/1.mp4", kind, 5)
     with Store(folder) as store:
-        [blob] = store.blobs("wave/1.mp4", kind, [5])
+        [blob] = store.jpegs("wave/1.mp4", kind, [5])
     change(folder, "UPDATE pictures SET jpeg = ? WHERE key = ?", damage(blob), there)
-    assert problems(folder) == [f"video 'wave/1.mp4': 1 {what}s are no readable JPEG, the first: 5"]
+    assert problems(folder) == [f"video 'wave/1.mp4': 1 {what}s are not readable JPEGs, the first: 5"]
 
 
 @pytest.mark.parametrize("kind", [RGB, FLOW])
@@ -214,7 +214,7 @@ def test_a_picture_that_can_be_decoded_but_is_not_what_was_written(kind, folder)
     """Bits that rotted where JPEG does not notice, or two pictures that changed places."""
     there = key(folder, "wave/1.mp4", kind, 5)
     with Store(folder) as store:
-        [blob] = store.blobs("wave/1.mp4", kind, [5])
+        [blob] = store.jpegs("wave/1.mp4", kind, [5])
     marker = blob.index(b"JFIF") + 7  # of the header, which says nothing of the picture
     change(folder, "UPDATE pictures SET jpeg = ? WHERE key = ?",
            blob[:marker] + bytes([blob[marker] ^ 2]) + blob[marker + 1 :], there)  # fmt: skip
@@ -222,7 +222,7 @@ def test_a_picture_that_can_be_decoded_but_is_not_what_was_written(kind, folder)
     change(folder, "UPDATE pictures SET key = key - 1 WHERE key = ?", key(folder, "wave/2.mp4", kind, 6))
     change(folder, "UPDATE pictures SET key = ? WHERE key = -1", key(folder, "wave/2.mp4", kind, 6))
     assert problems(folder) == [
-        f"video 'wave/{n}.mp4': its pictures are not those that prepare wrote (checksum)" for n in (1, 2)
+        f"video 'wave/{n}.mp4': its pictures are not the ones that prepare wrote (checksum)" for n in (1, 2)
     ]
 
 

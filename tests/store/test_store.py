@@ -20,8 +20,8 @@ from helpers.made_sets import Made, make_set
 
 from stmn.errors import DataError
 from stmn.store.format.jpeg import encode_frame
-from stmn.store.format.reader import Store
-from stmn.store.format.writer import FLOW, RGB
+from stmn.store.format.read import Store
+from stmn.store.format.shard import FLOW, RGB
 from stmn.workspace import Workspace
 
 VIDEO = "train/which_moves_00003.mp4"
@@ -210,10 +210,10 @@ def test_a_damaged_shard_is_one_line(damage, scratch, folder, shard):
 
 
 @pytest.mark.parametrize(("jpeg", "words"), [
-    (b"no JPEG", "a frame is no readable JPEG"),
-    (lambda whole: whole[:-40], "a frame is no readable JPEG"),
+    (b"no JPEG", "frame 4 is not a readable JPEG"),
+    (lambda whole: whole[:-40], "frame 4 is not a readable JPEG"),
     (lambda _: encode_frame(torch.zeros(20, 30, 3, dtype=torch.uint8), 90), "frame 4 is (20, 30, 3), not (40, 40, 3)"),
-    (lambda _: encode_frame(torch.zeros(80, 80, 3, dtype=torch.uint8), 90), "a frame is no readable JPEG"),
+    (lambda _: encode_frame(torch.zeros(80, 80, 3, dtype=torch.uint8), 90), "frame 4 is not a readable JPEG"),
 ], ids=["text", "cut short", "small", "large"])  # fmt: skip
 def test_a_damaged_picture_names_its_video(folder, shard, jpeg, words):
     with Store(folder) as store:
@@ -234,7 +234,7 @@ def test_a_damaged_picture_names_its_video(folder, shard, jpeg, words):
     (None, "no prepared data set here (no dataset.json)"),
     ("{", "dataset.json: damaged: "),
     ("[]", "dataset.json: damaged: "),
-    ('{"format": 99}', "dataset.json: format 99, this program reads 2; prepare it again"),
+    ('{"format": 99}', "dataset.json: format 99, but this program reads 2; prepare it again"),
     ('{"format": 2, "name": "x"}', "dataset.json: damaged: "),
 ])  # fmt: skip
 def test_a_header_that_is_wrong(text, words, folder):

@@ -14,7 +14,7 @@ from helpers.made_sets import Made, make_set
 from safetensors.torch import load_file, save_file
 
 from stmn.nets.checkpoint import KEY, read_about
-from stmn.store.format.reader import Store
+from stmn.store.format.read import Store
 from stmn.workspace import Workspace
 
 FUSE = ("fuse", "--steps", "1", "--batch", "8", "--micro-batch", "8", "--chunks", "2")

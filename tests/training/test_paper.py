@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from stmn.options.training import plan_of
 from stmn.sampling.clips import MicroBatches, split_validation
 from stmn.stages import fuse, train_stream
-from stmn.store.format.reader import Store
+from stmn.store.format.read import Store
 from stmn.training.plan import Plan
 from stmn.workspace import Workspace
 
@@ -104,7 +104,7 @@ def test_the_test_split_is_never_read_in_training(scratch, trained):
         assert equal(load_file(model), load_file(same.output("model")))
     held = train_tiny(scratch, "flow", validation=0.3, steps=10, schedule="plateau")
     assert "validation_error" in held.results
-    with pytest.raises(Exception, match="no readable JPEG"):
+    with pytest.raises(Exception, match="not a readable JPEG"):
         run_stage(scratch, "evaluate", model="fused")
 
 

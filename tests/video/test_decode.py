@@ -5,7 +5,7 @@ import pytest
 from helpers.films import film, moving
 
 from stmn.errors import DataError
-from stmn.video.decode import decode, video_info
+from stmn.video.decode import decode_video, video_info
 from stmn.video.write import write_video
 
 
@@ -13,16 +13,16 @@ def test_frames_come_in_order_at_the_asked_size(tmp_path):
     pictures = moving(5, 48, 64, dx=4)
     path = film(tmp_path / "a.mkv", pictures, "ffv1", "yuv444p")
     assert (video_info(path).width, video_info(path).height, video_info(path).fps) == (64, 48, 25.0)
-    for given, found in zip(pictures, decode(path), strict=True):
+    for given, found in zip(pictures, decode_video(path), strict=True):
         assert (found.shape, found.dtype) == ((48, 64, 3), np.uint8)
         assert np.abs(found.astype(int) - given).mean() < 3
-    assert [frame.shape for frame in decode(path, short_side=24)] == [(24, 32, 3)] * 5
+    assert [frame.shape for frame in decode_video(path, short_side=24)] == [(24, 32, 3)] * 5
 
 
 def test_what_was_written_is_read_again(tmp_path):
     pictures = moving(5, 48, 64, dx=9)
     write_video(tmp_path / "a.mp4", pictures)
-    for given, found in zip(pictures, decode(tmp_path / "a.mp4"), strict=True):
+    for given, found in zip(pictures, decode_video(tmp_path / "a.mp4"), strict=True):
         assert np.abs(found.astype(int) - given).mean() < 12
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
@@ -41,7 +41,7 @@ def test_a_file_that_is_only_begun_never_has_its_name(tmp_path):
 def test_a_relative_name_is_a_name_and_no_address(name, tmp_path, monkeypatch):
     film(tmp_path / name, moving(3), "ffv1")
     monkeypatch.chdir(tmp_path)
-    assert len(list(decode(name))) == 3
+    assert len(list(decode_video(name))) == 3
 
 
 @pytest.mark.parametrize(("name", "content", "words"), [
@@ -52,7 +52,7 @@ def test_what_is_no_video_is_named(name, content, words, tmp_path):
     if content:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError) as caught:
-        list(decode(tmp_path / name))
+        list(decode_video(tmp_path / name))
     assert str(caught.value) == f"{tmp_path}/{words}"
 
 
@@ -62,4 +62,4 @@ def test_a_video_in_a_format_that_nobody_decodes_is_named(tmp_path):
     with pytest.raises(DataError, match=r"a\.avi: its pictures are in a format that FFmpeg can't decode$"):
         video_info(path)
     with pytest.raises(DataError, match="in a format that FFmpeg can't decode"):
-        next(decode(path))
+        next(decode_video(path))

@@ -11,11 +11,11 @@ import pytest
 from helpers.films import film, moving
 
 from stmn.errors import DataError
-from stmn.video.decode import decode
+from stmn.video.decode import decode_video
 
 
 def frames(path: Path) -> list:
-    return list(decode(path))
+    return list(decode_video(path))
 
 
 def coarse(picture: np.ndarray) -> np.ndarray:
@@ -40,7 +40,7 @@ def test_a_video_that_its_metadata_rotate_comes_upright(matrix, turns, tmp_path)
         assert found.shape == upright.shape
         assert np.abs(coarse(found) - coarse(upright)).max() < 6
     # the short side is that of what is seen
-    assert {frame.shape[:2] for frame in decode(tmp_path / "a.mp4", 24)} == {(32, 24) if turns % 2 else (24, 32)}
+    assert {frame.shape[:2] for frame in decode_video(tmp_path / "a.mp4", 24)} == {(32, 24) if turns % 2 else (24, 32)}
 
 
 @pytest.mark.parametrize("ending", ["mkv", "mp4"])

@@ -1,1 +1,1 @@
-"""The format of a prepared set: header, shards, pictures."""
+"""The file format of a prepared set: a JSON header and SQLite shards of JPEG pictures."""

@@ -1,4 +1,4 @@
-"""The header of a prepared data set: what it holds and how it was made."""
+"""The header of a prepared set, `dataset.json`: what the set holds and how it was made."""
 
 import json
 from pathlib import Path
@@ -10,11 +10,14 @@ from stmn.errors import DataError, near_match
 from stmn.runtime.files import write_json
 
 HEADER = "dataset.json"
-FORMAT = 2  # 2: a checksum for each video
+FORMAT = 2  # 2: a checksum per video
 
 
 class Preparation(BaseModel):
-    """How frames and flow were made: everything a network needs to treat a new video alike."""
+    """How frames and flow were made: everything needed to treat a new video in the same way.
+
+    `short_side` and `bound` are in pixels; `quality` is that of the JPEGs, 1..100.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,7 +44,11 @@ class Header(BaseModel):
     splits: dict[str, dict[str, list[str]]]
 
     def part(self, split: str, part: str) -> list[str]:
-        """The video ids of a part ("train", "test") of a split. Raises `DataError` naming the splits there are."""
+        """Return the video ids of a part ("train" or "test") of a split.
+
+        Raises:
+            DataError: There is no such split; the message names the splits there are.
+        """
         if split not in self.splits:
             raise DataError(
                 f"data set {self.name} has no split '{split}'{near_match(split, self.splits)}; "
@@ -55,7 +62,11 @@ class Header(BaseModel):
 
 
 def read_header(folder: Path) -> Header:
-    """Read a header. Raises `DataError` when it is missing, damaged or of another format."""
+    """Read the header of a prepared set.
+
+    Raises:
+        DataError: The header is missing, damaged, or of another format.
+    """
     path = folder / HEADER
     try:
         content = json.loads(path.read_text())
@@ -64,7 +75,7 @@ def read_header(folder: Path) -> Header:
     except (OSError, json.JSONDecodeError) as error:
         raise DataError(f"{path}: damaged: {error}") from error
     if isinstance(content, dict) and content.get("format") != FORMAT:
-        raise DataError(f"{path}: format {content.get('format')}, this program reads {FORMAT}; prepare it again")
+        raise DataError(f"{path}: format {content.get('format')}, but this program reads {FORMAT}; prepare it again")
     try:
         return Header.model_validate(content)
     except ValidationError as error:

@@ -1,1 +1,1 @@
-"""Look at a prepared set: check, statistics, files, one picture."""
+"""Look at a prepared set: check it, measure it, show it, extract its pictures."""

@@ -1,17 +1,17 @@
-"""Out of the packed set again: frames and flow as files.
+"""Write frames and flow of a prepared set back to files.
 
-A video's folder gets its final name when all its pictures are in it; an MP4 when it is whole.
+A video's folder appears under its final name when all its pictures are in it; an MP4 when it is whole.
 """
 
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import numpy as np
@@ -19,192 +19,200 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from stmn.datasets.base import VIDEO_ENDINGS
+from stmn.datasets.base import without_suffix
 from stmn.errors import StmnError, UsageError
-from stmn.flow.colour import full_speed, painted
+from stmn.flow.colour import colour_scale, paint_flow
 from stmn.flow.quantise import dequantise
 from stmn.runtime.files import digest
 from stmn.runtime.progress import Progress
-from stmn.store.format.reader import Store, StoredVideo
-from stmn.store.format.writer import RGB
+from stmn.store.format.read import Store, StoredVideo
+from stmn.store.format.shard import RGB
 from stmn.video.write import write_video
 
-#: the authors' files (`jpegs_256/VIDEO/frame000001.jpg`, `tvl1_flow/{u,v}/VIDEO/...`), those of TSN
-#: (`VIDEO/img_00001.jpg`, `VIDEO/flow_x_00001.jpg`, ...), a video of the frames, pictures of the flow in colours
+#: "jpeg": the layout of the paper's authors, "tsn": that of TSN, "mp4": a video of the frames, "colour": flow as PNGs
 Form = Literal["jpeg", "tsn", "mp4", "colour"]
 
-#: pictures in memory at once
-BLOCK = 64
-#: fields that tell how fast a video's flow gets
-SCALE_FIELDS = 32
+#: where a video goes in each form
+_PLACES: dict[Form, tuple[str, ...]] = {
+    "jpeg": ("jpegs_256/{}", "tvl1_flow/u/{}", "tvl1_flow/v/{}"),
+    "tsn": ("{}",),
+    "mp4": ("{}.mp4",),
+    "colour": ("{}",),
+}
+
+#: pictures in memory at a time
+_BLOCK = 64
+#: flow fields per video that its colour scale is measured on
+_SCALE_FIELDS = 32
 
 
 @dataclass(frozen=True)
-class Target:
-    """A video and what is made of it: the folders (or, of an MP4, the file) that appear."""
+class Extraction:
+    """A video and what is made of it: folders or, as an MP4, one file."""
 
     video: StoredVideo
     paths: tuple[Path, ...]
 
+    @property
+    def done(self) -> bool:
+        """True when all paths exist."""
+        return all(map(os.path.lexists, self.paths))
 
-def targets(store: Store, videos: Iterable[StoredVideo], out: Path, form: Form, by_class: bool = False) -> list[Target]:
-    """What extracting `videos` would make in the folder `out`.
 
-    Names are the files' names without ending, with the folders before them only where two of the set's are the same;
-    `by_class` puts a folder for each class above them.
+def plan_extractions(
+    store: Store, videos: Iterable[StoredVideo], out: Path, form: Form, by_class: bool = False
+) -> list[Extraction]:
+    """Decide where each video goes in the folder `out`.
+
+    A name is the video's file name without its suffix. The folders above are part of it only if two videos of the set
+    have the same file name. `by_class` adds a folder per class above the names.
     """
-    names = unique_names(store)
+    names = _unique_names(store)
 
     def place(video: StoredVideo) -> str:
-        return f"{safe(video.class_name)}/{names[video.id]}" if by_class else names[video.id]
+        return f"{_flatten(video.class_name)}/{names[video.id]}" if by_class else names[video.id]
 
-    roots = {
-        "jpeg": ("jpegs_256/{}", "tvl1_flow/u/{}", "tvl1_flow/v/{}"),
-        "tsn": ("{}",),
-        "mp4": ("{}.mp4",),
-        "colour": ("{}",),
-    }[form]
-    return [Target(video, tuple(out / root.format(place(video)) for root in roots)) for video in videos]
+    return [Extraction(video, tuple(out / path.format(place(video)) for path in _PLACES[form])) for video in videos]
 
 
-def unique_names(store: Store) -> dict[str, str]:
-    """Video id -> a name for files; no two of the set's videos have the same."""
-    names = {i: without_ending(i.rpartition("/")[2]) for i in store.videos}
-    if max(Counter(names.values()).values(), default=0) > 1:
-        names = {i: without_ending(i) for i in store.videos}
-    counts = Counter(map(safe, names.values()))
-    return {i: safe(name) if counts[safe(name)] == 1 else f"{safe(name)}-{digest(i)[:8]}" for i, name in names.items()}
+def file_name(video_id: str) -> str:
+    """Return a video's id as a file name without a suffix, which never leads out of its folder."""
+    return _flatten(without_suffix(video_id))
 
 
-def without_ending(name: str) -> str:
-    """A name without a video's ending."""
-    stem, ending = os.path.splitext(name)
-    return stem if ending.lower() in VIDEO_ENDINGS else name
-
-
-def safe(name: str) -> str:
-    """A name that stays in its folder."""
-    flat = name.strip("/").replace("/", "_").replace("\0", "_")
-    return f"_{flat}" if flat.startswith(".") or not flat else flat
-
-
-def extract(
-    store: Store, wanted: list[Target], form: Form, progress: Progress, replace: bool = False, full: float | None = None
+def extract_videos(
+    store: Store,
+    extractions: Sequence[Extraction],
+    form: Form,
+    progress: Progress,
+    overwrite: bool = False,
+    full_colour: float | None = None,
 ) -> int:
-    """Make every target; returns how many frames their videos have.
+    """Write videos to files.
 
-    `full`: the speed (pixels) that colours show in full strength; by default each video's own.
-    Raises `UsageError`, before anything is written, when a target is there and `replace` is not given.
+    Args:
+        store: The prepared set.
+        extractions: What to write, from `plan_extractions`.
+        form: As given there.
+        progress: Told about each video.
+        overwrite: Replace what exists.
+        full_colour: Speed, in pixels per frame, that flow colours show in full strength; by default each video's own.
+
+    Returns:
+        The number of frames in these videos.
+
+    Raises:
+        UsageError: Something exists and `overwrite` is false; nothing has been written.
+        DataError: The store lacks a picture.
+        StmnError: A file can't be written.
     """
-    there = [path for target in wanted for path in target.paths if present(path)]
-    if there and not replace:
+    existing = [path for extraction in extractions for path in extraction.paths if os.path.lexists(path)]
+    if existing and not overwrite:
         raise UsageError(
-            f"{there[0]}: is there already ({len(there)} in all); --force replaces them, --missing leaves them"
+            f"{existing[0]}: already exists ({len(existing)} in all); use --force to overwrite, --missing to keep"
         )
     frames = 0
-    with progress.task("extracting", len(wanted), "videos") as task:
-        for target in wanted:
+    with progress.task("extracting", len(extractions), "videos") as task:
+        for extraction in extractions:
+            video, paths = extraction.video, extraction.paths
             if form == "mp4":
-                write_mp4(store, target.video, target.paths[0])
+                _write_mp4(store, video, paths[0])
             else:
-                with new_folders(target.paths) as folders:
+                with _new_folders(paths) as folders:
                     if form == "colour":
-                        write_colour(store, target.video, folders[0], full)
+                        _write_colours(store, video, folders[0], full_colour)
+                    elif form == "tsn":
+                        templates = ("img_{:05d}.jpg", "flow_x_{:05d}.jpg", "flow_y_{:05d}.jpg")
+                        _write_jpegs(store, video, folders * 3, templates)
                     else:
-                        write_jpegs(store, target.video, *jpeg_names(form, folders))
-            frames += target.video.frames
+                        _write_jpegs(store, video, folders, ("frame{:06d}.jpg",) * 3)
+            frames += video.frames
             task.advance(frames=frames)
     return frames
 
 
-def present(path: Path) -> bool:
-    """True when something has this name."""
-    return path.exists() or path.is_symlink()
+def _unique_names(store: Store) -> dict[str, str]:
+    """Video id -> a file name that no other video of the set has."""
+    names = {i: i.rpartition("/")[2] for i in store.videos}
+    if max(Counter(map(without_suffix, names.values())).values(), default=0) > 1:
+        names = {i: i for i in store.videos}
+    names = {i: file_name(name) for i, name in names.items()}
+    counts = Counter(names.values())
+    return {i: name if counts[name] == 1 else f"{name}-{digest(i)[:8]}" for i, name in names.items()}
+
+
+def _flatten(name: str) -> str:
+    """A name that stays in its folder and is not hidden."""
+    flat = name.strip("/").replace("/", "_").replace("\0", "_")
+    return f"_{flat}" if flat.startswith(".") or not flat else flat
 
 
 @contextmanager
-def new_folders(paths: Sequence[Path]) -> Iterator[list[Path]]:
-    """Give an empty folder for each path; on success they get the paths' names, on any error they vanish.
-
-    Raises `StmnError` in one line when they can't be written.
-    """
-    made: list[Path] = []
+def _new_folders(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """Give an empty folder for each path; it gets the path's name when the block ends well, else it is removed."""
     try:
-        for path in paths:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            made.append(Path(tempfile.mkdtemp(prefix=".stmn-", dir=path.parent)))
-        yield made
-        umask = os.umask(0)
-        os.umask(umask)
-        for temporary, path in zip(made, paths, strict=True):
-            temporary.chmod(0o777 & ~umask)  # mkdtemp makes private folders; these are the user's
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif present(path):
-                path.unlink()
-            temporary.rename(path)
+        with ExitStack() as stack:
+            folders = []
+            for path in paths:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                private = stack.enter_context(TemporaryDirectory(prefix=".stmn-", dir=path.parent))
+                folders.append(Path(private, "folder"))  # with the user's permissions, unlike the folder around it
+                folders[-1].mkdir()
+            yield folders
+            for folder, path in zip(folders, paths, strict=True):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+                folder.rename(path)
     except OSError as error:
         raise StmnError(f"{error.filename or paths[0]}: can't be written: {error.strerror or error}") from error
-    finally:
-        for temporary in made:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
-def jpeg_names(form: Form, folders: Sequence[Path]) -> tuple[str, str, str]:
-    """Patterns of the files of frames, u and v; pictures are numbered from 1."""
-    if form == "tsn":
-        folder = literal(folders[0])
-        return f"{folder}/img_%05d.jpg", f"{folder}/flow_x_%05d.jpg", f"{folder}/flow_y_%05d.jpg"
-    frames, u, v = (f"{literal(folder)}/frame%06d.jpg" for folder in folders)
-    return frames, u, v
+def _write_jpegs(store: Store, video: StoredVideo, folders: Sequence[Path], templates: Sequence[str]) -> None:
+    """Write the stored frames byte for byte, and u and v, which share a stored picture, encoded at the set's quality.
 
-
-def literal(folder: Path) -> str:
-    """A folder's name in a pattern."""
-    return str(folder).replace("%", "%%")
-
-
-def write_jpegs(store: Store, video: StoredVideo, frame: str, u: str, v: str) -> None:
-    """The stored frames as they are; u and v, which share a stored picture, each encoded anew at the set's quality."""
+    Folders and file names are those of frames, u and v; pictures are numbered from 1.
+    """
     quality = store.header.preparation.quality
-    for times in blocks(video.frames):
-        for t, blob in zip(times, store.blobs(video.id, RGB, times), strict=True):
-            Path(frame % (t + 1)).write_bytes(blob)
-    for times in blocks(video.frames - 1):
-        for t, planes in zip(times, store.fields(video.id, times), strict=True):
-            for name, plane in zip((u, v), planes, strict=True):
-                Image.fromarray(plane.numpy()).save(name % (t + 1), "JPEG", quality=quality)
+    for times in _blocks(video.frames):
+        for t, jpeg in zip(times, store.jpegs(video.id, RGB, times), strict=True):
+            (folders[0] / templates[0].format(t + 1)).write_bytes(jpeg)
+    for times in _blocks(video.frames - 1):
+        for t, field in zip(times, store.fields(video.id, times), strict=True):
+            for folder, template, levels in zip(folders[1:], templates[1:], field, strict=True):
+                Image.fromarray(levels.numpy()).save(folder / template.format(t + 1), "JPEG", quality=quality)
 
 
-def write_mp4(store: Store, video: StoredVideo, path: Path) -> None:
-    """The frames as H.264 at the source's rate (25 a second where it is unknown)."""
+def _write_mp4(store: Store, video: StoredVideo, path: Path) -> None:
+    """Write the frames as H.264 at the source's frame rate, or 25 per second if that is unknown."""
 
     def frames() -> Iterator[NDArray[np.uint8]]:
-        for times in blocks(video.frames):
+        for times in _blocks(video.frames):
             for frame in store.frames(video.id, times).permute(0, 2, 3, 1).numpy():
-                yield even(frame)
+                yield _pad_to_even(frame)
 
     write_video(path, frames(), Fraction(video.fps or 25).limit_denominator(1001))
 
 
-def even(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A frame (H, W, 3) of even size, which H.264 wants: the last row or column comes twice where it has to."""
+def _pad_to_even(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A frame (H, W, 3) of even size, as H.264 needs it; the last row or column is repeated."""
     return np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
 
 
-def write_colour(store: Store, video: StoredVideo, folder: Path, full: float | None) -> None:
-    """The flow fields as PNG pictures in the Middlebury colours, on one scale for the video."""
+def _write_colours(store: Store, video: StoredVideo, folder: Path, full_colour: float | None) -> None:
+    """Write the flow fields as PNGs in the Middlebury colours, on one scale for the whole video."""
     bound = store.header.preparation.bound
-    if full is None and video.frames > 1:
-        some = sorted({round(t) for t in torch.linspace(0, video.frames - 2, SCALE_FIELDS).tolist()})
-        full = full_speed(dequantise(store.fields(video.id, some), bound))
-    for times in blocks(video.frames - 1):
-        pictures = painted(dequantise(store.fields(video.id, times), bound), full)
+    if full_colour is None and video.frames > 1:
+        some = sorted({round(t) for t in torch.linspace(0, video.frames - 2, _SCALE_FIELDS).tolist()})
+        full_colour = colour_scale(dequantise(store.fields(video.id, some), bound))
+    for times in _blocks(video.frames - 1):
+        pictures = paint_flow(dequantise(store.fields(video.id, times), bound), full_colour)
         for t, picture in zip(times, pictures, strict=True):
             Image.fromarray(picture.permute(1, 2, 0).numpy()).save(folder / f"flow{t + 1:06d}.png")
 
 
-def blocks(count: int) -> Iterator[range]:
+def _blocks(count: int) -> Iterator[range]:
     """0..count-1 in ranges that fit in memory."""
-    for start in range(0, count, BLOCK):
-        yield range(start, min(start + BLOCK, count))
+    for start in range(0, count, _BLOCK):
+        yield range(start, min(start + _BLOCK, count))

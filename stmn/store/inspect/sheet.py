@@ -6,11 +6,11 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from stmn.flow.colour import full_speed, painted, wheel
+from stmn.flow.colour import colour_scale, colour_wheel, paint_flow
 from stmn.flow.quantise import dequantise
 from stmn.runtime.files import atomic_write
-from stmn.store.format.reader import Store, StoredVideo
-from stmn.store.inspect.lookup import quoted
+from stmn.store.format.read import Store, StoredVideo
+from stmn.store.inspect.lookup import quote_id
 
 #: pixels: the least width of a column, between pictures, of the labels at the left, of the head and of text
 COLUMN, GAP, LEFT, HEAD, TEXT = 150, 4, 62, 64, 13
@@ -28,10 +28,10 @@ def draw_sheet(store: Store, video: StoredVideo, columns: int) -> Image.Image:
     times = sorted({round(t) for t in torch.linspace(0, max(video.frames - 2, 0), columns).tolist()})
     frames = store.frames(video.id, times)
     flow = dequantise(store.fields(video.id, times), store.header.preparation.bound)
-    full = full_speed(flow)
+    full = colour_scale(flow)
     rows = {
         "frame": frames,
-        "flow": painted(flow, full),
+        "flow": paint_flow(flow, full),
         "u": grey_levels(flow[:, :1], full),
         "v": grey_levels(flow[:, 1:], full),
     }
@@ -45,9 +45,9 @@ def draw_sheet(store: Store, video: StoredVideo, columns: int) -> Image.Image:
     )
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT)
     room = sheet.width - HEAD - 2 * GAP
-    for line, (text, ink) in enumerate(((quoted(video.id), INK), (about(video), MUTED), (legend(full), MUTED))):
+    for line, (text, ink) in enumerate(((quote_id(video.id), INK), (about(video), MUTED), (legend(full), MUTED))):
         draw.text((GAP, GAP + line * (TEXT + 5)), fitted(text, font, room), ink, font)
-    disc = as_image(wheel(HEAD - 2 * GAP))
+    disc = as_image(colour_wheel(HEAD - 2 * GAP))
     sheet.paste(disc, (sheet.width - disc.width - GAP, GAP))
     for row, (name, pictures) in enumerate(rows.items()):
         top = HEAD + row * (height + GAP)

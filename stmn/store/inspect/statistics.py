@@ -10,27 +10,39 @@ from torch import Tensor
 
 from stmn.flow.quantise import ZERO_LEVEL, dequantise
 from stmn.runtime.progress import Progress
-from stmn.store.format.reader import Store, StoredVideo
-from stmn.store.format.writer import FLOW, RGB
+from stmn.store.format.read import Store, StoredVideo
+from stmn.store.format.shard import FLOW, RGB
 
-#: levels this near the ends count as clipped: JPEG moves levels a little
-NEAR_THE_END = 1
-#: more clipped flow than this share asks for a larger bound
-MUCH_CLIPPED = 0.01
-#: the share of flow components that a bound should hold
-KEPT = 0.999
-#: bounds that a hint proposes, pixels
-BOUNDS = (1, 2, 3, 5, 8, 10, 15, 20, 30, 40, 60, 80, 120, 160, 240, 320)
-#: a video shorter than this has to repeat flow to fill a stack of ten fields
+#: a shorter video has to repeat flow fields to fill a stack of ten
 STACK_FRAMES = 11
+
+#: levels this close to 0 or 255 count as clipped: JPEG changes levels a little
+_CLIP_MARGIN = 1
+#: if more of the flow than this is clipped, a larger bound is suggested
+_MOST_CLIPPED = 0.01
+#: fraction of flow components that a bound should hold
+_HELD = 0.999
+#: the bounds to suggest, pixels
+_BOUNDS = (1, 2, 3, 5, 8, 10, 15, 20, 30, 40, 60, 80, 120, 160, 240, 320)
+#: pictures in memory at a time
+_BLOCK = 64
 
 
 @dataclass(frozen=True)
 class FlowStatistics:
-    """Flow over all pixels of the fields that were measured, as it is stored: in pixels a frame, shares in 0..1.
+    """Flow over all pixels of the measured fields, as stored. Speeds are in pixels per frame, fractions in 0..1.
 
-    `clipped`: u or v at the bound. `zero`: u and v at the level of zero. `largest_component`: the value that all but
-    one in a thousand of |u| and |v| stay below. `step`: between two levels. `bytes_per_*`: mean JPEG size.
+    Attributes:
+        fields: Flow fields measured.
+        of: Flow fields in the set.
+        mean_speed: Mean speed.
+        fast: Speed that 99 % of pixels stay below.
+        largest_component: Value that 99.9 % of |u| and |v| stay below.
+        clipped: Fraction of pixels with u or v at the bound.
+        zero: Fraction of pixels with u and v at the level of zero.
+        step: Pixels between two levels.
+        bytes_per_frame: Mean size of a frame's JPEG.
+        bytes_per_field: Mean size of a flow field's JPEG.
     """
 
     fields: int
@@ -45,108 +57,19 @@ class FlowStatistics:
     bytes_per_field: float
 
 
-def flow_statistics(store: Store, fields: int, progress: Progress) -> FlowStatistics | None:
-    """Measure `fields` flow fields spread over the set (0: all); None when there are none."""
-    videos = sorted((v for v in store.videos.values() if v.status == "ok" and v.frames > 1), key=lambda v: v.id)
-    total = sum(v.frames - 1 for v in videos)
-    if not total:
-        return None
-    wanted = min(fields or total, total)
-    counts = torch.zeros(256 * 256, dtype=torch.int64)
-    measured = frame_bytes = field_bytes = 0
-    with progress.task("flow", wanted, "fields") as task:
-        for video, times in spread(videos, total, wanted):
-            for start in range(0, len(times), 64):
-                some = times[start : start + 64]
-                blobs = store.blobs(video.id, FLOW, some)
-                counts += joint_levels(store.fields(video.id, some))
-                measured += len(some)
-                field_bytes += sum(map(len, blobs))
-                frame_bytes += sum(map(len, store.blobs(video.id, RGB, some)))
-                task.advance(len(some))
-    return summary(
-        counts, store.header.preparation.bound, measured, total, frame_bytes / measured, field_bytes / measured
-    )
+def describe_set(store: Store, fields: int, progress: Progress) -> dict[str, Any]:
+    """Gather everything that `stmn data info` prints, as JSON values.
 
-
-def spread(videos: list[StoredVideo], total: int, wanted: int) -> Iterator[tuple[StoredVideo, list[int]]]:
-    """`wanted` of the set's `total` fields at even distances, as times of each video."""
-    first, chosen = 0, 0
-    for video in videos:
-        end = first + video.frames - 1
-        times = []
-        while chosen < wanted and (place := (2 * chosen + 1) * total // (2 * wanted)) < end:
-            times.append(place - first)
-            chosen += 1
-        if times:
-            yield video, times
-        first = end
-
-
-def joint_levels(levels: Tensor) -> Tensor:
-    """How often each pair of levels occurs in (N, 2, H, W): 256 x 256 counts, u the row, flattened."""
-    u, v = levels[:, 0].flatten().long(), levels[:, 1].flatten().long()
-    return torch.bincount(u * 256 + v, minlength=256 * 256)
-
-
-def summary(
-    counts: Tensor, bound: float, fields: int, of: int, bytes_per_frame: float, bytes_per_field: float
-) -> FlowStatistics:
-    """The statistics of 256 x 256 counts of pairs of levels."""
-    weights = counts.double() / counts.sum()
-    level = torch.arange(256)
-    u, v = level.repeat_interleave(256), level.repeat(256)
-    pixels_u, pixels_v = dequantise(u, bound).double(), dequantise(v, bound).double()
-    at_end = [(x <= NEAR_THE_END) | (x >= 255 - NEAR_THE_END) for x in (u, v)]
-    speed = torch.hypot(pixels_u, pixels_v)
-    return FlowStatistics(
-        fields=fields,
-        of=of,
-        mean_speed=float((weights * speed).sum()),
-        fast=quantile(speed, weights, 0.99),
-        largest_component=quantile(
-            torch.cat([pixels_u.abs(), pixels_v.abs()]), torch.cat([weights, weights]) / 2, KEPT
-        ),
-        clipped=float(weights[at_end[0] | at_end[1]].sum()),
-        zero=float(weights[(u == ZERO_LEVEL) & (v == ZERO_LEVEL)].sum()),
-        step=2 * bound / 255,
-        bytes_per_frame=bytes_per_frame,
-        bytes_per_field=bytes_per_field,
-    )
-
-
-def quantile(values: Tensor, weights: Tensor, share: float) -> float:
-    """The least value that `share` of the weight does not exceed."""
-    ordered, order = values.sort()
-    place = int(torch.searchsorted(weights[order].cumsum(0), torch.tensor(share, dtype=weights.dtype)))
-    return float(ordered[min(place, len(ordered) - 1)])
-
-
-def bound_hint(flow: FlowStatistics, bound: float) -> str:
-    """A sentence when the bound does not suit the flow, else ""."""
-    if flow.clipped > MUCH_CLIPPED:
-        return (
-            f"{100 * flow.clipped:.1f} % of the flow is clipped at {bound:g} px; "
-            f"prepared with a larger bound (--bound {next((b for b in BOUNDS if b > bound), 2 * bound):g}) it would "
-            "be kept"
-        )
-    fitting = next((b for b in BOUNDS if b >= flow.largest_component), bound)
-    if flow.mean_speed < flow.step and fitting < bound:
-        return (
-            f"the mean motion ({flow.mean_speed:.2f} px) is below the step between two levels ({flow.step:.2f} px), "
-            f"and 99.9 % of u and v stay within {flow.largest_component:.1f} px: --bound {fitting:g} would tell slow "
-            "motion better"
-        )
-    return ""
-
-
-def describe(store: Store, fields: int, progress: Progress) -> dict[str, Any]:
-    """Everything that `stmn data info` tells, as JSON. `fields`: flow fields to measure (0: all)."""
+    Args:
+        store: The prepared set.
+        fields: Flow fields to measure; 0 for all.
+        progress: Told about each block of fields.
+    """
     header, videos = store.header, sorted(store.videos.values(), key=lambda video: video.id)
     ok = [video for video in videos if video.status == "ok"]
     lengths = sorted(video.frames for video in ok)
     sizes = Counter((video.width, video.height) for video in ok)
-    flow = flow_statistics(store, fields, progress)
+    flow = measure_flow(store, fields, progress)
     return {
         "path": str(store.folder),
         "name": header.name,
@@ -158,7 +81,7 @@ def describe(store: Store, fields: int, progress: Progress) -> dict[str, Any]:
         "skipped": [{"id": v.id, "reason": v.reason} for v in videos if v.status != "ok"],
         "classes": {name: sum(v.class_name == name for v in ok) for name in header.classes},
         "splits": {
-            split: {part: part_counts(store, ids) for part, ids in parts.items()}
+            split: {part: _count_part(store, ids) for part, ids in parts.items()}
             for split, parts in header.splits.items()
         },
         "frames": {
@@ -173,16 +96,102 @@ def describe(store: Store, fields: int, progress: Progress) -> dict[str, Any]:
         "bytes": sum(path.stat().st_size for path in store.shards),
         "shards": len(store.shards),
         "flow": asdict(flow) if flow else None,
-        "hint": bound_hint(flow, header.preparation.bound) if flow else "",
+        "hint": suggest_bound(flow, header.preparation.bound) if flow else "",
     }
 
 
-def part_counts(store: Store, ids: list[str]) -> dict[str, int]:
+def measure_flow(store: Store, fields: int, progress: Progress) -> FlowStatistics | None:
+    """Measure `fields` flow fields spread over the set (0 for all); return None if it has none."""
+    videos = sorted((v for v in store.videos.values() if v.status == "ok" and v.frames > 1), key=lambda v: v.id)
+    total = sum(v.frames - 1 for v in videos)
+    if not total:
+        return None
+    wanted = min(fields or total, total)
+    counts = torch.zeros(256 * 256, dtype=torch.int64)
+    measured = frame_bytes = field_bytes = 0
+    with progress.task("flow", wanted, "fields") as task:
+        for video, times in _spread_fields(videos, total, wanted):
+            for start in range(0, len(times), _BLOCK):
+                block = times[start : start + _BLOCK]
+                counts += _count_levels(store.fields(video.id, block))
+                measured += len(block)
+                field_bytes += sum(map(len, store.jpegs(video.id, FLOW, block)))
+                frame_bytes += sum(map(len, store.jpegs(video.id, RGB, block)))
+                task.advance(len(block))
+
+    bound = store.header.preparation.bound
+    weights = counts.double() / counts.sum()
+    level = torch.arange(256)
+    u, v = level.repeat_interleave(256), level.repeat(256)
+    pixels_u, pixels_v = dequantise(u, bound).double(), dequantise(v, bound).double()
+    clipped_u, clipped_v = ((x <= _CLIP_MARGIN) | (x >= 255 - _CLIP_MARGIN) for x in (u, v))
+    speed = torch.hypot(pixels_u, pixels_v)
+    components = torch.cat([pixels_u.abs(), pixels_v.abs()])
+    return FlowStatistics(
+        fields=measured,
+        of=total,
+        mean_speed=float((weights * speed).sum()),
+        fast=_weighted_quantile(speed, weights, 0.99),
+        largest_component=_weighted_quantile(components, torch.cat([weights, weights]) / 2, _HELD),
+        clipped=float(weights[clipped_u | clipped_v].sum()),
+        zero=float(weights[(u == ZERO_LEVEL) & (v == ZERO_LEVEL)].sum()),
+        step=2 * bound / 255,
+        bytes_per_frame=frame_bytes / measured,
+        bytes_per_field=field_bytes / measured,
+    )
+
+
+def suggest_bound(flow: FlowStatistics, bound: float) -> str:
+    """Return a sentence that suggests another bound; "" when `bound` (pixels) suits the flow."""
+    if flow.clipped > _MOST_CLIPPED:
+        larger = next((b for b in _BOUNDS if b > bound), 2 * bound)
+        return (
+            f"{100 * flow.clipped:.1f} % of the flow is clipped at {bound:g} px; "
+            f"a larger bound (--bound {larger:g}) would keep it"
+        )
+    fitting = next((b for b in _BOUNDS if b >= flow.largest_component), bound)
+    if flow.mean_speed < flow.step and fitting < bound:
+        return (
+            f"the mean speed ({flow.mean_speed:.2f} px) is below the step between two levels ({flow.step:.2f} px), "
+            f"and 99.9 % of u and v stay within {flow.largest_component:.1f} px: --bound {fitting:g} would resolve "
+            "slow motion better"
+        )
+    return ""
+
+
+def _spread_fields(videos: list[StoredVideo], total: int, wanted: int) -> Iterator[tuple[StoredVideo, list[int]]]:
+    """`wanted` of the set's `total` fields at equal distances, as times of each video."""
+    first, chosen = 0, 0
+    for video in videos:
+        end = first + video.frames - 1
+        times = []
+        while chosen < wanted and (place := (2 * chosen + 1) * total // (2 * wanted)) < end:
+            times.append(place - first)
+            chosen += 1
+        if times:
+            yield video, times
+        first = end
+
+
+def _count_levels(levels: Tensor) -> Tensor:
+    """How often each pair of levels occurs in (N, 2, H, W): 256 x 256 counts, flattened; u is the row."""
+    u, v = levels[:, 0].flatten().long(), levels[:, 1].flatten().long()
+    return torch.bincount(u * 256 + v, minlength=256 * 256)
+
+
+def _weighted_quantile(values: Tensor, weights: Tensor, fraction: float) -> float:
+    """The least value up to which the weights add up to `fraction`; all weights add up to 1."""
+    ordered, order = values.sort()
+    place = int(torch.searchsorted(weights[order].cumsum(0), torch.tensor(fraction, dtype=weights.dtype)))
+    return float(ordered[min(place, len(ordered) - 1)])
+
+
+def _count_part(store: Store, ids: list[str]) -> dict[str, int]:
     """How many videos a part lists, and what became of them."""
-    there = [store.videos[i].status for i in ids if i in store.videos]
+    known = [store.videos[i].status for i in ids if i in store.videos]
     return {
         "listed": len(ids),
-        "ok": there.count("ok"),
-        "skipped": there.count("skipped"),
-        "missing": len(ids) - len(there),
+        "ok": known.count("ok"),
+        "skipped": known.count("skipped"),
+        "missing": len(ids) - len(known),
     }

@@ -1,1 +1,1 @@
-"""One video into the store."""
+"""Put videos into a prepared set, one at a time, and keep it up to date with its sources."""

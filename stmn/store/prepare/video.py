@@ -1,11 +1,10 @@
-"""Turn one video file into one transaction of a shard. Runs in a worker process.
+"""Prepare one video in one transaction of a shard. Runs in a worker process.
 
-torch and the decoder are imported there: the process that only hands out the jobs starts seconds sooner without them.
+torch and the decoder are imported in the worker only: the process that hands out the jobs then starts seconds sooner.
 """
 
 import dataclasses
 import errno
-import hashlib
 import platform
 import sqlite3
 from collections.abc import Callable
@@ -14,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stmn import registry
-from stmn.datasets.base import Pictures, VideoEntry
+from stmn.datasets.base import Dataset, VideoEntry
 from stmn.errors import DataError, StmnError
-from stmn.flow.estimator import flow_estimator
+from stmn.flow.estimator import load_estimator
 from stmn.runtime.workers import FatalJobError, describe_error
 from stmn.store.format.header import HEADER, Preparation
-from stmn.store.format.writer import FLOW, RGB, ShardWriter, VideoFacts, VideoWriter, shard_path
-from stmn.store.prepare.sources import one_line, remember, skip, stamp
+from stmn.store.format.shard import FLOW, RGB, shard_path
+from stmn.store.format.write import PictureWriter, ShardWriter, VideoFacts
+from stmn.store.prepare.sources import escape_line, hash_files, stamp_files
 
 if TYPE_CHECKING:
     from stmn.flow.pairs import FlowFunction
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PrepareJob:
-    """A video to prepare, or, with a `failure`, to record as skipped."""
+    """A video to prepare or, with a `failure`, to record as skipped."""
 
     entry: VideoEntry
     failure: str = ""
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What became of a video: its frames, or why it was skipped."""
+class PreparedVideo:
+    """What became of a video: how many frames it has, or why it was skipped."""
 
     entry: VideoEntry
     frames: int = 0
@@ -45,9 +45,15 @@ class Prepared:
 
 @dataclass(frozen=True)
 class PrepareWorker:
-    """Sets a worker process up: opens its shard, loads the flow estimator and the data set.
+    """Sets up a worker process: opens its shard, loads the flow estimator and the data set.
 
-    `machine` begins the names of its shards where several machines write.
+    Attributes:
+        folder: The prepared set.
+        preparation: How frames and flow are made.
+        dataset: Name of the data set plugin.
+        root: The data set's root.
+        dataset_options: Options of the plugin.
+        machine: Prefix of the shards' names where several machines write.
     """
 
     folder: Path
@@ -58,58 +64,75 @@ class PrepareWorker:
     machine: str = ""
 
     def on(self, machine: str) -> "PrepareWorker":
-        """The same for the processes of one of several machines; no other has its name."""
+        """Return the same set-up for processes on another machine, whose name no other machine has."""
         return dataclasses.replace(self, machine=f"{machine}-")
 
-    def __call__(self, index: int) -> Callable[[PrepareJob], Prepared]:
-        """The function that does a job in worker `index`."""
+    def __call__(self, index: int) -> Callable[[PrepareJob], PreparedVideo]:
+        """Return the function that does a job in worker `index`.
+
+        Raises:
+            DataError: This machine doesn't see the set's folder.
+        """
         if not (self.folder / HEADER).is_file():
-            raise DataError(f"{self.folder}: not there on {platform.node()}; workers need it under the same path")
+            raise DataError(f"{self.folder}: not found on {platform.node()}; workers need it under the same path")
         import torch
 
-        torch.set_num_threads(1)  # parallelism is over videos
+        torch.set_num_threads(1)  # videos run in parallel instead
         how = self.preparation
-        dataset = registry.load("dataset", self.dataset)(self.root, **self.dataset_options)
-        flow = None if dataset.has_pictures else flow_estimator(how.flow, how.flow_options)
+        dataset: Dataset = registry.load("dataset", self.dataset)(self.root, **self.dataset_options)
+        flow = None if dataset.has_pictures else load_estimator(how.flow, how.flow_options)
         shard = ShardWriter(shard_path(self.folder, index, self.machine))
 
-        def handle(job: PrepareJob) -> Prepared:
+        def handle(job: PrepareJob) -> PreparedVideo:
             try:
-                if done := shard.finished(job.entry.id):  # by a worker that was gone before it could tell
-                    return Prepared(job.entry, done.frames, done.reason)
-                # taken before it is read: a source that changes meanwhile is looked at again the next time
-                stamped = stamp(dataset.sources(job.entry))
-                if job.failure:
-                    skip(shard, job.entry, one_line(job.failure), stamped)
-                    return Prepared(job.entry, reason=one_line(job.failure))
-                try:
-                    if dataset.has_pictures:
-                        store = ready_pictures(dataset.pictures(job.entry), self.preparation)
-                    else:
-                        store = video_file(dataset.fetch(job.entry), self.preparation, flow)
-                        stamped = stamp(dataset.sources(job.entry))  # `fetch` may have made it
-                    with shard.video(job.entry) as writer:
-                        remember(shard, job.entry.id, stamped)
-                        writer.facts = store(writer)
-                    return Prepared(job.entry, writer.facts.frames)
-                except (StmnError, ValueError, RuntimeError, MemoryError) as error:
-                    if disk := disk_error(error):
-                        raise disk from error
-                    reason = one_line(describe_error(error))
-                    skip(shard, job.entry, reason, stamped)
-                    return Prepared(job.entry, reason=reason)
+                return _do_job(job, shard, dataset, how, flow)
             except sqlite3.OperationalError as error:
                 raise FatalJobError(f"{self.folder}: can't be written: {error}") from error
             except OSError as error:
-                if disk := disk_error(error):
+                if disk := _disk_error(error):
                     raise FatalJobError(f"{disk.filename or self.folder}: can't be written: {disk.strerror}") from error
                 raise
 
         return handle
 
 
-def disk_error(error: BaseException | None) -> OSError | None:
-    """The full or read-only disk behind an error, which is no fault of the video; None when it is something else."""
+def _do_job(
+    job: PrepareJob, shard: ShardWriter, dataset: Dataset, how: Preparation, flow: "FlowFunction | None"
+) -> PreparedVideo:
+    """Put a video into the shard, or record why that failed. Raises `OSError` when the disk is full or read-only."""
+    entry = job.entry
+    if done := shard.video(entry.id):  # its last worker died between the commit and its report
+        return PreparedVideo(entry, done.frames, done.reason)
+    # taken before the source is read, so that a change meanwhile is noticed next time
+    stamp = stamp_files(dataset.sources(entry))
+    reason = job.failure
+    if not reason:
+        try:
+            if dataset.has_pictures:
+                from stmn.store.prepare.extracted import import_jpegs
+
+                files = dataset.pictures(entry)
+                with shard.add_video(entry, stamp) as writer:
+                    writer.facts = import_jpegs(files, writer, how)
+            else:
+                assert flow is not None
+                path = dataset.fetch(entry)
+                stamp = stamp_files(dataset.sources(entry))  # `fetch` may have made the file
+                with shard.add_video(entry, stamp) as writer:
+                    writer.facts = _store_video(path, writer, how, flow)
+            return PreparedVideo(entry, writer.facts.frames)
+        except (StmnError, ValueError, RuntimeError, MemoryError) as error:
+            if disk := _disk_error(error):
+                raise disk from error
+            reason = describe_error(error)
+    reason = escape_line(reason)
+    with shard.transaction():
+        shard.skip_video(entry, reason, stamp)
+    return PreparedVideo(entry, reason=reason)
+
+
+def _disk_error(error: BaseException | None) -> OSError | None:
+    """The full or read-only disk that caused an error, which is not the video's fault; None if something else did."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             return error
@@ -117,28 +140,16 @@ def disk_error(error: BaseException | None) -> OSError | None:
     return None
 
 
-def ready_pictures(pictures: Pictures, how: Preparation) -> Callable[[VideoWriter], VideoFacts]:
-    """What stores a video whose frames and flow are there already."""
-    from stmn.store.prepare.pictures import import_pictures
-
-    return lambda writer: import_pictures(pictures, writer, how)
-
-
-def video_file(path: Path, how: Preparation, flow: Any) -> Callable[[VideoWriter], VideoFacts]:
-    """What stores a video file."""
-    return lambda writer: prepare_video(path, writer, how, flow)
-
-
-def prepare_video(path: Path, writer: VideoWriter, how: Preparation, flow: "FlowFunction") -> VideoFacts:
-    """Decode, resize, compute flow, quantise and store. Raises `DataError` when there are not two frames."""
+def _store_video(path: Path, writer: PictureWriter, how: Preparation, flow: "FlowFunction") -> VideoFacts:
+    """Decode, resize, compute flow, quantise and store. Raises `DataError` when there are fewer than two frames."""
     from stmn.flow.pairs import frames_and_flow
     from stmn.store.format.jpeg import encode_field, encode_frame
-    from stmn.video.decode import decode, video_info
+    from stmn.video.decode import decode_video, video_info
 
     source = video_info(path)
     frames = fields = 0
     height = width = 0
-    for pictures, levels in frames_and_flow(decode(path, how.short_side), flow, how.bound, how.camera_motion):
+    for pictures, levels in frames_and_flow(decode_video(path, how.short_side), flow, how.bound, how.camera_motion):
         for picture in pictures:
             writer.add(RGB, frames, encode_frame(picture, how.quality))
             frames += 1
@@ -152,8 +163,6 @@ def prepare_video(path: Path, writer: VideoWriter, how: Preparation, flow: "Flow
         raise DataError(f"{path}: holds a single frame; flow needs two")
     if fields != frames - 1:
         raise DataError(f"{path}: {frames} frames but {fields} flow fields")
-    with open(path, "rb") as file:
-        source_hash = hashlib.file_digest(file, "sha256").hexdigest()
     return VideoFacts(
-        frames, width, height, source.width, source.height, source.fps, source_hash, how.flow, how.bound
+        frames, width, height, source.width, source.height, source.fps, hash_files([path]), how.flow, how.bound
     )  # fmt: skip

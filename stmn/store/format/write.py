@@ -1,0 +1,223 @@
+"""Write shards: a video enters in one transaction, or not at all."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from stmn.datasets.base import VideoEntry
+from stmn.errors import DataError
+from stmn.store.format.shard import (
+    PAGE_SIZE,
+    RGB,
+    SCHEMA,
+    journal_path,
+    picture_checksum,
+    picture_key,
+    shard_paths,
+)
+
+
+@dataclass
+class VideoFacts:
+    """What is known of a video once it has been prepared. Sizes in pixels."""
+
+    frames: int = 0
+    width: int = 0
+    height: int = 0
+    source_width: int = 0
+    source_height: int = 0
+    fps: float = 0.0
+    source_hash: str = ""
+    flow: str = ""
+    bound: float = 0.0
+
+
+class RecordedVideo(NamedTuple):
+    """What a shard records of a video; `reason` says why it was skipped."""
+
+    status: str
+    reason: str
+    frames: int
+
+
+class SourceRecord(NamedTuple):
+    """What a video was prepared from. `stamp` describes its source files; None when it was not recorded."""
+
+    id: str
+    status: str
+    class_name: str
+    group: str
+    source_hash: str
+    stamp: str | None
+
+
+class PictureWriter:
+    """Takes the pictures of one video. The caller sets `facts` before the video is closed."""
+
+    def __init__(self, connection: sqlite3.Connection, number: int) -> None:
+        self._connection = connection
+        self._number = number
+        self.facts = VideoFacts()
+        self.checksum = 0
+
+    def add(self, kind: int, t: int, jpeg: bytes) -> None:
+        """Store picture `t` (counted from 0) of a kind (`RGB` or `FLOW`)."""
+        self._connection.execute("INSERT INTO pictures VALUES (?, ?)", (picture_key(self._number, kind, t), jpeg))
+        self.checksum += picture_checksum(kind, t, jpeg)
+
+
+class ShardWriter:
+    """A shard, open for writing by one process. Use as a context manager.
+
+    Every change belongs inside `transaction()`; `add_video` and `remove_video` open their own.
+
+    Args:
+        path: The shard; created if it does not exist.
+        patience: Seconds to wait for another process that is writing.
+    """
+
+    def __init__(self, path: Path, patience: float = 60) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._connection = sqlite3.connect(path, isolation_level=None, timeout=patience)
+        self._connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        self._connection.executescript(SCHEMA)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit everything done inside when the block ends well; undo all of it when the block raises."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def add_video(self, entry: VideoEntry, stamp: str | None = None) -> Iterator[PictureWriter]:
+        """Add a video with the pictures that are written inside the block, in one transaction.
+
+        Args:
+            entry: The video.
+            stamp: What it is made from (see `stmn.store.prepare.sources`), if that is known.
+        """
+        with self.transaction():
+            number = self._insert(entry, "ok", "", stamp)
+            writer = PictureWriter(self._connection, number)
+            yield writer
+            values = asdict(writer.facts) | {"checksum": writer.checksum}
+            columns = ", ".join(f"{name} = :{name}" for name in values)
+            self._connection.execute(f"UPDATE videos SET {columns} WHERE number = :number", values | {"number": number})
+
+    def skip_video(self, entry: VideoEntry, reason: str, stamp: str) -> None:
+        """Record that a video could not be prepared, why, and what its source was at that time."""
+        self._insert(entry, "skipped", reason, stamp)
+
+    def remove_video(self, video_id: str) -> None:
+        """Delete a video and its pictures, in one transaction."""
+        with self.transaction():
+            [number] = self._connection.execute("SELECT number FROM videos WHERE id = ?", (video_id,)).fetchone()
+            first, end = picture_key(number, RGB, 0), picture_key(number + 1, RGB, 0)
+            self._connection.execute("DELETE FROM pictures WHERE key >= ? AND key < ?", (first, end))
+            self._connection.execute("DELETE FROM videos WHERE number = ?", (number,))
+
+    def set_class(self, video_id: str, class_name: str, group: str) -> None:
+        """Change the class and the group of a video."""
+        self._connection.execute("UPDATE videos SET class = ?, grp = ? WHERE id = ?", (class_name, group, video_id))
+
+    def set_stamp(self, video_id: str, stamp: str) -> None:
+        """Record what a video was made from."""
+        self._connection.execute("INSERT OR REPLACE INTO sources VALUES (?, ?)", (video_id, stamp))
+
+    def video(self, video_id: str) -> RecordedVideo | None:
+        """Return what the shard records of a video; None if it has no such video."""
+        row = self._connection.execute("SELECT status, reason, frames FROM videos WHERE id = ?", (video_id,)).fetchone()
+        return RecordedVideo(*row) if row else None
+
+    def videos(self) -> dict[str, RecordedVideo]:
+        """Return what the shard records of each video, by id."""
+        rows = self._connection.execute("SELECT id, status, reason, frames FROM videos")
+        return {video_id: RecordedVideo(*row) for video_id, *row in rows}
+
+    def sources(self) -> list[SourceRecord]:
+        """Return what each video was prepared from."""
+        rows = self._connection.execute(
+            "SELECT id, status, class, grp, source_hash, stamp FROM videos LEFT JOIN sources USING (id)"
+        )
+        return [SourceRecord(*row) for row in rows]
+
+    def remove_stale_journal(self) -> None:
+        """Make SQLite replace the journal of a writer that was killed before it changed the shard.
+
+        SQLite itself ignores such a journal; to readers it would look like one that is still needed.
+        """
+        self._connection.execute("PRAGMA user_version = 0")  # any write does
+
+    def _insert(self, entry: VideoEntry, status: str, reason: str, stamp: str | None) -> int:
+        """Add a row to the video table; return its number."""
+        if stamp is not None:
+            self.set_stamp(entry.id, stamp)
+        cursor = self._connection.execute(
+            "INSERT INTO videos (id, class, grp, status, reason) VALUES (?, ?, ?, ?, ?)",
+            (entry.id, entry.class_name, entry.group, status, reason),
+        )
+        return int(cursor.lastrowid or 0)
+
+
+def recover_videos(folder: Path) -> dict[str, RecordedVideo]:
+    """Repair what killed writers left in a set's shards; return what is recorded of every video, by id.
+
+    Unfinished transactions are rolled back. A video may be in two shards: its first writer died, or was given up, after
+    committing it and before reporting so, and another one prepared it again. One of the two is removed.
+
+    Raises:
+        DataError: A shard is damaged, or another process is writing it.
+    """
+    found: dict[str, RecordedVideo] = {}
+    places: dict[str, Path] = {}
+    for path in shard_paths(folder):
+        with recovered_shard(path) as shard:
+            for video_id, recorded in shard.videos().items():
+                if video_id not in found:
+                    found[video_id], places[video_id] = recorded, path
+                # both have the same pictures, unless one only recorded the death of the other's writer
+                elif recorded.status == "ok" and found[video_id].status != "ok":
+                    with recovered_shard(places[video_id]) as other:
+                        other.remove_video(video_id)
+                    found[video_id], places[video_id] = recorded, path
+                else:
+                    shard.remove_video(video_id)
+    return found
+
+
+@contextmanager
+def recovered_shard(path: Path) -> Iterator[ShardWriter]:
+    """Open a shard that no other process is writing; roll back what a killed writer left unfinished.
+
+    Raises:
+        DataError: It is damaged, it can't be written, or another process is writing it.
+    """
+    try:
+        with ShardWriter(path, patience=5) as shard:
+            with shard.transaction():  # fails while another process is still writing
+                if journal_path(path).exists():
+                    shard.remove_stale_journal()
+            yield shard
+    except sqlite3.DatabaseError as error:
+        code = error.sqlite_errorcode & 0xFF  # the primary result code
+        if code == sqlite3.SQLITE_BUSY:
+            raise DataError(f"{path}: another process is writing here; wait for it, or stop it") from error
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+            raise DataError(f"{path}: can't be written: {error}") from error
+        raise DataError(f"{path}: damaged shard: {error}; delete the file and prepare again") from error
