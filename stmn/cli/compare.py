@@ -1,4 +1,4 @@
-"""`stmn compare`: several evaluations side by side, in one table and one page."""
+"""`stmn compare`: several evaluations of the same videos, as one table and one page."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,10 @@ import typer
 from stmn.cli.guard import guarded
 
 if TYPE_CHECKING:
-    from stmn.report.comparison import Row
+    from rich.console import Console
+    from rich.table import Table
+
+    from stmn.report.comparison import ComparedEvaluation
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -21,107 +24,113 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def compare(
     runs: Annotated[
         list[str],
-        typer.Argument(help="two or more evaluations by name or folder, or scores files; the first is the rule"),
+        typer.Argument(
+            help="two or more evaluations by name or folder, or scores files; the others are compared with the first"
+        ),
     ],
-    page: Annotated[Path | None, typer.Option(help="write one HTML page too, which opens offline")] = None,
+    page: Annotated[Path | None, typer.Option(help="also write an HTML page that opens offline")] = None,
     title: Annotated[str | None, typer.Option(help="title of the page", show_default=False)] = None,
-    force: Annotated[bool, typer.Option("--force", help="replace a page that is there")] = False,
+    force: Annotated[bool, typer.Option("--force", help="overwrite the page if it exists")] = False,
     workspace: Annotated[Path | None, typer.Option("--workspace", "-w", help="folder with data/ and runs/")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
 ) -> None:
-    """Set evaluations of the same videos side by side: accuracy, each stream, and McNemar's test against the first."""
+    """Compare evaluations of the same videos: accuracy, each stream, and McNemar's test against the first."""
     with guarded(debug):
         from stmn.cli.scores import check_new
         from stmn.errors import UsageError
-        from stmn.report.comparison import set_beside
-        from stmn.report.sources import Chain, evaluations_of
+        from stmn.report.comparison import compare_with_first
+        from stmn.report.contents import load_evaluations
+        from stmn.report.sources import RunGraph
         from stmn.settings import load_settings
         from stmn.workspace import Workspace
 
         if len(runs) < 2:
-            raise UsageError("name two evaluations or more")
+            raise UsageError("compare: name at least two evaluations")
         if page:
             check_new(page, force)
         place = Workspace(load_settings(workspace=workspace).workspace)
         found = [place.find_input(name, "scores") for name in runs]
-        rows = set_beside(evaluations_of(found, Chain(place.runs())))
+        compared = compare_with_first(load_evaluations(found, RunGraph(place.runs())))
         if page:
             from stmn.report.comparison_page import write_comparison
 
-            write_comparison(page, rows, title or f"{len(rows)} evaluations side by side")
+            write_comparison(page, compared, title or f"Comparison of {len(compared)} evaluations")
         if as_json:
-            typer.echo(json.dumps({"first": rows[0].evaluation.name, "runs": [row.as_json() for row in rows]}))
+            typer.echo(
+                json.dumps({"first": compared[0].evaluation.name, "runs": [item.as_json() for item in compared]})
+            )
             return
-        show(rows)
+        _print_comparison(compared)
         if page:
             typer.echo(f"page: {page}")
 
 
-def show(rows: "list[Row]") -> None:
-    """Print the table and what differs in how the numbers were measured."""
+def _print_comparison(compared: "list[ComparedEvaluation]") -> None:
+    """Print the table, and how the numbers were measured differently."""
     from rich.console import Console
     from rich.markup import escape
 
-    from stmn.report.comparison import differences_in_words
+    from stmn.report.comparison import describe_differences
 
     console = Console(highlight=False)
-    shown, streams = fitting(rows, console)
-    console.print(shown)
-    metrics = rows[0].metrics
+    table, with_streams = _fit_table(compared, console)
+    console.print(table)
+    metrics = compared[0].metrics
     console.print(
         f"{metrics['videos']} videos, {len(metrics['classes'])} classes, chance {100 * metrics['chance']:.1f} %; "
         f"intervals over {metrics['intervals_over']}; p: McNemar's exact test against the first",
         soft_wrap=True,
     )
-    for row in rows:
-        if not streams and len(row.metrics["streams"]) > 1:
-            parts = ", ".join(f"{name} {100 * share:.1f} %" for name, share in row.metrics["streams"].items())
-            console.print(f"{escape(row.evaluation.label)}: {escape(parts)}", soft_wrap=True)
-        if row.differs:
-            console.print(f"* {escape(row.evaluation.label)}: {escape(differences_in_words(row))}", soft_wrap=True)
+    for item in compared:
+        label = escape(item.evaluation.label)
+        if not with_streams and len(item.metrics["streams"]) > 1:
+            parts = ", ".join(f"{name} {100 * share:.1f} %" for name, share in item.metrics["streams"].items())
+            console.print(f"{label}: {escape(parts)}", soft_wrap=True)
+        if item.differences:
+            console.print(f"* {label}: {escape(describe_differences(item))}", soft_wrap=True)
 
 
-def fitting(rows: "list[Row]", console: Any) -> tuple[Any, bool]:
-    """The table, without the differences' intervals or the streams where the terminal is too narrow for them.
-
-    And whether the streams are in it.
-    """
+def _fit_table(compared: "list[ComparedEvaluation]", console: "Console") -> "tuple[Table, bool]":
+    """The table, and whether the streams are in it. A narrow terminal gets it without them or without intervals."""
     from rich.measure import Measurement
 
     for intervals, streams in ((True, True), (False, True), (False, False)):
-        made = table(rows, intervals, streams)
-        if Measurement.get(console, console.options.update(width=1000), made).minimum <= console.width:
+        table = _make_table(compared, intervals, streams)
+        if Measurement.get(console, console.options.update(width=1000), table).minimum <= console.width:
             break
-    return made, streams
+    return table, streams
 
 
-def table(rows: "list[Row]", intervals: bool, with_streams: bool) -> Any:
-    """One line an evaluation, in %."""
+def _make_table(compared: "list[ComparedEvaluation]", intervals: bool, with_streams: bool) -> "Table":
+    """One line per evaluation, in %; `intervals`: also of the differences."""
     from rich.markup import escape
     from rich.table import Table
 
-    from stmn.report.comparison import stream_names
-    from stmn.report.words import chances, percent, points
+    from stmn.report.comparison import list_streams
+    from stmn.report.words import format_p_value, format_percent, format_points
 
-    streams = stream_names(rows) if with_streams else []
-    many = len(rows[0].metrics["classes"]) > 5
-    made = Table(box=None, pad_edge=False)
-    made.add_column("evaluation, %", overflow="fold", min_width=14)
-    heads = ["top-1", "95 % interval", *(["top-5"] if many else []), "classes", *streams, "points", "p"]
+    streams = list_streams(compared) if with_streams else []
+    many = len(compared[0].metrics["classes"]) > 5
+    table = Table(box=None, pad_edge=False)
+    table.add_column("evaluation, %", overflow="fold", min_width=14)
+    heads: list[Any] = ["top-1", "95 % interval", *(["top-5"] if many else []), "classes", *streams, "points", "p"]
     for head in heads:
-        made.add_column(head, justify="right", no_wrap=True)
-    for row in rows:
-        metrics = row.metrics
+        table.add_column(head, justify="right", no_wrap=True)
+    for item in compared:
+        metrics = item.metrics
         low, high = metrics["interval"]
-        cells = [f"[bold]{percent(metrics['accuracy'])}[/]", f"{percent(low)} to {percent(high)}"]
-        cells += [percent(metrics["top5"])] if many else []
-        cells += [percent(metrics["mean_class_accuracy"])]
-        cells += [percent(metrics["streams"][name]) if name in metrics["streams"] else "-" for name in streams]
-        cells += ["-", "-"]
-        if row.against:
-            whole = row.against.whole
-            spread = f" \\[{', '.join(map(points, whole.interval))}]" if intervals else ""
-            cells[-2:] = [points(whole.difference) + spread, chances(whole.p_value)]
-        made.add_row(escape(row.evaluation.label) + (" *" if row.differs else ""), *cells)
-    return made
+        cells = [f"[bold]{format_percent(metrics['accuracy'])}[/]", f"{format_percent(low)} to {format_percent(high)}"]
+        cells += [format_percent(metrics["top5"])] if many else []
+        cells += [format_percent(metrics["mean_class_accuracy"])]
+        cells += [
+            format_percent(metrics["streams"][name]) if name in metrics["streams"] else "-" for name in streams
+        ]  # fmt: skip
+        if item.gains:
+            overall = item.gains.overall
+            spread = f" \\[{', '.join(map(format_points, overall.interval))}]" if intervals else ""
+            cells += [format_points(overall.difference) + spread, format_p_value(overall.p_value)]
+        else:
+            cells += ["-", "-"]
+        table.add_row(escape(item.evaluation.label) + (" *" if item.differences else ""), *cells)
+    return table

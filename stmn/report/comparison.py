@@ -1,4 +1,4 @@
-"""Evaluations side by side: each one's numbers, how it differs from the first, and whether they were measured alike."""
+"""Evaluations compared with the first: their numbers, what each gains, and whether they were measured alike."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,25 +6,27 @@ from typing import Any
 
 from stmn.errors import DataError
 from stmn.report.contents import Evaluation
-from stmn.report.gains import Gains, gains
+from stmn.report.gains import Gains, compute_gains
 
-#: what a protocol says that is not how the number was measured, or is told otherwise
-UNTOLD = ("words", "parts", "late_fusion_weights", "late_fusion_weights_chosen_on", "idt", "idt_weights")
-#: numbers of an evaluation that a comparison shows
-NUMBERS = ("videos", "accuracy", "intervals", "intervals_over", "top5", "mean_class_accuracy", "calibration_error")
+#: keys of a protocol that don't say how a number was measured, or that the page shows elsewhere
+_IGNORED = ("words", "parts", "late_fusion_weights", "late_fusion_weights_chosen_on", "idt", "idt_weights")
+#: numbers of an evaluation that the JSON holds
+_NUMBERS = ("videos", "accuracy", "intervals", "intervals_over", "top5", "mean_class_accuracy", "calibration_error")
 
 
 @dataclass(frozen=True)
-class Row:
-    """An evaluation beside the first one.
+class ComparedEvaluation:
+    """An evaluation compared with the first one.
 
-    `against` is None for the first. `differs`: key of the protocol -> (the first's value, this one's); what a file
-    does not tell is None.
+    Attributes:
+        evaluation: the evaluation.
+        gains: what it gains over the first; None for the first itself.
+        differences: key of the protocol -> (the first's value, this one's); None if a file doesn't say.
     """
 
     evaluation: Evaluation
-    against: Gains | None
-    differs: dict[str, tuple[Any, Any]]
+    gains: Gains | None
+    differences: dict[str, tuple[Any, Any]]
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -32,59 +34,66 @@ class Row:
         return self.evaluation.metrics
 
     def as_json(self) -> dict[str, Any]:
-        """For machines: shares and differences in 0..1."""
-        told: dict[str, Any] = {"name": self.evaluation.name, "label": self.evaluation.label}
-        told |= {key: self.metrics[key] for key in NUMBERS} | {"streams": self.metrics["streams"]}
-        told |= {"protocol": self.evaluation.scores.protocol, "protocol_differs": sorted(self.differs)}
-        if self.against:
-            whole = self.against.whole
-            told["against_first"] = {
-                "difference": whole.difference,
-                "interval": whole.interval,
-                "p_value": whole.p_value,
-                "first_alone": whole.first_alone,
-                "this_alone": whole.second_alone,
-                "classes": {item.name: item.gain for item in self.against.classes},
+        """The evaluation as JSON; shares and differences are in 0..1."""
+        found: dict[str, Any] = {"name": self.evaluation.name, "label": self.evaluation.label}
+        found |= {key: self.metrics[key] for key in _NUMBERS} | {"streams": self.metrics["streams"]}
+        found |= {"protocol": self.evaluation.scores.protocol, "protocol_differs": sorted(self.differences)}
+        if self.gains:
+            overall = self.gains.overall
+            found["against_first"] = {
+                "difference": overall.difference,
+                "interval": overall.interval,
+                "p_value": overall.p_value,
+                "first_alone": overall.first_alone,
+                "this_alone": overall.second_alone,
+                "classes": {item.name: item.gain for item in self.gains.classes},
             }
-        return told
+        return found
 
 
-def set_beside(evaluations: Sequence[Evaluation]) -> list[Row]:
-    """Each evaluation beside the first. Raises `DataError` when one did not score the same videos and classes."""
+def compare_with_first(evaluations: Sequence[Evaluation]) -> list[ComparedEvaluation]:
+    """Compare each evaluation with the first.
+
+    Raises:
+        DataError: one is of different videos or classes, or has different true classes.
+    """
     first, *others = evaluations
-    rows = [Row(first, None, {})]
+    compared = [ComparedEvaluation(first, None, {})]
     for other in others:
+        gains = compute_gains(first, other)
         truth = dict(zip(other.scores.ids, other.scores.labels, strict=True))
-        found = gains(first, other)
         wrong = [i for i, label in zip(first.scores.ids, first.scores.labels, strict=True) if truth[i] != label]
         if wrong:
-            raise DataError(f"{other.name} beside {first.name}: they give {wrong[0]!r} different true classes")
-        rows.append(Row(other, found, differences(first.scores.protocol, other.scores.protocol)))
-    return rows
+            raise DataError(f"{first.name} and {other.name} give {wrong[0]!r} different true classes")
+        compared.append(
+            ComparedEvaluation(other, gains, _find_differences(first.scores.protocol, other.scores.protocol))
+        )
+    return compared
 
 
-def differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """What two protocols say differently."""
-    one, other = ({"seen_in_training": 0} | protocol for protocol in (one, other))
-    keys = [key for key in {**one, **other} if key not in UNTOLD and one.get(key) != other.get(key)]
-    return {key: (one.get(key), other.get(key)) for key in keys}
-
-
-def differences_in_words(row: Row) -> str:
-    """`chunks 5 instead of 25, flips no instead of yes`."""
+def describe_differences(compared: ComparedEvaluation) -> str:
+    """How an evaluation was measured differently from the first: "chunks 5 instead of 25, flips no instead of yes"."""
     return ", ".join(
-        f"{key.replace('_', ' ')} {told(mine)} instead of {told(firsts)}" for key, (firsts, mine) in row.differs.items()
+        f"{key.replace('_', ' ')} {_format_value(mine)} instead of {_format_value(firsts)}"
+        for key, (firsts, mine) in compared.differences.items()
     )
 
 
-def told(value: Any) -> str:
-    """A protocol's value in words."""
-    words = {None: "(not told)", True: "yes", False: "no"}
-    return words[value] if value is None or isinstance(value, bool) else str(value).replace("_", " ")
-
-
-def stream_names(rows: Sequence[Row]) -> list[str]:
-    """The streams that any evaluation of several tells apart, appearance and motion first."""
-    names = dict.fromkeys(name for row in rows if len(row.metrics["streams"]) > 1 for name in row.metrics["streams"])
+def list_streams(compared: Sequence[ComparedEvaluation]) -> list[str]:
+    """The streams of evaluations that have several, appearance and motion first."""
+    names = dict.fromkeys(name for c in compared if len(c.metrics["streams"]) > 1 for name in c.metrics["streams"])
     first = [name for name in ("appearance", "motion") if name in names]
     return first + [name for name in names if name not in first]
+
+
+def _find_differences(first: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Where two protocols differ."""
+    first, other = ({"seen_in_training": 0} | protocol for protocol in (first, other))
+    keys = [key for key in {**first, **other} if key not in _IGNORED and first.get(key) != other.get(key)]
+    return {key: (first.get(key), other.get(key)) for key in keys}
+
+
+def _format_value(value: Any) -> str:
+    """A protocol's value in words."""
+    words = {None: "(not recorded)", True: "yes", False: "no"}
+    return words[value] if value is None or isinstance(value, bool) else str(value).replace("_", " ")

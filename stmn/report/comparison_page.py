@@ -1,57 +1,58 @@
-"""The page of a comparison: one HTML file that opens offline, in the report's style."""
+"""The page of a comparison."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stmn.report.comparison import Row, differences_in_words, stream_names
-from stmn.report.page import COLOURS, check_extra, environment, write_page
-from stmn.report.words import printable
+import numpy as np
 
-TEMPLATE = "compare.html.jinja"
+from stmn.report.comparison import ComparedEvaluation, describe_differences, list_streams
+from stmn.report.gains import list_class_accuracies
+from stmn.report.page import check_extra, write_page
+from stmn.report.words import replace_unprintable
 
 
-def write_comparison(path: Path, rows: Sequence[Row], title: str) -> None:
-    """Write the page, whole or not at all. Raises `MissingExtra` without matplotlib or jinja2."""
+def write_comparison(path: Path, compared: Sequence[ComparedEvaluation], title: str) -> None:
+    """Write the page, complete or not at all.
+
+    Args:
+        path: the HTML file.
+        compared: evaluations compared with the first.
+        title: title of the page.
+
+    Raises:
+        MissingExtra: matplotlib or jinja2 is not installed.
+    """
     check_extra()
-    html = (
-        environment()
-        .get_template(TEMPLATE)
-        .render(
-            rows=rows,
-            title=title,
-            streams=stream_names(rows),
-            words=[differences_in_words(row) for row in rows],
-            figures=figures(rows),
-            colours=COLOURS,
-        )
+    write_page(
+        path,
+        "compare.html.jinja",
+        compared=compared,
+        title=title,
+        streams=list_streams(compared),
+        differences=[describe_differences(item) for item in compared],
+        figures=_draw_figures(compared),
     )
-    write_page(path, html)
 
 
-def figures(rows: Sequence[Row]) -> dict[str, Any]:
-    """Intervals of all, each class of all, and what each but the first gains in each class."""
-    import numpy as np
+def _draw_figures(compared: Sequence[ComparedEvaluation]) -> dict[str, Any]:
+    """The figures as <svg> elements: intervals, accuracy of each class, and what each evaluation gains there."""
+    from stmn.report.figures.classes import draw_class_accuracies, draw_class_gains
+    from stmn.report.figures.intervals import AccuracyInterval, draw_intervals
 
-    from stmn.report.contents import class_shares
-    from stmn.report.figures import drawing as draw
-    from stmn.report.figures.classes import class_figure, difference_figure
-
-    labels = [printable(row.evaluation.label) for row in rows]
-    shares = [
-        draw.Share(label, row.metrics["accuracy"], low, high, number)
-        for number, (row, label) in enumerate(zip(rows, labels, strict=True))
-        for low, high in [row.metrics["interval"]]
+    labels = [replace_unprintable(item.evaluation.label) for item in compared]
+    intervals = [
+        AccuracyInterval(label, item.metrics["accuracy"], item.metrics["interval"], number)
+        for number, (item, label) in enumerate(zip(compared, labels, strict=True))
     ]
-    names = rows[0].metrics["classes"]
-    last = rows[-1].against
-    order = last.order(names) if last else list(range(len(names)))
-    classes = [printable(names[number]) for number in order]
-    by_class = np.array([class_shares(np.array(row.metrics["confusion"])) for row in rows])[:, order]
+    names = compared[0].metrics["classes"]
+    last = compared[-1].gains
+    order = last.sort_classes(names) if last else list(range(len(names)))
+    classes = [replace_unprintable(names[number]) for number in order]
+    by_class = np.array([list_class_accuracies(item.metrics) for item in compared])[:, order]
+    gains = [accuracies - by_class[0] for accuracies in by_class[1:]]
     return {
-        "intervals": draw.interval_figure(shares, 1 / len(names), "f-intervals"),
-        "classes": class_figure(classes, by_class, labels, "f-classes"),
-        "differences": difference_figure(
-            classes, [values - by_class[0] for values in by_class[1:]], labels[1:], labels[0], "f-differences"
-        ),
+        "intervals": draw_intervals(intervals, 1 / len(names), "f-intervals"),
+        "classes": draw_class_accuracies(classes, by_class, labels, "f-classes"),
+        "gains": draw_class_gains(classes, gains, labels[1:], labels[0], "f-gains"),
     }

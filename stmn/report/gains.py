@@ -1,21 +1,20 @@
-"""Class by class: what one evaluation has right beyond another one of the same videos."""
+"""Class by class: what one evaluation gains over another one of the same videos."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stmn.errors import DataError
 from stmn.evaluation.comparison import Comparison, compare
-from stmn.report.contents import Evaluation, class_shares
-
-#: classes that are named at either end
-NAMED = 5
+from stmn.report.contents import Evaluation
 
 
 @dataclass(frozen=True)
 class ClassGain:
-    """A class's share of right videos in 0..1, before and after."""
+    """A class's accuracy before and after, in 0..1, and its number of test videos."""
 
     name: str
     before: float
@@ -30,46 +29,64 @@ class ClassGain:
 
 @dataclass(frozen=True)
 class Gains:
-    """Every class that has test videos, largest gain first, and the comparison of all videos."""
+    """What one evaluation gains over another.
+
+    Attributes:
+        before: label of the first evaluation.
+        after: label of the second.
+        classes: every class that has test videos, largest gain first.
+        overall: the comparison over all videos.
+    """
 
     before: str
     after: str
     classes: list[ClassGain]
-    whole: Comparison
+    overall: Comparison
 
     @property
     def gained(self) -> list[ClassGain]:
-        """Classes that are better after, largest gain first."""
+        """Classes that got better, largest gain first."""
         return [item for item in self.classes if item.gain > 0]
 
     @property
     def lost(self) -> list[ClassGain]:
-        """Classes that are worse after, largest loss first."""
+        """Classes that got worse, largest loss first."""
         return [item for item in self.classes if item.gain < 0][::-1]
 
-    def order(self, classes: Sequence[str]) -> list[int]:
-        """The numbers of `classes`, largest gain first, those without test videos last."""
-        place = {item.name: row for row, item in enumerate(self.classes)}
-        return sorted(range(len(classes)), key=lambda number: place.get(classes[number], len(classes)))
+    def sort_classes(self, classes: Sequence[str]) -> list[int]:
+        """The indices of `classes`, largest gain first, classes without test videos last."""
+        rank = {item.name: row for row, item in enumerate(self.classes)}
+        return sorted(range(len(classes)), key=lambda number: rank.get(classes[number], len(classes)))
 
 
-def gains(before: Evaluation, after: Evaluation) -> Gains:
-    """Compare by class. Raises `DataError` when the two did not score the same videos and classes."""
-    whole = compare(before.scores, after.scores, f"{after.name} beside {before.name}")
-    matrices = [np.array(evaluation.metrics["confusion"]) for evaluation in (before, after)]
-    first, second = (class_shares(matrix) for matrix in matrices)
-    rows = zip(before.scores.classes, first, second, matrices[0].sum(axis=1), strict=True)
-    found = [ClassGain(name, float(one), float(two), int(count)) for name, one, two, count in rows if count]
+def compute_gains(before: Evaluation, after: Evaluation) -> Gains:
+    """Compare two evaluations class by class.
+
+    Raises:
+        DataError: they are of different videos or classes.
+    """
+    overall = compare(before.scores, after.scores, f"{after.name} compared with {before.name}")
+    first, second = before.metrics["per_class"], after.metrics["per_class"]
+    found = [
+        ClassGain(name, result["accuracy"], second[name]["accuracy"], result["videos"])
+        for name, result in first.items()
+        if result["videos"]
+    ]
     found.sort(key=lambda item: (-item.gain, -item.after, item.name))
-    return Gains(before.label, after.label, found, whole)
+    return Gains(before.label, after.label, found, overall)
 
 
-def of_the_gates(evaluations: Sequence[Evaluation]) -> Gains | None:
-    """What gates gain over late fusion: the last gated network against the last late fusion of the same videos."""
+def compute_gate_gains(evaluations: Sequence[Evaluation]) -> Gains | None:
+    """What the last gated network gains over the last late fusion; None unless both tested the same videos."""
     found = {evaluation.role: evaluation for evaluation in evaluations}
     if "late_fusion" not in found or "fused" not in found:
         return None
     try:
-        return gains(found["late_fusion"], found["fused"])
-    except DataError:  # they did not test the same videos, which the page says elsewhere
+        return compute_gains(found["late_fusion"], found["fused"])
+    except DataError:  # they did not test the same videos, which a warning says
         return None
+
+
+def list_class_accuracies(metrics: dict[str, Any]) -> NDArray[np.float64]:
+    """(classes,) accuracy of each class in 0..1; NaN for a class without test videos."""
+    return np.array([metrics["per_class"][name].get("accuracy", np.nan) for name in metrics["classes"]], dtype=float)

@@ -1,30 +1,35 @@
-"""The paper's numbers, and which of them stands beside an evaluation of UCF101 or HMDB51.
+"""The paper's accuracies on UCF101 and HMDB51, and which of them is nearest to an evaluation.
 
-Feichtenhofer, Pinz, Wildes, CVPR 2017, Tables 2 to 5; Tables 2 and 3 as 100 minus their errors. Rows of Table 5 are
-those that its text names: 94.2 and 68.9 without IDT, 94.9 and 72.2 with it.
+Feichtenhofer, Pinz, Wildes, CVPR 2017, Tables 2 to 5. Tables 2 and 3 report errors; accuracy is 100 minus the error. Of
+Table 5 only the rows that the text names are here: 94.2 and 68.9 without IDT, 94.9 and 72.2 with it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 Role = Literal["appearance", "motion", "late_fusion", "fused", "idt", "other"]
 
-#: data set plugin -> its number of classes; a set in the same layout with other classes is not the paper's
-CLASSES = {"ucf101": 101, "hmdb51": 51}
-DATASETS = tuple(CLASSES)
-MEAN, FIRST = "mean of 3 splits", "split 1"
-DEPTHS = {"resnet50": "ResNet-50", "resnet152": "ResNet-152"}
-FINAL = "ResNet-50 gated by ResNet-152"
-#: injector -> the paper's mark; its two daggers can't be told apart in the text that is at hand
-MARKS = {"last_unit": "§", "residual": "† or ‡", "residual_and_skip": "† or ‡"}
+#: data set plugin -> number of classes; a set in the same layout with another number is not the paper's
+_CLASSES = {"ucf101": 101, "hmdb51": 51}
+_DATASETS = tuple(_CLASSES)
+_MEAN, _FIRST = "mean of 3 splits", "split 1"
+_DEPTHS = {"resnet50": "ResNet-50", "resnet152": "ResNet-152"}
+_FINAL = "ResNet-50 gated by ResNet-152"
+#: injector -> its mark in Table 3; the two daggers can't be told apart in the copy that these numbers come from
+_MARKS = {"last_unit": "§", "residual": "† or ‡", "residual_and_skip": "† or ‡"}
 
 
 @dataclass(frozen=True)
-class Published:
-    """A number of the paper in 0..1: of what, which table's row it is, and over which splits.
+class PaperAccuracy:
+    """An accuracy of the paper.
 
-    `also` is the other one, where two rows fit.
+    Attributes:
+        what: the network.
+        accuracy: in 0..1.
+        source: the table and its row.
+        splits: the splits it was measured on.
+        also: the other accuracy in 0..1, if two rows fit.
     """
 
     what: str
@@ -35,18 +40,23 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Networks:
-    """What is known of the networks behind an evaluation; None is unknown."""
+class NetworkSummary:
+    """The networks that an evaluation tested, as far as they are known.
+
+    Attributes:
+        appearance: architecture of the appearance stream; None if unknown.
+        motion: architecture of the motion stream; None if unknown.
+        gates: options of `fuse` by name; None if the streams aren't fused by gates.
+    """
 
     appearance: str | None = None
     motion: str | None = None
-    #: options of `fuse` by name, where they are gated
     gates: dict[str, Any] | None = None
 
 
-UNKNOWN = Networks()
-#: role -> what -> accuracies (UCF101, HMDB51), %
-TABLE_4: dict[tuple[str, str], tuple[float, float]] = {
+UNKNOWN = NetworkSummary()
+#: (role, architecture) -> accuracies (UCF101, HMDB51), %
+_TABLE_4: dict[tuple[str, str], tuple[float, float]] = {
     ("appearance", "resnet50"): (82.3, 48.9),
     ("appearance", "resnet152"): (83.4, 46.7),
     ("motion", "resnet50"): (87.0, 55.8),
@@ -54,9 +64,9 @@ TABLE_4: dict[tuple[str, str], tuple[float, float]] = {
     ("late_fusion", "resnet50"): (91.7, 61.2),
     ("late_fusion", "resnet152"): (91.8, 63.8),
 }
-TABLE_5: dict[str, tuple[float, float]] = {"fused": (94.2, 68.9), "idt": (94.9, 72.2)}
+_TABLE_5: dict[str, tuple[float, float]] = {"fused": (94.2, 68.9), "idt": (94.9, 72.2)}
 #: (fusion, site, direction) -> errors (UCF101, HMDB51), %; two ResNet-50, split 1, no temporal filters
-TABLE_2: dict[tuple[str, str, str], tuple[float, float]] = {
+_TABLE_2: dict[tuple[str, str, str], tuple[float, float]] = {
     ("add", "direct", "motion_to_appearance"): (24.78, 54.85),
     ("multiply", "direct", "motion_to_appearance"): (81.98, 77.89),
     ("add", "residual", "motion_to_appearance"): (9.38, 41.89),
@@ -65,8 +75,8 @@ TABLE_2: dict[tuple[str, str, str], tuple[float, float]] = {
     ("multiply", "residual", "appearance_to_motion"): (16.68, 48.43),
     ("multiply", "residual", "both"): (15.15, 48.56),
 }
-#: (mark, init, max-pooling over time) -> errors of the rows that fit (UCF101, HMDB51), %; multiply, split 1
-TABLE_3: dict[tuple[str, str, bool], list[tuple[float, float]]] = {
+#: (mark, init, max-pooling over time) -> errors (UCF101, HMDB51) of each row that fits, %; multiply, split 1
+_TABLE_3: dict[tuple[str, str, bool], list[tuple[float, float]]] = {
     ("§", "average", False): [(7.85, 35.29)],
     ("† or ‡", "average", False): [(7.72, 35.96), (7.45, 35.94)],
     ("† or ‡", "centre", False): [(7.61, 34.72), (7.79, 34.38)],
@@ -75,42 +85,48 @@ TABLE_3: dict[tuple[str, str, bool], list[tuple[float, float]]] = {
 }
 
 
-def known(dataset: str, classes: int) -> bool:
-    """True for the paper's own data sets, by their plugin's name and number of classes."""
-    return CLASSES.get(dataset) == classes
+def is_paper_dataset(dataset: str, classes: int) -> bool:
+    """True for UCF101 and HMDB51, by their plugin's name and their number of classes."""
+    return _CLASSES.get(dataset) == classes
 
 
-def published(dataset: str) -> list[Published]:
-    """The paper's numbers of a data set that it reports: streams, late fusion, gates, filters, with IDT."""
-    column = DATASETS.index(dataset)
+def list_paper_accuracies(dataset: str) -> list[PaperAccuracy]:
+    """The paper's accuracies on "ucf101" or "hmdb51": streams, late fusion, gates, temporal filters, with IDT."""
+    column = _DATASETS.index(dataset)
     return [
-        *(table_4(role, depth, column) for role, depth in TABLE_4),
-        *(table_2(key, column) for key in TABLE_2),
-        *(table_3(key, column) for key in TABLE_3),
-        *(table_5(role, column) for role in TABLE_5),
+        *(_read_table_4(role, depth, column) for role, depth in _TABLE_4),
+        *(_read_table_2(key, column) for key in _TABLE_2),
+        *(_read_table_3(key, column) for key in _TABLE_3),
+        *(_read_table_5(role, column) for role in _TABLE_5),
     ]
 
 
-def beside(dataset: str, role: Role, networks: Networks, split: str) -> Published | None:
-    """The paper's number that is nearest to an evaluation: of the same networks, else of the paper's own kind of them.
+def find_nearest(dataset: str, role: Role, networks: NetworkSummary, split: str) -> PaperAccuracy | None:
+    """The paper's accuracy that is nearest to an evaluation: of the same networks, or else of the same kind of result.
 
-    Networks of split 1 that Tables 2 and 3 have stand beside their rows; all others beside means over three splits.
+    Networks of split 1 that are in Table 2 or 3 get their row there; all others get means over three splits.
+
+    Args:
+        dataset: "ucf101" or "hmdb51".
+        role: what the evaluation is of.
+        networks: the networks that it tested.
+        split: the split, or "all".
     """
-    column = DATASETS.index(dataset)
+    column = _DATASETS.index(dataset)
     if role == "other":
         return None
     if role == "idt":
-        return table_5(role, column)
+        return _read_table_5(role, column)
     if role == "fused":
-        fitting = ablation(networks, column) if split == "1" else None
-        return fitting or table_5(role, column)
+        fitting = _find_ablation(networks, column) if split == "1" else None
+        return fitting or _read_table_5(role, column)
     archs = {"appearance": {networks.appearance}, "motion": {networks.motion}}
     own = archs.get(role, {networks.appearance, networks.motion})
     depth = "resnet152" if own == {"resnet152"} else "resnet50"
-    return table_4(role, depth, column)
+    return _read_table_4(role, depth, column)
 
 
-def ablation(networks: Networks, column: int) -> Published | None:
+def _find_ablation(networks: NetworkSummary, column: int) -> PaperAccuracy | None:
     """The row of Table 2 or 3 for two ResNet-50 with these gates and filters, or None."""
     gates = networks.gates or {}
     if (networks.appearance, networks.motion) != ("resnet50", "resnet50") or gates.get("gated_units") != "second_unit":
@@ -118,48 +134,47 @@ def ablation(networks: Networks, column: int) -> Published | None:
     key = tuple(str(gates.get(name)) for name in ("fusion", "site", "direction"))
     injector, pooled = gates.get("injector"), gates.get("temporal_pool") == "max"
     if injector == "none":
-        return next((table_2(row, column) for row in TABLE_2 if row == key and not pooled), None)
+        return next((_read_table_2(row, column) for row in _TABLE_2 if row == key and not pooled), None)
     if key != ("multiply", "residual", "motion_to_appearance"):
         return None
-    wanted = (MARKS.get(str(injector)), gates.get("temporal_init"), pooled)
-    return next((table_3(row, column) for row in TABLE_3 if row == wanted), None)
+    wanted = (_MARKS.get(str(injector)), gates.get("temporal_init"), pooled)
+    return next((_read_table_3(row, column) for row in _TABLE_3 if row == wanted), None)
 
 
-def table_2(key: tuple[str, str, str], column: int) -> Published:
+def _read_table_2(key: tuple[str, str, str], column: int) -> PaperAccuracy:
     """A row of Table 2."""
     fusion, site, direction = key
-    return Published(
-        f"{fusion}, {site}, {direction.replace('_', ' ')}", right(TABLE_2[key][column]), "Table 2, ResNet-50", FIRST
-    )
+    what = f"{fusion}, {site}, {direction.replace('_', ' ')}"
+    return PaperAccuracy(what, _to_accuracy(_TABLE_2[key][column]), "Table 2, ResNet-50", _FIRST)
 
 
-def table_3(key: tuple[str, str, bool], column: int) -> Published:
-    """A row of Table 3, or the two that can't be told apart."""
+def _read_table_3(key: tuple[str, str, bool], column: int) -> PaperAccuracy:
+    """A row of Table 3, or two rows that can't be told apart."""
     mark, init, pooled = key
-    first, *others = (right(row[column]) for row in TABLE_3[key])
-    what = f"multiply, filters {mark} from {init}{', max-pooled in time' if pooled else ''}"
-    return Published(what, first, "Table 3, ResNet-50", FIRST, others[0] if others else None)
+    first, *others = (_to_accuracy(row[column]) for row in _TABLE_3[key])
+    what = f"multiply, filters {mark} from {init}{', max-pooled over time' if pooled else ''}"
+    return PaperAccuracy(what, first, "Table 3, ResNet-50", _FIRST, others[0] if others else None)
 
 
-def table_4(role: str, depth: str, column: int) -> Published:
+def _read_table_4(role: str, depth: str, column: int) -> PaperAccuracy:
     """A cell of Table 4."""
     what = {"late_fusion": "late fusion"}.get(role, role)
-    return Published(what, TABLE_4[role, depth][column] / 100, f"Table 4, {DEPTHS[depth]}", MEAN)
+    return PaperAccuracy(what, _TABLE_4[role, depth][column] / 100, f"Table 4, {_DEPTHS[depth]}", _MEAN)
 
 
-def table_5(role: str, column: int) -> Published:
+def _read_table_5(role: str, column: int) -> PaperAccuracy:
     """The paper's final network, alone or with IDT."""
-    what = f"{FINAL}{', with IDT' if role == 'idt' else ''}"
-    return Published(what, TABLE_5[role][column] / 100, f"Table 5, ours{' + IDT' if role == 'idt' else ''}", MEAN)
+    what = f"{_FINAL}{', with IDT' if role == 'idt' else ''}"
+    return PaperAccuracy(what, _TABLE_5[role][column] / 100, f"Table 5, ours{' + IDT' if role == 'idt' else ''}", _MEAN)
 
 
-def right(error: float) -> float:
-    """The share that is right, of an error in %."""
+def _to_accuracy(error: float) -> float:
+    """An error in % as an accuracy in 0..1."""
     return round(100 - error, 2) / 100
 
 
-def role_of(streams: Iterator[str] | list[str], protocol: dict[str, Any]) -> Role:
-    """What scores are of, by their streams' names and their protocol."""
+def find_role(streams: Sequence[str], protocol: dict[str, Any]) -> Role:
+    """What kind of result scores are, by their streams' names and their protocol."""
     names = set(streams)
     if "idt" in protocol:
         return "idt"

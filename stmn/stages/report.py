@@ -5,17 +5,7 @@ from typing import TYPE_CHECKING
 from stmn.errors import DataError
 from stmn.options.base import Trained, option
 from stmn.recipe.execute import Context, Made
-from stmn.report.sources import (
-    Chain,
-    all_splits_of,
-    evaluations_of,
-    newest_evaluations,
-    recipes_of,
-    run_of,
-    step_of,
-    trainings_of,
-    unfinished,
-)  # fmt: skip
+from stmn.report.sources import RunGraph, find_newest_evaluations, find_run, find_unfinished, list_recipes
 from stmn.workspace import Input, Workspace, read_run
 
 if TYPE_CHECKING:
@@ -38,11 +28,11 @@ def complete(options: Options, workspace: Workspace, inputs: dict[str, list[Inpu
     """Fill in the evaluations and the data set that they are of."""
     if options.evaluations is None and "evaluations" not in inputs:
         data = workspace.find_data(options.data).name
-        chain = Chain(workspace.runs())
+        graph = RunGraph(workspace.runs())
         splits = list(dict.fromkeys((options.split, "all")))
-        given = [run for split in splits for run in newest_evaluations(chain, data, split)]
+        given = [run for split in splits for run in find_newest_evaluations(graph, data, split)]
         if not given:
-            begun = unfinished(chain, data, options.split)
+            begun = find_unfinished(graph, data, options.split)
             why = f" ({begun.name}: {begun.record.get('status', 'not started')})" if begun else ""
             raise DataError(
                 f"no finished evaluation of data set {data}, split {options.split}{why}; make one with: stmn evaluate"
@@ -52,7 +42,7 @@ def complete(options: Options, workspace: Workspace, inputs: dict[str, list[Inpu
         found = inputs.get("evaluations") or [
             workspace.find_input(i, "scores_or_splits") for i in options.evaluations or []
         ]
-        records = [run.record for item in found if (run := run_of(item))]
+        records = [run.record for item in found if (run := find_run(item))]
         names = {record.get("options", {}).get("data") or record.get("data", {}).get("name") for record in records}
         if len(names) == 1:
             return options.model_copy(update={"data": names.pop()})
@@ -78,19 +68,20 @@ def check(options: Options, context: Context) -> None:
 
 def run(options: Options, context: Context) -> Made:
     """Write `report.html`. Raises `DataError` when evaluations are of another data set or know different classes."""
-    from stmn.report.contents import Contents, warnings
-    from stmn.report.page import write_report
+    from stmn.report.contents import Contents, describe_stage, load_all_splits, load_evaluations, load_trainings
+    from stmn.report.notes import find_warnings
+    from stmn.report.report_page import write_report
     from stmn.store.format.read import Store
 
-    chain = Chain(context.workspace.runs())
+    graph = RunGraph(context.workspace.runs())
     with Store(context.data) as store:
         given = context.inputs["evaluations"]
         one_split = [item for item in given if item.path.suffix != ".json"]
-        evaluations = evaluations_of(one_split, chain)
-        all_splits = all_splits_of([item for item in given if item not in one_split], chain)
+        evaluations = load_evaluations(one_split, graph)
+        all_splits = load_all_splits([item for item in given if item not in one_split], graph)
         for item, evaluation in zip(one_split, evaluations, strict=True):
             check_data(item, evaluation, store.header.name)
-        led = chain.upstream(run for item in given if (run := run_of(item)))
+        led = graph.find_upstream(run for item in given if (run := find_run(item)))
         prepared, own = read_run(context.data), read_run(context.out)
         used = {run.record["data"].get("fingerprint") for run in led if "data" in run.record}
         splits = dict.fromkeys(e.scores.protocol.get("split") or options.split for e in evaluations)
@@ -100,10 +91,10 @@ def run(options: Options, context: Context) -> Made:
             split=split,
             evaluations=evaluations,
             all_splits=all_splits,
-            trainings=trainings_of(led),
-            steps=[step_of(run, context.workspace.root) for run in ([prepared] if prepared else []) + led],
-            warnings=list(warnings(evaluations, same_data=used <= {store.fingerprint})),
-            recipes=recipes_of(led),
+            trainings=load_trainings(led),
+            stages=[describe_stage(run, context.workspace.root) for run in ([prepared] if prepared else []) + led],
+            warnings=list(find_warnings(evaluations, same_data=used <= {store.fingerprint})),
+            recipes=list_recipes(led),
             fingerprint=own.record.get("fingerprint", "") if own else "",
             samples=options.samples,
         )

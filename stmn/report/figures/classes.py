@@ -1,99 +1,149 @@
-"""The report's figures of classes: each evaluation's share of each class, and what one gains over another."""
+"""The figures of classes: each evaluation's accuracy in each class, and what one gains over another."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from stmn.report.figures.drawing import BAD, GOOD, INK, MUTED, WIDTH, colour_of, figure, inline, short
+from stmn.report.figures.canvas import BAD, GOOD, INK, MUTED, WIDTH, get_colour, new_figure, render_svg, shorten
 
-#: classes beyond which rows are drawn dense
-DENSE = 30
+#: more classes than this are drawn densely
+_DENSE = 30
+#: more classes than this are drawn in several figures, each of which fits on a sheet of paper
+_LARGEST = 60
 
 
-def class_figure(
+@dataclass(frozen=True)
+class _ClassPanel:
+    """A panel of bars, one per class: accuracies in 0..1 in one colour, or without a colour gains in -1..1."""
+
+    title: str
+    values: NDArray[np.float64]
+    colour: str | None = None
+
+
+def draw_class_accuracies(
     classes: Sequence[str],
-    shares: NDArray[np.float64],
+    accuracies: NDArray[np.float64],
     labels: Sequence[str],
     key: str,
-    difference: tuple[str, NDArray[np.float64]] | None = None,
-) -> str:
-    """A panel of bars for each evaluation, of (evaluations, classes) accuracies in 0..1; NaN: no test video.
+    gains: tuple[str, NDArray[np.float64]] | None = None,
+) -> list[str]:
+    """A panel of bars for each evaluation.
 
-    `difference`: a title and (classes,) differences in -1..1, for a last panel of gains and losses.
+    Args:
+        classes: names of the classes, from top to bottom.
+        accuracies: (evaluations, classes) in 0..1; NaN without test videos.
+        labels: titles of the panels.
+        key: the figures' own name on the page.
+        gains: a title and (classes,) differences in -1..1 for a last panel.
+
+    Returns:
+        <svg> elements, each of part of the classes.
     """
-    row, size = (0.155, 7.5) if len(classes) > DENSE else (0.24, 9)
-    names = [short(name) for name in classes]
-    panels = len(labels) + (difference is not None)
-    width = max(WIDTH, 1.5 * panels + 0.06 * max(map(len, names)))
-    with figure(key, width, 0.75 + row * len(classes)) as drawing:
-        columns = drawing.subplots(1, panels, sharey=True, squeeze=False)[0]
-        for number, (axes, values, label) in enumerate(zip(columns, shares, labels, strict=False)):
-            share_panel(axes, values, colour_of(number), size)
-            axes.set_title(short(label, max(12, 84 // panels)), fontsize=9, loc="left", color=INK)
-        if difference is not None:
-            gain_panel(columns[-1], difference[1], size)
-            columns[-1].set_title(difference[0], fontsize=9, loc="left", color=INK)
-        columns[0].set(ylim=(len(classes) - 0.4, -0.6))
-        columns[0].set_yticks(np.arange(len(classes)), names, color=INK, fontsize=size)
-        drawing.supxlabel("right, % of the class's test videos", fontsize=9, color=MUTED)
-        return inline(drawing, key, "accuracy of each class for each evaluation")
+    panels = [
+        _ClassPanel(label, values, get_colour(number))
+        for number, (label, values) in enumerate(zip(labels, accuracies, strict=True))
+    ]
+    if gains:
+        panels.append(_ClassPanel(*gains))
+    return _draw_panels(
+        classes, panels, key, "correct, % of the class's test videos", "accuracy of each class for each evaluation"
+    )
 
 
-def share_panel(axes: Any, values: NDArray[np.float64], colour: str, size: float) -> None:
-    """Bars of shares in 0..1 with their numbers, in %."""
-    axes.grid(axis="y", visible=False)
-    axes.barh(np.arange(len(values)), 100 * np.nan_to_num(values), 0.68, color=colour)
-    for place, value in enumerate(values):
+def draw_class_gains(
+    classes: Sequence[str], gains: Sequence[NDArray[np.float64]], labels: Sequence[str], first: str, key: str
+) -> list[str]:
+    """A panel of bars for each evaluation except the first.
+
+    Args:
+        classes: names of the classes, from top to bottom.
+        gains: for each evaluation (classes,) differences from the first in -1..1; NaN without test videos.
+        labels: titles of the panels.
+        first: what the first evaluation is called.
+        key: the figures' own name on the page.
+
+    Returns:
+        <svg> elements, each of part of the classes.
+    """
+    panels = [_ClassPanel(label, values) for label, values in zip(labels, gains, strict=True)]
+    return _draw_panels(
+        classes, panels, key, f"accuracy minus that of {shorten(first)}, points",
+        "difference of each class from the first evaluation",
+    )  # fmt: skip
+
+
+def _draw_panels(
+    classes: Sequence[str], panels: Sequence[_ClassPanel], key: str, x_label: str, description: str
+) -> list[str]:
+    """Panels beside each other, in as many figures as the classes need."""
+    gains = [100 * np.nan_to_num(panel.values) for panel in panels if panel.colour is None]
+    largest = max((float(np.abs(values).max()) for values in gains), default=0.0)
+    parts = np.array_split(np.arange(len(classes)), -(-len(classes) // _LARGEST))
+    found = []
+    for number, rows in enumerate(parts):
+        own = [_ClassPanel(panel.title, panel.values[rows], panel.colour) for panel in panels]
+        names = [shorten(classes[row]) for row in rows]
+        height, size = (0.155, 7.5) if len(classes) > _DENSE else (0.24, 9)
+        width = max(WIDTH, 1.6 * len(panels) + 0.06 * max(map(len, names)))
+        part = f", part {number + 1} of {len(parts)}" if len(parts) > 1 else ""
+        with new_figure(f"{key}-{number}", width, 0.75 + height * len(rows)) as figure:
+            _draw_part(figure, names, own, size, largest)
+            figure.supxlabel(x_label, fontsize=9, color=MUTED)
+            found.append(render_svg(figure, f"{key}-{number}", description + part))
+    return found
+
+
+def _draw_part(
+    figure: Figure, names: Sequence[str], panels: Sequence[_ClassPanel], size: float, largest: float
+) -> None:
+    """One figure's panels; `largest` is the largest gain or loss that a panel of gains has room for, in points."""
+    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, panel in zip(grid, panels, strict=True):
+        axes.grid(axis="y", visible=False)
+        axes.set_title(shorten(panel.title, max(12, 84 // len(panels))), fontsize=9, loc="left", color=INK)
+        if panel.colour is None:
+            _draw_gains(axes, panel.values, size, largest)
+        else:
+            _draw_accuracies(axes, panel.values, panel.colour, size)
+    grid[0].set(ylim=(len(names) - 0.4, -0.6))
+    grid[0].set_yticks(np.arange(len(names)), names, color=INK, fontsize=size)
+
+
+def _draw_accuracies(axes: Any, accuracies: NDArray[np.float64], colour: str, size: float) -> None:
+    """Bars of accuracies in 0..1 with their numbers in %."""
+    axes.barh(np.arange(len(accuracies)), 100 * np.nan_to_num(accuracies), 0.68, color=colour)
+    for row, value in enumerate(accuracies):
         text, ink = ("no test video", MUTED) if np.isnan(value) else (f"{100 * value:.0f}", INK)
-        beside_bar(axes, text, 100 * float(np.nan_to_num(value)), place, ink, size)
+        _write_number(axes, text, 100 * float(np.nan_to_num(value)), row, ink, size)
     axes.set(xlim=(0, 114), xticks=(0, 50, 100))
     axes.spines["bottom"].set_visible(False)
 
 
-def gain_panel(axes: Any, gains: NDArray[np.float64], size: float, most: float | None = None) -> None:
-    """Bars to both sides of zero, of differences in -1..1; their sign is written, so that it is not told by colour.
-
-    `most` is the largest difference that the panel has room for; by default its own.
-    """
-    axes.grid(axis="y", visible=False)
-    known = 100 * np.nan_to_num(gains)
-    axes.barh(np.arange(len(known)), known, 0.68, color=[GOOD if gain > 0 else BAD for gain in known])
-    for place, gain in enumerate(known):
+def _draw_gains(axes: Any, gains: NDArray[np.float64], size: float, largest: float) -> None:
+    """Bars to both sides of zero, of differences in -1..1. Their signs are written: colour alone is not enough."""
+    points = 100 * np.nan_to_num(gains)
+    axes.barh(np.arange(len(points)), points, 0.68, color=[GOOD if gain > 0 else BAD for gain in points])
+    for row, gain in enumerate(points):
         if round(gain):
-            beside_bar(axes, f"{gain:+.0f}".replace("-", "−"), gain, place, INK, size)
-        elif not np.isnan(gains[place]):
-            beside_bar(axes, "0", 0.0, place, MUTED, size)
-    reach = max(10.0, 1.6 * (float(np.abs(known).max()) if most is None else 100 * most))
+            _write_number(axes, f"{gain:+.0f}".replace("-", "−"), gain, row, INK, size)
+        elif not np.isnan(gains[row]):
+            _write_number(axes, "0", 0.0, row, MUTED, size)
+    reach = max(10.0, 1.6 * largest)  # bars and the numbers at their ends
+    tick = max(step for step in (5, 10, 20, 50, 100) if step <= max(5.0, largest))
     axes.axvline(0, color=MUTED, lw=0.8)
-    axes.set(xlim=(-reach, reach))
+    axes.set(xlim=(-reach, reach), xticks=(-tick, 0, tick))
     axes.spines[["bottom", "left"]].set_visible(False)
 
 
-def beside_bar(axes: Any, text: str, end: float, place: int, ink: str, size: float) -> None:
-    """A number at a bar's end, outside of it."""
+def _write_number(axes: Any, text: str, end: float, row: int, ink: str, size: float) -> None:
+    """A number outside the end of a bar."""
     written = axes.annotate(
-        text, (end, place), (3 if end >= 0 else -3, 0), textcoords="offset points", va="center",
+        text, (end, row), (3 if end >= 0 else -3, 0), textcoords="offset points", va="center",
         ha="left" if end >= 0 else "right", fontsize=size - 0.5, color=ink,
     )  # fmt: skip
     written.set_in_layout(False)  # there is room for it; measuring hundreds of numbers takes seconds
-
-
-def difference_figure(
-    classes: Sequence[str], gains: Sequence[NDArray[np.float64]], labels: Sequence[str], first: str, key: str
-) -> str:
-    """A panel for each run but the first: gains over the first in each class, (classes,) in -1..1, NaN: unknown."""
-    row, size = (0.155, 7.5) if len(classes) > DENSE else (0.24, 9)
-    names = [short(name) for name in classes]
-    width = max(WIDTH, 1.8 * len(labels) + 0.06 * max(map(len, names)))
-    with figure(key, width, 0.75 + row * len(classes)) as drawing:
-        panels = drawing.subplots(1, len(labels), sharey=True, squeeze=False)[0]
-        most = max(float(np.abs(np.nan_to_num(values)).max()) for values in gains)
-        for axes, values, label in zip(panels, gains, labels, strict=True):
-            gain_panel(axes, values, size, most)
-            axes.set_title(short(label, max(12, 84 // len(labels))), fontsize=9, loc="left", color=INK)
-        panels[0].set(ylim=(len(classes) - 0.4, -0.6))
-        panels[0].set_yticks(np.arange(len(classes)), names, color=INK, fontsize=size)
-        drawing.supxlabel(f"more or less right than {short(first)}, points", fontsize=9, color=MUTED)
-        return inline(drawing, key, "difference of each class from the first run")

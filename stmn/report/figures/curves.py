@@ -1,4 +1,4 @@
-"""The report's figures of lines: trainings, and how far soft-max probabilities can be trusted."""
+"""The figure of training curves."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,21 +6,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
-from stmn.evaluation.metrics import BINS
-from stmn.evaluation.scores import Scores
-from stmn.report.figures.drawing import INK, MUTED, WIDTH, colour_of, figure, inline, line_of, short
+from stmn.report.figures.canvas import INK, WIDTH, get_colour, get_line_style, new_figure, render_svg, shorten
 
-#: points of a curve at most
+#: most points of a curve
 POINTS = 150
-#: panels of the calibration figure beside each other
-ACROSS = 5
+#: numbers that are looked at now and then, and so are never averaged
+_SPARSE = ("validation_error", "rate")
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A training's log: rows of step, loss, accuracy and maybe rate and validation_error."""
+    """A training's log: rows with step, loss, accuracy, and sometimes rate and validation_error."""
 
     label: str
     rows: Sequence[dict[str, Any]]
@@ -28,8 +25,8 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Panel:
-    """One of the figure's axes: which number of a log's rows it shows, times what, and how."""
+class _CurvePanel:
+    """A panel: which number of the logs it shows, its factor, and its axis."""
 
     name: str
     title: str
@@ -38,35 +35,24 @@ class Panel:
     logarithmic: bool = False
 
 
-PANELS = (
-    Panel("loss", "loss"),
-    Panel("accuracy", "accuracy of training samples, %", 100, 102),
-    Panel("validation_error", "validation error, % of held-out training videos", 100),
-    Panel("rate", "learning rate", logarithmic=True),
+_PANELS = (
+    _CurvePanel("loss", "loss"),
+    _CurvePanel("accuracy", "accuracy of training samples, %", 100, 102),
+    _CurvePanel("validation_error", "validation error, % of held-out training videos", 100),
+    _CurvePanel("rate", "learning rate", logarithmic=True),
 )
 
 
-def series_of(rows: Sequence[dict[str, Any]], name: str) -> NDArray[np.float64]:
-    """(2, points): step and value, where rows have it; means of neighbours where they are more than a line can show.
-
-    What is looked at now and then (the validation error) and the rate are never averaged.
-    """
-    values = np.array([[row["step"], row[name]] for row in rows if row.get(name) is not None], float).reshape(-1, 2)
-    if name in ("validation_error", "rate") or len(values) <= POINTS:
-        return values.T
-    return np.stack([group.mean(axis=0) for group in np.array_split(values, POINTS)], axis=1)
-
-
-def curves_figure(curves: Sequence[Curve], key: str) -> str:
-    """A panel for each number that the logs have, over steps; one line a training."""
-    panels = [panel for panel in PANELS if any(row.get(panel.name) is not None for c in curves for row in c.rows)]
+def draw_curves(curves: Sequence[Curve], key: str) -> str:
+    """A panel for each number that the logs have, over steps, with one line per training."""
+    panels = [panel for panel in _PANELS if any(row.get(panel.name) is not None for c in curves for row in c.rows)]
     down, columns = -(-len(panels) // 2), 3 if max(len(curve.label) for curve in curves) < 30 else 2
-    with figure(key, WIDTH, 2.6 * down + 0.35 + 0.2 * -(-len(curves) // columns)) as drawing:
-        grid = drawing.subplots(down, 2, squeeze=False).flatten()
+    with new_figure(key, WIDTH, 2.6 * down + 0.35 + 0.2 * -(-len(curves) // columns)) as figure:
+        grid = figure.subplots(down, 2, squeeze=False).flatten()
         handles: dict[str, Any] = {}
         for axes, panel in zip(grid, panels, strict=False):
             for curve in curves:
-                line = draw_line(axes, curve, panel)
+                line = _draw_line(axes, curve, panel)
                 if line is not None:
                     handles.setdefault(curve.label, line)
             axes.xaxis.get_major_locator().set_params(integer=True)
@@ -80,60 +66,30 @@ def curves_figure(curves: Sequence[Curve], key: str) -> str:
                 axes.set_ylim(0, panel.top)
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
-        drawing.legend(
-            list(handles.values()), [short(label, 40) for label in handles], loc="outside upper left", ncols=columns,
+        figure.legend(
+            list(handles.values()), [shorten(label, 40) for label in handles], loc="outside upper left", ncols=columns,
             labelcolor=INK, handlelength=3.2,
         )  # fmt: skip
-        return inline(
-            drawing, key, f"training {', '.join(panel.name.replace('_', ' ') for panel in panels)} over steps"
-        )
+        shown = ", ".join(panel.name.replace("_", " ") for panel in panels)
+        return render_svg(figure, key, f"training {shown} over steps")
 
 
-def draw_line(axes: Any, curve: Curve, panel: Panel) -> Any:
-    """One training's line, with rings where single looks were taken; None when its log lacks the number."""
-    steps, values = series_of(curve.rows, panel.name)
+def _draw_line(axes: Any, curve: Curve, panel: _CurvePanel) -> Any:
+    """One training's line, with rings where single values matter; None if its log lacks the number."""
+    steps, values = _read_series(curve.rows, panel.name)
     if panel.logarithmic:  # a rate of zero has no logarithm
         steps, values = steps[values > 0], values[values > 0]
     if not len(steps):
         return None
-    style: dict[str, Any] = {"color": colour_of(curve.series), "lw": 1.7, "ls": line_of(curve.series)}
-    if panel.name == "validation_error" or len(steps) < 3:  # a line of one point can't be seen
+    style: dict[str, Any] = {"color": get_colour(curve.series), "lw": 1.7, "ls": get_line_style(curve.series)}
+    if panel.name == "validation_error" or len(steps) < 3:  # a line of one point is invisible
         style |= {"marker": "o", "ms": 4.5, "markerfacecolor": "none", "mew": 1.4}
     return axes.plot(steps, panel.scale * values, **style)[0]
 
 
-def reliability(scores: Scores) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Mean confidence, share right and number of videos of those of `BINS` bins of confidence that hold any."""
-    mean = scores.mean().double().numpy()
-    confidence = softmax(mean, axis=1).max(axis=1)
-    right = mean.argmax(axis=1) == np.array(scores.labels)
-    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-    count = np.bincount(bins, minlength=BINS)
-    full = count > 0
-    sums = (np.bincount(bins, values, BINS)[full] for values in (confidence, right))
-    means = [values / count[full] for values in sums]
-    return means[0], means[1], count[full]
-
-
-def calibration_figure(parts: Sequence[Scores], errors: Sequence[float], labels: Sequence[str], key: str) -> str:
-    """A panel for each evaluation: the share right over the soft-max of the best class; on the diagonal both agree.
-
-    A dot's area is its bin's share of the videos; `errors` are the expected calibration errors in 0..1.
-    """
-    down = -(-len(parts) // ACROSS)
-    with figure(key, WIDTH, 2.5 * down + 0.3) as drawing:
-        grid = drawing.subplots(down, ACROSS, squeeze=False, sharex=True, sharey=True).flatten()
-        for number, (axes, scores, error, label) in enumerate(zip(grid, parts, errors, labels, strict=False)):
-            confidence, right, count = reliability(scores)
-            axes.plot([0, 100], [0, 100], color=MUTED, lw=1, ls=(0, (3, 2)))
-            axes.plot(100 * confidence, 100 * right, color=colour_of(number), lw=1.2, alpha=0.6)
-            axes.scatter(
-                100 * confidence, 100 * right, 12 + 140 * count / count.sum(), color=colour_of(number), linewidths=0
-            )
-            axes.set_title(f"{short(label, 20)}\nerror {100 * error:.1f}", fontsize=9, loc="left", color=INK)
-            axes.set(xlim=(0, 103), ylim=(0, 103), xticks=(0, 50, 100), yticks=(0, 50, 100), aspect="equal")
-        for axes in grid[len(parts) :]:
-            axes.set_axis_off()
-        drawing.supxlabel("soft-max of the best class, %", fontsize=9, color=MUTED)
-        drawing.supylabel("right, %", fontsize=9, color=MUTED)
-        return inline(drawing, key, "calibration: share right over confidence")
+def _read_series(rows: Sequence[dict[str, Any]], name: str) -> NDArray[np.float64]:
+    """(2, points) of step and value, from the rows that have it; means of neighbours if a line can't show them all."""
+    values = np.array([[row["step"], row[name]] for row in rows if row.get(name) is not None], float).reshape(-1, 2)
+    if name in _SPARSE or len(values) <= POINTS:
+        return values.T
+    return np.stack([group.mean(axis=0) for group in np.array_split(values, POINTS)], axis=1)

@@ -12,15 +12,15 @@ def browser():
 
 FIGURES = {
     "report": {
-        "accuracy of each evaluation": 1, "confusion matrix": 4, "accuracy of each class": 1, "calibration": 1,
+        "accuracy of each evaluation": 1, "confusion matrix": 4, "accuracy of each class": 2, "calibration": 1,
     },
-    "compare": {"accuracy of each evaluation": 1, "difference of each class": 1, "accuracy of each class": 1},
+    "compare": {"accuracy of each evaluation": 1, "difference of each class": 2, "accuracy of each class": 2},
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["report", "compare"])
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 500)])
-def test_every_figure_is_seen_and_the_console_is_silent(browser: Browser, paper_pages, name, scheme, width):
+def test_every_figure_is_seen_in_silence(browser: Browser, paper_pages, name, scheme, width):
     shown = browser.open(paper_pages[name], width, scheme)
     assert shown.console == []
     assert all(url.startswith("data:") or url == paper_pages[name].as_uri() for url in shown.requests)  # offline
@@ -33,16 +33,19 @@ def test_every_figure_is_seen_and_the_console_is_silent(browser: Browser, paper_
     assert shown.is_dark == (scheme == "dark")
 
 
-def test_a_hundred_classes_can_be_read(browser: Browser, paper_pages):
+def test_a_hundred_classes_are_legible(browser: Browser, paper_pages):
     """Each class has its own line, from what the gates gain most to what they lose most."""
     shown = browser.open(paper_pages["report"])
-    [figure] = shown.figures("accuracy of each class")
-    assert figure["height"] > 101 * 12  # pixels a class
-    texts = sorted(figure["texts"], key=lambda text: text[1])
-    rows = {y: text for text, y in texts if text.startswith(("Class", "BalanceBeam", "Handstand"))}
-    assert len(rows) == 101 and "HandstandPushups <&>" in rows.values()
-    beside = [text.replace("−", "-") for text, y in texts if min(rows) - 3 < y < max(rows) + 3 and text[0] in "+−"]
-    gains = [int(text) for text in beside]
+    figures = shown.figures("accuracy of each class")
+    assert sum(figure["height"] for figure in figures) > 101 * 12  # pixels per class
+    names, gains = [], []
+    for figure in figures:
+        texts = sorted(figure["texts"], key=lambda text: text[1])
+        rows = {y: text for text, y in texts if text.startswith(("Class", "BalanceBeam", "Handstand"))}
+        names += rows.values()
+        beside = [text.replace("−", "-") for text, y in texts if min(rows) - 3 < y < max(rows) + 3 and text[0] in "+−"]
+        gains += map(int, beside)
+    assert len(names) == 101 and "HandstandPushups <&>" in names
     assert len(gains) > 5 and gains == sorted(gains, reverse=True) and gains[0] > 0 > gains[-1]
 
 
@@ -54,7 +57,7 @@ def test_colours_follow_the_scheme(browser: Browser, paper_pages):
     assert len(light) > 5 and not light & dark
 
 
-def test_the_surest_mistake_has_its_filmstrip(browser: Browser, paper_pages):
+def test_most_confident_mistake_has_a_filmstrip(browser: Browser, paper_pages):
     shown = browser.open(paper_pages["report"])
     first = shown.seen["text"].split("Most confident mistakes")[1].split("%")[0]
     assert "Class000" in first and "64 × 48, 8 frames" in first

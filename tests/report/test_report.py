@@ -14,7 +14,7 @@ from stmn.errors import DataError, MissingExtra
 from stmn.evaluation.metrics import measure
 from stmn.evaluation.scores import Scores
 from stmn.recipe.execute import execute, plan
-from stmn.report.words import bare, duration, printable
+from stmn.report.words import format_duration, replace_unprintable, strip_fingerprint
 from stmn.runtime.files import write_json
 from stmn.runtime.progress import Silent
 from stmn.stages import stage
@@ -206,7 +206,7 @@ def test_many_classes_and_videos_that_are_gone(workspace, tmp_path):
 def test_evaluations_of_other_classes_are_refused(workspace, tmp_path):
     path = tmp_path / "other" / "scores.safetensors"
     Scores(["v"], ["x", "y"], [0], {"rgb": torch.randn(1, 2)}, {}).save(path)
-    with pytest.raises(DataError, match="knows other classes"):
+    with pytest.raises(DataError, match="have different classes"):
         run(workspace, "report", evaluations=["test", str(path)])
 
 
@@ -225,8 +225,8 @@ def test_missing_extra_is_named(workspace, monkeypatch, package):
 
 
 def test_words():
-    assert bare("fused-multiply-15f78336") == "fused-multiply"
-    assert bare("motion-resnet18-f7834fa8/model.safetensors") == "motion-resnet18"
-    assert bare("best.safetensors") == "best"
-    assert [duration(s) for s in (3.34, 186, 7300, None)] == ["3.3 s", "3 min 6 s", "2 h 2 min", "unknown"]
-    assert printable("a\udcff\x00\nb") == "a\ufffd\ufffd\nb"
+    assert strip_fingerprint("fused-multiply-15f78336") == "fused-multiply"
+    assert strip_fingerprint("motion-resnet18-f7834fa8/model.safetensors") == "motion-resnet18"
+    assert strip_fingerprint("best.safetensors") == "best"
+    assert [format_duration(s) for s in (3.34, 186, 7300, None)] == ["3.3 s", "3 min 6 s", "2 h 2 min", "unknown"]
+    assert replace_unprintable("a\udcff\x00\nb") == "a\ufffd\ufffd\nb"

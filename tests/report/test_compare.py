@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_one_line(scores, tmp_path):
         assert result.exit_code in (1, 2) and len(result.stderr.splitlines()) == 1
         assert words in errors_of(result)[0]
         assert not (tmp_path / "page.html").exists()
-    assert errors_of(call("compare", scores["late"])) == ["name two evaluations or more"]
+    assert errors_of(call("compare", scores["late"])) == ["compare: name at least two evaluations"]
 
 
 def test_a_page_that_is_there_stays(scores, tmp_path):

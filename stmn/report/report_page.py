@@ -1,0 +1,118 @@
+"""The report's page: numbers, figures and sample videos of finished evaluations."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stmn.report import notes
+from stmn.report.contents import Contents, Evaluation
+from stmn.report.gains import Gains, compute_gate_gains, list_class_accuracies
+from stmn.report.page import check_extra, write_page
+from stmn.report.paper import list_paper_accuracies
+from stmn.report.samples import choose_samples, draw_flow_wheel, load_samples
+from stmn.report.words import replace_unprintable
+from stmn.store.format.read import Store
+
+
+def write_report(path: Path, contents: Contents, store: Store) -> None:
+    """Write the report, complete or not at all.
+
+    Args:
+        path: the HTML file.
+        contents: what the report is made of.
+        store: the data set, for its description and the sample videos.
+
+    Raises:
+        MissingExtra: matplotlib or jinja2 is not installed.
+        DataError: the evaluations have different classes.
+    """
+    check_extra()
+    evaluations, main, header = contents.evaluations, contents.main, store.header
+    notes.check_classes(evaluations)
+    gains = compute_gate_gains(evaluations)
+    rows = choose_samples(main.scores, contents.samples) if main else []
+    paper = notes.find_paper_accuracies(header.dataset.get("name", ""), len(header.classes), contents)
+    write_page(
+        path,
+        "report.html.jinja",
+        contents=contents,
+        header=header,
+        classes=main.metrics["classes"] if main else header.classes,
+        listed=len(header.splits.get(contents.split, {}).get("test", ())),
+        protocols=notes.list_protocols(evaluations),
+        baselines=notes.list_baselines(evaluations),
+        confusions=[notes.list_confusions(evaluation.metrics) for evaluation in evaluations],
+        figures=(_draw_figures(evaluations, gains) if main else {}) | _draw_training(contents),
+        gains=gains,
+        paper=paper,
+        paper_accuracies=list_paper_accuracies(header.dataset["name"]) if paper else [],
+        samples=load_samples(store, main.scores, [e.scores for e in evaluations], rows) if main else [],
+        wheel=draw_flow_wheel(),
+        idt=any(evaluation.role == "idt" for evaluation in evaluations),
+    )
+
+
+def _draw_figures(evaluations: list[Evaluation], gains: Gains | None) -> dict[str, Any]:
+    """The figures of evaluations as <svg> elements, and what the page needs to know about them."""
+    from stmn.report.figures.calibration import draw_calibration
+    from stmn.report.figures.classes import draw_class_accuracies
+    from stmn.report.figures.confusion import NUMBERED, draw_confusion
+    from stmn.report.figures.intervals import AccuracyInterval, draw_intervals
+
+    titles = [replace_unprintable(title) for title in notes.list_titles(evaluations)]
+    intervals = [
+        AccuracyInterval(replace_unprintable(e.label), e.metrics["accuracy"], e.metrics["interval"], number)
+        for number, e in enumerate(evaluations)
+    ]
+    intervals += [
+        AccuracyInterval(words, baseline["accuracy"], baseline["interval"], None)
+        for words, baseline in notes.list_baselines(evaluations)
+    ]
+    names = evaluations[0].metrics["classes"]
+    classes = [replace_unprintable(name) for name in names]
+    by_class = np.array([list_class_accuracies(e.metrics) for e in evaluations])
+    order, gate_gains = list(range(len(classes))), None
+    if gains:
+        order = gains.sort_classes(names)
+        by_name = {item.name: item.gain for item in gains.classes}
+        gate_gains = ("gated − late fusion", np.array([by_name.get(names[number], np.nan) for number in order]))
+    return {
+        "intervals": draw_intervals(intervals, 1 / len(classes), "f-intervals"),
+        "confusions": [
+            draw_confusion(np.array(e.metrics["confusion"]), classes, f"f-confusion-{number}")
+            for number, e in enumerate(evaluations)
+        ],
+        "classes": draw_class_accuracies(
+            [classes[number] for number in order], by_class[:, order], titles, "f-classes", gate_gains
+        ),
+        "calibration": draw_calibration(
+            [e.scores for e in evaluations],
+            [e.metrics["calibration_error"] for e in evaluations],
+            titles,
+            "f-calibration",
+        ),
+        "numbered": len(classes) <= NUMBERED,
+    }
+
+
+def _draw_training(contents: Contents) -> dict[str, Any]:
+    """The training curves, None if there are none, and whether they show every point."""
+    from stmn.report.figures.curves import POINTS, Curve, draw_curves
+
+    curves = [
+        Curve(replace_unprintable(training.label), training.rows, series)
+        for training, series in zip(contents.trainings, _choose_series(contents), strict=True)
+        if training.rows
+    ]
+    return {
+        "thinned": any(len(curve.rows) > POINTS for curve in curves),
+        "curves": draw_curves(curves, "f-curves") if curves else None,
+    }
+
+
+def _choose_series(contents: Contents) -> list[int]:
+    """A series for each training: that of the evaluation that tested its model alone, or else one of its own."""
+    tested = {e.tested[0]: number for number, e in enumerate(contents.evaluations) if len(e.tested) == 1}
+    free = iter(range(len(contents.evaluations), len(contents.evaluations) + len(contents.trainings)))
+    return [tested[t.fingerprint] if t.fingerprint in tested else next(free) for t in contents.trainings]
