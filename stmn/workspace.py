@@ -1,8 +1,8 @@
 """The workspace: `data/` holds prepared sets, `runs/` what stages made.
 
-A run's folder is named after what was run and a fingerprint of everything that decides its result: options, inputs,
-plugins and their versions. So the same work is never done twice, whichever recipe or command asked for it, and no
-result is ever overwritten by another.
+The folder of a run is named after what was run and a fingerprint of everything that decides its result: options,
+inputs, plugins and their versions. So the same work is never done twice, whichever recipe or command asked for it, and
+no result ever overwrites another.
 """
 
 import json
@@ -28,25 +28,26 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder's name: what was run and the fingerprint."""
+        """The name of the folder: what was run, and the fingerprint."""
         return self.path.name
 
     @property
     def done(self) -> bool:
-        """True when the stage ended well."""
+        """True if the stage finished without an error."""
         return self.record.get("status") == "done"
 
-    def makes(self, kind: str) -> bool:
-        """True when the stage ended well and made a file of the kind."""
-        return self.done and any(name in self.record["outputs"] for name in kind.split("_or_"))
+    def makes(self, *kinds: str) -> bool:
+        """True if the stage finished and made a file of one of the kinds ("model", "scores", "splits")."""
+        return self.done and any(kind in self.record["outputs"] for kind in kinds)
 
     @property
     def results(self) -> dict[str, Any]:
         """What the stage returned."""
-        return self.record.get("results", {})
+        results: dict[str, Any] = self.record.get("results", {})
+        return results
 
     def output(self, kind: str) -> Path:
-        """The file of a kind ("model", "scores", ...). Raises `DataError` when this run makes none."""
+        """The file of a kind ("model", "scores", ...). Raises `DataError` if this run made none."""
         outputs = self.record.get("outputs", {})
         if kind not in outputs:
             makes = ", ".join(outputs) or "nothing"
@@ -61,7 +62,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Input:
-    """A file that a stage reads: where, what identifies its content, and what a person calls it."""
+    """A file that a stage reads: where it is, what identifies its content, and what a person calls it."""
 
     path: Path
     fingerprint: str
@@ -69,7 +70,7 @@ class Input:
 
 
 def read_run(path: Path) -> Run | None:
-    """The run in a folder, or None when there is none (or its record is damaged)."""
+    """The run in a folder, or None if there is none or its record is damaged."""
     try:
         return Run(path, json.loads((path / RECORD).read_text()))
     except (OSError, json.JSONDecodeError):
@@ -88,7 +89,7 @@ class Workspace:
         return self.root / "runs"
 
     def data_dir(self, name: str) -> Path:
-        """Where the prepared set `name` lies; a path with a separator is taken as it is."""
+        """The folder of the prepared set `name`; a path with a separator is taken as it is."""
         return Path(name) if "/" in name else self.root / "data" / name
 
     def prepared(self) -> list[str]:
@@ -98,8 +99,13 @@ class Workspace:
     def find_data(self, name: str | None, choose: str = "--data NAME", partial: bool = False) -> Path:
         """The folder of a prepared set; without a name, of the only one.
 
-        With `partial` a set is found too at whose end `prepare` was not content (videos were skipped). `choose` is how
-        the command names a set. Raises `DataError` with the command that makes it, or with the names to choose from.
+        Args:
+            name: its name, or its folder.
+            choose: how the command names a set, for the message that lists several.
+            partial: also find a set whose `prepare` failed because videos were skipped.
+
+        Raises:
+            DataError: there is no such set, or several; the message has the command that makes one, or the names.
         """
         known = self.prepared()
         if name is None:
@@ -122,8 +128,8 @@ class Workspace:
                     return path
                 raise DataError(f"{path}: is not ready: {run.record.get('error')}")
             if is_locked(path / "shards"):
-                raise DataError(f"{path}: prepare is at work here; wait until it ends")
-            raise DataError(f"{path}: prepare was interrupted; finish it with: stmn prepare (the same line again)")
+                raise DataError(f"{path}: prepare is working here; wait until it ends")
+            raise DataError(f"{path}: prepare was interrupted; finish it with the same stmn prepare command")
         return path
 
     def runs(self) -> Iterator[Run]:
@@ -132,45 +138,53 @@ class Workspace:
         yield from sorted(found, key=lambda run: run.record.get("finished", 0), reverse=True)
 
     def new_run(self, label: str, fingerprint: str) -> Run:
-        """The folder for a label and fingerprint, with the record that is there, if any."""
+        """The run with a label and fingerprint, with its record if it has one."""
         path = self.runs_dir / f"{label}-{fingerprint[:8]}"
         return read_run(path) or Run(path)
 
     def newest(self, kind: str, **match: Any) -> Run | None:
-        """The newest finished run that made `kind` and whose options equal `match`."""
+        """The newest finished run that made a file of a kind and whose options equal `match`."""
         for run in self.runs():
             options = run.record.get("options", {})
             if run.makes(kind) and all(options.get(k) == v for k, v in match.items()):
                 return run
         return None
 
-    def find_input(self, value: str, kind: str) -> Input:
-        """What an option names: a file, a run's folder, or a run's name (its beginning is enough; the newest wins).
+    def find_input(self, value: str, *kinds: str) -> Input:
+        """What an option names: a file, the folder of a run, or the beginning of a run's name (the newest wins).
 
-        Raises `UsageError` when nothing fits.
+        Args:
+            kinds: the kinds of output that will do; of a run that has several, the first of these.
+
+        Raises:
+            UsageError: nothing fits.
+            DataError: the run is unfinished, or made nothing of these kinds.
         """
         path = Path(value)
         if path.is_file():
             return Input(path, file_digest(path), str(path))
         run = read_run(path) if path.is_dir() else None
         if run is None:
-            run = next((run for run in self.runs() if run.name.startswith(value) and run.makes(kind)), None)
+            run = next((run for run in self.runs() if run.name.startswith(value) and run.makes(*kinds)), None)
         if run is None:
-            known = [run.name for run in self.runs() if run.makes(kind)]
+            known = [run.name for run in self.runs() if run.makes(*kinds)]
             raise UsageError(
-                f"'{value}': no such file, and no such finished run with {kind.replace('_', ' ')} in {self.runs_dir}"
+                f"'{value}': no such file, and no finished run with {' or '.join(kinds)} in {self.runs_dir}"
                 + near_match(value, known)
                 + (f"; there are: {', '.join(known[:6])}" if known else "")
             )
-        return as_input(run, kind)
+        return as_input(run, *kinds)
 
 
-def as_input(run: Run, kind: str) -> Input:
-    """A run's output as another stage's input. Raises `DataError` when the run is unfinished."""
+def as_input(run: Run, *kinds: str) -> Input:
+    """A run's output as another stage's input: the first of the kinds that it made.
+
+    Raises:
+        DataError: the run is unfinished, or made nothing of these kinds.
+    """
     if not run.done:
         raise DataError(f"run {run.name} is not finished (status: {run.record.get('status', 'not started')})")
-    names = kind.split("_or_")  # the first that there is
-    kind = next((name for name in names if name in run.record["outputs"]), names[0])
+    kind = next((kind for kind in kinds if kind in run.record["outputs"]), kinds[0])
     return Input(run.output(kind), run.record["fingerprint"], run.name)
 
 

@@ -11,9 +11,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `stmn` does; before to
 import pytest
 import torch
 
-from stmn.recipe.execute import execute, plan
+from stmn.options import options_of
+from stmn.options.base import build_options
+from stmn.recipe.execute import execute
+from stmn.recipe.plan import plan_stage
 from stmn.runtime.progress import Silent
-from stmn.stages import stage
 from stmn.workspace import Run, Workspace
 
 # On networks this small a second thread costs more than it gives, and on a busy machine it costs seconds.
@@ -28,7 +30,8 @@ TINY_TRAINING = {
 
 def run_stage(workspace: Workspace, verb: str, **options: object) -> Run:
     """Run a stage as the command line would."""
-    return execute(plan(verb, stage(verb).Options(**options), workspace), workspace, Silent())
+    chosen = build_options(options_of(verb), options, verb)
+    return execute(plan_stage(verb, chosen, workspace), workspace, Silent())
 
 
 def train_tiny(workspace: Workspace, modality: str, **options: object) -> Run:

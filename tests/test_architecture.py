@@ -50,8 +50,8 @@ def test_every_file_fits_in_one_reading():
 
 def test_stages_and_registry_are_imported_without_torch():
     code = (
-        "import sys\nimport stmn, stmn.registry, stmn.recipe.load, stmn.recipe.chain\n"
-        "[stmn.stages.stage(verb) for verb in stmn.stages.STAGES]\n"
+        "import sys\nimport stmn, stmn.registry, stmn.recipe.networks, stmn.recipe.chain\n"
+        "[stmn.stages.find_stage(verb) for verb in stmn.stages.STAGES]\n"
         "sys.exit(', '.join({'torch', 'timm', 'av', 'sklearn', 'typer', 'rich'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -34,15 +34,15 @@ def run(
     """Run all stages of a recipe; skip what is up to date, continue what was interrupted."""
     with guarded(debug):
         from stmn.cli.display import Display
-        from stmn.recipe.chain import Asked, run_recipe
+        from stmn.recipe.chain import Overrides, run_recipe
         from stmn.recipe.load import load_recipe
         from stmn.settings import load_settings
         from stmn.workspace import Workspace
 
         settings = load_settings(workspace=workspace, device=device)
-        asked = Asked(settings.defaults, data_root, data)
+        overrides = Overrides(settings.defaults, data_root, data)
         space = Workspace(settings.workspace)
-        done = list(run_recipe(load_recipe(recipe), space, Display(), asked, settings.device, until, force))
+        done = list(run_recipe(load_recipe(recipe), space, Display(), overrides, settings.device, until, force))
         if not torchrun.rank():
             show_results(done)
 

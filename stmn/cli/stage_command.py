@@ -4,16 +4,15 @@ import inspect
 import re
 import tomllib
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
 
 from stmn.cli.guard import guarded
-from stmn.options.base import StageOptions, mark
+from stmn.options import options_of
+from stmn.options.base import Option, StageOptions
 from stmn.runtime import torchrun
-from stmn.stages import stage
 
 EXAMPLES: dict[str, list[str]] = {
     "prepare": ["stmn prepare ~/videos mine", "stmn prepare ~/UCF101 --dataset ucf101 --workers 8"],
@@ -29,11 +28,10 @@ EXAMPLES: dict[str, list[str]] = {
 def stage_app(verb: str) -> typer.Typer:
     """The Typer app of one command."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    module = stage(verb)
-    model: type[StageOptions] = module.Options
+    model = options_of(verb)
     epilog = "Examples:  " + "   |   ".join(EXAMPLES[verb])
-    command = app.command(verb, cls=command_class(model), help=(module.__doc__ or "").strip(), epilog=epilog)
-    command(stage_function(verb, model))
+    command = app.command(verb, cls=_command_class(model), help=(model.__doc__ or "").strip(), epilog=epilog)
+    command(_stage_function(verb, model))
     return app
 
 
@@ -41,12 +39,12 @@ def stage_app(verb: str) -> typer.Typer:
 KEY, BETWEEN = re.compile(r"[\w-]+="), re.compile(r",(?=\s*[\w-]+=)")
 
 
-def command_class(model: type[StageOptions]) -> type[TyperCommand]:
-    """A command whose lists and tables may be written with blanks as with commas: `--late-fusion A B`."""
-    lists = {flag_of(name) for name, info in model.model_fields.items() if takes(list, info.annotation)}
-    tables = {flag_of(name) for name, info in model.model_fields.items() if takes(dict, info.annotation)}
+def _command_class(model: type[StageOptions]) -> type[TyperCommand]:
+    """A command whose lists and tables may be written with blanks as well as commas: `--late-fusion A B`."""
+    lists = {option.flag for option in model.described().values() if option.shape == "list"}
+    tables = {option.flag for option in model.described().values() if option.shape == "table"}
 
-    def goes_on(flag: str, argument: str) -> bool:
+    def continues(flag: str, argument: str) -> bool:
         """True for one more value of the flag before it: of a table, one more KEY=VALUE."""
         return (flag in lists and not argument.startswith("-")) or (flag in tables and bool(KEY.match(argument)))
 
@@ -54,7 +52,7 @@ def command_class(model: type[StageOptions]) -> type[TyperCommand]:
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
             joined: list[str] = []
             for argument in args:
-                if len(joined) > 1 and goes_on(joined[-2], argument):
+                if len(joined) > 1 and continues(joined[-2], argument):
                     joined[-1] += f",{argument}"
                 else:
                     joined.append(argument)
@@ -63,27 +61,21 @@ def command_class(model: type[StageOptions]) -> type[TyperCommand]:
     return Command
 
 
-def flag_of(name: str) -> str:
-    """`--late-fusion` of the option `late_fusion`."""
-    return f"--{name.replace('_', '-')}"
-
-
-def takes(kind: type, annotation: Any) -> bool:
-    """True for an option whose value is a list, or a table."""
-    return any(get_origin(found) is kind for found in (annotation, *get_args(annotation)))
-
-
-def stage_function(verb: str, model: type[StageOptions]) -> Any:
+def _stage_function(verb: str, model: type[StageOptions]) -> Any:
     """A function with one parameter per option and those that every stage's command has."""
 
     def command(**values: Any) -> None:
         with guarded(values["debug"]):
             given = {name: values.pop(name) for name in model.model_fields}
+            for option in model.described().values():  # an argument that is a flag too
+                if option.argument and option.flagged:
+                    flagged = values.pop(f"{option.name}_flag")
+                    given[option.name] = given[option.name] if flagged is None else flagged
             run_stage(verb, model, parse(given, model), **values)
 
     own = [name for name in model.model_fields if name in model.__annotations__]  # before those it shares with others
     order = own + [name for name in model.model_fields if name not in own]
-    parameters = [parameter(name, model.model_fields[name]) for name in order]
+    parameters = [parameter for name in order for parameter in _parameters(model.described()[name])]
     parameters += [
         inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=d, annotation=a) for n, (a, d) in COMMON.items()
     ]
@@ -106,10 +98,11 @@ def run_stage(
 ) -> None:
     """Plan and run a stage from flags, or from a recipe's stage under flags; print what it made."""
     from stmn.cli.display import Display
-    from stmn.options.base import build
-    from stmn.recipe.chain import Asked, plan_in_recipe
-    from stmn.recipe.execute import execute, plan
+    from stmn.options.base import build_options
+    from stmn.recipe.chain import Overrides, plan_in_recipe
+    from stmn.recipe.execute import execute
     from stmn.recipe.load import load_recipe
+    from stmn.recipe.plan import plan_stage
     from stmn.settings import load_settings
     from stmn.workspace import Workspace
 
@@ -118,15 +111,15 @@ def run_stage(
     if recipe:
         chain = load_recipe(recipe)
         chosen = chain.stage(verb, stage_id)
-        asked = Asked(settings.defaults, data=given.get("data"), split=given.get("split"))
-        planned = plan_in_recipe(chain, chosen, space, display, asked, given)
+        overrides = Overrides(settings.defaults, data=given.get("data"), split=given.get("split"))
+        plan = plan_in_recipe(chain, chosen, space, display, overrides, given)
     else:
-        planned = plan(verb, build(model, settings.defaults.get(verb, {}) | given, verb), space)
+        plan = plan_stage(verb, build_options(model, settings.defaults.get(verb, {}) | given, verb), space)
     try:
-        run = execute(planned, space, display, settings.device, force)
+        run = execute(plan, space, display, settings.device, force)
     except BaseException:
-        if planned.run.record.get("status") in ("failed", "interrupted"):
-            display.event(**planned.run.record)
+        if plan.run.record.get("status") in ("failed", "interrupted"):
+            display.event(**plan.run.record)
         raise
     if as_json:
         display.event(**run.record)
@@ -137,37 +130,38 @@ def run_stage(
         typer.echo(f"{kind}: {run.output(kind)}")
 
 
-def parameter(name: str, info: Any) -> inspect.Parameter:
-    """A command-line parameter of an options field; None means not given, so that recipes and settings count."""
-    kind, flag = flag_type(info.annotation), flag_of(name)
-    default = None if info.default in (None, [], {}) else info.default
-    text = info.description or ""
-    shown: bool | str = False
-    if default is not None:
-        shown = ",".join(f"{v:g}" for v in default) if isinstance(default, list) else str(default)
-        shown = {"True": "yes", "False": "no"}.get(shown, shown)
-    if mark(info, "argument"):
-        declared: Any = typer.Argument(help=text, metavar=name.upper(), show_default=shown)
-    elif kind is bool:
-        declared = typer.Option(f"{flag}/--no-{flag[2:]}", help=text, show_default=shown)
-    else:
-        declared = typer.Option(flag, help=text, show_default=shown)
+def _parameters(option: Option) -> list[inspect.Parameter]:
+    """The parameters of an option: argument, flag, or both. None means not given: then recipes and settings count."""
+    found = []
+    shown = _shown_default(option)
+    if option.argument:
+        declared: Any = typer.Argument(help=option.help, metavar=option.name.upper(), show_default=shown)
+        found.append(_parameter(option.name, option, declared))
+    if option.flagged and option.shape == "switch":
+        declared = typer.Option(f"{option.flag}/--no-{option.flag[2:]}", help=option.help, show_default=shown)
+        found.append(_parameter(option.name, option, declared))
+    elif option.flagged:
+        declared = typer.Option(option.flag, help=option.help, show_default=shown, hidden=option.argument)
+        found.append(_parameter(f"{option.name}_flag" if option.argument else option.name, option, declared))
+    return found
+
+
+def _parameter(name: str, option: Option, declared: Any) -> inspect.Parameter:
+    """One parameter of a command."""
+    kinds: dict[str, Any] = {"switch": bool, "integer": int, "number": float, "path": Path, "table": list[str]}
+    kind = Literal[option.choices] if option.shape == "choice" else kinds.get(option.shape, str)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, declared]
     )
 
 
-def flag_type(annotation: Any) -> Any:
-    """The type that a flag is read as: lists and tables are read as text and parsed here."""
-    if get_origin(annotation) in (Union, UnionType):
-        annotation = next(a for a in get_args(annotation) if a is not NoneType)
-    if get_origin(annotation) is list:
-        return str
-    if get_origin(annotation) is dict:
-        return list[str]
-    if get_origin(annotation) is Literal or annotation in (bool, int, float, Path):
-        return annotation
-    return str
+def _shown_default(option: Option) -> bool | str:
+    """What the help says of a default; False for nothing."""
+    if option.default in (None, [], {}):
+        return False
+    if isinstance(option.default, list):
+        return ",".join(f"{value:g}" for value in option.default)
+    return {"True": "yes", "False": "no"}.get(str(option.default), str(option.default))
 
 
 def parse(values: dict[str, Any], model: type[StageOptions]) -> dict[str, Any]:
@@ -176,16 +170,16 @@ def parse(values: dict[str, Any], model: type[StageOptions]) -> dict[str, Any]:
 
     given = {}
     for name, value in values.items():
+        option = model.described()[name]
         if value is None or value == []:
             continue
-        annotation = str(model.model_fields[name].annotation)
-        if "list[" in annotation:
+        if option.shape == "list":
             value = [item.strip() for item in value.split(",") if item.strip()]
-        elif annotation.startswith("dict["):
+        elif option.shape == "table":
             items = [item.strip() for text in value for item in BETWEEN.split(text)]
             wrong = [item for item in items if not KEY.match(item)]
             if wrong:
-                raise UsageError(f"{flag_of(name)} {wrong[0]}: write KEY=VALUE")
+                raise UsageError(f"{option.flag} {wrong[0]}: write KEY=VALUE")
             value = {k: toml_value(v) for k, v in (item.split("=", 1) for item in items)}
         given[name] = value
     return given

@@ -1,1 +1,30 @@
-"""The options of every stage, as pydantic models; nothing here imports torch."""
+"""The options of every stage, as pydantic models. Nothing here imports torch or a stage's libraries."""
+
+from importlib import import_module
+
+from stmn.errors import UsageError, near_match
+from stmn.options.base import StageOptions
+
+#: verb -> its options model
+MODELS: dict[str, str] = {
+    "prepare": "stmn.options.prepare:PrepareOptions",
+    "train-stream": "stmn.options.train_stream:TrainStreamOptions",
+    "fuse": "stmn.options.fuse:FuseOptions",
+    "evaluate": "stmn.options.evaluate:EvaluateOptions",
+    "fuse-idt": "stmn.options.fuse_idt:FuseIdtOptions",
+    "export": "stmn.options.export:ExportOptions",
+    "report": "stmn.options.report:ReportOptions",
+}
+
+
+def options_of(verb: str) -> type[StageOptions]:
+    """The options model of a verb.
+
+    Raises:
+        UsageError: there is no such verb; the message names the nearest one.
+    """
+    if verb not in MODELS:
+        raise UsageError(f"unknown stage '{verb}'{near_match(verb, MODELS)}; known: {', '.join(MODELS)}")
+    module, _, name = MODELS[verb].partition(":")
+    model: type[StageOptions] = getattr(import_module(module), name)
+    return model

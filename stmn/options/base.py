@@ -1,15 +1,66 @@
-"""How an option is written once: type, default and help in a pydantic model.
+"""How an option is written once: type, default and help in a pydantic field.
 
-The flag, the recipe key, the docs and the run's record all come from the field.
+The flag, the recipe key, the docs and the run's record all come from the field. `Option` describes a field to whoever
+needs to know more of it than its value; this is the only place that examines a field's type.
 """
 
-from typing import Any, Literal, Self
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from stmn.errors import UsageError, near_match
 
-InputKind = Literal["model", "scores", "scores_or_model", "scores_or_splits", "run"]
+#: what a stage can make for a later one: a file of this kind in its run's folder
+OutputKind = Literal["model", "scores", "splits"]
+#: under which title the help of a command shows an option
+Panel = Literal["Data", "Network", "Optimisation", "Testing", "Run"]
+#: how the value of an option is written: `list` is values with commas, `table` is KEY=VALUE
+Shape = Literal["switch", "integer", "number", "text", "path", "choice", "list", "table"]
+
+_SHAPES: dict[Any, Shape] = {bool: "switch", int: "integer", float: "number", Path: "path"}
+
+
+@dataclass(frozen=True)
+class Option:
+    """A field of an options model, described.
+
+    Attributes:
+        name: the recipe key.
+        help: one line.
+        default: the value without it.
+        shape: how its value is written.
+        choices: the values that a `choice` can have.
+        panel: its title in the help of a command.
+        argument: positional on the command line; `also` as a flag if `flagged`.
+        flagged: it has a flag.
+        inputs: it names a stage's output of one of these kinds; empty if it doesn't.
+        execution: it decides speed or place, not the result.
+        data: it names the prepared data set.
+        plugin: it names a plugin of this kind.
+    """
+
+    name: str
+    help: str
+    default: Any
+    shape: Shape
+    choices: tuple[str, ...]
+    panel: Panel
+    argument: bool
+    flagged: bool
+    inputs: tuple[OutputKind, ...]
+    execution: bool
+    data: bool
+    plugin: str | None
+
+    @property
+    def flag(self) -> str:
+        """`--late-fusion` for `late_fusion`."""
+        return f"--{self.name.replace('_', '-')}"
 
 
 class StageOptions(BaseModel):
@@ -17,56 +68,114 @@ class StageOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    def identity(self) -> dict[str, Any]:
-        """The options that decide the result: without inputs and without how fast or where it runs."""
-        skip = {
-            name
-            for name, info in type(self).model_fields.items()
-            if mark(info, "execution") or mark(info, "input") or mark(info, "data")
-        }
-        return self.model_dump(mode="json", exclude=skip)
+    #: former name of an option -> its name today
+    renamed: ClassVar[dict[str, str]] = {}
 
     @classmethod
-    def inputs(cls) -> dict[str, InputKind]:
-        """The options that name another stage's output, and the kind of output."""
-        return {name: kind for name, info in cls.model_fields.items() if (kind := mark(info, "input"))}
+    def described(cls) -> dict[str, Option]:
+        """All options by name."""
+        return _describe(cls)
+
+    @classmethod
+    def inputs(cls) -> dict[str, tuple[OutputKind, ...]]:
+        """The options that name another stage's output, and the kinds of output that they take."""
+        return {option.name: option.inputs for option in cls.described().values() if option.inputs}
+
+    def identity(self) -> dict[str, Any]:
+        """The options that decide the result: without inputs, and without how fast or where a stage runs."""
+        skip = {o.name for o in self.described().values() if o.execution or o.inputs or o.data}
+        return self.model_dump(mode="json", exclude=skip)
+
+    def with_defaults(self, **values: Any) -> Self:
+        """A copy in which the options that are None have these values."""
+        return self.model_copy(update={key: value for key, value in values.items() if getattr(self, key) is None})
+
+
+class DataOptions(StageOptions):
+    """What every stage that reads a prepared data set has."""
+
+    data: str | None = Field(
+        None,
+        description="prepared data set [default: the only one]",
+        json_schema_extra={"panel": "Data", "data": True},
+    )
+    split: str = Field("1", description="split into training and test videos", json_schema_extra={"panel": "Data"})
+    seed: int = Field(0, description="seed of all randomness", json_schema_extra={"panel": "Run"}, ge=0)
 
 
 def option(
     default: Any,
-    description: str,
+    help: str,
+    panel: Panel,
     *,
     argument: bool = False,
-    input: InputKind | None = None,
+    flagged: bool = True,
+    inputs: tuple[OutputKind, ...] = (),
     execution: bool = False,
     data: bool = False,
     plugin: str | None = None,
     **limits: Any,
 ) -> Any:
-    """A field of an options model.
+    """A field of an options model; the arguments are those of `Option`.
 
-    `argument`: positional on the command line. `input`: names another stage's output of that kind.
-    `execution`: decides speed or place, not the result. `data`: names the prepared data set.
-    `plugin`: names a plugin of that kind.
-    `limits`: pydantic's `ge`, `gt`, `le`, `lt`, `min_length`.
+    Args:
+        limits: pydantic's `ge`, `gt`, `le`, `lt`, `min_length`, `max_length`.
     """
     marks: dict[str, Any] = {
+        "panel": panel,
         "argument": argument,
-        "input": input,
+        "flagged": flagged,
+        "inputs": list(inputs),
         "execution": execution,
         "data": data,
         "plugin": plugin,
     }
-    return Field(default, description=description, json_schema_extra=marks, **limits)
+    return Field(default, description=help, json_schema_extra=marks, **limits)
 
 
-def mark(info: Any, name: str) -> Any:
-    """A mark that `option` left on a field (None or False when it did not)."""
-    return (info.json_schema_extra or {}).get(name)
+@cache
+def _describe(model: type[StageOptions]) -> dict[str, Option]:
+    """The options of a model."""
+    return {name: _described(name, info) for name, info in model.model_fields.items()}
 
 
-def build(model: type[StageOptions], values: dict[str, Any], where: str) -> StageOptions:
-    """Options from values. Raises `UsageError` with every mistake, a line each, and near matches of unknown keys."""
+def _described(name: str, info: FieldInfo) -> Option:
+    """One field."""
+    marks: dict[str, Any] = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    shape, choices = _shape(info.annotation)
+    return Option(
+        name=name,
+        help=info.description or "",
+        default=info.default,
+        shape=shape,
+        choices=choices,
+        panel=marks["panel"],
+        argument=marks.get("argument", False),
+        flagged=marks.get("flagged", True),
+        inputs=tuple(marks.get("inputs", ())),
+        execution=marks.get("execution", False),
+        data=marks.get("data", False),
+        plugin=marks.get("plugin"),
+    )
+
+
+def _shape(annotation: Any) -> tuple[Shape, tuple[str, ...]]:
+    """How values of a type are written, and what a choice can be."""
+    if get_origin(annotation) in (Union, UnionType):
+        annotation = next(a for a in get_args(annotation) if a is not NoneType)
+    if get_origin(annotation) is Literal:
+        return "choice", get_args(annotation)
+    if get_origin(annotation) in (list, dict):
+        return "list" if get_origin(annotation) is list else "table", ()
+    return _SHAPES.get(annotation, "text"), ()
+
+
+def build_options(model: type[StageOptions], values: dict[str, Any], where: str) -> StageOptions:
+    """Options from values.
+
+    Raises:
+        UsageError: every mistake, one line each, with near matches of unknown keys.
+    """
     try:
         return model(**values)
     except ValidationError as error:
@@ -78,7 +187,9 @@ def mistakes(error: ValidationError, model: type[StageOptions], where: str) -> l
     lines = []
     for item in error.errors():
         key = ".".join(map(str, item["loc"])) or "options"
-        if item["type"] == "extra_forbidden":
+        if item["type"] == "extra_forbidden" and key in model.renamed:
+            lines.append(f"{where}: option '{key}' is called '{model.renamed[key]}' now")
+        elif item["type"] == "extra_forbidden":
             lines.append(f"{where}: unknown option '{key}'{near_match(key, model.model_fields)}")
         elif item["type"] == "value_error":
             lines.append(f"{where}: {item['msg'].removeprefix('Value error, ')}")
@@ -86,15 +197,3 @@ def mistakes(error: ValidationError, model: type[StageOptions], where: str) -> l
             given = item.get("input")
             lines.append(f"{where}: {key} = {given!r}: {item['msg'][:1].lower() + item['msg'][1:]}")
     return lines
-
-
-class Trained(StageOptions):
-    """What every stage that reads a prepared data set has."""
-
-    data: str | None = option(None, "prepared data set (default: the only one of the workspace)", data=True)
-    split: str = option("1", "which split into training and test videos")
-    seed: int = option(0, "all randomness is a function of it", ge=0)
-
-    def with_defaults(self, **values: Any) -> Self:
-        """A copy in which the options that are None have these values."""
-        return self.model_copy(update={key: value for key, value in values.items() if getattr(self, key) is None})

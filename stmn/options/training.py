@@ -1,96 +1,51 @@
-"""The options that both trainings share, and how they become a plan."""
+"""The options that both trainings share (section 4.1)."""
 
-from math import ceil
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal, Self
 
-from stmn.errors import UsageError
-from stmn.options.base import Trained, option
+from pydantic import model_validator
 
-if TYPE_CHECKING:
-    from stmn.recipe.execute import Context
-    from stmn.sampling.clips import Clips
-    from stmn.training.plan import Plan
+from stmn.options.base import DataOptions, option
 
 
-class TrainingOptions(Trained):
-    """How a network is trained (section 4.1)."""
+class TrainingOptions(DataOptions):
+    """How a network is trained."""
 
-    stride_min: int = option(5, "smallest temporal stride between the chunks of a video, frames", ge=1)
-    stride_max: int = option(35, "largest temporal stride", ge=1)
+    stride_min: int = option(5, "smallest stride between the chunks of a video, frames", "Data", ge=1)
+    stride_max: int = option(35, "largest stride between the chunks of a video, frames", "Data", ge=1)
     shared_stride: bool = option(
-        False, "draw one stride for each micro-batch, as the authors' code, in place of one for each video"
+        False, "draw one stride per micro-batch, as the authors' code does, instead of one per video", "Data"
     )
-    steps: int | None = option(None, "training steps (default: as many as --epochs makes)", ge=1)
-    batch: int | None = option(None, "videos a step; gradients are aggregated over micro-batches", ge=1)
-    momentum: float = option(0.9, "momentum of SGD", ge=0, lt=1)
-    weight_decay: float = option(5e-4, "weight decay; none on biases and batch normalisation", ge=0)
     augment: Literal["multi_scale", "jitter", "random_resized", "centre"] | None = option(
-        None, "crops: multi_scale (default for flow), jitter (default for rgb and fused), random_resized, or centre"
+        None, "crops of the frames [default: multi_scale for flow, jitter for rgb and in fuse]", "Data"
     )
-    validation: float = option(0.1, "share of the training groups held out to watch the error", ge=0, lt=0.9)
+    validation: float = option(0.1, "fraction of training groups held out for validation", "Data", ge=0, lt=0.9)
+    cache_mb: int = option(1024, "memory for decoded pictures, MB", "Data", ge=0, execution=True)
+    steps: int | None = option(None, "training steps [default: from --epochs]", "Optimisation", ge=1)
+    batch: int | None = option(None, "videos per step; gradients are summed over micro-batches", "Optimisation", ge=1)
+    momentum: float = option(0.9, "momentum of SGD", "Optimisation", ge=0, lt=1)
+    weight_decay: float = option(5e-4, "weight decay, except of biases and batch normalisation", "Optimisation", ge=0)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
-        "auto", "of convolutions: auto is bfloat16 on a GPU (float16 on one without), float32 on a CPU"
+        "auto",
+        "precision of convolutions; auto is bfloat16 on a GPU (float16 if it lacks that), float32 on a CPU",
+        "Optimisation",
     )
     compile: bool = option(
-        False, "compile the network with torch.compile; the first step takes minutes", execution=True
+        False, "compile the network with torch.compile; the first step takes minutes", "Run", execution=True
     )
-    resume: bool = option(True, "go on where an interrupted run of the same options stopped, or anew", execution=True)
-    tensorboard: bool = option(False, "write what metrics.jsonl holds for TensorBoard, too", execution=True)
-    cache_mb: int = option(1024, "memory for decoded pictures, MB", ge=0, execution=True)
-    checkpoint_minutes: float = option(10.0, "minutes between saved states", gt=0, execution=True)
-
-
-def clips_of(
-    options: Any, context: "Context", modalities: tuple[str, ...], size: int, stack_length: int, chunks: int
-) -> tuple["Clips", "Clips | None"]:
-    """Training and validation samples of the prepared set's training list. The test list is never looked at."""
-    from stmn.sampling.clips import Clips, Sampling, split_validation
-    from stmn.store.format.read import Store
-
-    store = Store(context.data, cache_bytes=options.cache_mb << 20)
-    kept, held = split_validation(store.part(options.split, "train"), options.validation, options.seed)
-    sampling = Sampling(
-        modalities,
-        size,
-        stack_length,
-        chunks,
-        strides(options),
-        options.augment,
-        options.seed,
+    resume: bool = option(
+        True, "resume an interrupted run with the same options; --no-resume starts over", "Run", execution=True
     )
-    return Clips(store, kept, sampling), Clips(store, held, sampling) if held else None
+    tensorboard: bool = option(False, "also write the log for TensorBoard", "Run", execution=True)
+    checkpoint_minutes: float = option(10.0, "minutes between saved states", "Run", gt=0, execution=True)
 
+    @model_validator(mode="after")
+    def _strides_in_order(self) -> Self:
+        """A range of strides that is empty is a mistake."""
+        if self.stride_min > self.stride_max:
+            raise ValueError(f"stride_min = {self.stride_min} is above stride_max = {self.stride_max}: set both")
+        return self
 
-def plan_of(options: Any, videos: int, milestones: tuple[int, ...] = ()) -> "Plan":
-    """The plan for a number of training videos; milestones are epochs."""
-    from stmn.training.plan import Plan
-    from stmn.training.schedule import Schedule
-
-    per_epoch = videos / options.batch
-    steps = options.steps or max(1, ceil(options.epochs * per_epoch))
-    schedule = Schedule(
-        options.schedule, options.lr, steps, tuple(round(epoch * per_epoch) for epoch in milestones), options.patience
-    )
-    micro_batch = min(options.micro_batch, options.batch)
-    return Plan(
-        steps,
-        options.batch,
-        micro_batch,
-        schedule,
-        options.seed,
-        options.momentum,
-        options.weight_decay,
-        validate_every=max(10, round(per_epoch)),
-        checkpoint_minutes=options.checkpoint_minutes,
-        resume=options.resume,
-        compile="inductor" if options.compile else "",
-        tensorboard=options.tensorboard,
-        stride=strides(options) if options.shared_stride else None,
-    )
-
-
-def strides(options: Any) -> tuple[int, int]:
-    """The range of temporal strides, frames. Raises `UsageError` when it is empty."""
-    if options.stride_min > options.stride_max:
-        raise UsageError(f"stride_min = {options.stride_min} is above stride_max = {options.stride_max}: set both")
-    return options.stride_min, options.stride_max
+    @property
+    def strides(self) -> tuple[int, int]:
+        """Smallest and largest stride, frames."""
+        return self.stride_min, self.stride_max

@@ -6,10 +6,10 @@
 
     [[stage]]
     id = "motion"            # what later stages call this one's output
-    uses = "train-stream"    # a stage's verb; every other key is an option of it
+    uses = "train-stream"    # the verb of the stage; every other key is one of its options
     modality = "flow"
 
-Checking a recipe finds every mistake at once.
+Every mistake of a recipe is found at once.
 """
 
 import tomllib
@@ -23,8 +23,9 @@ from pydantic import ValidationError
 import stmn
 from stmn import registry
 from stmn.errors import PluginError, StmnError, UsageError, near_match
-from stmn.options.base import StageOptions, mark, mistakes
-from stmn.stages import STAGES, stage
+from stmn.options import MODELS, options_of
+from stmn.options.base import StageOptions, mistakes
+from stmn.stages import find_stage
 
 #: keys of [recipe] that are defaults of the stages
 SHARED = ("seed", "data", "split")
@@ -32,7 +33,7 @@ SHARED = ("seed", "data", "split")
 
 @dataclass(frozen=True)
 class RecipeStage:
-    """One `[[stage]]` table: its options as given, checked."""
+    """One `[[stage]]` table: its id, its verb, and its options as given."""
 
     id: str
     uses: str
@@ -41,12 +42,16 @@ class RecipeStage:
     @property
     def options(self) -> type[StageOptions]:
         """The options model of its verb."""
-        return stage(self.uses).Options
+        return options_of(self.uses)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A checked recipe."""
+    """A recipe without mistakes.
+
+    Attributes:
+        shared: what `[recipe]` says for all stages: seed, data, split.
+    """
 
     name: str
     shared: dict[str, Any]
@@ -54,7 +59,7 @@ class Recipe:
     path: Path
 
     def stage(self, verb: str, stage_id: str | None = None) -> RecipeStage:
-        """The stage with an id, or the only one of a verb. Raises `UsageError` when none or several fit."""
+        """The stage with an id, or the only stage of a verb. Raises `UsageError` if none or several fit."""
         found = [s for s in self.stages if s.uses == verb and stage_id in (None, s.id)]
         ids = [s.id for s in self.stages if s.uses == verb]
         if not found:
@@ -65,31 +70,36 @@ class Recipe:
         return found[0]
 
 
-def recipe_folders() -> list[Path]:
-    """Where recipes come with the package: installed, or in a checkout."""
-    folders = [Path(str(files("stmn") / "recipes")), Path(stmn.__file__).parent.parent / "recipes"]
-    return [folder for folder in folders if folder.is_dir()][:1]
-
-
 def list_recipes() -> dict[str, Path]:
-    """Name -> file of the recipes that come with the package."""
-    return {path.stem: path for folder in recipe_folders() for path in sorted(folder.glob("*.toml"))}
+    """Name -> file of the recipes that come with the package: installed, or in a checkout."""
+    folders = [Path(str(files("stmn") / "recipes")), Path(stmn.__file__).parent.parent / "recipes"]
+    return {path.stem: path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.toml"))}
 
 
 def find_recipe(name: str) -> Path:
-    """A file by its path, or a recipe of the package by its name or path. Raises `UsageError` with near matches."""
+    """A file by its path, or a recipe of the package by its name or path.
+
+    Raises:
+        UsageError: there is none; the message has the nearest file or recipe.
+    """
     path = Path(name)
     if path.is_file():
         return path
     known = list_recipes()
     found = known.get(path.stem) if path.suffix in ("", ".toml") else None
     if found is None:
-        raise UsageError(f"{name}: no such recipe{near_match(path.stem, known)}; known: {', '.join(known)}")
+        there = [file.name for file in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+        near = near_match(path.name, there) or near_match(path.stem, known)
+        raise UsageError(f"{name}: no such recipe{near}; known: {', '.join(known)}")
     return found
 
 
 def load_recipe(name: str) -> Recipe:
-    """Read and check a recipe. Raises `UsageError` with every mistake, a line each."""
+    """Read and check a recipe.
+
+    Raises:
+        UsageError: it can't be found or read, or has mistakes: all of them, one line each.
+    """
     path = find_recipe(name)
     try:
         content = tomllib.loads(path.read_text())
@@ -98,38 +108,46 @@ def load_recipe(name: str) -> Recipe:
     wrong: list[str] = []
     head = content.get("recipe", {})
     if not isinstance(head, dict) or not isinstance(head.get("name"), str):
-        wrong.append(f"{path}: [recipe] lacks a name")
+        wrong.append("[recipe] lacks a name")
         head = {} if not isinstance(head, dict) else head
     wrong += [
-        f"{path}: [recipe] unknown key '{k}'{near_match(k, ('name', *SHARED))}"
-        for k in head
-        if k not in ("name", "about", *SHARED)
+        f"[recipe] unknown key '{key}'{near_match(key, ('name', *SHARED))}"
+        for key in head
+        if key not in ("name", "about", *SHARED)
     ]
     wrong += [
-        f"{path}: unknown table '{k}'{near_match(k, ('recipe', 'stage'))}"
-        for k in content
-        if k not in ("recipe", "stage")
+        f"unknown table '{key}'{near_match(key, ('recipe', 'stage'))}"
+        for key in content
+        if key not in ("recipe", "stage")
     ]
     tables = content.get("stage", [])
     if not isinstance(tables, list) or not tables:
-        wrong.append(f"{path}: no [[stage]] tables")
+        wrong.append("no [[stage]] tables")
         tables = []
     shared = {key: head[key] for key in SHARED if key in head}
     stages: list[RecipeStage] = []
     for number, table in enumerate(tables, 1):
-        checked, errors = check_stage(table, number, stages, shared)
-        wrong += [f"{path}: {line}" for line in errors]
-        if checked:
-            stages.append(checked)
+        stage, errors = _check_stage(table, number, stages, shared)
+        wrong += errors
+        if stage:
+            stages.append(stage)
     if wrong:
-        raise UsageError("\n".join(wrong))
+        raise UsageError("\n".join(f"{path}: {line}" for line in wrong))
     return Recipe(head["name"], shared, stages, path)
 
 
-def check_stage(
+def with_shared(given: dict[str, Any], model: type[StageOptions], shared: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a stage over those of the recipe; `prepare` makes the set that the others read."""
+    values = {key: value for key, value in shared.items() if key in model.model_fields}
+    if "out" in model.model_fields and "data" in shared:
+        values["out"] = shared["data"]
+    return values | given
+
+
+def _check_stage(
     table: dict[str, Any], number: int, earlier: list[RecipeStage], shared: dict[str, Any]
 ) -> tuple[RecipeStage | None, list[str]]:
-    """A stage and its mistakes; it is None only when nothing can be said of its options."""
+    """A stage and its mistakes; the stage is None only if its options can't be checked at all."""
     if not isinstance(table, dict):
         return None, [f"stage {number}: is no table"]
     given = dict(table)
@@ -143,9 +161,9 @@ def check_stage(
     where = f"stage {number} ('{stage_id}')" if stage_id else f"stage {number}"
     if stage_id in {s.id for s in earlier}:
         wrong.append(f"{where}: a second stage with this id")
-    if not isinstance(uses, str) or uses not in STAGES:
-        near = near_match(str(uses), STAGES)
-        wrong.append(f"{where}: uses = {uses!r}: no such stage{near}; known: {', '.join(STAGES)}")
+    if not isinstance(uses, str) or uses not in MODELS:
+        near = near_match(str(uses), MODELS)
+        wrong.append(f"{where}: uses = {uses!r}: no such stage{near}; known: {', '.join(MODELS)}")
         return (RecipeStage(stage_id, "", {}) if stage_id else None), wrong
     found = RecipeStage(stage_id or "", uses, given)
     model = found.options
@@ -155,48 +173,46 @@ def check_stage(
     except ValidationError as error:
         wrong += mistakes(error, model, where)
         bad = {item["loc"][0] for item in error.errors() if item["loc"]}
-        try:  # what the other keys say may be wrong too
+        try:  # the other keys may be wrong too
             options = model(**{key: value for key, value in values.items() if key not in bad})
         except ValidationError:
             return found, wrong
-    wrong += wrong_inputs(options, where, [s.id for s in earlier])
-    wrong += wrong_plugins(options, where)
+    wrong += _check_inputs(options, where, earlier)
+    wrong += _check_plugins(options, where)
     return found, wrong
 
 
-def with_shared(given: dict[str, Any], model: type[StageOptions], shared: dict[str, Any]) -> dict[str, Any]:
-    """A stage's keys over the recipe's; `prepare` makes the set that the others read."""
-    values = {key: value for key, value in shared.items() if key in model.model_fields}
-    if "out" in model.model_fields and "data" in shared:
-        values["out"] = shared["data"]
-    return values | given
-
-
-def wrong_inputs(options: StageOptions, where: str, earlier: list[str]) -> list[str]:
-    """Inputs that name no earlier stage (a path has a slash or an ending)."""
+def _check_inputs(options: StageOptions, where: str, earlier: list[RecipeStage]) -> list[str]:
+    """Inputs that name no earlier stage (a path has a slash or an ending), or a stage that makes something else."""
     wrong = []
-    for name in options.inputs():
+    by_id = {stage.id: stage for stage in earlier}
+    for name, kinds in options.inputs().items():
         value = getattr(options, name)
         for item in value if isinstance(value, list) else [value]:
-            if item and item not in earlier and "/" not in item and not item.endswith(".safetensors"):
-                wrong.append(f"{where}: {name} = '{item}': no earlier stage has this id{near_match(item, earlier)}")
+            if item in by_id and by_id[item].uses:
+                if not set(kinds) & set(find_stage(by_id[item].uses).makes):
+                    wrong.append(
+                        f"{where}: {name} = '{item}': a {by_id[item].uses} stage makes no {' or '.join(kinds)}"
+                    )
+            elif item and item not in by_id and "/" not in item and not item.endswith(".safetensors"):
+                wrong.append(f"{where}: {name} = '{item}': no earlier stage has this id{near_match(item, by_id)}")
     return wrong
 
 
-def wrong_plugins(options: StageOptions, where: str) -> list[str]:
+def _check_plugins(options: StageOptions, where: str) -> list[str]:
     """Plugins that are not installed."""
     wrong = []
-    for name, info in type(options).model_fields.items():
-        if (kind := mark(info, "plugin")) and (plugin := getattr(options, name)) is not None:
+    for option in options.described().values():
+        if option.plugin and (name := getattr(options, option.name)) is not None:
             try:
-                check_plugin(kind, plugin)
+                _check_plugin(option.plugin, name)
             except StmnError as error:
-                wrong.append(f"{where}: {name}: {error}")
+                wrong.append(f"{where}: {option.name}: {error}")
     return wrong
 
 
-def check_plugin(kind: str, name: str) -> None:
-    """Raise `StmnError` when there is no such plugin (for backbones: nor such a ResNet in timm)."""
+def _check_plugin(kind: str, name: str) -> None:
+    """Raise `StmnError` if there is no such plugin; a backbone may also be a ResNet of timm."""
     try:
         registry.find(kind, name)
     except PluginError:

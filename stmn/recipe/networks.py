@@ -1,15 +1,27 @@
 """The networks that a recipe trains, without training them; and those of model files."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from stmn.errors import DataError, UsageError, near_match
-from stmn.recipe.load import load_recipe, with_shared
-from stmn.stages import fuse, train_stream
+from stmn.errors import DataError, StmnError, UsageError, near_match
+from stmn.options.base import StageOptions
+from stmn.options.fuse import FuseOptions
+from stmn.options.prepare import PrepareOptions
+from stmn.options.train_stream import TrainStreamOptions
+from stmn.recipe.load import Recipe, load_recipe, with_shared
+from stmn.stages.fuse import fused_config
+from stmn.stages.train_stream import fill_defaults, stream_config
 from stmn.workspace import RECORD, Workspace
 
+if TYPE_CHECKING:
+    from stmn.nets.config import NetworkConfig
 
-def network_of_model(path: Path) -> tuple[str, Any]:
+#: classes of a network whose number is unknown before its data is prepared
+_SOME_CLASSES = 2
+
+
+def network_of_model(path: Path) -> tuple[str, "NetworkConfig"]:
     """Name and configuration of the network in a model file. Raises `CheckpointError`."""
     from stmn.nets.checkpoint import read_description
 
@@ -26,25 +38,19 @@ def find_model(value: str, workspace: Path) -> Path:
     return Workspace(workspace).find_input(value, "model").path
 
 
-def network_of_recipe(name: str, stage_id: str | None, classes: int) -> tuple[str, Any]:
-    """Name and configuration of the network that a stage of a recipe trains, with so many classes.
+def network_of_recipe(name: str, stage_id: str | None, classes: int) -> tuple[str, "NetworkConfig"]:
+    """Name and configuration of the network that a stage of a recipe trains.
 
-    Without `stage_id` the last network's. Raises `UsageError` when the recipe trains none, or has no such stage.
+    Args:
+        stage_id: the stage; None for the last one that trains a network.
+        classes: how many classes the network has; its data would decide.
+
+    Raises:
+        UsageError: the recipe trains no network, or has no such stage.
+        DataError: its streams don't fit.
     """
     recipe = load_recipe(name)
-    found: dict[str, Any] = {}
-    newest: dict[str, Any] = {}
-    names = [str(number) for number in range(1, classes + 1)]
-    for stage in recipe.stages:
-        if stage.uses not in ("train-stream", "fuse"):
-            continue
-        options = stage.options(**with_shared(stage.given, stage.options, recipe.shared))
-        if isinstance(options, train_stream.Options):
-            found[stage.id] = train_stream.network_config(train_stream.with_paper(options), names)
-            newest[found[stage.id].streams[0].name] = found[stage.id]
-        elif isinstance(options, fuse.Options):
-            streams = [stream_of(getattr(options, which), which, found, newest) for which in ("appearance", "motion")]
-            found[stage.id] = fuse.network_config(options, *streams)
+    found = dict(_networks(recipe, {}, classes))
     if not found:
         raise UsageError(f"{recipe.path}: trains no network")
     if stage_id is not None and stage_id not in found:
@@ -56,8 +62,72 @@ def network_of_recipe(name: str, stage_id: str | None, classes: int) -> tuple[st
     return f"{recipe.name}, {chosen}", found[chosen]
 
 
-def stream_of(given: str | None, which: str, found: dict[str, Any], newest: dict[str, Any]) -> Any:
-    """The stream that a fuse stage ties: an earlier stage's, that of a model file, or the recipe's newest."""
+def check_recipe(recipe: Recipe, options: dict[str, StageOptions] | None = None) -> None:
+    """Find what would stop a recipe in its middle: weights that are missing, streams that can't be tied.
+
+    Args:
+        options: the options of stages by id, if they are not those of the recipe alone.
+
+    Raises:
+        UsageError: all mistakes, one line each.
+    """
+    from stmn.flow.estimator import check_estimator
+    from stmn.nets.show.cost import sketch
+    from stmn.nets.weights.pretrained import resolve_weights
+
+    given, wrong = options or {}, []
+    for number, stage in enumerate(recipe.stages, 1):
+        where = f"{recipe.path}: stage {number} ('{stage.id}')"
+        own = given.get(stage.id) or _options_of(recipe, stage.id)
+        try:
+            if isinstance(own, TrainStreamOptions):
+                resolve_weights(own.weights, own.arch)
+            if isinstance(own, PrepareOptions) and own.flow_options:
+                check_estimator(own.flow, own.flow_options)
+        except StmnError as error:
+            wrong.append(f"{where}: {error}")
+    if not wrong:
+        networks = _networks(recipe, given, _SOME_CLASSES)
+        try:
+            for _, network in networks:
+                sketch(network)
+        except StmnError as error:
+            wrong.append(f"{recipe.path}: {error}")
+    if wrong:
+        raise UsageError("\n".join(wrong))
+
+
+def _options_of(recipe: Recipe, stage_id: str) -> StageOptions:
+    """The options of a stage as the recipe says."""
+    stage = next(stage for stage in recipe.stages if stage.id == stage_id)
+    return stage.options(**with_shared(stage.given, stage.options, recipe.shared))
+
+
+def _networks(recipe: Recipe, given: dict[str, StageOptions], classes: int) -> Iterator[tuple[str, "NetworkConfig"]]:
+    """The networks that the stages of a recipe train, by the ids of the stages, in order."""
+    found: dict[str, NetworkConfig] = {}
+    newest: dict[str, NetworkConfig] = {}
+    names = [str(number) for number in range(1, classes + 1)]
+    for stage in recipe.stages:
+        options = given.get(stage.id) or _options_of(recipe, stage.id)
+        if isinstance(options, TrainStreamOptions):
+            found[stage.id] = stream_config(fill_defaults(options), names)
+            newest[found[stage.id].streams[0].name] = found[stage.id]
+        elif isinstance(options, FuseOptions):
+            streams = [
+                _stream_of(value, which, found, newest)
+                for which, value in (("appearance", options.appearance), ("motion", options.motion))
+            ]
+            found[stage.id] = fused_config(options, *streams)
+        else:
+            continue
+        yield stage.id, found[stage.id]
+
+
+def _stream_of(
+    given: str | None, which: str, found: dict[str, "NetworkConfig"], newest: dict[str, "NetworkConfig"]
+) -> "NetworkConfig":
+    """The stream that a fuse stage ties: an earlier stage's, a model file's, or the recipe's newest."""
     if given is None:
         if which not in newest:
             raise DataError(f'the recipe trains no {which} stream that could be tied; name one: {which} = "FILE"')

@@ -94,7 +94,7 @@ def find_newest_evaluations(graph: RunGraph, data: str, split: str) -> list[Run]
     found: dict[str, Run] = {}
     for run in graph.runs:  # newest first
         tests = run.record.get("options", {}).get("part", "test") == "test"
-        if tests and _evaluates(run, data, split) and run.makes("scores_or_splits"):
+        if tests and _evaluates(run, data, split) and run.makes("scores", "splits"):
             key = [run.record["verb"], graph.list_models(run), run.record["options"].get("weights")]
             found.setdefault(json.dumps(key), run)
     oldest_first = list(found.values())[::-1]

@@ -1,24 +1,31 @@
-"""One file per verb: its options and what it does. Importing a stage imports neither torch nor the verb's libraries."""
+"""One file per verb: what it does with its options. Importing one imports neither torch nor the verb's libraries."""
 
 from importlib import import_module
-from types import ModuleType
+from typing import Any
 
 from stmn.errors import UsageError, near_match
+from stmn.stages.base import Stage
 
-#: verb -> module. Each module has `Options`, `label(options)`, `plugins(options)` and `run(options, context)`.
+#: verb -> its stage
 STAGES: dict[str, str] = {
-    "prepare": "stmn.stages.prepare",
-    "train-stream": "stmn.stages.train_stream",
-    "fuse": "stmn.stages.fuse",
-    "evaluate": "stmn.stages.evaluate",
-    "fuse-idt": "stmn.stages.fuse_idt",
-    "export": "stmn.stages.export",
-    "report": "stmn.stages.report",
+    "prepare": "stmn.stages.prepare:Prepare",
+    "train-stream": "stmn.stages.train_stream:TrainStream",
+    "fuse": "stmn.stages.fuse:Fuse",
+    "evaluate": "stmn.stages.evaluate:Evaluate",
+    "fuse-idt": "stmn.stages.fuse_idt:FuseIdt",
+    "export": "stmn.stages.export:Export",
+    "report": "stmn.stages.report:Report",
 }
 
 
-def stage(verb: str) -> ModuleType:
-    """The module of a verb. Raises `UsageError` naming the near match."""
+def find_stage(verb: str) -> Stage[Any]:
+    """The stage of a verb.
+
+    Raises:
+        UsageError: there is no such verb; the message names the nearest one.
+    """
     if verb not in STAGES:
         raise UsageError(f"unknown stage '{verb}'{near_match(verb, STAGES)}; known: {', '.join(STAGES)}")
-    return import_module(STAGES[verb])
+    module, _, name = STAGES[verb].partition(":")
+    stage: Stage[Any] = getattr(import_module(module), name)()
+    return stage

@@ -1,75 +1,62 @@
-"""fuse-idt: average network scores with an SVM's on hand-crafted features (section 5.4)."""
+"""fuse-idt: average a network's scores with an SVM's on hand-crafted features (section 5.4)."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from stmn.options.base import Trained, option
-from stmn.recipe.execute import Context, Made, with_newest
+from stmn.options.fuse_idt import FuseIdtOptions
 from stmn.runtime.files import write_json
-from stmn.workspace import Workspace
+from stmn.stages.base import Context, Result, Stage, fill_newest
+from stmn.workspace import Input, Workspace
+
+if TYPE_CHECKING:
+    from stmn.evaluation.scores import Scores
 
 
-class Options(Trained):
-    """Options of `stmn fuse-idt`."""
+class FuseIdt(Stage[FuseIdtOptions]):
+    """Writes `idt_scores.safetensors` (unless given), `scores.safetensors` and `metrics.json`."""
 
-    scores: str | None = option(
-        None, "network scores: an evaluation, or a scores file (default: newest)", input="scores"
-    )
-    idt_scores: str | None = option(
-        None,
-        "SVM scores file (default: made here, from HOG, HOF and MBH histograms of the stored flow)",
-        input="scores",
-    )
-    weights: list[float] = option([1.0, 1.0], "weights of network and SVM", min_length=2, max_length=2)
-    normalise_network: bool = option(True, "L2-normalise each video's network scores too, not the SVM's alone")
+    options = FuseIdtOptions
+    makes = ("scores",)
 
+    def complete(self, options: FuseIdtOptions, workspace: Workspace, inputs: dict[str, list[Input]]) -> FuseIdtOptions:
+        """Fill in the newest evaluation."""
+        return fill_newest(options, "scores", workspace, inputs)
 
-def complete(options: Options, workspace: Workspace, inputs: dict[str, Any]) -> Options:
-    """Fill in the newest evaluation."""
-    return with_newest(options, "scores", workspace, inputs)
+    def label(self, options: FuseIdtOptions) -> str:
+        """`fused-idt`."""
+        return "fused-idt"
 
+    def run(self, options: FuseIdtOptions, context: Context) -> Result:
+        """Fuse and measure."""
+        import torch
+        from torch.nn.functional import normalize
 
-def label(options: Options) -> str:
-    """`fused-idt`."""
-    return "fused-idt"
+        from stmn.evaluation.metrics import measure, words
+        from stmn.evaluation.scores import Scores, load_scores
 
-
-def plugins(options: Options) -> list[dict[str, str]]:
-    """None."""
-    return []
-
-
-def run(options: Options, context: Context) -> Made:
-    """Write `idt_scores.safetensors` (unless given), `scores.safetensors` and `metrics.json`."""
-    import torch
-    from torch.nn.functional import normalize
-
-    from stmn.evaluation.metrics import measure, words
-    from stmn.evaluation.scores import Scores, load_scores
-
-    network = load_scores(context.inputs["scores"][0].path)
-    given = context.input("idt_scores")
-    svm = load_scores(given.path) if given else svm_on_flow(network.ids, options, context)
-    if given is None:
-        svm.save(context.out / "idt_scores.safetensors")
-    rows = svm.rows(network.ids, network.classes, given.name if given else "SVM scores")
-    scores = network.mean()
-    streams = {
-        "network": (normalize(scores) if options.normalise_network else scores) * options.weights[0],
-        "idt": normalize(torch.stack(list(rows.values())).mean(dim=0)) * options.weights[1],
-    }
-    about = network.protocol | {"idt": svm.protocol, "idt_weights": options.weights}
-    fused = Scores(network.ids, network.classes, network.labels, streams, about, network.groups)
-    fused.save(context.out / "scores.safetensors")
-    results = measure(fused) | {"protocol": about, "of": [item.name for item in context.inputs["scores"]] + ["idt"]}
-    write_json(context.out / "metrics.json", results)
-    for name, stream in results["streams"].items():
-        context.progress.say(f"{name} alone: {100 * stream:.1f} %")
-    context.progress.say(f"network + idt: {words(results)}")
-    outputs = {"scores": "scores.safetensors", "metrics": "metrics.json"}
-    return Made(outputs | ({} if given else {"idt_scores": "idt_scores.safetensors"}), results)
+        network = load_scores(context.inputs["scores"][0].path)
+        given = context.input("idt_scores")
+        svm = load_scores(given.path) if given else _train_svm(network.ids, options, context)
+        if given is None:
+            svm.save(context.out / "idt_scores.safetensors")
+        rows = svm.rows(network.ids, network.classes, given.name if given else "SVM scores")
+        scores = network.mean()
+        streams = {
+            "network": (normalize(scores) if options.normalise_network else scores) * options.weights[0],
+            "idt": normalize(torch.stack(list(rows.values())).mean(dim=0)) * options.weights[1],
+        }
+        about = network.protocol | {"idt": svm.protocol, "idt_weights": options.weights}
+        fused = Scores(network.ids, network.classes, network.labels, streams, about, network.groups)
+        fused.save(context.out / "scores.safetensors")
+        results = measure(fused) | {"protocol": about, "of": [item.name for item in context.inputs["scores"]] + ["idt"]}
+        write_json(context.out / "metrics.json", results)
+        for name, accuracy in results["streams"].items():
+            context.progress.say(f"{name} alone: {100 * accuracy:.1f} %")
+        context.progress.say(f"network + idt: {words(results)}")
+        outputs = {"scores": "scores.safetensors", "metrics": "metrics.json"}
+        return Result(outputs | ({} if given else {"idt_scores": "idt_scores.safetensors"}), results)
 
 
-def svm_on_flow(ids: list[str], options: Options, context: Context) -> Any:
+def _train_svm(ids: list[str], options: FuseIdtOptions, context: Context) -> "Scores":
     """Train the SVM on the training list and score the videos `ids`."""
     import numpy as np
 

@@ -3,119 +3,112 @@
 from typing import TYPE_CHECKING
 
 from stmn.errors import DataError
-from stmn.options.base import Trained, option
-from stmn.recipe.execute import Context, Made
+from stmn.options.report import ReportOptions
 from stmn.report.sources import RunGraph, find_newest_evaluations, find_run, find_unfinished, list_recipes
+from stmn.stages.base import Context, Result, Stage
 from stmn.workspace import Input, Workspace, read_run
 
 if TYPE_CHECKING:
     from stmn.report.contents import Evaluation
 
 
-class Options(Trained):
-    """Options of `stmn report`."""
+class Report(Stage[ReportOptions]):
+    """Writes `report.html`."""
 
-    evaluations: list[str] | None = option(
-        None,
-        "finished evaluations (default: the newest of each model on this data set and split, and of all splits)",
-        input="scores_or_splits",
-    )
-    samples: int = option(8, "test videos that are shown", ge=0, le=200)
-    title: str | None = option(None, "title of the page (default: the data set and split)")
+    options = ReportOptions
 
-
-def complete(options: Options, workspace: Workspace, inputs: dict[str, list[Input]]) -> Options:
-    """Fill in the evaluations and the data set that they are of."""
-    if options.evaluations is None and "evaluations" not in inputs:
-        data = workspace.find_data(options.data).name
-        graph = RunGraph(workspace.runs())
-        splits = list(dict.fromkeys((options.split, "all")))
-        given = [run for split in splits for run in find_newest_evaluations(graph, data, split)]
-        if not given:
-            begun = find_unfinished(graph, data, options.split)
-            why = f" ({begun.name}: {begun.record.get('status', 'not started')})" if begun else ""
-            raise DataError(
-                f"no finished evaluation of data set {data}, split {options.split}{why}; make one with: stmn evaluate"
-            )
-        return options.model_copy(update={"evaluations": [str(run.path) for run in given]})
-    if options.data is None:
+    def complete(self, options: ReportOptions, workspace: Workspace, inputs: dict[str, list[Input]]) -> ReportOptions:
+        """Fill in the evaluations and their data set."""
+        if options.evaluations is None and "evaluations" not in inputs:
+            return _fill_newest_evaluations(options, workspace)
+        if options.data is not None:
+            return options
         found = inputs.get("evaluations") or [
-            workspace.find_input(i, "scores_or_splits") for i in options.evaluations or []
+            workspace.find_input(item, *options.inputs()["evaluations"]) for item in options.evaluations or []
         ]
         records = [run.record for item in found if (run := find_run(item))]
         names = {record.get("options", {}).get("data") or record.get("data", {}).get("name") for record in records}
-        if len(names) == 1:
-            return options.model_copy(update={"data": names.pop()})
-    return options
+        return options.model_copy(update={"data": names.pop()}) if len(names) == 1 else options
+
+    def label(self, options: ReportOptions) -> str:
+        """`report`."""
+        return "report"
+
+    def check(self, options: ReportOptions, context: Context) -> None:
+        """Raise `MissingExtra` without matplotlib or jinja2."""
+        from stmn.report.page import check_extra
+
+        check_extra()
+
+    def run(self, options: ReportOptions, context: Context) -> Result:
+        """Write the page.
+
+        Raises:
+            DataError: evaluations belong to another data set or know different classes.
+        """
+        from stmn.report.contents import Contents, describe_stage, load_all_splits, load_evaluations, load_trainings
+        from stmn.report.notes import find_warnings
+        from stmn.report.report_page import write_report
+        from stmn.store.format.read import Store
+
+        graph = RunGraph(context.workspace.runs())
+        with Store(context.data) as store:
+            given = context.inputs["evaluations"]
+            one_split = [item for item in given if item.path.suffix != ".json"]
+            evaluations = load_evaluations(one_split, graph)
+            all_splits = load_all_splits([item for item in given if item not in one_split], graph)
+            for item, evaluation in zip(one_split, evaluations, strict=True):
+                _check_data(item, evaluation, store.header.name)
+            led = graph.find_upstream(run for item in given if (run := find_run(item)))
+            prepared, own = read_run(context.data), read_run(context.out)
+            used = {run.record["data"].get("fingerprint") for run in led if "data" in run.record}
+            splits = dict.fromkeys(e.scores.protocol.get("split") or options.split for e in evaluations)
+            split = ", ".join(splits) or "all"
+            contents = Contents(
+                title=options.title or f"Action recognition on {store.header.name}, {_split_words(split)}",
+                split=split,
+                evaluations=evaluations,
+                all_splits=all_splits,
+                trainings=load_trainings(led),
+                stages=[describe_stage(run, context.workspace.root) for run in ([prepared] if prepared else []) + led],
+                warnings=list(find_warnings(evaluations, same_data=used <= {store.fingerprint})),
+                recipes=list_recipes(led),
+                fingerprint=own.record.get("fingerprint", "") if own else "",
+                samples=options.samples,
+            )
+            write_report(context.out / "report.html", contents, store)
+        context.progress.say(f"report: {context.out / 'report.html'}")
+        table = [
+            {"name": e.label} | {key: e.metrics[key] for key in ("accuracy", "interval", "videos")} for e in evaluations
+        ]
+        table += [
+            {"name": a.label} | {key: a.metrics[key] for key in ("accuracy", "interval", "splits")} for a in all_splits
+        ]
+        return Result(outputs={"report": "report.html"}, values={"table": table})
 
 
-def label(options: Options) -> str:
-    """`report`."""
-    return "report"
-
-
-def plugins(options: Options) -> list[dict[str, str]]:
-    """None."""
-    return []
-
-
-def check(options: Options, context: Context) -> None:
-    """Raise `MissingExtra` without matplotlib or jinja2."""
-    from stmn.report.page import check_extra
-
-    check_extra()
-
-
-def run(options: Options, context: Context) -> Made:
-    """Write `report.html`. Raises `DataError` when evaluations are of another data set or know different classes."""
-    from stmn.report.contents import Contents, describe_stage, load_all_splits, load_evaluations, load_trainings
-    from stmn.report.notes import find_warnings
-    from stmn.report.report_page import write_report
-    from stmn.store.format.read import Store
-
-    graph = RunGraph(context.workspace.runs())
-    with Store(context.data) as store:
-        given = context.inputs["evaluations"]
-        one_split = [item for item in given if item.path.suffix != ".json"]
-        evaluations = load_evaluations(one_split, graph)
-        all_splits = load_all_splits([item for item in given if item not in one_split], graph)
-        for item, evaluation in zip(one_split, evaluations, strict=True):
-            check_data(item, evaluation, store.header.name)
-        led = graph.find_upstream(run for item in given if (run := find_run(item)))
-        prepared, own = read_run(context.data), read_run(context.out)
-        used = {run.record["data"].get("fingerprint") for run in led if "data" in run.record}
-        splits = dict.fromkeys(e.scores.protocol.get("split") or options.split for e in evaluations)
-        split = ", ".join(splits) or "all"
-        contents = Contents(
-            title=options.title or f"Action recognition on {store.header.name}, {split_words(split)}",
-            split=split,
-            evaluations=evaluations,
-            all_splits=all_splits,
-            trainings=load_trainings(led),
-            stages=[describe_stage(run, context.workspace.root) for run in ([prepared] if prepared else []) + led],
-            warnings=list(find_warnings(evaluations, same_data=used <= {store.fingerprint})),
-            recipes=list_recipes(led),
-            fingerprint=own.record.get("fingerprint", "") if own else "",
-            samples=options.samples,
+def _fill_newest_evaluations(options: ReportOptions, workspace: Workspace) -> ReportOptions:
+    """Options with the newest evaluations of the data set and split. Raises `DataError` if there are none."""
+    data = workspace.find_data(options.data).name
+    graph = RunGraph(workspace.runs())
+    splits = list(dict.fromkeys((options.split, "all")))
+    given = [run for split in splits for run in find_newest_evaluations(graph, data, split)]
+    if not given:
+        begun = find_unfinished(graph, data, options.split)
+        why = f" ({begun.name}: {begun.record.get('status', 'not started')})" if begun else ""
+        raise DataError(
+            f"no finished evaluation of data set {data}, split {options.split}{why}; make one with: stmn evaluate"
         )
-        write_report(context.out / "report.html", contents, store)
-    context.progress.say(f"report: {context.out / 'report.html'}")
-    table = [
-        {"name": e.label} | {key: e.metrics[key] for key in ("accuracy", "interval", "videos")} for e in evaluations
-    ]
-    table += [
-        {"name": a.label} | {key: a.metrics[key] for key in ("accuracy", "interval", "splits")} for a in all_splits
-    ]
-    return Made(outputs={"report": "report.html"}, results={"table": table})
+    return options.model_copy(update={"evaluations": [str(run.path) for run in given]})
 
 
-def split_words(split: str) -> str:
+def _split_words(split: str) -> str:
     """`split 1`, `all splits`."""
     return "all splits" if split == "all" else f"split {split}"
 
 
-def check_data(item: Input, evaluation: "Evaluation", data: str) -> None:
-    """Raise `DataError` when an evaluation is of another data set: its videos could not be shown."""
+def _check_data(item: Input, evaluation: "Evaluation", data: str) -> None:
+    """Raise `DataError` if an evaluation belongs to another data set, whose videos can't be shown."""
     measured = evaluation.scores.protocol.get("data") or data
     if measured != data:
         raise DataError(f"{item.name} is of data set {measured}, this report of {data}; leave it out, or give --data")

@@ -83,11 +83,11 @@ def test_a_set_under_preparation_is_one_line(work):
     (folder / "run.json").write_text(json.dumps({"status": "running"}))
     for command in (["info"], ["check"], ["extract", work / "out"], ["show", "anna_1"]):
         assert refusal(*command, "-w", work) == (
-            f"{folder}: prepare was interrupted; finish it with: stmn prepare (the same line again)"
+            f"{folder}: prepare was interrupted; finish it with the same stmn prepare command"
         )
     handle = os.open(folder / "shards", os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)  # as a prepare that is running
-    assert refusal("info", "-w", work) == f"{folder}: prepare is at work here; wait until it ends"
+    assert refusal("info", "-w", work) == f"{folder}: prepare is working here; wait until it ends"
     os.close(handle)
 
 

@@ -12,7 +12,7 @@ from helpers.commands import STMN, call
 
 import stmn
 from stmn.cli.main import COMMANDS
-from stmn.stages import STAGES, stage
+from stmn.options import MODELS, options_of
 
 #: what takes long to import and is not needed to answer
 HEAVY = ("torch", "torchvision", "timm", "av", "numpy", "sklearn", "scipy", "pydantic")
@@ -58,19 +58,18 @@ def test_quick_answers_import_no_torch(arguments):
     assert not {"torch", "timm", "av", "sklearn"} & set(about["modules"])
 
 
-@pytest.mark.parametrize("verb", STAGES)
+@pytest.mark.parametrize("verb", MODELS)
 def test_a_verbs_help_shows_each_option_with_its_type_and_default(verb):
     result = call(verb, "--help")
     assert result.exit_code == 0
     words = " ".join(result.stdout.replace("│", " ").split())
-    for name, info in stage(verb).Options.model_fields.items():
-        flag = name.upper() if info.json_schema_extra["argument"] else f"--{name.replace('_', '-')}"
-        assert flag in words, name
-        assert " ".join(info.description.split())[:30] in words, name
-        if isinstance(info.default, bool):
-            assert f"[default: ({'yes' if info.default else 'no'})]" in words, name
-        elif isinstance(info.default, str | int | float):
-            assert f"[default: ({info.default})]" in words, name
+    for name, option in options_of(verb).described().items():
+        assert (name.upper() if option.argument else option.flag) in words, name
+        assert " ".join(option.help.split())[:30] in words, name
+        if isinstance(option.default, bool):
+            assert f"[default: ({'yes' if option.default else 'no'})]" in words, name
+        elif isinstance(option.default, str | int | float):
+            assert f"[default: ({option.default})]" in words, name
     assert f"stmn {verb}" in words[words.index("Examples:") :]
 
 

@@ -122,7 +122,7 @@ def test_what_cannot_be_shown_is_one_line(tmp_path, scratch):
     assert "stage 'motoin' trains no network (did you mean 'motion'?)" in refusal(
         "--recipe", "final", "--stage", "motoin"
     )
-    assert "no.safetensors': no such file, and no such finished run" in refusal(tmp_path / "no.safetensors")
+    assert "no.safetensors': no such file, and no finished run" in refusal(tmp_path / "no.safetensors")
     unequal = recipe(tmp_path)
     unequal.write_text(unequal.read_text().replace("resnet34", "resnet50"))
     assert "resnet18 and resnet50 can't be tied: their stages have [64, 128, 256, 512]" in refusal("--recipe", unequal)

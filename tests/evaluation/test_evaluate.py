@@ -371,7 +371,7 @@ def test_a_model_is_not_tested_on_videos_it_was_trained_on_unless_seen_is_said(o
     for model in ({"model": str(path)}, {"late_fusion": [str(path), "motion"]}):
         with pytest.raises(DataError, match=r"trained on 3 of the 12 test videos of split 1 .*--seen"):
             run_stage(own, "evaluate", **model)
-    run = run_stage(own, "evaluate", model=str(path), seen=True)
+    run = run_stage(own, "evaluate", model=str(path), allow_seen=True)
     assert run.results["protocol"]["seen_in_training"] == 3  # and that is on record
 
     with_training_list(path, test, data="another set")  # where the same ids are other videos
@@ -411,7 +411,7 @@ def test_a_model_is_not_tested_on_other_classes(own):
 def test_evaluate_says_what_it_lacks_and_what_does_not_go_together(own, scratch):
     with pytest.raises(DataError, match="no trained model in this workspace; make one with: stmn train-stream"):
         run_stage(scratch, "evaluate")
-    with pytest.raises(UsageError, match="give a model or late_fusion, not both"):
+    with pytest.raises(UsageError, match="choose a model or late_fusion, not both"):
         run_stage(own, "evaluate", model="appearance", late_fusion=["appearance", "motion"])
-    with pytest.raises(UsageError, match="weights go with late_fusion"):
+    with pytest.raises(UsageError, match="weights belong to late_fusion"):
         run_stage(own, "evaluate", model="appearance", weights=[1.0, 2.0])

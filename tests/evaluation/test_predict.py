@@ -131,7 +131,7 @@ def test_a_model_is_its_file_its_folder_or_the_name_of_its_run(trained, tmp_path
     ]
     assert all(one == found[0] for one in found)
     assert errors_of(call("predict", "fusd", video, "-w", trained.root))[0].startswith(
-        "'fusd': no such file, and no such finished run"
+        "'fusd': no such file, and no finished run"
     )
 
 

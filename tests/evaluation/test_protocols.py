@@ -125,7 +125,7 @@ def test_pooling_over_time_can_be_another_than_in_training(temporal):
     ({"ten_crop": True}, "25 chunks, no mirrors, corners and centre of 32, short side 32, synthetic split 1 test"),
     ({"centre_crop": True}, "25 chunks, no mirrors, centre 32, synthetic split 1 test"),
     ({"fully_conv": False}, "25 chunks, no mirrors, centre 32, synthetic split 1 test"),
-    ({"pool": "global", "frames": 3}, "3 chunks, no mirrors, whole frames, short side 32, one mean over places, synthetic"),
+    ({"pool": "global", "chunks": 3}, "3 chunks, no mirrors, whole frames, short side 32, one mean over places, synthetic"),
     ({"temporal_pool": "max", "temporal_window": 2}, "short side 32, max over 2 in time, synthetic split 1 test"),
 ])  # fmt: skip
 def test_a_result_says_how_it_was_measured(options, words, own):
@@ -135,7 +135,7 @@ def test_a_result_says_how_it_was_measured(options, words, own):
 def test_protocols_that_contradict_each_other_are_refused(own):
     with pytest.raises(UsageError, match="ten_crop and centre_crop are two protocols"):
         run_stage(own, "evaluate", model="fused", ten_crop=True, centre_crop=True)
-    with pytest.raises(UsageError, match="temporal_window goes with temporal_pool"):
+    with pytest.raises(UsageError, match="temporal_window needs temporal_pool"):
         run_stage(own, "evaluate", model="fused", temporal_window=5)
 
 
@@ -187,7 +187,7 @@ def test_lists_take_blanks_as_they_take_commas(own):
     found = load_scores(newest(own).output("scores"))
     assert set(found.streams) == {"appearance", "motion"} and found.protocol["late_fusion_weights"] == [1.0, 3.0]
     wrong = call("evaluate", "--late-fusion", "appearance", "motoin", "-w", own.root)
-    assert "'motoin': no such file, and no such finished run" in errors_of(wrong)[0]
+    assert "'motoin': no such file, and no finished run" in errors_of(wrong)[0]
 
 
 def newest(workspace: Workspace) -> Run:
@@ -207,14 +207,14 @@ def test_under_torchrun_each_video_is_scored_once(own):
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     result = subprocess.run(
-        [*command, "fused", "--frames", "24", "-w", str(own.root)], capture_output=True, text=True, timeout=200,
+        [*command, "fused", "--chunks", "24", "-w", str(own.root)], capture_output=True, text=True, timeout=200,
         env=environment,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("scores: ") == 1
     shared = load_scores(newest(own).output("scores"))
     assert shared.ids == alone.ids and shared.labels == alone.labels
-    one = call("evaluate", "--model", "fused", "--frames", "24", "-w", own.root, "--force")
+    one = call("evaluate", "--model", "fused", "--chunks", "24", "-w", own.root, "--force")
     assert one.exit_code == 0, one.stderr
     single = load_scores(newest(own).output("scores"))
     for name, rows in single.streams.items():

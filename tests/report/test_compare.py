@@ -87,7 +87,7 @@ def test_what_does_not_fit_is_one_line(scores, tmp_path):
         "scores of other classes": drawn_scores(tmp_path / "nine", classes=9)["late"],
         "does not score the same videos": changed(scores["fused"], tmp_path / "videos", ids=others),
         "different true classes": changed(scores["fused"], tmp_path / "truth", labels=moved),
-        "no such file, and no such finished run": "missing",
+        "no such file, and no finished run": "missing",
     }
     for words, path in wrong.items():
         result = call("compare", scores["late"], path, "--page", tmp_path / "page.html")

@@ -13,11 +13,12 @@ import torch
 from stmn.errors import DataError, MissingExtra
 from stmn.evaluation.metrics import measure
 from stmn.evaluation.scores import Scores
-from stmn.recipe.execute import execute, plan
+from stmn.options import options_of
+from stmn.recipe.execute import execute
+from stmn.recipe.plan import plan_stage
 from stmn.report.words import format_duration, replace_unprintable, strip_fingerprint
 from stmn.runtime.files import write_json
 from stmn.runtime.progress import Silent
-from stmn.stages import stage
 from stmn.store.format.header import read_header
 from stmn.workspace import Run, Workspace
 
@@ -28,7 +29,7 @@ BASELINE = {"videos": 12, "accuracy": 0.5, "interval": [0.254, 0.746]}
 
 
 def run(workspace: Workspace, verb: str, **options) -> Run:
-    return execute(plan(verb, stage(verb).Options(**options), workspace), workspace, Silent())
+    return execute(plan_stage(verb, options_of(verb)(**options), workspace), workspace, Silent())
 
 
 def evaluations(workspace: Workspace) -> list[Run]:
@@ -168,8 +169,8 @@ def test_the_box_shape_baseline_stands_beside_evaluations_that_have_none(own):
 
 
 def test_same_report_is_not_made_twice(workspace, report):
-    assert plan("report", stage("report").Options(samples=4), workspace).up_to_date
-    assert not plan("report", stage("report").Options(samples=5), workspace).up_to_date
+    assert plan_stage("report", options_of("report")(samples=4), workspace).up_to_date
+    assert not plan_stage("report", options_of("report")(samples=5), workspace).up_to_date
 
 
 def test_one_scores_file_without_a_run(workspace, tmp_path):

@@ -96,7 +96,7 @@ def test_fuse_takes_its_options_from_a_recipe_and_its_streams_from_earlier_runs(
     toy(recipe, motion_steps=7)  # never run: the motion stream that is there stands in, and that is said
     other = call("fuse", "--recipe", recipe, "-w", scratch.root, "--fusion", "add")
     assert other.exit_code == 0, other.stderr
-    assert "motion: taking motion-resnet18-" in other.stderr
+    assert "motion: using motion-resnet18-" in other.stderr
 
 
 def test_the_three_lines_of_the_readme(scratch, monkeypatch):

@@ -85,9 +85,9 @@ def test_streams_of_unequal_channels_are_refused_before_anything_is_loaded(own, 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--temporal-pool", "none", "--temporal-window", 5), "temporal_window = 5 without pooling over time"),
+        (("--temporal-pool", "none", "--temporal-window", 5), "temporal_window = 5 needs pooling over time"),
         (("--temporal-window", 0), "temporal_window"),
-        (("--temporal-length", 4), "temporal_length = 4: a temporal filter's length is odd"),
+        (("--temporal-length", 4), "temporal_length = 4: the length of a temporal filter must be odd"),
         (("--prediction", "average"), "'average' is not one of 'per_stream', 'averaged', 'concatenated'"),
         (("--motion-injector", "residul"), "unknown injector 'residul' (did you mean 'residual'?)"),
     ],

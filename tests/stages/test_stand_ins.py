@@ -30,8 +30,8 @@ def recipe(tmp_path: Path) -> Path:
         f'id = "appearance"\n{STREAM}"rgb"\nsteps = 1000',
         f'id = "motion"\n{STREAM}"flow"\nsteps = 1000',
         'id = "fused"\nuses = "fuse"\nappearance = "appearance"\nmotion = "motion"',
-        'id = "test-appearance"\nuses = "evaluate"\nmodel = "appearance"\nframes = 7',
-        'id = "test-motion"\nuses = "evaluate"\nmodel = "motion"\nframes = 7',
+        'id = "test-appearance"\nuses = "evaluate"\nmodel = "appearance"\nchunks = 7',
+        'id = "test-motion"\nuses = "evaluate"\nmodel = "motion"\nchunks = 7',
         'id = "late"\nuses = "evaluate"\nlate_fusion = ["test-appearance", "test-motion"]',
     )  # fmt: skip
 
@@ -51,7 +51,7 @@ def test_streams_stand_in_for_those_of_the_recipe_and_that_is_said(work, recipe)
     result = call("fuse", "--recipe", recipe, *TINY, "-w", work.root)
     for stage in ("appearance", "motion"):
         name = named(work, f"{stage}-")
-        assert f"{stage}: taking {name}, which was made with other options than the recipe's" in result.stderr
+        assert f"{stage}: using {name}, which was made with other options than the recipe's" in result.stderr
 
 
 def test_an_evaluation_stands_in_only_for_one_of_the_same_model(work, recipe):
@@ -129,15 +129,15 @@ def test_of_several_the_newest_stands_in(work, recipe):
     (newer / "run.json").write_text(json.dumps(record | {"finished": time.time(), "fingerprint": "0" * 16}))
     os.utime(work.runs_dir / name)  # by the record, not by the file's time
     result = call("fuse", "--recipe", recipe, *TINY, "-w", work.root)
-    assert "motion: taking motion-resnet18-00000000" in result.stderr
+    assert "motion: using motion-resnet18-00000000" in result.stderr
 
 
 def test_flags_name_inputs_over_the_recipe(work, recipe):
     motion = work.runs_dir / named(work, "motion-") / "model.safetensors"
     result = call("fuse", "--recipe", recipe, "--motion", motion, *TINY, "-w", work.root)
     assert result.exit_code == 0, result.stderr
-    assert "appearance: taking" in result.stderr
-    assert "motion: taking" not in result.stderr
+    assert "appearance: using" in result.stderr
+    assert "motion: using" not in result.stderr
 
 
 @pytest.mark.parametrize(("arguments", "line"), [
@@ -156,8 +156,8 @@ def test_a_stage_that_is_not_there_or_not_the_only_one(arguments, line, work, re
 
 
 @pytest.mark.parametrize(("name", "words"), [
-    ("motion-resnet81", "no such file, and no such finished run with model in"),
-    ("test-", "no such file, and no such finished run with model in"),
+    ("motion-resnet81", "no such file, and no finished run with model in"),
+    ("test-", "no such file, and no finished run with model in"),
 ])  # fmt: skip
 def test_an_input_that_is_not_there_names_those_that_are(name, words, work):
     result = call("fuse", "--motion", name, *TINY, "-w", work.root)

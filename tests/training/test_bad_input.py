@@ -36,7 +36,9 @@ def test_classes_that_are_not_the_checkpoints(own):
     levels = torch.full((13, 2, 40, 40), 128, dtype=torch.uint8)
     make_set(own.data_dir("other"), [Made(f"{name}/1", name, frames, levels) for name in ("run", "jump", "fall")])
     line = refused(own, *FUSE, "--data", "other")
-    assert line == "the streams know 4 classes, data set other has other 3"
+    assert line == (
+        "the streams know 4 classes, which are not the 3 of data set other: name streams that were trained on it"
+    )
 
 
 def test_a_checkpoint_of_another_architecture(own, tmp_path):
@@ -112,8 +114,8 @@ def test_a_truncated_or_edited_checkpoint(own, tmp_path, damage):
 
 
 def test_strides_of_an_empty_range(own):
-    assert refused(own, *FUSE, "--stride-max", 3) == "stride_min = 5 is above stride_max = 3: set both"
-    assert refused(own, *FUSE, "--stride-min", 9, "--stride-max", 8).startswith("stride_min = 9 is above")
+    assert refused(own, *FUSE, "--stride-max", 3) == "fuse: stride_min = 5 is above stride_max = 3: set both"
+    assert refused(own, *FUSE, "--stride-min", 9, "--stride-max", 8).startswith("fuse: stride_min = 9 is above")
 
 
 def test_a_learning_rate_that_is_no_number(own, tmp_path):

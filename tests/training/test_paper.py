@@ -7,9 +7,9 @@ from conftest import TINY_TRAINING, run_stage, train_tiny
 from helpers.trainings import equal, videos
 from safetensors.torch import load_file
 
-from stmn.options.training import plan_of
 from stmn.sampling.clips import MicroBatches, split_validation
-from stmn.stages import fuse, train_stream
+from stmn.stages import find_stage, fuse, train_stream
+from stmn.stages.training import make_plan
 from stmn.store.format.read import Store
 from stmn.training.plan import Plan
 from stmn.workspace import Workspace
@@ -18,22 +18,23 @@ from stmn.workspace import Workspace
 UCF101 = 9537
 
 
-def planned(stage: object, workspace: Workspace, **options: object) -> tuple[object, Plan]:
+def planned(verb: str, workspace: Workspace, **options: object) -> tuple[object, Plan]:
     """A stage's complete options, and its plan for UCF101."""
-    chosen = stage.complete(stage.Options(**options), workspace, {"appearance": [], "motion": []})
-    milestones = stage.MILESTONES.get(options.get("modality", chosen.schedule), ())
-    return chosen, plan_of(chosen, UCF101, milestones)
+    stage = find_stage(verb)
+    chosen = stage.complete(stage.options(**options), workspace, {"appearance": [], "motion": []})
+    known = {"train-stream": train_stream.MILESTONES, "fuse": fuse.MILESTONES}[verb]
+    return chosen, make_plan(chosen, UCF101, known.get(options.get("modality", chosen.schedule), ()))
 
 
-@pytest.mark.parametrize(("stage", "options", "batch", "micro_batches", "dropout", "crops", "chunks", "rate"), [
-    (train_stream, {"modality": "rgb"}, 256, 8, 0.0, "jitter", 1, 1e-2),
-    (train_stream, {"modality": "flow"}, 128, 4, 0.8, "multi_scale", 1, 1e-2),
-    (fuse, {}, 128, 32, None, "jitter", 5, 1e-3),  # dropout: as the streams were trained
+@pytest.mark.parametrize(("verb", "options", "batch", "micro_batches", "dropout", "crops", "chunks", "rate"), [
+    ("train-stream", {"modality": "rgb"}, 256, 8, 0.0, "jitter", 1, 1e-2),
+    ("train-stream", {"modality": "flow"}, 128, 4, 0.8, "multi_scale", 1, 1e-2),
+    ("fuse", {}, 128, 32, None, "jitter", 5, 1e-3),  # dropout: as the streams were trained
 ])  # fmt: skip
 def test_the_papers_procedure_is_the_default(
-    scratch, stage, options, batch, micro_batches, dropout, crops, chunks, rate
+    scratch, verb, options, batch, micro_batches, dropout, crops, chunks, rate
 ):
-    chosen, plan = planned(stage, scratch, **options)
+    chosen, plan = planned(verb, scratch, **options)
     assert (plan.batch, plan.micro_batches) == (batch, micro_batches)
     assert (plan.momentum, plan.weight_decay) == (0.9, 5e-4)  # and none on biases and batch normalisation
     assert (chosen.dropout, chosen.augment, chosen.chunks, plan.schedule.rate) == (dropout, crops, chunks, rate)
@@ -43,7 +44,7 @@ def test_the_papers_procedure_is_the_default(
 
 @pytest.mark.parametrize("modality", ["rgb", "flow"])
 def test_a_streams_rate_is_lowered_twice_when_the_validation_error_saturates(scratch, modality):
-    _, plan = planned(train_stream, scratch, modality=modality)
+    _, plan = planned("train-stream", scratch, modality=modality)
     assert plan.schedule.name == "plateau" and plan.schedule.lowerings == 2
     stale = [0.5] * (1 + 2 * plan.schedule.patience)
     assert plan.schedule.rate_at(0, stale) == pytest.approx(1e-4)
@@ -57,21 +58,21 @@ def rates_by_epoch(plan: Plan) -> list[float]:
 
 
 def test_the_fused_networks_rate_falls_after_20_and_after_10_more_epochs(scratch):
-    _, plan = planned(fuse, scratch)
+    _, plan = planned("fuse", scratch)
     assert rates_by_epoch(plan) == pytest.approx([1e-3] * 20 + [1e-4] * 10 + [1e-5] * 10)
 
 
 def test_the_authors_rates_are_options(scratch):
-    _, plan = planned(fuse, scratch, schedule="authors")
+    _, plan = planned("fuse", scratch, schedule="authors")
     assert rates_by_epoch(plan) == pytest.approx([1e-3] * 10 + [1e-4] * 5 + [1e-5] * 5 + [1e-6] * 5)
-    _, plan = planned(train_stream, scratch, modality="rgb", schedule="steps")
+    _, plan = planned("train-stream", scratch, modality="rgb", schedule="steps")
     assert rates_by_epoch(plan) == pytest.approx([1e-2] * 20 + [1e-3] * 20 + [1e-4] * 20)
-    _, plan = planned(train_stream, scratch, modality="flow", schedule="steps")
+    _, plan = planned("train-stream", scratch, modality="flow", schedule="steps")
     assert rates_by_epoch(plan) == pytest.approx([1e-2] * 100 + [1e-3] * 100 + [1e-4] * 100 + [1e-5] * 100)
 
 
 def test_a_stride_shared_by_a_micro_batch_is_an_option(scratch, prepared):
-    _, plan = planned(fuse, scratch, shared_stride=True)
+    _, plan = planned("fuse", scratch, shared_stride=True)
     assert plan.stride == (5, 35)
     batches = list(MicroBatches(24, 8, 4, seed=0, start=0, steps=40, stride=(5, 35)))
     drawn = [{stride for _, _, stride in batch} for batch in batches]
@@ -104,7 +105,7 @@ def test_the_test_split_is_never_read_in_training(scratch, trained):
         assert equal(load_file(model), load_file(same.output("model")))
     held = train_tiny(scratch, "flow", validation=0.3, steps=10, schedule="plateau")
     assert "validation_error" in held.results
-    with pytest.raises(Exception, match="not a readable JPEG"):
+    with pytest.raises(Exception, match="no readable JPEG"):
         run_stage(scratch, "evaluate", model="fused")
 
 

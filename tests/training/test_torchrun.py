@@ -155,7 +155,7 @@ def test_a_recipe_runs_under_torchrun_fused_network_too(own, tmp_path):
         tmp_path / "r.toml", 'name = "r"\ndata = "synthetic"\nseed = 1',
         f'id = "m"\nuses = "train-stream"\nmodality = "flow"\narch = "resnet18"\nwidth = 0.25\nweights = "none"\nsize = 32\n{small}',
         f'id = "f"\nuses = "fuse"\nappearance = "{own.find_input("appearance", "model").path}"\nmotion = "m"\n{small}',
-        'id = "e"\nuses = "evaluate"\nmodel = "f"\nframes = 2',
+        'id = "e"\nuses = "evaluate"\nmodel = "f"\nchunks = 2',
     )  # fmt: skip
     shutil.copytree(own.root / "data", tmp_path / "one" / "data")
     shutil.copytree(own.root / "data", tmp_path / "two" / "data")

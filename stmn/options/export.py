@@ -1,0 +1,15 @@
+"""The options of export."""
+
+from pathlib import Path
+
+from stmn.options.base import StageOptions, option
+
+
+class ExportOptions(StageOptions):
+    """Export a model to one file of another format, checked against the network."""
+
+    model: str | None = option(
+        None, "model to export: a run or a file [default: the newest]", "Data", argument=True, inputs=("model",)
+    )
+    format: str = option("onnx", "format of the file: an exporter plugin", "Run", plugin="exporter")
+    copy_to: Path | None = option(None, "copy the file to this path", "Run", execution=True)

@@ -1,0 +1,21 @@
+"""The options of fuse-idt (section 5.4)."""
+
+from stmn.options.base import DataOptions, option
+
+
+class FuseIdtOptions(DataOptions):
+    """Average a network's scores with those of an SVM on hand-crafted features."""
+
+    scores: str | None = option(
+        None, "network scores: an evaluation, or a scores file [default: the newest]", "Data", inputs=("scores",)
+    )
+    idt_scores: str | None = option(
+        None,
+        "scores file of the SVM [default: an SVM is trained on HOG, HOF and MBH histograms of the prepared set]",
+        "Data",
+        inputs=("scores",),
+    )
+    weights: list[float] = option([1.0, 1.0], "weights of network and SVM", "Testing", min_length=2, max_length=2)
+    normalise_network: bool = option(
+        True, "L2-normalise the network's scores per video also, not only the SVM's", "Testing"
+    )

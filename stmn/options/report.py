@@ -1,0 +1,16 @@
+"""The options of report."""
+
+from stmn.options.base import DataOptions, option
+
+
+class ReportOptions(DataOptions):
+    """Write one HTML page about what was run and how well it did."""
+
+    evaluations: list[str] | None = option(
+        None,
+        "evaluations to report [default: the newest of each model on this data set and split, and of all splits]",
+        "Data",
+        inputs=("scores", "splits"),
+    )
+    samples: int = option(8, "test videos to show", "Data", ge=0, le=200)
+    title: str | None = option(None, "title of the page [default: the data set and split]", "Run")

@@ -1,0 +1,95 @@
+"""Resolve a stage before it runs: its defaults, its inputs, its data, and the fingerprint of all that decides it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import stmn
+from stmn.options.base import DataOptions, StageOptions
+from stmn.runtime.files import digest
+from stmn.stages import find_stage
+from stmn.workspace import Input, Run, Workspace
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A stage with everything resolved.
+
+    Attributes:
+        identity: everything that decides the result, as JSON.
+        run: where it runs; its record is that of an earlier run with this fingerprint, if there is one.
+    """
+
+    verb: str
+    options: StageOptions
+    inputs: dict[str, list[Input]]
+    data_dir: Path | None
+    identity: dict[str, Any]
+    run: Run
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of everything that decides the result."""
+        return digest(self.identity)
+
+    @property
+    def up_to_date(self) -> bool:
+        """True if the run is finished and all its files exist."""
+        if not self.run.done or self.run.record.get("fingerprint") != self.fingerprint:
+            return False
+        return all((self.run.path / name).exists() for name in self.run.record["outputs"].values())
+
+
+def plan_stage(
+    verb: str, options: StageOptions, workspace: Workspace, inputs: dict[str, list[Input]] | None = None
+) -> Plan:
+    """Resolve a stage without running it.
+
+    Args:
+        inputs: the inputs that a recipe has resolved already; the others are looked up by name or path.
+
+    Raises:
+        StmnError: an option is wrong, or an input, the data set or a plugin is missing.
+    """
+    stage, given = find_stage(verb), inputs or {}
+    options = stage.complete(options, workspace, given)
+    resolved = _resolve_inputs(options, workspace, given)
+    data_dir = workspace.find_data(options.data) if isinstance(options, DataOptions) else None
+    identity = {
+        "verb": verb,
+        "stmn": stmn.__version__,
+        "options": options.identity(),
+        "inputs": {name: [item.fingerprint for item in items] for name, items in resolved.items()},
+        "plugins": stage.plugins(options),
+    }
+    if data_dir is not None:
+        identity["data"] = {"name": data_dir.name, "fingerprint": _fingerprint_of(data_dir)}
+    run = stage.find_run(options, workspace) or workspace.new_run(stage.label(options), digest(identity))
+    return Plan(verb, options, resolved, data_dir, identity, run)
+
+
+def values_of(options: StageOptions, name: str) -> list[str]:
+    """What an input option names: none, one or several."""
+    value = getattr(options, name)
+    return [str(item) for item in value] if isinstance(value, list) else [str(value)] if value else []
+
+
+def _resolve_inputs(
+    options: StageOptions, workspace: Workspace, given: dict[str, list[Input]]
+) -> dict[str, list[Input]]:
+    """The files of each input option; `given` wins over looking them up."""
+    resolved = {}
+    for name, kinds in options.inputs().items():
+        if name in given:
+            resolved[name] = given[name]
+        elif values := values_of(options, name):
+            resolved[name] = [workspace.find_input(value, *kinds) for value in values]
+    return resolved
+
+
+def _fingerprint_of(data_dir: Path) -> str:
+    """What identifies the content of a prepared set."""
+    from stmn.store.format.read import Store
+
+    with Store(data_dir) as store:
+        return store.fingerprint

@@ -1,0 +1,66 @@
+"""evaluate on all splits: one model per split, tested on its own, and their mean, as the literature reports it."""
+
+from typing import Any
+
+from stmn.errors import DataError
+from stmn.options.evaluate import EvaluateOptions
+from stmn.runtime.files import write_json
+from stmn.stages.base import Context, Result
+from stmn.workspace import Run, Workspace, read_run
+
+#: options that differ between the models of one experiment: their split, and the inputs that have it
+_DIFFERS = ("split", "appearance", "motion")
+#: what of each split's results is kept beside the mean
+_KEPT = ("accuracy", "interval", "videos", "of", "protocol")
+
+
+def evaluate_all_splits(options: EvaluateOptions, context: Context) -> Result:
+    """Evaluate every split in a run of its own, and write their mean to `metrics.json`.
+
+    Raises:
+        DataError: a split has no model that was trained like the given one.
+    """
+    from stmn.evaluation.metrics import mean_of_splits
+    from stmn.store.format.header import read_header
+
+    given = "late_fusion" if context.inputs.get("late_fusion") else "model"
+    runs = [read_run(item.path.parent) for item in context.inputs[given]]
+    results: dict[str, Any] = {}
+    for split in sorted(read_header(context.data).splits):
+        models = [str(_sibling(run, split, context.workspace).path) for run in runs]
+        values = {"split": split, given: models if given == "late_fusion" else models[0]}
+        results[split] = context.run_stage(options.model_copy(update=values)).results
+    mean = mean_of_splits(list(results.values()))
+    if not context.ranks.first:
+        return Result({})
+    low, high = mean["interval"]
+    context.progress.say(
+        f"mean of {len(results)} splits: {100 * mean['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+    )
+    mean |= {"splits": {split: {key: result[key] for key in _KEPT} for split, result in results.items()}}
+    write_json(context.out / "metrics.json", mean)
+    return Result(outputs={"metrics": "metrics.json", "splits": "metrics.json"}, values=mean)
+
+
+def _sibling(run: Run | None, split: str, workspace: Workspace) -> Run:
+    """The newest model that was trained as `run` was, on `split`. Raises `DataError` with the command for it."""
+    if run is None:
+        raise DataError("evaluate on all splits: name runs of this workspace, which know how they were trained")
+    if run.record["options"].get("split") == split:
+        return run
+    for other in workspace.runs():
+        same_verb = other.makes("model") and other.record["verb"] == run.record["verb"]
+        if same_verb and other.record["options"].get("split") == split and _is_alike(other, run):
+            return other
+    raise DataError(
+        f"split {split} has no model that was trained like {run.name}: "
+        f"stmn {run.record['verb']} --split {split}, with the same options"
+    )
+
+
+def _is_alike(one: Run, other: Run) -> bool:
+    """True if two runs have the same options, except for those that depend on the split."""
+    first, second = (
+        {key: value for key, value in run.record["options"].items() if key not in _DIFFERS} for run in (one, other)
+    )
+    return first == second

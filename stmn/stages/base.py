@@ -1,0 +1,137 @@
+"""What a stage is, what it is given, and what it returns."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from stmn.errors import DataError, StmnError
+from stmn.options.base import OutputKind, StageOptions
+from stmn.runtime.progress import Progress
+from stmn.workspace import Input, Run, Workspace
+
+if TYPE_CHECKING:
+    from stmn.runtime.ranks import Ranks
+
+OptionsT = TypeVar("OptionsT", bound=StageOptions)
+
+#: kind of output -> what to do if no run made one
+_NOT_MADE = {
+    "model": "no trained model in this workspace; make one with: stmn train-stream, then stmn fuse",
+    "scores": "no scores in this workspace; make them with: stmn evaluate",
+}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage is given besides its options.
+
+    Attributes:
+        workspace: where it runs.
+        progress: where it reports.
+        device: `auto`, `cpu` or `cuda`.
+        out: the folder of its run.
+        inputs: the files that its input options name.
+        data_dir: the folder of the prepared data set, if the stage reads one.
+        run_stage: runs another stage of the same verb with other options, and returns its run.
+    """
+
+    workspace: Workspace
+    progress: Progress
+    device: str
+    out: Path
+    inputs: dict[str, list[Input]]
+    data_dir: Path | None
+    run_stage: Callable[[Any], Run]
+
+    def input(self, name: str) -> Input | None:
+        """The one file of an input option, or None if it was not given."""
+        given = self.inputs.get(name, [])
+        return given[0] if given else None
+
+    @property
+    def ranks(self) -> "Ranks":
+        """The processes of torchrun that run the stage together; without torchrun this process alone."""
+        from stmn.runtime.ranks import current_ranks
+
+        return current_ranks()
+
+    @property
+    def data(self) -> Path:
+        """The folder of the prepared data set."""
+        if self.data_dir is None:
+            raise StmnError("this stage has no data set")
+        return self.data_dir
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a stage made.
+
+    Attributes:
+        outputs: kind -> file, relative to the folder of the run.
+        values: what goes into the record: JSON.
+    """
+
+    outputs: dict[str, str]
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+class Stage(Generic[OptionsT]):
+    """One kind of step. A subclass has `options`, `makes`, `label` and `run`; the rest has defaults.
+
+    Attributes:
+        options: the model of its options.
+        makes: the kinds of output that later stages may name.
+        shared: under torchrun all processes run it together; otherwise the first process does it alone.
+        always: it runs even if it is up to date, because it looks for changes itself.
+    """
+
+    options: type[OptionsT]
+    makes: tuple[OutputKind, ...] = ()
+    shared = False
+    always = False
+
+    def complete(self, options: OptionsT, workspace: Workspace, inputs: dict[str, list[Input]]) -> OptionsT:
+        """Fill in the defaults that depend on the workspace or on other options.
+
+        Args:
+            inputs: the input options whose files are known already.
+
+        Raises:
+            UsageError, DataError: something is missing or contradicts itself.
+        """
+        return options
+
+    def label(self, options: OptionsT) -> str:
+        """The first part of the name of its run: `motion-resnet152`."""
+        raise NotImplementedError
+
+    def find_run(self, options: OptionsT, workspace: Workspace) -> Run | None:
+        """Its run, if that has a folder of its own; None for a folder named by label and fingerprint."""
+        return None
+
+    def plugins(self, options: OptionsT) -> list[dict[str, str]]:
+        """The identities of the plugins (and other outside content) that decide the result."""
+        return []
+
+    def check(self, options: OptionsT, context: Context) -> None:
+        """Refuse what can't work before anything is written. Raises `StmnError`."""
+
+    def run(self, options: OptionsT, context: Context) -> Result:
+        """Do the work, and write files to `context.out`."""
+        raise NotImplementedError
+
+
+def fill_newest(options: OptionsT, name: OutputKind, workspace: Workspace, inputs: dict[str, list[Input]]) -> OptionsT:
+    """Options whose input `name` ("model", "scores") is the workspace's newest, if none was given.
+
+    Raises:
+        DataError: there is none; the message names the command that makes one.
+    """
+    if getattr(options, name) is not None or name in inputs:
+        return options
+    run = workspace.newest(name)
+    if run is None:
+        raise DataError(_NOT_MADE[name])
+    return options.model_copy(update={name: str(run.path)})
