@@ -53,6 +53,8 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.train_step --json train_step.json
 	$(BIN)/python -m benchmarks.evaluate --json evaluate.json
 
+# Run it with the oldest Python that is supported: the releases then fit the newer ones too. Constraints on packages that a
+# platform does not install (nvidia-*, triton) have no effect there.
 constraints:
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
