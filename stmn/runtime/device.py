@@ -52,6 +52,10 @@ class Device:
         """Copy a tensor there; from pinned memory without waiting."""
         return tensor.to(self.device, non_blocking=self.is_cuda)
 
+    def move_batch(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`move` for each tensor of a batch."""
+        return {name: self.move(tensor) for name, tensor in batch.items()}
+
     @property
     def loader_threads(self) -> int:
         """Threads that prepare batches: on a CPU one, which works where the network leaves a core idle."""

@@ -1,1 +1,1 @@
-"""The training loop, its schedule and its checkpoints."""
+"""Training: the loop, its plan and schedule, its log and its saved states."""

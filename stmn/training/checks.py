@@ -1,4 +1,4 @@
-"""What stops a training: before its first step, or in the middle, with one line."""
+"""What stops training: samples that don't fit, a loss that is not finite, a signal. Each ends in one line."""
 
 import signal
 import threading
@@ -20,85 +20,101 @@ from stmn.store.format.shard import FLOW, RGB, picture_key
 from stmn.training.plan import Plan
 from stmn.training.state import STATE_FILE
 
-KINDS = {"rgb": (RGB, "frames"), "flow": (FLOW, "flow")}
+#: modality -> kind of picture in the store, and its name in messages
+_KINDS = {"rgb": (RGB, "frames"), "flow": (FLOW, "flow")}
 
 
-def check_micro_batch(network: Network, clips: Clips, plan: Plan) -> None:
-    """Raise `UsageError` when the smallest micro-batch leaves batch normalisation a single value of each channel."""
+def check_samples(network: Network, clips: Clips, plan: Plan) -> None:
+    """Make sure that a network can be trained on these samples.
+
+    Raises:
+        UsageError: the smallest micro-batch leaves batch normalisation a single value per channel.
+        DataError: a video has no pictures of a modality, as in a set prepared without flow.
+    """
     smallest = plan.batch % plan.micro_batch or plan.micro_batch
     if smallest * clips.sampling.chunks * network.config.window**2 == 1:
         raise UsageError(
-            f"batch = {plan.batch} with micro_batch = {plan.micro_batch} makes a micro-batch of one chunk, "
-            f"whose last feature map is one pixel: no batch statistics; take other sizes"
+            f"batch = {plan.batch} with micro_batch = {plan.micro_batch} makes a micro-batch of one chunk, whose last "
+            f"feature map is one pixel, so it has no batch statistics; use other sizes"
         )
-
-
-def check_pictures(clips: Clips) -> None:
-    """Raise `DataError` when a video has no pictures of a modality: a set prepared without flow, say."""
     for modality in clips.sampling.modalities:
-        kind, name = KINDS[modality]
+        kind, name = _KINDS[modality]
         for video in clips.videos:
             key = picture_key(video.number, kind, 0)
             if not clips.store.query(video.shard, "SELECT 1 FROM pictures WHERE key = ?", [key]):
                 raise DataError(
                     f"{clips.store.folder}: video '{video.id}' has no {name} stored, which this network is trained "
-                    f"on; prepare the set anew with {name}"
+                    f"on; prepare the set again with {name}"
                 )
 
 
 @dataclass(frozen=True)
-class Agreed:
-    """What all processes know of a step: whether each micro-batch's loss was NaN or Inf, whether the gradient was, and
-    whether to stop or to save.
+class StepCheck:
+    """What all processes know of a step before its update.
+
+    Attributes:
+        bad_losses: for each micro-batch, whether its loss is NaN or Inf.
+        bad_gradient: whether the gradient is.
+        stop: whether training is to stop here.
+        due: whether it is time to save the state.
     """
 
-    losses: list[bool]
-    gradient: bool
+    bad_losses: list[bool]
+    bad_gradient: bool
     stop: bool
     due: bool
 
     @property
     def broken(self) -> bool:
-        """True when weights must not follow this step's gradient."""
-        return self.gradient or any(self.losses)
+        """True when this step must not change the weights."""
+        return self.bad_gradient or any(self.bad_losses)
 
 
-def agree(
+def check_step(
     ranks: Ranks, plan: Plan, losses: dict[int, Tensor], norm: Tensor, scaler: GradScaler, stop: bool, due: bool
-) -> Agreed:
-    """Tell the others of this process's losses and wishes, and hear theirs.
+) -> StepCheck:
+    """Share what each process found in a step, so that all of them do the same next.
 
-    A gradient that overflows in float16 is the scaler's business, as long as a smaller scale is left to try.
+    A gradient that overflows in float16 is the scaler's business, as long as it can try a smaller scale.
+
+    Args:
+        ranks: the processes that train together.
+        plan: how many micro-batches a step has.
+        losses: number of each of this process's micro-batches -> its loss.
+        norm: the gradient norm.
+        scaler: the loss scaler.
+        stop: this process was asked to stop.
+        due: this process wants the state saved.
     """
     votes = torch.zeros(plan.micro_batches + 3, device=norm.device)
     for number, loss in losses.items():
         votes[number] = ~torch.isfinite(loss)
-    hopeless = not scaler.is_enabled() or scaler.get_scale() < 1
-    votes[-3] = ~torch.isfinite(norm) & hopeless
+    can_rescale = scaler.is_enabled() and scaler.get_scale() >= 1
+    votes[-3] = ~torch.isfinite(norm) & (not can_rescale)
     votes[-2], votes[-1] = float(stop), float(due)
-    *broken, gradient, stopped, wanted = (vote > 0 for vote in ranks.all_reduce(votes).tolist())
-    return Agreed(broken, gradient, stopped, wanted)
+    *bad_losses, bad_gradient, any_stop, any_due = (vote > 0 for vote in ranks.all_reduce(votes).tolist())
+    return StepCheck(bad_losses, bad_gradient, any_stop, any_due)
 
 
-def not_finite(found: Agreed, clips: Clips, plan: Plan, step: int, out: Path) -> StmnError:
-    """The error of a step whose loss or gradient is NaN or Inf: the step, its videos, and the last good state."""
+def non_finite_error(check: StepCheck, clips: Clips, plan: Plan, step: int, out: Path) -> StmnError:
+    """The error for a broken step: it names the step, its videos, and the last good state."""
     order = sample_order(len(clips), plan.seed, step * plan.batch, plan.batch)
-    if any(found.losses):  # the micro-batch that it came from
-        first = found.losses.index(True) * plan.micro_batch
+    if any(check.bad_losses):  # name the videos of the first bad micro-batch only
+        first = check.bad_losses.index(True) * plan.micro_batch
         order = order[first : first + plan.micro_batch]
     ids = sorted({clips.videos[number].id for _, number in order})
     videos = ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
     last = out / STATE_FILE
     kept = f"the last good state is {last}" if last.exists() else "no state was saved before"
-    what = "loss is" if any(found.losses) else "gradient is"
+    what = "loss is" if any(check.bad_losses) else "gradient is"
     return StmnError(f"the {what} not finite at step {step}; the batch holds {videos}; {kept}; try a lower lr")
 
 
 @contextmanager
-def stop_signals(progress: Progress, ranks: Ranks) -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that a step ends before training does; a second one ends it at once.
+def catch_signals(progress: Progress, ranks: Ranks) -> Iterator[threading.Event]:
+    """Give an event that SIGINT and SIGTERM set, so that training ends after a step; a second signal ends it at once.
 
-    Under torchrun a Ctrl-C comes twice, from the terminal and from torchrun, so there the second one is no other.
+    Under torchrun Ctrl-C arrives twice, from the terminal and from torchrun, so there a second one means nothing.
     """
     event = threading.Event()
 
@@ -118,7 +134,7 @@ def stop_signals(progress: Progress, ranks: Ranks) -> Iterator[threading.Event]:
     try:
         yield event
     except BaseException:
-        if ranks.size > 1:  # torchrun ends those that are left with SIGTERM: let them say why and keep their records
+        if ranks.size > 1:  # torchrun ends the others with SIGTERM: let them print why and write their records
             old.clear()
         raise
     finally:

@@ -1,4 +1,4 @@
-"""What a micro-batch goes through: the network, its losses; and the optimizer that follows."""
+"""The forward pass with its loss, and the optimizer."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -15,7 +15,13 @@ from stmn.training.plan import Plan
 
 
 class Learner(nn.Module):
-    """A network with its loss, as one module: what is wrapped and compiled is one forward pass."""
+    """A network and its loss as one module, so that one forward pass is wrapped and compiled.
+
+    Args:
+        network: the network to train.
+        device: where it is, and in which precision it computes.
+        compile_with: a backend of torch.compile, or "" for none.
+    """
 
     def __init__(self, network: Network, device: Device, compile_with: str = "") -> None:
         super().__init__()
@@ -24,52 +30,71 @@ class Learner(nn.Module):
             self.compile(backend=compile_with)
 
     def forward(self, inputs: list[Tensor], label: Tensor) -> tuple[Tensor, Tensor]:
-        """One (B, T, planes, H, W) tensor per stream and (B,) class numbers to the loss, the mean over the
-        micro-batch, and how many videos were classified right.
-        """
-        with self.device.autocast(), self.convolutions():
-            predictions = self.network.predictions(*inputs)
-        return soft_max_losses(predictions, label), count_correct(predictions, label)
+        """Run a micro-batch through the network.
 
-    def convolutions(self) -> AbstractContextManager[object]:
-        """Those that take less time, where there are; a compiled network keeps PyTorch's."""
+        Args:
+            inputs: for each stream (B, T, channels, H, W) float32.
+            label: (B,) class numbers.
+
+        Returns:
+            The loss, a mean over the micro-batch, and the number of videos classified correctly; both scalars.
+        """
+        with self.device.autocast(), self._convolutions():
+            logits = self.network.predictions(*inputs)
+        return soft_max_loss(logits, label), count_correct(logits, label)
+
+    def _convolutions(self) -> AbstractContextManager[object]:
+        """The faster convolutions where they work; a compiled network keeps PyTorch's."""
         return FasterConvolutions() if self.device.has_own_convolutions and not self.compiled else nullcontext()
 
 
-def soft_max_losses(predictions: tuple[Tensor, ...], label: Tensor) -> Tensor:
-    """The sum of one soft-max loss per output (section 5.1: two loss layers); each is the mean over videos and places.
+def soft_max_loss(logits: tuple[Tensor, ...], label: Tensor) -> Tensor:
+    """The training loss: one soft-max loss per output, added up (section 5.1: two loss layers).
 
-    Predictions are (B, P, classes) class scores at P places in time, each of which has its video's label.
+    Args:
+        logits: for each output (B, P, classes) at P places in time; each place has its video's label.
+        label: (B,) class numbers.
+
+    Returns:
+        A scalar; each output's loss is a mean over videos and places.
     """
-    losses = [F.cross_entropy(p.float().transpose(1, 2), label[:, None].expand(p.shape[:2])) for p in predictions]
+    losses = [F.cross_entropy(x.float().transpose(1, 2), label[:, None].expand(x.shape[:2])) for x in logits]
     return torch.stack(losses).sum()
 
 
-def count_correct(predictions: tuple[Tensor, ...], label: Tensor) -> Tensor:
-    """How many videos of a (B, P, classes) prediction are right, by the mean over outputs and places."""
-    mean = torch.stack([p.detach().float().mean(dim=1) for p in predictions]).mean(dim=0)
+def count_correct(logits: tuple[Tensor, ...], label: Tensor) -> Tensor:
+    """Count the videos whose largest logit, averaged over outputs and places in time, is that of their label.
+
+    Args:
+        logits: for each output (B, P, classes).
+        label: (B,) class numbers.
+
+    Returns:
+        A scalar on the logits' device.
+    """
+    mean = torch.stack([x.detach().float().mean(dim=1) for x in logits]).mean(dim=0)
     return (mean.argmax(dim=1) == label).sum()
 
 
 def select_inputs(network: Network, batch: dict[str, Tensor]) -> list[Tensor]:
-    """The tensors of a batch that a network takes, in order."""
+    """The tensors of a batch that a network takes, one per stream, in the order of its streams."""
     return [batch[MODALITIES[name]] for name in network.names]
 
 
 def make_optimizer(network: nn.Module, plan: Plan) -> SGD:
-    """SGD with momentum; one pass over all parameters a step, where torch has that for the device."""
+    """SGD with momentum; fused, so that a step is one pass over all parameters."""
     groups = parameter_groups(network, plan.weight_decay)
     return SGD(groups, lr=plan.schedule.rate, momentum=plan.momentum, fused=True)
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Weights decay; biases and the parameters of batch normalisation don't."""
+    """Two groups for the optimizer: weights, which decay, and biases and batch normalisation, which don't."""
     decayed = [p for p in network.parameters() if p.ndim > 1]
     plain = [p for p in network.parameters() if p.ndim <= 1]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
 def gradient_norm(optimizer: SGD) -> Tensor:
-    """The length of the whole gradient; NaN or Inf when any of it is."""
+    """The norm of the whole gradient, a scalar; NaN or Inf if any of it is."""
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     return torch.nn.utils.get_total_norm(gradients)

@@ -1,4 +1,4 @@
-"""How to train: everything that a run's result is a function of, besides the network and the videos."""
+"""How to train: all that decides a run's result, apart from the network and the videos."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -8,10 +8,23 @@ from stmn.training.schedule import Schedule
 
 @dataclass(frozen=True)
 class Plan:
-    """`batch` videos a step, `micro_batch` of them at a time in memory (batch statistics are theirs).
+    """The numbers of a training run.
 
-    `stride`: drawn from this range once for each micro-batch, in place of once for each video. `compile`: a backend of
-    torch.compile, or "" for none.
+    Attributes:
+        steps: updates of the weights.
+        batch: videos per step.
+        micro_batch: videos in memory at a time; batch statistics are computed over these.
+        schedule: the learning rate.
+        seed: seed of all randomness.
+        momentum: momentum of SGD.
+        weight_decay: decay of weights; biases and batch normalisation have none.
+        validate_every: steps between validations; 0 for none.
+        log_every: steps between rows of the log.
+        checkpoint_minutes: minutes between saved states.
+        resume: continue from a saved state if there is one.
+        compile: a backend of torch.compile, or "" for none.
+        tensorboard: also write the log for TensorBoard.
+        stride: range that one temporal stride per micro-batch is drawn from, frames; None draws one per video.
     """
 
     steps: int
@@ -31,5 +44,9 @@ class Plan:
 
     @property
     def micro_batches(self) -> int:
-        """Micro-batches of a step."""
+        """Micro-batches per step."""
         return ceil(self.batch / self.micro_batch)
+
+    def validates_at(self, step: int) -> bool:
+        """True when the row of the log that ends with `step` needs a validation."""
+        return self.validate_every > 0 and step % self.validate_every < self.log_every

@@ -1,4 +1,4 @@
-"""Learning rates: functions of the step and of the validation errors so far, so that a resumed run goes on the same."""
+"""Learning rates: functions of the step and of the validation errors so far, so a resumed run needs nothing else."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +10,17 @@ ScheduleName = Literal["plateau", "steps", "authors", "cosine"]
 
 @dataclass(frozen=True)
 class Schedule:
-    """`plateau`: /10 when the validation error saturates, twice (section 4.1, streams). `steps`: /10 after each of
-    `milestones` (steps; section 4.1, fused), as does `authors` at those of their code. `cosine`: a short warm-up, then
-    to 0 along a cosine.
+    """A learning rate that falls in the course of training.
+
+    Attributes:
+        name: `plateau` divides the rate by 10 each time the validation error stops improving (section 4.1, single
+            streams). `steps` divides it by 10 at each milestone (section 4.1, fused network); `authors` does the same
+            at the milestones of the authors' code. `cosine` warms up briefly, then falls to 0 along a cosine.
+        rate: the largest learning rate.
+        steps: steps of the whole training.
+        milestones: steps at which the rate is divided by 10.
+        patience: validations without improvement before `plateau` lowers the rate.
+        lowerings: how often `plateau` lowers the rate before training ends.
     """
 
     name: ScheduleName
@@ -23,25 +31,25 @@ class Schedule:
     lowerings: int = 2
 
     def rate_at(self, step: int, errors: Sequence[float]) -> float:
-        """The learning rate of `step`, after validations with `errors`."""
+        """The learning rate of `step` (from 0), given the validation errors so far."""
         if self.name == "cosine":
-            warm = max(1, self.steps // 20)
-            if step < warm:
-                return self.rate * (step + 1) / warm
-            return self.rate * 0.5 * (1 + cos(pi * (step - warm) / max(1, self.steps - warm)))
+            warm_up = max(1, self.steps // 20)
+            if step < warm_up:
+                return self.rate * (step + 1) / warm_up
+            return self.rate * 0.5 * (1 + cos(pi * (step - warm_up) / max(1, self.steps - warm_up)))
         if self.name in ("steps", "authors"):
             return self.rate * 0.1 ** sum(step >= milestone for milestone in self.milestones)
-        return self.rate * 0.1 ** min(self.saturations(errors), self.lowerings)
+        return self.rate * 0.1 ** min(self._saturations(errors), self.lowerings)
 
     def saturated(self, errors: Sequence[float]) -> bool:
-        """True when a plateau schedule has nothing left to lower: training ends."""
-        return self.name == "plateau" and self.saturations(errors) > self.lowerings
+        """True when a `plateau` schedule has no lower rate left, which ends training."""
+        return self.name == "plateau" and self._saturations(errors) > self.lowerings
 
-    def saturations(self, errors: Sequence[float]) -> int:
-        """How often the error went `patience` validations without a new best."""
-        best, waited, count = float("inf"), 0, 0
+    def _saturations(self, errors: Sequence[float]) -> int:
+        """How often `patience` validations in a row brought no new best."""
+        best, stale, count = float("inf"), 0, 0
         for error in errors:
-            best, waited = (error, 0) if error < best else (best, waited + 1)
-            if waited == self.patience:
-                waited, count = 0, count + 1
+            best, stale = (error, 0) if error < best else (best, stale + 1)
+            if stale == self.patience:
+                stale, count = 0, count + 1
         return count

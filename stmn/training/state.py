@@ -1,5 +1,6 @@
-"""Everything that an interrupted training needs to go on bit by bit as if nothing had happened."""
+"""All that an interrupted training run needs to continue, bit for bit, as if nothing had happened."""
 
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -7,20 +8,28 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.amp import GradScaler
 from torch.optim import SGD
 
-from stmn.errors import CheckpointError
+from stmn.errors import CheckpointError, DataError
 from stmn.nets.checkpoint import fill, read_about, save_tensors
 from stmn.nets.network import Network
+from stmn.runtime.progress import Progress
+from stmn.runtime.ranks import Ranks
+from stmn.training.plan import Plan
 
 STATE_FILE = "training.safetensors"
 
 
 @dataclass
 class TrainingState:
-    """Steps done, validation errors and history rows so far, and the scale of losses in float16.
+    """How far a training run is; randomness is a function of the step, so it needs no place here.
 
-    Randomness is a function of the step: it needs nothing here.
+    Attributes:
+        step: steps done.
+        errors: validation errors so far.
+        history: rows of the log so far.
+        scaler: state of the loss scaler (float16).
     """
 
     step: int = 0
@@ -29,46 +38,84 @@ class TrainingState:
     scaler: dict[str, Any] = field(default_factory=dict)
 
 
-def save_state(
-    folder: Path, network: Network, optimizer: SGD, state: TrainingState, buffers: dict[str, Tensor] | None = None
-) -> None:
-    """Write weights, momentum and progress, whole or not at all; `buffers` in place of the network's own."""
-    values = network.state_dict() | (buffers or {})
-    tensors: dict[str, Tensor] = {f"network.{name}": value for name, value in values.items()}
-    for name, parameter in network.named_parameters():
-        if (momentum := optimizer.state[parameter].get("momentum_buffer")) is not None:
-            tensors[f"momentum.{name}"] = momentum
-    save_tensors(folder / STATE_FILE, tensors, {"training_state": asdict(state)})
+class SavedState:
+    """The state of a run in a folder, as `STATE_FILE`: weights, momentum and a `TrainingState`.
 
+    All processes read it; the first one writes it.
+    """
 
-def load_state(folder: Path, network: Network, optimizer: SGD) -> TrainingState:
-    """Continue from a folder's state; a fresh start when there is none. Raises `CheckpointError` when it is damaged."""
-    path = folder / STATE_FILE
-    if not path.exists():
-        return TrainingState()
-    about = read_about(path)
-    try:
-        state = TrainingState(**about["training_state"])
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: holds no training state; start anew with --no-resume") from error
-    tensors = load_file(path)
-    weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
-    fill(network, weights, path)
-    for name, parameter in network.named_parameters():
-        if (momentum := tensors.get(f"momentum.{name}")) is not None:
-            # in the parameter's memory layout, or the update would be summed in another order
-            optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
-    return state
+    def __init__(
+        self, folder: Path, network: Network, optimizer: SGD, scaler: GradScaler, plan: Plan, ranks: Ranks
+    ) -> None:
+        self.folder, self.network, self.optimizer, self.scaler = folder, network, optimizer, scaler
+        self.plan, self.ranks = plan, ranks
+        self.path = folder / STATE_FILE
+        self.saved = time.monotonic()
+
+    def load(self, progress: Progress) -> TrainingState:
+        """Fill network, optimizer and scaler from the file; a fresh state if there is none or the plan starts over.
+
+        Raises:
+            CheckpointError: the file is damaged.
+            DataError: the processes see different states.
+        """
+        if self.ranks.first:
+            _remove_partial_files(self.folder) if self.plan.resume else remove_state(self.folder)
+        self.ranks.barrier()
+        state = self._read() if self.path.exists() else TrainingState()
+        if self.ranks.broadcast(state.step) != state.step:
+            raise DataError(
+                f"{self.folder}: the processes see different saved states; they need one workspace that all can read"
+            )
+        if state.scaler:
+            self.scaler.load_state_dict(state.scaler)
+        if state.step:
+            progress.say(f"continuing at step {state.step} of {self.plan.steps}")
+        self.saved = time.monotonic()
+        return state
+
+    def is_due(self) -> bool:
+        """True in the first process when it is time to save."""
+        return self.ranks.first and time.monotonic() - self.saved > 60 * self.plan.checkpoint_minutes
+
+    def save(self, state: TrainingState, buffers: dict[str, Tensor]) -> None:
+        """Write the file, whole or not at all; `buffers` replace the network's own of these names."""
+        if not self.ranks.first:
+            return
+        state.scaler = self.scaler.state_dict()
+        values = self.network.state_dict() | buffers
+        tensors: dict[str, Tensor] = {f"network.{name}": value for name, value in values.items()}
+        for name, parameter in self.network.named_parameters():
+            if (momentum := self.optimizer.state[parameter].get("momentum_buffer")) is not None:
+                tensors[f"momentum.{name}"] = momentum
+        save_tensors(self.path, tensors, {"training_state": asdict(state)})
+        self.saved = time.monotonic()
+
+    def _read(self) -> TrainingState:
+        """Fill network and optimizer from the file."""
+        about = read_about(self.path)
+        try:
+            state = TrainingState(**about["training_state"])
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{self.path}: holds no training state; start over with --no-resume") from error
+        tensors = load_file(self.path)
+        weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
+        fill(self.network, weights, self.path)
+        for name, parameter in self.network.named_parameters():
+            if (momentum := tensors.get(f"momentum.{name}")) is not None:
+                # in the parameter's memory layout, or the update would add up in another order
+                self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
+        return state
 
 
 def remove_state(folder: Path) -> None:
-    """Remove a folder's state: its training is done, or is to start anew."""
+    """Remove a folder's saved state: its training is finished or starts over."""
     (folder / STATE_FILE).unlink(missing_ok=True)
-    remove_unfinished(folder)
+    _remove_partial_files(folder)
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what processes killed in the middle of writing a state or a model have left."""
-    for pattern in (".*.safetensors.*", ".tmp*"):  # our temporary files, and those that safetensors fills them by
+def _remove_partial_files(folder: Path) -> None:
+    """Remove what processes that were killed while writing a state or a model have left."""
+    for pattern in (".*.safetensors.*", ".tmp*"):  # our temporary files, and those that safetensors writes first
         for left in folder.glob(pattern):
             left.unlink(missing_ok=True)

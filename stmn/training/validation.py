@@ -1,4 +1,4 @@
-"""A quick look at the held-out videos in training; the test protocol is `stmn.evaluation`'s."""
+"""A quick look at the validation videos during training; the test protocol is in `stmn.evaluation`."""
 
 import torch
 
@@ -13,15 +13,15 @@ from stmn.training.plan import Plan
 
 @torch.no_grad()
 def validate(network: Network, clips: Clips, plan: Plan, device: Device, ranks: Ranks = ALONE) -> float:
-    """Accuracy on the plain centre samples, shared out to `ranks`."""
+    """Accuracy (0 to 1) on one centre sample per video; the processes of `ranks` share the videos."""
     network.eval()
     order = [(-1, number) for number in range(len(clips))][ranks.rank :: ranks.size]
     micro_batches = [order[i : i + plan.micro_batch] for i in range(0, len(order), plan.micro_batch)]
-    right = torch.zeros((), device=device.device)
+    correct = torch.zeros((), device=device.device)
     for batch in load_batches(clips, micro_batches, device.loader_threads):
-        batch = {name: device.move(value) for name, value in batch.items()}
+        batch = device.move_batch(batch)
         with device.autocast():
             mean = torch.stack(network(*select_inputs(network, batch))).mean(dim=0)
-        right += (mean.argmax(dim=1) == batch["label"]).sum()
+        correct += (mean.argmax(dim=1) == batch["label"]).sum()
     network.train()
-    return float(ranks.all_reduce(right)) / len(clips)
+    return float(ranks.all_reduce(correct)) / len(clips)

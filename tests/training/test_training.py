@@ -11,7 +11,7 @@ from stmn.errors import UsageError
 from stmn.nets.network import Network
 from stmn.runtime.progress import Silent
 from stmn.sampling.clips import Clips, split_validation
-from stmn.training.learner import parameter_groups, soft_max_losses
+from stmn.training.learner import parameter_groups, soft_max_loss
 from stmn.training.loop import train
 from stmn.training.plan import Plan
 from stmn.training.schedule import Schedule
@@ -38,8 +38,8 @@ def test_the_loss_is_one_soft_max_loss_per_output_added_and_a_video_has_its_labe
         for video in range(2):
             for place in scores[video]:
                 by_hand += float(place.exp().sum().log() - place[label[video]]) / 6
-    assert float(soft_max_losses((one, other), label)) == pytest.approx(by_hand)
-    assert float(soft_max_losses((one,), label)) < by_hand
+    assert float(soft_max_loss((one, other), label)) == pytest.approx(by_hand)
+    assert float(soft_max_loss((one,), label)) < by_hand
 
 
 def test_weights_decay_and_biases_and_normalisation_do_not():
