@@ -24,6 +24,10 @@ _LONG_WAIT = 0.1
 class Log:
     """Sums since the last row, and the places where rows go. Only the first process writes."""
 
+    _loss: Tensor
+    _correct: Tensor
+    _seen: int
+
     def __init__(
         self, out: Path, plan: Plan, videos: int, state: TrainingState, progress: Progress, ranks: Ranks
     ) -> None:
