@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.loader import clips, prepare
-from stmn.evaluation.inference import for_inference, pool_as, score_videos, stored_pictures
+from stmn.evaluation.inference import for_inference, read_stored_video, score_videos, set_pooling
 from stmn.evaluation.protocol import Protocol
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.fast import winograd
@@ -96,7 +96,7 @@ def measure(store: Path, options: argparse.Namespace) -> dict[str, Any]:
     """All but memory."""
     device, network = choose_device("cpu"), network_of(options.arch, options.injector)
     whole, crops = (Protocol(chunks=options.frames, spatial=s, short_side=SIDE, crop=CROP) for s in ("fully_conv", "ten_crop"))  # fmt: skip  # noqa: E501
-    pool_as(network, whole)
+    set_pooling(network, whole)
     with Store(store) as opened:
         videos = opened.part("1", "train")[: options.videos]
         given = inputs(opened, videos[0], network, whole)
@@ -137,8 +137,8 @@ def measure(store: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def inputs(store: Store, video: StoredVideo, network: Network, protocol: Protocol) -> list[list[Tensor]]:
     """What the network sees of a video, (1, T, planes, H, W) for each stream: plain and mirrored."""
-    pictures = stored_pictures(store, video, network.names, L, protocol)
-    return [[x[None] for x in pictures.inputs(network.names, view)] for view in protocol.views(*pictures.size)]
+    pictures = read_stored_video(store, video, network.names, L, protocol)
+    return [[x[None] for x in pictures.network_inputs(network.names, view)] for view in protocol.views(*pictures.size)]
 
 
 def forward(network: Network, given: list[list[Tensor]], videos: int, mode: Any) -> None:

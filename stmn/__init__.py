@@ -1,22 +1,43 @@
 """Two-stream action recognition with multiplicative motion gates and identity temporal filters.
 
 >>> import stmn
->>> stmn.load("model.safetensors").predict("video.mp4")        # doctest: +SKIP
+>>> stmn.load("fused").predict("video.mp4")        # doctest: +SKIP
 """
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stmn.prediction.api import Model
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 
-if TYPE_CHECKING:
-    from stmn.prediction.api import load
 
+def load(
+    model: str | Path,
+    device: str | None = None,
+    stream: str | None = None,
+    *,
+    workspace: str | Path | None = None,
+) -> "Model":
+    """Load a trained model, named as on the command line.
 
-def __getattr__(name: str) -> Any:
-    # torch takes seconds to import; `import stmn` must not.
-    if name == "load":
-        from stmn.prediction.api import load
+    Args:
+        model: A model file, a folder with one, or the name of a run in the workspace. The beginning of a name is
+            enough; of several runs the newest is loaded.
+        device: "auto", "cpu" or "cuda". By default the setting of the current folder, or else "auto".
+        stream: The stream to use if the model has several ("appearance" or "motion"). By default their mean.
+        workspace: Where runs are found by name. By default the setting of the current folder, or else this folder.
 
-        return load
-    raise AttributeError(f"module 'stmn' has no attribute '{name}'")
+    Raises:
+        UsageError: There is no such model or device.
+        CheckpointError: The file is damaged or holds no model, or the model has no such stream.
+    """
+    # torch takes seconds to import; `import stmn` must not
+    from stmn.prediction.api import load_model
+    from stmn.settings import load_settings
+    from stmn.workspace import Workspace
+
+    settings = load_settings(workspace=workspace, device=device)
+    return load_model(Workspace(settings.workspace).find_model(model), settings.device, stream)

@@ -150,6 +150,24 @@ class Workspace:
                 return run
         return None
 
+    def find_model(self, value: str | Path) -> Path:
+        """The model file that a person names.
+
+        Args:
+            value: A model file, a folder with a `model.safetensors`, a run's folder, or a run's name (its beginning is
+                enough; the newest run wins).
+
+        Raises:
+            UsageError: There is no such model.
+            DataError: The run is unfinished or made no model.
+        """
+        path = Path(value)
+        if path.is_file():
+            return path
+        if not (path / RECORD).is_file() and (path / "model.safetensors").is_file():
+            return path / "model.safetensors"
+        return self.find_input(str(value), "model").path
+
     def find_input(self, value: str, *kinds: str) -> Input:
         """What an option names: a file, the folder of a run, or the beginning of a run's name (the newest wins).
 

@@ -45,14 +45,16 @@ def show(
 
         from stmn.errors import UsageError
         from stmn.nets.show.cost import cost, sketch
-        from stmn.recipe.networks import find_model, network_of_model, network_of_recipe
+        from stmn.recipe.networks import network_of_model, network_of_recipe
         from stmn.runtime.files import atomic_write
         from stmn.settings import load_settings
+        from stmn.workspace import Workspace
 
         if (model is None) == (recipe is None):
             raise UsageError("name a model file, or a recipe with --recipe")
         if recipe is None:
-            title, config = network_of_model(find_model(model or "", load_settings(workspace=workspace).workspace))
+            place = Workspace(load_settings(workspace=workspace).workspace)
+            title, config = network_of_model(place.find_model(model or ""))
         else:
             title, config = network_of_recipe(recipe, stage, classes)
         network = sketch(config)

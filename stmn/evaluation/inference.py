@@ -1,4 +1,4 @@
-"""Score videos fully convolutionally in space and time: one forward pass a video and mirror (section 4.2)."""
+"""Score videos fully convolutionally in space and time: one forward pass per video and mirror (section 4.2)."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from stmn.errors import DataError
-from stmn.evaluation.passes import LARGEST_PASS, last_maps
+from stmn.evaluation.passes import MAX_PASS_PIXELS, compute_last_maps
 from stmn.evaluation.protocol import Protocol
-from stmn.nets.config import MODALITIES, TemporalConfig
+from stmn.nets.config import TemporalConfig
 from stmn.nets.fast.folding import folded, with_winograd
 from stmn.nets.network import Network, over_time
 from stmn.runtime.device import Device
@@ -21,17 +21,23 @@ from stmn.sampling.augment import Crop, mirrored, normalise_flow, normalise_rgb,
 from stmn.sampling.positions import spread_positions, stack_times
 from stmn.store.format.read import Store, StoredVideo
 
-#: pixels of all chunks that small videos may share a forward pass for; larger videos have one each
-PASS_PIXELS = 2**18
-#: a window that no feature map exceeds
-WHOLE = 2**20
-Given = TypeVar("Given")
-Result = TypeVar("Result")
+#: small videos share a forward pass of up to this many pixels over all chunks; a larger video has its own
+_SHARED_PASS_PIXELS = 2**18
+#: a pooling window that no feature map exceeds
+_WHOLE_MAP = 2**20
+_Given = TypeVar("_Given")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """What a video gives a network: (T, 3, H, W) frames and (n, 2, H, W) flow levels with the rows of each stack."""
+class VideoInput:
+    """What a network reads of a video, as 8-bit levels 0..255. A modality that it does not read is None.
+
+    Attributes:
+        frames: (T, 3, H, W) RGB, one frame per chunk.
+        fields: (n, 2, H, W) flow levels.
+        stacks: (T, L) rows of `fields` that make up each chunk's stack.
+    """
 
     frames: Tensor | None
     fields: Tensor | None
@@ -39,77 +45,112 @@ class Pictures:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width."""
+        """Height and width, in pixels."""
         height, width = (self.frames if self.frames is not None else self.fields).shape[-2:]  # type: ignore[union-attr]
         return height, width
 
     @property
     def chunks(self) -> int:
-        """T."""
+        """T, the number of chunks."""
         return len(self.frames) if self.frames is not None else len(self.stacks)  # type: ignore[arg-type]
 
-    def inputs(self, names: Sequence[str], view: Crop, first: int = 0, last: int | None = None) -> list[Tensor]:
-        """(T, planes, H, W) of a view for each stream name; of chunks `first` ... `last` - 1 where they are given."""
+    def network_inputs(
+        self, names: Sequence[str], view: Crop, first: int = 0, last: int | None = None
+    ) -> list[Tensor]:  # fmt: skip
+        """Cut out, mirror and normalise a view.
+
+        Args:
+            names: The network's streams, "appearance" and "motion".
+            view: The box to cut out, and whether it is mirrored.
+            first: The first chunk.
+            last: The chunk to stop before; None for all.
+
+        Returns:
+            For each stream (T, channels, H, W).
+        """
         tensors = []
         for name in names:
-            if MODALITIES[name] == "rgb":
-                tensors.append(normalise_rgb(seen(self.frames[first:last], view).float()))  # type: ignore[index]
+            if name == "appearance":
+                tensors.append(normalise_rgb(_cut(self.frames[first:last], view).float()))  # type: ignore[index]
             else:
                 rows: Tensor = self.stacks[first:last]  # type: ignore[index]
                 low, high = int(rows.min()), int(rows.max()) + 1
-                fields = normalise_flow(seen(self.fields[low:high], view).float(), view.mirror)  # type: ignore[index]
+                fields = normalise_flow(_cut(self.fields[low:high], view).float(), view.mirror)  # type: ignore[index]
                 tensors.append(fields[rows - low].flatten(1, 2))
         return tensors
 
 
-def seen(pictures: Tensor, view: Crop) -> Tensor:
-    """The box of a view in (..., H, W) pictures, mirrored where it is."""
-    box = pictures[..., view.top : view.top + view.height, view.left : view.left + view.width]
+def _cut(frames: Tensor, view: Crop) -> Tensor:
+    """The box of a view in (..., H, W) frames, mirrored if the view is."""
+    box = frames[..., view.top : view.top + view.height, view.left : view.left + view.width]
     return mirrored(box, view.mirror)
 
 
-def fit(pictures: Tensor, protocol: Protocol) -> Tensor:
-    """(N, planes, H, W) levels to the protocol's short side; uint8 where they have it: a quarter of the memory."""
-    height, width = pictures.shape[-2:]
+def resize_to_protocol(frames: Tensor, protocol: Protocol) -> Tensor:
+    """Resize (N, channels, H, W) levels to the protocol's short side.
+
+    Levels of that size are returned as they are: uint8 takes a quarter of the memory of float32.
+    """
+    height, width = frames.shape[-2:]
     scale = protocol.short_side / min(height, width)
     size = (round(height * scale), round(width * scale))
-    return pictures if (height, width) == size else resize(pictures.float(), size)
+    return frames if (height, width) == size else resize(frames.float(), size)
 
 
-def stored_pictures(
+def read_stored_video(
     store: Store, video: StoredVideo, names: Sequence[str], stack_length: int, protocol: Protocol
-) -> Pictures:
-    """Read what a network needs of a stored video."""
+) -> VideoInput:
+    """Read what a network needs of a stored video.
+
+    Args:
+        store: The prepared data set.
+        video: One of its videos.
+        names: The network's streams.
+        stack_length: L, the flow fields in a stack.
+        protocol: Gives the number of chunks and the short side.
+
+    Raises:
+        DataError: The store is damaged.
+    """
     times = spread_positions(video.frames, stack_length, protocol.chunks)
     frames = fields = stacks = None
     if "appearance" in names:
-        frames = fit(store.frames(video.id, times), protocol)
+        frames = resize_to_protocol(store.frames(video.id, times), protocol)
     if "motion" in names:
         wanted = [stack_times(t, video.frames, stack_length) for t in times]
         needed = sorted({i for stack in wanted for i in stack})
-        fields = fit(store.fields(video.id, needed), protocol)
+        fields = resize_to_protocol(store.fields(video.id, needed), protocol)
         stacks = torch.tensor([[needed.index(i) for i in stack] for stack in wanted])
-    return Pictures(frames, fields, stacks)
+    return VideoInput(frames, fields, stacks)
 
 
 @torch.inference_mode()
-def score_pictures(
-    network: Network, batch: Sequence[Pictures], protocol: Protocol, device: Device, largest: int = LARGEST_PASS
+def compute_logits(
+    network: Network, batch: Sequence[VideoInput], protocol: Protocol, device: Device, max_pixels: int = MAX_PASS_PIXELS
 ) -> list[Tensor]:
-    """(B, classes) for each output, averaged over views; the pictures of a batch have one size and T.
+    """Classify a batch of videos of one size and number of chunks.
 
-    A forward pass has about `largest` pixels, counted over chunks; what has more is split in time.
+    Args:
+        network: A network on the device, in evaluation mode.
+        batch: B videos.
+        protocol: Gives the views to average over.
+        device: Where the network is.
+        max_pixels: About the largest forward pass, in pixels of all chunks. Larger batches are split in time.
+
+    Returns:
+        For each output (B, classes) logits, averaged over views.
     """
     totals: list[Tensor] = []
     views, chunks = protocol.views(*batch[0].size), batch[0].chunks
     for view in views:
 
         def inputs(first: int, last: int, view: Crop = view) -> list[Tensor]:
-            columns = zip(*(pictures.inputs(network.names, view, first, last) for pictures in batch), strict=True)
+            columns = zip(*(video.network_inputs(network.names, view, first, last) for video in batch), strict=True)
             return [device.move(column[0][None] if len(column) == 1 else torch.stack(column)) for column in columns]
 
         with device.autocast():
-            maps = last_maps(network, inputs, chunks, max(1, largest // (len(batch) * view.height * view.width)))
+            most = max(1, max_pixels // (len(batch) * view.height * view.width))
+            maps = compute_last_maps(network, inputs, chunks, most)
             outputs = over_time(network.classify(maps, chunks))
         totals = (
             [t + o.float() for t, o in zip(totals, outputs, strict=True)] if totals else [o.float() for o in outputs]
@@ -118,13 +159,13 @@ def score_pictures(
 
 
 def for_inference(network: Network, device: Device) -> Network:
-    """A copy on the device that gives the same scores in less time (docs/evaluation.md)."""
-    ready = device.place(folded(network))
-    return cast(Network, with_winograd(cast(Network, ready)) if device.has_own_convolutions else ready)
+    """A copy on the device that gives the same logits in less time and can't be trained (docs/evaluation.md)."""
+    fast = device.place(folded(network))
+    return cast(Network, with_winograd(cast(Network, fast)) if device.has_own_convolutions else fast)
 
 
-def pool_as(network: Network, protocol: Protocol) -> None:
-    """Let a network pool over space and time as the protocol says."""
+def set_pooling(network: Network, protocol: Protocol) -> None:
+    """Make a network pool over space and time as the protocol says. The network is changed in place."""
     temporal = network.config.temporal
     if protocol.temporal_pool is not None:
         given = {"pool": protocol.temporal_pool, "window": protocol.temporal_window}
@@ -132,7 +173,7 @@ def pool_as(network: Network, protocol: Protocol) -> None:
     for name in network.names:
         stream = network.stream(name)
         stream.temporal = temporal
-        stream.window = WHOLE if protocol.pool == "global" else network.config.window
+        stream.window = _WHOLE_MAP if protocol.pool == "global" else network.config.window
 
 
 def score_videos(
@@ -143,33 +184,44 @@ def score_videos(
     device: Device,
     progress: Progress,
 ) -> dict[str, Tensor]:
-    """Output name -> (N, classes) scores of stored videos, in their order.
+    """Score stored videos with a fast copy of the network that pools as the protocol says.
 
-    The network is scored as a copy made for testing, with the protocol's pooling. Raises `DataError` when there are no
-    videos, or a score is no number.
+    Args:
+        network: The network. Its pooling is set to the protocol's.
+        store: The prepared data set.
+        videos: N videos of the store.
+        protocol: How they are tested.
+        device: Where to compute.
+        progress: Where progress is reported.
+
+    Returns:
+        Output name -> (N, classes) logits, in the order of the videos.
+
+    Raises:
+        DataError: There are no videos, or a logit is NaN or infinite.
     """
     if not videos:
-        raise DataError("there are no videos to score: the part of the split is empty")
-    pool_as(network, protocol)
-    ready = for_inference(network, device)
+        raise DataError("no videos to score: this part of the split is empty")
+    set_pooling(network, protocol)
+    fast = for_inference(network, device)
     length = network.config.stack_length
 
-    def read(group: list[StoredVideo]) -> tuple[list[StoredVideo], list[Pictures]]:
-        return group, [stored_pictures(store, video, network.names, length, protocol) for video in group]
+    def read(group: list[StoredVideo]) -> tuple[list[StoredVideo], list[VideoInput]]:
+        return group, [read_stored_video(store, video, network.names, length, protocol) for video in group]
 
     rows: dict[str, list[Tensor]] = {name: [] for name in network.outputs}
     with progress.task("testing", len(videos), "videos") as task:
-        for group, batch in made_ahead(read, alike(videos, length, protocol), device.loader_threads):
-            for name, scores in zip(network.outputs, score_pictures(ready, batch, protocol, device), strict=True):
-                check(scores, name, group)
-                rows[name].append(scores)
+        for group, batch in _prefetch(read, _group_alike(videos, length, protocol), device.loader_threads):
+            for name, logits in zip(network.outputs, compute_logits(fast, batch, protocol, device), strict=True):
+                _check_finite(logits, name, group)
+                rows[name].append(logits)
             task.advance(len(group))
     return {name: torch.cat(parts) for name, parts in rows.items()}
 
 
-def check(scores: Tensor, name: str, videos: Sequence[StoredVideo]) -> None:
-    """Raise `DataError` naming the first video whose scores are no numbers."""
-    for row, video in zip(scores, videos, strict=True):
+def _check_finite(logits: Tensor, name: str, videos: Sequence[StoredVideo]) -> None:
+    """Raise `DataError` naming the first video with logits that are NaN or infinite."""
+    for row, video in zip(logits, videos, strict=True):
         if not row.isfinite().all():
             raise DataError(
                 f"video '{video.id}': the network's {name} scores are NaN or infinite; its training diverged or the "
@@ -177,10 +229,10 @@ def check(scores: Tensor, name: str, videos: Sequence[StoredVideo]) -> None:
             )
 
 
-def made_ahead(make: Callable[[Given], Result], given: Iterable[Given], threads: int) -> Iterator[Result]:
-    """What `make` makes of each, in order; threads make the next `threads` while the caller works on one."""
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(threads, "pictures") as pool:
+def _prefetch(make: Callable[[_Given], _Result], given: Iterable[_Given], threads: int) -> Iterator[_Result]:
+    """The results of `make`, in order; threads compute the next ones while the caller works on the current one."""
+    waiting: deque[Future[_Result]] = deque()
+    with ThreadPoolExecutor(threads, "reader") as pool:
         try:
             for item in given:
                 waiting.append(pool.submit(make, item))
@@ -192,13 +244,13 @@ def made_ahead(make: Callable[[Given], Result], given: Iterable[Given], threads:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def alike(videos: Sequence[StoredVideo], stack_length: int, protocol: Protocol) -> Iterator[list[StoredVideo]]:
-    """Runs of consecutive videos of one size and T that small passes can share; big videos come alone."""
+def _group_alike(videos: Sequence[StoredVideo], stack_length: int, protocol: Protocol) -> Iterator[list[StoredVideo]]:
+    """Runs of consecutive videos of one shape that share a small pass; large videos come alone."""
     group: list[StoredVideo] = []
     for video in videos:
         if group and (
-            shape(video, stack_length, protocol) != shape(group[0], stack_length, protocol)
-            or full(group, stack_length, protocol)
+            _shape(video, stack_length, protocol) != _shape(group[0], stack_length, protocol)
+            or _is_full(group, stack_length, protocol)
         ):
             yield group
             group = []
@@ -207,13 +259,13 @@ def alike(videos: Sequence[StoredVideo], stack_length: int, protocol: Protocol) 
         yield group
 
 
-def shape(video: StoredVideo, stack_length: int, protocol: Protocol) -> tuple[int, int, int]:
-    """What must agree within a pass: T, height, width."""
+def _shape(video: StoredVideo, stack_length: int, protocol: Protocol) -> tuple[int, int, int]:
+    """What the videos of a pass have in common: chunks, height, width."""
     return len(spread_positions(video.frames, stack_length, protocol.chunks)), video.height, video.width
 
 
-def full(group: Sequence[StoredVideo], stack_length: int, protocol: Protocol) -> bool:
-    """True when one more video would make the pass too large."""
-    chunks, height, width = shape(group[0], stack_length, protocol)
+def _is_full(group: Sequence[StoredVideo], stack_length: int, protocol: Protocol) -> bool:
+    """True if one more video would make the pass too large."""
+    chunks, height, width = _shape(group[0], stack_length, protocol)
     scale = protocol.short_side / min(height, width)
-    return (len(group) + 1) * chunks * height * width * scale**2 > PASS_PIXELS
+    return (len(group) + 1) * chunks * height * width * scale**2 > _SHARED_PASS_PIXELS

@@ -1,4 +1,4 @@
-"""Forward passes of a bounded size: a video too large for one is split in time, and its scores stay what they were."""
+"""Forward passes of a bounded size: a video too large for one is split in time without changing its logits."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,24 +10,30 @@ from stmn.nets.network import Network
 from stmn.nets.temporal import TemporalFilter
 from stmn.nets.units import BasicUnit, BottleneckUnit
 
-#: pixels of all chunks of the largest pass: 48 chunks of 256x341
-LARGEST_PASS = 2**22
+#: pixels of all chunks in the largest pass: 48 chunks of 256 x 341
+MAX_PASS_PIXELS = 2**22
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Chunks `first` ... `last` - 1 of a video go through the network, and the maps of `kept` of them (counted from
-    `first`) are right; the others lie too near a cut, beyond which temporal filters would see zeros."""
+class Pass:
+    """Chunks `first` to `last` - 1 of a video, which go through the network together.
+
+    Only the maps of the chunks `kept`, counted from `first`, are used. The others lie so close to a cut that their
+    temporal filters would see zeros beyond it.
+    """
 
     first: int
     last: int
     kept: slice
 
 
-def reach(network: Network) -> int | None:
-    """How many chunks before and after its own a last map depends on; None where a plugin's modules may do anything.
+def temporal_reach(network: Network) -> int | None:
+    """How many chunks before and after its own a last feature map depends on.
 
-    A stream's filters add up, and gates lead from one stream to the other: at each place the longer filter counts.
+    The filters of a stream add up, and gates connect the streams, so the longer filter counts at each place.
+
+    Returns:
+        The number of chunks, or None if a plugin's modules make it unknown.
     """
     lengths: dict[str, int] = {}
     for name in network.names:
@@ -46,29 +52,39 @@ def reach(network: Network) -> int | None:
     return sum(lengths.values())
 
 
-def pieces(chunks: int, most: int, margin: int | None) -> Iterator[Piece]:
-    """Cut `chunks` chunks into passes of about `most`, where each map depends on `margin` chunks on either side.
+def split_in_time(chunks: int, most: int, margin: int | None) -> Iterator[Pass]:
+    """Split `chunks` chunks into passes of about `most`, each map depending on `margin` chunks on either side.
 
-    A pass has at least one chunk whose map is kept, and its margins. Without a margin nothing is cut.
+    A pass has at least one chunk whose map is kept, plus its margins. With an unknown margin (None) nothing is split.
     """
     if margin is None or chunks <= most:
-        yield Piece(0, chunks, slice(0, chunks))
+        yield Pass(0, chunks, slice(0, chunks))
         return
     step = max(1, most - 2 * margin)
     for start in range(0, chunks, step):
         stop = min(start + step, chunks)
         first, last = max(start - margin, 0), min(stop + margin, chunks)
-        yield Piece(first, last, slice(start - first, stop - first))
+        yield Pass(first, last, slice(start - first, stop - first))
 
 
-def last_maps(network: Network, inputs: Callable[[int, int], Sequence[Tensor]], chunks: int, most: int) -> list[Tensor]:
-    """Each stream's last maps of all chunks, (B * chunks, C, h, w), in passes of about `most` chunks.
+def compute_last_maps(
+    network: Network, inputs: Callable[[int, int], Sequence[Tensor]], chunks: int, most: int
+) -> list[Tensor]:
+    """Compute each stream's last feature maps of all chunks, in passes of about `most` chunks.
 
-    `inputs(first, last)` gives each stream's tensor of these chunks, (B, last - first, planes, H, W). Only one pass's
-    inputs and inner maps are in memory; the last maps are a hundredth of them.
+    Memory holds the inputs and inner maps of one pass. The last maps take a hundredth of that.
+
+    Args:
+        network: The network.
+        inputs: `inputs(first, last)` gives each stream's tensor of these chunks, (B, last - first, channels, H, W).
+        chunks: The number of chunks.
+        most: About the largest number of chunks in a pass.
+
+    Returns:
+        For each stream (B * chunks, C, h, w).
     """
     parts = []
-    for piece in pieces(chunks, most, reach(network)):
-        maps = network.maps(*inputs(piece.first, piece.last))
-        parts.append([m.unflatten(0, (-1, piece.last - piece.first))[:, piece.kept] for m in maps])
+    for part in split_in_time(chunks, most, temporal_reach(network)):
+        maps = network.maps(*inputs(part.first, part.last))
+        parts.append([m.unflatten(0, (-1, part.last - part.first))[:, part.kept] for m in maps])
     return [torch.cat(column, dim=1).flatten(0, 1) for column in zip(*parts, strict=True)]

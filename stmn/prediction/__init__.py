@@ -1,1 +1,1 @@
-"""`stmn predict`: videos of any kind and length, whole or along time, and what the network looked at."""
+"""The Python API behind `stmn.load`: whole videos, sliding windows, timelines, overlays and gate maps."""

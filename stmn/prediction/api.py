@@ -1,4 +1,4 @@
-"""Classify a video with nothing but a model file: `stmn.load("model.safetensors").predict("video.mp4")`."""
+"""Classify a video with a model file: `stmn.load("model.safetensors").predict("video.mp4")`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,48 +8,75 @@ from torch import Tensor
 
 from stmn.errors import CheckpointError, DataError
 from stmn.nets.checkpoint import load_checkpoint
-from stmn.prediction.model import Prediction, Scorer
-from stmn.prediction.whole import whole_video
-from stmn.prediction.windows import Window, moments, score_spans, slide
+from stmn.prediction.classifier import Classifier, ClassScore
+from stmn.prediction.whole_video import read_whole_video
+from stmn.prediction.windows import Window, classify_spans, read_frames, slide_window
 from stmn.runtime.device import choose_device
 from stmn.runtime.progress import Progress, Silent
 from stmn.video.decode import frames_of
 from stmn.video.source import Source, source
 
-__all__ = ["Model", "Prediction", "Window", "find_videos", "load"]
+__all__ = ["ClassScore", "Model", "Window", "find_videos", "load_model"]
 
-#: chunks of a whole video (section 4.2), and of a window, as of a training sample
-CHUNKS, WINDOW_CHUNKS = 25, 5
+#: chunks of a whole video (section 4.2)
+CHUNKS = 25
+#: chunks of a window, as of a training sample
+WINDOW_CHUNKS = 5
 
 
-class Model(Scorer):
-    """A model for videos: files, addresses, cameras (their numbers), or `-` for standard input."""
+class Model(Classifier):
+    """A trained model. It reads files, online addresses, cameras (by number) and standard input (`-`)."""
 
-    def predict(self, video: str | Path | Source, frames: int = CHUNKS, flips: bool = True) -> list[Prediction]:
-        """All classes with their scores, best first. Mirrors are used where the training data allowed them.
+    def predict(self, video: str | Path | Source, chunks: int = CHUNKS, flips: bool = True) -> list[ClassScore]:
+        """Classify a whole video.
 
-        Raises `DataError` when the video can't be read.
+        Args:
+            video: A path, an address, a camera's number, or `-`.
+            chunks: How many chunks to spread over the video.
+            flips: Average over mirrored frames too, if the training data allowed mirroring.
+
+        Returns:
+            All classes, most probable first.
+
+        Raises:
+            DataError: The video can't be read or has too few frames.
         """
-        return self.ranked(torch.stack(self.scores(video, frames, flips)).mean(dim=0))
+        return self.rank(torch.stack(self.logits(video, chunks, flips)).mean(dim=0))
 
-    def scores(
-        self, video: str | Path | Source, frames: int = CHUNKS, flips: bool = True, progress: Progress | None = None
+    def logits(
+        self, video: str | Path | Source, chunks: int = CHUNKS, flips: bool = True, progress: Progress | None = None
     ) -> list[Tensor]:
-        """(classes,) class scores of each output, before the soft-max, from `frames` chunks of the whole video."""
-        protocol = self.protocol(frames, flips)
-        return self.outputs(whole_video(self, _as_source(video), protocol, progress or Silent()), protocol)
+        """(classes,) logits of each output, from `chunks` chunks of the whole video.
+
+        Raises:
+            DataError: The video can't be read or has too few frames.
+        """
+        protocol = self.protocol(chunks, flips)
+        given = read_whole_video(self, _as_source(video), protocol, progress or Silent())
+        return self.compute_logits(given, protocol)
 
     def windows(
-        self, video: str | Path | Source, length: float = 2.0, step: float = 0.5, frames: int = WINDOW_CHUNKS,
+        self, video: str | Path | Source, length: float = 2.0, step: float = 0.5, chunks: int = WINDOW_CHUNKS,
         flips: bool = True,
     ) -> Iterator[Window]:  # fmt: skip
-        """What is said of each `length` seconds, every `step` seconds, from `frames` chunks; a stream need not end.
+        """Classify windows that slide over a video, which may be an endless stream.
 
-        The last window ends with the video. Raises `DataError` when the video can't be read.
+        Args:
+            video: A path, an address, a camera's number, or `-`.
+            length: Seconds of a window.
+            step: Seconds from one window to the next.
+            chunks: How many chunks to spread over a window.
+            flips: Average over mirrored frames too, if the training data allowed mirroring.
+
+        Yields:
+            A window as soon as its last frame is read. The last one ends with the video.
+
+        Raises:
+            DataError: The video can't be read.
         """
         given = _as_source(video)
-        spans = slide(moments(self, frames_of(given), given.name), length, step)
-        return score_spans(self, spans, self.protocol(frames, flips), given.name, Silent())
+        spans = slide_window(read_frames(self, frames_of(given), given.name), length, step)
+        return classify_spans(self, spans, self.protocol(chunks, flips), given.name, Silent())
 
 
 def _as_source(video: str | Path | Source) -> Source:
@@ -57,19 +84,30 @@ def _as_source(video: str | Path | Source) -> Source:
     return video if isinstance(video, Source) else source(video)
 
 
-def load(path: str | Path, device: str = "auto", stream: str | None = None) -> Model:
-    """Load a model file that stmn wrote; `stream` names the one whose scores count, by default their mean counts.
+def load_model(path: str | Path, device: str = "auto", stream: str | None = None) -> Model:
+    """Load a model file that stmn wrote.
 
-    Raises `CheckpointError` when the file is missing, damaged or something else, or has no such stream.
+    Args:
+        path: The model file.
+        device: "auto", "cpu" or "cuda".
+        stream: The output to use if the model has several. By default their mean.
+
+    Raises:
+        CheckpointError: The file is missing, damaged or no model, or has no such stream.
+        UsageError: There is no such device.
     """
     network, description = load_checkpoint(Path(path))
     if stream not in (None, *network.outputs):
-        raise CheckpointError(f"{path}: predicts no '{stream}'; it has: {', '.join(network.outputs)}")
+        raise CheckpointError(f"{path}: has no stream '{stream}'; it has: {', '.join(network.outputs)}")
     return Model(network, description, choose_device(device), stream)
 
 
 def find_videos(arguments: list[str]) -> Iterator[Source]:
-    """Folders as the videos below them, sorted, all else as it is. Raises `DataError` for folders without videos."""
+    """Replace folders by the videos in them, sorted; leave everything else as it is.
+
+    Raises:
+        DataError: A folder has no videos in it.
+    """
     from stmn.datasets.base import VIDEO_SUFFIXES
 
     for argument in arguments:

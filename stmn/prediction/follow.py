@@ -1,156 +1,127 @@
-"""`stmn predict`: what is asked of a model, and what it says of each video, whole or window by window."""
+"""Classify one video as `stmn predict` is asked to: whole, or window by window until it ends or Ctrl-C."""
 
 import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType
 
 import torch
 from torch import Tensor
 
-from stmn.errors import DataError, UsageError
+from stmn.errors import DataError
 from stmn.prediction.api import CHUNKS, WINDOW_CHUNKS, Model
-from stmn.prediction.gate_map import GateMap, GateStage, gate_map
-from stmn.prediction.overlay import overlaid
-from stmn.prediction.windows import Window, moments, score_spans, slide
+from stmn.prediction.gate_map import find_gate_map
+from stmn.prediction.options import PredictOptions
+from stmn.prediction.overlay import write_overlay
+from stmn.prediction.windows import Window, classify_spans, count_windows, read_frames, slide_window
 from stmn.runtime.progress import Progress
 from stmn.video.decode import Frame, announced_length, frames_of
 from stmn.video.source import Source
 
-#: seconds of a window where nobody says, and the share of it from one window to the next
-WINDOW, STEP = 2.0, 0.25
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What `stmn predict` was asked for; None is the default. `window` and `step` in seconds, `frames` in chunks."""
-
-    frames: int | None = None
-    flips: bool = True
-    window: float | None = None
-    step: float | None = None
-    timeline: Path | None = None
-    overlay: Path | None = None
-    gate_stage: GateStage | None = None
-
-    def check(self, videos: list[Source]) -> None:
-        """Raises `UsageError` for what does not go together."""
-        if self.gate_stage and not self.overlay:
-            raise UsageError("--gate-stage chooses a map of the overlay: add --overlay OUT.mp4")
-        for flag, path, ending in (("--overlay", self.overlay, ".mp4"), ("--timeline", self.timeline, ".csv")):
-            if path is None:
-                continue
-            if path.suffix.lower() != ending:
-                raise UsageError(f"{flag} {path}: its name must end in {ending}")
-            if path.is_dir():
-                raise UsageError(f"{flag} {path}: that is a folder; name a file")
-            if any(v.kind == "file" and path.exists() and path.samefile(v.place) for v in videos):
-                raise UsageError(f"{flag} {path}: that is the video itself, which would be overwritten")
-        if self.overlay and len(videos) > 1:
-            raise UsageError(f"--overlay {self.overlay}: one file for {len(videos)} videos; give one video at a time")
-
-    @property
-    def slides(self) -> bool:
-        """True when windows are asked for, outright or by what is made of them."""
-        return any((self.window, self.step, self.timeline, self.overlay))
-
-    @property
-    def shows_windows(self) -> bool:
-        """True when windows are printed, since no file is made of them."""
-        return self.slides and not (self.timeline or self.overlay)
-
-    @property
-    def lengths(self) -> tuple[float, float]:
-        """Seconds of a window, and from one to the next."""
-        window = self.window or WINDOW
-        return window, self.step or window * STEP
-
 
 @dataclass
-class Mean:
-    """The mean of windows' scores, before the soft-max."""
+class RunningMean:
+    """The mean of the logits of several windows."""
 
     total: Tensor = field(default_factory=lambda: torch.zeros(()))
     count: int = 0
 
     def add(self, window: Window) -> None:
-        """One more."""
-        self.total, self.count = self.total + window.scores, self.count + 1
+        """Add a window."""
+        self.total, self.count = self.total + window.logits, self.count + 1
 
     @property
-    def scores(self) -> Tensor:
-        """(classes,)."""
+    def logits(self) -> Tensor:
+        """(classes,) mean logits of the windows so far."""
         return self.total / self.count
 
 
-def whole(model: Model, video: Source, asked: Asked, progress: Progress) -> Tensor:
-    """(classes,) scores of a whole video before the soft-max."""
-    return torch.stack(model.scores(video, asked.frames or CHUNKS, asked.flips, progress)).mean(dim=0)
+def classify_whole(model: Model, video: Source, options: PredictOptions, progress: Progress) -> Tensor:
+    """(classes,) logits of a whole video, averaged over outputs.
 
-
-def windows(model: Model, video: Source, asked: Asked, progress: Progress, endless: bool) -> Iterator[Window]:
-    """What is said of each window, while the overlay is written if there is to be one.
-
-    What is `endless`, and what comes through a pipe, ends in good order at the first Ctrl-C.
+    Raises:
+        DataError: The video can't be read or has too few frames.
     """
-    length, step = asked.lengths
-    protocol = model.protocol(asked.frames or WINDOW_CHUNKS, asked.flips)
-    with ending(video, progress, endless) as frames:
-        if asked.overlay is None:
-            spans = slide(moments(model, frames, video.name), length, step)
-            yield from score_spans(model, spans, protocol, video.name, progress)
+    return torch.stack(model.logits(video, options.chunks or CHUNKS, options.flips, progress)).mean(dim=0)
+
+
+def follow_windows(
+    model: Model, video: Source, options: PredictOptions, progress: Progress, endless: bool
+) -> Iterator[Window]:
+    """Classify one window after another, and write the overlay at the same time if there is to be one.
+
+    Args:
+        model: The model.
+        video: The video.
+        options: What to do.
+        progress: Where notices go.
+        endless: The video is a camera or a stream. It ends at the first Ctrl-C, as a pipe does, and outputs are whole.
+
+    Raises:
+        DataError: The video can't be read.
+    """
+    length, step = options.window_and_step
+    protocol = model.protocol(options.chunks or WINDOW_CHUNKS, options.flips)
+    with _until_interrupted(video, progress, endless) as frames:
+        if options.overlay is None:
+            spans = slide_window(read_frames(model, frames, video.name), length, step)
+            yield from classify_spans(model, spans, protocol, video.name, progress)
             return
-        found = gate_map(model, asked.gate_stage)
-        gate = found if isinstance(found, GateMap) else None
-        if isinstance(found, str):
-            progress.say(found)
+        gate = find_gate_map(model, options.gate_part)
+        if gate is None:
+            only = model.network.names[0]
+            progress.say(f"this model is the {only} stream alone: without gates the overlay has no gate map")
         if not model.reads_flow:
-            progress.say("this model reads no flow, and the overlay shows none")
-        yield from overlaid(model, frames, video.name, asked.overlay, gate, length, step, protocol, progress)
+            progress.say("this model reads no flow, so the overlay shows none")
+        yield from write_overlay(model, frames, video.name, options.overlay, gate, length, step, protocol, progress)
 
 
 @contextmanager
-def ending(video: Source, progress: Progress, endless: bool) -> Iterator[Iterable[Frame]]:
-    """The frames of a video; those of a camera, a pipe or a stream end at Ctrl-C, and a second one is as ever."""
+def _until_interrupted(video: Source, progress: Progress, endless: bool) -> Iterator[Iterable[Frame]]:
+    """The frames of a video; those of a camera, pipe or stream end at the first Ctrl-C. A second one acts as usual."""
     if video.kind != "pipe" and not endless:
         yield frames_of(video)
         return
-    stopped: list[int] = []
+    interrupted = False
 
-    def stop(number: int, _: FrameType | None) -> None:
-        stopped.append(number)
+    def interrupt(number: int, _: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
         signal.signal(signal.SIGINT, before)
 
-    def until_stopped() -> Iterator[Frame]:
+    def frames() -> Iterator[Frame]:
         count = 0
         try:
             for frame in frames_of(video):
-                if stopped:
+                if interrupted:
                     return
                 yield frame
                 count += 1
         except DataError as error:
-            if not count or video.kind == "pipe":  # which holds a file perhaps, and that would be broken
+            if not count or video.kind == "pipe":  # a pipe may carry a file, which would then be broken
                 raise
-            progress.say(f"{error}; this is taken for the end")
+            progress.say(f"{error}; treated as the end of the stream")
 
     before = signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGINT, interrupt)
     try:
-        yield until_stopped()
+        yield frames()
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def expected_windows(video: Source, asked: Asked) -> int | None:
-    """How many windows a video will have, where that is known beforehand."""
+def expected_windows(video: Source, options: PredictOptions) -> int | None:
+    """How many windows a file will have according to its header; None if the header does not say.
+
+    Raises:
+        DataError: The file can't be read.
+    """
     if video.kind != "file":
         return None
     with video.open() as container:
         announced = announced_length(container)
-        rate = container.streams.video[0].average_rate
-    seconds = announced.seconds or (announced.frames / float(rate) if rate else 0)
-    length, step = asked.lengths
-    return max(1, 1 + round((seconds - length) / step)) if seconds else None
+        rate = float(container.streams.video[0].average_rate or 0)
+    if not rate or not (announced.seconds or announced.frames):
+        return None
+    return count_windows(announced.seconds or announced.frames / rate, rate, *options.window_and_step)

@@ -1,4 +1,4 @@
-"""Where motion gates appearance: the magnitude of what a gate multiplies the other stream's features with."""
+"""Where motion gates appearance: the magnitude of the features that a gate multiplies the other stream with."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -8,79 +8,91 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stmn.evaluation.inference import Pictures, fit
+from stmn.evaluation.inference import VideoInput, resize_to_protocol
 from stmn.nets.network import TwoStream
-from stmn.prediction.model import Scorer
-from stmn.prediction.windows import Moment
+from stmn.prediction.classifier import Classifier
+from stmn.prediction.windows import TimedFrame
 from stmn.sampling.augment import Crop
 from stmn.sampling.positions import stack_times
 
-GateStage = Literal["conv2", "conv3", "conv4", "conv5"]
-#: pixels from one place of a stage's maps to the next, the deepest stage first
-STRIDES: dict[GateStage, int] = {"conv5": 32, "conv4": 16, "conv3": 8, "conv2": 4}
-#: the least places along a map's short side that show where something is
-PLACES = 8
+GatePart = Literal["conv2", "conv3", "conv4", "conv5"]
+#: input pixels from one position of a part's maps to the next, deepest part first
+_STRIDES: dict[GatePart, int] = {"conv5": 32, "conv4": 16, "conv3": 8, "conv2": 4}
+#: positions along a map's short side that are enough to show where something is
+_ENOUGH_POSITIONS = 8
 #: frames in one forward pass
-TOGETHER = 16
+_FRAMES_PER_PASS = 16
 
 
 class GateMap:
-    """The map of the gate at the second unit of a stage: mean over channels of |f(x_m)|, or what else the gate is sent.
+    """Maps of the gate at the second unit of a part: the mean over channels of |f(x_m)| (eq. 5).
 
-    Each frame is a chunk of its own: temporal filters see no neighbours.
+    Each frame is a chunk of its own, so temporal filters see no neighbours.
+
+    Args:
+        model: The model whose gate is shown.
+        network: Its two-stream network.
+        part: The part of the ResNet, "conv2" to "conv5".
     """
 
-    def __init__(self, model: Scorer, network: TwoStream, stage: GateStage) -> None:
-        self.model, self.network, self.stage = model, network, stage
+    def __init__(self, model: Classifier, network: TwoStream, part: GatePart) -> None:
+        self.model, self.network, self.part = model, network, part
 
     @property
-    def words(self) -> tuple[str, str]:
+    def legend(self) -> tuple[str, str]:
         """Two lines that say what the map shows."""
         receiver = self.network.receivers[0]
         sender, sign = ("motion", "m") if receiver == "appearance" else ("appearance", "a")
         does = {"multiply": "multiplies", "add": "is added to"}.get(self.network.gate.fusion, "enters the gate of")
-        return f"what {sender} sends at {self.stage}, mean |f(x_{sign})|:", f"it {does} {receiver} there"
+        return f"what {sender} sends at {self.part}, mean |f(x_{sign})|:", f"it {does} {receiver} there"
 
-    def along(self, passing: Iterable[Moment]) -> Iterator[Moment]:
-        """The same moments with their maps; a few frames late, for a stack reaches ahead."""
+    def add_maps(self, frames: Iterable[TimedFrame]) -> Iterator[TimedFrame]:
+        """Yield the same frames with their gate maps, a few frames late because a flow stack reaches ahead."""
         reach = self.model.stack_length // 2
-        stream = iter(passing)
-        before: list[Moment] = []
-        ahead = list(islice(stream, TOGETHER + reach))
+        stream = iter(frames)
+        before: list[TimedFrame] = []
+        ahead = list(islice(stream, _FRAMES_PER_PASS + reach))
         while ahead:
-            some = ahead[:TOGETHER]
-            maps = self.maps(before + ahead, range(len(before), len(before) + len(some)))
-            yield from (replace(moment, gate=found) for moment, found in zip(some, maps, strict=True))
-            before = (before + some)[-reach:] if reach else []
-            ahead = ahead[TOGETHER:] + list(islice(stream, TOGETHER))
+            batch = ahead[:_FRAMES_PER_PASS]
+            maps = self.compute_maps(before + ahead, range(len(before), len(before) + len(batch)))
+            yield from (replace(frame, gate_map=found) for frame, found in zip(batch, maps, strict=True))
+            before = (before + batch)[-reach:] if reach else []
+            ahead = ahead[_FRAMES_PER_PASS:] + list(islice(stream, _FRAMES_PER_PASS))
 
     @torch.inference_mode()
-    def maps(self, context: list[Moment], which: range) -> Tensor:
-        """(n, h, w) maps of some of the moments; the others lend their flow. Fields beyond the ends are repeated."""
+    def compute_maps(self, context: list[TimedFrame], which: range) -> Tensor:
+        """(n, h, w) maps of the frames `which` of `context`.
+
+        The other frames supply the flow around them. Beyond the ends of `context` the first or last field is repeated.
+        """
         protocol = self.model.protocol(1)
-        fields = [moment.levels for moment in context if moment.levels is not None]
+        fields = [frame.flow for frame in context if frame.flow is not None]
         stacks = [stack_times(t, len(fields) + 1, self.model.stack_length) for t in which]
-        pictures = Pictures(
-            fit(torch.stack([context[t].frame for t in which]), protocol),
-            fit(torch.stack(fields), protocol),
+        given = VideoInput(
+            resize_to_protocol(torch.stack([context[t].frame for t in which]), protocol),
+            resize_to_protocol(torch.stack(fields), protocol),
             torch.tensor(stacks),
         )
-        height, width = pictures.size
+        height, width = given.size
         device = self.model.device
-        given = pictures.inputs(self.network.names, Crop(0, 0, height, width))
+        inputs = given.network_inputs(self.network.names, Crop(0, 0, height, width))
         with device.autocast():  # each frame is a video of one chunk
-            rgb, flow = (device.move(planes[:, None]) for planes in given)
-            sent = self.network.sent(rgb, flow, int(self.stage[-1]) - 2)
+            rgb, flow = (device.move(channels[:, None]) for channels in inputs)
+            sent = self.network.sent(rgb, flow, int(self.part[-1]) - 2)
         return sent.float().abs().mean(dim=1).cpu()
 
 
-def gate_map(model: Scorer, stage: GateStage | None) -> GateMap | str:
-    """The map of a model's gate, or words on why it has none.
+def find_gate_map(model: Classifier, part: GatePart | None) -> GateMap | None:
+    """The gate map of a model, or None if it has no gates.
 
-    Without a stage it is the deepest one whose map has enough places to show where: conv5 of frames of 256 pixels.
+    Args:
+        model: A model of one stream or two.
+        part: The part whose gate is shown. By default the deepest one whose maps have enough positions to show where
+            something is: conv5 for frames of 256 pixels.
     """
-    if not isinstance(model.ready, TwoStream):
-        return f"this model is the {model.network.names[0]} stream alone: it has no gates, and the overlay no gate map"
+    network = model.fast_network
+    if not isinstance(network, TwoStream):
+        return None
     side = model.protocol(1).short_side
-    fine = [s for s, stride in STRIDES.items() if side >= PLACES * stride]
-    return GateMap(model, model.ready, stage or (fine[0] if fine else "conv2"))
+    fine_enough = [part for part, stride in _STRIDES.items() if side >= _ENOUGH_POSITIONS * stride]
+    return GateMap(model, network, part or (fine_enough[0] if fine_enough else "conv2"))

@@ -1,4 +1,4 @@
-"""A video of what a network makes of a video: the running prediction, the flow it reads, and where its gate opens."""
+"""A video that shows what a model makes of a video: the running prediction, the flow it reads, and its gate."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,142 +13,168 @@ from torch import Tensor
 from stmn.evaluation.protocol import Protocol
 from stmn.flow.colour import colour_scale, colour_wheel, paint_flow
 from stmn.flow.quantise import dequantise
+from stmn.prediction.classifier import Classifier, ClassScore
 from stmn.prediction.gate_map import GateMap
-from stmn.prediction.model import Prediction, Scorer
-from stmn.prediction.panels import GAP, LINE, MUTED, Picture, Sheet, bar, heated, scale_bar, shown_size, text
-from stmn.prediction.windows import Moment, Window, moments, score_spans, slide
+from stmn.prediction.panels import (
+    GAP,
+    LINE,
+    MUTED,
+    RgbArray,
+    Sheet,
+    draw_bar,
+    draw_heat_map,
+    draw_heat_scale,
+    draw_text,
+    panel_size,
+)
+from stmn.prediction.windows import TimedFrame, Window, classify_spans, read_frames, slide_window
 from stmn.runtime.progress import Progress
 from stmn.video.decode import Frame
 from stmn.video.write import VideoWriter, writing_video
 
 #: classes shown
-CLASSES = 5
-#: the share of a map's places below the value that is painted in full strength
-FULL = 0.995
+_TOP_CLASSES = 5
+#: the quantile of a gate map's values that gets the brightest colour
+_BRIGHTEST = 0.995
 
 
-def overlaid(
-    model: Scorer, frames: Iterable[Frame], name: str, path: Path, gate: GateMap | None,
+def write_overlay(
+    model: Classifier, frames: Iterable[Frame], name: str, path: Path, gate: GateMap | None,
     length: float, step: float, protocol: Protocol, progress: Progress,
 ) -> Iterator[Window]:  # fmt: skip
-    """Classify windows of a video and write the overlay as they come; the file appears when the last one is taken.
+    """Classify the windows of a video and draw each frame with the window whose middle is nearest to it.
 
-    A frame shows the window whose middle is nearest to it. Raises as `moments` and `writing_video` do.
+    Args:
+        model: The model.
+        frames: The decoded frames of the video.
+        name: The video's name, for the title and for error messages.
+        path: The MP4 file. It appears when the last window has been taken.
+        gate: The gate map to draw, if the model has one.
+        length: Seconds of a window.
+        step: Seconds from one window to the next.
+        protocol: How each window is classified.
+        progress: Where notices go.
+
+    Yields:
+        The windows.
+
+    Raises:
+        DataError: The video can't be read, or its frame size changes.
+        StmnError: The overlay can't be written.
     """
     with writing_video(path) as writer:
-        picture = Drawing(model, writer, name, gate)
-        waiting: deque[Moment] = deque()
-        passing = moments(model, frames, name, view)
-        passing = remembered(gate.along(passing) if gate else passing, waiting)
+        drawing = _Drawing(model, writer, name, gate)
+        waiting: deque[TimedFrame] = deque()
+        stream = read_frames(model, frames, name, _fit_panel)
+        stream = _remember(gate.add_maps(stream) if gate else stream, waiting)
         window: Window | None = None
-        for window in score_spans(model, slide(passing, length, step), protocol, name, progress):
-            picture.draw(taken(waiting, window.middle + step / 2), window)
+        for window in classify_spans(model, slide_window(stream, length, step), protocol, name, progress):
+            drawing.add(_take_until(waiting, window.middle + step / 2), window)
             yield window
         if window is not None:
-            picture.draw(list(waiting), window)
+            drawing.add(list(waiting), window)
 
 
-def view(frame: Frame) -> Picture:
+def _fit_panel(frame: Frame) -> RgbArray:
     """The frame as a panel shows it."""
-    height, width = shown_size(*frame.size)
+    height, width = panel_size(*frame.size)
     picture = frame.picture(min(height, width))
     if picture.shape[:2] == (height, width):
         return picture
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def remembered(passing: Iterable[Moment], waiting: deque[Moment]) -> Iterator[Moment]:
-    """The same moments, of which each is kept too until it is drawn."""
-    for moment in passing:
-        waiting.append(moment)
-        yield moment
+def _remember(frames: Iterable[TimedFrame], waiting: deque[TimedFrame]) -> Iterator[TimedFrame]:
+    """Yield the same frames and keep each in `waiting` until it is drawn."""
+    for frame in frames:
+        waiting.append(frame)
+        yield frame
 
 
-def taken(waiting: deque[Moment], until: float) -> list[Moment]:
-    """The moments before a time, which wait no longer."""
-    found = []
-    while waiting and waiting[0].seconds < until:
-        found.append(waiting.popleft())
-    return found
+def _take_until(waiting: deque[TimedFrame], seconds: float) -> list[TimedFrame]:
+    """Remove the frames before a time from `waiting`."""
+    taken = []
+    while waiting and waiting[0].seconds < seconds:
+        taken.append(waiting.popleft())
+    return taken
 
 
-class Drawing:
-    """Draws the moments of one video. Colours of flow and gate keep one scale, which only ever grows."""
+class _Drawing:
+    """Draws the frames of one video. The colour scales of flow and gate never shrink along it."""
 
-    def __init__(self, model: Scorer, writer: VideoWriter, name: str, gate: GateMap | None) -> None:
+    def __init__(self, model: Classifier, writer: VideoWriter, name: str, gate: GateMap | None) -> None:
         self.model, self.writer, self.name, self.gate = model, writer, Path(name).name, gate
         self.panels = 1 + model.reads_flow + (gate is not None)
         self.fastest = self.strongest = 0.0
-        self.field: Tensor | None = None
+        self.last_flow: Tensor | None = None
 
-    def draw(self, some: Sequence[Moment], window: Window) -> None:
-        """Add moments to the video, over which stands what is said of a window."""
-        if not some:
+    def add(self, frames: Sequence[TimedFrame], window: Window) -> None:
+        """Append frames to the overlay with the prediction of a window."""
+        if not frames:
             return
-        ranked = self.model.ranked(window.scores)[:CLASSES]
-        flows = self.flows(some) if self.model.reads_flow else [None] * len(some)
-        maps = self.maps(some) if self.gate else [None] * len(some)
-        for moment, flow, found in zip(some, flows, maps, strict=True):
+        ranked = self.model.rank(window.logits)[:_TOP_CLASSES]
+        flows = self.colour_flow(frames) if self.model.reads_flow else [None] * len(frames)
+        maps = self.scale_gate_maps(frames) if self.gate else [None] * len(frames)
+        for frame, flow, gate_map in zip(frames, flows, maps, strict=True):
             if not self.writer.count:
-                self.writer.fps = moment.rate
-            self.writer.add(self.page(moment, window, ranked, flow, found), moment.seconds)
+                self.writer.fps = frame.rate
+            self.writer.add(self.draw(frame, window, ranked, flow, gate_map), frame.seconds)
 
-    def flows(self, some: Sequence[Moment]) -> list[Picture]:
-        """(H, W, 3) the flow of each moment in colour; the last frame of a video shows the one before."""
+    def colour_flow(self, frames: Sequence[TimedFrame]) -> list[RgbArray]:
+        """(H, W, 3) flow of each frame in colour; the last frame of a video shows the flow before it."""
         fields = []
-        for moment in some:
-            self.field = self.field if moment.levels is None else moment.levels
-            fields.append(torch.zeros(2, *moment.frame.shape[1:]) if self.field is None else self.field)
+        for frame in frames:
+            self.last_flow = self.last_flow if frame.flow is None else frame.flow
+            fields.append(torch.zeros(2, *frame.frame.shape[1:]) if self.last_flow is None else self.last_flow)
         flow = dequantise(torch.stack(fields), self.model.description.preparation.bound)
         self.fastest = max(self.fastest, colour_scale(flow))
         return list(paint_flow(flow, self.fastest).permute(0, 2, 3, 1).contiguous().numpy())
 
-    def maps(self, some: Sequence[Moment]) -> list[NDArray[np.floating]]:
-        """(h, w) the gate's map of each moment, 0..1."""
-        found = torch.stack([moment.gate for moment in some if moment.gate is not None])
-        self.strongest = max(self.strongest, float(found.quantile(FULL)), 1e-9)
-        return list((found / self.strongest).clamp(0, 1).numpy())
+    def scale_gate_maps(self, frames: Sequence[TimedFrame]) -> list[NDArray[np.floating]]:
+        """(h, w) gate map of each frame, scaled to 0..1."""
+        maps = torch.stack([frame.gate_map for frame in frames if frame.gate_map is not None])
+        self.strongest = max(self.strongest, float(maps.quantile(_BRIGHTEST)), 1e-9)
+        return list((maps / self.strongest).clamp(0, 1).numpy())
 
-    def page(
-        self, moment: Moment, window: Window, ranked: Sequence[Prediction], flow: Picture | None,
-        found: NDArray[np.floating] | None,
-    ) -> Picture:  # fmt: skip
+    def draw(
+        self, frame: TimedFrame, window: Window, ranked: Sequence[ClassScore], flow: RgbArray | None,
+        gate_map: NDArray[np.floating] | None,
+    ) -> RgbArray:  # fmt: skip
         """One frame of the overlay, (H, W, 3) RGB."""
-        assert moment.view is not None
-        height, width = moment.view.shape[:2]
+        assert frame.display is not None
+        height, width = frame.display.shape[:2]
         sheet = Sheet(height, width, self.panels)
         image, draw = sheet.blank()
-        sheet.place(image, 0, f"{moment.seconds:.2f} s   {self.name}", Image.fromarray(moment.view))
-        for line, prediction in enumerate(ranked):
+        sheet.paste(image, 0, f"{frame.seconds:.2f} s   {self.name}", Image.fromarray(frame.display))
+        for line, found in enumerate(ranked):
             at = (sheet.left(0), sheet.foot + line * LINE)
-            bar(draw, at, sheet.column, prediction.class_name, prediction.score, line == 0)
-        at = (sheet.left(0), sheet.foot + CLASSES * LINE)
-        text(draw, at, f"window {window.start:.2f} to {window.end:.2f} s", sheet.column, MUTED)
+            draw_bar(draw, at, sheet.column, found.class_name, found.score, line == 0)
+        at = (sheet.left(0), sheet.foot + _TOP_CLASSES * LINE)
+        draw_text(draw, at, f"window {window.start:.2f} to {window.end:.2f} s", sheet.column, MUTED)
         if flow is not None:
             picture = Image.fromarray(flow).resize((width, height), Image.Resampling.BILINEAR)
-            sheet.place(image, 1, "optical flow", picture)
+            sheet.paste(image, 1, "optical flow", picture)
             self.explain_flow(sheet, image)
-        if found is not None and self.gate is not None:
-            sheet.place(image, 2, f"gate map, {self.gate.stage}", heated(moment.view, found))
-            self.explain_gate(sheet, image)
+        if gate_map is not None and self.gate is not None:
+            sheet.paste(image, 2, f"gate map, {self.gate.part}", draw_heat_map(frame.display, gate_map))
+            self.explain_gate(sheet, image, self.gate)
         return np.asarray(image)
 
     def explain_flow(self, sheet: Sheet, image: Image.Image) -> None:
-        """The wheel of directions and its scale."""
+        """Draw the colour wheel of directions and its scale."""
         left, top, side = sheet.left(1), sheet.foot, 5 * LINE
         disc = Image.new("L", (side, side))
         ImageDraw.Draw(disc).ellipse((1, 1, side - 2, side - 2), 255)
         image.paste(Image.fromarray(colour_wheel(side).permute(1, 2, 0).contiguous().numpy()), (left, top), disc)
         draw, room = ImageDraw.Draw(image), sheet.column - side - GAP
-        rim = f"rim: {self.fastest:.1f} pixels a frame"
-        lines = ("colour: direction, as from", "the wheel's centre", "paler: slower", rim)
+        rim = f"rim: {self.fastest:.1f} pixels per frame"
+        lines = ("colour: direction, seen", "from the wheel's centre", "paler: slower", rim)
         for line, words in enumerate(lines):
-            text(draw, (left + side + GAP, top + line * LINE), words, room, MUTED)
+            draw_text(draw, (left + side + GAP, top + line * LINE), words, room, MUTED)
 
-    def explain_gate(self, sheet: Sheet, image: Image.Image) -> None:
-        """The colours of the map, and what they are."""
-        assert self.gate is not None
+    def explain_gate(self, sheet: Sheet, image: Image.Image, gate: GateMap) -> None:
+        """Draw the colours of the gate map and say what they show."""
         left, top = sheet.left(2), sheet.foot
-        scale_bar(image, (left, top + 4), sheet.column, self.strongest)
-        for line, words in enumerate(self.gate.words):
-            text(ImageDraw.Draw(image), (left, top + (line + 2) * LINE), words, sheet.column, MUTED)
+        draw_heat_scale(image, (left, top + 4), sheet.column, self.strongest)
+        for line, words in enumerate(gate.legend):
+            draw_text(ImageDraw.Draw(image), (left, top + (line + 2) * LINE), words, sheet.column, MUTED)

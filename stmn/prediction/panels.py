@@ -1,4 +1,4 @@
-"""What an overlay is drawn with: panels side by side, each a title, a picture and a foot that explains it."""
+"""Drawing tools for an overlay: panels side by side, each with a title, a picture and a foot that explains it."""
 
 from dataclasses import dataclass
 
@@ -6,29 +6,38 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-Picture = NDArray[np.uint8]
+Colour = tuple[int, int, int]
+#: (H, W, 3) uint8
+RgbArray = NDArray[np.uint8]
 
-#: pixels: the most that a picture may measure, the least width of a panel, between panels, of text and of its lines
-BOX, LEAST, GAP, TEXT, LINE = (480, 336), 300, 12, 14, 21
+#: width and height, in pixels, that a picture is fitted into
+_PICTURE_BOX = (480, 336)
+#: pixels: the smallest width of a panel
+_MIN_COLUMN = 300
+#: pixels: between panels, and the height of a line of text
+GAP, LINE = 12, 21
+#: pixels: the size of text
+_TEXT_SIZE = 14
 #: lines of a panel's foot
-FOOT_LINES = 6
-PAPER, INK, MUTED, BAR, GROOVE = (18, 20, 24), (238, 238, 238), (160, 166, 174), (64, 156, 255), (44, 48, 56)
+_FOOT_LINES = 6
+#: colours of less important text, and of the best class's bar
+MUTED, BAR = (160, 166, 174), (64, 156, 255)
+_PAPER, _INK, _OTHER_BAR, _GROOVE = (18, 20, 24), (238, 238, 238), (58, 100, 150), (44, 48, 56)
 #: black, violet, red, orange, pale yellow: brightness rises evenly, so that it reads in grey too
-HEAT = ((0, 0, 8), (62, 12, 92), (148, 32, 98), (222, 74, 58), (250, 152, 30), (252, 250, 170))
-#: the share of the heat in the picture under it
-STRENGTH = 0.68
+_HEAT = ((0, 0, 8), (62, 12, 92), (148, 32, 98), (222, 74, 58), (250, 152, 30), (252, 250, 170))
+#: how much of the colour of a heat map is heat; the rest is the picture under it
+_HEAT_OPACITY = 0.68
 
 
-def shown_size(height: int, width: int) -> tuple[int, int]:
-    """(height, width) of a picture fitted into a panel, both even."""
-    scale = min(BOX[0] / width, BOX[1] / height)
+def panel_size(height: int, width: int) -> tuple[int, int]:
+    """(height, width) in pixels of a picture fitted into a panel, both even."""
+    scale = min(_PICTURE_BOX[0] / width, _PICTURE_BOX[1] / height)
     return max(2, round(height * scale / 2) * 2), max(2, round(width * scale / 2) * 2)
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A picture of `panels` panels, each for pictures of (height, width) pixels."""
+    """The layout of `panels` panels in one image, each for a picture of `height` x `width` pixels."""
 
     height: int
     width: int
@@ -36,95 +45,93 @@ class Sheet:
 
     @property
     def column(self) -> int:
-        """Width of a panel."""
-        return max(self.width, LEAST)
+        """Width of a panel, in pixels."""
+        return max(self.width, _MIN_COLUMN)
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of all, both even."""
+        """Width and height of the image in pixels, both even."""
         wide = GAP + self.panels * (self.column + GAP)
-        high = GAP + LINE + self.height + GAP // 2 + FOOT_LINES * LINE + GAP
+        high = GAP + LINE + self.height + GAP // 2 + _FOOT_LINES * LINE + GAP
         return wide + wide % 2, high + high % 2
 
     def blank(self) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-        """An empty sheet, and what draws on it."""
-        image = Image.new("RGB", self.size, PAPER)
+        """An empty image and a drawing context for it."""
+        image = Image.new("RGB", self.size, _PAPER)
         return image, ImageDraw.Draw(image)
 
     def left(self, panel: int) -> int:
-        """The left edge of a panel."""
+        """The left edge of a panel, in pixels."""
         return GAP + panel * (self.column + GAP)
 
     @property
     def foot(self) -> int:
-        """The upper edge of the feet."""
+        """The upper edge of the panels' feet, in pixels."""
         return GAP + LINE + self.height + GAP // 2
 
-    def place(self, image: Image.Image, panel: int, title: str, picture: Image.Image) -> None:
+    def paste(self, image: Image.Image, panel: int, title: str, picture: Image.Image) -> None:
         """Put a title and a picture into a panel."""
-        text(ImageDraw.Draw(image), (self.left(panel), GAP - 3), title, self.column, MUTED)
+        draw_text(ImageDraw.Draw(image), (self.left(panel), GAP - 3), title, self.column, MUTED)
         image.paste(picture, (self.left(panel) + (self.column - picture.width) // 2, GAP + LINE))
 
 
-def font(size: int = TEXT) -> Font:
-    """Pillow's own, which is there on every machine."""
-    return ImageFont.load_default(size)
+def draw_text(draw: ImageDraw.ImageDraw, at: tuple[int, int], words: str, room: float, ink: Colour = _INK) -> None:
+    """Draw a line of text at (left, top), cut off after `room` pixels."""
+    draw.text(at, _shorten(words, room), ink, _font())
 
 
-def fitted(words: str, room: float, size: int = TEXT) -> str:
-    """Text cut to a width in pixels."""
-    letters = font(size)
-    if letters.getlength(words) <= room:
+def draw_bar(
+    draw: ImageDraw.ImageDraw, at: tuple[int, int], width: int, name: str, share: float, best: bool = False
+) -> None:
+    """Draw a class's name, a bar as long as its score (0..1), and the score in per cent."""
+    left, top = at
+    names, numbers = round(0.42 * width), round(_font().getlength("100 %")) + 6
+    draw_text(draw, (left, top), name, names - 8, _INK if best else MUTED)
+    room = width - names - numbers
+    box = (left + names, top + 4, left + names + room, top + _TEXT_SIZE + 1)
+    draw.rectangle(box, _GROOVE)
+    if share > 0:
+        draw.rectangle((*box[:2], box[0] + round(room * share), box[3]), BAR if best else _OTHER_BAR)
+    words = f"{100 * share:.0f} %"
+    draw.text((left + width - _font().getlength(words), top), words, _INK if best else MUTED, _font())
+
+
+def draw_heat_map(picture: RgbArray, values: NDArray[np.floating]) -> Image.Image:
+    """Lay a (h, w) map of values 0..1 over the picture in grey, in colour and smoothly enlarged to its size."""
+    height, width = picture.shape[:2]
+    enlarged = Image.fromarray(values.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
+    colours = _heat(np.clip(np.asarray(enlarged), 0, 1)).astype(np.float32)
+    grey = np.asarray(Image.fromarray(picture).convert("L"), np.float32)[..., None]
+    return Image.fromarray((_HEAT_OPACITY * colours + (1 - _HEAT_OPACITY) * grey).round().astype(np.uint8))
+
+
+def draw_heat_scale(image: Image.Image, at: tuple[int, int], width: int, largest: float) -> None:
+    """Draw the colours of a heat map from 0 to `largest` at (left, top), with both numbers under them."""
+    left, top = at
+    image.paste(Image.fromarray(_heat(np.tile(np.linspace(0, 1, width), (12, 1)))), at)
+    draw = ImageDraw.Draw(image)
+    draw.text((left, top + 15), "0", MUTED, _font())
+    words = f"{largest:.3g}"
+    draw.text((left + width - _font().getlength(words), top + 15), words, MUTED, _font())
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own font, which every machine has."""
+    return ImageFont.load_default(_TEXT_SIZE)
+
+
+def _shorten(words: str, room: float) -> str:
+    """Cut text to a width in pixels."""
+    font = _font()
+    if font.getlength(words) <= room:
         return words
-    while words and letters.getlength(words + "...") > room:
+    while words and font.getlength(words + "...") > room:
         words = words[:-1]
     return words + "..."
 
 
-def text(
-    draw: ImageDraw.ImageDraw, at: tuple[int, int], words: str, room: float, ink: tuple[int, int, int] = INK
-) -> None:
-    """A line of text, cut where the room ends."""
-    draw.text(at, fitted(words, room), ink, font())
-
-
-def bar(
-    draw: ImageDraw.ImageDraw, at: tuple[int, int], width: int, name: str, share: float, strong: bool = False
-) -> None:
-    """A class, a bar as long as its score (0..1), and the score in per cent."""
-    left, top = at
-    names, numbers = round(0.42 * width), round(font().getlength("100 %")) + 6
-    text(draw, (left, top), name, names - 8, INK if strong else MUTED)
-    room = width - names - numbers
-    box = (left + names, top + 4, left + names + room, top + TEXT + 1)
-    draw.rectangle(box, GROOVE)
-    if share > 0:
-        draw.rectangle((*box[:2], box[0] + round(room * share), box[3]), BAR if strong else (58, 100, 150))
-    words = f"{100 * share:.0f} %"
-    draw.text((left + width - font().getlength(words), top), words, INK if strong else MUTED, font())
-
-
-def heat(values: NDArray[np.floating]) -> Picture:
+def _heat(values: NDArray[np.floating]) -> RgbArray:
     """Values 0..1 of any shape to colours, (..., 3) RGB."""
-    at = np.linspace(0, 1, len(HEAT))
-    colours = np.array(HEAT, float)
+    at = np.linspace(0, 1, len(_HEAT))
+    colours = np.array(_HEAT, float)
     return np.stack([np.interp(values, at, colours[:, c]) for c in range(3)], axis=-1).round().astype(np.uint8)
-
-
-def heated(picture: Picture, values: NDArray[np.floating]) -> Image.Image:
-    """A map of values 0..1, (h, w), in colour over the grey picture, smoothly enlarged to its size."""
-    height, width = picture.shape[:2]
-    wide = Image.fromarray(values.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
-    colours = heat(np.clip(np.asarray(wide), 0, 1)).astype(np.float32)
-    grey = np.asarray(Image.fromarray(picture).convert("L"), np.float32)[..., None]
-    return Image.fromarray((STRENGTH * colours + (1 - STRENGTH) * grey).round().astype(np.uint8))
-
-
-def scale_bar(image: Image.Image, at: tuple[int, int], width: int, full: float) -> None:
-    """The colours of a map from 0 to `full`, with both numbers under them."""
-    left, top = at
-    image.paste(Image.fromarray(heat(np.tile(np.linspace(0, 1, width), (12, 1)))), at)
-    draw = ImageDraw.Draw(image)
-    draw.text((left, top + 15), "0", MUTED, font())
-    words = f"{full:.3g}"
-    draw.text((left + width - font().getlength(words), top + 15), words, MUTED, font())

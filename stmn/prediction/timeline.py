@@ -1,4 +1,4 @@
-"""A table of what is said of a video along time: CSV, a row a window."""
+"""The predictions for a video over time as a CSV table, one row per window."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -6,44 +6,53 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from stmn.prediction.model import Prediction
+from stmn.prediction.classifier import ClassScore
 from stmn.prediction.windows import Window
 from stmn.runtime.files import atomic_write
 
 
 class Timeline:
-    """Takes windows of one video after the other; what is said of one that fails can be taken back."""
+    """A CSV table of the windows of one video after another; the rows of a video that fails can be taken back.
+
+    Args:
+        file: An empty text file, open for writing.
+        classes: The class names, in the order of their columns.
+    """
 
     def __init__(self, file: TextIO, classes: Sequence[str]) -> None:
-        self.file, self.classes = file, classes
-        self.rows = csv.writer(file)
-        self.rows.writerow(["start_s", "end_s", "class", "score", "video", *(f"score_{name}" for name in classes)])
-        self.sure = self.here()
+        self._file, self._classes = file, classes
+        self._rows = csv.writer(file)
+        self._rows.writerow(["start_s", "end_s", "class", "score", "video", *(f"score_{name}" for name in classes)])
+        self._committed = self._position()
 
-    def add(self, video: str, window: Window, ranked: Sequence[Prediction]) -> None:
-        """A row: start and end in seconds, the best class and its score, the video, the score of each class."""
-        scores = {prediction.class_name: f"{prediction.score:.6f}" for prediction in ranked}
+    def add(self, video: str, window: Window, ranked: Sequence[ClassScore]) -> None:
+        """Write a row: start and end in seconds, the best class and its score, the video, each class's score."""
+        scores = {found.class_name: f"{found.score:.6f}" for found in ranked}
         best = ranked[0].class_name
         times = (f"{seconds:.3f}" for seconds in (window.start, window.end))
-        self.rows.writerow([*times, best, scores[best], video, *(scores[name] for name in self.classes)])
+        self._rows.writerow([*times, best, scores[best], video, *(scores[name] for name in self._classes)])
 
-    def keep(self) -> None:
-        """What was added stays, whatever comes."""
-        self.sure = self.here()
+    def commit(self) -> None:
+        """Keep the rows written so far."""
+        self._committed = self._position()
 
-    def drop(self) -> None:
-        """Take back what was added since."""
-        self.file.seek(self.sure)
-        self.file.truncate()
+    def roll_back(self) -> None:
+        """Remove the rows written since the last `commit`."""
+        self._file.seek(self._committed)
+        self._file.truncate()
 
-    def here(self) -> int:
+    def _position(self) -> int:
         """Where the file ends now."""
-        self.file.flush()
-        return self.file.tell()
+        self._file.flush()
+        return self._file.tell()
 
 
 @contextmanager
-def writing_timeline(path: Path, classes: Sequence[str]) -> Iterator[Timeline]:
-    """A timeline that appears under its name when the block ends well."""
+def write_timeline(path: Path, classes: Sequence[str]) -> Iterator[Timeline]:
+    """Open a timeline that appears at `path` if the block ends without an error.
+
+    Raises:
+        StmnError: The file can't be written.
+    """
     with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         yield Timeline(file, classes)

@@ -1,9 +1,10 @@
-"""Windows that slide over a video of any length, without end perhaps. Memory holds one window."""
+"""Windows that slide over a video of any length, even an endless stream. Memory holds one window."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from math import floor
 
 import numpy as np
 import torch
@@ -13,127 +14,154 @@ from torch import Tensor
 from stmn.errors import DataError, UsageError
 from stmn.evaluation.protocol import Protocol
 from stmn.flow.pairs import frames_and_flow
-from stmn.prediction.model import Scorer
+from stmn.prediction.classifier import Classifier
 from stmn.runtime.progress import Progress
 from stmn.video.decode import Frame
 
-#: seconds by which time stamps are rounded, at most
-ROUNDED = 1e-3
+#: containers round time stamps by at most this many seconds
+_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
-class Moment:
-    """A frame on its way: `seconds` since the first, (3, H, W) levels, and (2, H, W) levels of the flow to the next.
+class TimedFrame:
+    """A frame of a video with the flow to the next one.
 
-    The last frame of a video has no flow. `view` is the (H, W, 3) picture that is shown of it, `gate` the (h, w) map of
-    its gate, where somebody asked for them.
+    Attributes:
+        seconds: Time since the first frame.
+        rate: Frames per second of the video.
+        frame: (3, H, W) uint8 at the short side of the training data.
+        flow: (2, H, W) uint8 levels of the flow to the next frame; None for the last frame.
+        display: (H, W, 3) uint8, the frame as an overlay shows it, if there is one.
+        gate_map: (h, w) map of the gate at this frame, if there is one.
     """
 
     seconds: float
     rate: Fraction
     frame: Tensor
-    levels: Tensor | None
-    view: NDArray[np.uint8] | None = None
-    gate: Tensor | None = None
+    flow: Tensor | None
+    display: NDArray[np.uint8] | None = None
+    gate_map: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Span:
-    """The moments from `start` to `end`, seconds; `last` when it ends with the video."""
+    """The frames from `start` to `end`, in seconds; `last` if it ends with the video."""
 
     start: float
     end: float
-    moments: list[Moment]
+    frames: list[TimedFrame]
     last: bool = False
 
 
 @dataclass(frozen=True)
 class Window:
-    """What is said of the video from `start` to `end`, seconds: (classes,) scores before the soft-max."""
+    """The prediction for the video from `start` to `end`, in seconds: (classes,) logits."""
 
     start: float
     end: float
-    scores: Tensor
+    logits: Tensor
 
     @property
     def middle(self) -> float:
-        """Seconds."""
+        """The middle of the window, in seconds."""
         return (self.start + self.end) / 2
 
 
-def moments(
-    model: Scorer, frames: Iterable[Frame], name: str, view: Callable[[Frame], NDArray[np.uint8]] | None = None
-) -> Iterator[Moment]:
-    """The frames of a video with their flow, as the model reads them. Raises `DataError` when their size changes."""
+def read_frames(
+    model: Classifier, frames: Iterable[Frame], name: str, display: Callable[[Frame], NDArray[np.uint8]] | None = None
+) -> Iterator[TimedFrame]:
+    """Yield the frames of a video with their flow, prepared as the model's training data.
+
+    Args:
+        model: Says how frames and flow are prepared.
+        frames: The decoded frames.
+        name: The video's name in error messages.
+        display: Makes the picture that an overlay shows.
+
+    Raises:
+        DataError: The size of the frames changes within the video.
+    """
     how = model.description.preparation
-    told: deque[tuple[float, Fraction, NDArray[np.uint8] | None]] = deque()
+    decoded: deque[tuple[float, Fraction, NDArray[np.uint8] | None]] = deque()
 
     def pictures() -> Iterator[NDArray[np.uint8]]:
         size: tuple[int, ...] = ()
         for number, frame in enumerate(frames):
             picture = frame.picture(how.short_side)
             if size and picture.shape != size:
-                raise DataError(f"{name}: the frames change their size after {number} frames; cut the video there")
+                raise DataError(f"{name}: the frame size changes after {number} frames; cut the video there")
             size = picture.shape
-            told.append((frame.seconds, frame.rate, view(frame) if view else None))
+            decoded.append((frame.seconds, frame.rate, display(frame) if display else None))
             yield picture
 
     waiting: deque[Tensor] = deque()
-    for some, fields in frames_and_flow(pictures(), model.flow(), how.bound, how.camera_motion):
-        waiting.extend(some.permute(0, 3, 1, 2))
-        for levels in fields:
-            seconds, rate, shown = told.popleft()
-            yield Moment(seconds, rate, waiting.popleft(), levels, shown)
-    for frame in waiting:  # the last one
-        seconds, rate, shown = told.popleft()
-        yield Moment(seconds, rate, frame, None, shown)
+    for batch, fields in frames_and_flow(pictures(), model.flow_function(), how.bound, how.camera_motion):
+        waiting.extend(batch.permute(0, 3, 1, 2))
+        for flow in fields:
+            seconds, rate, shown = decoded.popleft()
+            yield TimedFrame(seconds, rate, waiting.popleft(), flow, shown)
+    for frame in waiting:  # the last one, which has no flow
+        seconds, rate, shown = decoded.popleft()
+        yield TimedFrame(seconds, rate, frame, None, shown)
 
 
-def slide(passing: Iterable[Moment], length: float, step: float) -> Iterator[Span]:
-    """Spans of `length` seconds, each `step` seconds behind the one before, as soon as they are over.
+def slide_window(frames: Iterable[TimedFrame], length: float, step: float) -> Iterator[Span]:
+    """Yield spans of `length` seconds, one every `step` seconds, each as soon as it is complete.
 
-    Where they leave a rest at the end, one more span ends with the video. A shorter video is one span.
+    If the last one does not reach the end of the video, one more span ends with the video. A video shorter than
+    `length` is one span.
     """
-    held: deque[Moment] = deque()
+    held: deque[TimedFrame] = deque()
     number, covered = 0, float("-inf")
     end = 0.0
-    for moment in passing:
-        while moment.seconds >= number * step + length - ROUNDED:
+    for frame in frames:
+        while frame.seconds >= number * step + length - _ROUNDING:
             start = number * step
-            inside = [m for m in held if start - ROUNDED <= m.seconds < start + length - ROUNDED]
+            inside = [f for f in held if start - _ROUNDING <= f.seconds < start + length - _ROUNDING]
             if inside:
                 yield Span(start, start + length, inside)
                 covered = inside[-1].seconds
             number += 1
-        held.append(moment)
-        end = moment.seconds + float(1 / moment.rate)
-        keep = min(number * step, end - length) - ROUNDED  # the last span reaches back from the end
+        held.append(frame)
+        end = frame.seconds + float(1 / frame.rate)
+        keep = min(number * step, end - length) - _ROUNDING  # the last span reaches back from the end
         while held[0].seconds < keep:
             held.popleft()
     if held and held[-1].seconds > covered:
         start = max(end - length, 0.0)
-        yield Span(start, end, [m for m in held if m.seconds >= start - ROUNDED], last=True)
+        yield Span(start, end, [f for f in held if f.seconds >= start - _ROUNDING], last=True)
 
 
-def score_spans(
-    model: Scorer, spans: Iterable[Span], protocol: Protocol, name: str, progress: Progress
+def count_windows(seconds: float, rate: float, length: float, step: float) -> int:
+    """How many spans `slide_window` makes of a video of `seconds` seconds at a constant `rate`."""
+    last_frame = seconds - 1 / rate
+    complete = floor((last_frame - length + _ROUNDING) / step) + 1  # windows that end before the last frame
+    return max(complete, 0) + 1  # and one that ends with it
+
+
+def classify_spans(
+    model: Classifier, spans: Iterable[Span], protocol: Protocol, name: str, progress: Progress
 ) -> Iterator[Window]:
-    """Classify each span as a video of its own. A shortage of frames is said once."""
-    said = False
+    """Classify each span as a video of its own. Frames missing for a flow stack are reported once.
+
+    Raises:
+        UsageError: The windows are so short that one holds a single frame, and the model reads flow.
+    """
+    reported = False
     for span in spans:
-        inside = span.moments
-        if len(inside) == 1 and model.reads_flow:
+        frames = span.frames
+        if len(frames) == 1 and model.reads_flow:
             if span.start > 0:  # where a video of varying rate stands still
                 continue
             if not span.last:
                 raise UsageError(
                     f"{name}: a window of {span.end:g} s holds one frame, and one frame has no motion; make it longer"
                 )
-        wanted = model.wanted(len(inside), protocol.chunks, name)
-        if (words := model.shortage(wanted.count)) and not said:
-            progress.say(f"{name}: {words}")
-            said = True
-        frames = {t: inside[t].frame for t in wanted.times}
-        levels = {i: m.levels for i, m in enumerate(inside) if m.levels is not None}
-        outputs = model.outputs(model.pictures(wanted, frames, levels, protocol), protocol)
-        yield Window(span.start, span.end, torch.stack(outputs).mean(dim=0))
+        plan = model.plan_chunks(len(frames), protocol.chunks, name)
+        if (notice := model.padding_notice(plan.frame_count)) and not reported:
+            progress.say(f"{name}: {notice}")
+            reported = True
+        flow = {i: frame.flow for i, frame in enumerate(frames) if frame.flow is not None}
+        given = model.make_input(plan, {t: frames[t].frame for t in plan.times}, flow, protocol)
+        logits = model.compute_logits(given, protocol)
+        yield Window(span.start, span.end, torch.stack(logits).mean(dim=0))

@@ -12,7 +12,7 @@ from stmn.options.train_stream import TrainStreamOptions
 from stmn.recipe.load import Recipe, load_recipe, with_shared
 from stmn.stages.fuse import fused_config
 from stmn.stages.train_stream import fill_defaults, stream_config
-from stmn.workspace import RECORD, Workspace
+from stmn.workspace import Workspace
 
 if TYPE_CHECKING:
     from stmn.nets.config import NetworkConfig
@@ -26,16 +26,6 @@ def network_of_model(path: Path) -> tuple[str, "NetworkConfig"]:
     from stmn.nets.checkpoint import read_description
 
     return str(path), read_description(path).network
-
-
-def find_model(value: str, workspace: Path) -> Path:
-    """The model file that a person names: the file, its folder, or a run of the workspace. Raises `UsageError`."""
-    path = Path(value)
-    if path.is_file():
-        return path
-    if not (path / RECORD).is_file() and (path / "model.safetensors").is_file():
-        return path / "model.safetensors"
-    return Workspace(workspace).find_input(value, "model").path
 
 
 def network_of_recipe(name: str, stage_id: str | None, classes: int) -> tuple[str, "NetworkConfig"]:
@@ -132,4 +122,4 @@ def _stream_of(
         if which not in newest:
             raise DataError(f'the recipe trains no {which} stream that could be tied; name one: {which} = "FILE"')
         return newest[which]
-    return found[given] if given in found else network_of_model(find_model(given, Path()))[1]
+    return found[given] if given in found else network_of_model(Workspace(Path()).find_model(given))[1]

@@ -88,7 +88,7 @@ def test_compare(files):
     ]
 
 
-def test_fuse_with_weights_given_or_chosen_on_other_videos(files, tmp_path):
+def test_fuse_with_given_or_chosen_weights(files, tmp_path):
     out = tmp_path / "late.safetensors"
     lines = scores("fuse", files["rgb"], files["flow"], "-o", out, "--weights", "1,3")
     assert lines[0].startswith(f"{out}: 100.0 % [")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stmn.errors import CheckpointError, DataError, UsageError
 from stmn.evaluation.baseline import box_shape_baseline
-from stmn.evaluation.inference import Pictures, score_pictures, score_videos, stored_pictures
+from stmn.evaluation.inference import VideoInput, compute_logits, read_stored_video, score_videos
 from stmn.evaluation.metrics import interval, measure, words
 from stmn.evaluation.protocol import Protocol
 from stmn.evaluation.scores import Scores, fuse_late, load_scores
@@ -76,7 +76,7 @@ def scored(net: Network, store: Store, how: Protocol, ids: list[str] | None = No
 # Fully convolutional scores
 
 
-def test_on_frames_of_the_training_size_whole_frames_and_the_crop_are_one(motley):
+def test_whole_frame_of_training_size_equals_its_crop(motley):
     square = [name for name, video in sorted(motley.videos.items()) if video.width == video.height]
     whole, crop = (
         scored(tied(), motley, protocol(short_side=32, spatial=spatial), square)
@@ -85,7 +85,7 @@ def test_on_frames_of_the_training_size_whole_frames_and_the_crop_are_one(motley
     assert all(torch.equal(whole[name], crop[name]) for name in ("appearance", "motion"))
 
 
-def test_on_larger_frames_the_class_scores_are_averaged_over_all_windows_of_the_training_size():
+def test_larger_frames_average_logits_over_training_windows():
     stream = tied(size=224).double().stream("motion")
     features = torch.randn(3 * 5, 64, 8, 10).double()  # three videos of five chunks; 224 pixels are 7 x 7 of these
     pooled = features.unflatten(0, (3, 5)).amax(dim=1)
@@ -94,38 +94,38 @@ def test_on_larger_frames_the_class_scores_are_averaged_over_all_windows_of_the_
     torch.testing.assert_close(stream.predictions(features, 5), expected[:, None])
 
 
-def test_a_frame_smaller_than_the_training_crop_is_one_window():
+def test_frame_smaller_than_training_crop_is_one_window():
     stream = tied(size=224).double().stream("motion")
     features = torch.randn(2, 64, 3, 5).double()
     torch.testing.assert_close(stream.predictions(features, 1), stream.fc(features.mean(dim=(2, 3)))[:, None])
 
 
-def test_25_chunks_are_read_evenly_each_with_its_own_ten_fields(motley):
+def test_chunks_are_spread_evenly_each_with_its_stack(motley):
     for name, chunks in (("v2", 25), ("v0", 4), ("v4", 1)):
         video = motley.videos[name]
         times = positions.spread_positions(video.frames, 10, 25)
         assert len(times) == chunks
-        pictures = stored_pictures(motley, video, ("appearance", "motion"), 10, protocol(short_side=40))
-        rgb, flow = pictures.inputs(("appearance", "motion"), Crop(0, 0, video.height, video.width))
+        pictures = read_stored_video(motley, video, ("appearance", "motion"), 10, protocol(short_side=40))
+        rgb, flow = pictures.network_inputs(("appearance", "motion"), Crop(0, 0, video.height, video.width))
         assert rgb.shape == (chunks, 3, video.height, video.width)
         for row, t in enumerate(times):
             fields = motley.fields(name, positions.stack_times(t, video.frames, 10)).float()
             torch.testing.assert_close(flow[row], ((fields - 128) / FLOW_STD).flatten(0, 1))
 
 
-def test_with_flips_scores_are_the_mean_of_the_video_and_its_mirror(motley):
+def test_flips_average_video_and_mirror(motley):
     net, video = tied(), motley.videos["v2"]
-    plain = stored_pictures(motley, video, net.names, 10, protocol())
+    plain = read_stored_video(motley, video, net.names, 10, protocol())
     u_and_v = plain.fields.flip(-1)
-    mirror = Pictures(plain.frames.flip(-1), torch.stack([256 - u_and_v[:, 0], u_and_v[:, 1]], dim=1), plain.stacks)
-    both = score_pictures(net, [plain], protocol(flips=True), CPU)
-    parts = [score_pictures(net, [pictures], protocol(), CPU) for pictures in (plain, mirror)]
+    mirror = VideoInput(plain.frames.flip(-1), torch.stack([256 - u_and_v[:, 0], u_and_v[:, 1]], dim=1), plain.stacks)
+    both = compute_logits(net, [plain], protocol(flips=True), CPU)
+    parts = [compute_logits(net, [pictures], protocol(), CPU) for pictures in (plain, mirror)]
     for stream in range(2):
         assert not torch.allclose(parts[0][stream], parts[1][stream])
         torch.testing.assert_close(both[stream], (parts[0][stream] + parts[1][stream]) / 2)
 
 
-def test_videos_of_any_size_and_length_get_the_scores_that_they_get_alone(motley):
+def test_grouped_videos_score_as_they_do_alone(motley):
     net, names = tied(), ["v3", "v0", "v1", "v2", "v6", "v4", "v5"]
     together = scored(net, motley, protocol(), names)
     for row, name in enumerate(names):
@@ -149,7 +149,7 @@ def reordered(part: Scores, ids: str) -> Scores:
     return Scores(list(ids), part.classes, labels, {k: v[rows] for k, v in part.streams.items()}, part.protocol)
 
 
-def test_a_scores_file_gives_back_what_was_saved(tmp_path):
+def test_scores_file_round_trip(tmp_path):
     saved = scores("abcd", streams=("appearance", "motion"))
     saved.save(tmp_path / "scores.safetensors")
     loaded = load_scores(tmp_path / "scores.safetensors")
@@ -158,7 +158,7 @@ def test_a_scores_file_gives_back_what_was_saved(tmp_path):
     assert all(torch.equal(loaded.streams[name], saved.streams[name]) for name in saved.streams)
 
 
-def test_files_that_call_chunks_frames_are_read(tmp_path):
+def test_old_scores_files_that_call_chunks_frames_load(tmp_path):
     old = {"words": "25 frames and their mirrors, whole frames", "frames": 25, "flips": True}
     new = {"words": "25 chunks and their mirrors, whole frames", "chunks": 25, "flips": True}
     for protocol, expected in ((old, new), (old | {"parts": [old, old]}, new | {"parts": [new, new]})):
@@ -167,7 +167,7 @@ def test_files_that_call_chunks_frames_are_read(tmp_path):
         assert load_scores(tmp_path / "old.safetensors").protocol == expected
 
 
-def test_the_mean_over_streams_is_1_to_1_or_weighted():
+def test_stream_mean_is_equal_or_weighted():
     part = scores("ab", streams=("appearance", "motion"))
     appearance, motion = part.streams.values()
     torch.testing.assert_close(part.mean(), (appearance + motion) / 2)
@@ -186,7 +186,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("change", BROKEN.values(), ids=BROKEN.keys())
-def test_a_scores_file_that_contradicts_itself_is_refused(change, tmp_path):
+def test_contradictory_scores_file_is_refused(change, tmp_path):
     about = {"ids": ["a", "b", "c"], "classes": ["p", "q", "r"], "labels": [0, 1, 2], "protocol": {}} | change
     about = {key: value for key, value in about.items() if value is not None}
     path = tmp_path / "scores.safetensors"
@@ -196,7 +196,7 @@ def test_a_scores_file_that_contradicts_itself_is_refused(change, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_a_file_without_scores_is_refused(trained, tmp_path):
+def test_file_without_scores_is_refused(trained, tmp_path):
     with pytest.raises(DataError, match="holds no scores"):
         load_scores(trained.newest("model").output("model"))
     scores("abc").save(tmp_path / "cut.safetensors")
@@ -214,7 +214,7 @@ def test_late_fusion_matches_rows_by_id():
     assert list(fused.streams) == ["appearance", "motion"]
 
 
-def test_late_fusion_takes_weights_and_the_mean_of_each_parts_streams():
+def test_late_fusion_weighs_mean_of_each_parts_streams():
     fused_net, motion = scores("abc", 1, ("appearance", "motion")), scores("abc", 2, ("motion",))
     result = fuse_late([fused_net, motion], [1, 3], ["first", "second"])  # motion x 3: the paper's for HMDB51
     torch.testing.assert_close(result.mean(), (fused_net.mean() + 3 * motion.mean()) / 4)
@@ -244,7 +244,7 @@ def test_late_fusion_of_unlike_scores_is_refused(second, what):
         fuse_late([scores("abc"), second], None, ["first", "second"])
 
 
-def test_late_fusion_refuses_a_double_video_in_the_first_part_and_weights_that_do_not_fit():
+def test_late_fusion_refuses_duplicates_and_wrong_weights():
     with pytest.raises(DataError, match="first: does not score the same videos"):
         fuse_late([scores("aab"), scores("abc")], None, ["first", "second"])
     for weights in ([1.0], [1.0, 2.0, 3.0]):
@@ -258,7 +258,7 @@ def test_late_fusion_refuses_a_double_video_in_the_first_part_and_weights_that_d
 # Metrics
 
 
-def test_metrics_of_a_case_worked_out_by_hand():
+def test_metrics_match_hand_calculation():
     tensor = torch.tensor([[3.0, 1, 0], [0, 2, 1], [5, 4, 0], [0, 1, 9]])
     result = measure(Scores(list("abcd"), ["p", "q", "r"], [0, 1, 1, 2], {"appearance": tensor}, {}))
     assert result["videos"] == 4 and result["chance"] == pytest.approx(1 / 3)
@@ -287,14 +287,14 @@ def test_metrics_agree_with_scikit_learn():
     assert 1 / 12 < result["streams"]["motion"] < result["accuracy"] < result["top5"]
 
 
-def test_classes_without_test_videos_do_not_count_in_the_mean_over_classes():
+def test_class_mean_ignores_classes_without_videos():
     tensor = torch.tensor([[3.0, 1, 0], [0, 2, 1], [0, 1, 2]])
     result = measure(Scores(list("abc"), ["p", "q", "r"], [0, 1, 1], {"appearance": tensor}, {}))
     assert result["mean_class_accuracy"] == pytest.approx((1 + 0.5) / 2)
     assert result["confusion"] == [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
 
 
-def test_the_interval_is_wilsons():
+def test_interval_is_wilsons():
     z = 1.959964
     for right, count in ((0, 10), (3, 10), (10, 10), (942, 1000), (1, 1)):
         share, spread = right / count, z * sqrt(right / count * (1 - right / count) / count + z * z / (4 * count**2))
@@ -307,7 +307,7 @@ def test_the_interval_is_wilsons():
     assert widths == sorted(widths, reverse=True)
 
 
-def test_the_box_shape_baseline_sees_what_frame_sizes_give_away(tmp_path):
+def test_box_shape_baseline_finds_leaks_in_frame_sizes(tmp_path):
     def videos(tall: str):
         for seed in range(12):
             shape = (12, 40, 60) if seed % 2 else (12, 60, 40)
@@ -347,7 +347,7 @@ def test_evaluate_scores_every_test_video_and_says_how(trained):
         assert "no mirrors, whole frames, short side 32, synthetic split 1 test" in found.protocol["words"]
 
 
-def test_late_fusion_of_runs_is_the_mean_of_their_scores(own):
+def test_late_fusion_of_runs_averages_their_scores(own):
     parts = [scores_of(own, name).mean() for name in ("appearance", "motion")]
     of_models = run_stage(own, "evaluate", late_fusion=["appearance", "motion"])  # they are tested here
     torch.testing.assert_close(load_scores(of_models.output("scores")).mean(), sum(parts) / 2)
@@ -364,7 +364,7 @@ def with_training_list(path: Path, videos: list[str], data: str = "synthetic") -
     save_checkpoint(path, net, type(description)(**(vars(description) | {"trained_on": trained_on})))
 
 
-def test_a_model_is_not_tested_on_videos_it_was_trained_on_unless_seen_is_said(own):
+def test_training_videos_are_not_tested_unless_allowed(own):
     path = own.find_input("appearance", "model").path
     test = read_header(own.data_dir("synthetic")).part("1", "test")
     with_training_list(path, ["another", *test[:3]])
@@ -378,7 +378,7 @@ def test_a_model_is_not_tested_on_videos_it_was_trained_on_unless_seen_is_said(o
     assert run_stage(own, "evaluate", model=str(path)).results["protocol"]["seen_in_training"] == 12
 
 
-def test_a_fused_model_has_seen_what_its_streams_have_seen(own):
+def test_fused_model_has_seen_its_streams_videos(own):
     header = read_header(own.data_dir("synthetic"))
     first = header.splits["1"]
     second = {"train": first["test"], "test": first["train"]}
@@ -393,7 +393,7 @@ def test_a_fused_model_has_seen_what_its_streams_have_seen(own):
 @pytest.mark.parametrize(
     ("key", "value"), [("bound", 6.0), ("short_side", 64), ("flow", "dis"), ("camera_motion", "subtract")]
 )
-def test_a_model_is_not_tested_on_data_that_was_prepared_in_another_way(own, key, value):
+def test_model_is_not_tested_on_other_preparation(own, key, value):
     header = read_header(own.data_dir("synthetic"))
     changed = header.preparation.model_copy(update={key: value})
     header.model_copy(update={"preparation": changed}).write(own.data_dir("synthetic"))
@@ -401,14 +401,14 @@ def test_a_model_is_not_tested_on_data_that_was_prepared_in_another_way(own, key
         run_stage(own, "evaluate", model="appearance")
 
 
-def test_a_model_is_not_tested_on_other_classes(own):
+def test_model_is_not_tested_on_other_classes(own):
     header = read_header(own.data_dir("synthetic"))
     header.model_copy(update={"classes": ["up", "right", "left", "down"]}).write(own.data_dir("synthetic"))
     with pytest.raises(DataError, match=r"classes .* which are not those of data set synthetic"):
         run_stage(own, "evaluate", model="appearance")
 
 
-def test_evaluate_says_what_it_lacks_and_what_does_not_go_together(own, scratch):
+def test_evaluate_reports_missing_and_conflicting_options(own, scratch):
     with pytest.raises(DataError, match="no trained model in this workspace; make one with: stmn train-stream"):
         run_stage(scratch, "evaluate")
     with pytest.raises(UsageError, match="choose a model or late_fusion, not both"):

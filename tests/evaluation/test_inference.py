@@ -10,8 +10,8 @@ from helpers.networks import trained as as_trained
 from torch import Tensor, nn
 
 from stmn.errors import DataError
-from stmn.evaluation.inference import Pictures, score_pictures, score_videos
-from stmn.evaluation.passes import last_maps, pieces, reach
+from stmn.evaluation.inference import VideoInput, compute_logits, score_videos
+from stmn.evaluation.passes import compute_last_maps, split_in_time, temporal_reach
 from stmn.evaluation.protocol import Protocol
 from stmn.nets.checkpoint import load_checkpoint, save_checkpoint
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
@@ -78,7 +78,7 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_the_network_made_for_testing_gives_the_network_s_scores(name):
+def test_inference_network_gives_same_logits(name):
     """To 1e-4 of the largest score, of any variant; what it was made of stays as it was."""
     net = VARIANTS[name]()
     before = copy.deepcopy(net.state_dict())
@@ -96,7 +96,7 @@ def test_the_network_made_for_testing_gives_the_network_s_scores(name):
     assert all(parameter.grad is not None for parameter in net.parameters())
 
 
-def test_memory_of_one_mode_serves_the_other():
+def test_buffers_work_in_and_out_of_inference_mode():
     """Tiles' memory is kept between calls, and inference mode marks what is made in it."""
     conv = WinogradConv2d(nn.Conv2d(16, 16, 3, padding=1).requires_grad_(False))
     x = torch.randn(64, 16, 48, 48)
@@ -107,7 +107,7 @@ def test_memory_of_one_mode_serves_the_other():
 
 @pytest.mark.parametrize("size", [(4, 4), (5, 9), (16, 24), (7, 30), (2, 3), (1, 1)])
 @pytest.mark.parametrize(("channels", "out"), [(8, 16), (64, 8)])
-def test_a_transformed_convolution_is_the_convolution(size, channels, out):
+def test_winograd_equals_direct_convolution(size, channels, out):
     """On maps of any size: tiles reach over the edge, and small maps are convolved directly."""
     assert winograd.problem() is None
     torch.manual_seed(0)
@@ -119,7 +119,7 @@ def test_a_transformed_convolution_is_the_convolution(size, channels, out):
         torch.testing.assert_close(found.double(), expected.relu() if relu else expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_value_that_is_no_number_stays_none():
+def test_winograd_keeps_nan():
     """A ReLU that made zeros of NaN would hide a broken network."""
     x = torch.zeros(8, 8, 16, 16)
     x[3] = torch.nan
@@ -127,7 +127,7 @@ def test_a_value_that_is_no_number_stays_none():
     assert found[3].isnan().all() and found[[0, 1, 2, 4, 5, 6, 7]].isfinite().all()
 
 
-def test_without_a_compiler_the_network_is_folded_alone(monkeypatch, tmp_path):
+def test_network_is_only_folded_without_compiler(monkeypatch, tmp_path):
     monkeypatch.setenv("CC", str(tmp_path / "no-compiler"))
     winograd.load.cache_clear()
     try:
@@ -145,12 +145,12 @@ def test_without_a_compiler_the_network_is_folded_alone(monkeypatch, tmp_path):
 # Split in time
 
 
-def pictures(chunks: int, height: int = 40, width: int = 56) -> Pictures:
+def pictures(chunks: int, height: int = 40, width: int = 56) -> VideoInput:
     """Levels of a video: a frame and two fields a chunk."""
     generator = torch.Generator().manual_seed(1)
     frames = torch.randint(0, 256, (chunks, 3, height, width), generator=generator, dtype=torch.uint8)
     fields = torch.randint(0, 256, (2 * chunks, 2, height, width), generator=generator, dtype=torch.uint8)
-    return Pictures(frames, fields, torch.arange(2 * chunks).unflatten(0, (chunks, 2)))
+    return VideoInput(frames, fields, torch.arange(2 * chunks).unflatten(0, (chunks, 2)))
 
 
 POOLINGS = [
@@ -161,15 +161,15 @@ POOLINGS = [
 
 @pytest.mark.parametrize("injector", ["none", "last_unit", "residual", "residual_and_skip"])
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_a_video_split_in_time_gets_the_same_scores(injector, pooling):
+def test_video_split_in_time_gets_same_logits(injector, pooling):
     """In passes of one chunk and its margins, and in larger ones, as in one pass."""
     temporal = TemporalConfig(injector=injector, **pooling)
     net = as_trained(shaken(tied(temporal=temporal, gate=GateConfig(direction="both"))))
     video = pictures(11)
     protocol = Protocol(short_side=40, crop=32, flips=False)
-    whole = score_pictures(net, [video, video], protocol, CPU, largest=2**30)
+    whole = compute_logits(net, [video, video], protocol, CPU, max_pixels=2**30)
     for largest in (1, 2 * 40 * 56 * 8):
-        assert_same(score_pictures(net, [video, video], protocol, CPU, largest), whole, 1e-5)
+        assert_same(compute_logits(net, [video, video], protocol, CPU, largest), whole, 1e-5)
 
 
 @pytest.mark.parametrize(("temporal", "chunks"), [
@@ -177,10 +177,10 @@ def test_a_video_split_in_time_gets_the_same_scores(injector, pooling):
     ({"injector": "residual_and_skip"}, 8), ({"injector": "residual", "length": 5}, 8),
     ({"injector": "none", "motion_injector": "residual"}, 4),
 ])  # fmt: skip
-def test_as_many_chunks_around_a_chunk_count_as_the_filters_reach(temporal, chunks):
+def test_temporal_reach_is_exact(temporal, chunks):
     """Exactly so many: another chunk is seen `chunks` away and not beyond."""
     net = network(temporal=TemporalConfig(**temporal)).double()
-    assert reach(net) == chunks
+    assert temporal_reach(net) == chunks
     rgb, flow = videos(net, 20, 32, 32, batch=1)
     other = [rgb.clone(), flow.clone()]
     for tensor in other:
@@ -198,20 +198,20 @@ class AnyTime(nn.Module):
         return x + x.unflatten(0, (-1, chunks)).mean(dim=1, keepdim=True).expand(-1, chunks, -1, -1, -1).flatten(0, 1)
 
 
-def test_a_plugin_s_filter_of_unknown_reach_is_never_cut():
+def test_filter_of_unknown_reach_is_never_split():
     net = network()
     net.stream("motion").backbone.stages[1][0].temporal = AnyTime()
-    assert reach(net) is None
+    assert temporal_reach(net) is None
     video, protocol = pictures(9), Protocol(short_side=40, crop=32)
-    whole, tiny = (score_pictures(net, [video], protocol, CPU, largest) for largest in (2**30, 1))
+    whole, tiny = (compute_logits(net, [video], protocol, CPU, largest) for largest in (2**30, 1))
     assert_same(tiny, whole, 0)
 
 
-def test_passes_stay_as_small_as_asked():
-    assert [(p.first, p.last, p.kept) for p in pieces(10, 4, 0)] == [
+def test_passes_stay_within_their_limit():
+    assert [(p.first, p.last, p.kept) for p in split_in_time(10, 4, 0)] == [
         (0, 4, slice(0, 4)), (4, 8, slice(0, 4)), (8, 10, slice(0, 2))
     ]  # fmt: skip
-    assert [(p.first, p.last, p.kept) for p in pieces(6, 4, 1)] == [
+    assert [(p.first, p.last, p.kept) for p in split_in_time(6, 4, 1)] == [
         (0, 3, slice(0, 2)), (1, 5, slice(1, 3)), (3, 6, slice(1, 3))
     ]  # fmt: skip
     net, sizes = network(), []
@@ -221,7 +221,7 @@ def test_passes_stay_as_small_as_asked():
         return [tensor[:, first:last] for tensor in videos(net, 50)]
 
     with torch.inference_mode():
-        maps = last_maps(net, inputs, 50, 8)
+        maps = compute_last_maps(net, inputs, 50, 8)
     assert max(sizes) == 8 and sum(sizes) == 50
     assert [len(m) for m in maps] == [100, 100]
 
@@ -229,7 +229,7 @@ def test_passes_stay_as_small_as_asked():
 # What is no number
 
 
-def test_scores_that_are_no_numbers_end_in_one_line(own):
+def test_nan_logits_end_in_one_line(own):
     path = own.find_input("motion", "model").path
     net, description = load_checkpoint(path)
     net.stream("motion").fc.bias.data[1] = torch.nan

@@ -28,7 +28,7 @@ def drawn(count: int, signal: float, seed: int = 0) -> tuple[Tensor, list[int]]:
     return values, labels.tolist()
 
 
-def test_the_interval_of_many_videos_is_that_of_a_binomial():
+def test_interval_of_many_videos_is_binomial():
     values, labels = drawn(1000, 1.5)
     result = measure(made(values, labels))
     right = round(1000 * result["accuracy"])
@@ -40,7 +40,7 @@ def test_the_interval_of_many_videos_is_that_of_a_binomial():
         assert 0 < low < result[name] < high < 1
 
 
-def test_the_interval_holds_for_recordings_where_videos_are_cuts_of_them():
+def test_interval_is_over_recordings_if_known():
     """Ten cuts of each recording that are right or wrong together are worth no more than one."""
     values, labels = drawn(100, 1.5)
     once = measure(made(values, labels))
@@ -52,7 +52,7 @@ def test_the_interval_holds_for_recordings_where_videos_are_cuts_of_them():
     assert np.diff(naive["interval"])[0] < 0.5 * np.diff(tenfold["interval"])[0]
 
 
-def test_the_interval_of_the_mean_over_classes_is_the_one_of_draws_that_are_measured_again():
+def test_class_mean_interval_matches_remeasured_draws():
     values, labels = drawn(60, 1.0)
     scores = made(values, labels)
     predicted = values.argmax(dim=1).numpy()
@@ -66,7 +66,7 @@ def test_the_interval_of_the_mean_over_classes_is_the_one_of_draws_that_are_meas
     )
 
 
-def test_nothing_is_certain_where_all_are_right():
+def test_interval_is_not_empty_if_all_are_correct():
     labels = [n % 8 for n in range(20)]
     result = measure(made(10.0 * one_hot(torch.tensor(labels), 8), labels))
     assert result["accuracy"] == 1 and result["interval"] == pytest.approx(interval(20, 20))
@@ -74,14 +74,14 @@ def test_nothing_is_certain_where_all_are_right():
     assert grouped["interval"] == pytest.approx(interval(4, 4))
 
 
-def test_each_class_by_itself():
+def test_per_class_accuracy():
     values = torch.eye(8)[[0, 0, 1, 2]]
     result = measure(made(values, [0, 1, 1, 2]))["per_class"]
     assert result["class1"] == {"videos": 2, "accuracy": 0.5, "interval": list(interval(1, 2))}
     assert result["class0"]["accuracy"] == 1 and result["class7"] == {"videos": 0}
 
 
-def test_the_calibration_error_is_how_far_confidence_is_from_being_right():
+def test_calibration_error_is_confidence_minus_accuracy():
     """Soft-max of log p is p: a classifier that says p and is right with p is calibrated."""
     rng = np.random.default_rng(0)
     best = rng.uniform(0.3, 0.95, 20000)
@@ -93,7 +93,7 @@ def test_the_calibration_error_is_how_far_confidence_is_from_being_right():
     assert calibration_error(scores, np.zeros(20000)) == pytest.approx(best.mean())
 
 
-def test_two_evaluations_are_compared_video_by_video():
+def test_evaluations_are_compared_video_by_video():
     labels = [0] * 20
     right, wrong = torch.eye(8)[0], torch.eye(8)[1]
     first = made(torch.stack([right] * 10 + [wrong] * 10), labels)
@@ -114,7 +114,7 @@ def test_two_evaluations_are_compared_video_by_video():
         compare(first, made(torch.stack([right] * 19), labels[:19]), "second")
 
 
-def test_weights_are_chosen_where_they_help_and_never_on_test_videos():
+def test_weights_help_and_are_never_chosen_on_test_videos():
     signal, labels = drawn(400, 2.5)
     noise, _ = drawn(400, 0.0, seed=5)
     parts = [made(3 * noise, labels, part="validation"), made(signal, labels, part="validation")]

@@ -14,7 +14,7 @@ from helpers.networks import shaken
 from torch import Tensor
 
 from stmn.errors import DataError, UsageError
-from stmn.evaluation.inference import Pictures, pool_as, score_pictures
+from stmn.evaluation.inference import VideoInput, compute_logits, set_pooling
 from stmn.evaluation.protocol import Protocol
 from stmn.evaluation.scores import load_scores
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
@@ -37,19 +37,19 @@ def tied(**temporal: object) -> Network:
     return shaken(build_network(config))
 
 
-def video(chunks: int = 7, height: int = 40, width: int = 56) -> Pictures:
+def video(chunks: int = 7, height: int = 40, width: int = 56) -> VideoInput:
     """Levels of a video: a frame and two fields a chunk."""
     generator = torch.Generator().manual_seed(1)
     frames = 255 * torch.rand(chunks, 3, height, width, generator=generator)
     fields = 255 * torch.rand(2 * chunks, 2, height, width, generator=generator)
-    return Pictures(frames, fields, torch.arange(2 * chunks).unflatten(0, (chunks, 2)))
+    return VideoInput(frames, fields, torch.arange(2 * chunks).unflatten(0, (chunks, 2)))
 
 
 def protocol(**values: object) -> Protocol:
     return Protocol(**({"short_side": 40, "crop": 32} | values))
 
 
-def plainly(network: Network, pictures: Pictures, boxes: list[tuple[slice, slice]], mirror: bool) -> list[Tensor]:
+def plainly(network: Network, pictures: VideoInput, boxes: list[tuple[slice, slice]], mirror: bool) -> list[Tensor]:
     """The mean over boxes of what the network says of each, cut and mirrored by hand."""
     sums = [torch.zeros(3), torch.zeros(3)]
     for rows, columns in boxes:
@@ -72,22 +72,22 @@ CENTRE = (slice(4, 36), slice(12, 44))
     ("fully_conv", [(slice(0, 40), slice(0, 56))]),
 ])  # fmt: skip
 @pytest.mark.parametrize("flips", [False, True])
-def test_the_scores_are_the_mean_over_boxes_and_mirrors(spatial, boxes, flips):
+def test_logits_are_averaged_over_boxes_and_mirrors(spatial, boxes, flips):
     network, pictures = tied(), video()
-    got = score_pictures(network, [pictures], protocol(spatial=spatial, flips=flips), CPU)
+    got = compute_logits(network, [pictures], protocol(spatial=spatial, flips=flips), CPU)
     sides = [plainly(network, pictures, boxes, mirror) for mirror in ([False, True] if flips else [False])]
     for output, each in zip(got, zip(*sides, strict=True), strict=True):
         torch.testing.assert_close(output[0], torch.stack(each).mean(dim=0), rtol=1e-4, atol=1e-5)
 
 
-def test_ten_crops_are_not_whole_frames():
+def test_ten_crops_differ_from_whole_frames():
     whole, crops = (
-        score_pictures(tied(), [video()], protocol(spatial=spatial), CPU)[0] for spatial in ("fully_conv", "ten_crop")
+        compute_logits(tied(), [video()], protocol(spatial=spatial), CPU)[0] for spatial in ("fully_conv", "ten_crop")
     )
     assert not torch.allclose(whole, crops, rtol=1e-2)
 
 
-def test_one_mean_over_places_or_the_mean_of_windows():
+def test_global_pool_and_window_pool():
     """A stream's places weigh the same in one mean; in windows of the training map those in the middle weigh more."""
     network = tied()
     stream = network.stream("motion")
@@ -95,27 +95,27 @@ def test_one_mean_over_places_or_the_mean_of_windows():
     stream.window = 2
     windows = torch.stack([features[..., y : y + 2, x : x + 2].mean(dim=(2, 3)) for y in range(2) for x in range(3)])
     torch.testing.assert_close(stream.predictions(features, 1)[0], stream.fc(windows.mean(dim=0)))
-    pool_as(network, protocol(pool="global"))
+    set_pooling(network, protocol(pool="global"))
     torch.testing.assert_close(stream.predictions(features, 1)[0], stream.fc(features.mean(dim=(2, 3))))
-    pool_as(network, protocol())
+    set_pooling(network, protocol())
     assert stream.window == 1  # 32 pixels are one place of the last map
 
 
 @pytest.mark.parametrize("temporal", [
     {"pool": "max"}, {"pool": "average"}, {"pool": "none"}, {"pool": "max", "window": 5}, {"pool": "average", "window": 3},
 ])  # fmt: skip
-def test_pooling_over_time_can_be_another_than_in_training(temporal):
+def test_temporal_pooling_may_differ_from_training(temporal):
     trained, other, pictures = tied(pool="max"), tied(**temporal), video()
     other.load_state_dict(trained.state_dict())
     asked = protocol(temporal_pool=temporal["pool"], temporal_window=temporal.get("window"))
-    pool_as(trained, asked)
+    set_pooling(trained, asked)
     for got, expected in zip(
-        score_pictures(trained, [pictures], asked, CPU), score_pictures(other, [pictures], asked, CPU), strict=True
+        compute_logits(trained, [pictures], asked, CPU), compute_logits(other, [pictures], asked, CPU), strict=True
     ):
         assert torch.equal(got, expected)
-    pool_as(trained, protocol())
-    plain = score_pictures(trained, [pictures], protocol(), CPU)[0]
-    assert torch.equal(plain, score_pictures(tied(pool="max"), [pictures], protocol(), CPU)[0])
+    set_pooling(trained, protocol())
+    plain = compute_logits(trained, [pictures], protocol(), CPU)[0]
+    assert torch.equal(plain, compute_logits(tied(pool="max"), [pictures], protocol(), CPU)[0])
 
 
 # The stage
@@ -128,18 +128,18 @@ def test_pooling_over_time_can_be_another_than_in_training(temporal):
     ({"pool": "global", "chunks": 3}, "3 chunks, no mirrors, whole frames, short side 32, one mean over places, synthetic"),
     ({"temporal_pool": "max", "temporal_window": 2}, "short side 32, max over 2 in time, synthetic split 1 test"),
 ])  # fmt: skip
-def test_a_result_says_how_it_was_measured(options, words, own):
+def test_result_says_how_it_was_measured(options, words, own):
     assert words in run_stage(own, "evaluate", model="fused", **options).results["protocol"]["words"]
 
 
-def test_protocols_that_contradict_each_other_are_refused(own):
+def test_contradictory_protocols_are_refused(own):
     with pytest.raises(UsageError, match="ten_crop and centre_crop are two protocols"):
         run_stage(own, "evaluate", model="fused", ten_crop=True, centre_crop=True)
     with pytest.raises(UsageError, match="temporal_window needs temporal_pool"):
         run_stage(own, "evaluate", model="fused", temporal_window=5)
 
 
-def test_the_validation_part_is_what_training_held_out(scratch):
+def test_validation_part_is_what_training_held_out(scratch):
     run = train_tiny(scratch, "flow", validation=0.3, seed=3, steps=1)
     held = load_scores(run_stage(scratch, "evaluate", part="validation").output("scores"))
     train = Store(scratch.data_dir("synthetic")).part("1", "train")
@@ -181,7 +181,7 @@ def test_all_splits_have_a_model_each_and_a_mean(scratch):
         run_stage(scratch, "evaluate", split="all")
 
 
-def test_lists_take_blanks_as_they_take_commas(own):
+def test_lists_take_blanks_or_commas(own):
     result = call("evaluate", "--late-fusion", "appearance", "motion", "--weights", "1", "3", "-w", own.root)
     assert result.exit_code == 0, result.stderr
     found = load_scores(newest(own).output("scores"))
@@ -195,7 +195,7 @@ def newest(workspace: Workspace) -> Run:
 
 
 @pytest.mark.slow
-def test_under_torchrun_each_video_is_scored_once(own):
+def test_torchrun_scores_each_video_once(own):
     alone = load_scores(newest_of(own, "fused").output("scores"))
     command = [
         str(Path(sys.executable).with_name("torchrun")),

@@ -16,7 +16,7 @@ from stmn.exporting.onnx import OnnxExporter
 from stmn.nets.checkpoint import Description, TrainedOn
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.network import Network, build_network
-from stmn.prediction.whole import whole_video
+from stmn.prediction.whole_video import read_whole_video
 from stmn.runtime.progress import Silent
 from stmn.store.format.header import Preparation
 from stmn.video.source import source
@@ -62,7 +62,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
-def test_onnx_runtime_gives_the_networks_scores_for_any_batch_length_and_size(kind, tmp_path):
+def test_onnx_gives_same_logits_for_any_input_shape(kind, tmp_path):
     net, description = made(**kind)
     exporter, path = OnnxExporter(), tmp_path / "model.onnx"
     exporter.write(net, description, example_inputs(net, description, batch=2, chunks=3), path)
@@ -77,7 +77,7 @@ def test_onnx_runtime_gives_the_networks_scores_for_any_batch_length_and_size(ki
             torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4)
 
 
-def test_the_file_says_what_it_reads_gives_and_was_made_of(tmp_path):
+def test_onnx_file_describes_inputs_outputs_and_model(tmp_path):
     net, description = made(**FINAL)
     path = tmp_path / "model.onnx"
     OnnxExporter().write(net, description, example_inputs(net, description, 2, 3), path)
@@ -95,7 +95,7 @@ def test_the_file_says_what_it_reads_gives_and_was_made_of(tmp_path):
     assert about["network"]["classes"] == ["wave", "jump", "rén"]
 
 
-def test_a_network_of_one_prediction_has_one_output(tmp_path):
+def test_network_with_one_prediction_has_one_output(tmp_path):
     net, description = made(gate=GateConfig(), prediction="averaged")
     path = tmp_path / "model.onnx"
     OnnxExporter().write(net, description, example_inputs(net, description, 2, 3), path)
@@ -131,7 +131,7 @@ def broken_runners(net: Network):
     }
 
 
-def test_a_file_that_differs_from_the_network_fails_the_parity_check():
+def test_file_that_differs_fails_the_parity_check():
     net, description = made(**FINAL)
     with torch.inference_mode():
         assert check_parity(net, description, lambda given: list(net(*given))) == 0
@@ -144,21 +144,21 @@ def test_a_file_that_differs_from_the_network_fails_the_parity_check():
                 pytest.fail(f"passed the parity check: {what}")
 
 
-def test_export_writes_the_file_with_its_parity_and_copies_it(own, tmp_path):
+def test_export_writes_checks_and_copies_the_file(own, tmp_path):
     run = run_stage(own, "export", model="fused", copy_to=tmp_path / "ship" / "model.onnx")
     assert run.results["relative_difference"] < 1e-4
     path = run.output("export")
     assert path.read_bytes() == (tmp_path / "ship" / "model.onnx").read_bytes()
     video = next((own.data_dir("synthetic") / "videos" / "test").glob("*.mp4"))
     model = stmn.load(own.find_input("fused", "model").path)
-    pictures = whole_video(model, source(video), model.protocol(25), Silent())
-    [view] = model.protocol(25).views(*pictures.size)
-    given = [planes[None] for planes in pictures.inputs(model.network.names, view)]
-    for ours, theirs in zip(model.scores(video), OnnxExporter().runner(path)(given), strict=True):
+    given_video = read_whole_video(model, source(video), model.protocol(25), Silent())
+    [view] = model.protocol(25).views(*given_video.size)
+    given = [planes[None] for planes in given_video.network_inputs(model.network.names, view)]
+    for ours, theirs in zip(model.logits(video), OnnxExporter().runner(path)(given), strict=True):
         torch.testing.assert_close(theirs[0], ours, rtol=1e-3, atol=1e-5)  # a real video, too
 
 
-def test_an_export_that_fails_its_check_leaves_no_file(own, monkeypatch, tmp_path):
+def test_export_that_fails_its_check_leaves_no_file(own, monkeypatch, tmp_path):
     honest = OnnxExporter.runner
     monkeypatch.setattr(
         OnnxExporter, "runner", lambda self, path: lambda given: [s * 1.01 for s in honest(self, path)(given)]
@@ -173,7 +173,7 @@ def test_an_export_that_fails_its_check_leaves_no_file(own, monkeypatch, tmp_pat
     assert run_stage(own, "export", model="fused").output("export").exists()  # and the next try writes it
 
 
-def test_what_can_not_be_exported_says_why(own, scratch, monkeypatch):
+def test_failed_export_says_why(own, scratch, monkeypatch):
     with pytest.raises(DataError, match="no trained model in this workspace"):
         run_stage(scratch, "export")
     with pytest.raises(PluginError, match=r"unknown exporter 'onxx' \(did you mean 'onnx'\?\)"):

@@ -1,4 +1,4 @@
-"""What tests of `stmn predict` share."""
+"""Helpers for tests of `stmn predict`."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ def model_of(workspace: Workspace, name: str) -> Path:
 
 
 def lines(*arguments: object) -> list[dict]:
-    """What `stmn predict ... --json` prints."""
+    """The objects that `stmn predict ... --json` prints."""
     result = call("predict", *arguments, "--json")
     assert result.exit_code == 0, result.stderr
     return [json.loads(line) for line in result.stdout.splitlines()]

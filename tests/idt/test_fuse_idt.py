@@ -67,7 +67,7 @@ def unit(values: Tensor) -> Tensor:
     return values / values.square().sum(dim=1, keepdim=True).sqrt()
 
 
-def test_network_and_svm_scores_are_normalised_per_video_and_averaged(workspace, tmp_path):
+def test_network_and_svm_scores_are_normalised_and_averaged(workspace, tmp_path):
     network, svm = guesses("network", 1).streams["network"], guesses("svm", 2, scale=50.0).streams["svm"]
     guesses("svm", 2, scale=50.0, order=-1).save(tmp_path / "idt.safetensors")  # its rows in another order
     run = fuse_idt(workspace, idt_scores=str(tmp_path / "idt.safetensors"))
@@ -107,7 +107,7 @@ def test_scores_of_other_videos_or_classes_are_refused(workspace, tmp_path):
             fuse_idt(workspace, idt_scores=str(path))
 
 
-def test_own_svm_scores_tell_motions_apart_that_the_network_does_not(workspace):
+def test_own_svm_recognises_motions_the_network_does_not(workspace):
     run = fuse_idt(workspace)
     assert run.results["streams"]["network"] < 0.7
     assert run.results["streams"]["idt"] > 0.9  # chance is 1/3
@@ -139,7 +139,7 @@ def constant(u: float, v: float, fields: int = 9) -> Tensor:
     return quantise(torch.tensor([u, v]).view(1, 2, 1, 1).expand(fields, -1, 32, 32), 20.0)
 
 
-def test_hof_is_the_histogram_of_flow_directions_and_its_ninth_bin_is_stillness(tmp_path):
+def test_hof_bins_directions_and_ninth_bin_is_stillness(tmp_path):
     frames = torch.from_numpy(np.stack(moving(10, 32, 32)))
     for direction, (u, v) in enumerate([(3, 0), (3, 3), (0, 3), (-3, 3), (-3, 0), (-3, -3), (0, -3), (3, -3)]):
         hof = described(frames, constant(u, v), tmp_path / f"{direction}")["HOF"]
@@ -149,7 +149,7 @@ def test_hof_is_the_histogram_of_flow_directions_and_its_ninth_bin_is_stillness(
     assert still[:, 8].min() > 0 and still[:, :8].sum() == 0
 
 
-def test_mbh_sees_motion_boundaries_and_not_the_motion_of_the_camera(tmp_path):
+def test_mbh_sees_motion_boundaries_not_camera_motion(tmp_path):
     frames = torch.from_numpy(np.stack(moving(10, 32, 32)))
     assert described(frames, constant(4, 2), tmp_path / "camera")["MBHx"].abs().max() < 0.05
     half = constant(0, 0)
@@ -160,7 +160,7 @@ def test_mbh_sees_motion_boundaries_and_not_the_motion_of_the_camera(tmp_path):
     assert mbh["MBHy"].abs().max() == 0
 
 
-def test_each_descriptor_has_length_1_whatever_the_contrast(tmp_path):
+def test_descriptors_have_unit_length_at_any_contrast(tmp_path):
     frames = torch.from_numpy(np.stack(moving(10, 32, 32)))
     levels = constant(2, 1)
     levels[:, :, ::3] += 9
@@ -172,7 +172,7 @@ def test_each_descriptor_has_length_1_whatever_the_contrast(tmp_path):
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 40])
-def test_videos_of_any_length_have_descriptors_of_one_length(frames, tmp_path):
+def test_videos_of_any_length_have_descriptors_of_one_size(frames, tmp_path):
     pictures = torch.from_numpy(np.stack(moving(frames, 32, 32)))
     store = Store(make_set(tmp_path / "set", [Made("v", "a", pictures, constant(1, 0, frames - 1))]))
     vector = describe_video(store, store.videos["v"])
@@ -180,7 +180,7 @@ def test_videos_of_any_length_have_descriptors_of_one_length(frames, tmp_path):
     assert np.isfinite(vector).all()
 
 
-def test_a_vector_between_two_directions_is_shared_between_them():
+def test_vector_between_two_directions_is_shared():
     angle = torch.tensor([0.25]) * np.pi / 4  # a quarter of the way from the first to the second of 8 directions
     bins = oriented(2 * torch.cos(angle).view(1, 1, 1), 2 * torch.sin(angle).view(1, 1, 1)).flatten()
     assert bins.tolist() == pytest.approx([1.5, 0.5, 0, 0, 0, 0, 0, 0], abs=1e-5)
@@ -196,7 +196,7 @@ def clouds(classes: int, per_class: int, seed: int) -> tuple[np.ndarray, list[in
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])
-def test_the_svm_separates_what_is_separable(classes):
+def test_svm_separates_what_is_separable(classes):
     train, labels = clouds(classes, 8, seed=1)
     test, wanted = clouds(classes, 4, seed=2)
     scores = svm_scores(train, labels, test, classes)
@@ -205,7 +205,7 @@ def test_the_svm_separates_what_is_separable(classes):
     assert torch.equal(svm_scores(train, labels, test, classes), scores)
 
 
-def test_a_class_without_training_videos_never_wins():
+def test_class_without_training_videos_never_wins():
     train, labels = clouds(3, 8, seed=1)
     labels = [{0: 0, 1: 2, 2: 3}[label] for label in labels]  # nothing of class 1 and 4
     test, _ = clouds(3, 4, seed=2)
@@ -214,7 +214,7 @@ def test_a_class_without_training_videos_never_wins():
     assert torch.equal(scores[:, 1], scores.min(dim=1).values)
 
 
-def test_a_training_list_of_one_class_is_refused():
+def test_training_list_of_one_class_is_refused():
     train, _ = clouds(1, 8, seed=1)
     with pytest.raises(DataError, match="one class"):
         svm_scores(train, [0] * 8, train, 3)

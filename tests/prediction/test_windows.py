@@ -1,4 +1,4 @@
-"""Long videos and streams: windows that slide, a table of what is said along time, and an end in good order."""
+"""Long videos and streams: sliding windows, the timeline, and a clean end."""
 
 import csv
 import json
@@ -18,6 +18,7 @@ from helpers.films import film, moving
 from helpers.predicting import lines, model_of
 
 import stmn
+from stmn.prediction.windows import TimedFrame, count_windows, slide_window
 from stmn.video.decode import frames_of
 
 
@@ -26,34 +27,34 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_window_is_classified_as_a_video_of_its_own(trained, tmp_path):
+def test_window_is_classified_as_a_video_of_its_own(trained, tmp_path):
     """50 frames at 25 a second: windows of one second every half."""
     pictures = moving(20) + moving(30, dx=-2, seed=1)
     model = stmn.load(model_of(trained, "fused"))
-    windows = list(model.windows(film(tmp_path / "a.mkv", pictures, "ffv1", "yuv444p"), length=1, step=0.5, frames=3))
+    windows = list(model.windows(film(tmp_path / "a.mkv", pictures, "ffv1", "yuv444p"), length=1, step=0.5, chunks=3))
     assert [(w.start, w.end) for w in windows] == [(0, 1), (0.5, 1.5), (1, 2)]
     for number, window in enumerate(windows):
         first = round(12.5 * number + 0.01)
         part = film(tmp_path / f"{number}.mkv", pictures[first : 25 + round(12.5 * number + 0.01)], "ffv1", "yuv444p")
         torch.testing.assert_close(
-            window.scores, torch.stack(model.scores(part, frames=3)).mean(dim=0), rtol=0, atol=1e-4
+            window.logits, torch.stack(model.logits(part, chunks=3)).mean(dim=0), rtol=0, atol=1e-4
         )
-    assert not torch.allclose(windows[0].scores, windows[2].scores, atol=1e-3)
+    assert not torch.allclose(windows[0].logits, windows[2].logits, atol=1e-3)
 
 
 @pytest.mark.parametrize(("frames", "spans"), [
-    (10, [(0, 0.4)]),  # shorter than a window: one, of all there is
+    (10, [(0, 0.4)]),  # shorter than a window
     (25, [(0, 1)]),
-    (30, [(0, 1), (0.2, 1.2)]),  # the rest is in a window that ends with the video
+    (30, [(0, 1), (0.2, 1.2)]),  # the last window ends with the video
     (75, [(0, 1), (0.5, 1.5), (1, 2), (1.5, 2.5), (2, 3)]),
 ])  # fmt: skip
-def test_windows_reach_to_the_end_whatever_the_length(frames, spans, trained, tmp_path):
+def test_windows_reach_the_end_of_any_video(frames, spans, trained, tmp_path):
     model = stmn.load(model_of(trained, "appearance"))
     windows = model.windows(film(tmp_path / "a.mkv", moving(frames)), length=1, step=0.5)
     assert [(round(w.start, 2), round(w.end, 2)) for w in windows] == spans
 
 
-def test_windows_go_by_time_where_the_rate_varies(trained, tmp_path):
+def test_windows_go_by_time_if_the_rate_varies(trained, tmp_path):
     """12 frames in the first second, 48 in the second."""
     with av.open(str(tmp_path / "a.mkv"), "w") as container:
         stream = container.add_stream("ffv1", rate=25)
@@ -70,7 +71,7 @@ def test_windows_go_by_time_where_the_rate_varies(trained, tmp_path):
     assert [(line["start_s"], line["end_s"]) for line in found[:2]] == [(0, 1), (1, 2)]
 
 
-def test_the_timeline_holds_every_window_and_every_class(trained, tmp_path):
+def test_timeline_holds_every_window_and_class(trained, tmp_path):
     video = film(tmp_path / "a.avi", moving(60))
     result = call(
         "predict", model_of(trained, "fused"), video, "--timeline", tmp_path / "t.csv", "--window", 1, "--step", 0.5
@@ -93,46 +94,72 @@ def test_the_timeline_holds_every_window_and_every_class(trained, tmp_path):
         scores = {name: float(row[f"score_{name}"]) for name in ("down", "left", "right", "up")}
         assert sum(scores.values()) == pytest.approx(1, abs=1e-5)
         assert max(scores, key=scores.__getitem__) == row["class"] and float(row["score"]) == scores[row["class"]]
-    # without a file for them, windows are printed
+    # without a timeline the windows are printed
     shown = lines(model_of(trained, "fused"), video, "--window", 1, "--step", 0.5)
     assert [f"{line['start_s']:.3f}" for line in shown[:-1]] == [row["start_s"] for row in rows]
     assert list(shown[-1]) == ["video", "windows", "scores"]
 
 
-def test_of_a_video_that_breaks_off_the_timeline_holds_nothing(trained, tmp_path):
+def test_broken_video_leaves_nothing_in_the_timeline(trained, tmp_path):
     good, bad = film(tmp_path / "good.avi", moving(60)), film(tmp_path / "bad.avi", moving(100))
     bad.write_bytes(bad.read_bytes()[: bad.stat().st_size * 3 // 4])
     out = tmp_path / "out" / "t.csv"
     both = call("predict", model_of(trained, "appearance"), bad, good, "--timeline", out, "--window", 1)
     assert both.exit_code == 1 and len(errors_of(both)) == 1
+    assert both.stderr.splitlines()[-1] == f"timeline: {out}"
     assert {row["video"] for row in table(out)} == {str(good)}
     out.unlink()
     alone = call("predict", model_of(trained, "appearance"), bad, "--timeline", out, "--window", 1)
-    assert alone.exit_code == 1 and "bad.avi: " in errors_of(alone)[0]
+    assert alone.exit_code == 1 and "bad.avi: " in errors_of(alone)[0] and "timeline:" not in alone.stderr
     assert list(out.parent.iterdir()) == []
 
 
+@pytest.mark.parametrize("frames", range(1, 90, 4))
+@pytest.mark.parametrize(("length", "step"), [(1, 0.5), (1, 1), (0.4, 0.1), (2, 0.7), (0.5, 1.3)])
+def test_windows_are_counted_before_they_are_made(frames, length, step):
+    rate = Fraction(25)
+    passing = [TimedFrame(float(t / rate), rate, torch.zeros(1), None) for t in range(frames)]
+    windows = list(slide_window(passing, length, step))
+    assert count_windows(float(frames / rate), float(rate), length, step) == len(windows)
+
+
+def test_progress_counts_up_to_its_total(trained, tmp_path):
+    """Also if the header announces too few frames."""
+    video = film(tmp_path / "a.avi", moving(55))
+    flags = ("--timeline", tmp_path / "t.csv", "--window", 1, "--step", 0.5)
+    result = call("predict", model_of(trained, "appearance"), video, *flags)
+    assert f"{video}: 4/4 windows" in result.stderr and len(table(tmp_path / "t.csv")) == 4
+
+    header = bytearray(video.read_bytes())
+    for chunk, field in ((b"avih", 16), (b"strh", 32)):
+        at = header.index(chunk) + 8 + field
+        header[at : at + 4] = (20).to_bytes(4, "little")
+    video.write_bytes(header)
+    result = call("predict", model_of(trained, "appearance"), video, *flags)
+    assert f"{video}: 1/1 windows" in result.stderr and len(table(tmp_path / "t.csv")) == 4
+
+
 @pytest.mark.parametrize(("flags", "words"), [
-    (["--window", 0], "--window 0: write seconds above 0"),
-    (["--step", "nan"], "--step nan: write seconds above 0"),
+    (["--window", 0], "--window 0: must be a number of seconds above 0"),
+    (["--step", "nan"], "--step nan: must be a number of seconds above 0"),
     (["--window", 0.01], "a window of 0.01 s holds one frame, and one frame has no motion; make it longer"),
-    (["--timeline", "t.txt"], "--timeline t.txt: its name must end in .csv"),
+    (["--timeline", "t.txt"], "--timeline t.txt: the name must end in .csv"),
     (["--timeline", "/proc/no/t.csv"], "/proc/no/t.csv: can't be written: "),
-    (["--gate-stage", "conv3"], "--gate-stage chooses a map of the overlay: add --overlay OUT.mp4"),
+    (["--gate-part", "conv3"], "--gate-part needs an overlay: add --overlay OUT.mp4"),
 ])  # fmt: skip
-def test_what_makes_no_windows_is_one_line(flags, words, trained, tmp_path):
+def test_unusable_window_options_are_one_line(flags, words, trained, tmp_path):
     refused = call("predict", model_of(trained, "fused"), film(tmp_path / "a.avi", moving(30)), *flags)
     assert refused.exit_code != 0
     [line] = errors_of(refused)
     assert words in line
 
 
-# Streams, which tell no end
+# Streams without a known end
 
 
 @contextmanager
 def sent(path: Path):
-    """The address of a server that sends a file without saying how long it is, as cameras and transmitters do."""
+    """Serve a file without saying how long it is, as cameras do; gives the address."""
 
     class Sender(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -149,11 +176,13 @@ def sent(path: Path):
     server.server_close()
 
 
-def test_a_stream_is_classified_window_by_window(trained, tmp_path):
+def test_stream_is_classified_window_by_window(trained, tmp_path):
     video = film(tmp_path / "a.ts", moving(75), "libx264")
     with sent(video) as address:
         result = call("predict", model_of(trained, "fused"), address, "--json", "--timeline", tmp_path / "t.csv")
-        assert result.exit_code == 0 and result.stderr.strip().endswith("this is taken for the end")
+        assert result.exit_code == 0
+        notice, written = result.stderr.splitlines()
+        assert notice.endswith("treated as the end of the stream") and written == f"timeline: {tmp_path / 't.csv'}"
         found = [json.loads(line) for line in result.stdout.splitlines()]
         assert {line["video"] for line in found} == {address}
     *windows, mean = found
@@ -163,7 +192,7 @@ def test_a_stream_is_classified_window_by_window(trained, tmp_path):
     assert [row["start_s"] for row in table(tmp_path / "t.csv")] == ["0.000", "0.500", "1.000"]
 
 
-def test_a_pipe_without_end_is_told_while_it_runs_and_ends_in_order_at_ctrl_c(trained, tmp_path):
+def test_endless_pipe_is_printed_live_and_ends_at_ctrl_c(trained, tmp_path):
     data = film(tmp_path / "a.ts", moving(400), "libx264").read_bytes()
     begun = len(data) * 3 // 4
     read, write = os.pipe()

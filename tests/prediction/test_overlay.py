@@ -1,4 +1,4 @@
-"""The overlay: a video of the frame with the running prediction, the flow, and where motion gates appearance."""
+"""The overlay: each frame with the running prediction, the flow, and where motion gates appearance."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from helpers.predicting import model_of
 from numpy.typing import NDArray
 
 import stmn
-from stmn.prediction.gate_map import GateMap, gate_map
-from stmn.prediction.panels import BAR, GAP, LINE, heated
-from stmn.prediction.windows import moments
+from stmn.prediction.gate_map import GateMap, find_gate_map
+from stmn.prediction.panels import BAR, GAP, LINE, draw_heat_map
+from stmn.prediction.windows import read_frames
 from stmn.video.decode import decode_video, frames_of, video_info
 
 #: pixels of a panel for frames of 64 x 48
@@ -50,7 +50,7 @@ def seen(trained, tmp_path_factory) -> tuple[Path, Path, str]:
     return video, folder / "seen.mp4", result.stdout
 
 
-def test_it_has_the_videos_frames_at_its_rate_beside_flow_and_gate_map(seen):
+def test_overlay_shows_frames_flow_and_gate_at_video_rate(seen):
     video, path, printed = seen
     assert printed.startswith(f"{video}: ") and len(printed.splitlines()) == 1
     pages, frames = list(decode_video(path)), list(decode_video(video))
@@ -67,7 +67,7 @@ def test_it_has_the_videos_frames_at_its_rate_beside_flow_and_gate_map(seen):
     assert right[0] > right[2] and left[2] > left[0]
 
 
-def test_bars_change_as_the_window_slides_and_not_between(seen):
+def test_bars_change_only_with_the_window(seen):
     pages = list(decode_video(seen[1]))
     # windows of 1 s every 0.5 s: their middles are 0.5, 1, 1.5 and 1.9 s
     within = [foot(pages[t], 0).astype(int) for t in (2, 16)]
@@ -76,55 +76,58 @@ def test_bars_change_as_the_window_slides_and_not_between(seen):
     assert all(bars(page) > 100 for page in pages[::15])
 
 
-def test_the_map_is_what_the_gate_of_the_stage_is_sent(trained, seen):
+def test_gate_map_is_what_the_parts_gate_receives(trained, seen):
     """The mean over channels of what motion sends, of each frame's own stack, in the colours of the legend."""
     model = stmn.load(model_of(trained, "fused"))
     maps = {}
-    for stage, side in (("conv2", 8), ("conv3", 4), ("conv4", 2), ("conv5", 1)):
-        gate = gate_map(model, stage)
-        assert isinstance(gate, GateMap) and gate.stage == stage
-        assert gate.words == (f"what motion sends at {stage}, mean |f(x_m)|:", "it multiplies appearance there")
-        found = list(gate.along(moments(model, frames_of(seen[0]), "a")))
+    for part, side in (("conv2", 8), ("conv3", 4), ("conv4", 2), ("conv5", 1)):
+        gate = find_gate_map(model, part)
+        assert isinstance(gate, GateMap) and gate.part == part
+        assert gate.legend == (f"what motion sends at {part}, mean |f(x_m)|:", "it multiplies appearance there")
+        found = list(gate.add_maps(read_frames(model, frames_of(seen[0]), "a")))
         assert len(found) == 60 and [m.seconds for m in found] == sorted(m.seconds for m in found)
-        maps[stage] = torch.stack([m.gate for m in found])
-        assert maps[stage].shape[-2] == side and bool((maps[stage] >= 0).all())
+        maps[part] = torch.stack([m.gate_map for m in found])
+        assert maps[part].shape[-2] == side and bool((maps[part] >= 0).all())
     # in one pass over all frames: with every stack whole, late or early in its block
-    gate, context = gate_map(model, "conv2"), list(moments(model, frames_of(seen[0]), "a"))
-    torch.testing.assert_close(gate.maps(context, range(60)), maps["conv2"], rtol=1e-4, atol=1e-6)
+    gate, context = find_gate_map(model, "conv2"), list(read_frames(model, frames_of(seen[0]), "a"))
+    torch.testing.assert_close(gate.compute_maps(context, range(60)), maps["conv2"], rtol=1e-4, atol=1e-6)
 
 
-def test_a_map_lies_over_its_frame():
+def test_heat_map_lies_over_its_frame():
     picture = np.full((60, 80, 3), 128, np.uint8)
     values = np.zeros((3, 4))
     values[0, 3] = 1
-    drawn = np.asarray(heated(picture, values)).astype(int).sum(axis=2)
+    drawn = np.asarray(draw_heat_map(picture, values)).astype(int).sum(axis=2)
     assert drawn[:15, 65:].mean() > 2 * drawn[40:, :40].mean()
 
 
-def test_by_default_it_is_the_deepest_stage_that_still_shows_where(trained):
+def test_default_gate_part_is_deepest_that_is_fine_enough(trained):
     """For the tests' frames of 32 pixels conv2, of 8 x 8 places; for the paper's of 256 conv5."""
     model = stmn.load(model_of(trained, "fused"))
-    assert gate_map(model, None).stage == "conv2"
+    assert find_gate_map(model, None).part == "conv2"
     network = model.description.network.model_copy(update={"size": 224})
     model.description = type(model.description)(**(vars(model.description) | {"network": network, "keeps": ["crop"]}))
-    assert gate_map(model, None).stage == "conv5"
+    assert find_gate_map(model, None).part == "conv5"
 
 
 @pytest.mark.parametrize(("name", "panels", "said"), [
-    ("motion", 2, ["this model is the motion stream alone: it has no gates, and the overlay no gate map"]),
+    ("motion", 2, ["this model is the motion stream alone: without gates the overlay has no gate map"]),
     ("appearance", 1, [
-        "this model is the appearance stream alone: it has no gates, and the overlay no gate map",
-        "this model reads no flow, and the overlay shows none",
+        "this model is the appearance stream alone: without gates the overlay has no gate map",
+        "this model reads no flow, so the overlay shows none",
     ]),
 ])  # fmt: skip
-def test_a_stream_alone_has_fewer_panels_and_that_is_said(name, panels, said, trained, tmp_path):
+def test_single_stream_has_fewer_panels_with_notice(name, panels, said, trained, tmp_path):
     video = film(tmp_path / "a.avi", moving(20))
     result = overlay(trained, name, video, tmp_path / "o.mp4")
-    assert [line for line in result.stderr.splitlines() if "windows" not in line] == said
+    assert [line for line in result.stderr.splitlines() if "windows" not in line] == [
+        *said,
+        f"overlay: {tmp_path / 'o.mp4'}",
+    ]
     assert video_info(tmp_path / "o.mp4").width == GAP + panels * (WIDTH + GAP)
 
 
-def test_upright_videos_and_single_frames(trained, tmp_path):
+def test_overlay_of_tall_videos_and_single_frames(trained, tmp_path):
     tall = film(tmp_path / "tall.avi", moving(12, 96, 40))
     overlay(trained, "fused", tall, tmp_path / "tall.mp4")
     one = film(tmp_path / "one.avi", moving(1))
@@ -134,11 +137,11 @@ def test_upright_videos_and_single_frames(trained, tmp_path):
 
 @pytest.mark.parametrize(("path", "words"), [
     ("/proc/no/o.mp4", "/proc/no/o.mp4: can't be written: "),
-    ("o.gif", "--overlay o.gif: its name must end in .mp4"),
-    ("folder.mp4", "folder.mp4: that is a folder; name a file"),
-    ("a.mp4", "a.mp4: that is the video itself, which would be overwritten"),
+    ("o.gif", "--overlay o.gif: the name must end in .mp4"),
+    ("folder.mp4", "folder.mp4: this is a folder; name a file"),
+    ("a.mp4", "a.mp4: this is one of the videos and would be overwritten"),
 ])  # fmt: skip
-def test_where_it_can_not_be_written_is_one_line(path, words, trained, tmp_path, monkeypatch):
+def test_unusable_overlay_path_is_one_line(path, words, trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.mp4").mkdir()
     video = film(tmp_path / "a.mp4", moving(12), "libx264")
@@ -148,10 +151,10 @@ def test_where_it_can_not_be_written_is_one_line(path, words, trained, tmp_path,
     [line] = errors_of(refused)
     assert words in line and video.read_bytes() == before
     two = call("predict", model_of(trained, "fused"), video, video, "--overlay", "o.mp4")
-    assert errors_of(two) == ["--overlay o.mp4: one file for 2 videos; give one video at a time"]
+    assert errors_of(two) == ["--overlay o.mp4: one file for 2 videos; pass one video at a time"]
 
 
-def test_of_a_video_that_breaks_off_there_is_no_overlay(trained, tmp_path):
+def test_broken_video_leaves_no_overlay(trained, tmp_path):
     video = film(tmp_path / "a.avi", moving(100))
     video.write_bytes(video.read_bytes()[: video.stat().st_size * 3 // 4])
     out = tmp_path / "out"
@@ -160,7 +163,7 @@ def test_of_a_video_that_breaks_off_there_is_no_overlay(trained, tmp_path):
     assert list(out.iterdir()) == []
 
 
-def test_real_clips_keep_their_rate_and_length(trained, shared_data, tmp_path):
+def test_overlay_keeps_rate_and_length_of_real_clips(trained, shared_data, tmp_path):
     [clip] = shared_data.glob("clips/TrumanShow*")
-    overlay(trained, "fused", clip, tmp_path / "o.mp4", "--gate-stage", "conv3")
+    overlay(trained, "fused", clip, tmp_path / "o.mp4", "--gate-part", "conv3")
     assert (video_info(tmp_path / "o.mp4").fps, len(list(decode_video(tmp_path / "o.mp4")))) == (30, 48)

@@ -1,0 +1,155 @@
+"""A trained network together with what its checkpoint says about its input."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stmn.errors import DataError
+from stmn.evaluation.inference import VideoInput, compute_logits, for_inference, resize_to_protocol
+from stmn.evaluation.protocol import Protocol
+from stmn.flow.estimator import load_estimator
+from stmn.flow.pairs import FlowFunction
+from stmn.nets.checkpoint import Description
+from stmn.nets.network import Network
+from stmn.runtime.device import Device
+from stmn.sampling.augment import short_side_for_test
+from stmn.sampling.positions import spread_positions, stack_times
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """A class and its probability, 0..1: the soft-max of the logits averaged over streams."""
+
+    class_name: str
+    score: float
+
+
+@dataclass(frozen=True)
+class ChunkPlan:
+    """The frames and flow fields that the chunks of a video read.
+
+    Attributes:
+        frame_count: Frames of the whole video.
+        times: The frame number of each chunk.
+        stacks: For each chunk the L flow fields of its stack. Field i leads from frame i to frame i + 1.
+    """
+
+    frame_count: int
+    times: list[int]
+    stacks: list[list[int]]
+
+    @property
+    def fields(self) -> list[int]:
+        """All flow fields in order, each once."""
+        return sorted({i for stack in self.stacks for i in stack})
+
+
+class Classifier:
+    """Classifies frames and flow with a network, prepared as its training data was.
+
+    Args:
+        network: The trained network. It is moved to the device and set to evaluation mode.
+        description: The checkpoint's description: classes, preparation, what augmentation was allowed.
+        device: Where to compute.
+        stream: The output to use if the network has several ("appearance", "motion"). By default their mean.
+    """
+
+    def __init__(self, network: Network, description: Description, device: Device, stream: str | None = None) -> None:
+        self.network = network
+        self.description = description
+        self.device = device
+        self.stream = stream
+        device.place(network).eval()
+        #: a copy that gives the same logits in less time
+        self.fast_network = for_inference(network, device)
+
+    @property
+    def classes(self) -> list[str]:
+        """The class names, in the order of the logits."""
+        return self.description.network.classes
+
+    @property
+    def stack_length(self) -> int:
+        """L, the number of flow fields in a stack."""
+        return self.description.network.stack_length
+
+    @property
+    def reads_flow(self) -> bool:
+        """True if one of the streams is motion."""
+        return "motion" in self.network.names
+
+    def flow_function(self) -> FlowFunction:
+        """The flow estimator of the training data; zeros if no stream reads flow.
+
+        Raises:
+            PluginError: The flow plugin is not installed.
+        """
+        how = self.description.preparation
+        return load_estimator(how.flow, how.flow_options) if self.reads_flow else _zero_flow
+
+    def protocol(self, chunks: int, flips: bool = True) -> Protocol:
+        """Whole frames of `chunks` chunks; mirrored frames too if the training data allowed mirroring."""
+        size, keeps = self.description.network.size, self.description.keeps
+        return Protocol(
+            chunks=chunks, flips=flips and "mirror" in keeps, short_side=short_side_for_test(size, keeps), crop=size
+        )
+
+    def plan_chunks(self, frame_count: int, chunks: int, name: str) -> ChunkPlan:
+        """Choose the frames and flow fields to read from a video called `name`.
+
+        Raises:
+            DataError: The video has no frames, or one frame and the model reads flow.
+        """
+        if frame_count == 0:
+            raise DataError(f"{name}: holds no frames")
+        if self.reads_flow and frame_count == 1:
+            raise DataError(f"{name}: one frame has no motion, and this model reads flow")
+        times = spread_positions(frame_count, self.stack_length, chunks)
+        return ChunkPlan(frame_count, times, [stack_times(t, frame_count, self.stack_length) for t in times])
+
+    def make_input(
+        self, plan: ChunkPlan, frames: Mapping[int, Tensor], flow: Mapping[int, Tensor], protocol: Protocol
+    ) -> VideoInput:
+        """Collect what the network reads.
+
+        Args:
+            plan: What the chunks read.
+            frames: Frame number -> (3, H, W) uint8.
+            flow: Field number -> (2, H, W) uint8 flow levels.
+            protocol: Gives the short side to resize to.
+        """
+        fields = plan.fields
+        return VideoInput(
+            resize_to_protocol(torch.stack([frames[t] for t in plan.times]), protocol)
+            if "appearance" in self.network.names
+            else None,
+            resize_to_protocol(torch.stack([flow[i] for i in fields]), protocol) if self.reads_flow else None,
+            torch.tensor([[fields.index(i) for i in stack] for stack in plan.stacks]),
+        )
+
+    def compute_logits(self, given: VideoInput, protocol: Protocol) -> list[Tensor]:
+        """(classes,) logits of each output in use: `stream` alone, or all outputs of the network."""
+        logits = compute_logits(self.fast_network, [given], protocol, self.device)
+        named = dict(zip(self.network.outputs, logits, strict=True))
+        return [batch[0] for name, batch in named.items() if self.stream in (None, name)]
+
+    def padding_notice(self, frame_count: int) -> str:
+        """A line saying that `frame_count` frames are fewer than a flow stack spans; empty if they are enough."""
+        if not self.reads_flow or frame_count > self.stack_length:
+            return ""
+        return (
+            f"{frame_count} frames are too few for a stack of {self.stack_length} flow fields: "
+            f"the first and the last field are repeated"
+        )
+
+    def rank(self, logits: Tensor) -> list[ClassScore]:
+        """All classes, most probable first, from (classes,) logits."""
+        values = logits.softmax(dim=0)
+        return [ClassScore(self.classes[i], float(values[i])) for i in values.argsort(descending=True).tolist()]
+
+
+def _zero_flow(first: Tensor, second: Tensor) -> Tensor:
+    """Stands in for the flow if no stream reads it."""
+    return torch.zeros(len(first), 2, *first.shape[1:])

@@ -1,0 +1,75 @@
+"""The options of `stmn predict` and what goes together."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from stmn.errors import UsageError
+from stmn.prediction.gate_map import GatePart
+from stmn.video.source import Source
+
+#: seconds of a window by default
+_WINDOW_SECONDS = 2.0
+#: the step from one window to the next by default, as a fraction of a window
+_STEP_FRACTION = 0.25
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """What `stmn predict` is asked to do; None stands for the default.
+
+    Attributes:
+        chunks: Chunks of each video or window.
+        flips: Average over mirrored frames too, if the training data allowed mirroring.
+        window: Seconds of a window.
+        step: Seconds from one window to the next.
+        timeline: The CSV file to write.
+        overlay: The MP4 file to write.
+        gate_part: The part of the network whose gate the overlay shows.
+    """
+
+    chunks: int | None = None
+    flips: bool = True
+    window: float | None = None
+    step: float | None = None
+    timeline: Path | None = None
+    overlay: Path | None = None
+    gate_part: GatePart | None = None
+
+    def check(self, videos: list[Source]) -> None:
+        """Make sure that options and videos go together, before anything is read.
+
+        Raises:
+            UsageError: They contradict each other, or an output is a folder, one of the videos, or has a wrong ending.
+        """
+        for flag, seconds in (("--window", self.window), ("--step", self.step)):
+            if seconds is not None and not 0 < seconds < float("inf"):
+                raise UsageError(f"{flag} {seconds:g}: must be a number of seconds above 0")
+        if self.gate_part and not self.overlay:
+            raise UsageError("--gate-part needs an overlay: add --overlay OUT.mp4")
+        for flag, path, ending in (("--overlay", self.overlay, ".mp4"), ("--timeline", self.timeline, ".csv")):
+            if path is None:
+                continue
+            if path.suffix.lower() != ending:
+                raise UsageError(f"{flag} {path}: the name must end in {ending}")
+            if path.is_dir():
+                raise UsageError(f"{flag} {path}: this is a folder; name a file")
+            if any(v.kind == "file" and path.exists() and path.samefile(v.place) for v in videos):
+                raise UsageError(f"{flag} {path}: this is one of the videos and would be overwritten")
+        if self.overlay and len(videos) > 1:
+            raise UsageError(f"--overlay {self.overlay}: one file for {len(videos)} videos; pass one video at a time")
+
+    @property
+    def uses_windows(self) -> bool:
+        """True if windows are asked for, or an output that is made of them."""
+        return any((self.window, self.step, self.timeline, self.overlay))
+
+    @property
+    def prints_windows(self) -> bool:
+        """True if windows are printed because no file is made of them."""
+        return self.uses_windows and not (self.timeline or self.overlay)
+
+    @property
+    def window_and_step(self) -> tuple[float, float]:
+        """Seconds of a window, and from one window to the next."""
+        window = self.window or _WINDOW_SECONDS
+        return window, self.step or window * _STEP_FRACTION

@@ -1,0 +1,63 @@
+"""Read only what the chunks of a whole video need, so that memory does not grow with its length.
+
+The video is decoded twice: once to count its frames, which decides where the chunks lie, and once to read the chunks'
+frames and compute their flow.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from torch import Tensor
+
+from stmn.evaluation.inference import VideoInput
+from stmn.evaluation.protocol import Protocol
+from stmn.flow.pairs import frames_and_flow
+from stmn.prediction.classifier import ChunkPlan, Classifier
+from stmn.runtime.progress import Progress
+from stmn.video.decode import count_frames, frames_of
+from stmn.video.source import Source, rereadable
+
+
+def read_whole_video(model: Classifier, source: Source, protocol: Protocol, progress: Progress) -> VideoInput:
+    """Read the protocol's chunks of a video. A video that is too short for a flow stack is reported to `progress`.
+
+    Raises:
+        DataError: The video can't be read or has too few frames.
+    """
+    with rereadable(source) as given:
+        plan = model.plan_chunks(count_frames(given), protocol.chunks, given.name)
+        if notice := model.padding_notice(plan.frame_count):
+            progress.say(f"{given.name}: {notice}")
+        return model.make_input(plan, *_read_chunks(model, given, plan), protocol)
+
+
+def _read_chunks(model: Classifier, source: Source, plan: ChunkPlan) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+    """(3, H, W) frames and (2, H, W) flow levels by their numbers: what the plan needs, and little more."""
+    how, flow = model.description.preparation, model.flow_function()
+    frames: dict[int, Tensor] = {}
+    levels: dict[int, Tensor] = {}
+    stream, reached = frames_of(source), 0
+    for run in _frame_runs(plan, model.reads_flow):
+        part = islice(stream, run.start - reached, run.stop - reached)
+        reached = run.stop
+        at = field_at = run.start
+        pictures = (frame.picture(how.short_side) for frame in part)
+        for batch, fields in frames_and_flow(pictures, flow, how.bound, how.camera_motion):
+            frames |= {t: batch[t - at].permute(2, 0, 1) for t in plan.times if at <= t < at + len(batch)}
+            levels |= {field_at + i: field for i, field in enumerate(fields)}
+            at, field_at = at + len(batch), field_at + len(fields)
+    return frames, levels
+
+
+def _frame_runs(plan: ChunkPlan, flow: bool) -> Iterator[range]:
+    """Runs of consecutive frames that must be converted; with `flow`, both frames of each field."""
+    needed = set(plan.times)
+    if flow:
+        needed |= {i for field in plan.fields for i in (field, field + 1)}
+    start = last = min(needed)
+    for t in sorted(needed):
+        if t > last + 1:
+            yield range(start, last + 1)
+            start = t
+        last = t
+    yield range(start, last + 1)
