@@ -1,1 +1,1 @@
-"""Optical flow: estimators behind one contract, and the 8-bit quantisation of the store."""
+"""Optical flow: estimators with one contract, 8-bit quantisation, and flow as pictures."""

@@ -1,4 +1,4 @@
-"""The border of every flow estimator: what a pair of grey frames may look like."""
+"""Check the frames that a flow estimator is given."""
 
 import torch
 from torch import Tensor
@@ -7,13 +7,23 @@ from stmn.errors import UsageError
 
 
 def check_frames(name: str, first: Tensor, second: Tensor) -> None:
-    """Raises `UsageError` unless both are (B, H, W), alike, on one device, uint8 or floating point."""
+    """Check a batch of pairs of grey frames.
+
+    Args:
+        name: The estimator, for messages.
+        first: (B, H, W).
+        second: (B, H, W).
+
+    Raises:
+        UsageError: They differ in shape or device, are empty, or are neither uint8 nor floating point.
+    """
     if first.ndim != 3 or first.shape != second.shape or not first.shape[1:].numel():
         raise UsageError(
-            f"{name}: needs two grey batches (B, H, W) of one shape, got {tuple(first.shape)} and {tuple(second.shape)}"
+            f"{name}: needs two batches of grey frames (B, H, W) of one shape, not "
+            f"{tuple(first.shape)} and {tuple(second.shape)}"
         )
     if first.device != second.device:
-        raise UsageError(f"{name}: the frames are on two devices, {first.device} and {second.device}")
+        raise UsageError(f"{name}: the frames are on different devices, {first.device} and {second.device}")
     for frames in (first, second):
         if frames.dtype != torch.uint8 and not frames.is_floating_point():
-            raise UsageError(f"{name}: grey values must be uint8 or floating point in 0..255, got {frames.dtype}")
+            raise UsageError(f"{name}: grey values must be uint8 or floating point in 0..255, not {frames.dtype}")

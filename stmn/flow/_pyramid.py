@@ -1,6 +1,6 @@
-"""The image pyramid of TV-L1: sizes of its levels and how each is sampled from its neighbours.
+"""The image pyramid of TV-L1: the sizes of its levels, and how each level is sampled from the ones next to it.
 
-Made once per frame size, on the CPU, in NumPy; the torch and the C solver read the same tables.
+The tables are made once per frame size, in NumPy; the torch solver and the C solver read the same ones.
 """
 
 from dataclasses import dataclass
@@ -10,20 +10,26 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-MIN_SIDE = 16
-"""No level is smaller than this (pixels), unless the frame itself is: below, a level says nothing about motion."""
-
-ANTI_ALIAS = 0.35
-"""Sigma of the Gaussian that shrinks a level, in pixels of the shrunk level. Chosen on the Middlebury pairs: weaker
-than the textbook's 0.5, because detail is worth more to the flow than freedom from aliasing."""
+#: no level is smaller than this (pixels), unless the frame itself is: smaller ones say nothing about motion
+_MIN_SIDE = 16
+#: sigma of the Gaussian that shrinks a level, in pixels of the smaller level. Chosen on the Middlebury pairs; weaker
+#: than the textbook value of 0.5, because detail helps the flow more than aliasing hurts it
+_ANTI_ALIAS = 0.35
 
 
 @dataclass(frozen=True, eq=False)
-class Axis:
-    """Rows or columns of one level: its `size` samples over the finer level and, if any, over the coarser one.
+class LevelAxis:
+    """How the rows or the columns of a level are sampled from the finer level, and the coarser level at them.
 
-    Sample i of this level is `sum_k weights[k, i] * finer[start[i] + k]`;
-    the coarser level, seen at i, is `(1 - fraction[i]) * coarser[below[i]] + fraction[i] * coarser[below[i] + 1]`.
+    Pixel i of this level is `sum_k weights[k, i] * finer[start[i] + k]`. The coarser level at pixel i is
+    `(1 - fraction[i]) * coarser[below[i]] + fraction[i] * coarser[below[i] + 1]`.
+
+    Attributes:
+        size: Pixels of this level.
+        start: (size,) first finer pixel under the taps.
+        weights: (taps, size).
+        below: (size,) coarser pixel before this one.
+        fraction: (size,) distance from it, 0..1.
     """
 
     size: int
@@ -35,10 +41,10 @@ class Axis:
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """One level of the pyramid; the finest level is sampled from the frame itself, only smoothed."""
+    """One level of the pyramid. The finest one has the size of the frame and is only smoothed."""
 
-    rows: Axis
-    columns: Axis
+    rows: LevelAxis
+    columns: LevelAxis
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -48,12 +54,20 @@ class Level:
 
 @lru_cache(maxsize=64)
 def pyramid(height: int, width: int, scale: float, scales: int, smoothing: float) -> tuple[Level, ...]:
-    """Levels from the frame's own size down, each `scale` times the one before, at most `scales` of them."""
+    """Return the levels of the pyramid, from the finest down.
+
+    Args:
+        height: Height of the frame, pixels.
+        width: Width of the frame, pixels.
+        scale: Size of a level relative to the finer one.
+        scales: Most levels.
+        smoothing: Sigma of the Gaussian over the frame, pixels.
+    """
     shapes = [(height, width)]
     while len(shapes) < scales:
         factor = scale ** len(shapes)
         shape = (round(height * factor), round(width * factor))
-        if min(shape) < MIN_SIDE or shape == shapes[-1]:
+        if min(shape) < _MIN_SIDE or shape == shapes[-1]:
             break
         shapes.append(shape)
     finer = [shapes[0], *shapes[:-1]]
@@ -64,9 +78,10 @@ def pyramid(height: int, width: int, scale: float, scales: int, smoothing: float
     )
 
 
-def _axis(size: int, finer: int, coarser: int, smoothing: float) -> Axis:
+def _axis(size: int, finer: int, coarser: int, smoothing: float) -> LevelAxis:
+    """The samples of one axis of `size` pixels over one of `finer` and under one of `coarser` pixels."""
     ratio = finer / size
-    sigma = max(smoothing, 1e-3) if finer == size else ANTI_ALIAS * ratio
+    sigma = max(smoothing, 1e-3) if finer == size else _ANTI_ALIAS * ratio
     taps = min(2 * ceil(3 * sigma) + (1 if finer == size else 2), finer)
     centre = (np.arange(size) + 0.5) * ratio - 0.5
     start = np.clip(np.ceil(centre - taps / 2), 0, finer - taps).astype(np.int32)
@@ -75,4 +90,4 @@ def _axis(size: int, finer: int, coarser: int, smoothing: float) -> Axis:
     weights = (weights / weights.sum(axis=0)).astype(np.float32)
     seen = np.clip((np.arange(size) + 0.5) * coarser / size - 0.5, 0, coarser - 1)
     below = np.clip(np.floor(seen), 0, max(coarser - 2, 0)).astype(np.int32)
-    return Axis(size, start, np.ascontiguousarray(weights), below, (seen - below).astype(np.float32))
+    return LevelAxis(size, start, np.ascontiguousarray(weights), below, (seen - below).astype(np.float32))

@@ -1,4 +1,4 @@
-"""The C kernel of TV-L1: compiled at first use, kept in the user's cache, called on CPU tensors."""
+"""TV-L1 in C, for CPU tensors. The kernel is compiled at first use and kept in the user's cache."""
 
 import ctypes
 from concurrent.futures import ThreadPoolExecutor
@@ -7,19 +7,20 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from stmn.flow._knobs import Knobs
-from stmn.flow._pyramid import Axis, Level
+from stmn.flow._parameters import Parameters
+from stmn.flow._pyramid import Level, LevelAxis
 from stmn.runtime.compiled import Kernel, load_once
 
-# No -ffast-math: linking with it switches denormals off for the whole process. These are the parts the vectoriser
-# needs, and none of them lets the order of a sum change.
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffinite-math-only", "-fno-signed-zeros")
+# No -ffast-math: linking with it turns denormals off in the whole process. These are the parts of it that the
+# vectoriser needs, and none of them changes the order of a sum.
+_FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffinite-math-only", "-fno-signed-zeros")
 
-
-KERNEL = Kernel("tvl1", "stmn.flow", FLAGS)
+KERNEL = Kernel("tvl1", "stmn.flow", _FLAGS)
 
 
 class _Axis(ctypes.Structure):
+    """`Axis` of kernel/planes.h."""
+
     _fields_ = (
         ("size", ctypes.c_int32),
         ("taps", ctypes.c_int32),
@@ -30,12 +31,15 @@ class _Axis(ctypes.Structure):
     )
 
     @classmethod
-    def of(cls, axis: Axis) -> "_Axis":
+    def of(cls, axis: LevelAxis) -> "_Axis":
+        """An axis for C, which must not outlive the one given."""
         arrays = (axis.start, axis.weights, axis.below, axis.fraction)
         return cls(axis.size, len(axis.weights), *(array.ctypes.data for array in arrays))
 
 
-class _Knobs(ctypes.Structure):
+class _Parameters(ctypes.Structure):
+    """`Parameters` of kernel/planes.h."""
+
     _fields_ = (
         ("lambda_", ctypes.c_float),
         ("theta", ctypes.c_float),
@@ -48,29 +52,39 @@ class _Knobs(ctypes.Structure):
     )
 
 
-def solve(first: Tensor, second: Tensor, levels: tuple[Level, ...], knobs: Knobs) -> Tensor:
-    """Flow (B, 2, H, W) of frames (B, H, W), float32 in 0..255, on the CPU. Only where `problem()` is None.
+def solve(first: Tensor, second: Tensor, levels: tuple[Level, ...], parameters: Parameters) -> Tensor:
+    """Estimate flow, with `torch.get_num_threads()` threads; each pair is one thread's work.
 
-    Pairs are shared out among `torch.get_num_threads()` threads; one pair is always one thread's work.
+    Args:
+        first: (B, H, W) grey frames, float32 in 0..255, contiguous, on the CPU.
+        second: (B, H, W), as `first`.
+        levels: The pyramid, from the finest level down.
+        parameters: Of the method.
+
+    Returns:
+        (B, 2, H, W) float32: u and v in pixels.
+
+    Raises:
+        MemoryError: The kernel could not allocate its buffers.
     """
     kernel, problem = _load()
     assert kernel is not None, problem
     pairs, height, width = first.shape
     flow = torch.empty(pairs, 2, height, width)
     axes = (_Axis * (2 * len(levels)))(*(_Axis.of(axis) for level in levels for axis in (level.rows, level.columns)))
-    c_knobs = _Knobs(
-        knobs.lambda_,
-        knobs.theta,
-        knobs.tau,
-        knobs.epsilon,
-        knobs.warps,
-        knobs.iterations,
-        knobs.median,
+    c_parameters = _Parameters(
+        parameters.lambda_,
+        parameters.theta,
+        parameters.tau,
+        parameters.epsilon,
+        parameters.warps,
+        parameters.iterations,
+        parameters.median,
         len(levels),
     )
 
     threads = min(torch.get_num_threads(), pairs)
-    # Large enough that a call costs nothing beside its work, small enough that threads end together.
+    # pairs per call: enough to make the cost of a call negligible, few enough that threads end together
     portion = 1 if height * width > 100_000 else max(1, -(-pairs // (4 * threads))) if threads > 1 else pairs
     starts = count(step=portion)
 
@@ -83,7 +97,7 @@ def solve(first: Tensor, second: Tensor, levels: tuple[Level, ...], knobs: Knobs
                 second[part].data_ptr(),
                 flow[part].data_ptr(),
                 part.stop - part.start,
-                ctypes.byref(c_knobs),
+                ctypes.byref(c_parameters),
                 axes,
             )
         return failed
@@ -99,12 +113,12 @@ def solve(first: Tensor, second: Tensor, levels: tuple[Level, ...], knobs: Knobs
 
 
 def problem() -> str | None:
-    """Why there is no C kernel here, or None when there is. The first call of a process loads or compiles it."""
+    """Return why there is no C kernel on this machine; None if there is. The first call loads or compiles it."""
     return _load()[1]
 
 
 @load_once(KERNEL)
 def _load(library: ctypes.CDLL) -> None:
-    """The compiled kernel, or why there is none."""
+    """Declare the kernel's function."""
     library.stmn_tvl1.argtypes = (*[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
     library.stmn_tvl1.restype = ctypes.c_int

@@ -1,9 +1,9 @@
-"""TV-L1 optical flow in plain torch, on any device: the text the C kernel is held against.
+"""TV-L1 optical flow in plain torch, on any device: the reference for the C kernel.
 
-The method is Zach, Pock, Bischof, "A Duality Based Approach for Realtime TV-L1 Optical Flow", DAGM 2007, with the
+The method is that of Zach, Pock, Bischof, "A Duality Based Approach for Realtime TV-L1 Optical Flow", DAGM 2007, with
 refinements of Wedel et al., "An Improved Algorithm for TV-L1 Optical Flow", 2009 (projected dual ascent, median), and
 of Sun, Roth, Black, "Secrets of Optical Flow Estimation and Their Principles", CVPR 2010 (five-point derivatives,
-gradient of both frames, spline interpolation, data term off where the flow leaves the frame). For each pair:
+gradients of both frames, spline interpolation, no data term where the flow leaves the frame). For each pair:
 
     (1)  minimise over f = (u, v):  sum |grad u| + |grad v| + lambda |second(x + f) - first(x)|
     (2)  around f0 the difference is linear:  rho(f) = second(x + f0) - first(x) + <g, f - f0>,  g the image gradient
@@ -12,25 +12,35 @@ gradient of both frames, spline interpolation, data term off where the flow leav
     (5)  best f for given w, each component with its dual p:  w + theta div p,  |p| <= 1
     (6)  ascent in the dual:  p <- p + tau / theta grad u,  then p <- p / max(1, |p|)
 
-(4), (5), (6) make one inner iteration; (2) is renewed once a warp, some warps a pyramid level.
-A pair's flow does not depend on the others of its batch: no operation mixes pairs, and a pair that has converged
-at a level is left alone while others go on.
+(4), (5) and (6) make one inner iteration. (2) is computed once per warp; a pyramid level has a few warps.
+A pair's flow does not depend on the other pairs of its batch: no operation mixes pairs, and a pair that has converged
+at a level stays as it is while others continue.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stmn.flow._knobs import Knobs
-from stmn.flow._pyramid import Axis, Level
+from stmn.flow._parameters import Parameters
+from stmn.flow._pyramid import Level, LevelAxis
 
-SPLINE_REACH = 10
-"""Pixels to either side that a spline coefficient is computed from."""
+#: pixels to either side that a spline coefficient is computed from
+_SPLINE_REACH = 10
 
 
 @torch.no_grad()
-def solve(first: Tensor, second: Tensor, levels: tuple[Level, ...], knobs: Knobs) -> Tensor:
-    """Flow (B, 2, H, W) of frames (B, H, W), float32 in 0..255; `levels` from the finest down."""
+def solve(first: Tensor, second: Tensor, levels: tuple[Level, ...], parameters: Parameters) -> Tensor:
+    """Estimate flow.
+
+    Args:
+        first: (B, H, W) grey frames, float32 in 0..255.
+        second: (B, H, W), as `first`.
+        levels: The pyramid, from the finest level down.
+        parameters: Of the method.
+
+    Returns:
+        (B, 2, H, W) float32: u and v in pixels.
+    """
     frames = []
     image = torch.stack([first, second])
     for level in levels:
@@ -44,23 +54,26 @@ def solve(first: Tensor, second: Tensor, levels: tuple[Level, ...], knobs: Knobs
             height, width = flow.shape[-2:]
             pixels = flow.new_tensor([level.columns.size / width, level.rows.size / height])
             flow = _enlarge(flow * pixels[:, None, None], level)
-            dual = _enlarge(dual, level)  # from zero, as Zach et al., twice the iterations do worse
-        flow, dual = _solve_level(image1, image2, flow, dual, knobs)
+            # Zach et al. start the dual from zero; that is worse even with twice the iterations
+            dual = _enlarge(dual, level)
+        flow, dual = _solve_level(image1, image2, flow, dual, parameters)
     return flow
 
 
-def _solve_level(first: Tensor, second: Tensor, flow: Tensor, dual: Tensor, knobs: Knobs) -> tuple[Tensor, Tensor]:
-    """The warps of one level; images (B, H, W), flow (B, 2, H, W), dual (B, 2, 2, H, W)."""
-    gradient, spline = _derivatives(first), _spline(second)
+def _solve_level(
+    first: Tensor, second: Tensor, flow: Tensor, dual: Tensor, parameters: Parameters
+) -> tuple[Tensor, Tensor]:
+    """The warps of one level: images (B, H, W) to flow (B, 2, H, W) and dual (B, 2, 2, H, W)."""
+    gradient, spline = _differentiate(first), _fit_spline(second)
     moving = torch.ones(len(first), dtype=torch.bool, device=first.device)
-    for _ in range(knobs.warps):
+    for _ in range(parameters.warps):
         linear = _linearise(first, gradient, spline, flow)
-        fresh, fresh_dual = _iterate(flow, dual, *linear, knobs)
-        fresh = _median(fresh, knobs.median)  # outliers go before they are linearised around
+        fresh, fresh_dual = _iterate(flow, dual, *linear, parameters)
+        fresh = _median(fresh, parameters.median)  # removes outliers before the next linearisation
         change = (fresh - flow).double().square().sum(dim=(1, 2, 3)) / first[0].numel()
         flow = torch.where(moving[:, None, None, None], fresh, flow)
         dual = torch.where(moving[:, None, None, None, None], fresh_dual, dual)
-        moving = moving & (change >= knobs.epsilon**2)
+        moving = moving & (change >= parameters.epsilon**2)
         if not moving.any():
             break
     return flow, dual
@@ -69,27 +82,29 @@ def _solve_level(first: Tensor, second: Tensor, flow: Tensor, dual: Tensor, knob
 def _linearise(first: Tensor, gradient: Tensor, spline: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     """Gradient (B, 2, H, W) and constant (B, H, W) of (2): `rho(f) = constant + <gradient, f>`.
 
-    The gradient is the mean of the first frame's and the warped second frame's. Where the flow leaves the frame both
-    are zero: nothing is known there, and smoothness alone fills in.
+    The gradient is the mean of the first frame's and the warped second frame's. Both are zero where the flow leaves the
+    frame: nothing is known there, and smoothness alone decides.
     """
     warped, slope = _sample(spline, flow)
     height, width = first.shape[-2:]
     x, y = _positions(flow)
     inside = ((x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)).float()
     gradient = inside[:, None] * 0.5 * (slope + gradient)
-    constant = inside * (warped - first) - (gradient * flow).sum(dim=1)
+    constant = inside * (warped - first) - (gradient * flow).sum(dim=1)  # (2) at f = 0
     return gradient, constant
 
 
-def _iterate(flow: Tensor, dual: Tensor, gradient: Tensor, constant: Tensor, knobs: Knobs) -> tuple[Tensor, Tensor]:
-    """The inner iterations of one warp: flow (B, 2, H, W) and dual (B, 2, 2, H, W), one step after the other."""
-    bound, rate = knobs.lambda_ * knobs.theta, knobs.tau / knobs.theta
+def _iterate(
+    flow: Tensor, dual: Tensor, gradient: Tensor, constant: Tensor, parameters: Parameters
+) -> tuple[Tensor, Tensor]:
+    """The inner iterations of one warp: flow (B, 2, H, W) and dual (B, 2, 2, H, W) after them."""
+    bound, rate = parameters.lambda_ * parameters.theta, parameters.tau / parameters.theta
     inverse = 1 / gradient.square().sum(dim=1).clamp(min=1e-6)
-    for _ in range(knobs.iterations):
+    for _ in range(parameters.iterations):
         rho = constant + (gradient * flow).sum(dim=1)  # (2)
         step = (rho * inverse).clamp(-bound, bound)  # (4)
         copy = flow - step[:, None] * gradient
-        flow = copy + knobs.theta * _divergence(dual)  # (5)
+        flow = copy + parameters.theta * _divergence(dual)  # (5)
         dual = dual + rate * _forward_differences(flow)  # (6)
         dual = dual / dual.square().sum(dim=2, keepdim=True).clamp(min=1).sqrt()
     return flow, dual
@@ -108,7 +123,7 @@ def _divergence(dual: Tensor) -> Tensor:
     return along_x - F.pad(along_x, (1, 0))[..., :-1] + along_y - F.pad(along_y, (0, 0, 1, 0))[..., :-1, :]
 
 
-def _derivatives(image: Tensor) -> Tensor:
+def _differentiate(image: Tensor) -> Tensor:
     """(B, H, W) -> (B, 2, H, W): five-point derivatives along x and y, border repeated."""
     wide = F.pad(image[:, None], (2, 2, 2, 2), mode="replicate")[:, 0]
     row, column = wide[:, 2:-2, :], wide[:, :, 2:-2]
@@ -118,21 +133,21 @@ def _derivatives(image: Tensor) -> Tensor:
 
 
 def _positions(flow: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each pixel has gone, x and y (B, H, W), in pixels of the second frame."""
+    """Where the flow takes each pixel: x and y (B, H, W), in pixels of the second frame."""
     height, width = flow.shape[-2:]
     x = torch.arange(width, device=flow.device, dtype=flow.dtype)
     y = torch.arange(height, device=flow.device, dtype=flow.dtype)[:, None]
     return x + flow[:, 0], y + flow[:, 1]
 
 
-def _spline(image: Tensor) -> Tensor:
+def _fit_spline(image: Tensor) -> Tensor:
     """(B, H, W) -> (B, H, W): coefficients of the cubic B-spline through every pixel, mirrored at the borders.
 
     Unser, "Splines: A Perfect Fit for Signal and Image Processing", 1999: the inverse of the sampled spline
-    (1, 4, 1) / 6 is sqrt(3) z^|k| with z = sqrt(3) - 2; beyond `SPLINE_REACH` pixels that is less than 1e-5.
-    The common cubic convolution (a = -0.75) is as fast but moves a ramp by up to 0.05 pixel, and the flow with it.
+    (1, 4, 1) / 6 is sqrt(3) z^|k| with z = sqrt(3) - 2; beyond `_SPLINE_REACH` pixels it is less than 1e-5.
+    The usual cubic convolution (a = -0.75) is as fast, but it moves a ramp, and so the flow, by up to 0.05 pixels.
     """
-    powers = torch.arange(SPLINE_REACH + 1, dtype=torch.float64)
+    powers = torch.arange(_SPLINE_REACH + 1, dtype=torch.float64)
     inverse = (3**0.5 - 2) ** powers
     weights: list[float] = (inverse / (inverse[0] + 2 * inverse[1:].sum())).tolist()
     for dim in (-2, -1):
@@ -146,7 +161,7 @@ def _spline(image: Tensor) -> Tensor:
 
 
 def _mirrored(place: Tensor, size: int) -> Tensor:
-    """Pixels 0..size-1 that mirrors at the first and the last pixel show at these places."""
+    """The pixels, 0..size-1, seen at these places with mirrors at the first and the last pixel."""
     period = max(2 * size - 2, 1)
     place = place % period
     return torch.where(place < size, place, period - place)
@@ -177,7 +192,7 @@ def _sample(spline: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _cubic(t: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """The cubic B-spline's weights of the four neighbours at distance t past the second, and their derivatives."""
+    """The cubic B-spline's weights of four neighbours, at distance t past the second, and their derivatives by t."""
     s = 1 - t
     weights = [s**3 / 6, (4 - 6 * t**2 + 3 * t**3) / 6, (4 - 6 * s**2 + 3 * s**3) / 6, t**3 / 6]
     slopes = [-(s**2) / 2, 1.5 * t**2 - 2 * t, 2 * s - 1.5 * s**2, t**2 / 2]
@@ -185,7 +200,7 @@ def _cubic(t: Tensor) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def _median(flow: Tensor, side: int) -> Tensor:
-    """Median over side x side pixels of each component, border repeated; 1 or less leaves the flow alone."""
+    """Median over side x side pixels of each component, border repeated; none if `side` is 0 or 1."""
     if side <= 1:
         return flow
     height, width = flow.shape[-2:]
@@ -194,18 +209,21 @@ def _median(flow: Tensor, side: int) -> Tensor:
     return torch.stack(windows).median(dim=0).values
 
 
-def _shrink(image: Tensor, axis: Axis, dim: int) -> Tensor:
-    """Samples one axis of the finer level. A sum of shifted copies: a matrix product would depend on the batch."""
+def _shrink(image: Tensor, axis: LevelAxis, dim: int) -> Tensor:
+    """Sample one axis of the finer level, as a sum of shifted copies: a matrix product would depend on the batch."""
     start = torch.from_numpy(axis.start).long().to(image.device)
     weights = torch.from_numpy(axis.weights).to(image.device)
     if dim == -2:
         weights = weights[:, :, None]
     terms = [image.index_select(dim, start + k) * weight for k, weight in enumerate(weights)]
-    return sum(terms[1:], terms[0])  # term by term: `torch.sum` may choose its order by the shape
+    total: Tensor = terms[0]
+    for term in terms[1:]:  # in this order; `torch.sum` may choose another one for another shape
+        total = total + term
+    return total
 
 
 def _enlarge(field: Tensor, level: Level) -> Tensor:
-    """(..., h, w) of the coarser level -> (..., H, W) of `level`, bilinear."""
+    """Sample (..., h, w) of the coarser level at the pixels of `level`, bilinearly: (..., H, W)."""
     for axis, dim in ((level.rows, -2), (level.columns, -1)):
         below = torch.from_numpy(axis.below).long().to(field.device)
         fraction = torch.from_numpy(axis.fraction).to(field.device)

@@ -1,4 +1,4 @@
-"""A flow plugin with options of one's own, checked before any video is read."""
+"""Load flow plugins with the user's options, and check these before any video is read."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -12,10 +12,18 @@ from stmn.errors import UsageError, near_match
 
 
 def load_estimator(name: str, options: Mapping[str, Any]) -> Callable[..., Any]:
-    """The flow plugin `name` with `options`, its keyword arguments, set.
+    """Load a flow plugin and set its options.
 
-    `lambda`, a word that Python keeps for itself, stands for `lambda_`. Raises `UsageError` for an option that the
-    plugin does not have or a value of another type; what values are allowed the plugin says when it is called.
+    Args:
+        name: Of the plugin.
+        options: Its keyword arguments. `lambda`, which is reserved in Python, means `lambda_`.
+
+    Returns:
+        The estimator; it checks the values itself when it is called.
+
+    Raises:
+        UsageError: The plugin has no such option, or a value has the wrong type.
+        PluginError: There is no such plugin.
     """
     estimator = registry.load("flow", name)
     known = {
@@ -37,7 +45,7 @@ def load_estimator(name: str, options: Mapping[str, Any]) -> Callable[..., Any]:
 
 
 def check_estimator(name: str, options: Mapping[str, Any]) -> None:
-    """Try the plugin with `options` on a pair of small frames. Raises what it raises: `UsageError` for bad values."""
+    """Try a flow plugin with `options` on a pair of small frames. Raises as `load_estimator` and the plugin do."""
     import torch
 
     frames = torch.zeros(1, 32, 32, dtype=torch.uint8)

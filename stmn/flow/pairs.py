@@ -1,4 +1,4 @@
-"""From a stream of frames to frames with their flow, a batch of pairs at a time."""
+"""Flow along a stream of frames, a batch of pairs at a time."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -10,16 +10,28 @@ from torch import Tensor
 from stmn.flow.grey import to_grey
 from stmn.flow.quantise import quantise, subtract_camera
 
+#: a flow plugin: (B, H, W), (B, H, W) grey in 0..255 to (B, 2, H, W) pixels
 FlowFunction = Callable[[Tensor, Tensor], Tensor]
 
 
 def frames_and_flow(
     frames: Iterable[NDArray[np.uint8]], flow: FlowFunction, bound: float, camera_motion: str, batch: int = 16
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (frames (n, H, W, 3) uint8, levels (m, 2, H, W) uint8) in order.
+    """Compute the flow between successive frames.
 
-    Over a whole video of N frames the n add up to N and the m to N - 1. Memory holds `batch` + 1 frames.
-    `flow` is a registered flow estimator; a change of size inside a video raises ValueError.
+    Args:
+        frames: (H, W, 3) RGB uint8, one after another.
+        flow: The estimator.
+        bound: Flow is clipped to +- this many pixels.
+        camera_motion: "subtract" subtracts each field's median motion, "keep" keeps it.
+        batch: Pairs estimated at a time; memory holds one frame more.
+
+    Yields:
+        Frames (n, H, W, 3) uint8 and flow levels (m, 2, H, W) uint8, in order. Over a video of N frames the n add up to
+        N and the m to N - 1.
+
+    Raises:
+        ValueError: The size of the frames changes.
     """
     last: Tensor | None = None
     waiting: list[NDArray[np.uint8]] = []

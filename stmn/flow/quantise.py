@@ -1,25 +1,33 @@
-"""8-bit flow, as the paper stores it: clip to +-bound pixels, 0 at level 128 (section 4.1: bound 20)."""
+"""Flow in 8 bits, as the paper stores it (section 4.1): clipped to +-bound pixels (20 there), zero at level 128."""
 
 import torch
 from torch import Tensor
 
-#: the level of zero flow: round half to even of 127.5, as in the authors' extraction
+#: the level of zero flow: 127.5 rounded half to even, as in the authors' extraction
 ZERO_LEVEL = 128
 
 
 def quantise(flow: Tensor, bound: float) -> Tensor:
-    """Flow in pixels (any shape, float) to levels 0..255 (uint8): round(255 (f + bound) / (2 bound))."""
+    """Turn flow into levels 0..255: round(255 (f + bound) / (2 bound)).
+
+    Args:
+        flow: Any shape, floating point, pixels.
+        bound: Flow is clipped to +- this many pixels.
+
+    Returns:
+        The same shape, uint8.
+    """
     return torch.round((flow.clamp(-bound, bound) + bound) * (255 / (2 * bound))).to(torch.uint8)
 
 
 def dequantise(levels: Tensor, bound: float) -> Tensor:
-    """Levels to pixels (float32); zero flow comes back as exactly 0."""
+    """Turn levels into flow in pixels (float32, the same shape). `ZERO_LEVEL` becomes exactly 0."""
     return (levels.float() - ZERO_LEVEL) * (2 * bound / 255)
 
 
 def subtract_camera(flow: Tensor) -> Tensor:
-    """Take each field's median motion away: (B, 2, H, W) pixels to the same.
+    """Subtract each field's median motion: (B, 2, H, W) pixels to the same.
 
-    The median over the frame is the camera's translation wherever most of the picture is background.
+    The median over the frame is the camera's translation if most of the frame is background.
     """
     return flow - flow.flatten(2).median(dim=2).values[:, :, None, None]

@@ -70,7 +70,7 @@ def test_still_frames_have_no_flow(kernel, monkeypatch):
 
 @needs_c
 @pytest.mark.parametrize(
-    "knobs",
+    "parameters",
     [
         {},
         {"median": 5},
@@ -84,13 +84,13 @@ def test_still_frames_have_no_flow(kernel, monkeypatch):
     ids=str,
 )
 @pytest.mark.parametrize("size", [(61, 83), (40, 40)], ids=str)
-def test_c_kernel_equals_the_reference(knobs, size, monkeypatch):
+def test_c_kernel_equals_the_reference(parameters, size, monkeypatch):
     first = torch.cat([moved(*size, dx, dy, seed=seed)[0] for seed, (dx, dy) in enumerate([(1.3, -0.6), (3.0, 1.0)])])
     second = torch.cat([moved(*size, dx, dy, seed=seed)[1] for seed, (dx, dy) in enumerate([(1.3, -0.6), (3.0, 1.0)])])
     monkeypatch.setenv("STMN_FLOW_KERNEL", "torch")
-    reference = tvl1(first, second, **knobs)
+    reference = tvl1(first, second, **parameters)
     monkeypatch.setenv("STMN_FLOW_KERNEL", "c")
-    difference = (tvl1(first, second, **knobs) - reference).abs()
+    difference = (tvl1(first, second, **parameters) - reference).abs()
     assert difference.quantile(0.999) < 1e-2  # rounding moves a pixel from one motion to the other now and then
     assert difference.max() < 0.2
     assert difference.mean() < 1e-4
@@ -162,11 +162,13 @@ def test_frames_that_do_not_fit_are_a_usage_error(first, second, says):
 
 
 @pytest.mark.parametrize(
-    "knobs", [{"tau": 0.3}, {"theta": 0.0}, {"scale": 1.0}, {"warps": 0}, {"median": 4}, {"epsilon": -1.0}], ids=str
+    "parameters",
+    [{"tau": 0.3}, {"theta": 0.0}, {"scale": 1.0}, {"warps": 0}, {"median": 4}, {"epsilon": -1.0}],
+    ids=str,
 )
-def test_parameters_that_do_not_fit_are_a_usage_error(knobs):
-    with pytest.raises(UsageError, match=next(iter(knobs))):
-        tvl1(*moved(), **knobs)
+def test_parameters_that_do_not_fit_are_a_usage_error(parameters):
+    with pytest.raises(UsageError, match=next(iter(parameters))):
+        tvl1(*moved(), **parameters)
 
 
 def test_without_a_compiler_torch_takes_over(tmp_path):

@@ -1,11 +1,22 @@
-/* Medians as networks of minima and maxima, and the end of a warp. `lines` are row buffers, `length` apart. */
+/* Median filters as networks of minima and maxima, and the end of a warp. `lines` are row buffers, `length` floats
+ * apart. */
 #pragma once
+
 #include "planes.h"
 
-#define SORT2(a, b) do { float low_ = minf(a, b), high_ = maxf(a, b); a = low_; b = high_; } while (0)
+#define SORT2(a, b) \
+    do { \
+        float low_ = minf(a, b), high_ = maxf(a, b); \
+        a = low_; \
+        b = high_; \
+    } while (0)
+
+/* Sorting networks, whole layers to a line. */
+/* clang-format off */
 #define SORT5(a, b, c, d, e) \
     SORT2(a, b); SORT2(d, e); SORT2(c, e); SORT2(c, d); SORT2(b, e); SORT2(a, d); SORT2(a, c); SORT2(b, d); SORT2(b, c)
-/* Least to the first place, greatest to the last. */
+
+/* ENDSn moves the least of n values to the first place and the greatest to the last. */
 #define ENDS3(a, b, c) SORT2(b, c); SORT2(a, b); SORT2(b, c)
 #define ENDS4(a, b, c, d) SORT2(a, b); SORT2(c, d); SORT2(a, c); SORT2(b, d)
 #define ENDS5(a, b, c, d, e) SORT2(a, b); SORT2(c, d); SORT2(a, c); SORT2(a, e); SORT2(d, e); SORT2(b, e)
@@ -16,8 +27,10 @@
 #define ENDS8(a, b, c, d, e, f, g, h) \
     SORT2(a, e); SORT2(b, f); SORT2(c, g); SORT2(d, h); SORT2(a, b); SORT2(c, d); SORT2(a, c); \
     SORT2(e, f); SORT2(g, h); SORT2(f, h)
+/* clang-format on */
 
-/* Median of 9: sorts the columns once, then takes the middle of (largest low, middle mid, smallest high). */
+/* Median of 3 x 3. Sorts each column once, then takes the median of the largest low, the middle mid, and the smallest
+ * high. */
 static void median3_row(const Plane *p, int y, float *lines, ptrdiff_t length, float *restrict out) {
     const float *restrict a = row(p, clampi(y - 1, 0, p->height - 1)), *restrict b = row(p, y);
     const float *restrict c = row(p, clampi(y + 1, 0, p->height - 1));
@@ -40,9 +53,10 @@ static void median3_row(const Plane *p, int y, float *lines, ptrdiff_t length, f
     }
 }
 
-/* Median of 25. Columns are sorted once for all their windows, then the five values of each rank. The element at rank i
- * of rank j (from 1) is above i * j - 1 others and below (6 - i) * (6 - j) - 1, so 13 may be the middle one; of those,
- * eight at a time, the least and the greatest cannot be, and make room for the next. */
+/* Median of 5 x 5. Sorts each column once for all windows that it is in, then the five values of each rank. Counting
+ * from 1, the i-th smallest of the values of rank j is no less than i * j - 1 others and no greater than
+ * (6 - i) * (6 - j) - 1 others, which leaves 13 candidates for the median. Of eight candidates, the least and the
+ * greatest are not the median; they make room for the next ones. */
 static void median5_row(const Plane *p, int y, float *lines, ptrdiff_t length, float *restrict out) {
     const float *restrict line[5];
     float *restrict rank[5];
@@ -81,19 +95,20 @@ static void median5_row(const Plane *p, int y, float *lines, ptrdiff_t length, f
 #undef RANK
 }
 
-/* Filters the unknowns into `flow`; returns the sum of squared changes of that. */
-static double accept(const Plane *unknown, const Plane *flow, int median, float *lines, ptrdiff_t length) {
+/* Median-filters the solution into `flow`. Returns the sum over pixels of the squared change. */
+static double update_flow(const Plane *solution, const Plane *flow, int median, float *lines, ptrdiff_t length) {
     double change = 0;
     float *restrict filtered = lines + 5 * length + LANES;
     if (median > 1)
-        for (int y = 0; y < flow->height; y++) pad_row(row(unknown, y), flow->width);
+        for (int y = 0; y < flow->height; y++) pad_row(row(solution, y), flow->width);
     for (int y = 0; y < flow->height; y++) {
         float *restrict old = row(flow, y), sums[LANES] = {0};
-        if (median == 3) median3_row(unknown, y, lines, length, filtered);
-        if (median == 5) median5_row(unknown, y, lines, length, filtered);
-        const float *restrict fresh = median > 1 ? filtered : row(unknown, y);
+        if (median == 3) median3_row(solution, y, lines, length, filtered);
+        if (median == 5) median5_row(solution, y, lines, length, filtered);
+        const float *restrict fresh = median > 1 ? filtered : row(solution, y);
+        /* so that the padding adds nothing to the sums */
         INDEPENDENT
-        for (int x = flow->width; x < padded(flow->width); x++) old[x] = fresh[x]; /* no part of the change */
+        for (int x = flow->width; x < padded(flow->width); x++) old[x] = fresh[x];
         for (int x = 0; x < padded(flow->width); x += LANES)
             for (int l = 0; l < LANES; l++) {
                 float d = fresh[x + l] - old[x + l];

@@ -1,6 +1,8 @@
-/* Images in memory: planes with margins, so that neighbours are read without asking where the border is, and rows
- * padded to whole vectors, so that loops have no scalar tails. What is computed in the padding is never used. */
+/* Planes: images in memory, one float per pixel. They have margins, so that code may read neighbours without checking
+ * for borders, and rows padded to whole vectors, so that loops need no scalar tail. What is computed in the padding is
+ * never used. */
 #pragma once
+
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -10,7 +12,7 @@
 #include <xmmintrin.h>
 #endif
 
-/* Before loops whose pointers never overlap, which compilers cannot see through a local `restrict`. */
+/* Before a loop: its pointers never overlap. Compilers ignore the `restrict` of local variables. */
 #if defined(__clang__)
 #define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #else
@@ -18,28 +20,30 @@
 #endif
 
 enum {
-    SIDE = 16,                /* columns of margin */
-    TOP = 3,                  /* rows of margin: `derive` needs 2 */
+    SIDE = 16,                /* columns of margin on either side */
+    TOP = 3,                  /* rows of margin above and below; `differentiate` needs 2 */
     LANES = 8,                /* rows are padded to a multiple of this */
     SPLINE_REACH = 10,        /* pixels to either side that a spline coefficient depends on */
     ALIGNMENT = 64,           /* bytes */
-    LINES = 16,               /* row buffers of a thread: 15 for `linearise`, even for alignment */
+    LINES = 16,               /* row buffers: `linearise` needs 15; an even number keeps the alignment */
     CACHE_BYTES = 256 * 1024, /* what `iterate` may count on in a core's own cache */
+    MAX_LEVELS = 32,
 };
 
-typedef float v4 __attribute__((vector_size(16), aligned(4)));
+typedef float f32x4 __attribute__((vector_size(16), aligned(4)));
+typedef int32_t i32x4 __attribute__((vector_size(16)));
 #if defined(__clang__)
-#define SHUFFLE(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
-typedef int32_t i4 __attribute__((vector_size(16)));
-#define SHUFFLE(a, b, i, j, k, l) __builtin_shuffle(a, b, (i4){i, j, k, l})
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (i32x4){__VA_ARGS__})
 #endif
-#define INTERLEAVE_LOW(a, b) SHUFFLE(a, b, 0, 4, 1, 5)
+#define INTERLEAVE_LOW(a, b)  SHUFFLE(a, b, 0, 4, 1, 5)
 #define INTERLEAVE_HIGH(a, b) SHUFFLE(a, b, 2, 6, 3, 7)
-#define JOIN_LOW(a, b) SHUFFLE(a, b, 0, 1, 4, 5)
-#define JOIN_HIGH(a, b) SHUFFLE(a, b, 2, 3, 6, 7)
+#define JOIN_LOW(a, b)        SHUFFLE(a, b, 0, 1, 4, 5)
+#define JOIN_HIGH(a, b)       SHUFFLE(a, b, 2, 3, 6, 7)
 
-/* One axis of one pyramid level: how it is sampled from the finer level, and the coarser level from it. */
+/* Rows or columns of a pyramid level: how to sample them from the finer level, and the coarser level at them.
+ * Must match `_Axis` in _tvl1_c.py. */
 typedef struct {
     int32_t size, taps;
     const int32_t *start;  /* (size,) first finer pixel under the taps */
@@ -48,10 +52,11 @@ typedef struct {
     const float *fraction; /* (size,) distance from it, 0..1 */
 } Axis;
 
+/* Must match `_Parameters` in _tvl1_c.py. */
 typedef struct {
     float lambda, theta, tau, epsilon;
     int32_t warps, iterations, median, levels;
-} Knobs; /* as `_Knobs` of `_tvl1_c.py`, and `Axis` as `_Axis` there */
+} Parameters;
 
 typedef struct {
     int width, height;
@@ -59,12 +64,13 @@ typedef struct {
     float *origin;    /* pixel (0, 0) */
 } Plane;
 
-/* Planes of the inner loop: the flow sought, its duals, the linearised data term. */
+/* Planes of the inner loop: the flow, its dual variables, the linearised data term. */
 enum { U, V, PUX, PUY, PVX, PVY, GX, GY, INVERSE, RHO, SOLVER_PLANES };
 
+/* Memory that is handed out from front to back and never taken back. */
 typedef struct {
     char *next;
-} Arena; /* memory handed out from front to back, never returned */
+} Arena;
 
 static ptrdiff_t padded(int width) { return (width + LANES - 1) / LANES * LANES; }
 static ptrdiff_t row_floats(int width) { return padded(width) + 2 * SIDE; }
@@ -73,13 +79,13 @@ static int clampi(int value, int low, int high) { return value < low ? low : val
 static float minf(float a, float b) { return a < b ? a : b; }
 static float maxf(float a, float b) { return a > b ? a : b; }
 
-/* An odd multiple of the alignment, so that planes of one size do not fall on the same cache sets. */
+/* An odd multiple of the alignment, so that planes of equal size do not share cache sets. */
 static size_t planes_bytes(int width, int height, int count) {
     size_t bytes = (size_t)row_floats(width) * (height + 2 * TOP) * count * sizeof(float);
     return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT + 5 * ALIGNMENT;
 }
 
-/* `count` planes whose rows alternate in memory, all zero. */
+/* Makes `count` planes, all zero, whose rows alternate in memory. */
 static void make_planes(Arena *arena, Plane *planes, int count, int width, int height) {
     ptrdiff_t length = row_floats(width);
     float *base = (float *)arena->next;
@@ -89,7 +95,7 @@ static void make_planes(Arena *arena, Plane *planes, int count, int width, int h
         planes[k] = (Plane){width, height, length * count, base + TOP * length * count + k * length + SIDE};
 }
 
-/* Repeats the outermost pixels of a row into its margins. */
+/* Repeats the first and the last pixel of a row in its margins. */
 static void pad_row(float *line, int width) {
     for (int k = 1; k <= TOP; k++) {
         line[-k] = line[0];
@@ -97,7 +103,8 @@ static void pad_row(float *line, int width) {
     }
 }
 
-static void pad(const Plane *p) {
+/* Repeats the outermost pixels of a plane in its margins. */
+static void pad_plane(const Plane *p) {
     size_t bytes = (size_t)row_floats(p->width) * sizeof(float);
     for (int y = 0; y < p->height; y++) pad_row(row(p, y), p->width);
     for (int k = 1; k <= TOP; k++) {

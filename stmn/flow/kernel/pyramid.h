@@ -1,8 +1,10 @@
-/* From one pyramid level to the next, by the tables of `_pyramid.py`. */
+/* From one pyramid level to the next, with the tables of _pyramid.py; derivatives and splines of a level. */
 #pragma once
+
 #include "planes.h"
 
-/* Finer image -> this level, first along columns, then along rows. `line` holds one finer row with its margins. */
+/* Samples a level from the finer image, first along columns, then along rows. `line` holds a row of the finer image
+ * with its margins. */
 static void shrink(const float *source, ptrdiff_t source_stride, int source_width, const Plane *to, const Axis *rows,
                    const Axis *columns, float *line) {
     for (int y = 0; y < to->height; y++) {
@@ -20,7 +22,7 @@ static void shrink(const float *source, ptrdiff_t source_stride, int source_widt
         for (int k = 0; k < columns->taps; k++) {
             const float *restrict in = line + k, *restrict w = columns->weights + k * columns->size;
             const int32_t *restrict start = columns->start;
-            if (source_width == to->width) { /* smoothing only: all but the ends start one pixel after another */
+            if (source_width == to->width) { /* smoothing only: except at the ends, taps start at x - from */
                 int from = columns->taps / 2, until = to->width - from;
                 for (int x = 0; x < clampi(from, 0, to->width); x++) out[x] += w[x] * in[start[x]];
                 INDEPENDENT
@@ -33,10 +35,11 @@ static void shrink(const float *source, ptrdiff_t source_stride, int source_widt
             }
         }
     }
-    pad(to);
+    pad_plane(to);
 }
 
-/* Coarser plane -> this level, bilinear; `factor` turns coarser pixels of displacement into finer ones. */
+/* Samples a plane of a level from the coarser one, bilinearly, times `factor`: displacements are in the level's pixels.
+ */
 static void enlarge(const Plane *from, const Plane *to, const Axis *rows, const Axis *columns, float factor,
                     float *line) {
     for (int y = 0; y < to->height; y++) {
@@ -54,7 +57,7 @@ static void enlarge(const Plane *from, const Plane *to, const Axis *rows, const 
 }
 
 /* Five-point derivatives of a padded image. */
-static void derive(const Plane *image, const Plane *dx, const Plane *dy) {
+static void differentiate(const Plane *image, const Plane *dx, const Plane *dy) {
     ptrdiff_t s = image->stride;
     for (int y = 0; y < image->height; y++) {
         const float *restrict i = row(image, y);
@@ -67,16 +70,16 @@ static void derive(const Plane *image, const Plane *dx, const Plane *dy) {
     }
 }
 
-/* Where a mirror at pixel 0 and at pixel size - 1 sends position i. */
+/* The pixel seen at position i with mirrors at pixels 0 and size - 1. */
 static int mirrored(int i, int size) {
     int period = size > 1 ? 2 * size - 2 : 1;
     i = ((i % period) + period) % period;
     return i < size ? i : period - i;
 }
 
-/* Coefficients of the cubic B-spline that passes through every pixel, the image mirrored at its borders. The inverse
- * of the sampled spline (1, 4, 1) / 6 is sqrt(3) z^|k|, z = sqrt(3) - 2; after SPLINE_REACH terms it is below 1e-5. */
-static void spline(const Plane *image, const Plane *to, float *line) {
+/* Coefficients of the cubic B-spline through all pixels of an image mirrored at its borders. The inverse of the sampled
+ * spline (1, 4, 1) / 6 is sqrt(3) z^|k| with z = sqrt(3) - 2; beyond SPLINE_REACH it is below 1e-5. */
+static void fit_spline(const Plane *image, const Plane *to, float *line) {
     float *restrict mixed = line + SIDE, filter[SPLINE_REACH + 1], total = 0;
     int width = image->width, height = image->height;
     for (int k = 0; k <= SPLINE_REACH; k++) {

@@ -1,20 +1,25 @@
-/* The data term of one warp: the second frame sampled where the flow points. */
+/* The data term of one warp: the second frame sampled where the flow points to. */
 #pragma once
+
 #include "planes.h"
 
-/* Cubic B-spline: weights of the four neighbours at distance t past the second are sum_k CUBIC[k] t^k. */
-static const v4 CUBIC[4] = {{1 / 6.0f, 4 / 6.0f, 1 / 6.0f, 0}, {-0.5f, 0, 0.5f, 0}, {0.5f, -1, 0.5f, 0},
-                            {-1 / 6.0f, 0.5f, -0.5f, 1 / 6.0f}};
+/* Cubic B-spline: at distance t past the second of four neighbours, their weights are sum_k CUBIC[k] t^k. */
+static const f32x4 CUBIC[4] = {
+    {1 / 6.0f, 4 / 6.0f, 1 / 6.0f, 0},
+    {-0.5f, 0, 0.5f, 0},
+    {0.5f, -1, 0.5f, 0},
+    {-1 / 6.0f, 0.5f, -0.5f, 1 / 6.0f},
+};
 
-/* Sums over the elements of each of four vectors, as one vector: the last addition of four dot products at once. */
-static v4 sums_of(const v4 *a) {
-    v4 ab = INTERLEAVE_LOW(a[0], a[1]) + INTERLEAVE_HIGH(a[0], a[1]);
-    v4 cd = INTERLEAVE_LOW(a[2], a[3]) + INTERLEAVE_HIGH(a[2], a[3]);
+/* The sum of the elements of each of four vectors, as one vector: the last additions of four dot products at once. */
+static f32x4 sum_elements(const f32x4 *a) {
+    f32x4 ab = INTERLEAVE_LOW(a[0], a[1]) + INTERLEAVE_HIGH(a[0], a[1]);
+    f32x4 cd = INTERLEAVE_LOW(a[2], a[3]) + INTERLEAVE_HIGH(a[2], a[3]);
     return JOIN_LOW(ab, cd) + JOIN_HIGH(ab, cd);
 }
 
-/* Value and gradient of a spline at the pixels' new places, for one row.
- * at: position of the second neighbour from the origin; tx, ty: distance past it. 8 buffers of weights. */
+/* Value and gradient of a spline where the flow takes the pixels of one row. `at`: offset of the second neighbour from
+ * the origin; `tx`, `ty`: distance past it; `weights`: 8 row buffers. */
 static void sample_row(const Plane *spline, const int32_t *restrict at, const float *restrict tx,
                        const float *restrict ty, float *restrict weights, ptrdiff_t length, float *restrict value,
                        float *restrict slope_x, float *restrict slope_y, int width) {
@@ -28,15 +33,15 @@ static void sample_row(const Plane *spline, const int32_t *restrict at, const fl
         }
     }
     for (int x = 0; x < width; x += 4) {
-        v4 values[4], slopes_x[4], slopes_y[4];
+        f32x4 values[4], slopes_x[4], slopes_y[4];
         for (int k = 0; k < 4; k++) {
             const float *tap = spline->origin + at[x + k] - spline->stride - 1, *w = weights + x + k;
             float t = tx[x + k];
-            v4 wx = CUBIC[0] + t * (CUBIC[1] + t * (CUBIC[2] + t * CUBIC[3]));
-            v4 ex = CUBIC[1] + t * (2 * CUBIC[2] + t * (3 * CUBIC[3]));
-            v4 across = {0}, down = {0};
+            f32x4 wx = CUBIC[0] + t * (CUBIC[1] + t * (CUBIC[2] + t * CUBIC[3]));
+            f32x4 ex = CUBIC[1] + t * (2 * CUBIC[2] + t * (3 * CUBIC[3]));
+            f32x4 across = {0}, down = {0};
             for (int j = 0; j < 4; j++) {
-                v4 line = *(const v4 *)(tap + j * spline->stride);
+                f32x4 line = *(const f32x4 *)(tap + j * spline->stride);
                 across += w[j * length] * line;
                 down += w[(4 + j) * length] * line;
             }
@@ -44,13 +49,14 @@ static void sample_row(const Plane *spline, const int32_t *restrict at, const fl
             slopes_x[k] = ex * across;
             slopes_y[k] = wx * down;
         }
-        *(v4 *)(value + x) = sums_of(values);
-        *(v4 *)(slope_x + x) = sums_of(slopes_x);
-        *(v4 *)(slope_y + x) = sums_of(slopes_y);
+        *(f32x4 *)(value + x) = sum_elements(values);
+        *(f32x4 *)(slope_x + x) = sum_elements(slopes_x);
+        *(f32x4 *)(slope_y + x) = sum_elements(slopes_y);
     }
 }
 
-/* Linearises the brightness difference around the flow: fills GX, GY, INVERSE, RHO. lines: 15 row buffers. */
+/* Linearises the brightness difference around the flow, equation (2): fills GX, GY, INVERSE and RHO. `lines`: 15 row
+ * buffers. */
 static void linearise(const Plane *first, const Plane *derivative, const Plane *spline, const Plane *flow,
                       const Plane *solver, float *lines, ptrdiff_t length) {
     int width = first->width, stride = (int)spline->stride;
@@ -66,7 +72,7 @@ static void linearise(const Plane *first, const Plane *derivative, const Plane *
             inside[x] = (px >= 0) & (px <= right) & (py >= 0) & (py <= bottom) ? 1.0f : 0.0f;
             px = minf(maxf(px, 0.0f), right);
             py = minf(maxf(py, 0.0f), bottom);
-            int ix = clampi((int)px, 0, (int)right), iy = clampi((int)py, 0, (int)bottom); /* even for NaN */
+            int ix = clampi((int)px, 0, (int)right), iy = clampi((int)py, 0, (int)bottom); /* in range even for NaN */
             tx[x] = px - (float)ix;
             ty[x] = py - (float)iy;
             at[x] = iy * stride + ix;

@@ -193,8 +193,8 @@ def gradient_by_kernels(x: Tensor, gradient: Tensor, taps: int) -> Tensor:
     sums = scratch("kernels", VALUES * out * channels).view(VALUES, out, channels)
     for first, rows in blocks(tiles_of(x, taps), max(channels, out)):
         v, z = (scratch(name, VALUES * rows * c).view(VALUES, rows, c) for name, c in (("v", channels), ("m", out)))
-        transform("tiles_in", (x, v), (*size, channels), first, rows)
-        transform("tiles_of_gradient", (gradient, z), (*size, out), first, rows)
+        transform("stmn_winograd_input", (x, v), (*size, channels), first, rows)
+        transform("stmn_winograd_gradient", (gradient, z), (*size, out), first, rows)
         torch.baddbmm(sums, z.transpose(1, 2), v, beta=int(first > 0), out=sums)
     flat = scratch("values", taps * taps * out * channels).view(taps * taps, -1)
     torch.mm(MATRICES[taps].t(), sums.view(VALUES, -1), out=flat)

@@ -37,9 +37,10 @@ memory = threading.local()
 def load(library: ctypes.CDLL) -> None:
     """The kernel, or why there is none."""
     pointer, size = ctypes.c_void_p, ctypes.c_int64
-    library.tiles_in.argtypes = library.tiles_of_gradient.argtypes = [pointer, pointer, *[size] * 8]
-    library.tiles_out.argtypes = [pointer, pointer, pointer, *[size] * 8]
-    library.tiles_in.restype = library.tiles_out.restype = library.tiles_of_gradient.restype = None
+    for function in (library.stmn_winograd_input, library.stmn_winograd_gradient):
+        function.argtypes, function.restype = [pointer, pointer, *[size] * 8], None
+    library.stmn_winograd_output.argtypes = [pointer, pointer, pointer, *[size] * 8]
+    library.stmn_winograd_output.restype = None
 
 
 def problem() -> str | None:
@@ -140,9 +141,9 @@ def convolve(x: Tensor, kernels: Tensor, bias: Tensor, relu: bool = False) -> Te
     y = torch.empty((count, out, height, width), memory_format=torch.channels_last)
     for first, rows in blocks(tiles_of(x), max(channels, out)):
         v, m = (scratch(name, VALUES * rows * c).view(VALUES, rows, c) for name, c in (("v", channels), ("m", out)))
-        transform("tiles_in", (x, v), (4, height, width, channels), first, rows)
+        transform("stmn_winograd_input", (x, v), (4, height, width, channels), first, rows)
         torch.bmm(v, kernels, out=m)
-        transform("tiles_out", (m, y, bias), (int(relu), height, width, out), first, rows)
+        transform("stmn_winograd_output", (m, y, bias), (int(relu), height, width, out), first, rows)
     return y
 
 

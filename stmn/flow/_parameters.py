@@ -1,4 +1,4 @@
-"""The parameters of TV-L1, checked."""
+"""The parameters of TV-L1 and their ranges."""
 
 from dataclasses import dataclass
 
@@ -8,8 +8,12 @@ MAX_SCALES = 32
 
 
 @dataclass(frozen=True)
-class Knobs:
-    """What `stmn.flow.tvl1.tvl1` takes; its docstring says what each means."""
+class Parameters:
+    """The parameters of `stmn.flow.tvl1.tvl1`, whose docstring explains them.
+
+    Raises:
+        UsageError: A parameter is out of its range.
+    """
 
     lambda_: float
     theta: float
@@ -25,7 +29,7 @@ class Knobs:
     def __post_init__(self) -> None:
         for name in ("lambda_", "theta"):
             self._require(name, getattr(self, name) > 0, "must be greater than 0")
-        self._require("tau", 0 < self.tau <= 0.25, "must be in (0, 0.25]; above, the iteration diverges")
+        self._require("tau", 0 < self.tau <= 0.25, "must be in (0, 0.25]; above that the iteration diverges")
         self._require("scale", 0.3 <= self.scale <= 0.95, "must be in [0.3, 0.95]")
         self._require("scales", 1 <= self.scales <= MAX_SCALES, f"must be in 1..{MAX_SCALES}")
         self._require("warps", self.warps >= 1, "must be at least 1")
@@ -35,5 +39,6 @@ class Knobs:
         self._require("epsilon", self.epsilon >= 0, "must not be negative")
 
     def _require(self, name: str, holds: bool, rule: str) -> None:
+        """Raise `UsageError` unless a rule holds."""
         if not holds:
             raise UsageError(f"tvl1: {name.rstrip('_')} is {getattr(self, name)!r}; it {rule}")
