@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from stmn.prediction.api import Model
 
-__version__ = "0.1.0"
+from stmn.runtime.version import __version__
+
 __all__ = ["__version__", "load"]
 
 

@@ -48,7 +48,7 @@ class Run:
 
     def output(self, kind: str) -> Path:
         """The file of a kind ("model", "scores", ...). Raises `DataError` if this run made none."""
-        outputs = self.record.get("outputs", {})
+        outputs: dict[str, str] = self.record.get("outputs", {})
         if kind not in outputs:
             makes = ", ".join(outputs) or "nothing"
             raise DataError(f"run {self.name} ({self.record.get('verb')}) has no {kind}; it made {makes}")
@@ -131,6 +131,13 @@ class Workspace:
                 raise DataError(f"{path}: prepare is working here; wait until it ends")
             raise DataError(f"{path}: prepare was interrupted; finish it with the same stmn prepare command")
         return path
+
+    def fingerprint_of(self, data_dir: Path) -> str:
+        """What identifies the content of a prepared set."""
+        from stmn.store.format.read import Store
+
+        with Store(data_dir) as store:
+            return store.fingerprint
 
     def runs(self) -> Iterator[Run]:
         """All runs, newest first."""

@@ -38,9 +38,9 @@ def findings() -> dict[str, Any]:
     import av
     import torch
 
-    import stmn
     from stmn import registry
     from stmn.runtime.device import choose_device
+    from stmn.runtime.version import __version__
     from stmn.runtime.workers import count_cores
 
     device = choose_device("auto").device
@@ -53,7 +53,7 @@ def findings() -> dict[str, Any]:
         missing = [module for module in modules if find_spec(module) is None]
         lacking[command] = f"lacks {', '.join(missing)}: pip install 'stmn[{extra}]'" if missing else "ready"
     return {
-        "stmn": stmn.__version__,
+        "stmn": __version__,
         "python": f"{sys.version.split()[0]} on {platform.system()} {platform.machine()}",
         "packages": {name: package_version(name) for name in PACKAGES},
         "device": f"{device.type}: {name}",

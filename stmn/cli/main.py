@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-import stmn
+from stmn.runtime.version import __version__
 
 #: commands that torchrun's processes do together; of any other the first does all
 TOGETHER = ("train-stream", "fuse", "evaluate", "run")
@@ -83,7 +83,7 @@ def root(
 ) -> None:
     """Options of `stmn` itself."""
     if version:
-        typer.echo(f"stmn {stmn.__version__}")
+        typer.echo(f"stmn {__version__}")
         raise typer.Exit
 
 

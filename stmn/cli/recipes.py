@@ -51,9 +51,11 @@ def show(name: Name, resolved: Annotated[bool, typer.Option(help="every option w
 def validate(name: Name) -> None:
     """Check a recipe; print every mistake, with near matches."""
     from stmn.recipe.load import load_recipe
+    from stmn.recipe.networks import check_recipe
 
     with guarded():
         recipe = load_recipe(name)
+        check_recipe(recipe)
         typer.echo(f"{recipe.path}: fine: {len(recipe.stages)} stages: {', '.join(s.id for s in recipe.stages)}")
 
 

@@ -10,13 +10,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-import stmn
 from stmn import registry
 from stmn.errors import CheckpointError
 from stmn.nets.backbones import backbone_identity
 from stmn.nets.config import NetworkConfig
 from stmn.nets.network import Network, build_network
 from stmn.runtime.files import atomic_write, digest
+from stmn.runtime.version import __version__
 from stmn.store.format.header import Preparation
 
 KEY = "stmn"
@@ -57,7 +57,7 @@ class Description:
             "keeps": self.keeps,
             "training": self.training,
             "plugins": network_plugins(self.network),
-            "versions": {"stmn": stmn.__version__},
+            "versions": {"stmn": __version__},
         }
 
 

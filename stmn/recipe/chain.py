@@ -9,6 +9,7 @@ from stmn.errors import DataError, StmnError, UsageError, near_match
 from stmn.options.base import DataOptions, StageOptions, build_options
 from stmn.recipe.execute import execute
 from stmn.recipe.load import Recipe, RecipeStage, with_shared
+from stmn.recipe.networks import check_recipe
 from stmn.recipe.plan import Plan, plan_stage, values_of
 from stmn.runtime.progress import Progress
 from stmn.workspace import Input, Run, Workspace, as_input
@@ -52,13 +53,14 @@ def run_recipe(
         force: run every stage even if it is up to date.
 
     Raises:
-        UsageError: an option or `until` is wrong; nothing has been run then.
+        UsageError: an option, an input or `until` is wrong; nothing has been run then.
         StmnError: what a stage raises.
     """
     ids = [stage.id for stage in recipe.stages]
     if until is not None and until not in ids:
         raise UsageError(f"{recipe.path}: no stage '{until}'{near_match(until, ids)}; it has {', '.join(ids)}")
     options = {stage.id: overrides.options(recipe, stage) for stage in recipe.stages}
+    check_recipe(recipe, options)
     runs: dict[str, Run] = {}
     for number, stage in enumerate(recipe.stages, 1):
         progress.say(f"[{number}/{len(recipe.stages)}] {stage.id} ({stage.uses})")

@@ -20,12 +20,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-import stmn
-from stmn import registry
-from stmn.errors import PluginError, StmnError, UsageError, near_match
+from stmn.errors import UsageError, near_match
 from stmn.options import MODELS, options_of
 from stmn.options.base import StageOptions, mistakes
 from stmn.stages import find_stage
+from stmn.stages.base import find_unknown_plugins
 
 #: keys of [recipe] that are defaults of the stages
 SHARED = ("seed", "data", "split")
@@ -72,7 +71,8 @@ class Recipe:
 
 def list_recipes() -> dict[str, Path]:
     """Name -> file of the recipes that come with the package: installed, or in a checkout."""
-    folders = [Path(str(files("stmn") / "recipes")), Path(stmn.__file__).parent.parent / "recipes"]
+    package = Path(str(files("stmn")))
+    folders = [package / "recipes", package.parent / "recipes"]
     return {path.stem: path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.toml"))}
 
 
@@ -178,7 +178,7 @@ def _check_stage(
         except ValidationError:
             return found, wrong
     wrong += _check_inputs(options, where, earlier)
-    wrong += _check_plugins(options, where)
+    wrong += [f"{where}: {mistake}" for mistake in find_unknown_plugins(options)]
     return found, wrong
 
 
@@ -189,35 +189,10 @@ def _check_inputs(options: StageOptions, where: str, earlier: list[RecipeStage])
     for name, kinds in options.inputs().items():
         value = getattr(options, name)
         for item in value if isinstance(value, list) else [value]:
-            if item in by_id and by_id[item].uses:
-                if not set(kinds) & set(find_stage(by_id[item].uses).makes):
-                    wrong.append(
-                        f"{where}: {name} = '{item}': a {by_id[item].uses} stage makes no {' or '.join(kinds)}"
-                    )
+            if item in by_id and (verb := by_id[item].uses):
+                if not set(kinds) & set(find_stage(verb).makes):
+                    article = "an" if verb[0] in "aeiou" else "a"
+                    wrong.append(f"{where}: {name} = '{item}': {article} {verb} stage makes no {' or '.join(kinds)}")
             elif item and item not in by_id and "/" not in item and not item.endswith(".safetensors"):
                 wrong.append(f"{where}: {name} = '{item}': no earlier stage has this id{near_match(item, by_id)}")
     return wrong
-
-
-def _check_plugins(options: StageOptions, where: str) -> list[str]:
-    """Plugins that are not installed."""
-    wrong = []
-    for option in options.described().values():
-        if option.plugin and (name := getattr(options, option.name)) is not None:
-            try:
-                _check_plugin(option.plugin, name)
-            except StmnError as error:
-                wrong.append(f"{where}: {option.name}: {error}")
-    return wrong
-
-
-def _check_plugin(kind: str, name: str) -> None:
-    """Raise `StmnError` if there is no such plugin; a backbone may also be a ResNet of timm."""
-    try:
-        registry.find(kind, name)
-    except PluginError:
-        if kind != "backbone":
-            raise
-        from stmn.nets.backbones import check_arch
-
-        check_arch(name)

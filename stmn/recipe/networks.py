@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from stmn.errors import DataError, StmnError, UsageError, near_match
 from stmn.options.base import StageOptions
 from stmn.options.fuse import FuseOptions
-from stmn.options.prepare import PrepareOptions
 from stmn.options.train_stream import TrainStreamOptions
 from stmn.recipe.load import Recipe, load_recipe, with_shared
+from stmn.stages import find_stage
 from stmn.stages.fuse import fused_config
 from stmn.stages.train_stream import fill_defaults, stream_config
 from stmn.workspace import Workspace
@@ -61,25 +61,19 @@ def check_recipe(recipe: Recipe, options: dict[str, StageOptions] | None = None)
     Raises:
         UsageError: all mistakes, one line each.
     """
-    from stmn.flow.estimator import check_estimator
     from stmn.nets.show.cost import sketch
-    from stmn.nets.weights.pretrained import resolve_weights
 
     given, wrong = options or {}, []
     for number, stage in enumerate(recipe.stages, 1):
         where = f"{recipe.path}: stage {number} ('{stage.id}')"
         own = given.get(stage.id) or _options_of(recipe, stage.id)
         try:
-            if isinstance(own, TrainStreamOptions):
-                resolve_weights(own.weights, own.arch)
-            if isinstance(own, PrepareOptions) and own.flow_options:
-                check_estimator(own.flow, own.flow_options)
+            find_stage(stage.uses).check_options(own)
         except StmnError as error:
             wrong.append(f"{where}: {error}")
     if not wrong:
-        networks = _networks(recipe, given, _SOME_CLASSES)
         try:
-            for _, network in networks:
+            for _, network in _networks(recipe, given, _SOME_CLASSES):
                 sketch(network)
         except StmnError as error:
             wrong.append(f"{recipe.path}: {error}")

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import stmn
 from stmn.options.base import DataOptions, StageOptions
 from stmn.runtime.files import digest
+from stmn.runtime.version import __version__
 from stmn.stages import find_stage
 from stmn.workspace import Input, Run, Workspace
 
@@ -57,13 +57,13 @@ def plan_stage(
     data_dir = workspace.find_data(options.data) if isinstance(options, DataOptions) else None
     identity = {
         "verb": verb,
-        "stmn": stmn.__version__,
+        "stmn": __version__,
         "options": options.identity(),
         "inputs": {name: [item.fingerprint for item in items] for name, items in resolved.items()},
         "plugins": stage.plugins(options),
     }
     if data_dir is not None:
-        identity["data"] = {"name": data_dir.name, "fingerprint": _fingerprint_of(data_dir)}
+        identity["data"] = {"name": data_dir.name, "fingerprint": workspace.fingerprint_of(data_dir)}
     run = stage.find_run(options, workspace) or workspace.new_run(stage.label(options), digest(identity))
     return Plan(verb, options, resolved, data_dir, identity, run)
 
@@ -85,11 +85,3 @@ def _resolve_inputs(
         elif values := values_of(options, name):
             resolved[name] = [workspace.find_input(value, *kinds) for value in values]
     return resolved
-
-
-def _fingerprint_of(data_dir: Path) -> str:
-    """What identifies the content of a prepared set."""
-    from stmn.store.format.read import Store
-
-    with Store(data_dir) as store:
-        return store.fingerprint

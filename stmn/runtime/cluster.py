@@ -24,9 +24,9 @@ except ImportError as missing:
 
     raise MissingExtra("prepare --cluster", "distributed", "cluster") from missing
 
-import stmn
 from stmn.errors import StmnError, UsageError
 from stmn.runtime.files import digest
+from stmn.runtime.version import __version__
 from stmn.runtime.workers import Executed, FatalJobError, Outcome, Setup, Worker, collect
 
 #: seconds in which a scheduler has to answer
@@ -44,12 +44,12 @@ class Crew(WorkerPlugin):
     """The worker processes of one Dask worker: as many as it has threads, each started with its first job."""
 
     def __init__(self, setup: ClusterSetup, timeout: float) -> None:
-        self.make_setup, self.timeout, self.version = setup, timeout, stmn.__version__
+        self.make_setup, self.timeout, self.version = setup, timeout, __version__
 
     def setup(self, worker: distributed.Worker) -> None:
         """Called by Dask as the Dask worker gets to know of the jobs."""
-        if self.version != stmn.__version__:
-            raise StmnError(f"the cluster's worker {worker.address} has stmn {stmn.__version__}, not {self.version}")
+        if self.version != __version__:
+            raise StmnError(f"the cluster's worker {worker.address} has stmn {__version__}, not {self.version}")
         self.worker_setup = self.make_setup(digest(worker.id))
         self.lock = threading.Lock()
         self.closed = False

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from stmn.errors import DataError, StmnError
+from stmn import registry
+from stmn.errors import DataError, PluginError, StmnError
 from stmn.options.base import OutputKind, StageOptions
 from stmn.runtime.progress import Progress
 from stmn.workspace import Input, Run, Workspace
@@ -92,6 +93,9 @@ class Stage(Generic[OptionsT]):
     shared = False
     always = False
 
+    def check_options(self, options: OptionsT) -> None:
+        """Refuse what the options alone show can't work: a file that is missing. Raises `StmnError`."""
+
     def complete(self, options: OptionsT, workspace: Workspace, inputs: dict[str, list[Input]]) -> OptionsT:
         """Fill in the defaults that depend on the workspace or on other options.
 
@@ -135,3 +139,27 @@ def fill_newest(options: OptionsT, name: OutputKind, workspace: Workspace, input
     if run is None:
         raise DataError(_NOT_MADE[name])
     return options.model_copy(update={name: str(run.path)})
+
+
+def find_unknown_plugins(options: StageOptions) -> list[str]:
+    """One line for each option that names a plugin which is not installed."""
+    wrong = []
+    for option in options.described().values():
+        if option.plugin and (name := getattr(options, option.name)) is not None:
+            try:
+                _check_plugin(option.plugin, name)
+            except StmnError as error:
+                wrong.append(f"{option.name}: {error}")
+    return wrong
+
+
+def _check_plugin(kind: str, name: str) -> None:
+    """Raise `StmnError` if there is no such plugin; a backbone may also be a ResNet of timm."""
+    try:
+        registry.find(kind, name)
+    except PluginError:
+        if kind != "backbone":
+            raise
+        from stmn.nets.backbones import check_arch
+
+        check_arch(name)

@@ -49,6 +49,12 @@ class Fuse(Stage[FuseOptions]):
             *(registry.find("injector", name).identity for name in injectors),
         ]
 
+    def check(self, options: FuseOptions, context: Context) -> None:
+        """Refuse a device or a precision that is not here."""
+        from stmn.runtime.device import choose_device
+
+        choose_device(context.device, options.precision)
+
     def run(self, options: FuseOptions, context: Context) -> Result:
         """Tie the streams and train them."""
         network, streams = tie_streams(options, context)

@@ -26,6 +26,13 @@ class Prepare(Stage[PrepareOptions]):
     options = PrepareOptions
     always = True
 
+    def check_options(self, options: PrepareOptions) -> None:
+        """Refuse options that the flow plugin does not take."""
+        if options.flow_options:
+            from stmn.flow.estimator import check_estimator
+
+            check_estimator(options.flow, options.flow_options)
+
     def complete(self, options: PrepareOptions, workspace: Workspace, inputs: dict[str, list[Input]]) -> PrepareOptions:
         """Fill in what was not given: the header of a CSV file names its data set, ready pictures have a short side."""
         given = options.model_fields_set
@@ -56,10 +63,7 @@ class Prepare(Stage[PrepareOptions]):
         from stmn.runtime.files import exclusive_lock
 
         _take_inventory(options, context.out)
-        if options.flow_options:
-            from stmn.flow.estimator import check_estimator
-
-            check_estimator(options.flow, options.flow_options)
+        self.check_options(options)
         if (context.out / "shards").is_dir():
             with exclusive_lock(context.out / "shards"):
                 pass

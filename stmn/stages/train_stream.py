@@ -27,6 +27,12 @@ class TrainStream(Stage[TrainStreamOptions]):
     makes = ("model",)
     shared = True
 
+    def check_options(self, options: TrainStreamOptions) -> None:
+        """Refuse weights that are not on this machine."""
+        from stmn.nets.weights.pretrained import resolve_weights
+
+        resolve_weights(options.weights, options.arch)
+
     def complete(
         self, options: TrainStreamOptions, workspace: Workspace, inputs: dict[str, list[Input]]
     ) -> TrainStreamOptions:
@@ -49,6 +55,12 @@ class TrainStream(Stage[TrainStreamOptions]):
         if options.weights not in ("imagenet", "none"):
             known.append({"kind": "weights", "name": options.weights, "digest": file_digest(Path(options.weights))})
         return known
+
+    def check(self, options: TrainStreamOptions, context: Context) -> None:
+        """Refuse a device or a precision that is not here."""
+        from stmn.runtime.device import choose_device
+
+        choose_device(context.device, options.precision)
 
     def run(self, options: TrainStreamOptions, context: Context) -> Result:
         """Train the stream."""

@@ -11,6 +11,7 @@ from stmn.errors import UsageError
 from stmn.recipe.load import list_recipes, load_recipe
 
 RECIPES = Path(stmn.__file__).parents[1] / "recipes"
+FUSED = 'id = "fused"\nuses = "fuse"\nappearance = "rgb"\nmotion = "flow"'
 STREAM = 'id = "{0}"\nuses = "train-stream"\nmodality = "{0}"'
 
 
@@ -126,6 +127,32 @@ def test_a_stage_reads_from_earlier_ones_only(tmp_path):
     later = write_recipe(tmp_path / "wrong.toml", 'name = "a"', evaluate, STREAM.format("rgb"))
     with pytest.raises(UsageError, match=r"stage 1 \('test'\): model = 'rgb': no earlier stage has this id"):
         load_recipe(str(later))
+
+
+@pytest.mark.parametrize(("stages", "mistake"), [
+    ([STREAM.format("rgb") + "\nstride_min = 8\nstride_max = 3"],
+     "stage 1 ('rgb'): stride_min = 8 is above stride_max = 3: set both"),
+    ([STREAM.format("rgb") + '\nweights = "here/not.pth"'],
+     "stage 1 ('rgb'): here/not.pth: no such weights file"),
+    (['id = "v"\nuses = "prepare"\ndataset = "synthetic"\nflow_options = { lamda = 1 }'],
+     "stage 1 ('v'): flow 'tvl1' has no option 'lamda' (did you mean 'lambda'?)"),
+    ([STREAM.format("rgb"), 'id = "t"\nuses = "evaluate"\nmodel = "rgb"', 'id = "e"\nuses = "export"\nmodel = "t"'],
+     "stage 3 ('e'): model = 't': an evaluate stage makes no model"),
+    ([STREAM.format("rgb"), 'id = "t"\nuses = "evaluate"\nmodel = "rgb"\nframes = 5\nseen = true'],
+     "stage 2 ('t'): option 'frames' is called 'chunks' now"),
+    ([STREAM.format("rgb") + "\nsize = 64", STREAM.format("flow"), FUSED],
+     "the streams don't fit: size is 64 for appearance and 224 for motion"),
+    ([STREAM.format("rgb") + '\narch = "resnet18"', STREAM.format("flow"), FUSED],
+     "resnet18 and resnet50 can't be tied"),
+])  # fmt: skip
+def test_run_refuses_nothing_that_validate_lets_pass(stages, mistake, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = write_recipe(tmp_path / "wrong.toml", 'name = "wrong"', *stages)
+    for command in (["recipes", "validate", recipe], ["run", recipe, "-w", tmp_path / "work"]):
+        result = call(*command)
+        assert result.exit_code == 2
+        assert errors_of(result)[0].startswith(f"{recipe}: ") and mistake in errors_of(result)[0]
+    assert not (tmp_path / "work").exists()
 
 
 def test_a_stage_may_read_a_file_instead(tmp_path):
