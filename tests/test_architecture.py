@@ -32,7 +32,7 @@ def test_imports_point_one_way():
     ("evaluation/metrics.py", "import rich", "stmn is not allowed to import rich"),
     ("newroom.py", "", "stmn.newroom"),
 ])  # fmt: skip
-def test_an_arrow_that_points_back_is_found(module, line, broken, tmp_path):
+def test_import_that_points_up_is_found(module, line, broken, tmp_path):
     pytest.importorskip("importlinter")
     shutil.copytree(ROOT / "stmn", tmp_path / "stmn", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)

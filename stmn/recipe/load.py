@@ -108,7 +108,7 @@ def load_recipe(name: str) -> Recipe:
     wrong: list[str] = []
     head = content.get("recipe", {})
     if not isinstance(head, dict) or not isinstance(head.get("name"), str):
-        wrong.append("[recipe] lacks a name")
+        wrong.append("[recipe] has no name")
         head = {} if not isinstance(head, dict) else head
     wrong += [
         f"[recipe] unknown key '{key}'{near_match(key, ('name', *SHARED))}"
@@ -149,18 +149,18 @@ def _check_stage(
 ) -> tuple[RecipeStage | None, list[str]]:
     """A stage and its mistakes; the stage is None only if its options can't be checked at all."""
     if not isinstance(table, dict):
-        return None, [f"stage {number}: is no table"]
+        return None, [f"stage {number}: is not a table"]
     given = dict(table)
     stage_id, uses = given.pop("id", None), given.pop("uses", None)
     wrong = []
     if stage_id is not None and not isinstance(stage_id, str):
-        wrong.append(f"stage {number}: its id is not a text: {stage_id!r}")
+        wrong.append(f"stage {number}: its id is not text: {stage_id!r}")
         stage_id = None
     elif not stage_id:
-        wrong.append(f"stage {number}: lacks an id")
+        wrong.append(f"stage {number}: has no id")
     where = f"stage {number} ('{stage_id}')" if stage_id else f"stage {number}"
     if stage_id in {s.id for s in earlier}:
-        wrong.append(f"{where}: a second stage with this id")
+        wrong.append(f"{where}: another stage has this id already")
     if not isinstance(uses, str) or uses not in MODELS:
         near = near_match(str(uses), MODELS)
         wrong.append(f"{where}: uses = {uses!r}: no such stage{near}; known: {', '.join(MODELS)}")

@@ -1,4 +1,4 @@
-"""`stmn run RECIPE`: what is up to date is skipped, what changed is done again, what was interrupted goes on."""
+"""`stmn run RECIPE`: what is up to date is skipped, what changed runs again, what was interrupted resumes."""
 
 import json
 import signal
@@ -30,7 +30,7 @@ def made(workspace: Workspace) -> dict[str, int]:
     return {str(p): p.stat().st_mtime_ns for p in workspace.runs_dir.rglob("*") if p.is_file()}
 
 
-def test_a_recipe_runs_once_and_a_change_redoes_what_follows_from_it(scratch, tmp_path):
+def test_recipe_runs_once_and_a_change_redoes_what_follows(scratch, tmp_path):
     recipe = toy(tmp_path / "toy.toml")
     first = call("run", recipe, "-w", scratch.root)
     assert first.exit_code == 0, first.stderr
@@ -78,7 +78,7 @@ def test_the_record_says_what_was_run_with_what(scratch, tmp_path):
     assert {"kind": "fusion", "name": "multiply", "package": "stmn", "version": fused["stmn"]} in fused["plugins"]
 
 
-def test_fuse_takes_its_options_from_a_recipe_and_its_streams_from_earlier_runs(scratch, tmp_path):
+def test_fuse_reads_a_recipe_and_finds_its_streams(scratch, tmp_path):
     recipe = toy(tmp_path / "toy.toml")
     missing = call("fuse", "--recipe", recipe, "-w", scratch.root)
     assert missing.exit_code == 1
@@ -139,14 +139,14 @@ def test_the_three_lines_of_the_readme(scratch, monkeypatch):
         (["report"], "no prepared data"),
     ],
 )
-def test_what_is_missing_is_named_with_the_command_that_makes_it(line, words, tmp_path):
+def test_missing_input_is_named_with_the_command_for_it(line, words, tmp_path):
     result = call(*line, "-w", tmp_path)
     assert result.exit_code == 1
     assert len(errors_of(result)) == 1 and words in errors_of(result)[0]
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 
 
-def test_ctrl_c_keeps_what_was_done_and_the_same_command_goes_on(scratch, tmp_path):
+def test_ctrl_c_keeps_finished_work_and_the_command_resumes(scratch, tmp_path):
     recipe = toy(tmp_path / "toy.toml", motion_steps=4000)
     process = start("run", recipe, "-w", scratch.root, "--until", "motion")
     for line in process.stderr:

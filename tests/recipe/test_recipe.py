@@ -50,7 +50,7 @@ def test_an_unknown_recipe_names_the_near_one():
     assert errors_of(result) == [f"finale: no such recipe (did you mean 'final'?); known: {', '.join(list_recipes())}"]
 
 
-def test_all_mistakes_are_told_at_once_and_nothing_runs(tmp_path):
+def test_all_mistakes_are_listed_and_nothing_runs(tmp_path):
     recipe = write_recipe(
         tmp_path / "wrong.toml", 'name = "wrong"',
         'id = "videos"\nuses = "prepare"\ndataset = "synthetic"\ndataset_options = { train = 4, test = 4 }',
@@ -72,7 +72,7 @@ def test_all_mistakes_are_told_at_once_and_nothing_runs(tmp_path):
     assert not (tmp_path / "work").exists()
 
 
-def test_one_stage_with_several_mistakes_tells_them_all(tmp_path):
+def test_all_mistakes_of_one_stage_are_listed(tmp_path):
     recipe = write_recipe(
         tmp_path / "wrong.toml", 'name = "wrong"', STREAM.format("rgb"), STREAM.format("flow"),
         'id = "fused"\nuses = "fuse"\nappearance = "rbg"\nmotion = "flow"\nfusion = "addd"\nlr = "much"\n'
@@ -93,10 +93,10 @@ def test_one_stage_with_several_mistakes_tells_them_all(tmp_path):
 
 @pytest.mark.parametrize(("stage", "mistake"), [
     ('id = "a"\nuses = "train-steam"', "uses = 'train-steam': no such stage (did you mean 'train-stream'?)"),
-    ('uses = "report"', "stage 2: lacks an id"),
-    ('id = "rgb"\nuses = "report"', "stage 2 ('rgb'): a second stage with this id"),
+    ('uses = "report"', "stage 2: has no id"),
+    ('id = "rgb"\nuses = "report"', "stage 2 ('rgb'): another stage has this id already"),
     ('id = "a"\nuses = ["report"]', "uses = ['report']: no such stage"),
-    ('id = 5\nuses = "report"', "stage 2: its id is not a text"),
+    ('id = 5\nuses = "report"', "stage 2: its id is not text"),
     ('id = "a"\nuses = "train-stream"\narch = "resnt50"', "arch"),
 ])  # fmt: skip
 def test_mistakes_of_a_stage(stage, mistake, tmp_path):
@@ -108,9 +108,9 @@ def test_mistakes_of_a_stage(stage, mistake, tmp_path):
 
 @pytest.mark.parametrize(("text", "mistake"), [
     ("[recipe\n", "not readable as TOML"),
-    ("", "[recipe] lacks a name"),
+    ("", "[recipe] has no name"),
     ('[recipe]\nname = "a"\n', "no [[stage]] tables"),
-    ('stage = [1, 2]\n[recipe]\nname = "a"\n', "stage 1: is no table"),
+    ('stage = [1, 2]\n[recipe]\nname = "a"\n', "stage 1: is not a table"),
     ('[recipe]\nname = "a"\nsed = 3\n', "unknown key 'sed' (did you mean 'seed'?)"),
     ('[recipe]\nname = "a"\n[[stages]]\nid = "r"\n', "unknown table 'stages' (did you mean 'stage'?)"),
 ])  # fmt: skip
@@ -145,7 +145,7 @@ def test_a_stage_reads_from_earlier_ones_only(tmp_path):
     ([STREAM.format("rgb") + '\narch = "resnet18"', STREAM.format("flow"), FUSED],
      "resnet18 and resnet50 can't be tied"),
 ])  # fmt: skip
-def test_run_refuses_nothing_that_validate_lets_pass(stages, mistake, tmp_path, monkeypatch):
+def test_validate_and_run_refuse_the_same(stages, mistake, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe = write_recipe(tmp_path / "wrong.toml", 'name = "wrong"', *stages)
     for command in (["recipes", "validate", recipe], ["run", recipe, "-w", tmp_path / "work"]):
@@ -173,7 +173,7 @@ def resolved(recipe: Path) -> dict[str, dict[str, tuple[str, str]]]:
     return stages
 
 
-def test_the_recipes_seed_data_and_split_hold_for_every_stage_that_has_them(tmp_path):
+def test_seed_data_and_split_of_a_recipe_hold_for_all_stages(tmp_path):
     recipe = write_recipe(
         tmp_path / "shared.toml", 'name = "shared"\nseed = 7\ndata = "clips"\nsplit = "2"',
         'id = "videos"\nuses = "prepare"\ndataset = "synthetic"',

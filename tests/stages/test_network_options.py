@@ -1,4 +1,4 @@
-"""`stmn fuse` makes every network that its options name, and what comes after it takes each of them."""
+"""`stmn fuse` builds every network that its options describe, and every later command accepts them."""
 
 import json
 
@@ -26,7 +26,7 @@ def newest(workspace: Workspace):
 
 
 @pytest.mark.parametrize("prediction", ["averaged", "concatenated"])
-def test_a_network_with_one_prediction_is_trained_tested_exported_reported_and_used(own, prediction, tmp_path):
+def test_networks_with_one_prediction_go_through_the_chain(own, prediction, tmp_path):
     pytest.importorskip("onnx")
     assert fuse(own, "--prediction", prediction, "--temporal-window", 2).exit_code == 0
     model = newest(own)
@@ -56,7 +56,7 @@ def test_a_concatenated_prediction_starts_from_late_fusion(own):
     assert not network.joint_fc.bias.detach().abs().max() > 1e-20
 
 
-def test_the_authors_codes_variant_is_three_options(own):
+def test_variant_of_the_authors_code_is_three_options(own):
     """Windows of five chunks, and filters in conv2_x and conv5_x alone of the deeper motion stream."""
     assert fuse(own, "--temporal-window", 5, "--motion-injector", "residual_conv2_conv5").exit_code == 0
     about = read_description(newest(own).output("model"))
@@ -72,7 +72,7 @@ def test_the_authors_codes_variant_is_three_options(own):
     }  # fmt: skip
 
 
-def test_streams_of_unequal_channels_are_refused_before_anything_is_loaded(own, monkeypatch):
+def test_streams_of_unequal_channels_are_refused_before_loading(own, monkeypatch):
     deeper = train_tiny(own, "flow", arch="resnet50", steps=1)
     monkeypatch.setattr("safetensors.torch.load_file", lambda *_: pytest.fail("weights were read"))
     monkeypatch.setattr("stmn.nets.checkpoint.load_file", lambda *_: pytest.fail("weights were read"))
@@ -93,6 +93,6 @@ def test_streams_of_unequal_channels_are_refused_before_anything_is_loaded(own, 
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
-def test_options_that_make_no_network_are_refused_in_a_line(own, flags, words):
+def test_options_that_make_no_network_are_refused(own, flags, words):
     refused = fuse(own, *flags)
     assert refused.exit_code != 0 and words in refused.stderr

@@ -32,7 +32,7 @@ TINY = [
 
 
 def prepare(videos: Path, work: Path, *arguments: object, code: int = 0) -> list[str]:
-    """Prepare a folder as the set `mine`; gives the lines of error."""
+    """Prepare a folder as the set `mine`; returns the error lines."""
     result = call("prepare", videos, "mine", "-w", work, *SMALL, *arguments)
     assert result.exit_code == code, result.stderr
     assert "Traceback" not in result.stderr
@@ -48,7 +48,7 @@ def record(work: Path) -> dict:
 
 
 def state(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Every file with its time of change and its bytes."""
+    """Every file with its modification time and its bytes."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
@@ -72,7 +72,7 @@ def test_a_folder_of_classes(tmp_path):
         assert sorted(header.part("1", "train") + header.part("1", "test")) == sorted(store.videos)
 
 
-def test_a_new_video_moves_no_other_to_the_other_side(tmp_path):
+def test_new_video_moves_no_other_between_parts(tmp_path):
     for number in range(10):
         (tmp_path / "wave").mkdir(exist_ok=True)
         (tmp_path / "wave" / f"{number}.mp4").touch()
@@ -134,7 +134,7 @@ def test_hmdb51_as_it_is_published(tmp_path, shared_data):
     (UCF101, "ucf101", [(9537, 3783), (9586, 3734), (9624, 3696)]),
     (HMDB51, "hmdb51", [(3570, 1530), (3570, 1530), (3570, 1530)]),
 ])  # fmt: skip
-def test_the_official_splits_come_out_exactly(plugin, folder, counts, tmp_path, shared_data):
+def test_official_splits_are_exact(plugin, folder, counts, tmp_path, shared_data):
     splits = plugin(tmp_path, lists=shared_data / "splits" / folder).splits()
     assert list(splits) == ["1", "2", "3"]
     for number, (train, test) in zip(splits, counts, strict=True):
@@ -173,7 +173,7 @@ def test_lists_that_are_missing_are_named(tmp_path):
     (["--dataset", "synthetic", "--dataset-options", "train=many"], "data set 'synthetic': invalid literal"),
     ([".", "--dataset-options", "shares"], "--dataset-options shares: write KEY=VALUE"),
 ])  # fmt: skip
-def test_nothing_to_prepare_is_one_line_and_writes_nothing(arguments, line, tmp_path, monkeypatch):
+def test_nothing_to_prepare_writes_nothing(arguments, line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = call("prepare", *arguments, "-w", tmp_path)
     assert result.exit_code in (1, 2)
@@ -183,7 +183,7 @@ def test_nothing_to_prepare_is_one_line_and_writes_nothing(arguments, line, tmp_
 
 
 @pytest.mark.parametrize("written", [["train=6,test=4"], ["train=6", "test=4"], ["train=6, test=4"]])
-def test_a_plugins_options_are_written_with_commas_or_blanks(written, tmp_path):
+def test_plugin_options_take_commas_or_blanks(written, tmp_path):
     small = ["--dataset", "synthetic", "--short-side", 36, "--flow", "farneback"]
     result = call("prepare", *small, "--dataset-options", *written, "--workspace", tmp_path)
     assert result.exit_code == 0, result.output
@@ -212,7 +212,7 @@ def test_every_file_is_prepared_or_skipped_with_a_reason(tmp_path):
     sound(folder / "sound.mp4")
     cut(film(tmp_path / "whole.mp4", moving(30)), folder / "cut.mp4", 0.8)  # its index, at the end, is missing
     film(folder / "still.avi", moving(1))
-    # an AVI that breaks off is readable up to there, but is not what it says
+    # an AVI that breaks off is readable up to that point, but shorter than its header says
     half = film(tmp_path / "half.avi", moving(100), "mjpeg", "yuvj420p").read_bytes()
     (folder / "half.avi").write_bytes(half[: half.index(b"00dc", len(half) // 2)])
     (folder / "broken\nname.mkv").write_bytes(b"\x1a\x45\xdf\xa3" + bytes(100))
@@ -247,7 +247,7 @@ def test_every_file_is_prepared_or_skipped_with_a_reason(tmp_path):
     assert result.exit_code == 1
     assert "7 of 15 videos were skipped" in errors_of(result)[0]
 
-    # accepted, or mended
+    # accepted, or repaired
     assert prepare(tmp_path / "v", tmp_path, "--allow-failures", "6", code=1)
     assert prepare(tmp_path / "v", tmp_path, "--allow-failures", "7") == []
     frames = sum(video.frames for video in ok.values())
@@ -306,7 +306,7 @@ def test_any_size_and_pixel_format(height, width, codec, pix_fmt, stored, tmp_pa
         assert (colour < 2) if pix_fmt == "gray" else (colour > 5)
 
 
-def test_a_video_that_changes_its_size_is_skipped_with_a_reason(tmp_path):
+def test_video_that_changes_size_is_skipped_with_a_reason(tmp_path):
     first = film(tmp_path / "a.ts", moving(20, 32, 32), "mpeg2video").read_bytes()
     second = film(tmp_path / "b.ts", moving(20, 32, 64), "mpeg2video").read_bytes()
     (tmp_path / "v" / "wave").mkdir(parents=True)
@@ -337,7 +337,7 @@ def test_flow_beyond_the_bound_is_clipped(tmp_path):
         assert levels.float().mean() > 253
 
 
-def test_the_cameras_motion_can_be_taken_away(tmp_path):
+def test_camera_motion_can_be_subtracted(tmp_path):
     film(tmp_path / "v" / "right" / "a.mkv", moving(6, 32, 48, dx=2), "ffv1")
     prepare(tmp_path / "v", tmp_path, "--bound", "5", "--camera-motion", "subtract")
     with opened(tmp_path) as store:
@@ -345,7 +345,7 @@ def test_the_cameras_motion_can_be_taken_away(tmp_path):
         assert flow.abs().mean() < 0.1
 
 
-def test_the_header_tells_how_the_set_was_made(tmp_path):
+def test_header_records_how_the_set_was_prepared(tmp_path):
     film(tmp_path / "v" / "wave" / "a.mp4", moving(3))
     prepare(tmp_path / "v", tmp_path, "--flow", "farneback", "--bound", "7.5", "--quality", "90")
     header = json.loads((tmp_path / "data" / "mine" / "dataset.json").read_text())
@@ -384,7 +384,7 @@ def test_again_does_only_what_is_new(tmp_path):
     ("--dataset-options", "test_share=0.5", "test_share = None, not 0.5"),
     ("--flow-options", "warps=5", "flow_options = {}, not {'warps': 5}"),
 ])  # fmt: skip
-def test_pictures_made_in_two_ways_are_never_mixed(flag, value, words, tmp_path):
+def test_pictures_prepared_differently_are_never_mixed(flag, value, words, tmp_path):
     film(tmp_path / "v" / "wave" / "a.mp4", moving(3))
     prepare(tmp_path / "v", tmp_path)
     before = state(tmp_path / "data")
@@ -396,7 +396,7 @@ def test_pictures_made_in_two_ways_are_never_mixed(flag, value, words, tmp_path)
 
 
 def test_flow_takes_its_options(tmp_path):
-    """As the estimator itself does when it is called with them; and the set remembers."""
+    """They have the same effect as on the estimator itself, and the set records them."""
     path = film(tmp_path / "v" / "wave" / "a.avi", moving(3))
     knobs = ["--flow-options", "lambda=0.02", "--flow-options", "warps=1"]
     prepare(tmp_path / "v", tmp_path, *knobs, "--bound", "2")  # levels of 0.016 px
@@ -414,7 +414,7 @@ def test_flow_takes_its_options(tmp_path):
     ("tvl1", "tau=0.5", "tvl1: tau is 0.5; it must be "),
     ("dis", "preset=slow", "dis: preset is 'slow'; it must be ultrafast, fast or medium"),
 ])  # fmt: skip
-def test_options_that_flow_does_not_take_are_one_line_before_anything_is_written(flow, option, line, tmp_path):
+def test_wrong_flow_options_are_refused_before_any_write(flow, option, line, tmp_path):
     film(tmp_path / "v" / "wave" / "a.avi", moving(3))
     [said] = prepare(tmp_path / "v", tmp_path, "--flow", flow, "--flow-options", option, code=2)
     assert said.startswith(line)

@@ -1,4 +1,4 @@
-"""`stmn prepare` again, after something has happened to the videos: replaced, mended, gone, appeared."""
+"""`stmn prepare` again, after videos were replaced, repaired, deleted or added."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ FAST = ["--short-side", "32", "--workers", "1", "--flow", "farneback"]
 
 
 def prepare(videos: Path, work: Path, *arguments: object, code: int = 0) -> str:
-    """Prepare the set `mine`; gives what was said."""
+    """Prepare the set `mine`; returns what was printed."""
     result = call("prepare", videos, "mine", *FAST, "-w", work, *arguments)
     assert result.exit_code == code, result.stderr
     return result.stderr
@@ -28,7 +28,7 @@ def video(work: Path, video_id: str) -> StoredVideo:
 
 
 def pictures(work: Path) -> int:
-    """How many pictures are stored, of whatever video."""
+    """How many pictures are stored, of all videos."""
     return sum(
         sqlite3.connect(path).execute("SELECT count(*) FROM pictures").fetchone()[0]
         for path in (work / "data" / "mine" / "shards").iterdir()
@@ -50,7 +50,7 @@ def test_a_replaced_video_is_prepared_again(tmp_path):
     assert "again" not in prepare(tmp_path / "v", tmp_path)
 
 
-def test_a_replaced_video_that_is_none_any_more_does_not_keep_its_old_pictures(tmp_path):
+def test_replaced_video_that_is_broken_loses_its_old_pictures(tmp_path):
     path = film(tmp_path / "v" / "wave" / "a.avi", moving(13, 32, 32))
     prepare(tmp_path / "v", tmp_path)
     path.write_text("text")
@@ -59,21 +59,21 @@ def test_a_replaced_video_that_is_none_any_more_does_not_keep_its_old_pictures(t
     assert pictures(tmp_path) == 0
 
 
-def test_the_same_bytes_with_another_time_are_the_same_video(tmp_path):
-    """A data set that was copied, or fetched anew, is not prepared anew."""
+def test_touched_file_is_the_same_video(tmp_path):
+    """A data set that was copied or downloaded again is not prepared again."""
     path = film(tmp_path / "v" / "wave" / "a.avi", moving(13, 32, 32))
     prepare(tmp_path / "v", tmp_path)
     for moment in (10**9, 2 * 10**9):
         os.utime(path, ns=(moment, moment))
         assert "preparing it again" not in prepare(tmp_path / "v", tmp_path)
-    # that was remembered: the bytes are not looked at as long as size and time are these
+    # this was recorded: the bytes are not read again while size and time stay the same
     size = path.stat().st_size
     path.write_bytes(bytes(size))
     os.utime(path, ns=(2 * 10**9, 2 * 10**9))
     assert "preparing it again" not in prepare(tmp_path / "v", tmp_path)
 
 
-def test_what_was_prepared_stays_when_its_video_is_gone(tmp_path):
+def test_prepared_video_stays_when_its_file_is_deleted(tmp_path):
     path = film(tmp_path / "a.avi", moving(13, 32, 32))
     (tmp_path / "list.csv").write_text("path,class,split\na.avi,wave,train\n")
     prepare(tmp_path / "list.csv", tmp_path)
@@ -82,7 +82,7 @@ def test_what_was_prepared_stays_when_its_video_is_gone(tmp_path):
     assert video(tmp_path, "a.avi").frames == 13
 
 
-def test_a_skipped_video_is_tried_again_when_it_has_changed_or_appeared(tmp_path):
+def test_skipped_video_is_tried_again_once_it_changes_or_appears(tmp_path):
     for name in ("mended", "bad"):
         (tmp_path / f"{name}.avi").write_text("text")
     (tmp_path / "list.csv").write_text("path,class\nmended.avi,wave\nbad.avi,wave\nlate.avi,wave\n")
@@ -112,7 +112,7 @@ class Server(Folder):
 """
 
 
-def test_skipped_for_a_reason_that_no_file_shows(tmp_path, monkeypatch):
+def test_video_skipped_for_a_reason_outside_its_file(tmp_path, monkeypatch):
     with on_path(tmp_path / "site", monkeypatch) as packages:
         packages.install("server", SERVER, dataset={"server": "Server"})
         film(tmp_path / "v" / "wave" / "a.avi", moving(13, 32, 32))
@@ -126,8 +126,8 @@ def test_skipped_for_a_reason_that_no_file_shows(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("changed", [False, True])
-def test_a_set_that_was_made_before_times_were_kept(changed, tmp_path):
-    """The bytes decide then."""
+def test_set_prepared_before_times_were_recorded(changed, tmp_path):
+    """Then the bytes decide."""
     path = film(tmp_path / "v" / "wave" / "a.avi", moving(13, 32, 32))
     prepare(tmp_path / "v", tmp_path)
     for shard in (tmp_path / "data" / "mine" / "shards").iterdir():
@@ -141,8 +141,8 @@ def test_a_set_that_was_made_before_times_were_kept(changed, tmp_path):
     assert "preparing it again" not in prepare(tmp_path / "v", tmp_path)
 
 
-def test_a_video_too_short_for_a_stack_is_kept_and_said(tmp_path):
-    """Ten flow fields take eleven frames."""
+def test_video_too_short_for_a_stack_is_kept_with_a_note(tmp_path):
+    """Ten flow fields need eleven frames."""
     for name, frames in (("short", 10), ("enough", 11)):
         film(tmp_path / "v" / "wave" / f"{name}.avi", moving(frames, 32, 32))
     line = (

@@ -1,4 +1,4 @@
-"""`stmn prepare --cluster`: the same set, made by the workers of a Dask cluster, whatever happens to them.
+"""`stmn prepare --cluster`: the workers of a Dask cluster make the same set, whatever happens to them.
 
 Scheduler and workers are processes started by `dask`, as users start them.
 """
@@ -109,7 +109,7 @@ def cluster(tmp_path, trouble):
         cluster.stop()
 
 
-def test_a_worker_killed_in_the_middle_costs_nothing_but_time(tmp_path, cluster):
+def test_killed_worker_costs_only_time(tmp_path, cluster):
     for number in range(12):
         film(tmp_path / "v" / "wave" / f"{number:02d}.avi", moving(60, seed=number))
     arguments = ["prepare", tmp_path / "v", "mine", *SMALL]
@@ -137,7 +137,7 @@ def test_a_worker_killed_in_the_middle_costs_nothing_but_time(tmp_path, cluster)
         assert len(store.videos) == 12
 
 
-def test_a_crash_or_a_hang_costs_only_its_video(tmp_path, cluster):
+def test_crash_or_hang_costs_only_its_video(tmp_path, cluster):
     names = ["a", "b segfault", "c", "d hang", "e"]
     good = film(tmp_path / "a.avi", moving(3)).read_bytes()
     (tmp_path / "v" / "wave").mkdir(parents=True)
@@ -160,8 +160,8 @@ def test_a_crash_or_a_hang_costs_only_its_video(tmp_path, cluster):
 
 
 @pytest.mark.slow
-def test_prepare_itself_killed_and_started_again(tmp_path, cluster):
-    """What it had given to the cluster is not done behind the back of the one that goes on."""
+def test_killed_prepare_on_a_cluster_starts_again(tmp_path, cluster):
+    """Jobs that it gave to the cluster do not run beside those of the second start."""
     for number in range(10):
         film(tmp_path / "v" / "wave" / f"{number:02d} slow.avi", moving(5, seed=number))
     arguments = ["prepare", tmp_path / "v", "mine", *SMALL, "--dataset", "trouble"]
@@ -186,7 +186,7 @@ def test_prepare_itself_killed_and_started_again(tmp_path, cluster):
 
 
 @pytest.mark.slow
-def test_a_cluster_that_goes_away_is_one_line(tmp_path, cluster):
+def test_lost_cluster_is_one_line(tmp_path, cluster):
     for number in range(10):
         film(tmp_path / "v" / "wave" / f"{number:02d} slow.avi", moving(5, seed=number))
     arguments = ["prepare", tmp_path / "v", "mine", *SMALL, "--dataset", "trouble", "-w", tmp_path]
@@ -209,7 +209,7 @@ def test_a_cluster_that_goes_away_is_one_line(tmp_path, cluster):
     assert len(contents(folder)) == 10
 
 
-def test_no_scheduler_no_worker_no_address_are_one_line_each(tmp_path, cluster, monkeypatch):
+def test_missing_scheduler_worker_or_address_is_one_line(tmp_path, cluster, monkeypatch):
     film(tmp_path / "v" / "wave" / "a.avi", moving(5))
     monkeypatch.setattr("stmn.runtime.cluster.CONNECT_SECONDS", 1.0)
     monkeypatch.setattr("stmn.runtime.cluster.WORKER_SECONDS", 1.0)

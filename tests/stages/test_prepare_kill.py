@@ -18,7 +18,7 @@ SMALL = ["--short-side", "32", "--workers", "2"]
 
 
 def kill_again_and_again(tmp_path: Path, videos: int, times: int) -> None:
-    """Kill `prepare` once as it starts, then `times` times at random in its work; let it end at last."""
+    """Kill `prepare` once as it starts, then `times` times at random moments; at last let it finish."""
     for number in range(videos):
         film(tmp_path / "v" / "wave" / f"{number:02d}.avi", moving(40, seed=number))
     arguments = ["prepare", tmp_path / "v", "mine", *SMALL]
@@ -57,7 +57,7 @@ def kill_again_and_again(tmp_path: Path, videos: int, times: int) -> None:
         assert len(store.videos) == videos
 
 
-def test_killed_as_it_starts_and_in_the_middle(tmp_path):
+def test_prepare_killed_at_the_start_and_in_the_middle(tmp_path):
     kill_again_and_again(tmp_path, videos=16, times=2)
 
 
@@ -66,8 +66,8 @@ def test_killed_at_twenty_moments(tmp_path):
     kill_again_and_again(tmp_path, videos=60, times=20)
 
 
-def test_a_worker_that_dies_before_it_can_tell(tmp_path, monkeypatch):
-    """It has entered its video; whoever records its death must not enter that video a second time."""
+def test_worker_that_dies_before_reporting(tmp_path, monkeypatch):
+    """It has stored its video; the process that records its death must not store that video again."""
     code = """
 import dataclasses, multiprocessing, os
 from pathlib import Path
@@ -102,8 +102,8 @@ class Dying(Folder):
                 mark.unlink()
 
 
-def test_what_a_killed_writer_left_does_not_keep_readers_out(tmp_path):
-    """SQLite's journal may lie there without being needed: of a worker killed as it began, in a shard nobody goes on with."""
+def test_leftovers_of_a_killed_writer_do_not_block_readers(tmp_path):
+    """A journal of SQLite may be left that nothing needs: of a worker killed at its start, in a shard that is finished."""
     film(tmp_path / "v" / "wave" / "a.avi", moving(5))
     arguments = ["prepare", tmp_path / "v", "mine", "--short-side", "32", "--workers", "1", "-w", tmp_path]
     assert call(*arguments).exit_code == 0
@@ -118,7 +118,7 @@ def test_what_a_killed_writer_left_does_not_keep_readers_out(tmp_path):
         assert len(store.videos) == 1
 
 
-def test_a_limit_on_file_sizes_stops_it_like_a_full_disk(tmp_path):
+def test_file_size_limit_stops_like_a_full_disk(tmp_path):
     """`ulimit -f`, as batch systems set it."""
     for number in range(12):
         film(tmp_path / "v" / "wave" / f"{number:02d}.avi", moving(30, seed=number))

@@ -1,4 +1,4 @@
-"""`stmn prepare` on what takes long: films of minutes, thousands of files, damaged ones. Each runs a benchmark small."""
+"""`stmn prepare` on long films, thousands of files and damaged ones. Each test runs a small version of a benchmark."""
 
 import json
 import subprocess
@@ -13,14 +13,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def benchmark(name: str, out: Path, *arguments: object) -> dict:
-    """Run a benchmark as its users do; what it wrote."""
+    """Run a benchmark as its users do; returns what it wrote."""
     command = [sys.executable, "-m", f"benchmarks.{name}", "--json", out, *arguments]
     done = subprocess.run([str(word) for word in command], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(out.read_text())
 
 
-def test_memory_grows_neither_with_a_videos_length_nor_with_the_number_of_videos(tmp_path):
+def test_memory_does_not_grow_with_length_or_number_of_videos(tmp_path):
     pytest.importorskip("cv2")
     result = benchmark("memory", tmp_path / "memory.json", "--few", "20", "--many", "1000")
     print(result)

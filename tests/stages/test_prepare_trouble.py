@@ -100,7 +100,7 @@ def test_a_killed_prepare_loses_nothing_and_repeats_nothing(tmp_path):
     assert not list(folder.glob("shards/*-journal"))
 
 
-def test_a_crash_or_a_hang_costs_only_its_video(tmp_path, trouble):
+def test_crash_or_hang_costs_only_its_video(tmp_path, trouble):
     names = ["a", "b segfault", "c", "d exit", "e hang", "f", "g raise", "h"]
     good = film(tmp_path / "a.avi", moving(3)).read_bytes()
     (tmp_path / "v" / "wave").mkdir(parents=True)
@@ -125,8 +125,8 @@ def test_a_crash_or_a_hang_costs_only_its_video(tmp_path, trouble):
         assert {v.id for v in store.videos.values() if v.frames == 3} == {f"wave/{n}.avi" for n in ("a", "c", "f", "h")}
 
 
-def test_a_video_has_its_time_for_itself(tmp_path, trouble):
-    """The start of its worker does not count."""
+def test_time_limit_is_per_video(tmp_path, trouble):
+    """The start of the worker does not count."""
     film(tmp_path / "v" / "wave" / "a.avi", moving(3))
     arguments = [*SMALL, "--dataset", "trouble", "--dataset-options", "worker=is slow", "--video-timeout", "3"]
     result = call("prepare", tmp_path / "v", "mine", *arguments, "-w", tmp_path)
@@ -136,7 +136,7 @@ def test_a_video_has_its_time_for_itself(tmp_path, trouble):
 @pytest.mark.parametrize(("worker", "line"), [
     ("dies", "worker processes can't start (exit code 7)"), ("raises", "LookupError: no database of videos"),
 ])  # fmt: skip
-def test_workers_that_cannot_start_end_it_at_once(worker, line, tmp_path, trouble):
+def test_workers_that_cannot_start_stop_prepare_at_once(worker, line, tmp_path, trouble):
     """No video is blamed."""
     for number in range(4):
         film(tmp_path / "v" / "wave" / f"{number}.avi", moving(3))
@@ -162,7 +162,7 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.parametrize("what", ["shards", "shards and rendered videos", "rendered videos"])
-def test_a_full_disk_is_one_line_and_no_videos_fault(what, tmp_path, small_disk):
+def test_full_disk_is_one_line_and_skips_no_video(what, tmp_path, small_disk):
     disk, enlarge = small_disk
     videos, work = tmp_path / "v", disk
     rendered = ["--dataset", "synthetic", "--dataset-options", "train=24", "--dataset-options", "test=4"]
@@ -191,8 +191,8 @@ def test_a_full_disk_is_one_line_and_no_videos_fault(what, tmp_path, small_disk)
     assert contents(work / "data" / "mine") == contents(tmp_path / "calm" / "data" / "mine")
 
 
-def test_a_shard_that_was_never_begun_is_healed(tmp_path):
-    """Eight workers started, one was killed before it made its tables; then two go on."""
+def test_empty_shard_is_repaired(tmp_path):
+    """Of eight workers one is killed before it makes its tables; then two resume."""
     film(tmp_path / "v" / "wave" / "a.avi", moving(3))
     (tmp_path / "data" / "mine" / "shards").mkdir(parents=True)
     (tmp_path / "data" / "mine" / "shards" / "007.sqlite").touch()
@@ -202,7 +202,7 @@ def test_a_shard_that_was_never_begun_is_healed(tmp_path):
         assert store.video("wave/a.avi").frames == 3
 
 
-def test_a_damaged_shard_is_one_line_that_says_what_to_do(tmp_path):
+def test_damaged_shard_says_what_to_do(tmp_path):
     film(tmp_path / "v" / "wave" / "a.avi", moving(3))
     arguments = ["prepare", tmp_path / "v", "mine", *SMALL, "-w", tmp_path]
     assert call(*arguments).exit_code == 0

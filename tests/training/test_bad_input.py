@@ -43,7 +43,7 @@ def test_classes_that_are_not_the_checkpoints(own):
 
 def test_a_checkpoint_of_another_architecture(own, tmp_path):
     fused = own.find_input("fused", "model").name
-    assert refused(own, *FUSE, "--appearance", fused).startswith(f"{fused}: is no single appearance stream")
+    assert refused(own, *FUSE, "--appearance", fused).startswith(f"{fused}: is not a single appearance stream")
     deeper = train_tiny(own, "flow", arch="resnet50", steps=1).name
     assert "can't be tied" in refused(own, *FUSE, "--motion", deeper)
     weights = tmp_path / "resnet18.safetensors"

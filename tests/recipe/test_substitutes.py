@@ -1,4 +1,4 @@
-"""`--recipe` on one command: what earlier runs it builds on, and what it never takes for them."""
+"""`--recipe` on one command: which earlier runs it uses, and which it never uses."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def named(work: Workspace, beginning: str) -> str:
     return name
 
 
-def test_streams_stand_in_for_those_of_the_recipe_and_that_is_said(work, recipe):
+def test_substitutes_for_streams_are_announced(work, recipe):
     result = call("fuse", "--recipe", recipe, *TINY, "-w", work.root, "--json")
     assert result.exit_code == 0, result.stderr
     inputs = json.loads(result.stdout)["inputs"]
@@ -54,7 +54,7 @@ def test_streams_stand_in_for_those_of_the_recipe_and_that_is_said(work, recipe)
         assert f"{stage}: using {name}, which was made with other options than the recipe's" in result.stderr
 
 
-def test_an_evaluation_stands_in_only_for_one_of_the_same_model(work, recipe):
+def test_evaluation_is_substituted_only_for_the_same_model(work, recipe):
     """All three evaluations were made by the same command; the newest is of the fused network."""
     result = call("evaluate", "--recipe", recipe, "--stage", "late", "-w", work.root, "--json")
     assert result.exit_code == 0, result.stderr
@@ -92,7 +92,7 @@ def resplit(folder: Path) -> None:
     (folder / "dataset.json").write_text(json.dumps(header))
 
 
-def test_a_stream_of_another_split_never_stands_in(work, recipe):
+def test_stream_of_another_split_is_no_substitute(work, recipe):
     """It has seen the videos that this split tests on."""
     resplit(work.root / "data" / "synthetic")
     result = call("fuse", "--recipe", recipe, "--split", "2", *TINY, "-w", work.root)
@@ -100,28 +100,28 @@ def test_a_stream_of_another_split_never_stands_in(work, recipe):
     assert errors_of(result) == missing(recipe)
 
 
-def test_a_stream_of_another_data_set_never_stands_in(work, recipe):
+def test_stream_of_another_data_set_is_no_substitute(work, recipe):
     shutil.copytree(work.root / "data" / "synthetic", work.root / "data" / "other")
     result = call("fuse", "--recipe", recipe, "--data", "other", *TINY, "-w", work.root)
     assert result.exit_code == 1
     assert errors_of(result) == missing(recipe)
 
 
-def test_a_stream_of_another_architecture_never_stands_in(work, recipe):
+def test_stream_of_another_architecture_is_no_substitute(work, recipe):
     recipe.write_text(recipe.read_text().replace('"resnet18"', '"resnet34"', 1))
     result = call("fuse", "--recipe", recipe, *TINY, "-w", work.root)
     assert result.exit_code == 1
     assert errors_of(result) == missing(recipe)
 
 
-def test_an_unfinished_run_never_stands_in(work, recipe):
+def test_unfinished_run_is_no_substitute(work, recipe):
     record = work.runs_dir / named(work, "appearance-") / "run.json"
     record.write_text(record.read_text().replace('"done"', '"interrupted"'))
     result = call("fuse", "--recipe", recipe, *TINY, "-w", work.root)
     assert errors_of(result) == missing(recipe)
 
 
-def test_of_several_the_newest_stands_in(work, recipe):
+def test_newest_of_several_substitutes_is_used(work, recipe):
     name = named(work, "motion-")
     newer = work.runs_dir / "motion-resnet18-00000000"
     shutil.copytree(work.runs_dir / name, newer)
@@ -146,7 +146,7 @@ def test_flags_name_inputs_over_the_recipe(work, recipe):
     (["export"], "no export stage"),
     (["run-until"], "no stage 'fusd' (did you mean 'fused'?); it has appearance, motion, fused"),
 ])  # fmt: skip
-def test_a_stage_that_is_not_there_or_not_the_only_one(arguments, line, work, recipe):
+def test_unknown_or_ambiguous_stage_is_refused(arguments, line, work, recipe):
     verb, *rest = arguments
     arguments = ["run", recipe, "--until", "fusd"] if verb == "run-until" else [verb, "--recipe", recipe, *rest]
     result = call(*arguments, "-w", work.root)
@@ -159,7 +159,7 @@ def test_a_stage_that_is_not_there_or_not_the_only_one(arguments, line, work, re
     ("motion-resnet81", "no such file, and no finished run with model in"),
     ("test-", "no such file, and no finished run with model in"),
 ])  # fmt: skip
-def test_an_input_that_is_not_there_names_those_that_are(name, words, work):
+def test_unknown_input_lists_the_known_ones(name, words, work):
     result = call("fuse", "--motion", name, *TINY, "-w", work.root)
     assert result.exit_code == 2
     [line] = errors_of(result)
