@@ -16,7 +16,7 @@ from stmn.errors import DataError, UsageError, near_match
 from stmn.runtime.files import file_digest, is_locked, write_json
 from stmn.store.format.header import HEADER
 
-RECORD = "run.json"
+_RECORD = "run.json"
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Run:
     def save(self, **changes: Any) -> None:
         """Update the record on disk."""
         self.record |= changes
-        write_json(self.path / RECORD, self.record)
+        write_json(self.path / _RECORD, self.record)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Input:
 def read_run(path: Path) -> Run | None:
     """The run in a folder, or None if there is none or its record is damaged."""
     try:
-        return Run(path, json.loads((path / RECORD).read_text()))
+        return Run(path, json.loads((path / _RECORD).read_text()))
     except (OSError, json.JSONDecodeError):
         return None
 
@@ -171,7 +171,7 @@ class Workspace:
         path = Path(value)
         if path.is_file():
             return path
-        if not (path / RECORD).is_file() and (path / "model.safetensors").is_file():
+        if not (path / _RECORD).is_file() and (path / "model.safetensors").is_file():
             return path / "model.safetensors"
         return self.find_input(str(value), "model").path
 

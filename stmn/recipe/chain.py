@@ -10,7 +10,7 @@ from stmn.options.base import DataOptions, StageOptions, build_options
 from stmn.recipe.execute import execute
 from stmn.recipe.load import Recipe, RecipeStage, with_shared
 from stmn.recipe.networks import check_recipe
-from stmn.recipe.plan import Plan, plan_stage, values_of
+from stmn.recipe.plan import StagePlan, plan_stage, values_of
 from stmn.runtime.progress import Progress
 from stmn.workspace import Input, Run, Workspace, as_input
 
@@ -78,8 +78,8 @@ def plan_in_recipe(
     progress: Progress,
     overrides: Overrides,
     flags: dict[str, Any],
-) -> Plan:
-    """Plan one stage of a recipe on the outputs of its earlier stages.
+) -> StagePlan:
+    """StagePlan one stage of a recipe on the outputs of its earlier stages.
 
     An earlier stage that was never run with the recipe's options is replaced by the newest finished run of the same
     kind (same modality, architecture and inputs, on the same data set and split), with a notice.

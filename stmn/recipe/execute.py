@@ -6,7 +6,7 @@ from typing import Any
 
 from stmn.errors import DataError, Interrupted
 from stmn.options.base import StageOptions
-from stmn.recipe.plan import Plan, plan_stage
+from stmn.recipe.plan import StagePlan, plan_stage
 from stmn.runtime import torchrun
 from stmn.runtime.progress import Progress
 from stmn.stages import find_stage
@@ -15,7 +15,7 @@ from stmn.workspace import Run, Workspace, now, read_run
 
 
 def execute(
-    plan: Plan, workspace: Workspace, progress: Progress, device: str = "auto", force: bool = False, **about: Any
+    plan: StagePlan, workspace: Workspace, progress: Progress, device: str = "auto", force: bool = False, **about: Any
 ) -> Run:
     """Run a planned stage, unless it is up to date.
 
@@ -43,7 +43,7 @@ def execute(
     return plan.run if ranks.first else read_run(plan.run.path) or plan.run
 
 
-def _context(plan: Plan, workspace: Workspace, progress: Progress, device: str) -> Context:
+def _context(plan: StagePlan, workspace: Workspace, progress: Progress, device: str) -> Context:
     """What the stage is given."""
 
     def run_stage(options: StageOptions) -> Run:
@@ -52,12 +52,12 @@ def _context(plan: Plan, workspace: Workspace, progress: Progress, device: str) 
     return Context(workspace, progress, device, plan.run.path, plan.inputs, plan.data_dir, run_stage)
 
 
-def _is_needed(plan: Plan, force: bool) -> bool:
+def _is_needed(plan: StagePlan, force: bool) -> bool:
     """True if a stage has something to do."""
     return force or not plan.up_to_date or find_stage(plan.verb).always
 
 
-def _execute_here(plan: Plan, context: Context, force: bool, **about: Any) -> Run:
+def _execute_here(plan: StagePlan, context: Context, force: bool, **about: Any) -> Run:
     """`execute` in the process that keeps the record."""
     stage, run, options = find_stage(plan.verb), plan.run, plan.options
     if not _is_needed(plan, force):

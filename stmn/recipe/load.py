@@ -27,7 +27,7 @@ from stmn.stages import find_stage
 from stmn.stages.base import find_unknown_plugins
 
 #: keys of [recipe] that are defaults of the stages
-SHARED = ("seed", "data", "split")
+_SHARED = ("seed", "data", "split")
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ def load_recipe(name: str) -> Recipe:
         wrong.append("[recipe] has no name")
         head = {} if not isinstance(head, dict) else head
     wrong += [
-        f"[recipe] unknown key '{key}'{near_match(key, ('name', *SHARED))}"
+        f"[recipe] unknown key '{key}'{near_match(key, ('name', *_SHARED))}"
         for key in head
-        if key not in ("name", "about", *SHARED)
+        if key not in ("name", "about", *_SHARED)
     ]
     wrong += [
         f"unknown table '{key}'{near_match(key, ('recipe', 'stage'))}"
@@ -124,7 +124,7 @@ def load_recipe(name: str) -> Recipe:
     if not isinstance(tables, list) or not tables:
         wrong.append("no [[stage]] tables")
         tables = []
-    shared = {key: head[key] for key in SHARED if key in head}
+    shared = {key: head[key] for key in _SHARED if key in head}
     stages: list[RecipeStage] = []
     for number, table in enumerate(tables, 1):
         stage, errors = _check_stage(table, number, stages, shared)

@@ -12,7 +12,7 @@ from stmn.workspace import Input, Run, Workspace
 
 
 @dataclass(frozen=True)
-class Plan:
+class StagePlan:
     """A stage with everything resolved.
 
     Attributes:
@@ -42,7 +42,7 @@ class Plan:
 
 def plan_stage(
     verb: str, options: StageOptions, workspace: Workspace, inputs: dict[str, list[Input]] | None = None
-) -> Plan:
+) -> StagePlan:
     """Resolve a stage without running it.
 
     Args:
@@ -65,7 +65,7 @@ def plan_stage(
     if data_dir is not None:
         identity["data"] = {"name": data_dir.name, "fingerprint": workspace.fingerprint_of(data_dir)}
     run = stage.find_run(options, workspace) or workspace.new_run(stage.label(options), digest(identity))
-    return Plan(verb, options, resolved, data_dir, identity, run)
+    return StagePlan(verb, options, resolved, data_dir, identity, run)
 
 
 def values_of(options: StageOptions, name: str) -> list[str]:

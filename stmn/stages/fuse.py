@@ -57,7 +57,7 @@ class Fuse(Stage[FuseOptions]):
 
     def run(self, options: FuseOptions, context: Context) -> Result:
         """Tie the streams and train them."""
-        network, streams = tie_streams(options, context)
+        network, streams = _tie_streams(options, context)
         config = network.config
         clips = open_clips(options, context, ("rgb", "flow"), config.size, config.stack_length)
         header = clips[0].store.header
@@ -72,7 +72,7 @@ class Fuse(Stage[FuseOptions]):
         return train_model(network, clips, plan, options, context, streams[0].keeps, seen)
 
 
-def tie_streams(options: FuseOptions, context: Context) -> tuple["Network", list["Description"]]:
+def _tie_streams(options: FuseOptions, context: Context) -> tuple["Network", list["Description"]]:
     """The two-stream network, filled from its two trained streams, and what these say of themselves.
 
     Raises:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stmn.store.format.header import Header
 
 #: L of training, unless it is given
-STACK_LENGTH = 10
+_STACK_LENGTH = 10
 
 
 class Prepare(Stage[PrepareOptions]):
@@ -222,10 +222,10 @@ def _summarise(options: PrepareOptions, entries: "list[VideoEntry]", context: Co
 
 def _report_short(frames: list[tuple[str, int]], context: Context) -> None:
     """Say which of the videos, (id, frames), are too short for a stack of the usual length; they are kept."""
-    short = [(video_id, count) for video_id, count in frames if 0 < count <= STACK_LENGTH]
+    short = [(video_id, count) for video_id, count in frames if 0 < count <= _STACK_LENGTH]
     if short:
         context.progress.say(
-            f"{len(short)} of {len(frames)} videos are too short for a whole stack of {STACK_LENGTH} flow fields, the "
+            f"{len(short)} of {len(frames)} videos are too short for a whole stack of {_STACK_LENGTH} flow fields, the "
             f"first: {short[0][0]!r} ({short[0][1]} frames); they are kept, their first and last field repeated"
         )
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from stmn.nets.config import NetworkConfig
 
 #: modality -> (batch, dropout, epochs, augmentation): the paper's, or its authors' code where the paper is silent
-DEFAULTS: dict[str, tuple[int, float, int, str]] = {
+_DEFAULTS: dict[str, tuple[int, float, int, str]] = {
     "rgb": (256, 0.0, 60, "jitter"),
     "flow": (128, 0.8, 400, "multi_scale"),
 }
@@ -80,7 +80,7 @@ class TrainStream(Stage[TrainStreamOptions]):
 
 def fill_defaults(options: TrainStreamOptions) -> TrainStreamOptions:
     """Options in which what depends on the modality has the paper's values."""
-    batch, dropout, epochs, augment = DEFAULTS[options.modality]
+    batch, dropout, epochs, augment = _DEFAULTS[options.modality]
     return options.with_defaults(batch=batch, dropout=dropout, epochs=epochs, augment=augment)
 
 
