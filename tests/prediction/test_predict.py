@@ -150,7 +150,7 @@ def test_load_names_models_as_the_command_line_does(trained, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "stmn.toml").write_text(f"workspace = '{trained.root}'\n")
     assert stmn.load("fused").predict(video) == expected
-    with pytest.raises(UsageError, match=r"'fusd': no such file, and no such finished run .*; there are: fused-"):
+    with pytest.raises(UsageError, match=r"'fusd': no such file, and no finished run .*; there are: fused-"):
         stmn.load("fusd")
     with pytest.raises(UsageError, match="'fused': no such file"):
         stmn.load("fused", workspace=tmp_path)
