@@ -11,6 +11,9 @@ import typer
 from stmn.cli.guard import guarded
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from stmn.evaluation.comparison import Comparison
     from stmn.evaluation.scores import Scores
     from stmn.workspace import Input
 
@@ -18,113 +21,63 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Show, convert, compare and fuse scores: what models say of videos, by video id.",
+    help="Show, convert, compare and fuse scores files: a model's scores of videos, keyed by video id.",
 )
-One = Annotated[str, typer.Argument(help="a scores file, or an evaluation's folder or name")]
-WorkspaceOption = Annotated[Path | None, typer.Option("--workspace", "-w", help="folder with data/ and runs/")]
-JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
-DebugOption = Annotated[bool, typer.Option("--debug", help="show tracebacks")]
-ForceOption = Annotated[bool, typer.Option("--force", help="replace a file that is there")]
-
-
-def loaded(names: list[str], workspace: Path | None) -> list[tuple["Input", "Scores"]]:
-    """Scores by their names. Raises what is wrong with them."""
-    from stmn.evaluation.scores import load_scores
-    from stmn.settings import load_settings
-    from stmn.workspace import Workspace
-
-    place = Workspace(load_settings(workspace=workspace).workspace)
-    found = [place.find_input(name, "scores") for name in names]
-    return [(item, load_scores(item.path)) for item in found]
-
-
-def check_new(path: Path, force: bool) -> None:
-    """Raise `UsageError` when a file is there and not to be replaced."""
-    from stmn.errors import UsageError
-
-    if path.exists() and not force:
-        raise UsageError(f"{path}: is there already; --force replaces it")
+_ScoresArgument = Annotated[str, typer.Argument(help="a scores file, or the folder or name of an evaluation")]
+_WorkspaceOption = Annotated[Path | None, typer.Option("--workspace", "-w", help="folder with data/ and runs/")]
+_JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
+_DebugOption = Annotated[bool, typer.Option("--debug", help="show tracebacks")]
+_ForceOption = Annotated[bool, typer.Option("--force", help="overwrite an existing file")]
 
 
 @app.command(epilog="Examples:  stmn scores show test-1a2b3c4d   |   stmn scores show scores.safetensors --videos 20")
 def show(
-    scores: One,
-    videos: Annotated[int, typer.Option(help="list this many videos too, the surest mistakes first", min=0)] = 0,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    scores: _ScoresArgument,
+    videos: Annotated[int, typer.Option(help="also list this many of the most confident mistakes", min=0)] = 0,
+    workspace: _WorkspaceOption = None,
+    as_json: _JsonOption = False,
+    debug: _DebugOption = False,
 ) -> None:
-    """How they were measured, and every number with its 95 % interval."""
+    """Print the protocol and all metrics with their 95 % intervals."""
     with guarded(debug):
         from stmn.evaluation.metrics import measure
 
-        [(item, found)] = loaded([scores], workspace)
+        [(item, found)] = _load([scores], workspace)
         result = measure(found)
         if as_json:
             typer.echo(json.dumps({"name": item.name, "protocol": found.protocol, **result}))
             return
         from rich.console import Console
+        from rich.markup import escape
 
         console = Console(highlight=False)
-        console.print(f"[bold]{item.name}[/]: {found.protocol.get('words', 'no protocol given')}", soft_wrap=True)
-        console.print(numbers(result))
+        protocol = found.protocol.get("words", "protocol not recorded")
+        console.print(f"[bold]{escape(item.name)}[/]: {escape(protocol)}", soft_wrap=True)
+        console.print(_metrics_table(result))
         if videos:
-            console.print(mistakes(found, videos))
-
-
-def numbers(result: dict[str, Any]) -> Any:
-    """The table of the numbers."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    table.add_column("%", justify="right")
-    table.add_column(f"95 % interval (over {result['intervals_over']})")
-    for key, label in (("accuracy", "top-1"), ("top5", "top-5"), ("mean_class_accuracy", "mean of classes")):
-        low, high = result["intervals"][key]
-        table.add_row(label, f"{100 * result[key]:.1f}", f"{100 * low:.1f} to {100 * high:.1f}")
-    for name, share in result["streams"].items():
-        table.add_row(f"{name} alone", f"{100 * share:.1f}")
-    table.add_row("calibration error", f"{100 * result['calibration_error']:.1f}")
-    table.add_row("chance", f"{100 * result['chance']:.1f}", f"{result['videos']:,} videos")
-    return table
-
-
-def mistakes(scores: "Scores", count: int) -> Any:
-    """Wrong videos, the surest first."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    share = scores.mean().softmax(dim=1)
-    best, predicted = share.max(dim=1)
-    wrong = [i for i, label in enumerate(scores.labels) if label != int(predicted[i])]
-    table = Table("mistake", "is", "taken for", "sure", box=None, pad_edge=False)
-    for i in sorted(wrong, key=lambda i: -float(best[i]))[:count]:
-        names = (scores.ids[i], scores.classes[scores.labels[i]], scores.classes[int(predicted[i])])
-        table.add_row(*map(escape, names), f"{100 * float(best[i]):.0f} %")
-    return table
+            console.print(_mistakes_table(found, videos))
 
 
 @app.command(
     epilog="Examples:  stmn scores convert test-1a2b3c4d scores.csv   |   stmn scores convert a.safetensors a.parquet"
 )
 def convert(
-    scores: One,
-    out: Annotated[Path, typer.Argument(help="FILE.csv, or FILE.parquet (extra: parquet)")],
-    workspace: WorkspaceOption = None,
-    force: ForceOption = False,
-    debug: DebugOption = False,
+    scores: _ScoresArgument,
+    out: Annotated[Path, typer.Argument(help="FILE.csv, or FILE.parquet (needs the extra: parquet)")],
+    workspace: _WorkspaceOption = None,
+    force: _ForceOption = False,
+    debug: _DebugOption = False,
 ) -> None:
-    """A table with a row a video: id, group, class, prediction, and each stream's score of each class."""
+    """Write a table with one row per video: id, group, class, prediction, and all scores."""
     with guarded(debug):
         from stmn.errors import MissingExtra, UsageError
         from stmn.runtime.files import atomic_write
 
         if out.suffix.lower() not in (".csv", ".parquet"):
-            raise UsageError(f"{out}: write FILE.csv or FILE.parquet")
-        [(_, found)] = loaded([scores], workspace)
-        columns = found.table()
-        check_new(out, force)
+            raise UsageError(f"{out}: the name must end in .csv or .parquet")
+        [(_, found)] = _load([scores], workspace)
+        columns = found.to_columns()
+        _check_new(out, force)
         with atomic_write(out) as temporary:
             if out.suffix.lower() == ".csv":
                 with open(temporary, "w", newline="") as file:
@@ -145,92 +98,149 @@ def convert(
     epilog="Examples:  stmn scores compare test-1a2b test-9f8e   |   stmn scores compare a.safetensors b.safetensors"
 )
 def compare(
-    first: One,
-    second: One,
-    videos: Annotated[bool, typer.Option("--videos", help="list every video that one alone has right")] = False,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    first: _ScoresArgument,
+    second: _ScoresArgument,
+    videos: Annotated[bool, typer.Option("--videos", help="list the videos that only one has correct")] = False,
+    workspace: _WorkspaceOption = None,
+    as_json: _JsonOption = False,
+    debug: _DebugOption = False,
 ) -> None:
-    """Is the second better? The difference with its interval, McNemar's test, and which videos flipped."""
+    """Compare two scores files: the difference with its interval, McNemar's test, flipped videos."""
     with guarded(debug):
-        from stmn.evaluation.comparison import compare as compared
+        from stmn.evaluation.comparison import compare_scores
 
-        (one, ours), (other, theirs) = loaded([first, second], workspace)
-        result = compared(ours, theirs, other.name)
+        (one, ours), (other, theirs) = _load([first, second], workspace)
+        result = compare_scores(ours, theirs, other.name)
         if as_json:
             typer.echo(json.dumps({"first": one.name, "second": other.name, **asdict(result)}))
-            return
-        from rich.console import Console
-        from rich.markup import escape
-        from rich.table import Table
-
-        console = Console(highlight=False)
-        low, high = result.interval
-        for item, share in ((one, result.accuracies[0]), (other, result.accuracies[1])):
-            console.print(f"{100 * share:5.1f} %  {escape(item.name)}", soft_wrap=True)
-        console.print(
-            f"difference {100 * result.difference:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}] "
-            f"on {result.videos} videos",
-            soft_wrap=True,
-        )
-        console.print(
-            f"both right {result.both_right}, both wrong {result.both_wrong}, the first alone {result.first_alone}, "
-            f"the second alone {result.second_alone}; McNemar's exact p = {result.p_value:.3g}",
-            soft_wrap=True,
-        )
-        if videos:
-            table = Table("video", "is", "first says", "second says", box=None, pad_edge=False)
-            for row in result.flipped:
-                table.add_row(*map(escape, row))
-            console.print(table)
+        else:
+            _print_comparison(result, one.name, other.name, videos)
 
 
 @app.command(epilog="Examples:  stmn scores fuse rgb.safetensors flow.safetensors -o late.safetensors --weights 1,3")
 def fuse(
-    scores: Annotated[list[str], typer.Argument(help="two or more scores files, or evaluations")],
+    scores: Annotated[list[str], typer.Argument(help="two or more scores files or evaluations")],
     out: Annotated[Path, typer.Option("--out", "-o", help="the file to write")],
-    weights: Annotated[str | None, typer.Option(help="one for each, as 1,3 (default: equal)")] = None,
+    weights: Annotated[str | None, typer.Option(help="one weight per file, as 1,3 (default: equal)")] = None,
     choose_on: Annotated[
         list[str] | None,
-        typer.Option(help="choose the weights on these scores of other videos, one for each, in their order"),
+        typer.Option(help="choose the weights on these scores of other videos, one per file in the same order"),
     ] = None,
-    workspace: WorkspaceOption = None,
-    force: ForceOption = False,
-    debug: DebugOption = False,
+    workspace: _WorkspaceOption = None,
+    force: _ForceOption = False,
+    debug: _DebugOption = False,
 ) -> None:
-    """Average any number of scores, matched by video id."""
+    """Average two or more scores files, matched by video id (late fusion)."""
     with guarded(debug):
         from stmn.errors import UsageError
         from stmn.evaluation.comparison import choose_weights
-        from stmn.evaluation.metrics import measure, words
+        from stmn.evaluation.metrics import describe_accuracy, measure
         from stmn.evaluation.scores import fuse_late
 
         if len(scores) < 2:
-            raise UsageError("name two scores or more")
-        check_new(out, force)
+            raise UsageError("name at least two scores files")
+        _check_new(out, force)
         if weights and choose_on:
-            raise UsageError("--weights says what --choose-on would choose: give one of them")
-        parts = loaded(scores, workspace)
-        given = numbers_of(weights) if weights else None
+            raise UsageError("--weights and --choose-on: pass only one of them")
+        parts = _load(scores, workspace)
+        given = _parse_weights(weights) if weights else None
         if choose_on:
             if len(choose_on) != len(parts):
-                raise UsageError(f"--choose-on: {len(choose_on)} scores for {len(parts)} that are fused")
-            others = loaded(choose_on, workspace)
+                raise UsageError(f"--choose-on: {len(choose_on)} scores for the {len(parts)} to fuse")
+            others = _load(choose_on, workspace)
             given = choose_weights([part for _, part in others], [item.name for item, _ in others])
             typer.echo(f"weights {', '.join(f'{w:g}' for w in given)}, chosen on {len(others[0][1].ids)} other videos")
         fused = fuse_late([part for _, part in parts], given, [item.name for item, _ in parts])
         if choose_on:
             fused.protocol["late_fusion_weights_chosen_on"] = choose_on
         fused.save(out)
-        typer.echo(f"{out}: {words(measure(fused))}")
+        typer.echo(f"{out}: {describe_accuracy(measure(fused))}")
 
 
-def numbers_of(text: str) -> list[float]:
-    """`1,3`. Raises `UsageError`."""
+def _load(names: list[str], workspace: Path | None) -> list[tuple["Input", "Scores"]]:
+    """Find and read scores files. Raises `UsageError`, `DataError` or `CheckpointError`."""
+    from stmn.evaluation.scores import load_scores
+    from stmn.settings import load_settings
+    from stmn.workspace import Workspace
+
+    place = Workspace(load_settings(workspace=workspace).workspace)
+    found = [place.find_input(name, "scores") for name in names]
+    return [(item, load_scores(item.path)) for item in found]
+
+
+def _check_new(path: Path, force: bool) -> None:
+    """Raise `UsageError` if a file exists and may not be overwritten."""
+    from stmn.errors import UsageError
+
+    if path.exists() and not force:
+        raise UsageError(f"{path}: already exists; use --force to overwrite it")
+
+
+def _metrics_table(result: dict[str, Any]) -> "Table":
+    """The metrics with their intervals."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    table.add_column("%", justify="right")
+    table.add_column(f"95 % interval (over {result['intervals_over']})")
+    for key, label in (("accuracy", "top-1"), ("top5", "top-5"), ("mean_class_accuracy", "mean class accuracy")):
+        low, high = result["intervals"][key]
+        table.add_row(label, f"{100 * result[key]:.1f}", f"{100 * low:.1f} to {100 * high:.1f}")
+    for name, accuracy in result["streams"].items():
+        table.add_row(f"{name} alone", f"{100 * accuracy:.1f}")
+    table.add_row("calibration error", f"{100 * result['calibration_error']:.1f}")
+    table.add_row("chance", f"{100 * result['chance']:.1f}", f"{result['videos']:,} videos")
+    return table
+
+
+def _mistakes_table(scores: "Scores", count: int) -> "Table":
+    """The wrong videos, most confident first."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    confidence, predicted = scores.mean().softmax(dim=1).max(dim=1)
+    wrong = [i for i, label in enumerate(scores.labels) if label != int(predicted[i])]
+    table = Table("mistake", "true class", "predicted", "confidence", box=None, pad_edge=False)
+    for i in sorted(wrong, key=lambda i: -float(confidence[i]))[:count]:
+        names = (scores.ids[i], scores.classes[scores.labels[i]], scores.classes[int(predicted[i])])
+        table.add_row(*map(escape, names), f"{100 * float(confidence[i]):.0f} %")
+    return table
+
+
+def _print_comparison(result: "Comparison", first: str, second: str, videos: bool) -> None:
+    """Print a comparison, and the flipped videos if asked for."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    low, high = result.interval
+    for name, accuracy in ((first, result.accuracies[0]), (second, result.accuracies[1])):
+        console.print(f"{100 * accuracy:5.1f} %  {escape(name)}", soft_wrap=True)
+    console.print(
+        f"difference {100 * result.difference:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}] "
+        f"on {result.videos} videos",
+        soft_wrap=True,
+    )
+    console.print(
+        f"both correct {result.both_correct}, both wrong {result.both_wrong}, only the first correct "
+        f"{result.first_alone}, only the second correct {result.second_alone}; "
+        f"McNemar's exact p = {result.p_value:.3g}",
+        soft_wrap=True,
+    )
+    if videos:
+        table = Table("video", "true class", "first predicts", "second predicts", box=None, pad_edge=False)
+        for row in result.flipped:
+            table.add_row(*map(escape, row))
+        console.print(table)
+
+
+def _parse_weights(text: str) -> list[float]:
+    """Parse `1,3`. Raises `UsageError`."""
     from stmn.errors import UsageError
 
     try:
         return [float(item) for item in text.split(",")]
     except ValueError as error:
-        raise UsageError(f"--weights {text}: write numbers with commas between them, as 1,3") from error
+        raise UsageError(f"--weights {text}: must be numbers separated by commas, as 1,3") from error

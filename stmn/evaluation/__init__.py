@@ -1,1 +1,1 @@
-"""Protocols, scores, metrics, predictions and the report."""
+"""How models are tested: protocols, forward passes, scores files, metrics and comparisons."""

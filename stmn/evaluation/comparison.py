@@ -1,4 +1,4 @@
-"""Two scores files beside each other, and the weights of a late fusion."""
+"""Compare two scores files, and choose the weights of a late fusion."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,23 +14,33 @@ from stmn.errors import DataError
 from stmn.evaluation.metrics import Bootstrap
 from stmn.evaluation.scores import Scores, fuse_late
 
-#: steps of a weight between 0 and 1, by the number of scores that are fused
-STEPS = {2: 20, 3: 10, 4: 6}
+#: number of scores to fuse -> steps of the grid of weights
+_GRID_STEPS = {2: 20, 3: 10, 4: 6}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How two scores files do on the same videos: shares right, their difference with its 95 % interval (bootstrap).
+    """How two scores files do on the same videos.
 
-    `flipped`: (video id, true class, what the first says, what the second says) where one alone is right. `p_value`:
-    McNemar's exact test, the chance of so uneven a split of the flipped videos if both were equally good.
+    Attributes:
+        videos: The number of videos.
+        accuracies: The accuracy of each, 0..1.
+        difference: The second accuracy minus the first.
+        interval: The 95 % bootstrap interval of the difference.
+        both_correct: Videos that both have correct.
+        both_wrong: Videos that both have wrong.
+        first_alone: Videos that only the first has correct.
+        second_alone: Videos that only the second has correct.
+        p_value: McNemar's exact test: the probability of so uneven a split between `first_alone` and `second_alone` if
+            both were equally good.
+        flipped: The videos that only one has correct: (id, true class, first prediction, second prediction).
     """
 
     videos: int
     accuracies: tuple[float, float]
     difference: float
     interval: list[float]
-    both_right: int
+    both_correct: int
     both_wrong: int
     first_alone: int
     second_alone: int
@@ -38,47 +48,64 @@ class Comparison:
     flipped: list[tuple[str, str, str, str]]
 
 
-def compare(first: Scores, second: Scores, name: str) -> Comparison:
-    """Compare by video id. Raises `DataError` when `second`, called `name`, scores other videos or classes."""
-    rows = second.rows(first.ids, first.classes, name)
+def compare_scores(first: Scores, second: Scores, name: str) -> Comparison:
+    """Compare two scores files video by video.
+
+    Args:
+        first: Scores.
+        second: Other scores of the same videos.
+        name: What error messages call `second`.
+
+    Raises:
+        DataError: `second` scores other videos or classes.
+    """
+    aligned = second.align(first.ids, first.classes, name)
     labels = np.array(first.labels)
     ours = first.mean().numpy().argmax(axis=1)
-    theirs = torch.stack(list(rows.values())).mean(dim=0).numpy().argmax(axis=1)
-    right, others = ours == labels, theirs == labels
-    only, other = int((right & ~others).sum()), int((others & ~right).sum())
-    gain = others.astype(float) - right
+    theirs = torch.stack(list(aligned.values())).mean(dim=0).numpy().argmax(axis=1)
+    ours_correct, theirs_correct = ours == labels, theirs == labels
+    first_alone, second_alone = int((ours_correct & ~theirs_correct).sum()), int((theirs_correct & ~ours_correct).sum())
+    gain = theirs_correct.astype(float) - ours_correct
     draws = Bootstrap(first)
-    means = draws.times @ gain / draws.times.sum(axis=1)
+    means = draws.counts @ gain / draws.counts.sum(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
     names = first.classes
     return Comparison(
         videos=len(labels),
-        accuracies=(float(right.mean()), float(others.mean())),
+        accuracies=(float(ours_correct.mean()), float(theirs_correct.mean())),
         difference=float(gain.mean()),
         interval=[float(low), float(high)],
-        both_right=int((right & others).sum()),
-        both_wrong=int((~right & ~others).sum()),
-        first_alone=only,
-        second_alone=other,
-        p_value=float(binomtest(only, only + other).pvalue) if only + other else 1.0,
+        both_correct=int((ours_correct & theirs_correct).sum()),
+        both_wrong=int((~ours_correct & ~theirs_correct).sum()),
+        first_alone=first_alone,
+        second_alone=second_alone,
+        p_value=float(binomtest(first_alone, first_alone + second_alone).pvalue) if first_alone + second_alone else 1.0,
         flipped=[
-            (first.ids[i], names[labels[i]], names[ours[i]], names[theirs[i]]) for i in np.flatnonzero(right != others)
+            (first.ids[i], names[labels[i]], names[ours[i]], names[theirs[i]])
+            for i in np.flatnonzero(ours_correct != theirs_correct)
         ],
     )
 
 
 def choose_weights(parts: Sequence[Scores], names: Sequence[str]) -> list[float]:
-    """Weights of a late fusion under which these scores are right most often; of equals, of least cross-entropy.
+    """Choose the weights of a late fusion on a grid: most videos correct, then the smallest cross-entropy.
 
-    Tried on a grid; the weights add up to the number of parts. Raises `DataError` when the scores are of test videos,
-    on which no choice may be made, or too many.
+    Args:
+        parts: 2 to 4 scores of the same videos.
+        names: What error messages call them.
+
+    Returns:
+        One weight per part. They add up to the number of parts.
+
+    Raises:
+        DataError: There are too many scores, or they are of test videos, on which nothing may be chosen.
     """
-    if len(parts) not in STEPS:
-        raise DataError(f"weights are chosen for {min(STEPS)} to {max(STEPS)} scores, not {len(parts)}")
+    if len(parts) not in _GRID_STEPS:
+        raise DataError(f"weights are chosen for {min(_GRID_STEPS)} to {max(_GRID_STEPS)} scores, not {len(parts)}")
     for part, name in zip(parts, names, strict=True):
         if part.protocol.get("part", "test") == "test":
             raise DataError(
-                f"{name}: scores of test videos; weights are chosen on others: stmn evaluate --part validation"
+                f"{name}: scores of test videos; choose weights on others, made with: stmn evaluate --part validation"
             )
     labels = torch.tensor(parts[0].labels)
 
@@ -86,11 +113,11 @@ def choose_weights(parts: Sequence[Scores], names: Sequence[str]) -> list[float]
         mean: Tensor = fuse_late(parts, weights, names).mean()
         return int((mean.argmax(dim=1) == labels).sum()), -float(cross_entropy(mean, labels))
 
-    return max(grid(len(parts), STEPS[len(parts)]), key=merit)
+    return max(_weight_grid(len(parts), _GRID_STEPS[len(parts)]), key=merit)
 
 
-def grid(count: int, steps: int) -> Iterator[list[float]]:
-    """All weights in steps that add up to `count`."""
+def _weight_grid(count: int, steps: int) -> Iterator[list[float]]:
+    """All combinations of `count` weights in steps that add up to `count`."""
     for shares in product(range(steps + 1), repeat=count - 1):
         if sum(shares) <= steps:
             yield [count * share / steps for share in (*shares, steps - sum(shares))]

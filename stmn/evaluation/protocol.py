@@ -1,4 +1,4 @@
-"""How a number was measured."""
+"""How a result was measured."""
 
 import re
 from typing import Any, Literal
@@ -12,13 +12,22 @@ Pool = Literal["window", "global"]
 
 
 class Protocol(BaseModel):
-    """`chunks` chunks spread over the video, with mirrors or without; whole frames, five crops or the centre crop.
+    """How videos are tested (section 4.2: 25 chunks, whole frames and their mirrors).
 
-    Section 4.2: whole frames. `pool`: the last feature map is averaged over windows of its size in training and each
-    place is classified (the authors' code), or over all of it at once. `temporal_pool` and `temporal_window`: as the
-    network was trained, unless they are given. `scores` says what is averaged over places, chunks, mirrors and
-    streams: the classifiers' outputs before the soft-max, as the authors' code. `part` of the split: `validation` is
-    what training held out of the training list.
+    Attributes:
+        chunks: The number of chunks, spread evenly over the video.
+        flips: Average over mirrored frames too.
+        spatial: Whole frames, ten crops (corners, centre and their mirrors), or the centre crop.
+        pool: "window" averages the last feature map over windows of its size in training and classifies each one, as
+            the authors' code does. "global" averages over the whole map first.
+        temporal_pool: Pooling over time; None for the one the network was trained with.
+        temporal_window: Chunks that are pooled together; None for all.
+        short_side: The short side of the frames, in pixels.
+        crop: The side of a crop, in pixels.
+        scores: What is averaged over positions, chunks, mirrors and streams: logits, as in the authors' code.
+        data: The data set.
+        split: The split of the data set.
+        part: The part of the split. "validation" is what training held out of the training list.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -37,16 +46,16 @@ class Protocol(BaseModel):
     part: str = "test"
 
     def views(self, height: int, width: int) -> list[Crop]:
-        """The boxes of an (height, width) frame that are scored, and their mirrors."""
+        """The boxes, and their mirrors, that are cut out of frames of `height` x `width` pixels."""
         high, wide = (
             (height, width) if self.spatial == "fully_conv" else (min(self.crop, height), min(self.crop, width))
         )
         bottom, right = height - high, width - wide
-        places = [(bottom // 2, right // 2)]
+        corners = [(bottom // 2, right // 2)]
         if self.spatial == "ten_crop":  # the corners and the centre
-            places = [(0, 0), (0, right), (bottom, 0), (bottom, right), *places]
+            corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), *corners]
         mirrors = (False, True) if self.flips else (False,)
-        return [Crop(top, left, high, wide, mirror) for mirror in mirrors for top, left in places]
+        return [Crop(top, left, high, wide, mirror) for mirror in mirrors for top, left in corners]
 
     def __str__(self) -> str:
         where = {
@@ -55,17 +64,18 @@ class Protocol(BaseModel):
             "centre_crop": f"centre {self.crop}",
         }[self.spatial]
         flips = " and their mirrors" if self.flips else ", no mirrors"
-        pool = ", one mean over places" if self.pool == "global" else ""
+        pool = ", global average" if self.pool == "global" else ""
         over = f" over {self.temporal_window}" if self.temporal_window else ""
         time = f", {self.temporal_pool}{over} in time" if self.temporal_pool else ""
         return f"{self.chunks} chunks{flips}, {where}{pool}{time}, {self.data} split {self.split} {self.part}"
 
 
 def upgrade_protocol(protocol: dict[str, Any]) -> dict[str, Any]:
-    """The protocol of a scores file in today's words; files used to call the chunks `frames`."""
+    """The protocol of a scores file in today's words. Older files call chunks `frames`."""
     upgraded = {"chunks" if key == "frames" else key: value for key, value in protocol.items()}
     if isinstance(words := upgraded.get("words"), str):
-        upgraded["words"] = re.sub(r"^(\d+) frames\b", r"\1 chunks", words)
+        words = re.sub(r"^(\d+) frames\b", r"\1 chunks", words)
+        upgraded["words"] = words.replace(", one mean over places", ", global average")
     if isinstance(parts := upgraded.get("parts"), list):
         upgraded["parts"] = [upgrade_protocol(part) if isinstance(part, dict) else part for part in parts]
     return upgraded

@@ -1,4 +1,4 @@
-"""Scores: class outputs of videos, keyed by video id, with the class list and the protocol."""
+"""Scores files: the logits of videos, keyed by video id, with the class list and the protocol."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,9 +17,16 @@ from stmn.nets.checkpoint import read_about, save_tensors
 
 @dataclass(frozen=True)
 class Scores:
-    """`streams` maps a stream's name to (N, classes) scores; row i belongs to video `ids[i]`, whose class is
-    `classes[labels[i]]` and which is of group `groups[i]` (its own id where it has none). `protocol` says how they were
-    measured."""
+    """The scores of N videos.
+
+    Attributes:
+        ids: The videos.
+        classes: The class names, in the order of the columns.
+        labels: For each video the index of its true class.
+        streams: Stream name -> (N, classes) scores: a network's logits, or an SVM's signed distances.
+        protocol: How they were measured.
+        groups: For each video its group, such as the recording that it was cut from; its own id if it has none.
+    """
 
     ids: list[str]
     classes: list[str]
@@ -33,14 +40,14 @@ class Scores:
             object.__setattr__(self, "groups", list(self.ids))
 
     def mean(self, weights: Sequence[float] | None = None) -> Tensor:
-        """(N, classes): the weighted mean over streams, 1:1 by default."""
+        """(N, classes) weighted mean over streams; equal weights by default."""
         tensors = list(self.streams.values())
         weights = list(weights) if weights else [1.0] * len(tensors)
         total = torch.stack([w * t for w, t in zip(weights, tensors, strict=True)]).sum(dim=0)
         return total / sum(weights)
 
-    def table(self) -> dict[str, list[Any]]:
-        """Column -> values, a row a video: id, group, class, prediction, each stream's score of each class."""
+    def to_columns(self) -> dict[str, list[Any]]:
+        """Column name -> values, one row per video: id, group, class, prediction, each stream's score of each class."""
         names = self.classes
         columns: dict[str, list[Any]] = {"video": self.ids, "group": self.groups}
         columns["class"] = [names[i] for i in self.labels]
@@ -50,7 +57,11 @@ class Scores:
         return columns
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file, whole or not at all."""
+        """Write a safetensors file, all of it or nothing.
+
+        Raises:
+            StmnError: The file can't be written.
+        """
         about = {
             "ids": self.ids,
             "classes": self.classes,
@@ -60,21 +71,30 @@ class Scores:
         }
         save_tensors(path, self.streams, {"scores": about})
 
-    def rows(self, ids: Sequence[str], classes: Sequence[str], where: str) -> dict[str, Tensor]:
-        """The streams' rows in the order of `ids`. Raises `DataError` when classes or videos differ."""
+    def align(self, ids: Sequence[str], classes: Sequence[str], name: str) -> dict[str, Tensor]:
+        """The streams with their rows in the order of `ids`.
+
+        Args:
+            ids: The same videos in another order.
+            classes: The class names, which must be the same in the same order.
+            name: What error messages call these scores.
+
+        Raises:
+            DataError: The classes or the videos differ.
+        """
         if list(classes) != self.classes:
-            raise DataError(f"{where}: scores of other classes ({len(self.classes)} instead of {len(classes)})")
-        place = {video_id: row for row, video_id in enumerate(self.ids)}
-        missing = [video_id for video_id in ids if video_id not in place]
-        if missing or len(place) != len(self.ids) or len(ids) != len(self.ids):
+            raise DataError(f"{name}: scores of other classes ({len(self.classes)} instead of {len(classes)})")
+        row_of = {video_id: row for row, video_id in enumerate(self.ids)}
+        missing = [video_id for video_id in ids if video_id not in row_of]
+        if missing or len(row_of) != len(self.ids) or len(ids) != len(self.ids):
             what = f"no scores of {missing[0]!r}" if missing else f"{len(self.ids)} rows for {len(ids)} videos"
-            raise DataError(f"{where}: does not score the same videos: {what}")
-        order = torch.tensor([place[video_id] for video_id in ids])
-        return {name: tensor[order] for name, tensor in self.streams.items()}
+            raise DataError(f"{name}: does not score the same videos: {what}")
+        order = torch.tensor([row_of[video_id] for video_id in ids])
+        return {stream: tensor[order] for stream, tensor in self.streams.items()}
 
 
-class About(BaseModel):
-    """What a scores file says of its rows and columns."""
+class _Metadata(BaseModel):
+    """What a scores file says about its rows and columns."""
 
     ids: list[str]
     classes: list[str]
@@ -86,48 +106,65 @@ class About(BaseModel):
 def load_scores(path: Path) -> Scores:
     """Read a scores file.
 
-    Raises `DataError` when it is something else or contradicts itself, `CheckpointError` when it is damaged.
+    Raises:
+        DataError: The file holds no scores or contradicts itself.
+        CheckpointError: The file is damaged.
     """
     about = read_about(path).get("scores")
     if about is None:
         raise DataError(f"{path}: holds no scores")
     try:
-        said = About.model_validate(about)
+        metadata = _Metadata.model_validate(about)
     except ValidationError as error:
         first = error.errors()[0]
         raise DataError(f"{path}: {'.'.join(map(str, first['loc'])) or 'scores'}: {first['msg']}") from error
     streams = load_file(path)
-    shape = (len(said.ids), len(said.classes))
-    mistakes = [f"{name} is {tuple(t.shape)}, not {shape}" for name, t in streams.items() if tuple(t.shape) != shape]
-    mistakes += [f"{name} holds no floating point numbers" for name, t in streams.items() if not t.is_floating_point()]
-    if len(said.labels) != len(said.ids) or not all(0 <= label < len(said.classes) for label in said.labels):
-        mistakes.append(f"its labels are not those of {len(said.ids)} videos of {len(said.classes)} classes")
-    if said.groups and len(said.groups) != len(said.ids):
-        mistakes.append(f"it names {len(said.groups)} groups for {len(said.ids)} videos")
-    if len(set(said.ids)) != len(said.ids):
-        mistakes.append("it scores a video twice")
-    if mistakes:
-        raise DataError(f"{path}: {mistakes[0]}")
-    return Scores(said.ids, said.classes, said.labels, streams, upgrade_protocol(said.protocol), said.groups)
+    if mistake := _find_mistake(metadata, streams):
+        raise DataError(f"{path}: {mistake}")
+    protocol = upgrade_protocol(metadata.protocol)
+    return Scores(metadata.ids, metadata.classes, metadata.labels, streams, protocol, metadata.groups)
+
+
+def _find_mistake(metadata: _Metadata, streams: dict[str, Tensor]) -> str:
+    """The first contradiction within a scores file; empty if there is none."""
+    videos, classes = len(metadata.ids), len(metadata.classes)
+    for name, tensor in streams.items():
+        if tuple(tensor.shape) != (videos, classes):
+            return f"{name} is {tuple(tensor.shape)}, not {(videos, classes)}"
+        if not tensor.is_floating_point():
+            return f"{name} is not in floating point"
+    if len(metadata.labels) != videos or not all(0 <= label < classes for label in metadata.labels):
+        return f"its labels are not those of {videos} videos of {classes} classes"
+    if metadata.groups and len(metadata.groups) != videos:
+        return f"it names {len(metadata.groups)} groups for {videos} videos"
+    if len(set(metadata.ids)) != videos:
+        return "it scores a video twice"
+    return ""
 
 
 def fuse_late(parts: Sequence[Scores], weights: Sequence[float] | None, names: Sequence[str]) -> Scores:
-    """Late fusion: each part's mean becomes a stream of the result, scaled by its weight. Rows are matched by id.
+    """Average scores of the same videos (late fusion). Rows are matched by video id.
 
-    Raises `DataError` when the parts score other videos or classes, or weights don't fit.
+    Args:
+        parts: The scores to fuse. The mean of each becomes a stream of the result, scaled by its weight.
+        weights: One per part; equal by default.
+        names: What error messages call the parts.
+
+    Raises:
+        DataError: The parts score different videos or classes, or the weights don't fit.
     """
     weights = list(weights) if weights else [1.0] * len(parts)
     if len(weights) != len(parts):
         raise DataError(f"late fusion of {len(parts)} scores with {len(weights)} weights")
     if sum(weights) <= 0:
-        raise DataError(f"late fusion: the weights {', '.join(f'{w:g}' for w in weights)} add up to no positive number")
+        raise DataError(f"late fusion: the sum of the weights {', '.join(f'{w:g}' for w in weights)} is not positive")
     first = parts[0]
     streams: dict[str, Tensor] = {}
     scale = len(parts) / sum(weights)
     for part, weight, name in zip(parts, weights, names, strict=True):
-        rows = part.rows(first.ids, first.classes, name)
-        stream = "+".join(rows) if "+".join(rows) not in streams else name
-        streams[stream] = torch.stack(list(rows.values())).mean(dim=0) * (weight * scale)
+        aligned = part.align(first.ids, first.classes, name)
+        stream = "+".join(aligned) if "+".join(aligned) not in streams else name
+        streams[stream] = torch.stack(list(aligned.values())).mean(dim=0) * (weight * scale)
     about = first.protocol | {
         "late_fusion_weights": weights,
         "parts": [part.protocol for part in parts],

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmn.errors import DataError
-from stmn.evaluation.comparison import Comparison, compare
+from stmn.evaluation.comparison import Comparison, compare_scores
 from stmn.report.contents import Evaluation
 
 
@@ -65,7 +65,7 @@ def compute_gains(before: Evaluation, after: Evaluation) -> Gains:
     Raises:
         DataError: they are of different videos or classes.
     """
-    overall = compare(before.scores, after.scores, f"{after.name} compared with {before.name}")
+    overall = compare_scores(before.scores, after.scores, f"{after.name} compared with {before.name}")
     first, second = before.metrics["per_class"], after.metrics["per_class"]
     found = [
         ClassGain(name, result["accuracy"], second[name]["accuracy"], result["videos"])

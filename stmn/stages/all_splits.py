@@ -20,7 +20,7 @@ def evaluate_all_splits(options: EvaluateOptions, context: Context) -> Result:
     Raises:
         DataError: a split has no model that was trained like the given one.
     """
-    from stmn.evaluation.metrics import mean_of_splits
+    from stmn.evaluation.metrics import average_splits
     from stmn.store.format.header import read_header
 
     given = "late_fusion" if context.inputs.get("late_fusion") else "model"
@@ -30,7 +30,7 @@ def evaluate_all_splits(options: EvaluateOptions, context: Context) -> Result:
         models = [str(_sibling(run, split, context.workspace).path) for run in runs]
         values = {"split": split, given: models if given == "late_fusion" else models[0]}
         results[split] = context.run_stage(options.model_copy(update=values)).results
-    mean = mean_of_splits(list(results.values()))
+    mean = average_splits(list(results.values()))
     if not context.ranks.first:
         return Result({})
     low, high = mean["interval"]

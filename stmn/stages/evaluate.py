@@ -50,8 +50,8 @@ class Evaluate(Stage[EvaluateOptions]):
             from stmn.stages.all_splits import evaluate_all_splits
 
             return evaluate_all_splits(options, context)
-        from stmn.evaluation.baseline import box_shape_baseline
-        from stmn.evaluation.metrics import measure, words
+        from stmn.evaluation.baseline import measure_box_shape_baseline
+        from stmn.evaluation.metrics import describe_accuracy, measure
         from stmn.evaluation.scores import fuse_late
         from stmn.store.format.read import Store
 
@@ -64,10 +64,10 @@ class Evaluate(Stage[EvaluateOptions]):
             if not context.ranks.first:
                 return Result({})
             if options.part == "test":
-                results["box_shape_baseline"] = box_shape_baseline(store, options.split, options.seed)
+                results["box_shape_baseline"] = measure_box_shape_baseline(store, options.split, options.seed)
         scores.save(context.out / "scores.safetensors")
         write_json(context.out / "metrics.json", results)
-        context.progress.say(f"{' + '.join(names)}: {words(results)}")
+        context.progress.say(f"{' + '.join(names)}: {describe_accuracy(results)}")
         return Result({"scores": "scores.safetensors", "metrics": "metrics.json"}, results)
 
 

@@ -30,7 +30,7 @@ class FuseIdt(Stage[FuseIdtOptions]):
         import torch
         from torch.nn.functional import normalize
 
-        from stmn.evaluation.metrics import measure, words
+        from stmn.evaluation.metrics import describe_accuracy, measure
         from stmn.evaluation.scores import Scores, load_scores
 
         network = load_scores(context.inputs["scores"][0].path)
@@ -38,7 +38,7 @@ class FuseIdt(Stage[FuseIdtOptions]):
         svm = load_scores(given.path) if given else _train_svm(network.ids, options, context)
         if given is None:
             svm.save(context.out / "idt_scores.safetensors")
-        rows = svm.rows(network.ids, network.classes, given.name if given else "SVM scores")
+        rows = svm.align(network.ids, network.classes, given.name if given else "SVM scores")
         scores = network.mean()
         streams = {
             "network": (normalize(scores) if options.normalise_network else scores) * options.weights[0],
@@ -51,7 +51,7 @@ class FuseIdt(Stage[FuseIdtOptions]):
         write_json(context.out / "metrics.json", results)
         for name, accuracy in results["streams"].items():
             context.progress.say(f"{name} alone: {100 * accuracy:.1f} %")
-        context.progress.say(f"network + idt: {words(results)}")
+        context.progress.say(f"network + idt: {describe_accuracy(results)}")
         outputs = {"scores": "scores.safetensors", "metrics": "metrics.json"}
         return Result(outputs | ({} if given else {"idt_scores": "idt_scores.safetensors"}), results)
 

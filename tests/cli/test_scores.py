@@ -16,7 +16,7 @@ IDS, CLASSES, LABELS = ["a [1].avi", "b,2.avi", "c.avi", "d.avi"], ["clap", "wav
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
-    """`rgb` has three of four right, `flow` all; `held` are of other videos."""
+    """`rgb` has three of four videos correct, `flow` all; `held` are scores of other videos."""
     values = {
         "rgb": [[2.0, 0], [0, 2], [3, 0], [1, 0]],
         "flow": [[1.0, 0], [0, 1], [0, 4], [1, 0]],
@@ -35,7 +35,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 
 def scores(*arguments: object, code: int = 0) -> list[str]:
-    """The lines it prints, blanks squeezed; or its lines of error."""
+    """The lines it prints with single blanks, or its error lines."""
     result = call("scores", *arguments)
     assert result.exit_code == code, result.stderr
     return [" ".join(line.split()) for line in result.stdout.splitlines()] if not code else errors_of(result)
@@ -56,7 +56,7 @@ def test_convert_to_csv_and_parquet(files, tmp_path):
         out = tmp_path / f"out.{ending}"
         assert scores("convert", files["rgb"], out) == [f"{out}: 4 videos, 6 columns"]
         [line] = scores("convert", files["rgb"], out, code=2)
-        assert line == f"{out}: is there already; --force replaces it"
+        assert line == f"{out}: already exists; use --force to overwrite it"
         scores("convert", files["rgb"], out, "--force")
     with open(tmp_path / "out.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -81,7 +81,10 @@ def test_compare(files):
     lines = scores("compare", files["rgb"], files["flow"], "--videos")
     assert lines[:2] == [f"75.0 % {files['rgb']}", f"100.0 % {files['flow']}"]
     assert lines[2].startswith("difference +25.0 points [+0.0, ") and lines[2].endswith(" on 4 videos")
-    assert lines[3] == "both right 3, both wrong 0, the first alone 0, the second alone 1; McNemar's exact p = 1"
+    assert (
+        lines[3]
+        == "both correct 3, both wrong 0, only the first correct 0, only the second correct 1; McNemar's exact p = 1"
+    )
     assert lines[-1] == "c.avi wave clap wave"
     assert json.loads("\n".join(scores("compare", files["rgb"], files["flow"], "--json")))["flipped"] == [
         ["c.avi", "wave", "clap", "wave"]
@@ -110,20 +113,20 @@ def test_mistakes_are_one_line_and_write_nothing(files, tmp_path):
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(rgb.read_bytes()[:100])
     for arguments, code, line in (
-        (("fuse", rgb, "-o", out), 2, "name two scores or more"),
+        (("fuse", rgb, "-o", out), 2, "name at least two scores files"),
         (
             ("fuse", rgb, flow, "-o", out, "--weights", "1;3"),
             2,
-            "--weights 1;3: write numbers with commas between them",
+            "--weights 1;3: must be numbers separated by commas",
         ),
         (("fuse", rgb, flow, "-o", out, "--weights", "1"), 1, "late fusion of 2 scores with 1 weights"),
         (("fuse", rgb, files["flow-held"], "-o", out), 1, "does not score the same videos: no scores of 'a [1].avi'"),
         (("fuse", rgb, flow, "-o", out, "--choose-on", rgb, "--choose-on", flow), 1, "scores of test videos"),
-        (("fuse", rgb, flow, "-o", out, "--choose-on", rgb), 2, "--choose-on: 1 scores for 2 that are fused"),
+        (("fuse", rgb, flow, "-o", out, "--choose-on", rgb), 2, "--choose-on: 1 scores for the 2 to fuse"),
         (("compare", rgb, files["flow-held"]), 1, "does not score the same videos"),
         (("show", broken), 1, "truncated or damaged"),
         (("show", tmp_path / "no.safetensors"), 2, "no such file"),
-        (("convert", rgb, tmp_path / "out.xls"), 2, "write FILE.csv or FILE.parquet"),
+        (("convert", rgb, tmp_path / "out.xls"), 2, "the name must end in .csv or .parquet"),
     ):
         [said] = scores(*arguments, code=code)
         assert line in said

@@ -15,9 +15,9 @@ from sklearn import metrics as sk
 from torch import Tensor
 
 from stmn.errors import CheckpointError, DataError, UsageError
-from stmn.evaluation.baseline import box_shape_baseline
+from stmn.evaluation.baseline import measure_box_shape_baseline
 from stmn.evaluation.inference import VideoInput, compute_logits, read_stored_video, score_videos
-from stmn.evaluation.metrics import interval, measure, words
+from stmn.evaluation.metrics import describe_accuracy, measure, wilson_interval
 from stmn.evaluation.protocol import Protocol
 from stmn.evaluation.scores import Scores, fuse_late, load_scores
 from stmn.nets.checkpoint import load_checkpoint, save_checkpoint
@@ -159,8 +159,8 @@ def test_scores_file_round_trip(tmp_path):
 
 
 def test_old_scores_files_that_call_chunks_frames_load(tmp_path):
-    old = {"words": "25 frames and their mirrors, whole frames", "frames": 25, "flips": True}
-    new = {"words": "25 chunks and their mirrors, whole frames", "chunks": 25, "flips": True}
+    old = {"words": "25 frames, no mirrors, whole frames, one mean over places", "frames": 25, "flips": False}
+    new = {"words": "25 chunks, no mirrors, whole frames, global average", "chunks": 25, "flips": False}
     for protocol, expected in ((old, new), (old | {"parts": [old, old]}, new | {"parts": [new, new]})):
         part = scores("abc")
         Scores(part.ids, part.classes, part.labels, part.streams, protocol).save(tmp_path / "old.safetensors")
@@ -265,7 +265,7 @@ def test_metrics_match_hand_calculation():
     assert result["accuracy"] == 0.75
     assert result["mean_class_accuracy"] == pytest.approx((1 + 0.5 + 1) / 3)
     assert result["confusion"] == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]  # rows: the true class
-    assert words(result) == "75.0 % [25.0, 100.0] of 4 videos"  # a draw of four has 0 to 4 right
+    assert describe_accuracy(result) == "75.0 % [25.0, 100.0] of 4 videos"  # a draw of four has 0 to 4 right
 
 
 def test_metrics_agree_with_scikit_learn():
@@ -299,11 +299,13 @@ def test_interval_is_wilsons():
     for right, count in ((0, 10), (3, 10), (10, 10), (942, 1000), (1, 1)):
         share, spread = right / count, z * sqrt(right / count * (1 - right / count) / count + z * z / (4 * count**2))
         middle, scale = share + z * z / (2 * count), 1 + z * z / count
-        assert interval(right, count) == pytest.approx(((middle - spread) / scale, (middle + spread) / scale), abs=1e-6)
-        low, high = interval(right, count)
+        assert wilson_interval(right, count) == pytest.approx(
+            ((middle - spread) / scale, (middle + spread) / scale), abs=1e-6
+        )
+        low, high = wilson_interval(right, count)
         assert -1e-12 <= low <= share <= high + 1e-12 <= 1 + 2e-12
         assert high > low  # nothing is certain, not even 10 of 10
-    widths = [np.diff(interval(count // 2, count))[0] for count in (10, 100, 1000)]
+    widths = [np.diff(wilson_interval(count // 2, count))[0] for count in (10, 100, 1000)]
     assert widths == sorted(widths, reverse=True)
 
 
@@ -314,10 +316,10 @@ def test_box_shape_baseline_finds_leaks_in_frame_sizes(tmp_path):
             yield rolling(f"v{seed}", *shape, seed=seed, class_name=tall if seed % 2 == 0 else "wide",
                           part="test" if seed > 7 else "train")  # fmt: skip
 
-    leaking = box_shape_baseline(Store(make_set(tmp_path / "leaking", videos("tall"))), "1")
+    leaking = measure_box_shape_baseline(Store(make_set(tmp_path / "leaking", videos("tall"))), "1")
     assert leaking["accuracy"] == 1 and leaking["videos"] == 4
     uniform = [rolling(f"v{seed}", 12, seed=seed, part="test" if seed > 3 else "train") for seed in range(8)]
-    assert box_shape_baseline(Store(make_set(tmp_path / "uniform", uniform)), "1") is None
+    assert measure_box_shape_baseline(Store(make_set(tmp_path / "uniform", uniform)), "1") is None
 
 
 # The stage
@@ -369,7 +371,7 @@ def test_training_videos_are_not_tested_unless_allowed(own):
     test = read_header(own.data_dir("synthetic")).part("1", "test")
     with_training_list(path, ["another", *test[:3]])
     for model in ({"model": str(path)}, {"late_fusion": [str(path), "motion"]}):
-        with pytest.raises(DataError, match=r"trained on 3 of the 12 test videos of split 1 .*--seen"):
+        with pytest.raises(DataError, match=r"trained on 3 of the 12 test videos of split 1 .*--allow-seen"):
             run_stage(own, "evaluate", **model)
     run = run_stage(own, "evaluate", model=str(path), allow_seen=True)
     assert run.results["protocol"]["seen_in_training"] == 3  # and that is on record

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from stmn.errors import DataError
-from stmn.evaluation.comparison import choose_weights, compare
-from stmn.evaluation.metrics import RESAMPLES, Bootstrap, calibration_error, interval, measure
+from stmn.evaluation.comparison import choose_weights, compare_scores
+from stmn.evaluation.metrics import RESAMPLES, Bootstrap, calibration_error, measure, wilson_interval
 from stmn.evaluation.scores import Scores, fuse_late
 
 CLASSES = [f"class{number}" for number in range(8)]
@@ -34,7 +34,7 @@ def test_interval_of_many_videos_is_binomial():
     right = round(1000 * result["accuracy"])
     assert result["intervals_over"] == "videos"
     assert result["interval"] == result["intervals"]["accuracy"]
-    assert result["interval"] == pytest.approx(interval(right, 1000), abs=0.006)
+    assert result["interval"] == pytest.approx(wilson_interval(right, 1000), abs=0.006)
     for name in ("accuracy", "top5", "mean_class_accuracy"):
         low, high = result["intervals"][name]
         assert 0 < low < result[name] < high < 1
@@ -58,7 +58,7 @@ def test_class_mean_interval_matches_remeasured_draws():
     predicted = values.argmax(dim=1).numpy()
     means = [
         recall_score(np.repeat(labels, n), np.repeat(predicted, n), labels=np.unique(np.repeat(labels, n)), average="macro")
-        for n in Bootstrap(scores).times.astype(int)[:300]
+        for n in Bootstrap(scores).counts.astype(int)[:300]
     ]  # fmt: skip
     assert RESAMPLES > 300
     assert measure(scores)["intervals"]["mean_class_accuracy"] == pytest.approx(
@@ -69,15 +69,15 @@ def test_class_mean_interval_matches_remeasured_draws():
 def test_interval_is_not_empty_if_all_are_correct():
     labels = [n % 8 for n in range(20)]
     result = measure(made(10.0 * one_hot(torch.tensor(labels), 8), labels))
-    assert result["accuracy"] == 1 and result["interval"] == pytest.approx(interval(20, 20))
+    assert result["accuracy"] == 1 and result["interval"] == pytest.approx(wilson_interval(20, 20))
     grouped = measure(made(10.0 * one_hot(torch.tensor(labels), 8), labels, [f"g{n % 4}" for n in range(20)]))
-    assert grouped["interval"] == pytest.approx(interval(4, 4))
+    assert grouped["interval"] == pytest.approx(wilson_interval(4, 4))
 
 
 def test_per_class_accuracy():
     values = torch.eye(8)[[0, 0, 1, 2]]
     result = measure(made(values, [0, 1, 1, 2]))["per_class"]
-    assert result["class1"] == {"videos": 2, "accuracy": 0.5, "interval": list(interval(1, 2))}
+    assert result["class1"] == {"videos": 2, "accuracy": 0.5, "interval": list(wilson_interval(1, 2))}
     assert result["class0"]["accuracy"] == 1 and result["class7"] == {"videos": 0}
 
 
@@ -89,7 +89,7 @@ def test_calibration_error_is_confidence_minus_accuracy():
     assert softmax(scores, axis=1).max(axis=1) == pytest.approx(best)
     honest = (rng.uniform(size=20000) < best).astype(float)
     assert calibration_error(scores, honest) < 0.015
-    assert calibration_error(scores, np.ones(20000)) == pytest.approx(1 - best.mean())  # right, and not sure enough
+    assert calibration_error(scores, np.ones(20000)) == pytest.approx(1 - best.mean())  # correct and underconfident
     assert calibration_error(scores, np.zeros(20000)) == pytest.approx(best.mean())
 
 
@@ -100,18 +100,18 @@ def test_evaluations_are_compared_video_by_video():
     second = made(torch.stack([wrong] * 1 + [right] * 16 + [wrong] * 3), labels)
     shuffled = Scores(second.ids[::-1], CLASSES, labels, {"motion": second.streams["motion"].flip(0)}, {})
     for other in (second, shuffled):
-        result = compare(first, other, "second")
-        assert (result.both_right, result.first_alone, result.second_alone, result.both_wrong) == (9, 1, 7, 3)
+        result = compare_scores(first, other, "second")
+        assert (result.both_correct, result.first_alone, result.second_alone, result.both_wrong) == (9, 1, 7, 3)
         assert result.accuracies == (0.5, 0.8) and result.difference == pytest.approx(0.3)
         assert result.p_value == pytest.approx(2 * (1 + 8) / 2**8)  # 1 or fewer of 8 flips, either way round
         assert result.flipped[0] == ("v0", "class0", "class0", "class1")
         assert [video for video, *_ in result.flipped[1:]] == [f"v{n}" for n in range(10, 17)]
         low, high = result.interval
         assert low < 0.3 < high
-    same = compare(first, first, "itself")
+    same = compare_scores(first, first, "itself")
     assert same.p_value == 1 and same.flipped == [] and same.interval == [0, 0]
     with pytest.raises(DataError, match="second: does not score the same videos"):
-        compare(first, made(torch.stack([right] * 19), labels[:19]), "second")
+        compare_scores(first, made(torch.stack([right] * 19), labels[:19]), "second")
 
 
 def test_weights_help_and_are_never_chosen_on_test_videos():
@@ -122,7 +122,7 @@ def test_weights_help_and_are_never_chosen_on_test_videos():
     assert sum(weights) == pytest.approx(2) and weights[1] > 1.6
     accuracy = [measure(fuse_late(parts, w, ["noise", "signal"]))["accuracy"] for w in ([1, 1], weights)]
     assert accuracy[1] > accuracy[0] + 0.2
-    with pytest.raises(DataError, match="noise: scores of test videos; weights are chosen on others"):
+    with pytest.raises(DataError, match="noise: scores of test videos; choose weights on others"):
         choose_weights([made(noise, labels, part="test"), parts[1]], ["noise", "signal"])
     with pytest.raises(DataError, match="chosen for 2 to 4 scores, not 5"):
         choose_weights(parts[:1] * 5, list("abcde"))

@@ -125,7 +125,7 @@ def test_temporal_pooling_may_differ_from_training(temporal):
     ({"ten_crop": True}, "25 chunks, no mirrors, corners and centre of 32, short side 32, synthetic split 1 test"),
     ({"centre_crop": True}, "25 chunks, no mirrors, centre 32, synthetic split 1 test"),
     ({"fully_conv": False}, "25 chunks, no mirrors, centre 32, synthetic split 1 test"),
-    ({"pool": "global", "chunks": 3}, "3 chunks, no mirrors, whole frames, short side 32, one mean over places, synthetic"),
+    ({"pool": "global", "chunks": 3}, "3 chunks, no mirrors, whole frames, short side 32, global average, synthetic"),
     ({"temporal_pool": "max", "temporal_window": 2}, "short side 32, max over 2 in time, synthetic split 1 test"),
 ])  # fmt: skip
 def test_result_says_how_it_was_measured(options, words, own):
