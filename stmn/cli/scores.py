@@ -77,7 +77,7 @@ def convert(
             raise UsageError(f"{out}: the name must end in .csv or .parquet")
         [(_, found)] = _load([scores], workspace)
         columns = found.to_columns()
-        _check_new(out, force)
+        check_new(out, force)
         with atomic_write(out) as temporary:
             if out.suffix.lower() == ".csv":
                 with open(temporary, "w", newline="") as file:
@@ -139,7 +139,7 @@ def fuse(
 
         if len(scores) < 2:
             raise UsageError("name at least two scores files")
-        _check_new(out, force)
+        check_new(out, force)
         if weights and choose_on:
             raise UsageError("--weights and --choose-on: pass only one of them")
         parts = _load(scores, workspace)
@@ -168,8 +168,12 @@ def _load(names: list[str], workspace: Path | None) -> list[tuple["Input", "Scor
     return [(item, load_scores(item.path)) for item in found]
 
 
-def _check_new(path: Path, force: bool) -> None:
-    """Raise `UsageError` if a file exists and may not be overwritten."""
+def check_new(path: Path, force: bool) -> None:
+    """Make sure that a file may be written.
+
+    Raises:
+        UsageError: It exists and `force` is not set.
+    """
     from stmn.errors import UsageError
 
     if path.exists() and not force:
