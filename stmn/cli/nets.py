@@ -115,9 +115,9 @@ def lines(network: Any, rows: list[Any]) -> list[tuple[str, ...]]:
 
     for stream in outline(network):
         name = stream.name
-        add(f"[bold]{name}[/]", f"{stream.arch}, {stream.planes} planes", "", name)
+        add(f"[bold]{name}[/]", f"{stream.arch}, {stream.in_channels} channels", "", name)
         add("├─ conv1, pool1", stream.stem, shapes[f"{name}.conv1"], f"{name}.conv1")
-        for stage in stream.stages:
+        for stage in stream.parts:
             place, units = f"{name}.{stage.name}", stage.units
             layers = " ".join(layer for layer in units[0].layers if not layer.startswith("T"))
             add(f"├─ {stage.name}", f"{len(units)} x ({layers})", shapes[f"{place}.unit{len(units)}"], place)

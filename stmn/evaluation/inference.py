@@ -14,7 +14,7 @@ from stmn.evaluation.passes import MAX_PASS_PIXELS, compute_last_maps
 from stmn.evaluation.protocol import Protocol
 from stmn.nets.config import TemporalConfig
 from stmn.nets.fast.folding import folded, with_winograd
-from stmn.nets.network import Network, over_time
+from stmn.nets.network import Network, mean_over_time
 from stmn.runtime.device import Device
 from stmn.runtime.progress import Progress
 from stmn.sampling.augment import Crop, mirrored, normalise_flow, normalise_rgb, resize
@@ -151,7 +151,7 @@ def compute_logits(
         with device.autocast():
             most = max(1, max_pixels // (len(batch) * view.height * view.width))
             maps = compute_last_maps(network, inputs, chunks, most)
-            outputs = over_time(network.classify(maps, chunks))
+            outputs = mean_over_time(network.classify(maps, chunks))
         totals = (
             [t + o.float() for t, o in zip(totals, outputs, strict=True)] if totals else [o.float() for o in outputs]
         )

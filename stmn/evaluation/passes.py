@@ -38,11 +38,11 @@ def temporal_reach(network: Network) -> int | None:
     lengths: dict[str, int] = {}
     for name in network.names:
         backbone = network.stream(name).backbone
-        filters: dict[str, nn.Module | None] = dict(backbone.stage_temporal.items())
-        for stage, units in enumerate(backbone.stages):
+        filters: dict[str, nn.Module | None] = dict(backbone.skip_temporal.items())
+        for part, units in backbone.parts.items():
             if any(type(unit) not in (BasicUnit, BottleneckUnit) for unit in units):
                 return None
-            filters |= {f"{stage}.{number}": unit.temporal for number, unit in enumerate(units)}
+            filters |= {f"{part}.{number}": unit.temporal for number, unit in enumerate(units)}
         for place, module in filters.items():
             if module is None:
                 continue

@@ -35,7 +35,7 @@ def example_inputs(network: Network, description: Description, batch: int, chunk
     side = short_side_for_test(config.size, description.keeps)
     generator = torch.Generator().manual_seed(batch * 100 + chunks)
     return [
-        torch.randn(batch, chunks, config.planes(stream.modality), side, side + wider, generator=generator)
+        torch.randn(batch, chunks, config.in_channels(stream.modality), side, side + wider, generator=generator)
         for stream in config.streams
     ]
 

@@ -1,4 +1,4 @@
-"""Backbones: timm's ResNets, opened into stem, stages of residual units, and head.
+"""Backbones: timm's ResNets, opened into a stem, and parts of residual units.
 
 Any timm model of its ResNet class can be used by its name; the five of the literature are registered plugins.
 """
@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from stmn import registry
 from stmn.errors import PluginError, UsageError, near_match
-from stmn.nets.config import Layout
+from stmn.nets.config import ResNetLayout
 from stmn.nets.units import BottleneckUnit, Unit, open_unit
 
+#: a ResNet's four parts, in order: Table 1's conv2_x to conv5_x
+PARTS = ("conv2", "conv3", "conv4", "conv5")
 #: called with (in_channels, width); gives a `Backbone`
 BackboneFactory = Callable[..., "Backbone"]
 
@@ -25,12 +27,12 @@ BackboneFactory = Callable[..., "Backbone"]
 class Backbone(nn.Module):
     """A ResNet in its parts. Parameter names are timm's.
 
-    `stem(x)`, `stages` (a list of lists of `Unit`), `channels` (of each stage's output) and `num_features` are the
-    contract; `stride` is the input's pixels to one pixel of the last stage.
+    `stem(x)`, `parts` (the units of conv2 to conv5), `channels` (of each part's output) and `num_features` are the
+    contract; `stride` is the input's pixels to one pixel of the last part.
     """
 
     stride = 32
-    layout: Layout = "torchvision"
+    layout: ResNetLayout = "torchvision"
     conv1: nn.Module
     bn1: nn.Module
     act1: nn.Module
@@ -44,30 +46,29 @@ class Backbone(nn.Module):
             layer = getattr(net, f"layer{number}")
             setattr(self, f"layer{number}", nn.Sequential(*(open_unit(block) for block in layer)))
         self.num_features = int(net.num_features)
-        # what injectors add behind a stage's last ReLU
-        self.stage_temporal = nn.ModuleDict()
+        # the filters that injectors put into the skip path, by the part they follow
+        self.skip_temporal = nn.ModuleDict()
 
     @property
-    def stages(self) -> list[list[Unit]]:
-        """The units of conv2_x to conv5_x."""
-        return [list(getattr(self, f"layer{number}")) for number in range(1, 5)]
+    def parts(self) -> dict[str, list[Unit]]:
+        """The units of each part."""
+        return {part: list(getattr(self, f"layer{number}")) for number, part in enumerate(PARTS, start=1)}
 
     @property
-    def channels(self) -> list[int]:
-        """Each stage's output channels."""
-        return [last_convolution(units[-1]).out_channels for units in self.stages]
+    def channels(self) -> dict[str, int]:
+        """The output channels of each part."""
+        return {part: last_convolution(units[-1]).out_channels for part, units in self.parts.items()}
 
     def stem(self, x: Tensor) -> Tensor:
-        """conv1 to pool1: (N, planes, H, W) to (N, 64, H/4, W/4)."""
+        """conv1 to pool1: (N, in_channels, H, W) to (N, 64, H/4, W/4)."""
         x = self.bn1(self.conv1(x))
         if isinstance(self.maxpool, nn.MaxPool2d) and isinstance(self.act1, nn.ReLU):
             return self.act1(self.maxpool(x))  # the same to the bit, and there are a quarter as many to compare with 0
         return self.maxpool(self.act1(x))
 
-    def behind_stage(self, stage: int, x: Tensor, chunks: int) -> Tensor:
-        """The temporal filter in the skip path behind stage 0..3, where there is one."""
-        name = f"stage{stage}"
-        return self.stage_temporal[name](x, chunks) if name in self.stage_temporal else x
+    def after_part(self, part: str, x: Tensor, chunks: int) -> Tensor:
+        """Apply the temporal filter in the skip path after a part, if there is one."""
+        return self.skip_temporal[part](x, chunks) if part in self.skip_temporal else x
 
 
 def last_convolution(unit: Unit) -> nn.Conv2d:
@@ -76,7 +77,7 @@ def last_convolution(unit: Unit) -> nn.Conv2d:
 
 
 def timm_resnet(name: str, in_channels: int = 3, width: float = 1.0) -> Backbone:
-    """A timm ResNet by name with random weights, `width` times as many channels in its four stages.
+    """A timm ResNet by name with random weights, `width` times as many channels in its four parts.
 
     Raises `UsageError` when timm has no such ResNet.
     """
@@ -102,7 +103,7 @@ resnet101 = partial(timm_resnet, "resnet101")
 resnet152 = partial(timm_resnet, "resnet152")
 
 
-def create_backbone(name: str, in_channels: int, width: float = 1.0, layout: Layout = "torchvision") -> Backbone:
+def create_backbone(name: str, in_channels: int, width: float = 1.0, layout: ResNetLayout = "torchvision") -> Backbone:
     """A registered backbone, or timm's ResNet of that name.
 
     Raises `UsageError` when there is none, or none with that layout.
@@ -124,8 +125,8 @@ def lay_out_as_caffe(backbone: Backbone, name: str) -> None:
     the bottom alone: an (H, W) map becomes ceil((H - 3) / 2) + 1 high. No parameter changes its name or shape.
     Raises `UsageError` for a ResNet that is built otherwise (basic units, deep stems, anti-aliasing).
     """
-    units = [unit for stage in backbone.stages for unit in stage]
-    stem = [getattr(backbone, part, None) for part in ("conv1", "maxpool")]
+    units = [unit for part in backbone.parts.values() for unit in part]
+    stem = [getattr(backbone, module, None) for module in ("conv1", "maxpool")]
     plain = isinstance(stem[0], nn.Conv2d) and isinstance(stem[1], nn.MaxPool2d)
     if not plain or not all(isinstance(unit, BottleneckUnit) and isinstance(unit.aa, nn.Identity) for unit in units):
         raise UsageError(f"{name} is not built like the ResNets of Caffe: resnet50, resnet101 and resnet152 are")
@@ -143,9 +144,9 @@ def backbone_identity(name: str) -> dict[str, str]:
         return {"kind": "backbone", "name": name, "package": "timm", "version": version("timm")}
 
 
-def spread_over_planes(weight: Tensor, planes: int) -> Tensor:
-    """conv1 of the motion stream from RGB weights: (O, 3, h, w) averaged over its planes, repeated `planes` times.
+def replicate_filters(weight: Tensor, in_channels: int) -> Tensor:
+    """Make conv1 of a motion stream from RGB weights, (O, 3, h, w): their mean over RGB, `in_channels` times.
 
-    Section 3.1; no rescaling, as the authors' code.
+    Section 3.1; no rescaling, as in the authors' code.
     """
-    return weight.mean(dim=1, keepdim=True).repeat(1, planes, 1, 1).to(torch.float32)
+    return weight.mean(dim=1, keepdim=True).repeat(1, in_channels, 1, 1).to(torch.float32)

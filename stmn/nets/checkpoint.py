@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stmn import registry
 from stmn.errors import CheckpointError
-from stmn.nets.backbones import backbone_identity
+from stmn.nets.backbones import PARTS, backbone_identity
 from stmn.nets.config import NetworkConfig
 from stmn.nets.network import Network, build_network
 from stmn.runtime.files import atomic_write, digest
@@ -21,6 +21,8 @@ from stmn.store.format.header import Preparation
 
 KEY = "stmn"
 KEEPS = TypeAdapter(list[str])
+#: what the filters in the skip path were called in older files -> what they are called now
+_RENAMED = {f"stage_temporal.stage{number}.": f"skip_temporal.{part}." for number, part in enumerate(PARTS)}
 
 
 class TrainedOn(BaseModel):
@@ -124,8 +126,20 @@ def load_checkpoint(path: Path) -> tuple[Network, Description]:
     """Build the network that a file describes and fill it. Raises `CheckpointError`, `PluginError` or `UsageError`."""
     description = read_description(path)
     network = build_network(description.network)
-    fill(network, load_file(path), path)
+    fill(network, read_tensors(path), path)
     return network, description
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file that this program wrote, by today's names: older files are read too."""
+    return {_current_name(name): tensor for name, tensor in load_file(path).items()}
+
+
+def _current_name(name: str) -> str:
+    """What a tensor of this name is called now."""
+    for old, new in _RENAMED.items():
+        name = name.replace(old, new)
+    return name
 
 
 def fill(network: Network, state: dict[str, Tensor], path: Path) -> None:

@@ -12,9 +12,9 @@ Site = Literal["residual", "direct"]
 Direction = Literal["motion_to_appearance", "appearance_to_motion", "both"]
 GatedUnits = Literal["second_unit", "every_unit"]
 Operand = Literal["pre_relu", "post_relu"]
-#: where a ResNet keeps its strides and how it pads its first pooling
-Layout = Literal["torchvision", "caffe"]
-Prediction = Literal["per_stream", "averaged", "concatenated"]
+#: where a ResNet has its strides, and how it pads its first pooling
+ResNetLayout = Literal["torchvision", "caffe"]
+PredictionMode = Literal["per_stream", "averaged", "concatenated"]
 
 #: modality -> name of the stream that reads it
 STREAMS: dict[Modality, str] = {"rgb": "appearance", "flow": "motion"}
@@ -29,7 +29,7 @@ class Plain(BaseModel):
 
 
 class StreamConfig(Plain):
-    """One stream. `width` scales the channels of the four stages; `dropout` sits before the classifier.
+    """One stream. `width` scales the channels of the four parts; `dropout` sits before the classifier.
 
     `layout` is that of the starting weights: torchvision's, or that of the Caffe networks.
     """
@@ -38,7 +38,7 @@ class StreamConfig(Plain):
     arch: str
     width: float = Field(1.0, gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
-    layout: Layout = "torchvision"
+    layout: ResNetLayout = "torchvision"
 
     @property
     def name(self) -> str:
@@ -59,7 +59,7 @@ class GateConfig(Plain):
 class TemporalConfig(Plain):
     """Temporal filters and pooling (Table 3).
 
-    `pool` is over all chunks, or over `window` chunks at a time, at stride 1, after which the windows' predictions are
+    `pool` is over all chunks, or over `window` chunks at a time, at stride 1, after which the windows' logits are
     averaged; with `none` every chunk is classified by itself. `motion_injector`: the motion stream's, where it is not
     `injector`.
     """
@@ -86,9 +86,9 @@ class TemporalConfig(Plain):
 class NetworkConfig(Plain):
     """A network of one stream or of two tied streams.
 
-    `size`: side of the training crop in pixels; `stack_length`: L flow fields make a stack of 2L planes. `prediction`:
-    what two streams say, and with it the losses: each its own scores (two losses), their mean, or a linear layer over
-    both (one loss).
+    `size`: side of the training crop in pixels; `stack_length`: L flow fields make a stack of 2L channels.
+    `prediction`: what two streams predict, and with it the losses: each its own logits (two losses), or the mean of
+    both or a linear layer over both (one loss).
     """
 
     classes: list[str] = Field(min_length=1)
@@ -97,7 +97,7 @@ class NetworkConfig(Plain):
     streams: list[StreamConfig] = Field(min_length=1, max_length=2)
     gate: GateConfig | None = None
     temporal: TemporalConfig = TemporalConfig()
-    prediction: Prediction = "per_stream"
+    prediction: PredictionMode = "per_stream"
 
     @model_validator(mode="after")
     def two_to_join(self) -> Self:
@@ -111,6 +111,6 @@ class NetworkConfig(Plain):
         """Side of the last feature map in training, and of the average pooling at test: 7 for 224 pixels."""
         return ceil(self.size / 32)
 
-    def planes(self, modality: str) -> int:
-        """Input planes of a modality."""
+    def in_channels(self, modality: str) -> int:
+        """Input channels of a modality."""
         return 3 if modality == "rgb" else 2 * self.stack_length

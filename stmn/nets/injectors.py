@@ -1,7 +1,7 @@
 """Injectors: where temporal filters enter a stream (section 3.3, Figure 4, Table 1).
 
 An injector is called with a backbone, a filter length and an init, and puts `TemporalFilter`s at its units. The second
-unit of a stage is the one that is gated too.
+unit of a part is the one that is gated too.
 """
 
 from stmn.errors import UsageError
@@ -15,14 +15,14 @@ def no_filters(backbone: Backbone, length: int, init: TemporalInit) -> None:
 
 
 def last_unit(backbone: Backbone, length: int, init: TemporalInit) -> None:
-    """One filter, in the residual branch of the last stage's second unit (the paper's section mark)."""
-    unit = second(backbone.stages[-1])
+    """One filter, in the residual branch of the last part's second unit (the paper's section mark)."""
+    unit = second(backbone.parts["conv5"])
     unit.temporal = TemporalFilter(unit.middle, length, init)
 
 
 def residual(backbone: Backbone, length: int, init: TemporalInit) -> None:
-    """A filter in the residual branch of every stage's second unit (Figure 4(b))."""
-    for unit in map(second, backbone.stages):
+    """A filter in the residual branch of every part's second unit (Figure 4(b))."""
+    for unit in map(second, backbone.parts.values()):
         unit.temporal = TemporalFilter(unit.middle, length, init)
 
 
@@ -31,20 +31,20 @@ def residual_conv2_conv5(backbone: Backbone, length: int, init: TemporalInit) ->
 
     It looks for layers by their names, and the names of a ResNet-152's second units in conv3_x and conv4_x are others.
     """
-    for stage in (0, 3):
-        unit = second(backbone.stages[stage])
+    for part in ("conv2", "conv5"):
+        unit = second(backbone.parts[part])
         unit.temporal = TemporalFilter(unit.middle, length, init)
 
 
 def residual_and_skip(backbone: Backbone, length: int, init: TemporalInit) -> None:
-    """As `residual`, and one in the skip path behind every stage's last ReLU (Figure 4(a) and (b))."""
+    """As `residual`, and one in the skip path after every part's last ReLU (Figure 4(a) and (b))."""
     residual(backbone, length, init)
-    for stage, channels in enumerate(backbone.channels):
-        backbone.stage_temporal[f"stage{stage}"] = TemporalFilter(channels, length, init)
+    for part, channels in backbone.channels.items():
+        backbone.skip_temporal[part] = TemporalFilter(channels, length, init)
 
 
 def second(units: list[Unit]) -> Unit:
-    """The second unit of a stage. Raises `UsageError` when there is one alone."""
+    """The second unit of a part. Raises `UsageError` when there is one alone."""
     if len(units) < 2:
-        raise UsageError("a stage of one unit has no second, where temporal filters enter: take injector none")
+        raise UsageError("a part of one unit has no second, where temporal filters enter: take injector none")
     return units[1]

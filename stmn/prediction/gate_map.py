@@ -78,7 +78,7 @@ class GateMap:
         inputs = given.network_inputs(self.network.names, Crop(0, 0, height, width))
         with device.autocast():  # each frame is a video of one chunk
             rgb, flow = (device.move(channels[:, None]) for channels in inputs)
-            sent = self.network.sent(rgb, flow, int(self.part[-1]) - 2)
+            sent = self.network.sent(rgb, flow, self.part)
         return sent.float().abs().mean(dim=1).cpu()
 
 

@@ -40,7 +40,7 @@ class Learner(nn.Module):
             The loss, a mean over the micro-batch, and the number of videos classified correctly; both scalars.
         """
         with self.device.autocast(), self._convolutions():
-            logits = self.network.predictions(*inputs)
+            logits = self.network.logits(*inputs)
         return soft_max_loss(logits, label), count_correct(logits, label)
 
     def _convolutions(self) -> AbstractContextManager[object]:

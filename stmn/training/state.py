@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.amp import GradScaler
 from torch.optim import SGD
 
 from stmn.errors import CheckpointError, DataError
-from stmn.nets.checkpoint import fill, read_about, save_tensors
+from stmn.nets.checkpoint import fill, read_about, read_tensors, save_tensors
 from stmn.nets.network import Network
 from stmn.runtime.progress import Progress
 from stmn.runtime.ranks import Ranks
@@ -98,7 +97,7 @@ class SavedState:
             state = TrainingState(**about["training_state"])
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{self.path}: holds no training state; start over with --no-resume") from error
-        tensors = load_file(self.path)
+        tensors = read_tensors(self.path)
         weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
         fill(self.network, weights, self.path)
         for name, parameter in self.network.named_parameters():

@@ -52,7 +52,7 @@ def recipe(folder: Path, *more: str) -> Path:
 def test_the_papers_network_as_a_tree():
     lines = shown("--recipe", "final")
     assert lines[0] == "final, fused: a chunk of 224 x 224 pixels"
-    assert "motion resnet152, 20 planes 59.45 M 12.335" in lines
+    assert "motion resnet152, 20 channels 59.45 M 12.335" in lines
     assert "├─ conv4_x 36 x (1x1 3x3 1x1) 1024x14x14 40.81 M 8.054" in lines
     assert "└─ pool, fc max over T, mean 7x7, dropout 0.8 101 0.21 M <0.001" in lines
     # a gate in each stage of the appearance stream, a filter in each stage of both (Table 1)
@@ -125,4 +125,4 @@ def test_what_cannot_be_shown_is_one_line(tmp_path, scratch):
     assert "no.safetensors': no such file, and no finished run" in refusal(tmp_path / "no.safetensors")
     unequal = recipe(tmp_path)
     unequal.write_text(unequal.read_text().replace("resnet34", "resnet50"))
-    assert "resnet18 and resnet50 can't be tied: their stages have [64, 128, 256, 512]" in refusal("--recipe", unequal)
+    assert "resnet18 and resnet50 can't be tied: their parts have [64, 128, 256, 512]" in refusal("--recipe", unequal)

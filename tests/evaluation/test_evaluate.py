@@ -91,13 +91,13 @@ def test_larger_frames_average_logits_over_training_windows():
     pooled = features.unflatten(0, (3, 5)).amax(dim=1)
     windows = [pooled[..., y : y + 7, x : x + 7].mean(dim=(2, 3)) for y in range(2) for x in range(4)]
     expected = torch.stack([stream.fc(window) for window in windows]).mean(dim=0)
-    torch.testing.assert_close(stream.predictions(features, 5), expected[:, None])
+    torch.testing.assert_close(stream.logits(features, 5), expected[:, None])
 
 
 def test_frame_smaller_than_training_crop_is_one_window():
     stream = tied(size=224).double().stream("motion")
     features = torch.randn(2, 64, 3, 5).double()
-    torch.testing.assert_close(stream.predictions(features, 1), stream.fc(features.mean(dim=(2, 3)))[:, None])
+    torch.testing.assert_close(stream.logits(features, 1), stream.fc(features.mean(dim=(2, 3)))[:, None])
 
 
 def test_chunks_are_spread_evenly_each_with_its_stack(motley):

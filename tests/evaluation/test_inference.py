@@ -200,7 +200,7 @@ class AnyTime(nn.Module):
 
 def test_filter_of_unknown_reach_is_never_split():
     net = network()
-    net.stream("motion").backbone.stages[1][0].temporal = AnyTime()
+    net.stream("motion").backbone.parts["conv3"][0].temporal = AnyTime()
     assert temporal_reach(net) is None
     video, protocol = pictures(9), Protocol(short_side=40, crop=32)
     whole, tiny = (compute_logits(net, [video], protocol, CPU, largest) for largest in (2**30, 1))

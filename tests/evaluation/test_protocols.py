@@ -94,9 +94,9 @@ def test_global_pool_and_window_pool():
     features = torch.rand(1, stream.fc.in_features, 3, 4)
     stream.window = 2
     windows = torch.stack([features[..., y : y + 2, x : x + 2].mean(dim=(2, 3)) for y in range(2) for x in range(3)])
-    torch.testing.assert_close(stream.predictions(features, 1)[0], stream.fc(windows.mean(dim=0)))
+    torch.testing.assert_close(stream.logits(features, 1)[0], stream.fc(windows.mean(dim=0)))
     set_pooling(network, protocol(pool="global"))
-    torch.testing.assert_close(stream.predictions(features, 1)[0], stream.fc(features.mean(dim=(2, 3))))
+    torch.testing.assert_close(stream.logits(features, 1)[0], stream.fc(features.mean(dim=(2, 3))))
     set_pooling(network, protocol())
     assert stream.window == 1  # 32 pixels are one place of the last map
 

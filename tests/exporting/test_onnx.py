@@ -69,7 +69,7 @@ def test_onnx_gives_same_logits_for_any_input_shape(kind, tmp_path):
     run = exporter.runner(path)
     assert check_parity(net, description, run) < 1e-4
     for batch, chunks, height, width in ((1, 1, 64, 64), (2, 25, 73, 101), (5, 4, 96, 70)):
-        given = [torch.randn(batch, chunks, description.network.planes(s.modality), height, width)
+        given = [torch.randn(batch, chunks, description.network.in_channels(s.modality), height, width)
                  for s in description.network.streams]  # fmt: skip
         with torch.inference_mode():
             expected = net(*given)

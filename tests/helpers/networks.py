@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from helpers.plain import predictions
+from helpers.plain import logits
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.network import Network, build_network
 from stmn.nets.temporal import TemporalFilter
@@ -46,12 +46,12 @@ def tied(
 
 
 def videos(network: Network, chunks: int, *size: int, batch: int = 2) -> list[Tensor]:
-    """Random videos for each stream of a network: (batch, chunks, planes, H, W) of its type; 32 x 32 pixels."""
+    """Random videos for each stream of a network: (batch, chunks, C, H, W) of its type; 32 x 32 pixels."""
     height, width = size or (32, 32)
     dtype = next(network.parameters()).dtype
     generator = torch.Generator().manual_seed(chunks)
-    planes = [network.config.planes(stream.modality) for stream in network.config.streams]
-    return [torch.randn(batch, chunks, n, height, width, generator=generator).to(dtype) for n in planes]
+    channels = [network.config.in_channels(stream.modality) for stream in network.config.streams]
+    return [torch.randn(batch, chunks, n, height, width, generator=generator).to(dtype) for n in channels]
 
 
 def shaken(network: nn.Module) -> nn.Module:
@@ -84,8 +84,8 @@ def check_equations(network: Network, given: list[Tensor]) -> None:
     weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
     for name, _ in network.named_parameters():
         weights[name].requires_grad_()
-    expected = predictions(network.config, weights, given, network.training)
-    got = network.predictions(*given)
+    expected = logits(network.config, weights, given, network.training)
+    got = network.logits(*given)
     assert len(got) == len(network.outputs) == len(expected)
     for ours, plain in zip(got, expected, strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-10, atol=1e-10)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, max_pool2d, relu
 
-#: units of each stage; conv2_x is stage 2
+#: units of each part: conv2 to conv5
 UNITS = {
     "resnet18": (2, 2, 2, 2), "resnet26": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3),
     "resnet152": (3, 8, 36, 3),
@@ -99,7 +99,7 @@ class PlainStream:
         """The temporal filter in the skip path, behind a stage's last ReLU (Figure 4(a))."""
         if stage not in self.in_skips:
             return x
-        y = self.filter_time(x.post, f"stage_temporal.stage{stage - 2}")
+        y = self.filter_time(x.post, f"skip_temporal.conv{stage}")
         return Signal(y, y)
 
     def classify(self, x: Tensor, pool: str, window: int | None, side: int) -> Tensor:
@@ -131,7 +131,7 @@ def gated(receiver: PlainStream, own: Signal, other: Signal, stage: int, unit: i
     return receiver.skip(own.post, stage, unit) + receiver.branch(fused, stage, unit)
 
 
-def predictions(config: Any, weights: dict[str, Tensor], given: list[Tensor], training: bool = False) -> list[Tensor]:
+def logits(config: Any, weights: dict[str, Tensor], given: list[Tensor], training: bool = False) -> list[Tensor]:
     """Each output's scores, (B, P, classes), of a network with these weights (a state dict's names)."""
     chunks = given[0].shape[1]
     streams, signals = {}, {}

@@ -4,12 +4,15 @@ import json
 import os
 import pickle
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch.amp import GradScaler
+from torch.optim import SGD
 
 from stmn.errors import CheckpointError, PluginError, StmnError, UsageError
 from stmn.nets.backbones import create_backbone
@@ -17,7 +20,12 @@ from stmn.nets.checkpoint import Description, TrainedOn, load_checkpoint, save_c
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.network import build_network
 from stmn.nets.weights.pretrained import load_weights, resolve_weights
+from stmn.runtime.progress import Silent
+from stmn.runtime.ranks import ALONE
 from stmn.store.format.header import Preparation
+from stmn.training.plan import Plan
+from stmn.training.schedule import Schedule
+from stmn.training.state import STATE_FILE, SavedState, TrainingState
 
 DESCRIPTION = Description(
     network=NetworkConfig(
@@ -74,6 +82,57 @@ def test_a_checkpoint_alone_gives_the_network_back(saved):
     rgb, flow = torch.randn(1, 2, 3, 32, 32), torch.randn(1, 2, 8, 32, 32)
     for again, before in zip(network.eval()(rgb, flow), original.eval()(rgb, flow), strict=True):
         assert torch.equal(again, before)
+
+
+OLD_NAMES = {f"skip_temporal.conv{number + 2}.": f"stage_temporal.stage{number}." for number in range(4)}
+
+
+def old_name(name: str) -> str:
+    """What a tensor of a filter in the skip path was called in older files."""
+    for now, then in OLD_NAMES.items():
+        name = name.replace(now, then)
+    return name
+
+
+def written_before(path: Path) -> None:
+    """Give a file's tensors the names that they had in older files."""
+
+    def rename(tensors, about):
+        for name in list(tensors):
+            tensors[old_name(name)] = tensors.pop(name)
+
+    edited(path, rename)
+
+
+SKIPPING = DESCRIPTION.network.model_copy(update={"temporal": TemporalConfig(injector="residual_and_skip")})
+
+
+def test_older_checkpoint_with_skip_filters_is_read(tmp_path):
+    path, network = tmp_path / "model.safetensors", build_network(SKIPPING, seed=3)
+    save_checkpoint(path, network, replace(DESCRIPTION, network=SKIPPING))
+    written_before(path)
+    assert sum("stage_temporal.stage" in name for name in load_file(path)) == 2 * 4 * 2
+    state = load_checkpoint(path)[0].state_dict()
+    assert all(torch.equal(state[name], value) for name, value in network.state_dict().items())
+
+
+def test_older_training_state_keeps_momentum(tmp_path):
+    plan = Plan(2, 4, 4, Schedule("cosine", 0.1, 2), seed=0)
+    networks = [build_network(SKIPPING, seed) for seed in (3, 4)]
+    optimizers = [SGD(network.parameters(), lr=0.1, momentum=0.9) for network in networks]
+    saved = [
+        SavedState(tmp_path, network, optimizer, GradScaler("cpu", enabled=False), plan, ALONE)
+        for network, optimizer in zip(networks, optimizers, strict=True)
+    ]
+    for parameter in networks[0].parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimizers[0].step()
+    saved[0].save(TrainingState(step=1), {})
+    written_before(tmp_path / STATE_FILE)
+    assert saved[1].load(Silent()).step == 1
+    for one, other in zip(*[optimizer.state_dict()["state"].values() for optimizer in optimizers], strict=True):
+        assert torch.equal(one["momentum_buffer"], other["momentum_buffer"])
+    assert all(torch.equal(*pair) for pair in zip(*[net.parameters() for net in networks], strict=True))
 
 
 def test_a_checkpoint_names_the_plugins_it_needs_with_package_and_version(saved):

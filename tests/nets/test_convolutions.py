@@ -107,7 +107,7 @@ def step(fast: bool) -> dict[str, Tensor]:
     network = CPU.place(build_network(config)).train()
     torch.manual_seed(0)
     videos, label = [torch.randn(2, 4, planes, 64, 64) for planes in (3, 8)], torch.tensor([0, 2])
-    loss = Learner(network, CPU)(videos, label)[0] if fast else soft_max_loss(network.predictions(*videos), label)
+    loss = Learner(network, CPU)(videos, label)[0] if fast else soft_max_loss(network.logits(*videos), label)
     loss.backward()
     return {name: parameter.grad for name, parameter in network.named_parameters()}
 

@@ -7,17 +7,18 @@ from helpers.networks import shaken, tied, videos
 from stmn.nets.config import GateConfig, TemporalConfig
 
 
-def up_to(network, name: str, x: torch.Tensor, stage: int) -> torch.Tensor:
-    """A stream's maps before the second unit of a stage, where no gate has a part in them."""
+def up_to(network, name: str, x: torch.Tensor, part: str) -> torch.Tensor:
+    """A stream's maps before the second unit of a part, where no gate has a part in them."""
     backbone = network.stream(name).backbone
     chunks = x.shape[1]
     x = backbone.stem(x.flatten(0, 1))
-    for number, units in enumerate(backbone.stages[: stage + 1]):
-        for unit in units if number < stage else units[:1]:
+    for each, units in backbone.parts.items():
+        for unit in units[:1] if each == part else units:
             x = unit.activate(unit.join(unit.shortcut(x), unit.residual(x, chunks)))
-        if number < stage:
-            x = backbone.behind_stage(number, x, chunks)
-    return x
+        if each == part:
+            return x
+        x = backbone.after_part(each, x, chunks)
+    raise KeyError(part)
 
 
 @pytest.mark.parametrize("direction", ["motion_to_appearance", "appearance_to_motion"])
@@ -30,16 +31,16 @@ def test_a_gate_is_sent_what_the_other_stream_has_there(direction, motion):
     )
     rgb, flow = videos(network, 3, 64, 96)
     sender, given = ("motion", flow) if direction == "motion_to_appearance" else ("appearance", rgb)
-    for stage in range(4):
-        sent = network.sent(rgb, flow, stage)
-        assert sent.shape[-2:] == (64 // 2 ** (stage + 2), 96 // 2 ** (stage + 2))
-        assert torch.equal(sent, up_to(network, sender, given, stage))
+    for part, stride in (("conv2", 4), ("conv3", 8), ("conv4", 16), ("conv5", 32)):
+        sent = network.sent(rgb, flow, part)
+        assert sent.shape[-2:] == (64 // stride, 96 // stride)
+        assert torch.equal(sent, up_to(network, sender, given, part))
 
 
 @torch.no_grad()
 def test_where_both_streams_are_gated_it_is_what_motion_sends():
     network = shaken(tied(gate=GateConfig(direction="both")))
     rgb, flow = videos(network, 2)
-    assert torch.equal(network.sent(rgb, flow, 0), up_to(network, "motion", flow, 0))  # before any gate
-    shut = network.sent(torch.zeros_like(rgb), flow, 2)
-    assert not torch.equal(network.sent(rgb, flow, 2), shut), "appearance has gated motion before"
+    assert torch.equal(network.sent(rgb, flow, "conv2"), up_to(network, "motion", flow, "conv2"))  # before any gate
+    shut = network.sent(torch.zeros_like(rgb), flow, "conv4")
+    assert not torch.equal(network.sent(rgb, flow, "conv4"), shut), "appearance has gated motion before"

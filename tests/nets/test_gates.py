@@ -89,7 +89,7 @@ def gated_unit(gate: GateConfig) -> tuple[TwoStream, str, nn.Module]:
     """A network, the stream that receives, and its second unit of conv3_x, which is gated."""
     network = shaken(tied(gate=gate)).double()
     name = network.receivers[0]
-    return network, name, network.stream(name).backbone.stages[1][1]
+    return network, name, network.stream(name).backbone.parts["conv3"][1]
 
 
 def operands() -> tuple[Tensor, Tensor]:
@@ -115,7 +115,7 @@ def through_branch(unit: nn.Module, fused: Tensor, upstream: Tensor) -> Tensor:
 def test_the_gradient_of_a_gated_unit_factors_as_in_equations_3_4_6_and_7(fusion, direction, operand):
     network, name, unit = gated_unit(connected("residual", fusion, direction, operand=operand))
     x_a, x_m = operands()  # of the stream that receives, and that sends
-    out = network.unit(name, 1, 1, unit, relu(x_a), x_a, relu(x_m), chunks=1)
+    out = network.unit(name, "conv3", 1, unit, relu(x_a), x_a, relu(x_m), chunks=1)
     upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(5)).double()  # dL/dx_hat
     got_a, got_m = torch.autograd.grad(out, (x_a, x_m), upstream)
 
@@ -139,7 +139,7 @@ def test_the_gradient_of_a_gated_unit_is_that_of_finite_differences(connection):
     network, name, unit = gated_unit(connected(*connection))
 
     def gate(x_a: Tensor, x_m: Tensor) -> Tensor:
-        return network.unit(name, 1, 1, unit, relu(x_a), x_a, relu(x_m), chunks=1)
+        return network.unit(name, "conv3", 1, unit, relu(x_a), x_a, relu(x_m), chunks=1)
 
     assert torch.autograd.gradcheck(gate, operands(), fast_mode=True)
 
@@ -158,7 +158,7 @@ def test_streams_of_unequal_channels_are_refused_in_one_line():
 
 
 def test_streams_whose_stages_have_a_single_unit_are_refused_unless_every_unit_is_gated():
-    with pytest.raises(UsageError, match=r"resnet10t.*a stage of one unit"):
+    with pytest.raises(UsageError, match=r"resnet10t.*a part of one unit"):
         tied("resnet10t", "resnet18", width=1.0)
     assert len(tied("resnet10t", "resnet18", width=1.0, gate=GateConfig(units="every_unit")).gates) == 4
 
@@ -181,5 +181,5 @@ def test_the_papers_final_pair_resnet50_and_resnet152_builds():
         network = tied("resnet50", "resnet152", width=1.0)
     rgb, flow = torch.zeros(1, 5, 3, 224, 224, device="meta"), torch.zeros(1, 5, 4, 224, 224, device="meta")
     assert [scores.shape for scores in network(rgb, flow)] == [(1, 3), (1, 3)]
-    assert [len(units) for units in network.stream("motion").backbone.stages] == [3, 8, 36, 3]
+    assert [len(units) for units in network.stream("motion").backbone.parts.values()] == [3, 8, 36, 3]
     assert len(network.gates) == 4

@@ -42,7 +42,7 @@ def ours(backbone: Backbone, levels: np.ndarray, stem_only: bool = False) -> np.
         x = backbone.act1(backbone.bn1(backbone.conv1(x)))
     else:
         x = backbone.stem(x)
-        for units in backbone.stages:
+        for units in backbone.parts.values():
             for unit in units:
                 x = unit.activate(unit.join(unit.shortcut(x), unit.residual(x, chunks=1)))
     return x[0].permute(1, 2, 0).numpy()
@@ -222,8 +222,8 @@ def test_a_network_that_is_none_of_caffes_resnets_is_refused_in_one_line(edit, m
 @pytest.mark.parametrize(
     ("planes", "stream", "message"),
     [
-        (20, 3, "conv1 reads 20 planes, and this stream has 3"),
-        (20, 10, "conv1 reads 20 planes, and this stream has 10"),
+        (20, 3, "conv1 reads 20 channels, and this stream has 3"),
+        (20, 10, "conv1 reads 20 channels, and this stream has 10"),
     ],
 )
 def test_planes_of_flow_are_no_colours_and_no_other_stack(planes, stream, message, tmp_path):

@@ -30,7 +30,7 @@ def videos(network: Network, chunks: int) -> list[Tensor]:
     """Two videos for each stream: (2, chunks, planes, 32, 32)."""
     generator = torch.Generator().manual_seed(chunks)
     return [
-        torch.randn(2, chunks, network.config.planes(stream.modality), 32, 32, generator=generator)
+        torch.randn(2, chunks, network.config.in_channels(stream.modality), 32, 32, generator=generator)
         for stream in network.config.streams
     ]
 
@@ -53,7 +53,7 @@ def test_scores_are_the_mean_of_the_predictions_at_each_place_in_time(pooling, p
     network = tied(pool=pooling[0], window=pooling[1], prediction=prediction)
     assert network.outputs == (["appearance", "motion"] if prediction == "per_stream" else ["fused"])
     for chunks, places in zip((1, 3, 5, 7, 25), PLACES[pooling], strict=True):
-        predictions = network.predictions(*videos(network, chunks))
+        predictions = network.logits(*videos(network, chunks))
         assert [tuple(p.shape) for p in predictions] == [(2, places, 3)] * len(network.outputs)
         for scores, at_places in zip(network(*videos(network, chunks)), predictions, strict=True):
             assert torch.equal(scores, at_places.mean(dim=1))
@@ -65,7 +65,7 @@ def test_without_pooling_a_stream_says_of_each_chunk_what_it_says_of_it_alone(mo
     network = built(modality, pool="none")
     assert network.outputs == network.names
     (frames,) = videos(network, 4)
-    (together,) = network.predictions(frames)
+    (together,) = network.logits(frames)
     for t in range(4):
         torch.testing.assert_close(together[:, t], network(frames[:, t : t + 1])[0], rtol=1e-4, atol=1e-5)
 
@@ -75,7 +75,7 @@ def test_without_pooling_a_stream_says_of_each_chunk_what_it_says_of_it_alone(mo
 def test_a_window_of_five_says_of_each_run_of_five_chunks_what_pooling_over_all_says_of_the_run(pool):
     sliding, over_all = tied(pool=pool, window=5), tied(pool=pool)
     rgb, flow = videos(sliding, 8)
-    for kind, predictions in enumerate(sliding.predictions(rgb, flow)):
+    for kind, predictions in enumerate(sliding.logits(rgb, flow)):
         for start in range(4):
             run = slice(start, start + 5)
             expected = over_all(rgb[:, run], flow[:, run])[kind]
@@ -112,18 +112,18 @@ def test_of_equal_chunks_one_alone_gets_the_gradient_of_a_maximum(window):
 def test_an_averaged_prediction_is_the_mean_of_the_streams_and_a_concatenated_one_starts_as_it():
     separate = tied(pool="none")
     given = videos(separate, 3)
-    mean = torch.stack(separate.predictions(*given)).mean(dim=0)
+    mean = torch.stack(separate.logits(*given)).mean(dim=0)
     for prediction in ("averaged", "concatenated"):
         joint = tied(pool="none", prediction=prediction)
         missing, unexpected = joint.load_state_dict(separate.state_dict(), strict=False)
         assert not unexpected and sorted(missing) == (
             ["joint_fc.bias", "joint_fc.weight"] if prediction == "concatenated" else []
         )
-        torch.testing.assert_close(joint.predictions(*given)[0], mean)
+        torch.testing.assert_close(joint.logits(*given)[0], mean)
     joint.joint_fc.weight[0, 4] += 1.0  # class a now also counts what motion says of class b
-    appearance, motion = separate.predictions(*given)
+    appearance, motion = separate.logits(*given)
     expected = (appearance + motion) / 2 + motion[..., 1:2] * torch.tensor([1.0, 0.0, 0.0])
-    torch.testing.assert_close(joint.predictions(*given)[0], expected)
+    torch.testing.assert_close(joint.logits(*given)[0], expected)
 
 
 @pytest.mark.parametrize("pool", ["max", "average", "none"])
@@ -131,12 +131,12 @@ def test_an_averaged_prediction_is_the_mean_of_the_streams_and_a_concatenated_on
 def test_training_and_testing_pool_alike(pool):
     network = tied(pool=pool)
     given = videos(network, 3)
-    tested = network.predictions(*given)
+    tested = network.logits(*given)
     network.train()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()  # batch statistics (and dropout, which is 0 here) are all that may differ
-    assert all(torch.equal(*pair) for pair in zip(network.predictions(*given), tested, strict=True))
+    assert all(torch.equal(*pair) for pair in zip(network.logits(*given), tested, strict=True))
 
 
 def test_a_joint_prediction_needs_two_streams_and_a_window_needs_pooling():

@@ -7,7 +7,7 @@ from helpers.networks import shaken
 from safetensors.torch import save_file
 
 from stmn.errors import CheckpointError, UsageError
-from stmn.nets.backbones import Backbone, create_backbone, spread_over_planes
+from stmn.nets.backbones import Backbone, create_backbone, replicate_filters
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig
 from stmn.nets.network import SingleStream, build_network
 from stmn.nets.weights.pretrained import load_weights
@@ -23,7 +23,7 @@ def single(arch: str, modality: str = "rgb", size: int = 224, width: float = 1.0
 def features(backbone: Backbone, x: torch.Tensor) -> torch.Tensor:
     """The last feature map, unit by unit."""
     x = backbone.stem(x)
-    for units in backbone.stages:
+    for units in backbone.parts.values():
         for unit in units:
             x = unit.activate(unit.join(unit.shortcut(x), unit.residual(x, chunks=1)))
     return x
@@ -55,8 +55,8 @@ def test_any_resnet_of_timm_works_by_its_name(arch):
     frames = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     last = features(backbone, frames)
     assert torch.equal(last, theirs.forward_features(frames))
-    assert backbone.channels == [info["num_chs"] for info in theirs.feature_info[1:]]
-    assert backbone.num_features == backbone.channels[-1] == last.shape[1]
+    assert list(backbone.channels.values()) == [info["num_chs"] for info in theirs.feature_info[1:]]
+    assert backbone.num_features == backbone.channels["conv5"] == last.shape[1]
     assert frames.shape[-1] == last.shape[-1] * backbone.stride
 
 
@@ -67,9 +67,9 @@ def test_an_unknown_architecture_names_the_near_match():
         create_backbone("vgg16", in_channels=3)
 
 
-def test_width_scales_the_channels_of_the_four_stages():
-    assert create_backbone("resnet18", 3, width=0.5).channels == [32, 64, 128, 256]
-    assert create_backbone("resnet50", 20, width=0.25).channels == [64, 128, 256, 512]
+def test_width_scales_the_channels_of_the_four_parts():
+    assert list(create_backbone("resnet18", 3, width=0.5).channels.values()) == [32, 64, 128, 256]
+    assert list(create_backbone("resnet50", 20, width=0.25).channels.values()) == [64, 128, 256, 512]
     narrow = create_backbone("resnet18", 3, width=0.25)
     assert narrow.stem(torch.zeros(1, 3, 32, 32)).shape == (1, 64, 8, 8)  # the stem stays as wide as it was
     assert single("resnet18", size=32, width=0.25)(torch.zeros(2, 1, 3, 32, 32))[0].shape == (2, 7)
@@ -77,9 +77,9 @@ def test_width_scales_the_channels_of_the_four_stages():
 
 def test_caffes_layout_has_the_stride_in_the_first_1x1_and_pads_pool1_at_the_right_and_bottom_alone():
     backbone = create_backbone("resnet50", 3, width=0.125, layout="caffe")
-    for stage, units in enumerate(backbone.stages):
+    for part, units in backbone.parts.items():
         strides = [(unit.conv1.stride, unit.conv2.stride) for unit in units]
-        first = ((1, 1) if stage == 0 else (2, 2), (1, 1))
+        first = ((1, 1) if part == "conv2" else (2, 2), (1, 1))
         assert strides == [first] + [((1, 1), (1, 1))] * (len(units) - 1)
     rows = torch.arange(7.0).expand(1, 1, 7, 7)
     assert backbone.maxpool(rows)[0, 0, 0].tolist() == [2, 4, 6]  # torchvision's: 1, 3, 5, 6
@@ -100,7 +100,7 @@ def test_caffes_layout_is_one_of_bottlenecks_and_of_both_streams_or_none():
 
 def test_conv1_of_the_motion_stream_is_the_mean_over_rgb_on_each_of_the_2l_planes():
     rgb = torch.randn(64, 3, 7, 7)
-    planes = spread_over_planes(rgb, 20)
+    planes = replicate_filters(rgb, 20)
     assert planes.shape == (64, 20, 7, 7)
     for plane in range(20):
         torch.testing.assert_close(planes[:, plane], (rgb[:, 0] + rgb[:, 1] + rgb[:, 2]) / 3)
@@ -114,7 +114,7 @@ def test_a_weights_file_fills_a_motion_stream_but_for_the_planes(arch, tmp_path)
     load_weights(backbone, str(tmp_path / "weights.safetensors"), arch)
     first, *others = imagenet.state_dict()
     filled = backbone.state_dict()
-    assert torch.equal(filled[first], spread_over_planes(imagenet.state_dict()[first], 20))
+    assert torch.equal(filled[first], replicate_filters(imagenet.state_dict()[first], 20))
     assert all(torch.equal(filled[name], imagenet.state_dict()[name]) for name in others if not name.startswith("fc."))
 
 

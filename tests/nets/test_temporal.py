@@ -87,7 +87,7 @@ def test_filters_that_start_at_the_centre_leave_every_output_bit_equal(injector,
     missing, unexpected = injected.load_state_dict(plain.state_dict(), strict=False)
     assert missing and all("temporal" in name for name in missing) and not unexpected
     given = videos(plain, 3, 64, 64)
-    for before, after in zip(plain.predictions(*given), injected.predictions(*given), strict=True):
+    for before, after in zip(plain.logits(*given), injected.logits(*given), strict=True):
         assert torch.equal(before, after)
 
     for module in filters(injected).values():  # and once trained they do matter
@@ -171,7 +171,7 @@ def test_a_network_takes_any_number_of_chunks():
 @pytest.mark.parametrize("arch", ["resnet50", "resnet152"])
 def test_injectors_place_what_they_say(arch):
     second_units = {f"layer{stage}.1.temporal": 64 * 2**number for number, stage in enumerate((1, 2, 3, 4))}
-    skips = {f"stage_temporal.stage{number}": 256 * 2**number for number in range(4)}
+    skips = {f"skip_temporal.conv{number + 2}": 256 * 2**number for number in range(4)}
     expected = {
         "none": {},
         "last_unit": {"layer4.1.temporal": 512},
@@ -197,8 +197,8 @@ def test_the_motion_stream_may_have_an_injector_of_its_own():
 @torch.inference_mode()
 def test_a_filter_in_a_unit_sits_behind_the_3x3_and_its_relu():
     backbone = shaken(temporal("resnet26", injector="residual", init="average")).stream("appearance").backbone
-    unit = backbone.stages[0][1]
-    x = torch.randn(2 * 3, backbone.channels[0], 4, 4, generator=torch.Generator().manual_seed(1))
+    unit = backbone.parts["conv2"][1]
+    x = torch.randn(2 * 3, backbone.channels["conv2"], 4, 4, generator=torch.Generator().manual_seed(1))
     middle = relu(unit.bn2(unit.conv2(relu(unit.bn1(unit.conv1(x))))))
     expected = unit.bn3(unit.conv3(unit.temporal(middle, 3)))  # Table 1, Figure 4(b)
     assert torch.equal(unit.residual(x, 3), expected)
@@ -209,7 +209,7 @@ def test_a_filter_in_the_skip_path_sits_between_a_stages_last_relu_and_the_next_
     network = shaken(temporal(injector="residual_and_skip", init="average"))
     backbone = network.stream("motion").backbone
     seen = []
-    layer, following = backbone.stage_temporal["stage0"], backbone.stages[1][0].downsample
+    layer, following = backbone.skip_temporal["conv2"], backbone.parts["conv3"][0].downsample
     layer.register_forward_hook(lambda _, given, out: seen.extend((given[0], out)))
     following.register_forward_hook(lambda _, given, out: seen.append(given[0]))
     network(*videos(network, 3))
@@ -224,5 +224,5 @@ def test_a_stage_of_one_unit_has_no_place_for_a_filter():
         config = NetworkConfig(
             classes=["a"], size=32, stack_length=2, streams=[stream], temporal=TemporalConfig(injector=injector)
         )
-        with pytest.raises(UsageError, match="a stage of one unit has no second"):
+        with pytest.raises(UsageError, match="a part of one unit has no second"):
             build_network(config)

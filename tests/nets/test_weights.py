@@ -37,7 +37,7 @@ def started(weights: object, arch: str, planes: int = 3) -> Backbone:
 def features(backbone: Backbone) -> torch.Tensor:
     """The last feature map, unit by unit."""
     x = backbone.stem(FRAMES)
-    for units in backbone.stages:
+    for units in backbone.parts.values():
         for unit in units:
             x = unit.activate(unit.join(unit.shortcut(x), unit.residual(x, chunks=1)))
     return x

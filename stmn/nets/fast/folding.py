@@ -48,7 +48,7 @@ def with_winograd(network: Network) -> Network:
     """
     if winograd.problem() is not None:
         return network
-    for unit in [u for name in network.names for units in network.stream(name).backbone.stages for u in units]:
+    for unit in [u for name in network.names for units in network.stream(name).backbone.parts.values() for u in units]:
         if isinstance(unit, BasicUnit):
             convert(unit, 1)
             convert(unit, 2, activation=None)

@@ -12,7 +12,7 @@ from stmn.nets.network import FUSED, Network, Stream, TwoStream, build_network, 
 
 
 @dataclass(frozen=True)
-class Row:
+class PartCost:
     """A part of a network in one forward pass.
 
     `name`: `appearance.conv1`, `appearance.conv2_x.unit2` and what belongs to it, `.gate` and `.temporal`;
@@ -33,14 +33,14 @@ def sketch(config: NetworkConfig) -> Network:
         return build_network(config)
 
 
-def cost(network: Network, size: int) -> list[Row]:
+def cost(network: Network, size: int) -> list[PartCost]:
     """The parts of a network and what each costs for one chunk of `size` x `size` pixels, in the order of the signal.
 
     The network itself is not run: a sketch of it is, so that nothing is computed or kept.
     """
     drawn = sketch(network.config).eval()
     config = drawn.config
-    inputs = [torch.empty(1, 1, config.planes(s.modality), size, size, device="meta") for s in config.streams]
+    inputs = [torch.empty(1, 1, config.in_channels(s.modality), size, size, device="meta") for s in config.streams]
     given: dict[nn.Module, tuple[int, tuple[int, ...]]] = {}  # when a module gave its last output, and of what shape
 
     def note(module: nn.Module, _: object, output: Tensor) -> None:
@@ -58,7 +58,7 @@ def cost(network: Network, size: int) -> list[Row]:
     for name, modules in listed:
         last = max((given[module] for module in modules if module in given), default=(0, ()))
         rows.append(
-            Row(
+            PartCost(
                 name,
                 last[1][-1:] if name.endswith(".fc") else last[1][1:],
                 sum(p.numel() for module in modules for p in module.parameters()),
@@ -68,7 +68,7 @@ def cost(network: Network, size: int) -> list[Row]:
     return rows
 
 
-def total(rows: Iterable[Row], prefix: str = "") -> tuple[int, int]:
+def total(rows: Iterable[PartCost], prefix: str = "") -> tuple[int, int]:
     """Parameters and multiply-adds of all rows whose name is `prefix` or begins with it and a dot."""
     chosen = [row for row in rows if not prefix or row.name == prefix or row.name.startswith(prefix + ".")]
     return sum(row.parameters for row in chosen), sum(row.multiply_adds for row in chosen)
@@ -79,9 +79,9 @@ def parts(network: Network) -> Iterable[tuple[str, Iterable[nn.Module]]]:
     for name in network.names:
         for part, modules in stream_parts(network.stream(name)):
             yield f"{name}.{part}", modules
-            stage, _, unit = part.partition(".unit")
+            place, _, unit = part.partition("_x.unit")
             if isinstance(network, TwoStream) and unit.isdigit():
-                gate = gate_name(name, int(stage[4]) - 2, int(unit) - 1)
+                gate = gate_name(name, place, int(unit) - 1)
                 if gate in network.gates:
                     yield f"{name}.{part}.gate", [network.gates[gate]]
     if isinstance(network, TwoStream) and network.config.prediction == "concatenated":
@@ -91,14 +91,14 @@ def parts(network: Network) -> Iterable[tuple[str, Iterable[nn.Module]]]:
 def stream_parts(stream: Stream) -> Iterable[tuple[str, list[nn.Module]]]:
     """The parts of one stream, in the order of the signal."""
     backbone = stream.backbone
-    units = {unit for of_stage in backbone.stages for unit in of_stage}
-    rest = [module for module in backbone.children() if module is not backbone.stage_temporal]
+    units = {unit for of_part in backbone.parts.values() for unit in of_part}
+    rest = [module for module in backbone.children() if module is not backbone.skip_temporal]
     yield "conv1", [module for module in rest if units.isdisjoint(module.modules())]
-    for stage, of_stage in enumerate(backbone.stages):
-        for number, unit in enumerate(of_stage, start=1):
-            yield f"conv{stage + 2}_x.unit{number}", [m for m in unit.children() if m is not unit.temporal]
+    for part, of_part in backbone.parts.items():
+        for number, unit in enumerate(of_part, start=1):
+            yield f"{part}_x.unit{number}", [m for m in unit.children() if m is not unit.temporal]
             if unit.temporal is not None:
-                yield f"conv{stage + 2}_x.unit{number}.temporal", [unit.temporal]
-        if f"stage{stage}" in backbone.stage_temporal:
-            yield f"conv{stage + 2}_x.temporal", [backbone.stage_temporal[f"stage{stage}"]]
+                yield f"{part}_x.unit{number}.temporal", [unit.temporal]
+        if part in backbone.skip_temporal:
+            yield f"{part}_x.temporal", [backbone.skip_temporal[part]]
     yield "fc", [stream.fc]

@@ -107,8 +107,8 @@ def draw(network: Network, title: str) -> str:
     for lane in lanes:
         draw_stem(canvas, lane, x)
     x += 110
-    for stage in range(4):
-        x = draw_stage(canvas, network, lanes, stage, x)
+    for part in range(4):
+        x = draw_part(canvas, network, lanes, part, x)
     draw_heads(canvas, network, lanes, x)
     width, height = x + 330, lanes[-1].y + 150
     canvas.root.set("viewBox", f"0 0 {width:g} {height:g}")
@@ -125,28 +125,28 @@ def draw_stem(canvas: Canvas, lane: Lane, x: float) -> None:
     stream = lane.stream
     canvas.text(24, lane.y - 8, stream.name, 15, stream.name, "start")
     canvas.text(24, lane.y + 10, stream.arch, 12, "muted", "start")
-    canvas.text(24, lane.y + 26, f"{stream.planes} planes", 12, "muted", "start")
+    canvas.text(24, lane.y + 26, f"{stream.in_channels} channels", 12, "muted", "start")
     canvas.line([(x - 35, lane.y), (x + 110, lane.y)])
     canvas.box(x, lane.y, 54, 34, "conv1", stream.name)
     canvas.text(x, lane.y - lane.side * 30 + 4, stream.stem, 10, "muted")
     canvas.box(x + 62, lane.y, 46, 34, "pool1", stream.name, filled=False)
 
 
-def draw_stage(canvas: Canvas, network: Network, lanes: list[Lane], stage: int, x: float) -> float:
-    """A stage of all lanes from `x`; returns where it ends."""
+def draw_part(canvas: Canvas, network: Network, lanes: list[Lane], part: int, x: float) -> float:
+    """A part of all lanes from `x`; returns where it ends."""
     end = x
     places: list[dict[int, float]] = []
     for lane in lanes:
         at, shown = x, {}
-        for number, unit, count in groups(lane.stream.stages[stage].units):
+        for number, unit, count in groups(lane.stream.parts[part].units):
             if unit is None:
-                draw_left_out(canvas, lane, stage, at, count)
+                draw_left_out(canvas, lane, part, at, count)
                 at += 84
             else:
                 shown[number] = at
-                draw_unit(canvas, network, lane, stage, number, at)
+                draw_unit(canvas, network, lane, part, number, at)
                 at += UNIT + GAP
-        if length := lane.stream.stages[stage].skip_filter:
+        if length := lane.stream.parts[part].skip_filter:
             canvas.box(at, lane.y, 28, 30, f"T{length}", "temporal")
             at += 28
         places.append(shown)
@@ -154,18 +154,18 @@ def draw_stage(canvas: Canvas, network: Network, lanes: list[Lane], stage: int, 
     for lane, shown in zip(lanes, places, strict=True):
         last = max(shown.values()) + UNIT
         canvas.line([(last, lane.y), (end, lane.y)])
-        described = lane.stream.stages[stage]
+        described = lane.stream.parts[part]
         words = f"{described.name} · {len(described.units)} units, {described.channels} channels"
         canvas.text(x, lane.y - lane.side * 34 + (4 if lane.side > 0 else 8), words, 12, "muted", "start")
     if isinstance(network, TwoStream):
         for number in sorted(places[0].keys() & places[1].keys()):
-            draw_gates(canvas, network, lanes, stage, number, [place[number] for place in places])
+            draw_gates(canvas, network, lanes, part, number, [place[number] for place in places])
     return end + 8
 
 
-def draw_unit(canvas: Canvas, network: Network, lane: Lane, stage: int, number: int, x: float) -> None:
+def draw_unit(canvas: Canvas, network: Network, lane: Lane, part: int, number: int, x: float) -> None:
     """Skip path on the lane, the residual branch beside it, their sum, and the ReLU behind."""
-    unit, name = lane.stream.stages[stage].units[number - 1], lane.stream.name
+    unit, name = lane.stream.parts[part].units[number - 1], lane.stream.name
     canvas.line([(x - GAP, lane.y), (x + UNIT - 20, lane.y)])
     canvas.line(
         [(x, lane.y), (x, lane.branch), (x + UNIT - 20, lane.branch), (x + UNIT - 20, lane.y + lane.side * 8)],
@@ -183,10 +183,10 @@ def draw_unit(canvas: Canvas, network: Network, lane: Lane, stage: int, number: 
     canvas.line([(x + UNIT - 12, lane.y), (x + UNIT, lane.y)])
 
 
-def draw_left_out(canvas: Canvas, lane: Lane, stage: int, x: float, count: int) -> None:
+def draw_left_out(canvas: Canvas, lane: Lane, part: int, x: float, count: int) -> None:
     """`33 more` units."""
     canvas.line([(x - GAP, lane.y), (x + 84 - GAP, lane.y)])
-    middle = lane.stream.stages[stage].units[2:-1]
+    middle = lane.stream.parts[part].units[2:-1]
     canvas.add("rect", x=x - 14, y=lane.y - 12, width=62, height=24, rx=12, fill="#ffffff", stroke=COLOURS["muted"])
     canvas.text(x + 17, lane.y + 4, f"{count} more", 11, "muted")
     if any(unit.gated for unit in middle):
@@ -194,13 +194,13 @@ def draw_left_out(canvas: Canvas, lane: Lane, stage: int, x: float, count: int) 
 
 
 def draw_gates(
-    canvas: Canvas, network: TwoStream, lanes: list[Lane], stage: int, number: int, places: list[float]
+    canvas: Canvas, network: TwoStream, lanes: list[Lane], part: int, number: int, places: list[float]
 ) -> None:
     """The gates of a unit that both lanes show: from the other stream's main path to the operation."""
     sign = {"multiply": ".", "add": "+"}.get(network.gate.fusion, "f")
     for receiving, sending in ((0, 1), (1, 0)):
         lane, other = lanes[receiving], lanes[sending]
-        if not lane.stream.stages[stage].units[number - 1].gated:
+        if not lane.stream.parts[part].units[number - 1].gated:
             continue
         # side by side where both streams send; the sending one's place may be further left
         on_branch = network.gate.site == "residual"

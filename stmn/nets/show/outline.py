@@ -22,8 +22,8 @@ class UnitOutline:
 
 
 @dataclass(frozen=True)
-class StageOutline:
-    """conv2_x to conv5_x. `skip_filter`: the length of the temporal filter behind its last ReLU, 0 for none."""
+class PartOutline:
+    """conv2_x to conv5_x. `skip_filter`: the length of the temporal filter after its last ReLU, 0 for none."""
 
     name: str
     channels: int
@@ -33,13 +33,13 @@ class StageOutline:
 
 @dataclass(frozen=True)
 class StreamOutline:
-    """A stream: what it reads, its first convolution, stages and classifier."""
+    """A stream: what it reads, its first convolution, parts and classifier."""
 
     name: str
     arch: str
-    planes: int
+    in_channels: int
     stem: str
-    stages: tuple[StageOutline, ...]
+    parts: tuple[PartOutline, ...]
     features: int
     dropout: float
 
@@ -53,14 +53,14 @@ def stream_outline(network: Network, number: int) -> StreamOutline:
     """One stream."""
     config, name = network.config.streams[number], network.names[number]
     backbone = network.stream(name).backbone
-    stages = []
-    for stage, (units, channels) in enumerate(zip(backbone.stages, backbone.channels, strict=True)):
-        skip = dict(backbone.stage_temporal.items()).get(f"stage{stage}")
-        stages.append(
-            StageOutline(
-                f"conv{stage + 2}_x",
-                channels,
-                tuple(unit_outline(unit, is_gated(network, name, stage, index)) for index, unit in enumerate(units)),
+    parts = []
+    for part, units in backbone.parts.items():
+        skip = dict(backbone.skip_temporal.items()).get(part)
+        parts.append(
+            PartOutline(
+                f"{part}_x",
+                backbone.channels[part],
+                tuple(unit_outline(unit, is_gated(network, name, part, index)) for index, unit in enumerate(units)),
                 filter_length(skip) if skip is not None else 0,
             )
         )
@@ -70,7 +70,7 @@ def stream_outline(network: Network, number: int) -> StreamOutline:
         config.arch,
         stem.in_channels,
         f"{kernel(stem)}, {stem.out_channels}",
-        tuple(stages),
+        tuple(parts),
         backbone.num_features,
         config.dropout,
     )
@@ -84,9 +84,9 @@ def unit_outline(unit: Unit, gated: bool) -> UnitOutline:
     return UnitOutline(tuple(convolutions), gated, unit.downsample is not None)
 
 
-def is_gated(network: Network, name: str, stage: int, unit: int) -> bool:
+def is_gated(network: Network, name: str, part: str, unit: int) -> bool:
     """True where the other stream enters."""
-    return isinstance(network, TwoStream) and gate_name(name, stage, unit) in network.gates
+    return isinstance(network, TwoStream) and gate_name(name, part, unit) in network.gates
 
 
 def kernel(convolution: Any) -> str:
@@ -100,7 +100,7 @@ def filter_length(temporal: nn.Module) -> int:
 
 
 def groups(items: tuple[UnitOutline, ...], shown: int = 4) -> list[tuple[int, UnitOutline | None, int]]:
-    """(number of the first, unit, how many) with long stages cut short: their middle is a group of None."""
+    """(number of the first, unit, how many) with long parts cut short: their middle is a group of None."""
     if len(items) <= shown:
         return [(number, unit, 1) for number, unit in enumerate(items, 1)]
     first = [(number, unit, 1) for number, unit in enumerate(items[: shown - 2], 1)]

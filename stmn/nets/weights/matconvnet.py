@@ -35,7 +35,7 @@ POOL1 = {"poolSize": (3,), "stride": (2,), "pad": (0, 1, 0, 1)}
 
 
 class InputLevels(Protocol):
-    """How a stream's input is made of levels 0..255: (level - mean) * scale, for each plane of a frame or a field."""
+    """How a stream's input is made of levels 0..255: (level - mean) * scale, for each channel of a frame or a field."""
 
     mean: NDArray[np.float32]
     scale: NDArray[np.float32]
@@ -66,20 +66,20 @@ class Normalised:
         yield f"{normalisation}.running_var", tensor(variance)
 
 
-def read_matconvnet(path: Path, planes: int, levels: InputLevels) -> dict[str, Tensor]:
-    """The state dict of timm of a file's ResNet, without classifier, for a stream of `planes` input planes.
+def read_matconvnet(path: Path, in_channels: int, levels: InputLevels) -> dict[str, Tensor]:
+    """The state dict of timm of a file's ResNet, without classifier, for a stream of `in_channels` input channels.
 
     Outputs are the file's own on the same levels, to float32, but where conv1 reaches over the border: what is zero
     there is a level, and each network has its own (`docs/weights.md` has the size of it). A stream of flow reads a
-    file of 3 planes through the mean of these.
+    file of 3 channels through the mean of these.
 
-    Raises `CheckpointError` when the file can't be read, holds no ResNet of Caffe, or has other planes.
+    Raises `CheckpointError` when the file can't be read, holds no ResNet of Caffe, or has other input channels.
     """
     net = read_dagnn(path)
     try:
         units = places(net)
         check_layout(net, units)
-        state = dict(fold_input(net, planes, levels).state("conv1", "bn1"))
+        state = dict(fold_input(net, in_channels, levels).state("conv1", "bn1"))
         for convolution, (unit, branch) in units.items():
             conv, bn = (f"{unit}.{part}" for part in PLACES[branch])
             state |= dict(normalised(net, convolution, convolution.replace("res", "", 1)).state(conv, bn))
@@ -135,7 +135,7 @@ def normalised(net: DagNN, convolution: str, name: str) -> Normalised:
     return Normalised(filters, gain, offset, mean, sigma)
 
 
-def fold_input(net: DagNN, planes: int, levels: InputLevels) -> Normalised:
+def fold_input(net: DagNN, in_channels: int, levels: InputLevels) -> Normalised:
     """conv1 for inputs as this program makes them.
 
     With theirs = level - theirs.mean and ours = (level - ours.mean) * ours.scale, theirs = ours / ours.scale + d where
@@ -144,36 +144,36 @@ def fold_input(net: DagNN, planes: int, levels: InputLevels) -> Normalised:
     """
     conv1 = normalised(net, "conv1", "_conv1")
     filters, theirs = conv1.filters, conv1.filters.shape[1]
-    mean: Floats = np.full(planes, FLOW_MEAN)
-    if planes != 3 and theirs == 3:
-        filters = filters.mean(axis=1, keepdims=True).repeat(planes, axis=1)
-    elif planes != theirs:
-        raise CheckpointError(f"conv1 reads {theirs} planes, and this stream has {planes}")
+    mean: Floats = np.full(in_channels, FLOW_MEAN)
+    if in_channels != 3 and theirs == 3:
+        filters = filters.mean(axis=1, keepdims=True).repeat(in_channels, axis=1)
+    elif in_channels != theirs:
+        raise CheckpointError(f"conv1 reads {theirs} channels, and this stream has {in_channels}")
     else:
-        known = average(net.average_image, planes)
+        known = average(net.average_image, in_channels)
         if known is not None:
             mean = known
-        elif planes == 3:
+        elif in_channels == 3:
             mean = levels.mean.astype(np.float64)
-        if planes == 3 and mean[0] < mean[2]:
+        if in_channels == 3 and mean[0] < mean[2]:
             # ImageNet's blue has a mean of 104 and its red of 124: the file is as Caffe has it, BGR
             filters, mean = filters[:, ::-1], mean[::-1]
-    ours, scale = (np.tile(v.astype(np.float64), planes // len(v)) for v in (levels.mean, levels.scale))
+    ours, scale = (np.tile(v.astype(np.float64), in_channels // len(v)) for v in (levels.mean, levels.scale))
     everywhere = np.einsum("oihw,i->o", filters, ours - mean)
     filters = filters / scale[:, None, None]
     return Normalised(filters, conv1.gain, conv1.offset, conv1.mean - everywhere, conv1.sigma)
 
 
-def average(image: Array | None, planes: int) -> Floats | None:
-    """The mean level of each plane, from an image, a value a plane, or one value; None where there is none."""
+def average(image: Array | None, channels: int) -> Floats | None:
+    """The mean level of each channel, from an image, a value per channel, or one value; None if there is none."""
     if image is None or image.dtype.kind == "O" or not np.isfinite(image).all():
         return None
     image = image.astype(np.float64)
-    if image.ndim == 3 and image.shape[2] == planes:
+    if image.ndim == 3 and image.shape[2] == channels:
         return image.mean(axis=(0, 1))
-    if image.size in (1, planes):
-        return np.broadcast_to(image.ravel(), planes)
-    return None  # an image of other planes, or what the importer writes for none
+    if image.size in (1, channels):
+        return np.broadcast_to(image.ravel(), channels)
+    return None  # an image of other channels, or what the importer writes for none
 
 
 def check_layout(net: DagNN, units: dict[str, tuple[str, str]]) -> None:

@@ -14,8 +14,8 @@ from timm.models import get_pretrained_cfg
 from torch import Tensor
 
 from stmn.errors import CheckpointError
-from stmn.nets.backbones import Backbone, spread_over_planes
-from stmn.nets.config import Layout
+from stmn.nets.backbones import Backbone, replicate_filters
+from stmn.nets.config import ResNetLayout
 from stmn.nets.weights.matconvnet import InputLevels, read_matconvnet
 
 #: tags of the torchvision-trained ImageNet weights, pinned
@@ -96,7 +96,7 @@ def is_matconvnet(weights: str) -> bool:
     return Path(weights).suffix.lower() == ".mat"
 
 
-def layout_of(weights: str) -> Layout:
+def layout_of(weights: str) -> ResNetLayout:
     """The layout that a stream needs to start from resolved `weights`."""
     return "caffe" if is_matconvnet(weights) else "torchvision"
 
@@ -111,7 +111,7 @@ def describe_weights(weights: str, arch: str) -> str:
 def load_weights(backbone: Backbone, weights: str, arch: str, levels: InputLevels | None = None) -> None:
     """Fill a backbone from resolved `weights`; its classifier, which knows other classes, is left out.
 
-    conv1 of RGB weights is averaged over its planes and repeated where the backbone has others. `levels` says how the
+    conv1 of RGB weights is averaged over its channels and repeated where the backbone has others. `levels` says how the
     stream's inputs are made of levels 0..255: weights of MatConvNet are converted to them, those of timm and
     torchvision fit as they are. Raises `CheckpointError`, and leaves the backbone as it is, when anything is wrong.
     """
@@ -120,15 +120,15 @@ def load_weights(backbone: Backbone, weights: str, arch: str, levels: InputLevel
     path = imagenet_file(arch) if weights == "imagenet" else Path(weights)
     own = backbone.state_dict()
     first = next(iter(own))  # conv1, or the first of a deep stem
-    planes = own[first].shape[1]
+    in_channels = own[first].shape[1]
     if is_matconvnet(weights):
         if levels is None or backbone.layout != "caffe":
             raise CheckpointError(f"{path}: weights of MatConvNet need a stream of Caffe's layout and its input levels")
-        state = read_matconvnet(path, planes, levels)
+        state = read_matconvnet(path, in_channels, levels)
     else:
         state = {name: value for name, value in read_state(path).items() if not name.startswith("fc.")}
-        if first in state and state[first].ndim == 4 and state[first].shape[1] == 3 != planes:
-            state[first] = spread_over_planes(state[first], planes)
+        if first in state and state[first].ndim == 4 and state[first].shape[1] == 3 != in_channels:
+            state[first] = replicate_filters(state[first], in_channels)
     # old files of torchvision have no batch counters, and need none
     needed = [name for name in own if "temporal" not in name and not name.endswith("num_batches_tracked")]
     mistakes = [f"lacks {name}" for name in needed if name not in state]
