@@ -15,8 +15,7 @@ BIN    := $(VENV)/bin
 WORK   ?= demo
 C_CODE  = $(shell find stmn -name '*.[ch]')
 
-# One process per core and one thread per process: the tests' networks are too small for more.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test test-slow coverage lint format bench constraints clean
 

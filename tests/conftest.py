@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `stmn` does; before torch is imported
+# On networks this small a second thread costs more than it gives, here and in every process that a test starts.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
-import torch
 
 from stmn.options import options_of
 from stmn.options.base import build_options
@@ -17,9 +18,6 @@ from stmn.recipe.execute import execute
 from stmn.recipe.plan import plan_stage
 from stmn.runtime.progress import Silent
 from stmn.workspace import Run, Workspace
-
-# On networks this small a second thread costs more than it gives, and on a busy machine it costs seconds.
-torch.set_num_threads(1)
 
 CHECKOUT = Path(__file__).parents[1]
 
