@@ -105,7 +105,7 @@ def test_the_test_split_is_never_read_in_training(scratch, trained):
         assert equal(load_file(model), load_file(same.output("model")))
     held = train_tiny(scratch, "flow", validation=0.3, steps=10, schedule="plateau")
     assert "validation_error" in held.results
-    with pytest.raises(Exception, match="no readable JPEG"):
+    with pytest.raises(Exception, match="not a readable JPEG"):
         run_stage(scratch, "evaluate", model="fused")
 
 
