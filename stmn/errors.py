@@ -1,7 +1,7 @@
-"""What went wrong, where, and what to do: one line for a person.
+"""What went wrong, where, and what to do about it, in one line.
 
-Every error a user can cause is a `StmnError`; the command line prints its message alone and exits with its code.
-Anything else that escapes is a bug of this project.
+Every error that a user can cause is a `StmnError`. The command line prints its message alone and exits with its code.
+Any other exception that escapes is a bug in stmn.
 """
 
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from difflib import get_close_matches
 
 
 class StmnError(Exception):
-    """Base of all errors that are the user's to mend. `exit_code` is what the command returns."""
+    """Base of all errors that a user can fix; `exit_code` is the exit code of the command."""
 
     exit_code = 1
 
@@ -21,31 +21,37 @@ class UsageError(StmnError):
 
 
 class DataError(StmnError):
-    """A video, a store, a split or a scores file is missing, damaged or does not fit."""
+    """A video, a store, a split or a scores file is missing or damaged, or doesn't fit."""
 
 
 class CheckpointError(StmnError):
-    """A checkpoint is missing, damaged, or does not fit what it is asked for."""
+    """A checkpoint is missing or damaged, or doesn't fit the network."""
 
 
 class PluginError(StmnError):
-    """A plugin is unknown, ambiguous, broken, or breaks its contract."""
+    """A plugin is unknown, ambiguous or broken, or breaks its contract."""
 
 
 class MissingExtra(StmnError):
-    """An optional dependency is not installed."""
+    """An optional dependency is not installed.
+
+    Args:
+        needed_for: what needs it, to begin the message with: "--tensorboard".
+        package: name of the package.
+        extra: the extra of stmn that installs it.
+    """
 
     def __init__(self, needed_for: str, package: str, extra: str) -> None:
         super().__init__(f"{needed_for} needs the package '{package}': pip install 'stmn[{extra}]'")
 
 
-def near_match(name: str, known: Iterable[str]) -> str:
-    """`" (did you mean 'multiply'?)"`, or an empty string when nothing known is near `name`."""
-    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" (did you mean '{close[0]}'?)" if close else ""
-
-
 class Interrupted(StmnError):
-    """Stopped by the user or the system; what was done is kept."""
+    """Stopped by the user or the system; finished work is kept."""
 
     exit_code = 130
+
+
+def near_match(name: str, known: Iterable[str]) -> str:
+    """`" (did you mean 'multiply'?)"`, or an empty string if `name` is not close to any known name."""
+    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" (did you mean '{close[0]}'?)" if close else ""

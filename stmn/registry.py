@@ -1,8 +1,10 @@
-"""The plugin registry: kinds of plugins, found by entry points, imported when their name is used.
+"""The plugin registry: plugins are found by entry points and imported when their name is used.
 
-Scanning reads installed packages' metadata only, so a broken plugin can break neither `stmn --help` nor a recipe that
-does not name it. Built-ins are entry points of the `stmn` package itself; nobody can shadow them. When two packages
-offer one name, the plain name is an error and `package:name` picks one.
+Looking for plugins reads the metadata of installed packages only, so a broken plugin breaks neither `stmn --help` nor
+a recipe that doesn't name it. The built-in plugins are entry points of the `stmn` package itself, and no other package
+can shadow them. If two packages offer the same name, the plain name is an error and `package:name` picks one.
+
+`stmn.plugins` has the contract of each kind.
 """
 
 from dataclasses import dataclass
@@ -27,7 +29,15 @@ KINDS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Plugin:
-    """One registered plugin; nothing of it has been imported yet."""
+    """A registered plugin, not yet imported.
+
+    Attributes:
+        kind: one of `KINDS`.
+        name: what options and recipes call it.
+        package: the package that offers it.
+        version: the package's version.
+        entry: its entry point.
+    """
 
     kind: str
     name: str
@@ -37,11 +47,15 @@ class Plugin:
 
     @property
     def identity(self) -> dict[str, str]:
-        """What a checkpoint and a run's record say of it: kind, name, package, version."""
+        """What checkpoints and run records say about it: kind, name, package, version."""
         return {"kind": self.kind, "name": self.name, "package": self.package, "version": self.version}
 
     def load(self) -> Any:
-        """Import the plugin. Raises `PluginError` with the cause when its code is broken."""
+        """Import it.
+
+        Raises:
+            PluginError: its code is broken; the message has the cause.
+        """
         try:
             return self.entry.load()
         except Exception as error:
@@ -53,7 +67,7 @@ class Plugin:
 
 @cache
 def plugins(kind: str) -> tuple[Plugin, ...]:
-    """All registered plugins of a kind, sorted by name and package."""
+    """All plugins of a kind, sorted by name and package."""
     found = []
     for entry in entry_points(group=KINDS[kind]):
         package, version = (entry.dist.name, entry.dist.version) if entry.dist else ("unknown", "0")
@@ -62,12 +76,16 @@ def plugins(kind: str) -> tuple[Plugin, ...]:
 
 
 def names(kind: str) -> list[str]:
-    """The names that can be used for `kind`, each once."""
+    """The names of a kind's plugins, sorted, each once."""
     return sorted({plugin.name for plugin in plugins(kind)})
 
 
 def find(kind: str, name: str) -> Plugin:
-    """The plugin that `name` (or `package:name`) means. Raises `PluginError` naming near matches."""
+    """The plugin that `name` or `package:name` refers to.
+
+    Raises:
+        PluginError: there is none, or there are several.
+    """
     package, _, plain = name.rpartition(":")
     candidates = [p for p in plugins(kind) if p.name == plain and package in ("", p.package)]
     if not candidates:
@@ -82,5 +100,9 @@ def find(kind: str, name: str) -> Plugin:
 
 
 def load(kind: str, name: str) -> Any:
-    """Find and import: `load("fusion", "multiply")` is the class."""
+    """Find and import a plugin: `load("fusion", "multiply")` is the class.
+
+    Raises:
+        PluginError: there is none, there are several, or its code is broken.
+    """
     return find(kind, name).load()

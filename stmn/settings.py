@@ -1,6 +1,6 @@
-"""Settings of a user or a workspace: `stmn.toml`, then STMN_* variables; flags win over both.
+"""Settings that hold for every command: from `stmn.toml`, from STMN_* variables, which win over it, and from flags.
 
-`stmn.toml` in the current folder:
+A `stmn.toml` in the current folder:
 
     workspace = "/big/disk/stmn"
     device = "cuda"
@@ -20,7 +20,13 @@ from stmn.errors import UsageError
 
 
 class Settings(BaseSettings):
-    """What holds for every command."""
+    """The settings.
+
+    Attributes:
+        workspace: folder with data/ and runs/.
+        device: auto, cpu or cuda.
+        defaults: defaults of options, by stage and option.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="STMN_", env_nested_delimiter="__", toml_file="stmn.toml", extra="ignore"
@@ -39,12 +45,16 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then variables, then the file."""
+        """Arguments win over variables, and variables over the file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
 
 def load_settings(**given: Any) -> Settings:
-    """Read the settings; `given` are flags (None: not given). Raises `UsageError` when the file or a value is wrong."""
+    """Read the settings; `given` are flags, where None means not given.
+
+    Raises:
+        UsageError: the file or a value is wrong.
+    """
     try:
         return Settings(**{key: value for key, value in given.items() if value is not None})
     except tomllib.TOMLDecodeError as error:

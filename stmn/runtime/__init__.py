@@ -1,1 +1,1 @@
-"""What a stage stands on: files, worker processes, compiled kernels, devices, torchrun, progress."""
+"""What every stage stands on: files, worker processes, compiled kernels, devices, torchrun, progress."""

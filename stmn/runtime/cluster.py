@@ -1,9 +1,8 @@
-"""The same jobs on the workers of a Dask cluster.
+"""The jobs of `stmn.runtime.workers` on a Dask cluster.
 
-Each thread of a Dask worker hands its job to a process of its own (`stmn.runtime.workers`), so that a decoder that
-crashes or hangs costs its video alone and not the Dask worker. A Dask worker that dies costs nothing: the scheduler
-gives what it had to another one. Such a job may have been finished just before, so it may be done twice; who reads
-the results has to expect that.
+Each thread of a Dask worker hands its job to a process of its own, so that a decoder that crashes or hangs costs its
+video alone and not the Dask worker. If a Dask worker dies, the scheduler gives its jobs to another one. Such a job may
+have been finished just before and is then done twice; the reader of the results has to expect that.
 """
 
 import logging
@@ -18,6 +17,7 @@ from typing import Any
 
 try:
     import distributed
+    from distributed.comm.core import CommClosedError
     from distributed.diagnostics.plugin import WorkerPlugin
 except ImportError as missing:
     from stmn.errors import MissingExtra
@@ -27,123 +27,141 @@ except ImportError as missing:
 from stmn.errors import StmnError, UsageError
 from stmn.runtime.files import digest
 from stmn.runtime.version import __version__
-from stmn.runtime.workers import Executed, FatalJobError, Outcome, Setup, Worker, collect
+from stmn.runtime.workers import FatalJobError, Outcome, Setup, SpawnedProcess, Worker
 
 #: seconds in which a scheduler has to answer
 CONNECT_SECONDS = 10.0
 #: seconds in which the first Dask worker has to come
 WORKER_SECONDS = 30.0
-#: jobs that wait at the cluster for each of its threads: enough that none idles, few enough for any number of videos
-AHEAD = 4
+#: jobs sent to the cluster for each of its threads: enough that none idles, few enough for any number of videos
+_JOBS_PER_THREAD = 4
 
-#: given the name of a Dask worker's process that no other has, makes the set-up of its worker processes
+#: called with a name that no other Dask worker has; returns the set-up of that Dask worker's processes
 ClusterSetup = Callable[[str], Setup]
 
+# distributed's own annotations don't pass mypy --strict
+_make_client: Callable[..., Any] = distributed.Client
+_wait: Callable[..., Any] = distributed.wait
 
-class Crew(WorkerPlugin):
-    """The worker processes of one Dask worker: as many as it has threads, each started with its first job."""
+
+class WorkerPool(WorkerPlugin):
+    """The worker processes of one Dask worker: as many as it has threads, each started with its first job.
+
+    Args:
+        setup: makes the set-up of the processes.
+        timeout: the longest a job may take, seconds.
+    """
 
     def __init__(self, setup: ClusterSetup, timeout: float) -> None:
-        self.make_setup, self.timeout, self.version = setup, timeout, __version__
+        self._make_setup, self._timeout, self._version = setup, timeout, __version__
 
     def setup(self, worker: distributed.Worker) -> None:
-        """Called by Dask as the Dask worker gets to know of the jobs."""
-        if self.version != __version__:
-            raise StmnError(f"the cluster's worker {worker.address} has stmn {__version__}, not {self.version}")
-        self.worker_setup = self.make_setup(digest(worker.id))
-        self.lock = threading.Lock()
-        self.closed = False
-        self.idle: list[Worker] = []
-        self.busy: dict[str, Worker] = {}
-        self.indices: set[int] = set()
+        """Called by Dask before the Dask worker gets any job."""
+        if self._version != __version__:
+            raise StmnError(f"the cluster's worker {worker.address} has stmn {__version__}, not {self._version}")
+        self._setup = self._make_setup(digest(worker.id))
+        self._lock = threading.Lock()
+        self._closed = False
+        self._idle: list[Worker] = []
+        self._busy: dict[str, Worker] = {}
+        self._indices: set[int] = set()
 
     def teardown(self, worker: distributed.Worker) -> None:
-        """Called by Dask as the Dask worker closes, or as the jobs are over. No process is left when it returns."""
-        with self.lock:
-            self.closed = True
-            for one in self.busy.values():
-                one.process.kill()  # the thread that waits for it sees that
+        """Called by Dask when the Dask worker closes or the jobs are done. No process is left when it returns."""
+        with self._lock:
+            self._closed = True
+            for one in self._busy.values():
+                one.process.kill()  # the thread that waits for it notices
                 one.process.join()
-            for one in self.idle:
+            for one in self._idle:
                 one.stop()
-            self.idle.clear()
+            self._idle.clear()
 
     def transition(self, key: Any, start: str, finish: str, **about: Any) -> None:
-        """Called by Dask as the state of a task changes: one that nobody waits for any more is stopped."""
+        """Called by Dask when the state of a task changes: one that nobody waits for any more is stopped."""
         if finish in ("cancelled", "released", "forgotten"):
-            with self.lock:
-                if worker := self.busy.get(str(key)):
+            with self._lock:
+                if worker := self._busy.get(str(key)):
                     worker.process.kill()
-                    self.busy.pop(str(key))
+                    self._busy.pop(str(key))
 
     def do(self, key: str, job: Any) -> Outcome:
-        """Do a job in one of the processes."""
-        with self.lock:
-            if self.closed:
+        """Do a job in one of the processes; `key` is the name of its Dask task."""
+        with self._lock:
+            if self._closed:
                 raise distributed.Reschedule
-            worker = self.idle.pop() if self.idle else self.start()
-            self.busy[key] = worker
+            worker = self._idle.pop() if self._idle else self._start()
+            self._busy[key] = worker
         worker.give(job)
         lost = True
         try:
-            while (outcome := collect(worker, bool(wait([worker.connection], timeout=0.5)), self.timeout)) is None:
+            while (outcome := worker.collect(bool(wait([worker.connection], timeout=0.5)), self._timeout)) is None:
                 continue
             lost = outcome.lost
         finally:
-            with self.lock:
-                stopped = self.closed or self.busy.pop(key, None) is None
+            with self._lock:
+                stopped = self._closed or self._busy.pop(key, None) is None
                 worker.job = None
                 if lost or stopped:
                     worker.stop()
-                    self.indices.discard(worker.index)
+                    self._indices.discard(worker.index)
                 else:
-                    self.idle.append(worker)
-            if stopped:  # by this Dask worker's end, say: that is not the job's fault
+                    self._idle.append(worker)
+            if stopped:  # because this Dask worker ends, for example: that is not the job's fault
                 raise distributed.Reschedule
         return outcome
 
-    def start(self) -> Worker:
-        """One more process, with the first index that none has."""
-        index = next(number for number in range(len(self.indices) + 1) if number not in self.indices)
-        self.indices.add(index)
-        return Worker(self.worker_setup, index, Executed)
+    def _start(self) -> Worker:
+        """One more process, with the first index that is free."""
+        index = next(number for number in range(len(self._indices) + 1) if number not in self._indices)
+        self._indices.add(index)
+        return Worker(self._setup, index, SpawnedProcess)
 
 
-def do_job(crew: str, key: str, job: bytes) -> Outcome:
+def _do_job(pool: str, key: str, job: bytes) -> Outcome:
     """The task that Dask runs in a thread of a Dask worker."""
-    plugin = distributed.get_worker().plugins[crew]
-    assert isinstance(plugin, Crew)
+    plugin = distributed.get_worker().plugins[pool]
+    assert isinstance(plugin, WorkerPool)
     return plugin.do(key, pickle.loads(job))
 
 
-def connect(address: str) -> distributed.Client:
-    """A client of the scheduler at `address`. Raises `UsageError` when it is none or `StmnError` when none answers."""
+def _connect(address: str) -> Any:
+    """A client of the scheduler at `address`; `UsageError` for a bad address, `StmnError` when nothing answers."""
     if "://" not in address:
         raise UsageError(f"cluster '{address}': give the address of a Dask scheduler as tcp://HOST:PORT")
-    quiet()
+    _silence_dask()
     try:
-        return distributed.Client(address, timeout=CONNECT_SECONDS)
+        return _make_client(address, timeout=CONNECT_SECONDS)
     except (OSError, TimeoutError) as error:
         raise StmnError(f"cluster {address}: no Dask scheduler answers; start one with: dask scheduler") from error
     except (ValueError, TypeError, ImportError) as error:
         raise UsageError(f"cluster '{address}': {error}; give it as tcp://HOST:PORT") from error
 
 
-def quiet() -> None:
-    """Keep Dask's own messages from the user: what goes wrong is said once, in one line, by us."""
+def _silence_dask() -> None:
+    """Hide Dask's own messages: what goes wrong is said once, in one line, by us."""
     for name in ["distributed", *logging.root.manager.loggerDict]:
         if name.split(".")[0] == "distributed":  # Dask gives several of them a level and a handler of their own
             logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def check_cluster(address: str, say: Callable[[str], None]) -> None:
-    """Raise what `connect` raises, and `StmnError` when the scheduler has no Dask worker and none comes soon."""
-    with connect(address) as client:
-        await_workers(client, address, say)
+    """Make sure that a cluster is ready; waits up to `WORKER_SECONDS` for its first Dask worker.
+
+    Args:
+        address: address of the scheduler, as `tcp://HOST:PORT`.
+        say: called with a line when there is no Dask worker yet.
+
+    Raises:
+        UsageError: the address is malformed.
+        StmnError: no scheduler answers, or it has no Dask worker.
+    """
+    with _connect(address) as client:
+        _wait_for_worker(client, address, say)
 
 
-def await_workers(client: distributed.Client, address: str, say: Callable[[str], None]) -> None:
-    """Wait for the first Dask worker. Raises `StmnError` when none comes."""
+def _wait_for_worker(client: Any, address: str, say: Callable[[str], None]) -> None:
+    """Wait for the first Dask worker; `StmnError` when none comes."""
     if not client.nthreads():
         say(f"cluster {address}: no workers yet; waiting {WORKER_SECONDS:g} s for one")
     try:
@@ -155,69 +173,76 @@ def await_workers(client: distributed.Client, address: str, say: Callable[[str],
 def run_on_cluster(
     jobs: deque[Any], setup: ClusterSetup, address: str, name: str, timeout: float, say: Callable[[str], None]
 ) -> Iterator[Outcome]:
-    """Do all jobs on the Dask workers of the scheduler at `address`; yield an `Outcome` each, as they end.
+    """Do all jobs on a Dask cluster and yield an `Outcome` for each, in the order in which they end.
 
-    The caller may append to `jobs` while iterating. `name` names the work: where another run's processes still do
-    work of that name, they are stopped first. `timeout` seconds is the most that a job may take. `say` is told when
-    there is nobody to work. Raises `FatalJobError` when a job does and `StmnError` when the cluster is lost.
+    Args:
+        jobs: the jobs, which must be picklable; the caller may append to them while iterating.
+        setup: makes the set-up of the processes of a Dask worker.
+        address: address of the scheduler, as `tcp://HOST:PORT`.
+        name: names the work; processes of an earlier run that still do work of this name are stopped first.
+        timeout: the longest a job may take, seconds.
+        say: called with a line when the cluster has no workers.
+
+    Raises:
+        UsageError: the address is malformed.
+        FatalJobError: a job raised it, or processes can't start.
+        StmnError: no scheduler answers, it has no workers, or it is lost on the way.
     """
     if not jobs:
         return
-    with connect(address) as client:
-        await_workers(client, address, say)
-        crew = f"stmn-{digest(name)}"
+    with _connect(address) as client:
+        _wait_for_worker(client, address, say)
+        pool = f"stmn-{digest(name)}"
         try:
-            client.register_plugin(Crew(setup, timeout), name=crew)
-            yield from Flight(client, address, crew, jobs, say).outcomes()
-        except (OSError, distributed.CancelledError, distributed.comm.CommClosedError) as error:
+            client.register_plugin(WorkerPool(setup, timeout), name=pool)
+            yield from _Submission(client, address, pool, jobs, say).outcomes()
+        except (OSError, distributed.CancelledError, CommClosedError) as error:
             raise StmnError(
-                f"cluster {address}: the scheduler is gone ({type(error).__name__}); what was finished is kept, the "
-                "same command goes on from there"
+                f"cluster {address}: the scheduler is gone ({type(error).__name__}); what was finished is kept; rerun "
+                "the command to continue"
             ) from error
         except ImportError as error:
-            raise StmnError(f"cluster {address}: {error}: workers and scheduler need stmn[cluster], too") from error
+            raise StmnError(f"cluster {address}: {error}: workers and scheduler also need stmn[cluster]") from error
         finally:
-            with suppress(Exception):  # gone, perhaps; the error that brought us here is the one to tell
-                client.unregister_worker_plugin(crew)
+            with suppress(Exception):  # the scheduler may be gone; the error that led here matters more
+                client.unregister_worker_plugin(pool)
 
 
-class Flight:
-    """The jobs that are at the cluster."""
+class _Submission:
+    """The jobs of one `run_on_cluster`, and those of them that are at the cluster."""
 
-    def __init__(
-        self, client: distributed.Client, address: str, crew: str, jobs: deque[Any], say: Callable[[str], None]
-    ) -> None:
-        self.client, self.address, self.crew, self.jobs, self.say = client, address, crew, jobs, say
+    def __init__(self, client: Any, address: str, pool: str, jobs: deque[Any], say: Callable[[str], None]) -> None:
+        self.client, self.address, self.pool, self.jobs, self.say = client, address, pool, jobs, say
         self.run = uuid.uuid4().hex[:12]
-        self.sent = 0
-        self.there: dict[distributed.Future, Any] = {}
+        self.count = 0
+        self.pending: dict[Any, Any] = {}
 
     def outcomes(self) -> Iterator[Outcome]:
         """Keep the cluster's threads busy until no job is left."""
         deserted = False
-        while self.jobs or self.there:
+        while self.jobs or self.pending:
             threads = sum(self.client.nthreads().values())
             if not threads and not deserted:
                 self.say(f"cluster {self.address}: no workers left; waiting for one")
             deserted = not threads
-            while self.jobs and len(self.there) < AHEAD * max(1, threads):
-                self.send(self.jobs.popleft())
+            while self.jobs and len(self.pending) < _JOBS_PER_THREAD * max(1, threads):
+                self.submit(self.jobs.popleft())
             try:
-                done = distributed.wait(list(self.there), timeout=5, return_when="FIRST_COMPLETED").done
+                done = _wait(list(self.pending), timeout=5, return_when="FIRST_COMPLETED").done
             except TimeoutError:
                 continue
             for future in done:
-                yield self.outcome(future, self.there.pop(future))
+                yield self.outcome(future, self.pending.pop(future))
 
-    def send(self, job: Any) -> None:
-        """Submit a job."""
-        self.sent += 1
-        key = f"stmn-{self.run}-{self.sent}"
-        # pickled here: Dask would look for futures inside
-        future = self.client.submit(do_job, self.crew, key, pickle.dumps(job), key=key, pure=False)
-        self.there[future] = job
+    def submit(self, job: Any) -> None:
+        """Send a job to the cluster."""
+        self.count += 1
+        key = f"stmn-{self.run}-{self.count}"
+        # pickled here, because Dask would look for futures inside
+        future = self.client.submit(_do_job, self.pool, key, pickle.dumps(job), key=key, pure=False)
+        self.pending[future] = job
 
-    def outcome(self, future: distributed.Future, job: Any) -> Outcome:
+    def outcome(self, future: Any, job: Any) -> Outcome:
         """What became of a job."""
         if future.status == "finished":
             outcome: Outcome = future.result()

@@ -17,7 +17,12 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True)
 class Device:
-    """A device and what pays on it. `precision` is that of convolutions and products; weights stay float32."""
+    """A device and how to use it well.
+
+    Attributes:
+        device: torch's device.
+        precision: type of convolutions and matrix products; weights stay float32.
+    """
 
     device: torch.device
     precision: torch.dtype = torch.float32
@@ -32,49 +37,54 @@ class Device:
         """True where this project's convolutions work: on a CPU, in float32."""
         return self.device.type == "cpu" and self.precision == torch.float32
 
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Arithmetic in `precision` where that is safe."""
-        return nullcontext() if self.precision == torch.float32 else torch.autocast(self.device.type, self.precision)
-
-    def scaler(self) -> GradScaler:
-        """Scales losses so that gradients don't vanish in float16; does nothing in other precisions."""
-        return GradScaler(self.device.type, enabled=self.precision == torch.float16)
-
-    def place(self, network: nn.Module) -> nn.Module:
-        """Move a network there, weights of 2D convolutions in channels_last.
-
-        Measured: on a CPU a forward pass takes three quarters of the time, and a training step the same
-        (docs/training.md); on a GPU it is what half precision wants.
-        """
-        return network.to(self.device).to(memory_format=torch.channels_last)
-
-    def move(self, tensor: Tensor) -> Tensor:
-        """Copy a tensor there; from pinned memory without waiting."""
-        return tensor.to(self.device, non_blocking=self.is_cuda)
-
-    def move_batch(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`move` for each tensor of a batch."""
-        return {name: self.move(tensor) for name, tensor in batch.items()}
-
     @property
     def loader_threads(self) -> int:
-        """Threads that prepare batches: on a CPU one, which works where the network leaves a core idle."""
+        """Threads that make batches: on a CPU one, which works where the network leaves a core idle."""
         from stmn.runtime.workers import count_cores
 
         return min(8, count_cores()) if self.is_cuda else 1
 
+    def autocast(self) -> AbstractContextManager[Any]:
+        """A context that computes in `precision` where that is safe."""
+        return nullcontext() if self.precision == torch.float32 else torch.autocast(self.device.type, self.precision)
+
+    def scaler(self) -> GradScaler:
+        """A loss scaler that keeps float16 gradients from vanishing; in other precisions it does nothing."""
+        return GradScaler(self.device.type, enabled=self.precision == torch.float16)
+
+    def place(self, network: nn.Module) -> nn.Module:
+        """Move a network to the device, weights of 2D convolutions in channels_last.
+
+        On a CPU a forward pass is faster with it and a training step as fast (docs/decisions/channels-last.md); on a
+        GPU half precision needs it.
+        """
+        return network.to(self.device).to(memory_format=torch.channels_last)
+
+    def move(self, tensor: Tensor) -> Tensor:
+        """Copy a tensor to the device; does not wait if it lies in pinned memory."""
+        return tensor.to(self.device, non_blocking=self.is_cuda)
+
+    def move_batch(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`move` each tensor of a batch."""
+        return {name: self.move(tensor) for name, tensor in batch.items()}
+
 
 def choose_device(name: str = "auto", precision: Precision = "auto") -> Device:
-    """`auto` is CUDA where there is one, and each of torchrun's processes takes one of its own.
+    """The device of a name and a precision.
 
-    Raises `UsageError` when the device named is not there.
+    Args:
+        name: `auto` (CUDA if available), `cpu`, `cuda` or `cuda:N`. Under torchrun each process gets its own GPU.
+        precision: `auto` for what the device does best.
+
+    Raises:
+        UsageError: there is no such device here.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"device '{name}': unknown; write auto, cpu or cuda") from error
+        raise UsageError(f"device '{name}': unknown; use auto, cpu or cuda") from error
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise UsageError(f"device '{name}': this machine has no CUDA device that torch {torch.__version__} can use")
@@ -82,10 +92,10 @@ def choose_device(name: str = "auto", precision: Precision = "auto") -> Device:
             device = torch.device("cuda", torchrun.local_rank())
         if (device.index or 0) >= torch.cuda.device_count():
             raise UsageError(f"device '{device}': this machine has {torch.cuda.device_count()} CUDA devices")
-    return Device(device, dtype_of(precision, device))
+    return Device(device, _dtype(precision, device))
 
 
-def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
+def _dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """What a precision means on a device."""
     if precision != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written under a temporary name, flushed, renamed."""
+"""Files that are whole or absent: written under a temporary name, flushed, renamed."""
 
 import fcntl
 import hashlib
@@ -15,9 +15,10 @@ from stmn.errors import StmnError
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success flush it to disk and rename, on any error remove it.
+    """Give a temporary path beside `path`; on success flush it to disk and rename it, on any error remove it.
 
-    Raises `StmnError` in one line when the disk is full or the folder can't be written.
+    Raises:
+        StmnError: the disk is full, or the folder can't be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,9 +43,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Keep other processes that ask for it out of `folder` until the block, or this process, ends.
+    """Keep other processes that ask for the lock out of `folder` until the block, or this process, ends.
 
-    Raises `StmnError` when another one is in it. Where the file system knows no locks, nobody is kept out.
+    A file system without locks keeps nobody out.
+
+    Raises:
+        StmnError: another process holds the lock.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -60,19 +64,19 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """True when another process has the sole use of `folder`; it need not be writable."""
+    """True when another process holds the lock of `folder`, which need not be writable."""
     try:
         with exclusive_lock(folder):
             return False
     except StmnError:
         return True
-    except OSError:  # it is not there
+    except OSError:  # no such folder
         return False
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, whole or not at all."""
-    # ASCII escapes: names of files need not be valid Unicode
+    # ASCII escapes: file names need not be valid Unicode
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
 

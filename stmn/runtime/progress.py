@@ -1,6 +1,6 @@
-"""How stages tell what they do, without knowing of terminals.
+"""How stages report what they do, without knowing about terminals.
 
-A stage opens a task and advances it; the command line draws it with rich, a test or a script ignores it.
+A stage opens a task and advances it. The command line draws it with rich; a test or a script ignores it.
 """
 
 from collections.abc import Iterator
@@ -9,30 +9,37 @@ from typing import Protocol
 
 
 class Task(Protocol):
-    """A running piece of work with a known or unknown total."""
+    """A piece of work in progress."""
 
     def advance(self, count: int = 1, **fields: object) -> None:
-        """`count` more units are done; `fields` (loss=0.3, failed=1) replace those shown beside the bar."""
+        """Report `count` more units done; `fields` (loss=0.3, failed=1) replace those shown beside the bar."""
 
 
 class Progress(Protocol):
-    """Where a stage reports."""
+    """Where a stage reports to."""
 
     def task(self, description: str, total: int | None, unit: str, done: int = 0) -> AbstractContextManager[Task]:
-        """Open a task; `done` units of `total` are there already (a resumed run)."""
+        """Open a task.
+
+        Args:
+            description: what is being done: "training".
+            total: units of work, or None if unknown.
+            unit: what is counted: "steps".
+            done: units that are done already, as in a resumed run.
+        """
 
     def say(self, line: str) -> None:
-        """One line for the person: a notice or a result."""
+        """Show a person one line: a notice or a result."""
 
     def event(self, **fields: object) -> None:
-        """Something for a machine that follows: what became of a video, say. Fields are JSON."""
+        """Report something to a program that follows, such as the end of a video; fields are JSON values."""
 
 
 class Silent:
-    """Says nothing; the default for Python callers."""
+    """A `Progress`, and a `Task`, that shows nothing; the default for Python callers."""
 
     def advance(self, count: int = 1, **fields: object) -> None:
-        """Ignored."""
+        """Do nothing."""
 
     @contextmanager
     def task(self, description: str, total: int | None, unit: str, done: int = 0) -> Iterator[Task]:
@@ -40,7 +47,7 @@ class Silent:
         yield self
 
     def say(self, line: str) -> None:
-        """Ignored."""
+        """Do nothing."""
 
     def event(self, **fields: object) -> None:
-        """Ignored."""
+        """Do nothing."""

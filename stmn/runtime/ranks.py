@@ -1,4 +1,4 @@
-"""The processes that train one network together, under torchrun.
+"""The processes that train one network together under torchrun.
 
 They agree on everything that is not a function of the step: what is up to date, when to stop, whether a loss is finite.
 """
@@ -16,23 +16,34 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from stmn.errors import StmnError, UsageError
 from stmn.runtime import torchrun
 from stmn.runtime.device import Device
 
-#: longer than any step: a process that is lost is noticed by its closed connection, or by torchrun
-PATIENCE = timedelta(hours=2)
-#: seconds between looks for what the first process has to say
-POLL = 0.1
+#: longer than any step: a lost process shows by its closed connection, or torchrun ends the others
+_TIMEOUT = timedelta(hours=2)
+#: seconds between looks for a broadcast value
+_POLL_SECONDS = 0.1
 
 
 class Ranks:
-    """This process among `size` that do the same; without torchrun the only one, for which all of this is nothing."""
+    """This process among the `size` that run the same command; without torchrun the only one.
 
-    def __init__(self, rank: int = 0, size: int = 1, store: dist.Store | None = None) -> None:
-        self.rank, self.size, self.store = rank, size, store
+    With a single process every method does nothing, or returns what it was given.
+
+    Args:
+        rank: number of this process, from 0.
+        size: number of processes.
+        store: torch's store that all of them reach; None for a single process.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1, store: Store | None = None) -> None:
+        self.rank, self.size = rank, size
+        self._store = store
         self._broadcasts = 0
         self._reports: bool | None = None
 
@@ -42,68 +53,72 @@ class Ranks:
         return self.rank == 0
 
     def broadcast(self, value: Any) -> Any:
-        """Return the first process's `value` (JSON) in every process; waits as long as the first one takes."""
-        if self.store is None:
+        """Return the first process's `value` (JSON) in every process, however long the first one takes."""
+        if self._store is None:
             return value
         self._broadcasts += 1
         key = f"broadcast/{self._broadcasts}"
         if self.first:
-            self.store.set(key, json.dumps(value))
+            self._store.set(key, json.dumps(value))
             return value
-        while not self.store.check([key]):  # a blocking wait would not hear signals
-            time.sleep(POLL)
-        return json.loads(self.store.get(key))
+        while not self._store.check([key]):  # a blocking wait would not notice signals
+            time.sleep(_POLL_SECONDS)
+        return json.loads(self._store.get(key))
 
     def barrier(self) -> None:
         """Wait until the first process gets here."""
         self.broadcast(None)
 
     def join(self, device: Device) -> None:
-        """Make the group that adds up gradients: NCCL between GPUs, gloo otherwise."""
-        if self.store is None or dist.is_initialized():
+        """Join the process group that adds up gradients: NCCL between GPUs, gloo otherwise."""
+        if self._store is None or dist.is_initialized():
             return
         if device.is_cuda:
             torch.cuda.set_device(device.device)
         with report_lost_rank():
             dist.init_process_group(
                 "nccl" if device.is_cuda else "gloo",
-                store=dist.PrefixStore("group", self.store),
+                store=PrefixStore("group", self._store),
                 rank=self.rank,
                 world_size=self.size,
-                timeout=PATIENCE,
+                timeout=_TIMEOUT,
             )
         atexit.register(dist.destroy_process_group)
 
     def wrap(self, learner: nn.Module, device: Device) -> nn.Module:
-        """`learner`, whose gradients are means over all processes once a backward pass is outside `no_sync`."""
+        """Wrap a module so that a backward pass averages its gradients over processes, except within `no_sync`."""
         if self.size == 1:
             return learner
         with warnings.catch_warnings():
-            # what torch 2.14 has in place of `broadcast_buffers`, earlier versions don't know
+            # the replacement for `broadcast_buffers` came with torch 2.14, and earlier versions lack it
             warnings.simplefilter("ignore", FutureWarning)
             return DistributedDataParallel(
                 learner,
                 device_ids=[device.device] if device.is_cuda else None,
-                broadcast_buffers=False,  # running statistics are folded, not overwritten
+                broadcast_buffers=False,  # running statistics are merged, not overwritten
                 gradient_as_bucket_view=True,
             )
 
     def no_sync(self, learner: nn.Module, when: bool) -> AbstractContextManager[Any]:
-        """Within it, and `when` true, backward passes add to this process's gradients alone."""
+        """A context in which, if `when`, backward passes add to this process's gradients alone."""
         return learner.no_sync() if when and isinstance(learner, DistributedDataParallel) else nullcontext()
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
-        """The sum of all processes' tensors, in place."""
+        """The sum of the processes' tensors, computed in place; all have the same shape."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def share(self, count: int) -> range:
-        """This process's contiguous share of `count` pieces of work. Raises `UsageError` when some would have none."""
+        """This process's contiguous share of `count` pieces of work.
+
+        Raises:
+            UsageError: there are fewer pieces than processes.
+        """
         if count < self.size:
             raise UsageError(
                 f"a step has {count} micro-batch{'es' if count > 1 else ''} for {self.size} processes: "
-                f"take a smaller --micro-batch or fewer processes"
+                f"use a smaller --micro-batch or fewer processes"
             )
         return range(self.rank * count // self.size, (self.rank + 1) * count // self.size)
 
@@ -111,7 +126,7 @@ class Ranks:
         """True in the first process that asks: one process alone prints an error that stops them all."""
         if self._reports is None:
             try:
-                self._reports = self.store is None or self.store.add("reported", 1) == 1
+                self._reports = self._store is None or self._store.add("reported", 1) == 1
             except RuntimeError:  # the process that keeps the store is gone
                 self._reports = self.first
         return self._reports
@@ -119,29 +134,29 @@ class Ranks:
 
 @lru_cache(maxsize=1)
 def current_ranks() -> Ranks:
-    """This process among those that torchrun started. Waits until all of them are there."""
+    """This process among those that torchrun started; waits until all of them are there."""
     if torchrun.size() == 1:
         return ALONE
     with report_lost_rank():
-        store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
-        return Ranks(rank, size, dist.PrefixStore("stmn", store))
+        store, rank, size = next(rendezvous("env://", timeout=_TIMEOUT))
+        return Ranks(rank, size, PrefixStore("stmn", store))
 
 
 @contextmanager
 def report_lost_rank() -> Iterator[None]:
-    """Turn what torch says when another process is gone into a `StmnError`."""
+    """Turn torch's error for a lost connection to another process into a `StmnError` of one line."""
     try:
         yield
     except RuntimeError as error:
-        if torchrun.size() > 1 and is_lost(error):
+        if torchrun.size() > 1 and _is_lost_connection(error):
             raise StmnError(
-                f"another of the {torchrun.size()} processes has ended, so this one can't go on; what came after the "
-                f"last saved state is lost, the same command continues there"
+                f"another of the {torchrun.size()} processes has ended, so this one can't continue; what came after "
+                f"the last saved state is lost; rerun the command to continue from there"
             ) from error
         raise
 
 
-def is_lost(error: RuntimeError) -> bool:
+def _is_lost_connection(error: RuntimeError) -> bool:
     """True when an error of torch is about the connection to another process."""
     text = str(error).lower()
     return isinstance(error, dist.DistError) or any(word in text for word in ("gloo", "nccl", "connection"))

@@ -1,7 +1,7 @@
 """Worker processes that may crash or hang without taking the work down.
 
-Each worker takes one job at a time. A worker that dies, or takes longer than allowed, costs the job it had; another
-process takes its place. One that dies before it is ready for a job ends all work: so would the next. Workers end with
+Each worker does one job at a time. If it dies, or takes longer than allowed, only that job is lost, and a new process
+takes its place. If it dies before it is ready for a job, all work ends: the next one would die too. Workers end with
 the process that started them, however that ends.
 """
 
@@ -23,13 +23,20 @@ from typing import Any, Protocol
 
 from stmn.errors import StmnError
 
-#: called once in the worker with its index; gives the function that does a job
+#: called once in a worker with the worker's index; returns the function that does a job
 Setup = Callable[[int], Callable[[Any], Any]]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: `result`, or `error` (a line for a person); `lost` when the worker died or was killed."""
+    """What became of a job.
+
+    Attributes:
+        job: the job.
+        result: what the job returned, if it succeeded.
+        error: why it failed, in one line; empty if it succeeded.
+        lost: whether the worker died or was killed over it.
+    """
 
     job: Any
     result: Any = None
@@ -38,27 +45,27 @@ class Outcome:
 
 
 class FatalJobError(StmnError):
-    """Raised by a job to stop all work: a full disk, say."""
+    """Raised by a job to stop all work, as when the disk is full."""
 
 
 def serve(connection: Connection) -> None:
-    """The worker's loop: takes a `Setup` and an index, then jobs, until the parent closes the pipe or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    """The main loop of a worker process: take a `Setup` and an index, then jobs, until the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to handle
     inbox: SimpleQueue[bytes] = SimpleQueue()
-    threading.Thread(target=receive, args=(connection, inbox), daemon=True).start()
+    threading.Thread(target=_receive, args=(connection, inbox), daemon=True).start()
     try:
         setup, index = pickle.loads(inbox.get())
-        handle = setup(index)
+        do_job = setup(index)
     except Exception as error:
         connection.send(("fatal", describe_error(error)))
         return
     connection.send(("ready", None))
     while True:
-        connection.send_bytes(answer(handle, inbox.get()))
+        connection.send_bytes(_answer(do_job, inbox.get()))
 
 
-def receive(connection: Connection, inbox: "SimpleQueue[bytes]") -> None:
-    """Take messages in until the parent is gone, killed perhaps; then end this process, whatever it is doing."""
+def _receive(connection: Connection, inbox: "SimpleQueue[bytes]") -> None:
+    """Put messages into the inbox; end this process at once, whatever it is doing, when the parent is gone."""
     while True:
         try:
             inbox.put(connection.recv_bytes())
@@ -66,10 +73,10 @@ def receive(connection: Connection, inbox: "SimpleQueue[bytes]") -> None:
             os._exit(1)
 
 
-def answer(handle: Callable[[Any], Any], message: bytes) -> bytes:
-    """Do the job of a message; what is said of it, pickled."""
+def _answer(do_job: Callable[[Any], Any], message: bytes) -> bytes:
+    """Do the job in a message; the answer, pickled."""
     try:
-        return pickle.dumps(("ok", handle(pickle.loads(message))))
+        return pickle.dumps(("ok", do_job(pickle.loads(message))))
     except FatalJobError as error:
         return pickle.dumps(("fatal", str(error)))
     except Exception as error:
@@ -77,7 +84,7 @@ def answer(handle: Callable[[Any], Any], message: bytes) -> bytes:
 
 
 def describe_error(error: Exception) -> str:
-    """An error as a line for a person: with its type where it is none of ours."""
+    """An error as a line for a person; with its type unless it is a `StmnError`."""
     return str(error) if isinstance(error, StmnError) else f"{type(error).__name__}: {error}"
 
 
@@ -86,7 +93,7 @@ class Process(Protocol):
 
     @property
     def exitcode(self) -> int | None:
-        """None while it runs, the negative number of the signal that ended it."""
+        """None while it runs; the negative number of the signal that ended it."""
 
     def kill(self) -> None:
         """End it at once."""
@@ -95,128 +102,146 @@ class Process(Protocol):
         """Wait for its end."""
 
 
-def forked(theirs: Connection) -> Process:
-    """A worker's process from multiprocessing's fork server.
+def fork_process(connection: Connection) -> Process:
+    """Start a worker process from multiprocessing's fork server.
 
-    There torch is imported once, and no thread or decoder of this process is inherited.
+    The fork server imports torch once, and hands down no thread or decoder of this process.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["stmn.runtime.workers_preload"])
-    process = context.Process(target=serve, args=(theirs,), daemon=True)
+    context.set_forkserver_preload(["stmn.runtime.preload"])
+    process = context.Process(target=serve, args=(connection,), daemon=True)
     process.start()
     return process
 
 
-class Executed:
-    """A worker's process from a new interpreter: slower to start, but a daemonic process may start it too."""
+class SpawnedProcess:
+    """A worker process in a new interpreter: slower to start, but a daemonic process can start it too."""
 
-    def __init__(self, theirs: Connection) -> None:
-        number = theirs.fileno()
+    def __init__(self, connection: Connection) -> None:
+        number = connection.fileno()
         code = (
-            "import stmn.runtime.workers_preload; from stmn.runtime.workers import Connection, serve; "
+            "import stmn.runtime.preload; from stmn.runtime.workers import Connection, serve; "
             f"serve(Connection({number}))"
         )
-        self.process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[number], stdin=subprocess.DEVNULL)
+        self._process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[number], stdin=subprocess.DEVNULL)
 
     @property
     def exitcode(self) -> int | None:
-        """None while it runs, the negative number of the signal that ended it."""
-        return self.process.poll()
+        """None while it runs; the negative number of the signal that ended it."""
+        return self._process.poll()
 
     def kill(self) -> None:
         """End it at once."""
-        self.process.kill()
+        self._process.kill()
 
     def join(self) -> None:
         """Wait for its end."""
-        self.process.wait()
+        self._process.wait()
 
 
 class Worker:
-    """One process and the job it has; `start` starts a process that serves one end of a pipe."""
+    """A worker process, seen from its parent, and the job it is doing.
 
-    def __init__(self, setup: Setup, index: int, start: Callable[[Connection], Process] = forked) -> None:
+    Args:
+        setup: makes, in the process, the function that does a job.
+        index: number of the worker, given to `setup`.
+        start: starts a process that serves one end of a pipe.
+    """
+
+    def __init__(self, setup: Setup, index: int, start: Callable[[Connection], Process] = fork_process) -> None:
         self.index = index
         self.connection, theirs = multiprocessing.Pipe()
         self.process = start(theirs)
         theirs.close()
         self.job: Any = None
-        self.started = 0.0
-        self.ready = False
-        self.send((setup, index))
-
-    def send(self, message: Any) -> None:
-        """Tell the process; that it died shows when its answer is collected."""
-        with suppress(BrokenPipeError, ConnectionResetError):
-            self.connection.send(message)
+        self._started = 0.0
+        self._ready = False
+        self._send((setup, index))
 
     def give(self, job: Any) -> None:
         """Start a job."""
-        self.job, self.started = job, time.monotonic()
-        self.send(job)
+        self.job, self._started = job, time.monotonic()
+        self._send(job)
+
+    def collect(self, readable: bool, timeout: float) -> Outcome | None:
+        """What became of the job, or None while the worker is busy with it.
+
+        Args:
+            readable: whether the process has sent something.
+            timeout: the longest a job may take, seconds.
+
+        Raises:
+            FatalJobError: the job raised it, or the process can't start.
+        """
+        if not readable:
+            if self._ready and time.monotonic() - self._started > timeout:
+                return Outcome(self.job, error=f"took longer than {timeout:g} s", lost=True)
+            return None
+        try:
+            kind, value = self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            how = _describe_exit(self.process.exitcode)
+            if not self._ready:
+                raise FatalJobError(f"worker processes can't start ({how})") from None
+            return Outcome(self.job, error=f"its worker process died ({how})", lost=True)
+        if kind == "fatal":
+            raise FatalJobError(value)
+        if kind == "ready":  # its first job starts now
+            self._ready, self._started = True, time.monotonic()
+            return None
+        return Outcome(self.job, result=value) if kind == "ok" else Outcome(self.job, error=value)
 
     def stop(self) -> None:
-        """Kill the process; what it had not committed is gone."""
+        """Kill the process; what it has not committed is lost."""
         self.process.kill()
         self.process.join()
         self.connection.close()
 
+    def _send(self, message: Any) -> None:
+        """Send a message; if the process has died, that shows when its answer is collected."""
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.connection.send(message)
+
 
 def run_jobs(jobs: deque[Any], setup: Setup, workers: int, timeout: float) -> Iterator[Outcome]:
-    """Do all jobs on `workers` processes; yield an `Outcome` each, as they end.
+    """Do all jobs on worker processes and yield an `Outcome` for each, in the order in which they end.
 
-    The caller may append to `jobs` while iterating. `timeout` seconds is the most that a job may take.
-    Raises `FatalJobError` when a job does.
+    Args:
+        jobs: the jobs, which must be picklable; the caller may append to them while iterating.
+        setup: makes, in each process, the function that does a job.
+        workers: number of processes.
+        timeout: the longest a job may take, seconds.
+
+    Raises:
+        FatalJobError: a job raised it, or processes can't start.
     """
-    crew: list[Worker] = []
+    pool: list[Worker] = []
     try:
-        while jobs or any(worker.job is not None for worker in crew):
-            while len(crew) < min(workers, len(jobs) + sum(worker.job is not None for worker in crew)):
-                free = next(i for i in range(workers) if i not in {worker.index for worker in crew})
-                crew.append(Worker(setup, free))
-            for worker in crew:
+        while jobs or any(worker.job is not None for worker in pool):
+            while len(pool) < min(workers, len(jobs) + sum(worker.job is not None for worker in pool)):
+                free = next(i for i in range(workers) if i not in {worker.index for worker in pool})
+                pool.append(Worker(setup, free))
+            for worker in pool:
                 if worker.job is None and jobs:
                     worker.give(jobs.popleft())
-            busy = [worker for worker in crew if worker.job is not None]
-            ready = set(wait([worker.connection for worker in busy], timeout=0.5))
+            busy = [worker for worker in pool if worker.job is not None]
+            readable = set(wait([worker.connection for worker in busy], timeout=0.5))
             for worker in busy:
-                outcome = collect(worker, worker.connection in ready, timeout)
+                outcome = worker.collect(worker.connection in readable, timeout)
                 if outcome is None:
                     continue
                 if outcome.lost:
                     worker.stop()
-                    crew.remove(worker)
+                    pool.remove(worker)
                 worker.job = None
                 yield outcome
     finally:
-        for worker in crew:
+        for worker in pool:
             worker.stop()
 
 
-def collect(worker: Worker, ready: bool, timeout: float) -> Outcome | None:
-    """What became of a worker's job, or None while it is still at it."""
-    if ready:
-        try:
-            kind, value = worker.connection.recv()
-        except (EOFError, ConnectionResetError):
-            worker.process.join()
-            if not worker.ready:
-                raise FatalJobError(f"worker processes can't start ({exit_words(worker.process.exitcode)})") from None
-            return Outcome(
-                worker.job, error=f"its worker process died ({exit_words(worker.process.exitcode)})", lost=True
-            )
-        if kind == "fatal":
-            raise FatalJobError(value)
-        if kind == "ready":  # its first job starts now
-            worker.ready, worker.started = True, time.monotonic()
-            return None
-        return Outcome(worker.job, result=value) if kind == "ok" else Outcome(worker.job, error=value)
-    if worker.ready and time.monotonic() - worker.started > timeout:
-        return Outcome(worker.job, error=f"took longer than {timeout:g} s", lost=True)
-    return None
-
-
-def exit_words(code: int | None) -> str:
+def _describe_exit(code: int | None) -> str:
     """ "SIGSEGV" for -11, "exit code 3" for 3."""
     if code is not None and code < 0:
         return signal.Signals(-code).name
@@ -224,5 +249,5 @@ def exit_words(code: int | None) -> str:
 
 
 def count_cores() -> int:
-    """The cores this process may use."""
+    """The number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Conformance checks for plugin authors: call them in your package's tests."""
+"""Checks for plugin authors: call them in your package's tests. `stmn.plugins` describes what they check."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,17 @@ __all__ = ["check_flow", "check_fusion"]
 
 
 def check_fusion(fusion: Callable[[int], nn.Module], channels: int = 8) -> None:
-    """Raise `PluginError` when a fusion breaks its contract.
+    """Check that a fusion plugin keeps its contract.
 
-    Checked: the output has the operands' shape for any N, H and W; both operands get gradients; the operands are not
-    changed; the same operands give the same output again (no hidden state).
+    The output has the operands' shape for any N, H and W; both operands get finite gradients; neither is changed; and
+    the same operands give the same output again, so there is no hidden state.
+
+    Args:
+        fusion: the plugin, called with the number of channels.
+        channels: the number of channels to try.
+
+    Raises:
+        PluginError: the contract is broken; the message says how.
     """
     gate = fusion(channels)
     for shape in ((2, channels, 5, 7), (1, channels, 1, 1)):
@@ -36,10 +43,16 @@ def check_fusion(fusion: Callable[[int], nn.Module], channels: int = 8) -> None:
 
 
 def check_flow(flow: Callable[[Tensor, Tensor], Tensor]) -> None:
-    """Raise `PluginError` when a flow estimator breaks its contract.
+    """Check that a flow plugin keeps its contract.
 
-    Checked: (B, H, W) grey in 0..255 to (B, 2, H, W) float32; a pattern that moves 2 pixels to the right has u near 2
-    and v near 0; a pair's flow does not depend on the others of its batch.
+    (B, H, W) grey frames in 0..255 give (B, 2, H, W) float32; a pattern that moves 2 pixels to the right has u near 2
+    and v near 0; and a pair's flow doesn't depend on the other pairs of its batch.
+
+    Args:
+        flow: the plugin, called with the first and the second frames of pairs.
+
+    Raises:
+        PluginError: the contract is broken; the message says how.
     """
     x = torch.arange(96.0)
     pattern = (127 + 60 * torch.sin(x[None, :] / 5) + 60 * torch.sin((x[:, None] + x[None, :]) / 7)).clamp(0, 255)

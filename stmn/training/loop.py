@@ -87,7 +87,7 @@ def train(
                 saved.save(state, statistics.before)
             if check.stop:
                 ranks.barrier()  # no process leaves before the state is saved
-                raise Interrupted(f"interrupted at step {state.step} of {plan.steps}; the same command continues there")
+                raise Interrupted(f"interrupted at step {state.step} of {plan.steps}; rerun the command to continue")
 
             # update
             scaler.step(optimizer)

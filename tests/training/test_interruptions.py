@@ -129,7 +129,7 @@ def test_ctrl_c_ends_with_130_and_one_line_and_the_same_command_continues(scratc
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     (line,) = errors_of(subprocess.CompletedProcess([], 130, "", told))
-    step = re.fullmatch(rf"interrupted at step (\d+) of {STEPS}; the same command continues there", line).group(1)
+    step = re.fullmatch(rf"interrupted at step (\d+) of {STEPS}; rerun the command to continue", line).group(1)
     assert "Traceback" not in told
     assert read_run(folder).record["status"] == "interrupted"
 

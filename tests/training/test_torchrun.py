@@ -144,7 +144,7 @@ def test_three_processes_share_four_micro_batches_unevenly_and_five_are_refused(
     refused = run(*torchrun(5, *STREAM, "--steps", 2, "--workspace", other.root))
     assert refused.returncode != 0
     (line,) = errors_of(refused)
-    assert line == "a step has 4 micro-batches for 5 processes: take a smaller --micro-batch or fewer processes"
+    assert line == "a step has 4 micro-batches for 5 processes: use a smaller --micro-batch or fewer processes"
 
 
 @pytest.mark.slow
@@ -181,8 +181,8 @@ def test_a_process_that_dies_ends_all_with_one_line(scratch, background, killed)
     assert process.returncode != 0
     lines = [line for line in told.splitlines() if line.startswith("error: ")]
     assert lines == [
-        "error: another of the 2 processes has ended, so this one can't go on; what came after the last saved state is "
-        "lost, the same command continues there"
+        "error: another of the 2 processes has ended, so this one can't continue; what came after the last saved state "
+        "is lost; rerun the command to continue from there"
     ]
     assert read_about(folder / STATE_FILE)["training_state"]["step"] >= 2  # whole
 
@@ -201,7 +201,7 @@ def test_a_signal_saves_once_and_any_number_of_processes_goes_on(scratch, backgr
     assert process.returncode != 0
     (line,) = [line for line in told.splitlines() if line.startswith("error: ")]
     step = read_about(folder / STATE_FILE)["training_state"]["step"]
-    assert line == f"error: interrupted at step {step} of {steps}; the same command continues there"
+    assert line == f"error: interrupted at step {step} of {steps}; rerun the command to continue"
     assert read_run(folder).record["status"] == "interrupted"
     # one process goes on where two stopped
     again = call(*command, "--workspace", scratch.root)
