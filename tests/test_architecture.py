@@ -1,4 +1,4 @@
-"""The house keeps its order: imports point one way, terminals stay in the command line, files fit in one reading."""
+"""The house keeps its order: imports point down, only the command line knows terminals, files are short."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ SOURCES = sorted((ROOT / "stmn").rglob("*.py"))
 
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess:
-    """Check the contracts of `pyproject.toml` on the `stmn` that lies in a folder."""
+    """Check the contracts of `pyproject.toml` on the `stmn` in a folder."""
     command = [Path(sys.executable).with_name("lint-imports"), "--no-cache", "--no-logo"]
     return subprocess.run(command, capture_output=True, text=True, cwd=folder)
 
@@ -30,6 +30,7 @@ def test_imports_point_one_way():
     ("training/loop.py", "from stmn.evaluation import metrics", "stmn.training is not allowed"),
     ("errors.py", "from stmn import registry", "stmn.errors is not allowed to import stmn.registry"),
     ("evaluation/metrics.py", "import rich", "stmn is not allowed to import rich"),
+    ("registry.py", "import stmn", "stmn.registry is not allowed to import stmn.workspace"),
     ("newroom.py", "", "stmn.newroom"),
 ])  # fmt: skip
 def test_import_that_points_up_is_found(module, line, broken, tmp_path):
@@ -41,6 +42,21 @@ def test_import_that_points_up_is_found(module, line, broken, tmp_path):
     done = lint_imports(tmp_path)
     assert done.returncode != 0
     assert broken in " ".join((done.stdout + done.stderr).split())
+
+
+def test_few_rooms_know_each_other():
+    """What a room imports is what its reader has to know; runtime and errors serve everyone."""
+    grimp = pytest.importorskip("grimp")
+    graph = grimp.build_graph("stmn")
+    rooms = sorted(graph.find_children("stmn"))
+    arrows = [
+        (one, other)
+        for one in rooms
+        for other in rooms
+        if one != other and graph.direct_import_exists(importer=one, imported=other, as_packages=True)
+    ]
+    assert len(rooms) > 20
+    assert len(arrows) <= 95, "\n".join(f"{one} -> {other}" for one, other in arrows)
 
 
 def test_every_file_fits_in_one_reading():
