@@ -78,4 +78,6 @@ def upgrade_protocol(protocol: dict[str, Any]) -> dict[str, Any]:
         upgraded["words"] = words.replace(", one mean over places", ", global average")
     if isinstance(parts := upgraded.get("parts"), list):
         upgraded["parts"] = [upgrade_protocol(part) if isinstance(part, dict) else part for part in parts]
+    if isinstance(idt := upgraded.get("idt"), dict):
+        upgraded["idt"] = upgrade_protocol(idt)
     return upgraded

@@ -1,1 +1,1 @@
-"""Export: one file per format, each checked against the network before it gets its name."""
+"""Export a model to a file of another format, checked against the network before it gets its name."""

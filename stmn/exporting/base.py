@@ -1,4 +1,4 @@
-"""The contract of an exporter, and the parity check that every file passes before it gets its final name."""
+"""The exporter plugin contract, and the parity check that every file must pass before it gets its name."""
 
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -13,24 +13,46 @@ from stmn.nets.checkpoint import Description
 from stmn.nets.network import Network
 from stmn.sampling.augment import short_side_for_test
 
-#: what a written file is run as: the streams' inputs to the streams' scores
+#: runs a written file: each stream's input to each output's logits
 Runner = Callable[[Sequence[Tensor]], list[Tensor]]
 
 
 class Exporter(Protocol):
-    """Writes a network to one file and can run that file."""
+    """Writes a network to one file and runs that file.
+
+    Attributes:
+        suffix: The ending of the file's name, such as ".onnx".
+    """
 
     suffix: str
 
     def write(self, network: Network, description: Description, example: Sequence[Tensor], path: Path) -> None:
-        """Write the file; `example` holds a batch for each stream, all of whose sizes but the planes may vary."""
+        """Write the file.
+
+        Args:
+            network: The network.
+            description: Its classes, preprocessing and plugins.
+            example: A batch for each stream, (B, T, channels, H, W). All sizes except the channels must stay free.
+            path: Where to write.
+        """
 
     def runner(self, path: Path) -> Runner:
-        """Load the written file, to be run."""
+        """Load the written file to run it."""
 
 
 def example_inputs(network: Network, description: Description, batch: int, chunks: int, wider: int = 0) -> list[Tensor]:
-    """Random inputs of the test protocol's size: (batch, chunks, planes, H, W) for each stream."""
+    """Random inputs of the size that the test protocol uses.
+
+    Args:
+        network: The network.
+        description: Its description.
+        batch: B, the number of videos.
+        chunks: T, the chunks of each.
+        wider: Pixels by which the frames are wider than high.
+
+    Returns:
+        (B, T, channels, H, W) for each stream.
+    """
     config = description.network
     side = short_side_for_test(config.size, description.keeps)
     generator = torch.Generator().manual_seed(batch * 100 + chunks)
@@ -42,9 +64,19 @@ def example_inputs(network: Network, description: Description, batch: int, chunk
 
 @torch.inference_mode()
 def check_parity(network: Network, description: Description, run: Runner, tolerance: float = 1e-3) -> float:
-    """Compare a file's outputs with the network's on several batch sizes, clip lengths and frame sizes.
+    """Compare a file's outputs with the network's for several batch sizes, numbers of chunks and frame sizes.
 
-    Returns the largest difference over the largest score. Raises `StmnError` when it is above `tolerance`.
+    Args:
+        network: The network. It is set to evaluation mode.
+        description: Its description.
+        run: Runs the file.
+        tolerance: The largest difference allowed, relative to the largest logit.
+
+    Returns:
+        The largest difference found, relative to the largest logit.
+
+    Raises:
+        StmnError: The file does not run, or its outputs differ.
     """
     network.eval()
     worst = 0.0
@@ -53,7 +85,7 @@ def check_parity(network: Network, description: Description, run: Runner, tolera
         expected = network(*given)
         try:
             got = run(given)
-        except Exception as error:  # whatever the format's runtime raises
+        except Exception as error:  # any runtime raises its own errors
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise StmnError(f"export: parity check failed: the written file does not run: {first}") from error
         shapes = [[tuple(output.shape) for output in outputs] for outputs in (expected, got)]
@@ -63,7 +95,7 @@ def check_parity(network: Network, description: Description, run: Runner, tolera
             difference = float((ours - theirs).abs().max() / ours.abs().max().clamp(min=1e-6))
             if not difference <= tolerance:  # also catches NaN
                 raise StmnError(
-                    f"export: parity check failed: outputs differ by {difference:.1e} of their size; "
+                    f"export: parity check failed: outputs differ by {difference:.1e} of the largest; "
                     "no file was written"
                 )
             worst = max(worst, difference)

@@ -1,4 +1,4 @@
-"""ONNX, run with ONNX Runtime. Batch, chunks, height and width stay free."""
+"""Export to ONNX with free batch size, number of chunks, height and width."""
 
 import json
 import warnings
@@ -15,12 +15,16 @@ from stmn.nets.network import Network
 
 
 class OnnxExporter:
-    """Writes `.onnx` with the model's description (classes, preprocessing, plugins) in its metadata."""
+    """Writes a `.onnx` file with the model's description (classes, preprocessing, plugins) in its metadata."""
 
     suffix = ".onnx"
 
     def write(self, network: Network, description: Description, example: Sequence[Tensor], path: Path) -> None:
-        """Trace the network and write it. Raises `MissingExtra` without onnx."""
+        """Trace the network and write it.
+
+        Raises:
+            MissingExtra: The package onnx is not installed.
+        """
         try:
             import onnx
         except ImportError as error:
@@ -29,9 +33,9 @@ class OnnxExporter:
         outputs = [f"{name}_scores" for name in network.outputs]
         free = {0: "batch", 1: "chunks", 3: "height", 4: "width"}
         network.eval()
-        # Tracing: the exporter built on torch.export takes 20 times as long and fixes batches of one.
+        # Traced: the exporter built on torch.export takes 20 times as long and fixes the batch size at one.
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what it warns of is what the parity check measures
+            warnings.simplefilter("ignore")  # the parity check measures what it warns about
             torch.onnx.export(
                 network, tuple(example), str(path), dynamo=False, input_names=names, output_names=outputs,
                 dynamic_axes=dict.fromkeys(names, free) | {name: {0: "batch"} for name in outputs},
@@ -41,7 +45,11 @@ class OnnxExporter:
         onnx.save(model, path)
 
     def runner(self, path: Path) -> Runner:
-        """Run with ONNX Runtime on the CPU."""
+        """Load the file into ONNX Runtime, on the CPU.
+
+        Raises:
+            MissingExtra: The package onnxruntime is not installed.
+        """
         try:
             import onnxruntime
         except ImportError as error:

@@ -1,1 +1,1 @@
-"""Improved dense trajectories: descriptors, encoding and SVM, fused with network scores (section 5.4)."""
+"""Hand-crafted motion features with a linear SVM, to be fused with network scores (section 5.4)."""

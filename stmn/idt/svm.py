@@ -8,20 +8,32 @@ from torch import Tensor
 
 from stmn.errors import DataError
 
-#: Wang and Schmid's choice, and that of the common IDT pipelines
-C = 100.0
+#: the penalty of Wang and Schmid (2013) and of common IDT pipelines
+_C = 100.0
 
 
-def svm_scores(
+def score_with_svm(
     train: NDArray[np.float32], labels: list[int], test: NDArray[np.float32], classes: int, seed: int = 0
 ) -> Tensor:
-    """(N, classes) signed distances of the test rows to each class's plane.
+    """Train an SVM and score test videos.
 
-    A class without training videos gets the lowest score of its row. Raises `DataError` when there is one class alone.
+    Args:
+        train: (M, D) descriptors of the training videos.
+        labels: The class index of each.
+        test: (N, D) descriptors of the test videos.
+        classes: The number of classes.
+        seed: The seed of the solver.
+
+    Returns:
+        (N, classes) signed distances to each class's plane. A class without training videos gets the lowest score of
+        each row.
+
+    Raises:
+        DataError: All training videos are of one class.
     """
     if len(set(labels)) < 2:
-        raise DataError("an SVM needs training videos of two classes; the training list holds one class")
-    machine = LinearSVC(C=C, random_state=seed, dual="auto", max_iter=5000)
+        raise DataError("an SVM needs training videos of at least two classes; the training list holds one class")
+    machine = LinearSVC(C=_C, random_state=seed, dual="auto", max_iter=5000)
     machine.fit(train, labels)
     values = machine.decision_function(test)
     if values.ndim == 1:  # two classes share one plane

@@ -62,7 +62,7 @@ def _train_svm(ids: list[str], options: FuseIdtOptions, context: Context) -> "Sc
 
     from stmn.evaluation.scores import Scores
     from stmn.idt.descriptors import describe_video
-    from stmn.idt.svm import svm_scores
+    from stmn.idt.svm import score_with_svm
     from stmn.store.format.read import Store
 
     with Store(context.data) as store:
@@ -74,7 +74,7 @@ def _train_svm(ids: list[str], options: FuseIdtOptions, context: Context) -> "Sc
                 rows.append(describe_video(store, video))
                 task.advance()
         labels = [classes.index(video.class_name) for video in train]
-        scores = svm_scores(
+        scores = score_with_svm(
             np.stack(rows[: len(train)]), labels, np.stack(rows[len(train) :]), len(classes), options.seed
         )
         about = {"words": "linear SVM on HOG, HOF and MBH histograms over a grid", "split": options.split}

@@ -161,7 +161,10 @@ def test_scores_file_round_trip(tmp_path):
 def test_old_scores_files_that_call_chunks_frames_load(tmp_path):
     old = {"words": "25 frames, no mirrors, whole frames, one mean over places", "frames": 25, "flips": False}
     new = {"words": "25 chunks, no mirrors, whole frames, global average", "chunks": 25, "flips": False}
-    for protocol, expected in ((old, new), (old | {"parts": [old, old]}, new | {"parts": [new, new]})):
+    for protocol, expected in (
+        (old, new),
+        (old | {"parts": [old, old], "idt": old}, new | {"parts": [new, new], "idt": new}),
+    ):
         part = scores("abc")
         Scores(part.ids, part.classes, part.labels, part.streams, protocol).save(tmp_path / "old.safetensors")
         assert load_scores(tmp_path / "old.safetensors").protocol == expected

@@ -15,8 +15,8 @@ from torch import Tensor
 from stmn.errors import DataError
 from stmn.evaluation.scores import Scores, load_scores
 from stmn.flow.quantise import quantise
-from stmn.idt.descriptors import describe_video, oriented
-from stmn.idt.svm import svm_scores
+from stmn.idt.descriptors import bin_orientations, describe_video
+from stmn.idt.svm import score_with_svm
 from stmn.store.format.read import Store
 from stmn.workspace import Run, Workspace
 
@@ -182,7 +182,7 @@ def test_videos_of_any_length_have_descriptors_of_one_size(frames, tmp_path):
 
 def test_vector_between_two_directions_is_shared():
     angle = torch.tensor([0.25]) * np.pi / 4  # a quarter of the way from the first to the second of 8 directions
-    bins = oriented(2 * torch.cos(angle).view(1, 1, 1), 2 * torch.sin(angle).view(1, 1, 1)).flatten()
+    bins = bin_orientations(2 * torch.cos(angle).view(1, 1, 1), 2 * torch.sin(angle).view(1, 1, 1)).flatten()
     assert bins.tolist() == pytest.approx([1.5, 0.5, 0, 0, 0, 0, 0, 0], abs=1e-5)
 
 
@@ -199,17 +199,17 @@ def clouds(classes: int, per_class: int, seed: int) -> tuple[np.ndarray, list[in
 def test_svm_separates_what_is_separable(classes):
     train, labels = clouds(classes, 8, seed=1)
     test, wanted = clouds(classes, 4, seed=2)
-    scores = svm_scores(train, labels, test, classes)
+    scores = score_with_svm(train, labels, test, classes)
     assert scores.shape == (4 * classes, classes) and scores.dtype == torch.float32
     assert scores.argmax(dim=1).tolist() == wanted
-    assert torch.equal(svm_scores(train, labels, test, classes), scores)
+    assert torch.equal(score_with_svm(train, labels, test, classes), scores)
 
 
 def test_class_without_training_videos_never_wins():
     train, labels = clouds(3, 8, seed=1)
     labels = [{0: 0, 1: 2, 2: 3}[label] for label in labels]  # nothing of class 1 and 4
     test, _ = clouds(3, 4, seed=2)
-    scores = svm_scores(train, labels, test, 5)
+    scores = score_with_svm(train, labels, test, 5)
     assert set(scores.argmax(dim=1).tolist()) == {0, 2, 3}
     assert torch.equal(scores[:, 1], scores.min(dim=1).values)
 
@@ -217,4 +217,4 @@ def test_class_without_training_videos_never_wins():
 def test_training_list_of_one_class_is_refused():
     train, _ = clouds(1, 8, seed=1)
     with pytest.raises(DataError, match="one class"):
-        svm_scores(train, [0] * 8, train, 3)
+        score_with_svm(train, [0] * 8, train, 3)
