@@ -1,39 +1,61 @@
-"""Flow as pictures: direction as hue, speed as strength, in the colours of the Middlebury benchmark."""
+"""Flow as pictures in the colours of the Middlebury benchmark: direction as hue, speed as strength, white is still."""
 
 import torch
 from torch import Tensor
 from torchvision.utils import flow_to_image
 
-#: the share of pixels below the speed that is paint_flow in full strength
-FULL_STRENGTH = 0.995
-#: and the least such speed, pixels a frame, so that the noise of a still video stays pale
-LEAST_SCALE = 0.5
-#: speeds beyond this many are sampled before their quantile is taken
-MOST_SPEEDS = 1_000_000
+#: pixels that are faster than this move, pixels per frame
+_MOVING = 0.5
+#: fraction of the moving pixels that are slower than the speed in full strength
+_SLOWER = 0.95
+#: the least speed in full strength, pixels per frame, so that the noise of a still video stays pale
+_LEAST_SCALE = 2.0
+#: of more speeds than this a sample is taken
+_MOST_SPEEDS = 1_000_000
 
 
 def colour_scale(flow: Tensor) -> float:
-    """The speed (pixels a frame) to paint in full strength, so that few pixels are faster: of flow (..., 2, H, W)."""
-    speed = flow.norm(dim=-3).flatten().float()
-    speed = speed[:: max(1, len(speed) // MOST_SPEEDS)]
-    return max(float(speed.kthvalue(max(1, round(FULL_STRENGTH * len(speed)))).values), LEAST_SCALE)
+    """Choose the speed to paint in full strength, so that a small subject on a still background shows well.
+
+    Only moving pixels count. The fastest few of them do not, so that outliers don't fade everything else.
+
+    Args:
+        flow: (..., 2, H, W) pixels.
+
+    Returns:
+        Pixels per frame, at least 2.
+    """
+    speed = torch.linalg.vector_norm(flow.float(), dim=-3).flatten()
+    moving = speed[speed > _MOVING]
+    if not len(moving):
+        return _LEAST_SCALE
+    moving = moving[:: max(1, len(moving) // _MOST_SPEEDS)]
+    return max(float(moving.kthvalue(max(1, round(_SLOWER * len(moving)))).values), _LEAST_SCALE)
 
 
 def paint_flow(flow: Tensor, full: float | None = None) -> Tensor:
-    """(N, 2, H, W) pixels to (N, 3, H, W) uint8 RGB, on one scale for all fields.
+    """Paint flow fields, all on one scale.
 
-    `full` is the speed in pixels that gets full strength, as does all that is faster; `colour_scale(flow)` by default.
+    Args:
+        flow: (N, 2, H, W) pixels.
+        full: The speed, in pixels per frame, that is painted in full strength; faster pixels get the same strength. By
+            default `colour_scale(flow)`.
+
+    Returns:
+        (N, 3, H, W) uint8 RGB.
     """
     full = colour_scale(flow) if full is None else full
-    speed = flow.norm(dim=1, keepdim=True)
-    slowed = flow * (full / speed.clamp(min=full))  # a few wild pixels must not fade all others
-    reference = torch.full_like(flow[:1], full / 2**0.5)  # sets flow_to_image's scale, which is its input's maximum
-    return flow_to_image(torch.cat([slowed, reference]))[:-1]
+    speed = torch.linalg.vector_norm(flow, dim=1, keepdim=True)
+    slowed = flow * (full / speed.clamp(min=full))
+    reference = torch.full_like(flow[:1], full / 2**0.5)  # flow_to_image scales by the fastest pixel of its input
+    painted: Tensor = flow_to_image(torch.cat([slowed, reference]))
+    return painted[:-1]
 
 
 def colour_wheel(size: int) -> Tensor:
-    """(3, size, size) uint8 RGB: a disc whose pixels are paint_flow by the way they lead from its centre."""
+    """Paint a disc whose pixels show the motion away from its centre: (3, size, size) uint8 RGB."""
     line = torch.linspace(-1, 1, size)
     v, u = torch.meshgrid(line, line, indexing="ij")
     inside = torch.hypot(u, v) <= 1
-    return flow_to_image(torch.stack([u, v]) * inside)
+    wheel: Tensor = flow_to_image(torch.stack([u, v]) * inside)
+    return wheel

@@ -31,3 +31,14 @@ def subtract_camera(flow: Tensor) -> Tensor:
     The median over the frame is the camera's translation if most of the frame is background.
     """
     return flow - flow.flatten(2).median(dim=2).values[:, :, None, None]
+
+
+def noise_bound(bound: float) -> float:
+    """Return the pixels below which stored flow may be noise: two levels, one each from rounding and from JPEG."""
+    return 2.5 * (2 * bound / 255)
+
+
+def dequantise_for_display(levels: Tensor, bound: float) -> Tensor:
+    """Turn levels (..., 2, H, W) into flow in pixels, and into zero where |u| and |v| are below `noise_bound`."""
+    flow = dequantise(levels, bound)
+    return flow * (flow.abs().amax(dim=-3, keepdim=True) > noise_bound(bound))

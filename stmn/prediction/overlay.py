@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stmn.evaluation.protocol import Protocol
 from stmn.flow.colour import colour_scale, colour_wheel, paint_flow
-from stmn.flow.quantise import dequantise
+from stmn.flow.quantise import dequantise_for_display
 from stmn.prediction.classifier import Classifier, ClassScore
 from stmn.prediction.gate_map import GateMap
 from stmn.prediction.panels import (
@@ -126,7 +126,7 @@ class _Drawing:
         for frame in frames:
             self.last_flow = self.last_flow if frame.flow is None else frame.flow
             fields.append(torch.zeros(2, *frame.frame.shape[1:]) if self.last_flow is None else self.last_flow)
-        flow = dequantise(torch.stack(fields), self.model.description.preparation.bound)
+        flow = dequantise_for_display(torch.stack(fields), self.model.description.preparation.bound)
         self.fastest = max(self.fastest, colour_scale(flow))
         return list(paint_flow(flow, self.fastest).permute(0, 2, 3, 1).contiguous().numpy())
 

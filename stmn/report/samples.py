@@ -12,7 +12,7 @@ from torch import Tensor
 from stmn.errors import DataError
 from stmn.evaluation.scores import Scores
 from stmn.flow import colour
-from stmn.flow.quantise import dequantise
+from stmn.flow.quantise import dequantise_for_display
 from stmn.sampling.augment import resize
 from stmn.store.format.read import Store
 
@@ -121,7 +121,7 @@ def _load_sample(
     frames = _shrink(store.frames(video_id, times)).round().clamp(0, 255).to(torch.uint8)
     fastest, flows = 0.0, [""] * len(times)
     if video.frames > 1:
-        flow = dequantise(store.fields(video_id, times), store.header.preparation.bound)
+        flow = dequantise_for_display(store.fields(video_id, times), store.header.preparation.bound)
         fastest = float(flow.norm(dim=1).max())
         flows = [_encode_picture(picture) for picture in colour.paint_flow(_shrink(flow))]
     strip = [

@@ -22,7 +22,7 @@ from PIL import Image
 from stmn.datasets.base import without_suffix
 from stmn.errors import StmnError, UsageError
 from stmn.flow.colour import colour_scale, paint_flow
-from stmn.flow.quantise import dequantise
+from stmn.flow.quantise import dequantise_for_display
 from stmn.runtime.files import digest
 from stmn.runtime.progress import Progress
 from stmn.store.format.read import Store, StoredVideo
@@ -205,9 +205,9 @@ def _write_colours(store: Store, video: StoredVideo, folder: Path, full_colour: 
     bound = store.header.preparation.bound
     if full_colour is None and video.frames > 1:
         some = sorted({round(t) for t in torch.linspace(0, video.frames - 2, _SCALE_FIELDS).tolist()})
-        full_colour = colour_scale(dequantise(store.fields(video.id, some), bound))
+        full_colour = colour_scale(dequantise_for_display(store.fields(video.id, some), bound))
     for times in _blocks(video.frames - 1):
-        pictures = paint_flow(dequantise(store.fields(video.id, times), bound), full_colour)
+        pictures = paint_flow(dequantise_for_display(store.fields(video.id, times), bound), full_colour)
         for t, picture in zip(times, pictures, strict=True):
             Image.fromarray(picture.permute(1, 2, 0).numpy()).save(folder / f"flow{t + 1:06d}.png")
 
