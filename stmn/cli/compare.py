@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stmn.cli.guard import guarded
+from stmn.cli.app import command, make_app
+from stmn.cli.console import answers
+from stmn.cli.parameters import Json, Overwrite, WorkspacePath, check_new, open_workspace
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,66 +16,59 @@ if TYPE_CHECKING:
 
     from stmn.report.comparison import ComparedEvaluation
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = make_app()
 
 
-@app.command(
-    epilog="Examples:  stmn compare test-late-fusion-1a2b test-9f8e   |   stmn compare a.safetensors b.safetensors "
-    "--page compare.html"
+@command(
+    app,
+    examples=(
+        "stmn compare test-late-fusion-1a2b test-9f8e",
+        "stmn compare a.safetensors b.safetensors --page compare.html",
+    ),
 )
 def compare(
     runs: Annotated[
         list[str],
-        typer.Argument(
-            help="two or more evaluations by name or folder, or scores files; the others are compared with the first"
-        ),
+        typer.Argument(metavar="RUN...", help="two or more evaluations or scores files; the first is the baseline"),
     ],
     page: Annotated[Path | None, typer.Option(help="also write an HTML page that opens offline")] = None,
-    title: Annotated[str | None, typer.Option(help="title of the page", show_default=False)] = None,
-    force: Annotated[bool, typer.Option("--force", help="overwrite the page if it exists")] = False,
-    workspace: Annotated[Path | None, typer.Option("--workspace", "-w", help="folder with data/ and runs/")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
+    title: Annotated[str | None, typer.Option(help="title of the page")] = None,
+    workspace: WorkspacePath = None,
+    force: Overwrite = False,
+    as_json: Json = False,
 ) -> None:
     """Compare evaluations of the same videos: accuracy, each stream, and McNemar's test against the first."""
-    with guarded(debug):
-        from stmn.cli.scores import check_new
-        from stmn.errors import UsageError
-        from stmn.report.comparison import compare_with_first
-        from stmn.report.contents import load_evaluations
-        from stmn.report.sources import RunGraph
-        from stmn.settings import load_settings
-        from stmn.workspace import Workspace
+    from stmn.errors import UsageError
+    from stmn.report.comparison import compare_with_first
+    from stmn.report.contents import load_evaluations
+    from stmn.report.sources import RunGraph
 
-        if len(runs) < 2:
-            raise UsageError("compare: name at least two evaluations")
-        if page:
-            check_new(page, force)
-        place = Workspace(load_settings(workspace=workspace).workspace)
-        found = [place.find_input(name, "scores") for name in runs]
-        compared = compare_with_first(load_evaluations(found, RunGraph(place.runs())))
-        if page:
-            from stmn.report.comparison_page import write_comparison
+    if len(runs) < 2:
+        raise UsageError("compare: name at least two evaluations")
+    if page:
+        check_new(page, force)
+    place = open_workspace(workspace)
+    found = [place.find_input(name, "scores") for name in runs]
+    compared = compare_with_first(load_evaluations(found, RunGraph(place.runs())))
+    if page:
+        from stmn.report.comparison_page import write_comparison
 
-            write_comparison(page, compared, title or f"Comparison of {len(compared)} evaluations")
-        if as_json:
-            typer.echo(
-                json.dumps({"first": compared[0].evaluation.name, "runs": [item.as_json() for item in compared]})
-            )
-            return
-        _print_comparison(compared)
-        if page:
-            typer.echo(f"page: {page}")
+        write_comparison(page, compared, title or f"Comparison of {len(compared)} evaluations")
+    if as_json:
+        typer.echo(json.dumps({"first": compared[0].evaluation.name, "runs": [item.as_json() for item in compared]}))
+        return
+    _print_comparison(compared)
+    if page:
+        typer.echo(f"page: {page}")
 
 
 def _print_comparison(compared: "list[ComparedEvaluation]") -> None:
     """Print the table, and how the numbers were measured differently."""
-    from rich.console import Console
     from rich.markup import escape
 
     from stmn.report.comparison import describe_differences
 
-    console = Console(highlight=False)
+    console = answers()
     table, with_streams = _fit_table(compared, console)
     console.print(table)
     metrics = compared[0].metrics

@@ -5,49 +5,117 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    ProgressColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.cells import cell_len
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TaskID, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.progress import Task as RichTask
 from rich.table import Column
 from rich.text import Text
 
+from stmn.cli.console import messages, say
 from stmn.runtime import torchrun
 
 #: seconds between plain lines
 PLAIN_SECONDS = 10.0
-#: seconds that speed and time left are judged by
+#: seconds over which speed and time left are measured: one video may take longer than rich's 30 s
 SPEED_SECONDS = 600.0
-#: characters that a line needs with everything in it
+#: from this width on a line also shows speed and time elapsed, and a longer bar
 WIDE = 120
-
-console = Console()
-errors = Console(stderr=True)
-
-
-def shown(fields: dict[str, object]) -> str:
-    """`loss 0.31  accuracy 0.92`."""
-    return "  ".join(f"{name.replace('_', ' ')} {number(value)}" for name, value in fields.items())
+#: the fields that matter most, in this order; a narrow terminal drops the others first
+_IMPORTANT = ("loss", "accuracy", "validation_error", "lr")
+#: names for narrow terminals
+_SHORT = {"accuracy": "acc", "validation_error": "val error", "data_wait": "wait"}
 
 
-def number(value: object) -> str:
-    """Three digits of a fraction, all of a whole number."""
-    if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+class LiveTask:
+    """A bar."""
+
+    def __init__(self, bars: RichProgress, number: TaskID) -> None:
+        self._bars, self._number = bars, number
+        self._fields: dict[str, object] = {}
+
+    def advance(self, count: int = 1, **fields: object) -> None:
+        """Move the bar."""
+        self._fields |= fields
+        self._bars.update(self._number, advance=count, shown=dict(self._fields))
 
 
-class RateColumn(ProgressColumn):
-    """Units a second."""
+class PlainTask:
+    """A line now and then."""
+
+    def __init__(self, description: str, total: int | None, unit: str, done: int, quiet: bool) -> None:
+        self._description, self._total, self._unit, self._quiet = description, total, unit, quiet
+        self._done = self._first = done
+        self._started = self._printed = time.monotonic()
+        self._fields: dict[str, object] = {}
+
+    def advance(self, count: int = 1, **fields: object) -> None:
+        """Count, and print a line if it is time."""
+        self._done += count
+        self._fields |= fields
+        if time.monotonic() - self._printed > PLAIN_SECONDS:
+            self.print_line()
+
+    def print_line(self) -> None:
+        """Print how much is done, how fast, and how long the rest will take."""
+        if self._quiet:
+            return
+        self._printed = time.monotonic()
+        rate = (self._done - self._first) / max(self._printed - self._started, 1e-9)
+        line = f"{self._description}: {self._done}/{self._total or '?'} {self._unit}, {rate:.1f}/s"
+        if self._total and rate and self._done < self._total:
+            line += f", {(self._total - self._done) / rate:.0f} s left"
+        if self._fields:
+            line += f", {_format_fields(self._fields)}"
+        say(line)
+
+
+class Display:
+    """The command line's `stmn.runtime.progress.Progress`.
+
+    Args:
+        as_json: print nothing for a person, and every event as one line of JSON on standard output.
+    """
+
+    def __init__(self, as_json: bool = False) -> None:
+        self._as_json = as_json and not torchrun.rank()  # of torchrun's processes the first one prints
+        self._quiet = as_json or bool(torchrun.rank())
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bars if there are any."""
+        if not self._quiet:
+            say(line)
+
+    def event(self, **fields: object) -> None:
+        """Print a line of JSON for a machine; a person sees the bars."""
+        if self._as_json:
+            print(json.dumps(fields), flush=True)
+
+    @contextmanager
+    def task(self, description: str, total: int | None, unit: str, done: int = 0) -> Iterator[LiveTask | PlainTask]:
+        """A bar on a terminal, lines elsewhere."""
+        if not messages.is_terminal or self._quiet:
+            plain = PlainTask(description, total, unit, done, self._quiet)
+            yield plain
+            plain.print_line()
+            return
+        with RichProgress(*_columns(messages.width), console=messages, speed_estimate_period=SPEED_SECONDS) as bars:
+            number = bars.add_task(description, total=total, completed=done, unit=unit, shown={})
+            yield LiveTask(bars, number)
+
+
+class _DescriptionColumn(ProgressColumn):
+    """What the task does, in at most a third of the line."""
+
+    def render(self, task: RichTask) -> Text:
+        """`training`."""
+        text = Text(task.description)
+        text.truncate(messages.width // 3, overflow="ellipsis")
+        return text
+
+
+class _RateColumn(ProgressColumn):
+    """Units per second."""
 
     def render(self, task: RichTask) -> Text:
         """`12.3 videos/s`."""
@@ -55,99 +123,67 @@ class RateColumn(ProgressColumn):
         return Text(f"{speed:.1f} {task.fields['unit']}/s" if speed else "", style="progress.data.speed")
 
 
-def columns(width: int) -> list[ProgressColumn]:
-    """What a bar's line shows on a terminal of `width` characters; what matters least gives way first."""
-    roomy = width >= WIDE
-    shown: list[ProgressColumn] = [
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=28 if roomy else 6),
-        MofNCompleteColumn(table_column=whole()),
+class _LeftColumn(TimeRemainingColumn):
+    """Time left."""
+
+    def render(self, task: RichTask) -> Text:
+        """`0:12:31 left`."""
+        return super().render(task).append(" left")
+
+
+class _FieldsColumn(ProgressColumn):
+    """The numbers beside the bar: as many as the rest of the line has room for, the most important first."""
+
+    def __init__(self, others: list[ProgressColumn]) -> None:
+        super().__init__(Column(no_wrap=True, overflow="ellipsis"))
+        self._others = others
+
+    def render(self, task: RichTask) -> Text:
+        """`loss 0.31  acc 0.92`."""
+        return Text(fit_fields(task.fields["shown"], messages.width - sum(self._width(c, task) for c in self._others)))
+
+    @staticmethod
+    def _width(column: ProgressColumn, task: RichTask) -> int:
+        """Characters that another column takes, and the blank after it."""
+        if isinstance(column, BarColumn):
+            return (column.bar_width or 0) + 1
+        rendered = column(task)
+        return cell_len(rendered.plain if isinstance(rendered, Text) else str(rendered)) + 1
+
+
+def fit_fields(fields: dict[str, object], width: int) -> str:
+    """Fields in `width` characters: with short names if they don't fit, and without the least important ones."""
+    ranked = sorted(fields, key=lambda name: _IMPORTANT.index(name) if name in _IMPORTANT else len(_IMPORTANT))
+    ordered = {name: fields[name] for name in ranked}
+    text = _format_fields(ordered)
+    if cell_len(text) <= width:
+        return text
+    shortened = {_SHORT.get(name, name): value for name, value in ordered.items()}
+    while shortened and cell_len(_format_fields(shortened)) > width:
+        shortened.popitem()
+    return _format_fields(shortened)
+
+
+def _columns(width: int) -> list[ProgressColumn]:
+    """What the line of a bar shows on a terminal of `width` characters."""
+    wide = width >= WIDE
+    columns: list[ProgressColumn] = [
+        _DescriptionColumn(),
+        BarColumn(bar_width=28 if wide else 6),
+        MofNCompleteColumn(),
+        *([_RateColumn(), TimeElapsedColumn()] if wide else []),
+        _LeftColumn(),
     ]
-    if roomy:
-        shown += [RateColumn(table_column=whole()), TimeElapsedColumn(table_column=whole())]
-    # where it gets tight, what stands beside the bar goes on below; the rest keeps its line
-    beside = TextColumn("{task.fields[shown]}", table_column=Column())
-    return [*shown, TextColumn("left"), TimeRemainingColumn(table_column=whole()), beside]
+    return [*columns, _FieldsColumn(columns)]
 
 
-def whole() -> Column:
-    """A column whose text is never broken."""
-    return Column(no_wrap=True)
+def _format_fields(fields: dict[str, object]) -> str:
+    """`loss 0.31  accuracy 0.92`."""
+    return "  ".join(f"{name.replace('_', ' ')} {_format_number(value)}" for name, value in fields.items())
 
 
-class LiveTask:
-    """A bar."""
-
-    def __init__(self, bars: RichProgress, number: TaskID) -> None:
-        self.bars, self.number = bars, number
-        self.fields: dict[str, object] = {}
-
-    def advance(self, count: int = 1, **fields: object) -> None:
-        """Move the bar."""
-        self.fields |= fields
-        self.bars.update(self.number, advance=count, shown=shown(self.fields))
-
-
-class PlainTask:
-    """A line now and then."""
-
-    def __init__(self, description: str, total: int | None, unit: str, done: int) -> None:
-        self.description, self.total, self.unit = description, total, unit
-        self.done = self.first = done
-        self.started = self.told = time.monotonic()
-        self.fields: dict[str, object] = {}
-
-    def advance(self, count: int = 1, **fields: object) -> None:
-        """Count, and tell if it is time."""
-        self.done += count
-        self.fields |= fields
-        if time.monotonic() - self.told > PLAIN_SECONDS:
-            self.tell()
-
-    def tell(self) -> None:
-        """Print where we are, how fast, and how long it still takes."""
-        self.told = time.monotonic()
-        rate = (self.done - self.first) / max(self.told - self.started, 1e-9)
-        line = f"{self.description}: {self.done}/{self.total or '?'} {self.unit}, {rate:.1f}/s"
-        if self.total and rate and self.done < self.total:
-            line += f", {(self.total - self.done) / rate:.0f} s left"
-        if self.fields:
-            line += f", {shown(self.fields)}"
-        errors.print(escape(line), soft_wrap=True, highlight=False)
-
-
-class Display:
-    """The command line's `stmn.runtime.progress.Progress`.
-
-    `as_json`: nothing for a person, and every event as one line of JSON on standard output.
-    """
-
-    def __init__(self, as_json: bool = False) -> None:
-        self.as_json = as_json and not torchrun.rank()  # of torchrun's processes the first one tells
-        self.quiet = as_json or bool(torchrun.rank())
-
-    def say(self, line: str) -> None:
-        """Print a line, above the bars if there are any."""
-        if not self.quiet:
-            errors.print(escape(line), soft_wrap=True, highlight=False)
-
-    def event(self, **fields: object) -> None:
-        """Print a line of JSON for a machine; a person sees the bars."""
-        if self.as_json:
-            print(json.dumps(fields), flush=True)
-
-    @contextmanager
-    def task(self, description: str, total: int | None, unit: str, done: int = 0) -> Iterator[LiveTask | PlainTask]:
-        """A bar on a terminal, lines elsewhere."""
-        if not errors.is_terminal or self.quiet:
-            plain = PlainTask(description, total, unit, done)
-            if self.quiet:
-                plain.told = float("inf")
-            yield plain
-            if not self.quiet:
-                plain.tell()
-            return
-        # speed over minutes: a single video may take longer than the 30 s that rich would look back
-        with RichProgress(*columns(errors.width), console=errors, speed_estimate_period=SPEED_SECONDS) as bars:
-            number = bars.add_task(description, total=total, completed=done, unit=unit, shown="")
-            yield LiveTask(bars, number)
+def _format_number(value: object) -> str:
+    """Three digits of a fraction, all of a whole number."""
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

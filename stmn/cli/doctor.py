@@ -7,17 +7,18 @@ import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from stmn.cli.guard import guarded
+from stmn.cli.app import command, make_app
+from stmn.cli.parameters import Json
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = make_app()
 
-PACKAGES = ("torch", "torchvision", "timm", "av", "numpy", "scikit-learn", "safetensors")
+_PACKAGES = ("torch", "torchvision", "timm", "av", "numpy", "scikit-learn", "safetensors")
 #: what needs it -> (modules, extra)
-OPTIONAL = {
+_OPTIONAL = {
     "export --format onnx": (("onnx", "onnxruntime"), "export"),
     "report": (("matplotlib", "jinja2"), "report"),
     "prepare --flow dis, farneback": (("cv2",), "opencv"),
@@ -25,7 +26,23 @@ OPTIONAL = {
 }
 
 
-def package_version(name: str) -> str:
+@command(app, examples=("stmn doctor", "stmn doctor --json"))
+def doctor(as_json: Json = False) -> None:
+    """Show versions and devices, and what is missing."""
+    found = _examine()
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    for key, value in found.items():
+        if isinstance(value, dict):
+            typer.echo(f"{key}:")
+            for name, state in value.items():
+                typer.echo(f"  {name:<58} {state}" if key == "commands" else f"  {name:<14} {state}")
+        else:
+            typer.echo(f"{key + ':':<15} {value}")
+
+
+def _package_version(name: str) -> str:
     """A package's version, or "missing"."""
     try:
         return version(name)
@@ -33,7 +50,7 @@ def package_version(name: str) -> str:
         return "missing"
 
 
-def findings() -> dict[str, Any]:
+def _examine() -> dict[str, Any]:
     """Everything that `doctor` reports."""
     import av
     import torch
@@ -49,34 +66,17 @@ def findings() -> dict[str, Any]:
         (found for c in (os.environ.get("CC"), "cc", "gcc", "clang") if c and (found := shutil.which(c))), None
     )
     lacking = {}
-    for command, (modules, extra) in OPTIONAL.items():
+    for use, (modules, extra) in _OPTIONAL.items():
         missing = [module for module in modules if find_spec(module) is None]
-        lacking[command] = f"lacks {', '.join(missing)}: pip install 'stmn[{extra}]'" if missing else "ready"
+        lacking[use] = f"needs {', '.join(missing)}: pip install 'stmn[{extra}]'" if missing else "ready"
     return {
         "stmn": __version__,
         "python": f"{sys.version.split()[0]} on {platform.system()} {platform.machine()}",
-        "packages": {name: package_version(name) for name in PACKAGES},
+        "packages": {name: _package_version(name) for name in _PACKAGES},
         "device": f"{device.type}: {name}",
         "decoder": f"PyAV {av.__version__}, FFmpeg libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}",
         "H.264 encoder": "libx264" if "libx264" in av.codecs_available else "missing: the synthetic data set needs it",
-        "C compiler": compiler or "missing: TV-L1 flow and evaluate on a CPU fall back to slower ways",
+        "C compiler": compiler or "missing: TV-L1 flow and evaluate on a CPU are slower without it",
         "plugins": {kind: len(registry.plugins(kind)) for kind in registry.KINDS},
         "commands": {"prepare, train-stream, fuse, evaluate, fuse-idt, run, predict": "ready", **lacking},
     }
-
-
-@app.command()
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="for machines")] = False) -> None:
-    """Versions, device, decoder, compiler, and what each command lacks."""
-    with guarded():
-        found = findings()
-        if as_json:
-            typer.echo(json.dumps(found, indent=1))
-            return
-        for key, value in found.items():
-            if isinstance(value, dict):
-                typer.echo(f"{key}:")
-                for name, state in value.items():
-                    typer.echo(f"  {name:<58} {state}" if key == "commands" else f"  {name:<14} {state}")
-            else:
-                typer.echo(f"{key + ':':<15} {value}")

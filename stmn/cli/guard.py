@@ -1,6 +1,7 @@
 """Errors become one line and an exit code."""
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -8,7 +9,8 @@ from contextlib import contextmanager
 
 import typer
 
-from stmn.errors import StmnError
+from stmn.cli.console import say, say_error
+from stmn.errors import StmnError, near_match
 from stmn.runtime import torchrun
 
 
@@ -20,14 +22,14 @@ def guarded(debug: bool = False) -> Iterator[None]:
     except StmnError as error:
         if debug:
             traceback.print_exc()
-        for line in str(error).splitlines() if tells() else ():
-            typer.secho(f"error: {line}", fg="red", err=True)
+        for line in str(error).splitlines() if _reports() else ():
+            say_error(line)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
         if debug:
             traceback.print_exc()
-        if tells():
-            typer.secho("interrupted; what was finished is kept, the same command goes on from there", err=True)
+        if _reports():
+            say("interrupted; finished work is kept, run the same command to resume")
         raise typer.Exit(130) from error
     except BrokenPipeError as error:  # the reader of our output is gone: `stmn ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -36,13 +38,37 @@ def guarded(debug: bool = False) -> Iterator[None]:
         if debug:
             traceback.print_exc()
         where = f"{error.filename}: " if error.filename else ""
-        if tells():
-            typer.secho(f"error: {where}{error.strerror or error}", fg="red", err=True)
+        if _reports():
+            say_error(f"{where}{error.strerror or error}")
         raise typer.Exit(1) from error
 
 
-def tells() -> bool:
-    """True in the process that prints an error: under torchrun, what stops one stops all, and the first one tells."""
+def report_usage_error(error: typer.TyperException) -> None:
+    """Print what is wrong with a command line, in one line; or the help of a command that was given no arguments."""
+    if torchrun.rank():
+        return
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(error.format_message())
+    else:
+        say_error(_describe(error))
+
+
+def _describe(error: typer.TyperException) -> str:
+    """The message with the nearest command, flag or choice."""
+    message = " ".join(error.format_message().replace(": Value error, ", ": ").split())
+    if options := getattr(error, "possibilities", None):
+        message = f"{getattr(error, 'message', message)} (did you mean '{options[0]}'?)"
+    elif found := re.fullmatch(r"(.*)\. Did you mean (.*)\?", message):
+        message = f"{found[1]} (did you mean {found[2]}?)"
+    elif found := re.fullmatch(r"(.*'([^']*)' is not one of ('.*'))\.", message):
+        message = found[1] + near_match(found[2], re.findall(r"'([^']*)'", found[3]))
+    elif ctx := getattr(error, "ctx", None):
+        message = f"{message.removesuffix('.')} (see {ctx.command_path} --help)"
+    return message[:1].lower() + message[1:]
+
+
+def _reports() -> bool:
+    """True in the process that prints an error: under torchrun an error stops all, and the first to see it reports."""
     if torchrun.size() == 1:
         return True
     from stmn.runtime.ranks import current_ranks

@@ -1,79 +1,94 @@
-"""`stmn nets show`: a network as a tree of its stages, with gates, temporal layers and costs, and as a picture."""
+"""`stmn nets show`: a network as a tree of its parts, with gates, temporal filters and costs, and as a picture."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stmn.cli.guard import guarded
+from stmn.cli.app import command, make_app
+from stmn.cli.parameters import Json, WorkspacePath, open_workspace
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Look at networks: of a recipe, or of a model file.",
-)
+    from stmn.nets.config import NetworkConfig
+    from stmn.workspace import Workspace
+
+app = make_app("Show a network: gates, temporal filters, costs.")
 
 
-@app.callback()
-def nets() -> None:
-    """Look at networks."""
-
-
-@app.command(epilog="Examples:  stmn nets show --recipe final --svg final.svg   |   stmn nets show fused-multiply")
+@command(app, examples=("stmn nets show final --svg final.svg", "stmn nets show fused --size 256"))
 def show(
     model: Annotated[
-        str | None, typer.Argument(help="a model file that stmn wrote, a run's name or its folder")
+        str | None, typer.Argument(metavar="MODEL", help="a run, a model file, or a recipe (file or name)")
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="a recipe's file or name: the networks that it trains")] = None,
-    stage: Annotated[str | None, typer.Option(help="which of the recipe's stages (default: the last network)")] = None,
-    classes: Annotated[int, typer.Option(help="classes of a recipe's networks, which its data decides", min=1)] = 101,
-    size: Annotated[int | None, typer.Option(help="side of the frames (default: the training crop's)", min=32)] = None,
-    workspace: Annotated[
-        Path | None, typer.Option("--workspace", "-w", help="where runs are looked for by name", show_default=".")
+    recipe: Annotated[str | None, typer.Option(metavar="RECIPE", help="a recipe, even if a run has its name")] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID", help="stage of the recipe whose network is shown [default: the last that trains one]"
+        ),
     ] = None,
-    svg: Annotated[Path | None, typer.Option(help="write the picture here too")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
+    classes: Annotated[int, typer.Option(help="classes of a recipe's network; its data decides later", min=1)] = 101,
+    size: Annotated[
+        int | None, typer.Option(help="side of the frames, pixels [default: the training crop's]", min=32)
+    ] = None,
+    svg: Annotated[Path | None, typer.Option(help="also write a picture to this file")] = None,
+    workspace: WorkspacePath = None,
+    as_json: Json = False,
 ) -> None:
-    """The stages of a network: where gates and temporal layers sit, shapes, parameters, multiply-adds."""
-    with guarded(debug):
-        import json
+    """Show the parts of a network: gates and temporal filters, shapes, parameters, multiply-adds."""
+    from stmn.cli.console import answers
+    from stmn.nets.show.cost import cost, sketch
+    from stmn.runtime.files import atomic_write
 
-        from stmn.errors import UsageError
-        from stmn.nets.show.cost import cost, sketch
-        from stmn.recipe.networks import network_of_model, network_of_recipe
-        from stmn.runtime.files import atomic_write
-        from stmn.settings import load_settings
-        from stmn.workspace import Workspace
+    title, config = _find_network(model, recipe, network, classes, open_workspace(workspace))
+    drawn = sketch(config)
+    side = size or config.size
+    rows = cost(drawn, side)
+    if svg:
+        from stmn.nets.show.figure import draw
 
-        if (model is None) == (recipe is None):
-            raise UsageError("name a model file, or a recipe with --recipe")
-        if recipe is None:
-            place = Workspace(load_settings(workspace=workspace).workspace)
-            title, config = network_of_model(place.find_model(model or ""))
-        else:
-            title, config = network_of_recipe(recipe, stage, classes)
-        network = sketch(config)
-        side = size or config.size
-        rows = cost(network, side)
-        if svg:
-            from stmn.nets.show.figure import draw
+        with atomic_write(svg) as temporary:
+            temporary.write_text(draw(drawn, title))
+    if as_json:
+        parts = [vars(row) for row in rows]
+        typer.echo(json.dumps({"name": title, "network": config.model_dump(mode="json"), "size": side, "parts": parts}))
+        return
+    answers().print(table(title, drawn, rows, side))
 
-            with atomic_write(svg) as temporary:
-                temporary.write_text(draw(network, title))
-        if as_json:
-            parts = [vars(row) for row in rows]
-            typer.echo(
-                json.dumps({"name": title, "network": config.model_dump(mode="json"), "size": side, "parts": parts})
-            )
-            return
-        from rich.console import Console
 
-        Console(highlight=False).print(table(title, network, rows, side))
+def _find_network(
+    model: str | None, recipe: str | None, network: str | None, classes: int, workspace: "Workspace"
+) -> tuple[str, "NetworkConfig"]:
+    """Name and configuration of what was asked for: the network of a model, or one that a recipe trains."""
+    from stmn.errors import UsageError
+    from stmn.recipe.networks import network_of_model, network_of_recipe
+
+    if (model is None) == (recipe is None):
+        raise UsageError("name a run, a model file or a recipe")
+    path = None if model is None else _find_model(model, workspace)
+    if path is None:
+        return network_of_recipe(recipe or model or "", network, classes)
+    if network is not None:
+        raise UsageError("--network chooses a network of a recipe; a model has only one")
+    return network_of_model(path)
+
+
+def _find_model(name: str, workspace: "Workspace") -> Path | None:
+    """The file of a model; None if the name is that of a recipe."""
+    from stmn.errors import UsageError
+    from stmn.recipe.load import list_recipes
+
+    if Path(name).suffix == ".toml":
+        return None
+    try:
+        return workspace.find_model(name)
+    except UsageError:
+        if name in list_recipes():
+            return None
+        raise
 
 
 def table(title: str, network: Any, rows: list[Any], size: int) -> "Table":

@@ -1,44 +1,48 @@
-"""`stmn plugins`: what can be named in options and recipes."""
+"""`stmn plugins`: what options and recipes can name."""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stmn.cli.guard import guarded
+from stmn.cli.app import command, make_app
+from stmn.cli.parameters import Json
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="List plugins.")
+if TYPE_CHECKING:
+    from stmn.registry import Plugin
+
+app = make_app("List what options and recipes can name.")
 
 
-@app.callback()
-def root() -> None:
-    """What can be named in options and recipes."""
-
-
-@app.command("list")
+@command(app, "list", examples=("stmn plugins list", "stmn plugins list --check"))
 def list_(
-    as_json: Annotated[bool, typer.Option("--json", help="for machines")] = False,
-    check: Annotated[bool, typer.Option("--check", help="import each, and say which are broken")] = False,
+    check: Annotated[bool, typer.Option("--check", help="import each plugin and report the broken ones")] = False,
+    as_json: Json = False,
 ) -> None:
     """List all plugins by kind, with their packages. Nothing is imported without --check."""
     from stmn import registry
+
+    rows = []
+    for kind in registry.KINDS:
+        for plugin in registry.plugins(kind):
+            row = dict(plugin.identity)
+            if check:
+                row["state"] = _check(plugin)
+            rows.append(row)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        state = f"  {row['state']}" if check else ""
+        typer.echo(f"{row['kind']:<10} {row['name']:<20} {row['package']} {row['version']}{state}")
+
+
+def _check(plugin: "Plugin") -> str:
+    """`ok`, or what is wrong."""
     from stmn.errors import PluginError
 
-    with guarded():
-        rows = []
-        for kind in registry.KINDS:
-            for plugin in registry.plugins(kind):
-                row = dict(plugin.identity)
-                if check:
-                    try:
-                        plugin.load()
-                        row["state"] = "fine"
-                    except PluginError as error:
-                        row["state"] = str(error)
-                rows.append(row)
-        if as_json:
-            typer.echo(json.dumps(rows, indent=1))
-            return
-        for row in rows:
-            state = f"  {row['state']}" if check else ""
-            typer.echo(f"{row['kind']:<10} {row['name']:<20} {row['package']} {row['version']}{state}")
+    try:
+        plugin.load()
+    except PluginError as error:
+        return str(error)
+    return "ok"

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from stmn.cli.guard import guarded
+from stmn.cli.app import command, make_app
+from stmn.cli.console import say_error
+from stmn.cli.parameters import Device, JsonLines, WorkspacePath
 
 if TYPE_CHECKING:
     from stmn.cli.display import Display
@@ -17,77 +19,78 @@ if TYPE_CHECKING:
     from stmn.prediction.timeline import Timeline
     from stmn.video.source import Source
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = make_app()
 
 
-@app.command(
-    epilog="Examples:  stmn predict fused clip.mp4 --overlay seen.mp4   |   stmn predict model.safetensors 0"
-    "   |   cat film.avi | stmn predict fused - --window 2 --timeline film.csv"
+@command(
+    app,
+    examples=(
+        "stmn predict fused clip.mp4 --overlay seen.mp4",
+        "stmn predict model.safetensors 0",
+        "cat film.avi | stmn predict fused - --window 2 --timeline film.csv",
+    ),
 )
 def predict(
-    model: Annotated[str, typer.Argument(help="a model file, a run's folder, or a run's name")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="a model file, a run's folder, or a run's name")],
     videos: Annotated[
-        list[str], typer.Argument(help="files, folders, addresses (rtsp://...), a camera (0), - for stdin")
+        list[str],
+        typer.Argument(metavar="VIDEO...", help="files, folders, addresses (rtsp://...), a camera (0), - for stdin"),
     ],
     top: Annotated[int, typer.Option(help="number of classes to print", min=1)] = 5,
     stream: Annotated[
         Literal["appearance", "motion", "fused"] | None,
-        typer.Option(help="the stream to use, if the model has several (default: their mean)"),
+        typer.Option(help="the stream to use, if the model has several [default: their mean]"),
     ] = None,
-    window: Annotated[float | None, typer.Option(help="classify windows of this many seconds (default: 2)")] = None,
+    window: Annotated[float | None, typer.Option(help="classify windows of this many seconds [default: 2]")] = None,
     step: Annotated[
-        float | None, typer.Option(help="seconds from one window to the next (default: window / 4)")
+        float | None, typer.Option(help="seconds from one window to the next [default: window / 4]")
     ] = None,
     timeline: Annotated[Path | None, typer.Option(help="write each window's predictions as CSV")] = None,
     overlay: Annotated[Path | None, typer.Option(help="write an MP4 with predictions, flow and gate map")] = None,
     gate_part: Annotated[
         Literal["conv2", "conv3", "conv4", "conv5"] | None,
-        typer.Option(help="part of the network whose gate the overlay shows (default: by frame size)"),
+        typer.Option(help="part of the network whose gate the overlay shows [default: by frame size]"),
     ] = None,
     chunks: Annotated[
-        int | None, typer.Option(help="chunks per video (default: 25) or per window (default: 5)", min=1)
+        int | None, typer.Option(help="chunks per video or window [default: 25 per video, 5 per window]", min=1)
     ] = None,
     flips: Annotated[bool, typer.Option(help="average over mirrored frames, if training allowed mirroring")] = True,
-    workspace: Annotated[
-        Path | None, typer.Option("--workspace", "-w", help="folder in which runs are found by name", show_default=".")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda", show_default="auto")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object per video or window")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
+    workspace: WorkspacePath = None,
+    device: Device = None,
+    as_json: JsonLines = False,
 ) -> None:
-    """Classify videos. The model file says how to prepare frames and flow; nothing else is needed."""
-    with guarded(debug):
-        from stmn import load
-        from stmn.cli.display import Display
-        from stmn.errors import DataError
-        from stmn.prediction.api import find_videos
-        from stmn.prediction.options import PredictOptions
-        from stmn.prediction.timeline import write_timeline
+    """Classify videos with a model. Its file says how to prepare frames and flow; nothing else is needed."""
+    from stmn import load
+    from stmn.cli.display import Display
+    from stmn.errors import DataError
+    from stmn.prediction.api import find_videos
+    from stmn.prediction.options import PredictOptions
+    from stmn.prediction.timeline import write_timeline
 
-        options = PredictOptions(chunks, flips, window, step, timeline, overlay, gate_part)
-        found = list(find_videos(videos))
-        options.check(found)
-        printer = _Printer(load(model, device, stream, workspace=workspace), top, as_json, Display())
-        failed = 0
-        with ExitStack() as stack:
-            table = stack.enter_context(write_timeline(timeline, printer.model.classes)) if timeline else None
-            for video in found:
-                try:
-                    printer.classify(video, options, table)
-                except DataError as error:
-                    failed += 1
-                    if failed == len(found):  # then no timeline is written either
-                        raise
-                    if table:
-                        table.roll_back()
-                    typer.secho(f"error: {error}", fg="red", err=True)
+    options = PredictOptions(chunks, flips, window, step, timeline, overlay, gate_part)
+    found = list(find_videos(videos))
+    options.check(found)
+    printer = _Printer(load(model, device, stream, workspace=workspace), top, as_json, Display())
+    failed = 0
+    with ExitStack() as stack:
+        table = stack.enter_context(write_timeline(timeline, printer.model.classes)) if timeline else None
+        for video in found:
+            try:
+                printer.classify(video, options, table)
+            except DataError as error:
+                failed += 1
+                if failed == len(found):  # then no timeline is written either
+                    raise
                 if table:
-                    table.commit()
-        for name, path in (("timeline", timeline), ("overlay", overlay)):
-            if path:
-                printer.display.say(f"{name}: {path}")
-        if failed:
-            raise typer.Exit(1)
+                    table.roll_back()
+                say_error(str(error))
+            if table:
+                table.commit()
+    for name, path in (("timeline", timeline), ("overlay", overlay)):
+        if path:
+            printer.display.say(f"{name}: {path}")
+    if failed:
+        raise typer.Exit(1)
 
 
 class _Printer:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stmn.cli.guard import guarded
+from stmn.cli.app import command, make_app
+from stmn.cli.console import answers
+from stmn.cli.parameters import Json, Overwrite, WorkspacePath, check_new, open_workspace
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,167 +19,135 @@ if TYPE_CHECKING:
     from stmn.evaluation.scores import Scores
     from stmn.workspace import Input
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Show, convert, compare and fuse scores files: a model's scores of videos, keyed by video id.",
-)
-_ScoresArgument = Annotated[str, typer.Argument(help="a scores file, or the folder or name of an evaluation")]
-_WorkspaceOption = Annotated[Path | None, typer.Option("--workspace", "-w", help="folder with data/ and runs/")]
-_JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
-_DebugOption = Annotated[bool, typer.Option("--debug", help="show tracebacks")]
-_ForceOption = Annotated[bool, typer.Option("--force", help="overwrite an existing file")]
+app = make_app("Show, convert, compare and fuse scores files.")
+
+ScoresName = Annotated[str, typer.Argument(metavar="SCORES", help="an evaluation, or a scores file")]
 
 
-@app.command(epilog="Examples:  stmn scores show test-1a2b3c4d   |   stmn scores show scores.safetensors --videos 20")
+@command(app, examples=("stmn scores show test-1a2b3c4d", "stmn scores show scores.safetensors --videos 20"))
 def show(
-    scores: _ScoresArgument,
+    scores: ScoresName,
     videos: Annotated[int, typer.Option(help="also list this many of the most confident mistakes", min=0)] = 0,
-    workspace: _WorkspaceOption = None,
-    as_json: _JsonOption = False,
-    debug: _DebugOption = False,
+    workspace: WorkspacePath = None,
+    as_json: Json = False,
 ) -> None:
     """Print the protocol and all metrics with their 95 % intervals."""
-    with guarded(debug):
-        from stmn.evaluation.metrics import measure
+    from stmn.evaluation.metrics import measure
 
-        [(item, found)] = _load([scores], workspace)
-        result = measure(found)
-        if as_json:
-            typer.echo(json.dumps({"name": item.name, "protocol": found.protocol, **result}))
-            return
-        from rich.console import Console
-        from rich.markup import escape
+    [(item, found)] = _load([scores], workspace)
+    result = measure(found)
+    if as_json:
+        typer.echo(json.dumps({"name": item.name, "protocol": found.protocol, **result}))
+        return
+    from rich.markup import escape
 
-        console = Console(highlight=False)
-        protocol = found.protocol.get("words", "protocol not recorded")
-        console.print(f"[bold]{escape(item.name)}[/]: {escape(protocol)}", soft_wrap=True)
-        console.print(_metrics_table(result))
-        if videos:
-            console.print(_mistakes_table(found, videos))
+    protocol = found.protocol.get("words", "protocol not recorded")
+    console = answers()
+    console.print(f"[bold]{escape(item.name)}[/]: {escape(protocol)}", soft_wrap=True)
+    console.print(_metrics_table(result))
+    if videos:
+        console.print(_mistakes_table(found, videos))
 
 
-@app.command(
-    epilog="Examples:  stmn scores convert test-1a2b3c4d scores.csv   |   stmn scores convert a.safetensors a.parquet"
+@command(
+    app,
+    examples=("stmn scores convert test-1a2b3c4d scores.csv", "stmn scores convert a.safetensors a.parquet"),
 )
 def convert(
-    scores: _ScoresArgument,
-    out: Annotated[Path, typer.Argument(help="FILE.csv, or FILE.parquet (needs the extra: parquet)")],
-    workspace: _WorkspaceOption = None,
-    force: _ForceOption = False,
-    debug: _DebugOption = False,
+    scores: ScoresName,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="FILE.csv, or FILE.parquet (needs the extra: parquet)")],
+    workspace: WorkspacePath = None,
+    force: Overwrite = False,
 ) -> None:
     """Write a table with one row per video: id, group, class, prediction, and all scores."""
-    with guarded(debug):
-        from stmn.errors import MissingExtra, UsageError
-        from stmn.runtime.files import atomic_write
+    from stmn.errors import MissingExtra, UsageError
+    from stmn.runtime.files import atomic_write
 
-        if out.suffix.lower() not in (".csv", ".parquet"):
-            raise UsageError(f"{out}: the name must end in .csv or .parquet")
-        [(_, found)] = _load([scores], workspace)
-        columns = found.to_columns()
-        check_new(out, force)
-        with atomic_write(out) as temporary:
-            if out.suffix.lower() == ".csv":
-                with open(temporary, "w", newline="") as file:
-                    writer = csv.writer(file)
-                    writer.writerow(columns)
-                    writer.writerows(zip(*columns.values(), strict=True))
-            else:
-                try:
-                    import pyarrow
-                    from pyarrow.parquet import write_table
-                except ImportError as error:
-                    raise MissingExtra("Parquet", "pyarrow", "parquet") from error
-                write_table(pyarrow.table(columns), temporary)
-        typer.echo(f"{out}: {len(found.ids)} videos, {len(columns)} columns")
+    if out.suffix.lower() not in (".csv", ".parquet"):
+        raise UsageError(f"{out}: the name must end in .csv or .parquet")
+    [(_, found)] = _load([scores], workspace)
+    columns = found.to_columns()
+    check_new(out, force)
+    with atomic_write(out) as temporary:
+        if out.suffix.lower() == ".csv":
+            with open(temporary, "w", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(columns)
+                writer.writerows(zip(*columns.values(), strict=True))
+        else:
+            try:
+                import pyarrow
+                from pyarrow.parquet import write_table
+            except ImportError as error:
+                raise MissingExtra("Parquet", "pyarrow", "parquet") from error
+            write_table(pyarrow.table(columns), temporary)
+    typer.echo(f"{out}: {len(found.ids)} videos, {len(columns)} columns")
 
 
-@app.command(
-    epilog="Examples:  stmn scores compare test-1a2b test-9f8e   |   stmn scores compare a.safetensors b.safetensors"
-)
+@command(app, examples=("stmn scores compare test-1a2b test-9f8e", "stmn scores compare a.safetensors b.safetensors"))
 def compare(
-    first: _ScoresArgument,
-    second: _ScoresArgument,
+    first: Annotated[str, typer.Argument(metavar="FIRST", help="an evaluation, or a scores file")],
+    second: Annotated[str, typer.Argument(metavar="SECOND", help="another one, of the same videos")],
     videos: Annotated[bool, typer.Option("--videos", help="list the videos that only one has correct")] = False,
-    workspace: _WorkspaceOption = None,
-    as_json: _JsonOption = False,
-    debug: _DebugOption = False,
+    workspace: WorkspacePath = None,
+    as_json: Json = False,
 ) -> None:
     """Compare two scores files: the difference with its interval, McNemar's test, flipped videos."""
-    with guarded(debug):
-        from stmn.evaluation.comparison import compare_scores
+    from stmn.evaluation.comparison import compare_scores
 
-        (one, ours), (other, theirs) = _load([first, second], workspace)
-        result = compare_scores(ours, theirs, other.name)
-        if as_json:
-            typer.echo(json.dumps({"first": one.name, "second": other.name, **asdict(result)}))
-        else:
-            _print_comparison(result, one.name, other.name, videos)
+    (one, ours), (other, theirs) = _load([first, second], workspace)
+    result = compare_scores(ours, theirs, other.name)
+    if as_json:
+        typer.echo(json.dumps({"first": one.name, "second": other.name, **asdict(result)}))
+    else:
+        _print_comparison(result, one.name, other.name, videos)
 
 
-@app.command(epilog="Examples:  stmn scores fuse rgb.safetensors flow.safetensors -o late.safetensors --weights 1,3")
+@command(app, examples=("stmn scores fuse rgb.safetensors flow.safetensors -o late.safetensors",))
 def fuse(
-    scores: Annotated[list[str], typer.Argument(help="two or more scores files or evaluations")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="the file to write")],
-    weights: Annotated[str | None, typer.Option(help="one weight per file, as 1,3 (default: equal)")] = None,
+    scores: Annotated[list[str], typer.Argument(metavar="SCORES...", help="two or more evaluations or scores files")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="file to write")],
+    weights: Annotated[str | None, typer.Option(metavar="A,B,...", help="one weight per file [default: equal]")] = None,
     choose_on: Annotated[
         list[str] | None,
         typer.Option(help="choose the weights on these scores of other videos, one per file in the same order"),
     ] = None,
-    workspace: _WorkspaceOption = None,
-    force: _ForceOption = False,
-    debug: _DebugOption = False,
+    workspace: WorkspacePath = None,
+    force: Overwrite = False,
 ) -> None:
     """Average two or more scores files, matched by video id (late fusion)."""
-    with guarded(debug):
-        from stmn.errors import UsageError
-        from stmn.evaluation.comparison import choose_weights
-        from stmn.evaluation.metrics import describe_accuracy, measure
-        from stmn.evaluation.scores import fuse_late
+    from stmn.errors import UsageError
+    from stmn.evaluation.comparison import choose_weights
+    from stmn.evaluation.metrics import describe_accuracy, measure
+    from stmn.evaluation.scores import fuse_late
 
-        if len(scores) < 2:
-            raise UsageError("name at least two scores files")
-        check_new(out, force)
-        if weights and choose_on:
-            raise UsageError("--weights and --choose-on: pass only one of them")
-        parts = _load(scores, workspace)
-        given = _parse_weights(weights) if weights else None
-        if choose_on:
-            if len(choose_on) != len(parts):
-                raise UsageError(f"--choose-on: {len(choose_on)} scores for the {len(parts)} to fuse")
-            others = _load(choose_on, workspace)
-            given = choose_weights([part for _, part in others], [item.name for item, _ in others])
-            typer.echo(f"weights {', '.join(f'{w:g}' for w in given)}, chosen on {len(others[0][1].ids)} other videos")
-        fused = fuse_late([part for _, part in parts], given, [item.name for item, _ in parts])
-        if choose_on:
-            fused.protocol["late_fusion_weights_chosen_on"] = choose_on
-        fused.save(out)
-        typer.echo(f"{out}: {describe_accuracy(measure(fused))}")
+    if len(scores) < 2:
+        raise UsageError("name at least two scores files")
+    check_new(out, force)
+    if weights and choose_on:
+        raise UsageError("--weights and --choose-on: pass only one of them")
+    parts = _load(scores, workspace)
+    given = _parse_weights(weights) if weights else None
+    if choose_on:
+        if len(choose_on) != len(parts):
+            raise UsageError(f"--choose-on: {len(choose_on)} scores for the {len(parts)} to fuse")
+        others = _load(choose_on, workspace)
+        given = choose_weights([part for _, part in others], [item.name for item, _ in others])
+        typer.echo(f"weights {', '.join(f'{w:g}' for w in given)}, chosen on {len(others[0][1].ids)} other videos")
+    fused = fuse_late([part for _, part in parts], given, [item.name for item, _ in parts])
+    if choose_on:
+        fused.protocol["late_fusion_weights_chosen_on"] = choose_on
+    fused.save(out)
+    typer.echo(f"{out}: {describe_accuracy(measure(fused))}")
 
 
 def _load(names: list[str], workspace: Path | None) -> list[tuple["Input", "Scores"]]:
     """Find and read scores files. Raises `UsageError`, `DataError` or `CheckpointError`."""
     from stmn.evaluation.scores import load_scores
-    from stmn.settings import load_settings
-    from stmn.workspace import Workspace
 
-    place = Workspace(load_settings(workspace=workspace).workspace)
+    place = open_workspace(workspace)
     found = [place.find_input(name, "scores") for name in names]
     return [(item, load_scores(item.path)) for item in found]
-
-
-def check_new(path: Path, force: bool) -> None:
-    """Make sure that a file may be written.
-
-    Raises:
-        UsageError: It exists and `force` is not set.
-    """
-    from stmn.errors import UsageError
-
-    if path.exists() and not force:
-        raise UsageError(f"{path}: already exists; use --force to overwrite it")
 
 
 def _metrics_table(result: dict[str, Any]) -> "Table":
@@ -214,11 +184,10 @@ def _mistakes_table(scores: "Scores", count: int) -> "Table":
 
 def _print_comparison(result: "Comparison", first: str, second: str, videos: bool) -> None:
     """Print a comparison, and the flipped videos if asked for."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = answers()
     low, high = result.interval
     for name, accuracy in ((first, result.accuracies[0]), (second, result.accuracies[1])):
         console.print(f"{100 * accuracy:5.1f} %  {escape(name)}", soft_wrap=True)

@@ -1,24 +1,22 @@
-"""`stmn weights ARCH`: fetch ImageNet weights. The one command that uses the network."""
+"""`stmn weights ARCH`: download ImageNet weights. The one command that goes online."""
 
 from typing import Annotated
 
 import typer
 
-from stmn.cli.guard import guarded
+from stmn.cli.app import command, make_app
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = make_app()
 
 
-@app.command()
+@command(app, examples=("stmn weights resnet50 resnet152",))
 def weights(
-    arch: Annotated[list[str], typer.Argument(help="architectures: resnet50, resnet152, ...")],
-    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
+    arch: Annotated[list[str], typer.Argument(metavar="ARCH...", help="ResNets of timm: resnet50, resnet152, ...")],
 ) -> None:
-    """Fetch ImageNet weights, to start streams from; training itself never uses the network."""
-    with guarded(debug):
-        from stmn.nets.backbones import check_arch
-        from stmn.nets.weights.pretrained import fetch_weights
+    """Download ImageNet weights to start streams from. Training never goes online."""
+    from stmn.nets.backbones import check_arch
+    from stmn.nets.weights.pretrained import fetch_weights
 
-        for name in arch:
-            check_arch(name)
-            typer.echo(f"{name}: {fetch_weights(name)}")
+    for name in arch:
+        check_arch(name)
+        typer.echo(f"{name}: {fetch_weights(name)}")

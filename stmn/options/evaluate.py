@@ -8,7 +8,7 @@ from stmn.options.base import DataOptions, option
 
 
 class EvaluateOptions(DataOptions):
-    """Test a model on the videos of a split, fully convolutional in space and time."""
+    """Test a model on the videos of a split."""
 
     renamed: ClassVar[dict[str, str]] = {"frames": "chunks", "seen": "allow_seen"}
 

@@ -6,7 +6,7 @@ from stmn.options.base import StageOptions, option
 
 
 class ExportOptions(StageOptions):
-    """Export a model to one file of another format, checked against the network."""
+    """Export a model to another format, such as ONNX."""
 
     model: str | None = option(
         None, "model to export: a run or a file [default: the newest]", "Data", argument=True, inputs=("model",)

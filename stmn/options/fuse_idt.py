@@ -4,7 +4,7 @@ from stmn.options.base import DataOptions, option
 
 
 class FuseIdtOptions(DataOptions):
-    """Average a network's scores with those of an SVM on hand-crafted features."""
+    """Average network scores with an SVM's on hand-crafted features."""
 
     scores: str | None = option(
         None, "network scores: an evaluation, or a scores file [default: the newest]", "Data", inputs=("scores",)

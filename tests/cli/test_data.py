@@ -74,7 +74,7 @@ def test_of_several_sets_one_has_to_be_named(work):
     assert refusal("info", "-w", work) == f"{names} stmn data info NAME"
     assert refusal("check", "-w", work) == f"{names} stmn data check NAME"
     assert refusal("extract", work / "out", "-w", work) == f"{names} stmn data extract NAME OUT"
-    assert refusal("show", "anna_1", "-w", work) == f"{names} --data NAME"
+    assert refusal("show", "anna_1", "-w", work) == f"{names} stmn data show NAME VIDEO"
     assert "mien: no prepared data set (did you mean 'mine'?)" in refusal("info", "mien", "-w", work)
 
 
@@ -125,18 +125,18 @@ def test_info(work):
     assert lines[1:] == [
         "prepared     short side 48 px, flow tvl1 clipped to 20 px, JPEG quality 100, camera motion: keep",
         "videos       3 ok, 0 skipped",
-        "frames       34 (8 to 13 a video, median 13), 1 s",
-        "             1 videos have fewer than 11 frames, less than a stack of flow",
+        "frames       34 (8 to 13 per video, median 13), 1 s",
+        "             1 videos have fewer than 11 frames, too few for a stack of flow",
         "sizes        64x48 (3)",
         lines[6],
         "classes      2: clap (1), wave (2)",
         "split 1      train: 2, test: 1",
         # 12 fields of 2, 7 of 4, 12 of 6 pixels, in steps of 0.157: 1.88, 3.92, 6.12
-        "flow         mean 3.98 px, 99 % below 6.1 px; clipped 0.00 %, zero 0.00 %; a level is 0.157 px  (all fields)",
+        "flow         mean 3.98 px, 99 % below 6.1 px; clipped 0.00 %, zero 0.00 %; 0.157 px between levels  (all fields)",
         lines[10],
     ]
     assert lines[6].startswith("on disk      ")
-    assert lines[10].startswith("             a frame takes ")
+    assert lines[10].startswith("             ") and " bytes per frame, " in lines[10]
 
 
 def test_info_for_machines(work):
@@ -230,7 +230,7 @@ def test_an_id_that_fits_several_or_none(work):
 def test_show_replaces_nothing_unasked(work):
     (work / "a.png").write_text("mine")
     assert refusal("show", "anna_1", "-w", work, "-o", work / "a.png", code=2) == (
-        f"{work}/a.png: is there already; --force replaces it"
+        f"{work}/a.png: already exists; use --force to overwrite it"
     )
     assert (work / "a.png").read_text() == "mine"
     data("show", "anna_1", "-w", work, "-o", work / "a.png", "--force")
@@ -367,7 +367,7 @@ def test_extract_into_a_file_is_refused_in_one_line(work):
 def test_extract_wants_a_folder(work):
     result = call("data", "extract", "-w", work)
     assert result.exit_code == 2
-    assert "[DATA] OUT" in result.stderr
+    assert "[NAME] OUT" in result.stderr
     assert "too many arguments" in refusal("extract", "a", "b", "c", "-w", work, code=2)
 
 

@@ -61,7 +61,7 @@ def test_the_papers_network_as_a_tree():
 
 
 def test_a_stage_of_a_recipe_with_other_classes_and_frames():
-    lines = shown("--recipe", "final", "--stage", "appearance", "--classes", "51", "--size", "256")
+    lines = shown("--recipe", "final", "--network", "appearance", "--classes", "51", "--size", "256")
     assert lines[0] == "final, appearance: a chunk of 256 x 256 pixels"
     assert any(line.startswith("├─ conv5_x 3 x (1x1 3x3 1x1) 2048x8x8") for line in lines)
     assert any(line.startswith("└─ pool, fc average over T, mean 7x7 51 ") for line in lines)
@@ -118,9 +118,9 @@ def test_what_cannot_be_shown_is_one_line(tmp_path, scratch):
         [line] = errors_of(result)
         return line
 
-    assert refusal() == "name a model file, or a recipe with --recipe"
+    assert refusal() == "name a run, a model file or a recipe"
     assert "stage 'motoin' trains no network (did you mean 'motion'?)" in refusal(
-        "--recipe", "final", "--stage", "motoin"
+        "--recipe", "final", "--network", "motoin"
     )
     assert "no.safetensors': no such file, and no finished run" in refusal(tmp_path / "no.safetensors")
     unequal = recipe(tmp_path)

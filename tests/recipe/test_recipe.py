@@ -205,7 +205,7 @@ def test_copy_gives_a_recipe_to_edit(tmp_path, monkeypatch):
     assert Path("demo.toml").read_bytes() == (RECIPES / "demo.toml").read_bytes()
     again = call("recipes", "copy", "demo")
     assert again.exit_code == 2
-    assert errors_of(again) == ["demo.toml: is there already; --force replaces it"]
+    assert errors_of(again) == ["demo.toml: already exists; use --force to overwrite it"]
     Path("demo.toml").write_text("edited")
     assert call("recipes", "copy", "demo", "--force").exit_code == 0
     assert Path("demo.toml").read_bytes() == (RECIPES / "demo.toml").read_bytes()

@@ -1,0 +1,113 @@
+"""How a command is made: its help, its errors, and the flags that every command has."""
+
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from stmn.cli.help import help_text
+from stmn.cli.parameters import Debug
+
+Function = TypeVar("Function", bound=Callable[..., None])
+
+
+class Command(TyperCommand):
+    """A command with our help."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        formatter.write(help_text(self, ctx))
+
+
+class Group(TyperGroup):
+    """A command of commands with our help, whose errors are one line."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        formatter.write(help_text(self, ctx))
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run; a mistake in the command line is one line on standard error."""
+        try:
+            code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        except typer.TyperException as error:
+            if not standalone_mode:
+                raise
+            from stmn.cli.guard import report_usage_error
+
+            report_usage_error(error)
+            sys.exit(error.exit_code)
+        if not standalone_mode:
+            return code
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def make_app(
+    help: str | None = None,
+    *,
+    name: str | None = None,
+    cls: type[Group] = Group,
+    completion: bool = False,
+    examples: tuple[str, ...] = (),
+) -> typer.Typer:
+    """A Typer app: for one command, or with `help` for a command of commands."""
+    app = typer.Typer(
+        name=name,
+        cls=cls,
+        help=help,
+        epilog="\n".join(examples) or None,
+        no_args_is_help=True,
+        add_completion=completion,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    if help:
+        app.callback()(_nothing)  # with a callback even a single command is called by its name
+    return app
+
+
+def command(
+    app: typer.Typer, name: str | None = None, *, examples: tuple[str, ...] = (), cls: type[Command] = Command
+) -> Callable[[Function], Function]:
+    """Register a function as a command of an app; its docstring is the help.
+
+    It gets `--debug`, and its errors are one line and an exit code.
+
+    Args:
+        examples: command lines, shown one per line.
+    """
+
+    def register(function: Function) -> Function:
+        def run(debug: bool, **values: Any) -> None:
+            from stmn.cli.guard import guarded
+
+            with guarded(debug):
+                function(**values)
+
+        signature = inspect.signature(function)
+        debug = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Debug)
+        keywords = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in signature.parameters.values()]
+        parameters = [*keywords, debug]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        run.__name__, run.__doc__ = function.__name__, function.__doc__
+        app.command(name, cls=cls, epilog="\n".join(examples) or None)(run)
+        return function
+
+    return register
+
+
+def _nothing() -> None:
+    """What a command of commands does by itself."""

@@ -1,0 +1,178 @@
+"""How help looks: panels of options, the text beside its flag if that fits, else below; readable at 80 columns."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.text import Text
+from typer.core import TyperArgument, TyperGroup
+
+#: wider lines are hard to read
+MAX_WIDTH = 100
+#: a longer flag has its text below
+MAX_LABEL = 26
+#: what the panel adds to the left and right of its content
+BORDER = 4
+#: the panel of arguments, of options that name no other, of the help flag, and of commands
+ARGUMENTS, OPTIONS, COMMON, COMMANDS = "Arguments", "Options", "Common options", "Commands"
+
+_HELP_FLAG = "print this help"
+#: stands for a blank at which lines don't break
+_GLUE = "\ue000"
+
+#: wrapping asks for a console, but uses neither its width nor its file
+_ANY_CONSOLE = Console()
+
+#: labels with their texts
+Rows = list[tuple[Text, Text]]
+
+_METAVARS: dict[Any, str] = {int: "N", float: "NUMBER", Path: "PATH", str: "TEXT"}
+
+
+def help_text(command: Any, ctx: Any) -> str:
+    """The help of a command, in lines as long as the terminal has room for."""
+    console = Console(highlight=False)
+    width = min(console.width, MAX_WIDTH)
+    parts: list[Text | Panel] = [Text.assemble(("Usage: ", "bold"), usage(command, ctx)), Text()]
+    if command.help:
+        parts += [*_wrap(_styled(command.help), width), Text()]
+    for panels in (_command_panels(command, ctx), _parameter_panels(command, ctx)):
+        labels = [label.cell_len for rows in panels.values() for label, _ in rows]
+        column = max((length for length in labels if length <= MAX_LABEL), default=0) + 2
+        parts += [_panel(title, rows, column, width) for title, rows in panels.items()]
+    if command.epilog:
+        parts += [Text(), Text("Examples", style="bold"), *(Text(f"  {line}") for line in command.epilog.splitlines())]
+    with console.capture() as capture:
+        for part in parts:
+            console.print(part, soft_wrap=isinstance(part, Text))
+    return capture.get()
+
+
+def usage(command: Any, ctx: Any) -> str:
+    """`stmn predict [OPTIONS] MODEL VIDEOS...`."""
+    pieces = [ctx.command_path, "[OPTIONS]"]
+    if isinstance(command, TyperGroup):
+        return " ".join([*pieces, "COMMAND ..."])
+    for param in command.get_params(ctx):
+        if isinstance(param, TyperArgument):
+            name = _argument_name(param)
+            pieces.append(name if param.required or name.startswith("[") else f"[{name}]")
+    return " ".join(pieces)
+
+
+def _command_panels(command: Any, ctx: Any) -> dict[str, Rows]:
+    """Title -> names and lines of a group's commands."""
+    panels: dict[str, Rows] = defaultdict(list)
+    if isinstance(command, TyperGroup):
+        for name in command.list_commands(ctx):
+            found: Any = command.get_command(ctx, name)
+            line = (found.help or "").split("\n\n")[0]
+            panels[found.rich_help_panel or COMMANDS].append((Text(name, style="bold cyan"), _styled(line)))
+    return panels
+
+
+def _parameter_panels(command: Any, ctx: Any) -> dict[str, Rows]:
+    """Title -> labels and texts of arguments and options. Arguments come first, the common options last."""
+    panels: dict[str, Rows] = {ARGUMENTS: []}
+    common: Rows = []
+    own = OPTIONS if isinstance(command, TyperGroup) else COMMON
+    for param in command.get_params(ctx):
+        if getattr(param, "hidden", False):
+            continue
+        if isinstance(param, TyperArgument):
+            panels[ARGUMENTS].append((Text(_argument_name(param), style="bold cyan"), _parameter_text(param)))
+            continue
+        title = own if param.name == "help" else getattr(param, "rich_help_panel", None) or OPTIONS
+        rows = common if title == COMMON else panels.setdefault(title, [])
+        rows.append((_option_label(param), _parameter_text(param)))
+    return {title: rows for title, rows in {**panels, COMMON: common}.items() if rows}
+
+
+def _panel(title: str, rows: Rows, column: int, width: int) -> Panel:
+    """One panel; texts begin at a column."""
+    lines = [line for label, text in rows for line in _lines(label, text, column, width - BORDER)]
+    return Panel(Group(*lines), title=Text(title, style="bold"), title_align="left", border_style="dim", width=width)
+
+
+def _lines(label: Text, text: Text, column: int, width: int) -> Iterator[Text]:
+    """A label with its text beside it, or below it if the label is too long."""
+    wrapped = _wrap(text, width - column)
+    if label.cell_len > column - 2:
+        yield label
+    else:
+        first = label.copy()
+        first.pad_right(column - label.cell_len)
+        yield first.append_text(wrapped.pop(0))
+    for line in wrapped:
+        yield Text(" " * column).append_text(line)
+
+
+def _wrap(text: Text, width: int) -> list[Text]:
+    """Lines of at most `width` characters, without blanks at their ends."""
+    lines = list(text.wrap(_ANY_CONSOLE, width)) or [Text()]
+    for line in lines:
+        line.plain = line.plain.replace(_GLUE, " ")
+        line.rstrip()
+    return lines
+
+
+def _argument_name(param: Any) -> str:
+    """`MODEL`, or `VIDEOS...` if it takes several."""
+    name: str = param.metavar or param.name.upper()
+    return f"{name}..." if param.nargs == -1 and not param.metavar else name
+
+
+def _option_label(param: Any) -> Text:
+    """`-w, --workspace PATH`; of a switch that is on by default also the flag that turns it off."""
+    label = Text(", ".join(sorted(param.opts, key=len)), style="bold cyan")
+    if param.is_flag:
+        if param.secondary_opts and _default(param) == "yes":
+            label.append(f"/{param.secondary_opts[0]}")
+        return label
+    return label.append(f" {param.metavar or _metavar(param)}", style="not bold yellow")
+
+
+def _metavar(param: Any) -> str:
+    """`N`, `PATH`, ...: what stands for the value."""
+    annotation = param.type_descriptor.annotation
+    if param.type_descriptor.choices:
+        return "CHOICE"
+    return _METAVARS.get(getattr(annotation, "__args__", (annotation,))[0], "TEXT")
+
+
+def _parameter_text(param: Any) -> Text:
+    """Its help, choices and default."""
+    text = _HELP_FLAG if param.name == "help" else param.help or ""
+    text, bracket, own_default = text.partition(" [default:")
+    parts = [text, bracket.strip() + own_default]
+    if choices := param.type_descriptor.choices:
+        parts.insert(1, f"[{', '.join(map(str, choices))}]")
+    if param.required and not isinstance(param, TyperArgument):
+        parts.append("[required]")
+    if default := _default(param):
+        parts.append(f"[default: {default}]")
+    return _styled(" ".join(filter(None, parts)))
+
+
+def _default(param: Any) -> str:
+    """What the help says of a default; empty for nothing."""
+    if isinstance(param.show_default, str):
+        return param.show_default
+    value = param.default
+    if not param.show_default or value is None or callable(value) or value == []:
+        return ""
+    if isinstance(value, bool):
+        return ("yes" if value else "no") if param.secondary_opts else ""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _styled(text: str) -> Text:
+    """Text as it is, flags in it coloured, choices and defaults dim; a short default stays on one line."""
+    styled = Text(re.sub(r"\[default: (\S)", rf"[default:{_GLUE}\1", " ".join(text.split())))
+    styled.highlight_regex(r"(?<![\w-])--?[a-z][\w-]*", "cyan")
+    styled.highlight_regex(r"\[[^\]]+\]", "dim")
+    return styled

@@ -1,0 +1,48 @@
+"""The flags that several commands have, written once."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stmn.cli.help import COMMON
+
+if TYPE_CHECKING:
+    from stmn.workspace import Workspace
+
+
+def flag(*names: str, help: str, metavar: str | None = None) -> typer.models.OptionInfo:
+    """A flag in the panel that all commands have."""
+    option: typer.models.OptionInfo = typer.Option(
+        *names, help=help, metavar=metavar, show_default=False, rich_help_panel=COMMON
+    )
+    return option
+
+
+WorkspacePath = Annotated[
+    Path | None, flag("--workspace", "-w", metavar="PATH", help="folder with data/ and runs/ [default: .]")
+]
+Device = Annotated[str | None, flag("--device", metavar="NAME", help="auto, cpu or cuda [default: auto]")]
+Json = Annotated[bool, flag("--json", help="print JSON")]
+JsonLines = Annotated[bool, flag("--json", help="print JSON, one object per line")]
+#: of commands that write a file
+Overwrite = Annotated[bool, flag("--force", help="overwrite existing files")]
+#: of commands that run stages
+Rerun = Annotated[bool, flag("--force", help="run again even if up to date")]
+Debug = Annotated[bool, flag("--debug", help="show tracebacks")]
+
+
+def open_workspace(path: Path | None) -> "Workspace":
+    """The workspace that `--workspace`, the settings or the current folder names."""
+    from stmn.settings import load_settings
+    from stmn.workspace import Workspace
+
+    return Workspace(load_settings(workspace=path).workspace)
+
+
+def check_new(path: Path, force: bool) -> None:
+    """Raise `UsageError` if a file exists and may not be overwritten."""
+    from stmn.errors import UsageError
+
+    if path.exists() and not force:
+        raise UsageError(f"{path}: already exists; use --force to overwrite it")
