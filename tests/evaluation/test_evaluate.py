@@ -1,7 +1,5 @@
-"""Testing (section 4.2): fully convolutional scores of stored videos and of files, late fusion, and honest numbers."""
+"""`stmn evaluate` (section 4.2): fully convolutional logits, late fusion, and what may not be tested."""
 
-import json
-from math import sqrt
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +8,13 @@ import torch
 from conftest import run_stage
 from helpers.films import moving
 from helpers.made_sets import Made, make_set
-from safetensors.torch import save_file
-from sklearn import metrics as sk
 from torch import Tensor
 
-from stmn.errors import CheckpointError, DataError, UsageError
+from stmn.errors import DataError, UsageError
 from stmn.evaluation.baseline import measure_box_shape_baseline
 from stmn.evaluation.inference import VideoInput, compute_logits, read_stored_video, score_videos
-from stmn.evaluation.metrics import describe_accuracy, measure, wilson_interval
 from stmn.evaluation.protocol import Protocol
-from stmn.evaluation.scores import Scores, fuse_late, load_scores
+from stmn.evaluation.scores import Scores, load_scores
 from stmn.nets.checkpoint import load_checkpoint, save_checkpoint
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.network import Network, build_network
@@ -35,7 +30,7 @@ CPU = choose_device("cpu")
 
 
 def tied(size: int = 32, classes: int = 4) -> Network:
-    """Two narrow tied streams whose residual branches count: fresh ones end in gain 0."""
+    """Two narrow tied streams with residual branches that matter; fresh ones end in gain 0."""
     streams = [StreamConfig(modality=modality, arch="resnet18", width=0.125) for modality in ("rgb", "flow")]
     net = build_network(
         NetworkConfig(
@@ -50,7 +45,7 @@ def tied(size: int = 32, classes: int = 4) -> Network:
 
 
 def rolling(name: str, frames: int, height: int = 40, width: int = 40, seed: int = 0, **more: str) -> Made:
-    """A video of a texture that moves, with levels that are its motion plus noise."""
+    """A video of a moving texture, with random flow levels."""
     pictures = torch.from_numpy(np.stack(moving(frames, height, width, dx=1 + seed % 3, seed=seed)))
     generator = torch.Generator().manual_seed(seed)
     levels = torch.randint(110, 150, (frames - 1, 2, height, width), generator=generator, dtype=torch.uint8)
@@ -87,7 +82,7 @@ def test_whole_frame_of_training_size_equals_its_crop(motley):
 
 def test_larger_frames_average_logits_over_training_windows():
     stream = tied(size=224).double().stream("motion")
-    features = torch.randn(3 * 5, 64, 8, 10).double()  # three videos of five chunks; 224 pixels are 7 x 7 of these
+    features = torch.randn(3 * 5, 64, 8, 10).double()  # three videos of five chunks; 224 pixels are 7 x 7 positions
     pooled = features.unflatten(0, (3, 5)).amax(dim=1)
     windows = [pooled[..., y : y + 7, x : x + 7].mean(dim=(2, 3)) for y in range(2) for x in range(4)]
     expected = torch.stack([stream.fc(window) for window in windows]).mean(dim=0)
@@ -134,184 +129,6 @@ def test_grouped_videos_score_as_they_do_alone(motley):
             torch.testing.assert_close(together[stream][row], alone[stream][0], rtol=1e-4, atol=1e-5)
 
 
-# Scores files and late fusion
-
-
-def scores(ids: str, seed: int = 0, streams: tuple[str, ...] = ("appearance",), classes: str = "pqr") -> Scores:
-    generator = torch.Generator().manual_seed(seed)
-    tensors = {name: torch.randn(len(ids), len(classes), generator=generator) for name in streams}
-    return Scores(list(ids), list(classes), [n % len(classes) for n in range(len(ids))], tensors, {"chunks": 25})
-
-
-def reordered(part: Scores, ids: str) -> Scores:
-    rows = [part.ids.index(i) for i in ids]
-    labels = [part.labels[row] for row in rows]
-    return Scores(list(ids), part.classes, labels, {k: v[rows] for k, v in part.streams.items()}, part.protocol)
-
-
-def test_scores_file_round_trip(tmp_path):
-    saved = scores("abcd", streams=("appearance", "motion"))
-    saved.save(tmp_path / "scores.safetensors")
-    loaded = load_scores(tmp_path / "scores.safetensors")
-    for name in ("ids", "classes", "labels", "protocol"):
-        assert getattr(loaded, name) == getattr(saved, name)
-    assert all(torch.equal(loaded.streams[name], saved.streams[name]) for name in saved.streams)
-
-
-def test_old_scores_files_that_call_chunks_frames_load(tmp_path):
-    old = {"words": "25 frames, no mirrors, whole frames, one mean over places", "frames": 25, "flips": False}
-    new = {"words": "25 chunks, no mirrors, whole frames, global average", "chunks": 25, "flips": False}
-    for protocol, expected in (
-        (old, new),
-        (old | {"parts": [old, old], "idt": old}, new | {"parts": [new, new], "idt": new}),
-    ):
-        part = scores("abc")
-        Scores(part.ids, part.classes, part.labels, part.streams, protocol).save(tmp_path / "old.safetensors")
-        assert load_scores(tmp_path / "old.safetensors").protocol == expected
-
-
-def test_stream_mean_is_equal_or_weighted():
-    part = scores("ab", streams=("appearance", "motion"))
-    appearance, motion = part.streams.values()
-    torch.testing.assert_close(part.mean(), (appearance + motion) / 2)
-    torch.testing.assert_close(part.mean([1, 3]), (appearance + 3 * motion) / 4)
-
-
-BROKEN = {
-    "fewer ids than rows": {"ids": ["a", "b"]},
-    "fewer labels than rows": {"labels": [0]},
-    "a label that is no class": {"labels": [0, 1, 3]},
-    "fewer classes than columns": {"classes": ["p", "q"]},
-    "no protocol": {"protocol": None},
-    "no ids": {"ids": None},
-    "two rows of one video": {"ids": ["a", "b", "a"]},
-}
-
-
-@pytest.mark.parametrize("change", BROKEN.values(), ids=BROKEN.keys())
-def test_contradictory_scores_file_is_refused(change, tmp_path):
-    about = {"ids": ["a", "b", "c"], "classes": ["p", "q", "r"], "labels": [0, 1, 2], "protocol": {}} | change
-    about = {key: value for key, value in about.items() if value is not None}
-    path = tmp_path / "scores.safetensors"
-    save_file({"svm": torch.zeros(3, 3)}, path, metadata={"stmn": json.dumps({"scores": about})})
-    with pytest.raises(DataError, match=r"scores\.safetensors: ") as error:
-        load_scores(path)
-    assert "\n" not in str(error.value)
-
-
-def test_file_without_scores_is_refused(trained, tmp_path):
-    with pytest.raises(DataError, match="holds no scores"):
-        load_scores(trained.newest("model").output("model"))
-    scores("abc").save(tmp_path / "cut.safetensors")
-    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "cut.safetensors").read_bytes()[:-3])
-    with pytest.raises(CheckpointError, match="truncated or damaged"):
-        load_scores(tmp_path / "cut.safetensors")
-
-
-def test_late_fusion_matches_rows_by_id():
-    appearance, motion = scores("abcde", 1, ("appearance",)), scores("abcde", 2, ("motion",))
-    fused = fuse_late([appearance, reordered(motion, "ecadb")], None, ["first", "second"])
-    assert fused.ids == appearance.ids and fused.labels == appearance.labels
-    expected = (appearance.streams["appearance"] + motion.streams["motion"]) / 2
-    torch.testing.assert_close(fused.mean(), expected)
-    assert list(fused.streams) == ["appearance", "motion"]
-
-
-def test_late_fusion_weighs_mean_of_each_parts_streams():
-    fused_net, motion = scores("abc", 1, ("appearance", "motion")), scores("abc", 2, ("motion",))
-    result = fuse_late([fused_net, motion], [1, 3], ["first", "second"])  # motion x 3: the paper's for HMDB51
-    torch.testing.assert_close(result.mean(), (fused_net.mean() + 3 * motion.mean()) / 4)
-    assert result.protocol["late_fusion_weights"] == [1, 3]
-
-
-def test_late_fusion_of_two_models_of_one_modality_keeps_both():
-    parts = [scores("abc", 1), scores("abc", 2)]
-    result = fuse_late(parts, None, ["first", "second"])
-    torch.testing.assert_close(result.mean(), (parts[0].mean() + parts[1].mean()) / 2)
-
-
-@pytest.mark.parametrize(
-    ("second", "what"),
-    [
-        (scores("abd"), "second: does not score the same videos: no scores of 'c'"),
-        (scores("ab"), "no scores of 'c'"),
-        (scores("abcd"), "4 rows for 3 videos"),
-        (scores("abcc"), "4 rows for 3 videos"),
-        (scores("abc", classes="pqs"), "second: scores of other classes"),
-        (scores("abc", classes="prq"), "second: scores of other classes"),
-    ],
-    ids=["another video", "a video fewer", "a video more", "a video twice", "another class", "another order"],
-)
-def test_late_fusion_of_unlike_scores_is_refused(second, what):
-    with pytest.raises(DataError, match=what):
-        fuse_late([scores("abc"), second], None, ["first", "second"])
-
-
-def test_late_fusion_refuses_duplicates_and_wrong_weights():
-    with pytest.raises(DataError, match="first: does not score the same videos"):
-        fuse_late([scores("aab"), scores("abc")], None, ["first", "second"])
-    for weights in ([1.0], [1.0, 2.0, 3.0]):
-        with pytest.raises(DataError, match=rf"late fusion of 2 scores with {len(weights)} weights"):
-            fuse_late([scores("abc"), scores("abc")], weights, ["first", "second"])
-    for weights in ([0.0, 0.0], [1.0, -1.0]):
-        with pytest.raises(DataError, match="weights"):
-            fuse_late([scores("abc"), scores("abc")], weights, ["first", "second"])
-
-
-# Metrics
-
-
-def test_metrics_match_hand_calculation():
-    tensor = torch.tensor([[3.0, 1, 0], [0, 2, 1], [5, 4, 0], [0, 1, 9]])
-    result = measure(Scores(list("abcd"), ["p", "q", "r"], [0, 1, 1, 2], {"appearance": tensor}, {}))
-    assert result["videos"] == 4 and result["chance"] == pytest.approx(1 / 3)
-    assert result["accuracy"] == 0.75
-    assert result["mean_class_accuracy"] == pytest.approx((1 + 0.5 + 1) / 3)
-    assert result["confusion"] == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]  # rows: the true class
-    assert describe_accuracy(result) == "75.0 % [25.0, 100.0] of 4 videos"  # a draw of four has 0 to 4 right
-
-
-def test_metrics_agree_with_scikit_learn():
-    generator = torch.Generator().manual_seed(1)
-    labels = torch.randint(0, 12, (200,), generator=generator).tolist()
-    tensors = {
-        name: torch.randn(200, 12, generator=generator) + 2 * torch.nn.functional.one_hot(torch.tensor(labels), 12)
-        for name in ("appearance", "motion")
-    }
-    classes = [f"class{number}" for number in range(12)]
-    result = measure(Scores([str(n) for n in range(200)], classes, labels, tensors, {}))
-    mean = sum(tensors.values()).numpy() / 2
-    predicted = mean.argmax(axis=1)
-    assert result["accuracy"] == pytest.approx(sk.accuracy_score(labels, predicted))
-    assert result["top5"] == pytest.approx(np.mean([label in row.argsort()[-5:] for label, row in zip(labels, mean, strict=True)]))  # fmt: skip
-    assert result["mean_class_accuracy"] == pytest.approx(sk.recall_score(labels, predicted, average="macro"))
-    assert np.array_equal(result["confusion"], sk.confusion_matrix(labels, predicted))
-    assert result["streams"]["motion"] == sk.accuracy_score(labels, tensors["motion"].numpy().argmax(axis=1))
-    assert 1 / 12 < result["streams"]["motion"] < result["accuracy"] < result["top5"]
-
-
-def test_class_mean_ignores_classes_without_videos():
-    tensor = torch.tensor([[3.0, 1, 0], [0, 2, 1], [0, 1, 2]])
-    result = measure(Scores(list("abc"), ["p", "q", "r"], [0, 1, 1], {"appearance": tensor}, {}))
-    assert result["mean_class_accuracy"] == pytest.approx((1 + 0.5) / 2)
-    assert result["confusion"] == [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
-
-
-def test_interval_is_wilsons():
-    z = 1.959964
-    for right, count in ((0, 10), (3, 10), (10, 10), (942, 1000), (1, 1)):
-        share, spread = right / count, z * sqrt(right / count * (1 - right / count) / count + z * z / (4 * count**2))
-        middle, scale = share + z * z / (2 * count), 1 + z * z / count
-        assert wilson_interval(right, count) == pytest.approx(
-            ((middle - spread) / scale, (middle + spread) / scale), abs=1e-6
-        )
-        low, high = wilson_interval(right, count)
-        assert -1e-12 <= low <= share <= high + 1e-12 <= 1 + 2e-12
-        assert high > low  # nothing is certain, not even 10 of 10
-    widths = [np.diff(wilson_interval(count // 2, count))[0] for count in (10, 100, 1000)]
-    assert widths == sorted(widths, reverse=True)
-
-
 def test_box_shape_baseline_finds_leaks_in_frame_sizes(tmp_path):
     def videos(tall: str):
         for seed in range(12):
@@ -329,7 +146,7 @@ def test_box_shape_baseline_finds_leaks_in_frame_sizes(tmp_path):
 
 
 def evaluation(workspace: Workspace, name: str) -> Run:
-    """The run that tested the model of a run whose name begins so."""
+    """The run that tested the model of a run whose name starts with `name`."""
     runs = [run for run in workspace.runs() if run.record["verb"] == "evaluate" and len(run.results["of"]) == 1]
     return next(run for run in runs if run.results["of"][0].startswith(name))
 
@@ -347,23 +164,25 @@ def test_evaluate_scores_every_test_video_and_says_how(trained):
         assert [found.classes[label] for label in found.labels] == [video.class_name for video in wanted]
         assert len(found.streams) == streams
         assert found.protocol["spatial"] == "fully_conv" and found.protocol["chunks"] == 25
-        assert found.protocol["flips"] is False  # asked for by default, but this data set does not keep mirrors
+        assert (
+            found.protocol["flips"] is False
+        )  # the default is True, but mirroring changes the classes of this data set
         assert found.protocol["seen_in_training"] == 0
         assert "no mirrors, whole frames, short side 32, synthetic split 1 test" in found.protocol["words"]
 
 
 def test_late_fusion_of_runs_averages_their_scores(own):
     parts = [scores_of(own, name).mean() for name in ("appearance", "motion")]
-    of_models = run_stage(own, "evaluate", late_fusion=["appearance", "motion"])  # they are tested here
+    of_models = run_stage(own, "evaluate", late_fusion=["appearance", "motion"])  # tests the models
     torch.testing.assert_close(load_scores(of_models.output("scores")).mean(), sum(parts) / 2)
-    evaluations = [evaluation(own, name).name for name in ("appearance", "motion")]  # their scores are read
+    evaluations = [evaluation(own, name).name for name in ("appearance", "motion")]  # reads their scores
     weighted = run_stage(own, "evaluate", late_fusion=evaluations, weights=[1.0, 3.0])
     torch.testing.assert_close(load_scores(weighted.output("scores")).mean(), (parts[0] + 3 * parts[1]) / 4)
     assert set(weighted.results["streams"]) == {"appearance", "motion"}
 
 
 def with_training_list(path: Path, videos: list[str], data: str = "synthetic") -> None:
-    """Rewrite a model as one that was trained on other videos."""
+    """Make a model file say that it was trained on other videos."""
     net, description = load_checkpoint(path)
     trained_on = description.trained_on.model_copy(update={"videos": videos, "data": data})
     save_checkpoint(path, net, type(description)(**(vars(description) | {"trained_on": trained_on})))
@@ -377,9 +196,9 @@ def test_training_videos_are_not_tested_unless_allowed(own):
         with pytest.raises(DataError, match=r"trained on 3 of the 12 test videos of split 1 .*--allow-seen"):
             run_stage(own, "evaluate", **model)
     run = run_stage(own, "evaluate", model=str(path), allow_seen=True)
-    assert run.results["protocol"]["seen_in_training"] == 3  # and that is on record
+    assert run.results["protocol"]["seen_in_training"] == 3
 
-    with_training_list(path, test, data="another set")  # where the same ids are other videos
+    with_training_list(path, test, data="another set")  # there the same ids are other videos
     assert run_stage(own, "evaluate", model=str(path)).results["protocol"]["seen_in_training"] == 12
 
 

@@ -1,4 +1,4 @@
-"""Fast scoring: the network made for testing, passes that are split in time, and scores that are no numbers."""
+"""Fast inference: folded networks, Winograd convolutions, passes split in time, and logits that are NaN."""
 
 import copy
 
@@ -28,7 +28,7 @@ SIZE = (64, 96)
 
 
 def network(appearance: str = "resnet18", motion: str = "resnet18", **config: object) -> Network:
-    """Two tied streams of a quarter of the width in which nothing is an identity any more; gates' products stay small."""
+    """Two tied streams of a quarter of the width, without identities and with small gate products."""
     net = as_trained(shaken(tied(appearance, motion, width=0.25, **config)))
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -47,7 +47,7 @@ def alone(arch: str, **stream: object) -> Network:
 
 
 def assert_same(found: tuple[Tensor, ...], expected: tuple[Tensor, ...], tolerance: float = 1e-4) -> None:
-    """Equal to a share of the largest score, for each output."""
+    """Equal up to a fraction of the largest logit, for each output."""
     assert len(found) == len(expected)
     for ours, theirs in zip(found, expected, strict=True):
         assert theirs.isfinite().all() and theirs.std() > 0
@@ -79,7 +79,7 @@ VARIANTS = {
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_inference_network_gives_same_logits(name):
-    """To 1e-4 of the largest score, of any variant; what it was made of stays as it was."""
+    """Up to 1e-4 of the largest logit, for any variant. The original network does not change."""
     net = VARIANTS[name]()
     before = copy.deepcopy(net.state_dict())
     given = videos(net, 4, *SIZE)
@@ -97,7 +97,7 @@ def test_inference_network_gives_same_logits(name):
 
 
 def test_buffers_work_in_and_out_of_inference_mode():
-    """Tiles' memory is kept between calls, and inference mode marks what is made in it."""
+    """Buffers are kept between calls, and tensors made in inference mode are marked."""
     conv = WinogradConv2d(nn.Conv2d(16, 16, 3, padding=1).requires_grad_(False))
     x = torch.randn(64, 16, 48, 48)
     with torch.inference_mode():
@@ -108,7 +108,7 @@ def test_buffers_work_in_and_out_of_inference_mode():
 @pytest.mark.parametrize("size", [(4, 4), (5, 9), (16, 24), (7, 30), (2, 3), (1, 1)])
 @pytest.mark.parametrize(("channels", "out"), [(8, 16), (64, 8)])
 def test_winograd_equals_direct_convolution(size, channels, out):
-    """On maps of any size: tiles reach over the edge, and small maps are convolved directly."""
+    """On maps of any size: tiles overlap the edge, and small maps are convolved directly."""
     assert winograd.problem() is None
     torch.manual_seed(0)
     conv = nn.Conv2d(channels, out, 3, padding=1).requires_grad_(False)
@@ -120,7 +120,7 @@ def test_winograd_equals_direct_convolution(size, channels, out):
 
 
 def test_winograd_keeps_nan():
-    """A ReLU that made zeros of NaN would hide a broken network."""
+    """A ReLU that turned NaN into 0 would hide a broken network."""
     x = torch.zeros(8, 8, 16, 16)
     x[3] = torch.nan
     found = WinogradConv2d(nn.Conv2d(8, 8, 3, padding=1).requires_grad_(False), relu=True)(x)
@@ -146,7 +146,7 @@ def test_network_is_only_folded_without_compiler(monkeypatch, tmp_path):
 
 
 def pictures(chunks: int, height: int = 40, width: int = 56) -> VideoInput:
-    """Levels of a video: a frame and two fields a chunk."""
+    """Levels of a video: a frame and two fields per chunk."""
     generator = torch.Generator().manual_seed(1)
     frames = torch.randint(0, 256, (chunks, 3, height, width), generator=generator, dtype=torch.uint8)
     fields = torch.randint(0, 256, (2 * chunks, 2, height, width), generator=generator, dtype=torch.uint8)
@@ -162,7 +162,7 @@ POOLINGS = [
 @pytest.mark.parametrize("injector", ["none", "last_unit", "residual", "residual_and_skip"])
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_video_split_in_time_gets_same_logits(injector, pooling):
-    """In passes of one chunk and its margins, and in larger ones, as in one pass."""
+    """In passes of one chunk with its margins, and in larger ones."""
     temporal = TemporalConfig(injector=injector, **pooling)
     net = as_trained(shaken(tied(temporal=temporal, gate=GateConfig(direction="both"))))
     video = pictures(11)
@@ -178,7 +178,7 @@ def test_video_split_in_time_gets_same_logits(injector, pooling):
     ({"injector": "none", "motion_injector": "residual"}, 4),
 ])  # fmt: skip
 def test_temporal_reach_is_exact(temporal, chunks):
-    """Exactly so many: another chunk is seen `chunks` away and not beyond."""
+    """A change of one chunk shows `chunks` away and no further."""
     net = network(temporal=TemporalConfig(**temporal)).double()
     assert temporal_reach(net) == chunks
     rgb, flow = videos(net, 20, 32, 32, batch=1)
@@ -192,7 +192,7 @@ def test_temporal_reach_is_exact(temporal, chunks):
 
 
 class AnyTime(nn.Module):
-    """What a plugin may put at a unit: this one sees all chunks."""
+    """A plugin's filter that sees all chunks."""
 
     def forward(self, x: Tensor, chunks: int) -> Tensor:
         return x + x.unflatten(0, (-1, chunks)).mean(dim=1, keepdim=True).expand(-1, chunks, -1, -1, -1).flatten(0, 1)
@@ -226,7 +226,7 @@ def test_passes_stay_within_their_limit():
     assert [len(m) for m in maps] == [100, 100]
 
 
-# What is no number
+# NaN
 
 
 def test_nan_logits_end_in_one_line(own):

@@ -1,4 +1,4 @@
-"""Ways to test a model: whole frames or crops, pooling, parts of a split, all splits, several processes."""
+"""Protocols: whole frames or crops, pooling, parts of a split, all splits, several processes."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def tied(**temporal: object) -> Network:
 
 
 def video(chunks: int = 7, height: int = 40, width: int = 56) -> VideoInput:
-    """Levels of a video: a frame and two fields a chunk."""
+    """Levels of a video: a frame and two fields per chunk."""
     generator = torch.Generator().manual_seed(1)
     frames = 255 * torch.rand(chunks, 3, height, width, generator=generator)
     fields = 255 * torch.rand(2 * chunks, 2, height, width, generator=generator)
@@ -50,7 +50,7 @@ def protocol(**values: object) -> Protocol:
 
 
 def plainly(network: Network, pictures: VideoInput, boxes: list[tuple[slice, slice]], mirror: bool) -> list[Tensor]:
-    """The mean over boxes of what the network says of each, cut and mirrored by hand."""
+    """The mean of the logits over boxes that are cut and mirrored by hand."""
     sums = [torch.zeros(3), torch.zeros(3)]
     for rows, columns in boxes:
         frames, fields = (p[..., rows, columns] for p in (pictures.frames, pictures.fields))
@@ -88,7 +88,7 @@ def test_ten_crops_differ_from_whole_frames():
 
 
 def test_global_pool_and_window_pool():
-    """A stream's places weigh the same in one mean; in windows of the training map those in the middle weigh more."""
+    """Globally all positions weigh the same; in windows of the training map's size the middle weighs more."""
     network = tied()
     stream = network.stream("motion")
     features = torch.rand(1, stream.fc.in_features, 3, 4)
@@ -98,7 +98,7 @@ def test_global_pool_and_window_pool():
     set_pooling(network, protocol(pool="global"))
     torch.testing.assert_close(stream.logits(features, 1)[0], stream.fc(features.mean(dim=(2, 3))))
     set_pooling(network, protocol())
-    assert stream.window == 1  # 32 pixels are one place of the last map
+    assert stream.window == 1  # 32 pixels are one position of the last map
 
 
 @pytest.mark.parametrize("temporal", [
@@ -154,7 +154,7 @@ def test_validation_part_is_what_training_held_out(scratch):
 
 
 def with_second_split(workspace: Workspace) -> None:
-    """Give the set a second split, in which some videos have changed sides."""
+    """Give the set a second split in which some videos have changed sides."""
     path = workspace.data_dir("synthetic") / "dataset.json"
     header = json.loads(path.read_text())
     train, test = (header["splits"]["1"][part] for part in ("train", "test"))

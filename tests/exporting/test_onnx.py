@@ -1,4 +1,4 @@
-"""An exported file gives the network's scores, or there is no file."""
+"""An exported file gives the network's logits, or there is no file."""
 
 import json
 import sys
@@ -26,13 +26,13 @@ pytest.importorskip("onnxruntime")
 
 
 def made(**network: object) -> tuple[Network, Description]:
-    """A narrow tied network whose every part counts, and its description."""
+    """A narrow tied network in which every module matters, and its description."""
     streams = [StreamConfig(modality=modality, arch="resnet18", width=0.125) for modality in ("rgb", "flow")]
     values = {"classes": ["wave", "jump", "rén"], "size": 64, "stack_length": 3, "streams": streams}
     config = NetworkConfig(**(values | network))
     net = build_network(config).eval()
     for name, parameter in net.named_parameters():
-        if name.endswith("bn2.weight"):  # fresh units end in gain 0
+        if name.endswith("bn2.weight"):  # 0 in fresh units
             torch.nn.init.ones_(parameter)
     preparation = Preparation(short_side=72, flow="tvl1", bound=20.0, quality=95, camera_motion="keep")
     return net, Description(config, preparation, TrainedOn(data="mine", split="1", videos=["a"]), ["mirror", "crop"])
@@ -103,7 +103,7 @@ def test_network_with_one_prediction_has_one_output(tmp_path):
 
 
 def broken_runners(net: Network):
-    """Runs of a file that went wrong, each in its own way."""
+    """Runners of broken files."""
 
     def honest(given: Sequence[Tensor]) -> list[Tensor]:
         return [scores.clone() for scores in net(*given)]
@@ -155,7 +155,7 @@ def test_export_writes_checks_and_copies_the_file(own, tmp_path):
     [view] = model.protocol(25).views(*given_video.size)
     given = [planes[None] for planes in given_video.network_inputs(model.network.names, view)]
     for ours, theirs in zip(model.logits(video), OnnxExporter().runner(path)(given), strict=True):
-        torch.testing.assert_close(theirs[0], ours, rtol=1e-3, atol=1e-5)  # a real video, too
+        torch.testing.assert_close(theirs[0], ours, rtol=1e-3, atol=1e-5)  # on a real video
 
 
 def test_export_that_fails_its_check_leaves_no_file(own, monkeypatch, tmp_path):
@@ -170,7 +170,7 @@ def test_export_that_fails_its_check_leaves_no_file(own, monkeypatch, tmp_path):
     assert run.record["status"] == "failed" and not (tmp_path / "copy.onnx").exists()
 
     monkeypatch.undo()
-    assert run_stage(own, "export", model="fused").output("export").exists()  # and the next try writes it
+    assert run_stage(own, "export", model="fused").output("export").exists()  # the next try writes it
 
 
 def test_failed_export_says_why(own, scratch, monkeypatch):

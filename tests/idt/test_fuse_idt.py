@@ -1,4 +1,4 @@
-"""Fusion with an SVM on hand-crafted features (section 5.4): matched by video, normalised per video, averaged."""
+"""Fusion with an SVM on hand-crafted features (section 5.4)."""
 
 import shutil
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ DIRECTIONS = {"down": (0, 3), "left": (-3, 0), "right": (3, 0)}
 
 
 def videos() -> Iterator[Made]:
-    """Textures that move in a direction, with flow that says so but for its noise: what SVMs on HOF tell apart."""
+    """Textures moving in one direction, with noisy flow: an SVM on HOF can tell them apart."""
     for number in range(30):
         class_name, (dx, dy) = list(DIRECTIONS.items())[number % 3]
         frames = torch.from_numpy(np.stack(moving(6, 32, 32, dx, dy, seed=number)))
@@ -42,14 +42,14 @@ def moves(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def workspace(moves: Path, tmp_path: Path) -> Workspace:
-    """A workspace with that set and the scores of a network that knows nothing."""
+    """A workspace with that set, and random network scores."""
     shutil.copytree(moves, tmp_path / "work" / "data" / "moves")
     guesses("network", 1).save(tmp_path / "network.safetensors")
     return Workspace(tmp_path / "work")
 
 
 def guesses(stream: str, seed: int, scale: float = 1.0, order: int = 1) -> Scores:
-    """Random scores of the test videos, forwards or backwards."""
+    """Random scores of the test videos, in order or reversed."""
     ids = [f"test{number}" for number in range(18, 30)][::order]
     labels = [int(name.removeprefix("test")) % 3 for name in ids]
     values = torch.randn(12, 3, generator=torch.Generator().manual_seed(seed)) * scale
@@ -63,18 +63,18 @@ def fuse_idt(workspace: Workspace, **options: object) -> Run:
 
 
 def unit(values: Tensor) -> Tensor:
-    """Each video's scores at length 1."""
+    """Scores with L2 norm 1 per video."""
     return values / values.square().sum(dim=1, keepdim=True).sqrt()
 
 
 def test_network_and_svm_scores_are_normalised_and_averaged(workspace, tmp_path):
     network, svm = guesses("network", 1).streams["network"], guesses("svm", 2, scale=50.0).streams["svm"]
-    guesses("svm", 2, scale=50.0, order=-1).save(tmp_path / "idt.safetensors")  # its rows in another order
+    guesses("svm", 2, scale=50.0, order=-1).save(tmp_path / "idt.safetensors")  # rows in another order
     run = fuse_idt(workspace, idt_scores=str(tmp_path / "idt.safetensors"))
     fused = load_scores(run.output("scores"))
     assert fused.ids == guesses("network", 1).ids and set(fused.streams) == {"network", "idt"}
     torch.testing.assert_close(fused.mean(), (unit(network) + unit(svm)) / 2)
-    assert "idt_scores" not in run.record["outputs"]  # the given ones were used
+    assert "idt_scores" not in run.record["outputs"]  # the given file was used
 
     weighted = fuse_idt(workspace, idt_scores=str(tmp_path / "idt.safetensors"), weights=[1.0, 3.0])
     mean = load_scores(weighted.output("scores")).mean()
@@ -115,7 +115,7 @@ def test_own_svm_recognises_motions_the_network_does_not(workspace):
     own = load_scores(run.output("idt_scores"))
     assert own.ids == guesses("network", 1).ids
 
-    again = fuse_idt(workspace, idt_scores=str(run.output("idt_scores")))  # and can be given to another fusion
+    again = fuse_idt(workspace, idt_scores=str(run.output("idt_scores")))  # the file can be passed to another fusion
     assert torch.equal(load_scores(again.output("scores")).mean(), load_scores(run.output("scores")).mean())
 
 
@@ -207,7 +207,7 @@ def test_svm_separates_what_is_separable(classes):
 
 def test_class_without_training_videos_never_wins():
     train, labels = clouds(3, 8, seed=1)
-    labels = [{0: 0, 1: 2, 2: 3}[label] for label in labels]  # nothing of class 1 and 4
+    labels = [{0: 0, 1: 2, 2: 3}[label] for label in labels]  # no videos of classes 1 and 4
     test, _ = clouds(3, 4, seed=2)
     scores = score_with_svm(train, labels, test, 5)
     assert set(scores.argmax(dim=1).tolist()) == {0, 2, 3}

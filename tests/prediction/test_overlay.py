@@ -43,7 +43,7 @@ def bars(page: NDArray[np.uint8]) -> int:
 
 @pytest.fixture(scope="module")
 def seen(trained, tmp_path_factory) -> tuple[Path, Path, str]:
-    """A video, its overlay by the fused model, and what was printed."""
+    """A video, its overlay by the fused model, and the output of the command."""
     folder = tmp_path_factory.mktemp("seen")
     video = film(folder / "a.avi", moving(30) + moving(30, dx=-3, seed=1))
     result = overlay(trained, "fused", video, folder / "seen.mp4", "--window", 1, "--step", 0.5)
@@ -62,7 +62,7 @@ def test_overlay_shows_frames_flow_and_gate_at_video_rate(seen):
         shown = panel(page, 0)[3::7, 3::7].astype(int)
         assert np.abs(shown - frame[: shown.shape[0], : shown.shape[1]]).mean() < 12
         assert np.ptp(panel(page, 2).astype(int), axis=2).mean() > 20, "heat is coloured"
-    # the texture moves to the right, then to the left: red and cyan, the colours of the wheel
+    # the texture moves to the right, then to the left: red and cyan on the colour wheel
     right, left = (panel(pages[t], 1)[100:200, 100:300].reshape(-1, 3).mean(axis=0) for t in (10, 50))
     assert right[0] > right[2] and left[2] > left[0]
 
@@ -77,7 +77,7 @@ def test_bars_change_only_with_the_window(seen):
 
 
 def test_gate_map_is_what_the_parts_gate_receives(trained, seen):
-    """The mean over channels of what motion sends, of each frame's own stack, in the colours of the legend."""
+    """The mean over channels of |f(x_m)|, from each frame's own flow stack."""
     model = stmn.load(model_of(trained, "fused"))
     maps = {}
     for part, side in (("conv2", 8), ("conv3", 4), ("conv4", 2), ("conv5", 1)):
@@ -88,7 +88,7 @@ def test_gate_map_is_what_the_parts_gate_receives(trained, seen):
         assert len(found) == 60 and [m.seconds for m in found] == sorted(m.seconds for m in found)
         maps[part] = torch.stack([m.gate_map for m in found])
         assert maps[part].shape[-2] == side and bool((maps[part] >= 0).all())
-    # in one pass over all frames: with every stack whole, late or early in its block
+    # in one pass over all frames, so that no stack is cut by a batch
     gate, context = find_gate_map(model, "conv2"), list(read_frames(model, frames_of(seen[0]), "a"))
     torch.testing.assert_close(gate.compute_maps(context, range(60)), maps["conv2"], rtol=1e-4, atol=1e-6)
 
@@ -102,7 +102,7 @@ def test_heat_map_lies_over_its_frame():
 
 
 def test_default_gate_part_is_deepest_that_is_fine_enough(trained):
-    """For the tests' frames of 32 pixels conv2, of 8 x 8 places; for the paper's of 256 conv5."""
+    """conv2 with 8 x 8 positions for the tests' 32 pixels; conv5 for the paper's 256."""
     model = stmn.load(model_of(trained, "fused"))
     assert find_gate_map(model, None).part == "conv2"
     network = model.description.network.model_copy(update={"size": 224})

@@ -34,7 +34,7 @@ def scores_of(workspace: Workspace, name: str) -> Scores:
 
 @pytest.mark.parametrize("name", ["appearance", "motion", "fused"])
 def test_video_file_scores_as_its_stored_frames(trained, name):
-    """Apart from the store's JPEG files everything is done in the same way, so only their loss shows."""
+    """Up to the JPEG compression of the store."""
     evaluated = scores_of(trained, name)
     model = stmn.load(trained.find_input(name, "model").path, device="cpu")
     films = [trained.data_dir("synthetic") / "videos" / video_id for video_id in evaluated.ids]

@@ -28,7 +28,7 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def test_window_is_classified_as_a_video_of_its_own(trained, tmp_path):
-    """50 frames at 25 a second: windows of one second every half."""
+    """50 frames at 25 per second: windows of one second, every half second."""
     pictures = moving(20) + moving(30, dx=-2, seed=1)
     model = stmn.load(model_of(trained, "fused"))
     windows = list(model.windows(film(tmp_path / "a.mkv", pictures, "ffv1", "yuv444p"), length=1, step=0.5, chunks=3))
