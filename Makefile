@@ -35,7 +35,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/codespell
 	$(BIN)/clang-format --dry-run --Werror $(C_CODE)
 
@@ -60,6 +60,7 @@ constraints:
 	build/constraints/bin/python -m pip install --quiet '.[dev]'
 	echo '# Made by `make constraints`: the newest releases that fit pyproject.toml.' > constraints.txt
 	build/constraints/bin/python -m pip freeze --exclude stmn >> constraints.txt
+	rm -rf build/constraints
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
