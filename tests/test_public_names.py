@@ -13,7 +13,7 @@ from stmn import registry
 
 CHECKOUT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-PAGES = [path for name in ("*.md", "docs/*.md", "plugins/*/*.md") for path in sorted(CHECKOUT.glob(name))]
+PAGES = [path for name in ("*.md", "docs/**/*.md", "plugins/*/*.md") for path in sorted(CHECKOUT.glob(name))]
 #: `stmn.` names that are no Python names: entry-point groups, and the settings file
 OTHER = {*registry.KINDS.values(), "stmn.toml"}
 
