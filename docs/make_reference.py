@@ -19,8 +19,7 @@ from typer.models import ArgumentInfo, OptionInfo
 from stmn.cli.main import COMMANDS
 from stmn.cli.stage_command import COMMON, stage_app
 from stmn.options import MODELS, options_of
-from stmn.options.base import Option
-from stmn.recipe.load import SHARED
+from stmn.options.base import DataOptions, Option
 
 FOLDER = Path(__file__).parent / "reference"
 MADE = "<!-- Made by docs/make_reference.py; do not edit. -->"
@@ -233,7 +232,12 @@ def key_row(option: Option) -> tuple[str, str, str, str]:
     else:
         shown = f"`{str(default).lower() if isinstance(default, bool) else repr(default).replace(chr(39), chr(34))}`"
     text, shown = split_help(option.help, shown)
-    return f"`{option.name}`", value, shown, text + (" (also in `[recipe]`)" if option.name in SHARED else "")
+    return (
+        f"`{option.name}`",
+        value,
+        shown,
+        text + (" (also in `[recipe]`)" if option.name in DataOptions.model_fields else ""),
+    )
 
 
 def table(head: tuple[str, ...], rows: Any) -> str:
