@@ -33,8 +33,9 @@ from stmn.datasets.base import VideoEntry
 from stmn.flow.opencv import dis
 from stmn.flow.pairs import frames_and_flow
 from stmn.sampling.augment import FLOW_STD, RGB_MEAN, RGB_STD, Crop, draw_crop
-from stmn.sampling.clips import BufferPool, Clips, Sampling
-from stmn.sampling.loader import KEPT, load_batches
+from stmn.sampling.buffers import BufferPool
+from stmn.sampling.clips import Clips, Sampling
+from stmn.sampling.loader import BUFFERS, load_batches
 from stmn.sampling.positions import draw_positions, stack_times
 from stmn.sampling.resample import kernel_problem
 from stmn.store.format.header import Header, Preparation
@@ -200,9 +201,11 @@ def compare(store: Store, files: Path, chunks: int, options: argparse.Namespace)
         num_workers=options.workers,
         persistent_workers=options.workers > 0,
     )
-    memory = BufferPool(KEPT)  # a training makes thousands of batches in a row; so neither side starts anew each round
+    buffers = BufferPool(
+        BUFFERS
+    )  # training makes thousands of batches in a row, so neither side starts over each round
     sides: dict[str, Callable[[], Iterable[Batch]]] = {
-        "store": lambda: load_batches(ours, batches, options.workers, memory),
+        "store": lambda: load_batches(ours, batches, options.workers, buffers),
         "jpeg_files": lambda: theirs,
     }
     differences = [difference(one, other) for one, other in zip(sides["store"](), sides["jpeg_files"](), strict=True)]

@@ -1,4 +1,4 @@
-"""Plugins: built-ins, packages of others, and what happens when those are broken, clash or pretend."""
+"""Plugins: built-in ones, other packages', and those that are broken, clash or shadow a built-in."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from stmn.errors import PluginError
 
 DECLARED = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["entry-points"]
 
-#: a fusion that a third party could have written
+#: a fusion that another package could have
 FUSION = """
 from torch import nn
 
@@ -44,7 +44,7 @@ def recipe_with(path: Path, fusion: str) -> Path:
 
 
 @pytest.mark.parametrize("kind", registry.KINDS)
-def test_built_ins_are_registered_like_anyones(kind):
+def test_built_ins_are_registered_like_any_plugin(kind):
     declared = DECLARED[registry.KINDS[kind]]
     assert set(declared) <= set(registry.names(kind))
     for name in declared:
@@ -58,14 +58,14 @@ def test_built_ins_are_registered_like_anyones(kind):
     ("fusion", "mutliply", "multiply"), ("injector", "residuals", "residual"), ("flow", "tv-l1", "tvl1"),
     ("dataset", "ucf", "ucf101"), ("exporter", "onx", "onnx"),
 ])  # fmt: skip
-def test_an_unknown_name_is_an_error_with_the_near_one_and_the_known(kind, typed, meant):
+def test_unknown_name_lists_the_nearest_and_all_known(kind, typed, meant):
     with pytest.raises(PluginError) as caught:
         registry.load(kind, typed)
     assert str(caught.value).startswith(f"unknown {kind} '{typed}' (did you mean '{meant}'?); known: ")
     assert all(name in str(caught.value) for name in registry.names(kind))
 
 
-def test_a_third_partys_plugin_is_used_by_its_name(packages, trained, tmp_path):
+def test_third_party_plugin_is_used_by_its_name(packages, trained, tmp_path):
     packages.install("blends", FUSION.format(name="Blend", weight=0.5), fusion={"blend": "Blend"})
     assert "blend" in registry.names("fusion")
     assert call("recipes", "validate", recipe_with(tmp_path / "toy.toml", "blend")).exit_code == 0
@@ -78,10 +78,10 @@ def test_a_third_partys_plugin_is_used_by_its_name(packages, trained, tmp_path):
     assert identity in json.loads(result.stdout)["plugins"]
 
 
-def test_a_broken_plugin_breaks_only_what_names_it(packages, tmp_path):
+def test_broken_plugin_breaks_only_what_names_it(packages, tmp_path):
     packages.install("torn", "raise ImportError('libtorn.so.3 is missing')", "2.1", fusion={"torn": "Torn"})
 
-    # in a process of its own, as a user has it
+    # in a process of its own, as for a user
     environment = os.environ | {"PYTHONPATH": str(packages.folder)}
     for command in (["--help"], ["fuse", "--help"], ["recipes", "validate", "final"]):
         done = subprocess.run([STMN, *command], capture_output=True, text=True, env=environment)
@@ -96,12 +96,12 @@ def test_a_broken_plugin_breaks_only_what_names_it(packages, tmp_path):
     assert "libtorn.so.3 is missing" in states.pop(("fusion", "torn"))
     assert set(states.values()) == {"ok"}
 
-    # its name can be written down, but using it is an error that says whose it is and why
+    # it can be named, but using it is an error that says whose it is and why
     with pytest.raises(PluginError, match=r"'torn' of package torn 2\.1 can't be imported: ImportError: libtorn"):
         registry.load("fusion", "torn")
 
 
-def test_a_run_that_names_a_broken_plugin_ends_in_one_line(packages, scratch, tmp_path):
+def test_run_with_a_broken_plugin_ends_in_one_line(packages, scratch, tmp_path):
     packages.install("torn", "raise ImportError('libtorn.so.3 is missing')", "2.1", flow={"torn": "torn"})
     (tmp_path / "videos" / "class").mkdir(parents=True)
     (tmp_path / "videos" / "class" / "a.avi").write_bytes(b"")
@@ -113,7 +113,7 @@ def test_a_run_that_names_a_broken_plugin_ends_in_one_line(packages, scratch, tm
     assert "Traceback" not in result.stderr
 
 
-def test_two_packages_with_one_name_are_told_apart_by_package(packages, tmp_path):
+def test_package_prefix_picks_one_of_two_plugins(packages, tmp_path):
     packages.install("alpha", FUSION.format(name="Blend", weight=0.1), fusion={"blend": "Blend"})
     packages.install("beta", FUSION.format(name="Blend", weight=0.9), fusion={"blend": "Blend"})
     with pytest.raises(PluginError) as caught:
@@ -130,15 +130,15 @@ def test_two_packages_with_one_name_are_told_apart_by_package(packages, tmp_path
     assert "write 'alpha:blend' or 'beta:blend'" in errors_of(result)[0]
 
 
-def test_an_unknown_package_is_an_error(packages):
+def test_unknown_package_is_an_error(packages):
     with pytest.raises(PluginError, match="unknown fusion 'gamma:multiply'"):
         registry.find("fusion", "gamma:multiply")
 
 
-def test_a_built_in_cannot_be_shadowed(packages):
+def test_built_in_cannot_be_shadowed(packages):
     packages.install("mallory", FUSION.format(name="Multiply", weight=0), fusion={"multiply": "Multiply"})
     assert registry.load("fusion", "multiply").__module__ == "stmn.nets.fusions"
     assert registry.find("fusion", "multiply").package == "stmn"
     assert "mallory" not in sys.modules
-    # who wants that one says so
+    # but it can be asked for
     assert registry.load("fusion", "mallory:multiply").__module__ == "mallory"

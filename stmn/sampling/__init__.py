@@ -1,1 +1,1 @@
-"""From the store to batches: where chunks lie, crops and flips, the loader."""
+"""From the store to batches: positions in time, crops and flips, the loader."""

@@ -1,4 +1,4 @@
-"""Crops and flips: one draw for all frames of a video and for both modalities (section 4.1)."""
+"""Crops, flips and normalisation: one draw for all frames of a video and for both modalities (section 4.1)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,28 +11,28 @@ from numpy.random import Generator
 from torch import Tensor
 
 from stmn.flow.quantise import ZERO_LEVEL
-from stmn.sampling.resample import Bytes, Floats, Levels, axis, cut_into
+from stmn.sampling.resample import Bytes, Floats, Levels, cut_into, make_taps
 
-#: `multi_scale`: corners and centre at four sizes (motion); `jitter`: +-25 % (appearance, fused); `random_resized`: any
-#: place, the strongest, for little data; `centre`: no chance
+#: `multi_scale`: corners and centre at four sizes (motion stream). `jitter`: sides +-25 % (appearance stream, fused
+#: network). `random_resized`: any place, the strongest, for little data. `centre`: nothing is left to chance
 Augmentation = Literal["multi_scale", "jitter", "random_resized", "centre"]
 
-#: the paper's sizes are for frames of short side 256; here they are shares of the short side
+#: the paper's sizes are for frames of short side 256; here they are fractions of the short side
 PAPER_SIDE = 256
 PAPER_CROP = 224
+#: sides of multi_scale crops, as fractions of the short side
 MULTI_SCALE = tuple(side / PAPER_SIDE for side in (256, 224, 192, 168))
-
-#: random_resized: least share of the frame's area, and the aspects, width over height, that a crop may have
+#: smallest area of random_resized crops, as a fraction of the frame's
 SMALLEST_AREA = 0.35
+#: range of aspects of random_resized crops, width over height
 ASPECTS = (3 / 4, 4 / 3)
 
 RGB_MEAN = (0.485, 0.456, 0.406)
 RGB_STD = (0.229, 0.224, 0.225)
-#: flow levels are scaled like the RGB levels, whose pre-trained conv1 the motion stream may start from
+#: flow levels are scaled like RGB levels, because the motion stream may start from conv1 weights trained on these
 FLOW_STD = 255 * sum(RGB_STD) / 3
 
-
-#: what a network sees of levels; a mirrored field has its u negated
+#: how levels become a network's input; in a mirrored field u changes its sign
 RGB_TO_INPUT = Levels([255 * mean for mean in RGB_MEAN], [1 / (255 * std) for std in RGB_STD])
 FLOW_TO_INPUT = Levels([ZERO_LEVEL] * 2, [1 / FLOW_STD, 1 / FLOW_STD])
 MIRRORED_FLOW_TO_INPUT = Levels([ZERO_LEVEL] * 2, [-1 / FLOW_STD, 1 / FLOW_STD])
@@ -50,9 +50,15 @@ class Crop:
 
 
 def draw_crop(height: int, width: int, augmentation: Augmentation, keeps: Iterable[str], rng: Generator | None) -> Crop:
-    """Draw a crop of an (height, width) frame; without `rng` the centre crop.
+    """Draw a crop of a frame.
 
-    Obeys the data set: without "crop" in `keeps` the largest centred square, without "mirror" no flips.
+    Args:
+        height: height of the frame, pixels.
+        width: width of the frame, pixels.
+        augmentation: what kind of crop.
+        keeps: augmentations that keep the class of the data set's videos. Without "crop" the crop is the largest
+            centred square, without "mirror" it is never mirrored.
+        rng: draws the crop; None for the centre crop.
     """
     side = min(height, width)
     if rng is None or augmentation == "centre":
@@ -62,7 +68,7 @@ def draw_crop(height: int, width: int, augmentation: Augmentation, keeps: Iterab
     if "crop" not in keeps:
         return Crop((height - side) // 2, (width - side) // 2, side, side, mirror)
     if augmentation == "multi_scale":
-        h, w = (round(side * float(share)) for share in rng.choice(MULTI_SCALE, 2))
+        h, w = (round(side * float(fraction)) for fraction in rng.choice(MULTI_SCALE, 2))
         place = int(rng.integers(5))
         if place == 4:
             return Crop((height - h) // 2, (width - w) // 2, h, w, mirror)
@@ -72,60 +78,71 @@ def draw_crop(height: int, width: int, augmentation: Augmentation, keeps: Iterab
         aspect = exp(rng.uniform(log(ASPECTS[0]), log(ASPECTS[1])))
         h, w = min(height, round(sqrt(area / aspect))), min(width, round(sqrt(area * aspect)))
         return Crop(int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w, mirror)
-    # jitter: sides within 25 % of the paper's crop, at most 25 % of the free room away from a border
+    # jitter: sides within 25 % of the paper's crop, offsets within a quarter of the free space from a border
     base = side * PAPER_CROP / PAPER_SIDE
     h = min(height, round(base * rng.uniform(0.75, 1.25)))
     w = min(width, round(base * rng.uniform(0.75, 1.25)))
-    return Crop(border_offset(height - h, rng), border_offset(width - w, rng), h, w, mirror)
+    return Crop(_draw_border_offset(height - h, rng), _draw_border_offset(width - w, rng), h, w, mirror)
 
 
-def border_offset(room: int, rng: Generator) -> int:
-    """An offset in 0..room within a quarter of `room` from either border."""
+def _draw_border_offset(space: int, rng: Generator) -> int:
+    """An offset in 0..space within a quarter of `space` from either end."""
     offset = rng.uniform(0, 0.25)
-    return round(room * (offset if rng.random() < 0.5 else 1 - offset))
+    return round(space * (offset if rng.random() < 0.5 else 1 - offset))
 
 
 def cut_frame(frame: Bytes, crop: Crop, out: Floats) -> None:
-    """The crop of an (H, W, 3) uint8 frame, resized and normalised into `out`, (3, H', W') float32, dense."""
-    rows, columns = axis(crop.height, out.shape[1]), axis(crop.width, out.shape[2], crop.mirror)
+    """Cut, resize and normalise a frame.
+
+    Args:
+        frame: (H, W, 3) uint8, contiguous.
+        crop: what to cut out.
+        out: (3, H', W') float32, contiguous; written.
+    """
+    rows, columns = make_taps(crop.height, out.shape[1]), make_taps(crop.width, out.shape[2], crop.mirror)
     cut_into(frame[None], crop.top, crop.left, rows, columns, RGB_TO_INPUT, out)
 
 
 def cut_field(levels: Bytes, crop: Crop, out: Floats) -> None:
-    """The crop of (2, H, W) uint8 flow levels, resized and normalised into `out`, (2, H', W') float32, dense.
+    """Cut, resize and normalise a flow field; in a mirrored one u changes its sign.
 
-    A mirrored field has its u negated. Values are not rescaled with the crop (as the authors).
+    Flow values are not rescaled with the crop, as in the authors' code.
+
+    Args:
+        levels: (2, H, W) uint8 flow levels u and v, contiguous.
+        crop: what to cut out.
+        out: (2, H', W') float32, contiguous; written.
     """
-    rows, columns = axis(crop.height, out.shape[1]), axis(crop.width, out.shape[2], crop.mirror)
+    rows, columns = make_taps(crop.height, out.shape[1]), make_taps(crop.width, out.shape[2], crop.mirror)
     scale = MIRRORED_FLOW_TO_INPUT if crop.mirror else FLOW_TO_INPUT
     cut_into(levels[..., None], crop.top, crop.left, rows, columns, scale, out)
 
 
 def resize(pictures: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear, anti-aliased; the same tensor when it has that size."""
+    """Resize (N, channels, H, W) pictures to `size`, (height, width), bilinearly, anti-aliased; no copy if they fit."""
     if tuple(pictures.shape[-2:]) == size:
         return pictures
     return F.interpolate(pictures, size=size, mode="bilinear", antialias=True, align_corners=False)
 
 
 def mirrored(pictures: Tensor, mirror: bool = True) -> Tensor:
-    """Left to right."""
+    """(..., H, W) pictures mirrored left to right, if `mirror`."""
     return pictures.flip(-1) if mirror else pictures
 
 
 def normalise_rgb(frames: Tensor) -> Tensor:
-    """(..., 3, H, W) levels 0..255 to zero mean and unit deviation of ImageNet."""
+    """(..., 3, H, W) levels 0..255 to network input: ImageNet's levels become zero mean and unit deviation."""
     mean = torch.tensor(RGB_MEAN).view(3, 1, 1) * 255
     std = torch.tensor(RGB_STD).view(3, 1, 1) * 255
     return (frames - mean) / std
 
 
 def normalise_flow(fields: Tensor, mirror: bool = False) -> Tensor:
-    """(..., 2, H, W) levels to network input: 128 becomes 0. A mirrored field has its u negated."""
+    """(..., 2, H, W) levels 0..255 to network input: level 128 becomes 0; u changes its sign in mirrored fields."""
     centred = (fields - ZERO_LEVEL) / FLOW_STD
     return centred * torch.tensor([-1.0, 1.0]).view(2, 1, 1) if mirror else centred
 
 
 def short_side_for_test(size: int, keeps: Iterable[str]) -> int:
-    """The short side of whole frames at test: 256 for a training crop of 224, so that scales agree."""
+    """The short side of whole frames at test, pixels: 256 for a training crop of 224, so that the scales agree."""
     return round(size * PAPER_SIDE / PAPER_CROP) if "crop" in keeps else size

@@ -1,7 +1,7 @@
 """Batches of samples, made ahead by threads.
 
-Threads, not processes: decoding and cutting are calls that let other threads run, so nothing has to be handed over
-between processes, all threads share the store's cache, and the first batch does not wait for processes to start.
+Threads, not processes, because decoding and cutting release the GIL. So nothing has to be handed over between
+processes, all threads share the store's cache, and the first batch does not wait for processes to start.
 """
 
 from collections import deque
@@ -10,48 +10,57 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from torch import Tensor
 
-from stmn.sampling.clips import BufferPool, Clips, Index
+from stmn.sampling.buffers import BufferPool
+from stmn.sampling.clips import Clips
+from stmn.sampling.order import Index
 
-#: batches made beforehand: memory holds these and the one in use, however many threads there are
-AHEAD = 2
-
-
-#: what a loader's memory keeps, of two modalities: batches made ahead, in use, and asked for before that is let go
-KEPT = 2 * (AHEAD + 2)
+#: batches made ahead: memory holds these and the one in use, however many threads there are
+_AHEAD = 2
+#: buffers that a pool keeps, for two modalities: batches made ahead, in use, and asked for before that one is freed
+BUFFERS = 2 * (_AHEAD + 2)
 
 
 def load_batches(
-    clips: Clips, batches: Iterable[Sequence[Index]], threads: int, memory: BufferPool | None = None
+    clips: Clips, batches: Iterable[Sequence[Index]], threads: int, buffers: BufferPool | None = None
 ) -> Iterator[dict[str, Tensor]]:
-    """Batches {rgb (B, T, 3, H, W), flow (B, T, 2L, H, W), label (B,)} in their order, made by `threads` threads.
+    """Make batches in order, some of them ahead.
 
-    With 0 threads each batch is made when it is asked for. What goes wrong in a thread is raised here. `memory` is that
-    of an earlier loader, for many short ones in turn; otherwise it has its own.
+    Args:
+        clips: where samples come from.
+        batches: the indices of each batch.
+        threads: threads that make batches; with 0 each batch is made when it is asked for.
+        buffers: the pool of an earlier call, for many short ones in turn; by default a new one.
+
+    Yields:
+        `rgb` (B, T, 3, H, W) and/or `flow` (B, T, 2L, H, W), float32, and `label` (B,) int64.
+
+    Raises:
+        DataError: a picture is damaged; whatever goes wrong in a thread is raised here.
     """
-    memory = memory or BufferPool(KEPT)
+    buffers = buffers or BufferPool(BUFFERS)
     if not threads:
         for indices in batches:
-            batch = clips.empty(len(indices), memory)
+            batch = clips.make_batch(len(indices), buffers)
             for row, index in enumerate(indices):
-                clips.fill(batch, row, index)
+                clips.fill_row(batch, row, index)
             yield batch
         return
     pool = ThreadPoolExecutor(threads, "loader")
     waiting: deque[tuple[dict[str, Tensor], list[Future[None]]]] = deque()
     try:
         for indices in batches:
-            batch = clips.empty(len(indices), memory)
-            waiting.append((batch, [pool.submit(clips.fill, batch, row, i) for row, i in enumerate(indices)]))
-            if len(waiting) > AHEAD:
-                yield finished(*waiting.popleft())
+            batch = clips.make_batch(len(indices), buffers)
+            waiting.append((batch, [pool.submit(clips.fill_row, batch, row, i) for row, i in enumerate(indices)]))
+            if len(waiting) > _AHEAD:
+                yield _finish(*waiting.popleft())
         while waiting:
-            yield finished(*waiting.popleft())
+            yield _finish(*waiting.popleft())
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def finished(batch: dict[str, Tensor], work: list[Future[None]]) -> dict[str, Tensor]:
-    """The batch, when its rows are filled."""
-    for row in work:
+def _finish(batch: dict[str, Tensor], rows: list[Future[None]]) -> dict[str, Tensor]:
+    """The batch, once its rows are filled."""
+    for row in rows:
         row.result()
     return batch

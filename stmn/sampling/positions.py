@@ -1,8 +1,8 @@
 """Where chunks lie in a video (sections 4.1 and 4.2).
 
-A chunk at RGB frame t reads flow fields t - L/2 ... t + L/2 - 1. Times count from 0; a video of n frames has fields
-0 ... n - 2. A video too short for a whole stack has one chunk in its middle, and times beyond its ends repeat the first
-or last field.
+A chunk at RGB frame t has the flow fields t - L/2 ... t + L/2 - 1. Times count from 0; a video of n frames has the
+fields 0 ... n - 2. A video too short for a whole stack has one chunk, in its middle, in which the first and the last
+field are repeated.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.random import Generator
 
 
 def valid_positions(frames: int, stack_length: int) -> range:
-    """The times whose whole stack lies in the video; the middle alone when there is none."""
+    """The times whose whole stack lies in the video; the middle one alone if there are none."""
     first = stack_length // 2
     last = frames - 1 - (stack_length - first)
     if last < first:
@@ -19,9 +19,17 @@ def valid_positions(frames: int, stack_length: int) -> range:
 
 
 def draw_positions(frames: int, stack_length: int, chunks: int, stride: tuple[int, int], rng: Generator) -> list[int]:
-    """`chunks` times with one random stride for the video (section 4.1: 5 to 35) from a random start.
+    """Draw the times of the chunks of a training sample (section 4.1).
 
-    Where the video is too short for the stride, they spread evenly over it.
+    Args:
+        frames: frames of the video.
+        stack_length: L, flow fields per chunk.
+        chunks: number of chunks, T.
+        stride: smallest and largest temporal stride, frames (the paper: 5 to 35).
+        rng: draws the stride and the first time.
+
+    Returns:
+        T times, equally far apart; spread evenly over the video if it is too short for the stride.
     """
     valid = valid_positions(frames, stack_length)
     step = int(rng.integers(stride[0], stride[1] + 1))
@@ -33,7 +41,16 @@ def draw_positions(frames: int, stack_length: int, chunks: int, stride: tuple[in
 
 
 def spread_positions(frames: int, stack_length: int, chunks: int) -> list[int]:
-    """At most `chunks` different times, spread evenly over the video (section 4.2: 25); a single one is its middle."""
+    """Spread the chunks of a test evenly over a video (section 4.2: 25 chunks).
+
+    Args:
+        frames: frames of the video.
+        stack_length: L, flow fields per chunk.
+        chunks: number of chunks wanted; a single one lies in the middle.
+
+    Returns:
+        Different times in order: `chunks` of them, fewer in a short video.
+    """
     valid = valid_positions(frames, stack_length)
     if chunks == 1:
         return [valid[len(valid) // 2]]
@@ -42,6 +59,6 @@ def spread_positions(frames: int, stack_length: int, chunks: int) -> list[int]:
 
 
 def stack_times(t: int, frames: int, stack_length: int) -> list[int]:
-    """The flow fields of the chunk at `t`, kept inside the video."""
+    """The times of the L flow fields of the chunk at `t`; those outside the video become its first or last field."""
     first = t - stack_length // 2
     return [min(max(i, 0), max(frames - 2, 0)) for i in range(first, first + stack_length)]

@@ -1,8 +1,8 @@
-"""Cut a box out of a stored picture, resize and normalise it: bytes in, the network's floats out, nothing between.
+"""Cut a box out of a stored picture, resize it and normalise it, from bytes to the network's floats in one pass.
 
-The resize is bilinear and anti-aliased, as `torch.nn.functional.interpolate(..., antialias=True)`: a triangle as wide
-as the scale, at least one pixel, normalised at the box's edges. A C kernel does it where there is a compiler, NumPy
-elsewhere; both give the same bits.
+The resize is bilinear and anti-aliased, as `torch.nn.functional.interpolate(..., antialias=True)`: a triangle filter as
+wide as the scale, at least one pixel, normalised at the edges of the box. A C kernel does it if there is a compiler,
+and NumPy otherwise; both give the same bits.
 """
 
 import ctypes
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from stmn.runtime.compiled import Kernel, load_once
 
-# No fused multiply-add, no other order of sums: the same bits on every CPU, and from NumPy.
-KERNEL = Kernel(
+# No fused multiply-add and no other order of sums, for the same bits on every CPU and from NumPy.
+_KERNEL = Kernel(
     "cut", "stmn.sampling", ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off")
 )
 
@@ -23,10 +23,15 @@ Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 
-class Axis(ctypes.Structure):
-    """Output i is the sum over k of `weights[i, k]` (float32) times input `start[i] + k` (int32), of `length` inputs.
+class Taps(ctypes.Structure):
+    """The filter along one axis: output i is the sum over k of `weights[i, k]` times input `start[i] + k`.
 
-    What the kernel takes, with the arrays that it points into.
+    It has the layout that the C kernel reads, and keeps the arrays that it points into.
+
+    Args:
+        length: number of inputs.
+        start: (outputs,) first input of each output.
+        weights: (outputs, taps).
     """
 
     _fields_ = (
@@ -43,7 +48,7 @@ class Axis(ctypes.Structure):
 
 
 class Levels:
-    """How levels of each channel become a network's input: (level - mean) * scale."""
+    """How 8-bit levels of each channel become a network's input: (level - mean) * scale."""
 
     def __init__(self, mean: Sequence[float], scale: Sequence[float]) -> None:
         self.mean, self.scale = np.asarray(mean, np.float32), np.asarray(scale, np.float32)
@@ -51,43 +56,44 @@ class Levels:
 
 
 @lru_cache(maxsize=4096)
-def axis(length: int, size: int, mirror: bool = False) -> Axis:
-    """The taps that take `length` pixels to `size`, or to their mirror image."""
+def make_taps(length: int, size: int, mirror: bool = False) -> Taps:
+    """The filter that resizes `length` pixels to `size`, and mirrors them on request."""
     scale = length / size
     reach = max(scale, 1.0)
     centre = scale * (np.arange(size) + 0.5)
     first = np.maximum((centre - reach + 0.5).astype(int), 0)
-    beyond = np.minimum((centre + reach + 0.5).astype(int), length)
-    taps = int((beyond - first).max())
-    start = np.minimum(first, length - taps)  # every tap lies inside, those that the triangle misses weigh nothing
+    end = np.minimum((centre + reach + 0.5).astype(int), length)
+    taps = int((end - first).max())
+    start = np.minimum(first, length - taps)  # so that every tap lies inside; those beyond the triangle weigh nothing
     place = start[:, None] + np.arange(taps)
     weights = np.maximum(1 - np.abs(place + 0.5 - centre[:, None]) / reach, 0)
-    weights[(place < first[:, None]) | (place >= beyond[:, None])] = 0
+    weights[(place < first[:, None]) | (place >= end[:, None])] = 0
     weights /= weights.sum(axis=1, keepdims=True)
     if mirror:
         start, weights = start[::-1], weights[::-1]
-    return Axis(length, np.ascontiguousarray(start, np.int32), np.ascontiguousarray(weights, np.float32))
+    return Taps(length, np.ascontiguousarray(start, np.int32), np.ascontiguousarray(weights, np.float32))
 
 
-def cut_into(picture: Bytes, top: int, left: int, rows: Axis, columns: Axis, levels: Levels, out: Floats) -> None:
-    """Resize the box of a picture that begins at (`top`, `left`) and that `rows` and `columns` were made for.
+def cut_into(picture: Bytes, top: int, left: int, rows: Taps, columns: Taps, levels: Levels, out: Floats) -> None:
+    """Cut a box out of a picture, resize and normalise it.
 
     Args:
-        picture: (planes, H, W, channels) uint8, dense.
+        picture: (images, H, W, channels) uint8, contiguous; a frame is one image of three channels, a flow field two
+            images of one.
         top: first row of the box.
         left: first column of the box.
-        rows: taps along the height.
-        columns: taps along the width.
-        levels: a mean and a scale for each of the planes x channels.
-        out: (planes * channels, rows.size, columns.size) float32, dense; written.
+        rows: the filter along the height of the box.
+        columns: the filter along the width of the box.
+        levels: a mean and a scale for each of the images * channels.
+        out: (images * channels, rows.size, columns.size) float32, contiguous; written.
     """
-    planes, height, width, channels = picture.shape
-    kernel, _ = load()
+    images, height, width, channels = picture.shape
+    kernel, _ = _load_kernel()
     if kernel is None:
-        cut_in_numpy(picture[:, top:, left:], rows, columns, levels, out)
+        _cut_in_numpy(picture[:, top:, left:], rows, columns, levels, out)
     elif kernel.stmn_cut(
         picture.ctypes.data + (top * width + left) * channels,
-        planes,
+        images,
         height * width * channels,
         width * channels,
         columns.length,
@@ -101,7 +107,7 @@ def cut_into(picture: Bytes, top: int, left: int, rows: Axis, columns: Axis, lev
         raise MemoryError(f"resizing pictures of {width}x{height} pixels: out of memory")
 
 
-def cut_in_numpy(box: Bytes, rows: Axis, columns: Axis, levels: Levels, out: Floats) -> None:
+def _cut_in_numpy(box: Bytes, rows: Taps, columns: Taps, levels: Levels, out: Floats) -> None:
     """`cut_into` without a compiler: the kernel's operations in the kernel's order."""
     blended = rows.weights[:, 0, None, None] * box[:, rows.start, : columns.length]
     for k in range(1, rows.taps):
@@ -115,13 +121,13 @@ def cut_in_numpy(box: Bytes, rows: Axis, columns: Axis, levels: Levels, out: Flo
 
 
 def kernel_problem() -> str | None:
-    """Why boxes are cut by NumPy, or None when the C kernel does it. The first call loads or compiles the kernel."""
-    return load()[1]
+    """Why NumPy cuts the boxes, or None if the C kernel does; the first call loads or compiles the kernel."""
+    return _load_kernel()[1]
 
 
-@load_once(KERNEL)
-def load(library: ctypes.CDLL) -> None:
-    """The compiled kernel, or why there is none."""
+@load_once(_KERNEL)
+def _load_kernel(library: ctypes.CDLL) -> None:
+    """Declare the types of the kernel's function."""
     library.stmn_cut.argtypes = (
         ctypes.c_void_p,
         ctypes.c_int,

@@ -143,7 +143,7 @@ def _spatial_of(options: EvaluateOptions) -> Literal["fully_conv", "ten_crop", "
 
 def _select_videos(options: EvaluateOptions, store: "Store", description: "Description", name: str) -> Any:
     """The videos of the chosen part. Raises `DataError` if training held none out of this list."""
-    from stmn.sampling.clips import split_validation
+    from stmn.sampling.order import split_validation
 
     if options.part != "validation":
         return store.part(options.split, options.part)

@@ -18,7 +18,8 @@ def open_clips(
     options: Any, context: Context, modalities: tuple[str, ...], size: int, stack_length: int
 ) -> tuple["Clips", "Clips | None"]:
     """Samples of the training list: those to train on, and those held out. The test list is never read."""
-    from stmn.sampling.clips import Clips, Sampling, split_validation
+    from stmn.sampling.clips import Clips, Sampling
+    from stmn.sampling.order import split_validation
     from stmn.store.format.read import Store
 
     store = Store(context.data, cache_bytes=options.cache_mb << 20)

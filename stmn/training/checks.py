@@ -15,7 +15,8 @@ from stmn.errors import DataError, StmnError, UsageError
 from stmn.nets.network import Network
 from stmn.runtime.progress import Progress
 from stmn.runtime.ranks import Ranks
-from stmn.sampling.clips import Clips, sample_order
+from stmn.sampling.clips import Clips
+from stmn.sampling.order import sample_order
 from stmn.store.format.shard import FLOW, RGB, picture_key
 from stmn.training.plan import Plan
 from stmn.training.state import STATE_FILE

@@ -9,8 +9,9 @@ from stmn.nets.network import Network
 from stmn.runtime.device import Device
 from stmn.runtime.progress import Progress
 from stmn.runtime.ranks import ALONE, Ranks, report_lost_rank
-from stmn.sampling.clips import Clips, MicroBatches
+from stmn.sampling.clips import Clips
 from stmn.sampling.loader import load_batches
+from stmn.sampling.order import MicroBatches
 from stmn.training.checks import catch_signals, check_samples, check_step, non_finite_error
 from stmn.training.learner import Learner, gradient_norm, make_optimizer, select_inputs
 from stmn.training.log import Log

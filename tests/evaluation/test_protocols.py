@@ -21,7 +21,7 @@ from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalCo
 from stmn.nets.network import Network, build_network
 from stmn.runtime.device import choose_device
 from stmn.sampling.augment import normalise_flow, normalise_rgb
-from stmn.sampling.clips import split_validation
+from stmn.sampling.order import split_validation
 from stmn.store.format.read import Store
 from stmn.workspace import Run, Workspace
 

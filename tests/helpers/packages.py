@@ -1,4 +1,4 @@
-"""Packages with plugins, as `pip install` leaves them: a module and a `dist-info`, in a folder on the path."""
+"""Packages with plugins as `pip install` leaves them: a module and a `dist-info` in a folder on the path."""
 
 import importlib
 import sys
@@ -18,7 +18,7 @@ class Packages:
         self.folder = folder
 
     def install(self, name: str, code: str, version: str = "1.0", **entry_points: dict[str, str]) -> None:
-        """`entry_points` are kind={plugin name: object}."""
+        """Install a module; `entry_points` are kind={plugin name: object}."""
         (self.folder / f"{name}.py").write_text(code)
         info = self.folder / f"{name}-{version}.dist-info"
         info.mkdir()
@@ -33,7 +33,7 @@ class Packages:
 
 @contextmanager
 def on_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Packages]:
-    """Packages in `folder` are installed until the block ends."""
+    """A folder whose packages are installed until the block ends."""
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
     registry.plugins.cache_clear()

@@ -1,4 +1,4 @@
-"""What lies in the shards of a prepared set, read with SQLite alone; and the processes that write them."""
+"""What is in the shards of a prepared set, read with SQLite alone, and the processes that write them."""
 
 import sqlite3
 import time
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def contents(folder: Path) -> dict[str, tuple]:
-    """Video id -> everything that is stored of it: its row, its frames, its flow fields. Each video is there once."""
+    """Video id -> everything stored for it: its row, its frames, its flow fields. Checks that each video is there once."""
     found = {}
     for path in sorted((folder / "shards").glob("*.sqlite")):
         with sqlite3.connect(path) as shard:
@@ -29,7 +29,7 @@ def contents(folder: Path) -> dict[str, tuple]:
 
 
 def places(folder: Path) -> dict[str, tuple[str, int]]:
-    """Video id -> the shard and the row that it has; a video that is done again gets another row."""
+    """Video id -> its shard and row; a video that is prepared again gets another row."""
     found = {}
     for path in sorted((folder / "shards").glob("*.sqlite")):
         shard = sqlite3.connect(path)
@@ -41,12 +41,12 @@ def places(folder: Path) -> dict[str, tuple[str, int]]:
 
 
 def size(folder: Path) -> int:
-    """The bytes of all shards, journals aside."""
+    """The bytes of all shards, without journals."""
     return sum(path.stat().st_size for path in folder.glob("shards/*.sqlite"))
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
-    """Wait for something that other processes do."""
+    """Wait until a condition holds; other processes bring it about."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never happened"
@@ -54,7 +54,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
 
 
 def processes(mark: str) -> list[str]:
-    """The command lines of the processes that carry a mark in their environment."""
+    """The command lines of the processes with a mark in their environment."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:

@@ -1,4 +1,4 @@
-"""Small trainings that tests share."""
+"""Small training runs that tests share."""
 
 from torch import Tensor, nn
 
@@ -23,7 +23,7 @@ def videos(prepared: Workspace, chunks: int = 1, seed: int = 0, modalities: tupl
 
 
 def network(dropout: float = 0.0, fused: bool = False) -> Network:
-    """A narrow ResNet-18 on flow, or two tied ones."""
+    """A narrow ResNet-18 on flow, or two that are tied by gates."""
     streams = [StreamConfig(modality="flow", arch="resnet18", width=WIDTH, dropout=dropout)]
     if fused:
         streams.insert(0, StreamConfig(modality="rgb", arch="resnet18", width=WIDTH))
@@ -36,11 +36,13 @@ def network(dropout: float = 0.0, fused: bool = False) -> Network:
 
 
 def steps(count: int, batch: int = 8, micro_batch: int = 8, rate: float = 0.05, seed: int = 0, **more: object) -> Plan:
+    """A plan of `count` steps."""
     schedule = Schedule("cosine", rate, count)
     return Plan(count, batch, micro_batch, schedule=schedule, seed=seed, **more)
 
 
 def weights(net: nn.Module) -> dict[str, Tensor]:
+    """A copy of a network's state."""
     return {name: value.clone() for name, value in net.state_dict().items()}
 
 

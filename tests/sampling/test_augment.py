@@ -1,4 +1,4 @@
-"""Crops and flips (section 4.1), and what a data set may forbid of them."""
+"""Crops and flips (section 4.1), and data sets that forbid them."""
 
 import os
 import subprocess
@@ -38,7 +38,7 @@ def draws(augmentation: str, keeps: tuple[str, ...] = BOTH, count: int = 1000) -
     return [draw_crop(HEIGHT, WIDTH, augmentation, keeps, rng) for _ in range(count)]
 
 
-def test_multi_scale_crops_lie_in_the_corners_and_the_centre_at_four_sizes_a_side():
+def test_multi_scale_crops_use_corners_and_centre_at_four_sizes():
     crops = draws("multi_scale")
     assert {(crop.height, crop.width) for crop in crops} == {(h, w) for h in (256, 224, 192, 168) for w in (256, 224, 192, 168)}  # fmt: skip
     places = Counter()
@@ -46,40 +46,43 @@ def test_multi_scale_crops_lie_in_the_corners_and_the_centre_at_four_sizes_a_sid
         bottom, right = HEIGHT - crop.height, WIDTH - crop.width
         names = {(0, 0): "top left", (0, right): "top right", (bottom, 0): "bottom left", (bottom, right): "bottom right",
                  (bottom // 2, right // 2): "centre"}  # fmt: skip
-        if crop.height < HEIGHT:  # else top and bottom are one
+        if crop.height < HEIGHT:  # otherwise top and bottom are the same
             places[names[crop.top, crop.left]] += 1
     assert len(places) == 5
     assert min(places.values()) > 0.7 * max(places.values())
 
 
-def test_jittered_crops_differ_by_a_quarter_and_stay_within_a_quarter_of_the_borders():
+def test_jittered_crops_vary_by_a_quarter_near_the_borders():
     crops = draws("jitter")
     heights, widths = ([getattr(crop, side) for crop in crops] for side in ("height", "width"))
     assert (min(widths), max(widths)) == pytest.approx((0.75 * 224, 1.25 * 224), abs=3)
-    assert (min(heights), max(heights)) == (pytest.approx(0.75 * 224, abs=3), HEIGHT)  # no taller than the frame
+    assert (min(heights), max(heights)) == (pytest.approx(0.75 * 224, abs=3), HEIGHT)  # at most as tall as the frame
     assert np.corrcoef(heights, widths)[0, 1] == pytest.approx(0, abs=0.15)  # drawn independently
     tops, lefts = [], []
     for crop in crops:
-        for offset, room, shares in ((crop.top, HEIGHT - crop.height, tops), (crop.left, WIDTH - crop.width, lefts)):
-            assert 0 <= offset <= room
-            if room > 20:
-                shares.append(offset / room)
-    for shares in (tops, lefts):
-        assert all(share < 0.27 or share > 0.73 for share in shares)
-        assert np.mean([share < 0.5 for share in shares]) == pytest.approx(0.5, abs=0.08)
+        for offset, space, fractions in (
+            (crop.top, HEIGHT - crop.height, tops),
+            (crop.left, WIDTH - crop.width, lefts),
+        ):
+            assert 0 <= offset <= space
+            if space > 20:
+                fractions.append(offset / space)
+    for fractions in (tops, lefts):
+        assert all(x < 0.27 or x > 0.73 for x in fractions)
+        assert np.mean([x < 0.5 for x in fractions]) == pytest.approx(0.5, abs=0.08)
 
 
-def test_random_resized_crops_lie_anywhere_and_hold_a_third_of_the_frame_or_more():
+def test_random_resized_crops_lie_anywhere_and_are_large():
     crops = draws("random_resized")
-    shares = [crop.height * crop.width / (HEIGHT * WIDTH) for crop in crops]
-    assert 0.34 < min(shares) < 0.4 and max(shares) > 0.9
+    areas = [crop.height * crop.width / (HEIGHT * WIDTH) for crop in crops]
+    assert 0.34 < min(areas) < 0.4 and max(areas) > 0.9
     aspects = [crop.width / crop.height for crop in crops]
     assert 0.74 < min(aspects) < 0.8 and 1.25 < max(aspects) < 1.34
     for crop in crops:
         assert 0 <= crop.top <= HEIGHT - crop.height and 0 <= crop.left <= WIDTH - crop.width
     across = [crop.left / (WIDTH - crop.width) for crop in crops if crop.width < WIDTH - 50]
     thirds, _ = np.histogram(across, 3, (0, 1))
-    assert thirds.min() > 0.8 * thirds.max()  # the middle as often as the borders
+    assert thirds.min() > 0.8 * thirds.max()  # the middle is as frequent as the borders
 
 
 @pytest.mark.parametrize("augmentation", ["multi_scale", "jitter", "random_resized"])
@@ -88,16 +91,16 @@ def test_half_of_the_crops_are_mirrored(augmentation):
 
 
 @pytest.mark.parametrize("augmentation", ["multi_scale", "jitter", "random_resized", "centre"])
-def test_a_data_set_that_keeps_no_mirrors_or_crops_never_gets_them(augmentation):
+def test_forbidden_mirrors_and_crops_are_never_drawn(augmentation):
     assert not any(crop.mirror for crop in draws(augmentation, ("crop",)))
     for keeps in ((), ("mirror",)):
         boxes = {(crop.top, crop.left, crop.height, crop.width) for crop in draws(augmentation, keeps)}
-        assert boxes == {(0, (WIDTH - HEIGHT) // 2, HEIGHT, HEIGHT)}  # the largest square
+        assert boxes == {(0, (WIDTH - HEIGHT) // 2, HEIGHT, HEIGHT)}  # the largest centred square
     assert not any(crop.mirror for crop in draws(augmentation, ()))
 
 
 @pytest.mark.parametrize("keeps", KEEPS, ids=str)
-def test_nothing_is_left_to_chance_in_the_centre_or_without_a_generator(keeps):
+def test_centre_crops_need_no_generator(keeps):
     (crop,) = set(draws("centre", keeps))
     assert not crop.mirror
     assert crop.top == (HEIGHT - crop.height) // 2 and crop.left == (WIDTH - crop.width) // 2
@@ -110,17 +113,17 @@ def test_crops_scale_with_the_stored_frames():
     for side in (64, 128, 512):
         rng = np.random.default_rng(1)
         sizes = {draw_crop(side, side, "multi_scale", BOTH, rng).height for _ in range(200)}
-        assert sizes == {round(side * share / 256) for share in (256, 224, 192, 168)}
+        assert sizes == {round(side * paper / 256) for paper in (256, 224, 192, 168)}
 
 
-def test_the_short_side_at_test_gives_the_scale_of_training():
+def test_short_side_for_test_keeps_the_scale_of_training():
     assert augment.short_side_for_test(224, BOTH) == 256
     assert augment.short_side_for_test(112, BOTH) == 128
-    assert augment.short_side_for_test(224, ("mirror",)) == 224  # training saw frames whole
+    assert augment.short_side_for_test(224, ("mirror",)) == 224  # training saw whole frames
 
 
 def cut(picture: Picture, crop: Crop, size: int) -> Tensor:
-    """What the network sees of an (H, W, 3) frame or of (2, H, W) levels."""
+    """The network's input from an (H, W, 3) frame or (2, H, W) levels."""
     out = np.full((3 if picture.shape[2] == 3 else 2, size, size), np.nan, np.float32)
     (cut_frame if len(out) == 3 else cut_field)(picture, crop, out)
     return torch.from_numpy(out)
@@ -130,7 +133,7 @@ def random(*shape: int) -> Picture:
     return np.random.default_rng(2).integers(0, 256, shape, dtype=np.uint8)
 
 
-def test_a_crop_is_cut_out_normalised_and_mirrored():
+def test_crops_are_cut_normalised_and_mirrored():
     frame, levels = random(20, 30, 3), random(2, 20, 31)
     box = (..., slice(4, 12), slice(7, 15))
     for mirror in (False, True):
@@ -147,7 +150,7 @@ def test_a_crop_is_cut_out_normalised_and_mirrored():
 @pytest.mark.parametrize("crop", [
     Crop(0, 0, 256, 341), Crop(3, 5, 168, 224, True), Crop(16, 0, 224, 224), Crop(100, 50, 61, 77, True), Crop(255, 340, 1, 1),
 ], ids=str)  # fmt: skip
-def test_crops_are_resized_as_torch_does_it_anti_aliased(crop, size):
+def test_resizing_matches_torchs_anti_aliased_resize(crop, size):
     frame, levels = random(256, 341, 3), random(2, 256, 341)
     box = (..., slice(crop.top, crop.top + crop.height), slice(crop.left, crop.left + crop.width))
 
@@ -160,7 +163,7 @@ def test_crops_are_resized_as_torch_does_it_anti_aliased(crop, size):
     assert (cut(levels, crop, size) - wanted).abs().max() < 1e-5
 
 
-#: the numbers of many crops in one hash, and what made them
+#: prints one hash of many crops, and why NumPy made them (None: the kernel did)
 HASH = """
 import hashlib
 import numpy as np
@@ -172,8 +175,8 @@ for _ in range(60):
     height, width, size = (int(n) for n in rng.integers(1, 90, 3))
     frame, levels = (rng.integers(0, 256, shape, dtype=np.uint8) for shape in ((99, 93, 3), (2, 99, 93)))
     crop = Crop(int(rng.integers(100 - height)), int(rng.integers(94 - width)), height, width, bool(rng.integers(2)))
-    for picture, cut, planes in ((frame, cut_frame, 3), (levels, cut_field, 2)):
-        out = np.empty((planes, size, size), np.float32)
+    for picture, cut, channels in ((frame, cut_frame, 3), (levels, cut_field, 2)):
+        out = np.empty((channels, size, size), np.float32)
         cut(picture, crop, out)
         found.update(out + np.float32(0))  # -0 is 0
 print(found.hexdigest(), "|", kernel_problem())
@@ -181,7 +184,7 @@ print(found.hexdigest(), "|", kernel_problem())
 
 
 @pytest.mark.skipif(kernel_problem() is not None, reason=f"no C kernel: {kernel_problem()}")
-def test_without_a_compiler_the_network_sees_the_same_bits():
+def test_numpy_gives_the_bits_of_the_c_kernel():
     def run(**environment: str) -> tuple[str, str]:
         done = subprocess.run(
             [sys.executable, "-c", HASH], env=os.environ | environment, capture_output=True, text=True
@@ -197,7 +200,7 @@ def test_without_a_compiler_the_network_sees_the_same_bits():
     assert without == kernel
 
 
-def test_normalised_pictures_have_imagenets_scale_and_still_flow_is_zero():
+def test_normalised_rgb_has_imagenets_scale_and_no_motion_is_0():
     grey_level = torch.full((1, 3, 2, 2), 127.5)
     assert normalise_rgb(grey_level).flatten(2)[0, :, 0].tolist() == pytest.approx(
         [(0.5 - m) / s for m, s in ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))], rel=1e-5
@@ -208,7 +211,7 @@ def test_normalised_pictures_have_imagenets_scale_and_still_flow_is_zero():
     )
 
 
-def test_the_flow_of_mirrored_frames_is_the_mirrored_flow_with_u_negated():
+def test_mirrored_frames_have_mirrored_flow_with_u_negated():
     bound = 4.0
     frames = to_grey(torch.stack([torch.from_numpy(picture) for picture in moving(4, dx=2, dy=1)]))
 
@@ -219,7 +222,9 @@ def test_the_flow_of_mirrored_frames_is_the_mirrored_flow_with_u_negated():
     expected = normalise_flow(of_mirrored)
     got = normalise_flow(mirrored(plain), mirror=True)
     inner = (..., slice(8, -8), slice(8, -8))
-    assert expected[inner][:, 0].mean() * FLOW_STD * 2 * bound / 255 == pytest.approx(-2, abs=0.1)  # it moves left now
-    assert ((got - expected)[inner].abs().mean() * FLOW_STD).item() < 2  # levels; quantising is one level off symmetry
+    assert expected[inner][:, 0].mean() * FLOW_STD * 2 * bound / 255 == pytest.approx(
+        -2, abs=0.1
+    )  # it moves to the left now
+    assert ((got - expected)[inner].abs().mean() * FLOW_STD).item() < 2  # levels; quantising is asymmetric by one level
     not_negated = normalise_flow(mirrored(plain))
     assert ((not_negated - expected)[inner][:, 0].abs().mean() * FLOW_STD).item() > 100

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from stmn.errors import DataError
 from stmn.sampling.augment import FLOW_STD, RGB_MEAN, RGB_STD
-from stmn.sampling.clips import Clips, MicroBatches, Sampling, sample_order, split_validation
+from stmn.sampling.clips import Clips, Sampling
 from stmn.sampling.loader import load_batches
+from stmn.sampling.order import MicroBatches, sample_order, split_validation
 from stmn.sampling.positions import valid_positions
 from stmn.store.format.read import Store, StoredVideo
 
@@ -36,7 +37,7 @@ def clock(count: int) -> Tensor:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two videos whose levels say where they are (2 x in red and u, 2 y in green and v) and when (8 t in blue; u, v)."""
+    """Two videos whose levels encode place (2 x in red and u, 2 y in green and v) and time (8 t in blue; in u and v)."""
     frames = torch.cat([coordinates(FRAMES), clock(FRAMES)], dim=-1)
     where = coordinates(FRAMES - 1).permute(0, 3, 1, 2)
     when = clock(FRAMES - 1).permute(0, 3, 1, 2)
@@ -52,7 +53,7 @@ def clips(folder: Path, keeps: tuple[str, ...] = ("mirror", "crop"), **sampling:
 
 
 def levels(sample: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """A sample's frames (T, 3, H, W) and fields (T, L, 2, H, W) as levels again."""
+    """A sample's frames (T, 3, H, W) and fields (T, L, 2, H, W), back in levels."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (RGB_MEAN, RGB_STD))
     return (sample["rgb"] * std + mean) * 255, sample["flow"].unflatten(1, (-1, 2)) * FLOW_STD + 128
 
@@ -69,7 +70,7 @@ def test_frames_and_flow_of_all_chunks_share_one_crop_and_flip(folder, augmentat
         mirror = bool(x[0, 0, 0] > x[0, 0, -1])
         u, v = (256 - fields[:, :, 0] if mirror else fields[:, :, 0]), fields[:, :, 1]
         for field in range(10):
-            assert (u[:, field] - x).abs().max() < 6  # the same places in all chunks and in both modalities
+            assert (u[:, field] - x).abs().max() < 6  # the same place in all chunks and both modalities
             assert (v[:, field] - y).abs().max() < 6
         assert (x - x[0]).abs().max() < 6
         flips[mirror] += 1
@@ -80,7 +81,7 @@ def test_frames_and_flow_of_all_chunks_share_one_crop_and_flip(folder, augmentat
         assert len(boxes) > 5 and flips[True] and flips[False]
 
 
-def test_a_chunk_is_frame_t_with_the_fields_t_minus_5_to_t_plus_4_as_u_v_u_v(folder):
+def test_chunk_has_frame_t_and_fields_around_it_as_u_v_u_v(folder):
     when = clips(folder, keeps=())
     for epoch in range(10):
         frames, _ = levels(when[epoch, 1])
@@ -91,7 +92,7 @@ def test_a_chunk_is_frame_t_with_the_fields_t_minus_5_to_t_plus_4_as_u_v_u_v(fol
             assert planes.tolist() == pytest.approx(expected, abs=0.5)
 
 
-def test_the_label_is_the_place_of_the_class_name_in_the_sets_list(folder):
+def test_label_is_the_index_of_the_class_name(folder):
     samples = clips(folder)
     assert [int(samples[0, number]["label"]) for number in range(2)] == [0, 1]
     assert samples.store.header.classes == ["a", "b"]
@@ -101,7 +102,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_sample_is_a_function_of_seed_epoch_and_video(folder):
+def test_sample_is_a_function_of_seed_epoch_and_video(folder):
     first = clips(folder, seed=5)
     wanted = {(epoch, number): first[epoch, number] for epoch in (0, 1, 7) for number in (0, 1)}
     torch.manual_seed(99)
@@ -111,35 +112,35 @@ def test_a_sample_is_a_function_of_seed_epoch_and_video(folder):
     for key in reversed(wanted):  # in another order, from another store, with a cache
         assert same(again[key], wanted[key])
         assert same(again[key], wanted[key])
-    elsewhere = pickle.loads(pickle.dumps(first))  # as a loader's process gets it
+    elsewhere = pickle.loads(pickle.dumps(first))  # as another process would get it
     assert same(elsewhere[7, 1], wanted[7, 1])
     assert not same(wanted[0, 0], wanted[1, 0])
     assert not same(clips(folder, seed=6)[0, 0], wanted[0, 0])
 
 
-def test_epoch_minus_one_is_the_plain_sample_that_validation_looks_at(folder):
+def test_epoch_minus_one_is_the_plain_centre_sample(folder):
     plain = clips(folder, chunks=1)[-1, 0]
     assert same(plain, clips(folder, chunks=1, seed=8)[-1, 0])
     frames, _ = levels(plain)
     assert float(frames[0, 2].mean()) / 8 == pytest.approx(FRAMES / 2, abs=1)  # the middle of the video
-    assert float(frames[0, 0].mean()) == pytest.approx(WIDTH, abs=2)  # and of the frame: 2 x
+    assert float(frames[0, 0].mean()) == pytest.approx(WIDTH, abs=2)  # and the middle of the frame: 2 x
     assert float(frames[0, 1].mean()) == pytest.approx(HEIGHT, abs=2)
-    assert clips(folder, chunks=40)[-1, 0]["rgb"].shape[0] == 40  # more chunks than the video has places
+    assert clips(folder, chunks=40)[-1, 0]["rgb"].shape[0] == 40  # more chunks than the video has positions
 
 
-def test_a_modality_that_is_not_asked_for_is_not_read(folder):
+def test_unused_modalities_are_not_read(folder):
     assert set(clips(folder, modalities=("rgb",))[0, 0]) == {"rgb", "label"}
     assert set(clips(folder, modalities=("flow",))[0, 0]) == {"flow", "label"}
 
 
-def test_the_loader_stacks_samples_to_batches(folder):
+def test_loader_stacks_samples_into_batches(folder):
     samples = clips(folder)
     (batch,) = load_batches(samples, [[(0, 0), (3, 1)]], threads=0)
     assert batch["rgb"].shape == (2, 3, 3, 48, 48) and batch["label"].tolist() == [0, 1]
     assert torch.equal(batch["flow"][1], samples[3, 1]["flow"])
 
 
-def test_threads_make_the_batches_that_come_without_them(folder):
+def test_batches_are_the_same_with_and_without_threads(folder):
     batches = [[(epoch, number) for number in (epoch % 2, 1, 0)] for epoch in range(9)]
     for cache in (0, 1 << 20):
         samples = clips(folder)
@@ -149,7 +150,7 @@ def test_threads_make_the_batches_that_come_without_them(folder):
 
 
 @pytest.mark.parametrize("threads", [0, 2])
-def test_a_batch_stays_as_it_is_while_anything_of_it_is_in_use(folder, threads):
+def test_batch_in_use_is_never_overwritten(folder, threads):
     samples = clips(folder)
     batches = [[(epoch, 0), (epoch, 1)] for epoch in range(16)]
     parts, copies, places = [], [], set()
@@ -159,11 +160,11 @@ def test_a_batch_stays_as_it_is_while_anything_of_it_is_in_use(folder, threads):
             parts.append(batch["flow"][1, :, ::7])
             copies.append(parts[-1].clone())
     assert all(torch.equal(part, copy) for part, copy in zip(parts, copies, strict=True))
-    assert len(places) < 10  # memory that was let go is used again
+    assert len(places) < 10  # freed memory is used again
 
 
 @pytest.mark.parametrize("threads", [0, 2])
-def test_what_goes_wrong_in_a_thread_is_said_where_batches_are_asked_for(folder, threads, tmp_path):
+def test_errors_in_loader_threads_reach_the_caller(folder, threads, tmp_path):
     shutil.copytree(folder, tmp_path / "set")
     samples = clips(tmp_path / "set")
     shard = sqlite3.connect(samples.store.shards[0])
@@ -178,7 +179,7 @@ def test_what_goes_wrong_in_a_thread_is_said_where_batches_are_asked_for(folder,
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
 
 
-def test_each_pass_sees_every_video_once_in_an_order_of_its_own():
+def test_each_pass_sees_every_video_once_in_its_own_order():
     order = sample_order(count=7, seed=1, first=0, length=35)
     passes = [order[start : start + 7] for start in range(0, 35, 7)]
     for epoch, items in enumerate(passes):
@@ -187,14 +188,14 @@ def test_each_pass_sees_every_video_once_in_an_order_of_its_own():
     assert sample_order(7, seed=2, first=0, length=35) != order
 
 
-def test_any_stretch_of_the_order_can_be_had_without_what_is_before_it():
+def test_any_stretch_of_the_order_can_be_computed_alone():
     order = sample_order(count=5, seed=3, first=0, length=60)
     for first in range(0, 50, 3):
         for length in (1, 4, 10):
             assert sample_order(5, 3, first, length) == order[first : first + length]
 
 
-def test_micro_batches_cut_the_steps_of_the_order_and_can_start_anywhere():
+def test_micro_batches_follow_the_order_and_start_anywhere():
     steps = [MicroBatches(count=11, batch=8, micro_batch=3, seed=1, start=s, steps=s + 1) for s in range(6)]
     parts = [list(step) for step in steps]
     assert all([len(micro) for micro in part] == [3, 3, 2] for part in parts)
@@ -207,7 +208,7 @@ def video(number: int, group: str) -> StoredVideo:
     return StoredVideo(f"v{number}", f"class{number % 3}", group, "ok", "", 20, 8, 8, 8, 8, 25.0, "", number, 0)
 
 
-def test_validation_holds_out_whole_groups_of_the_training_list():
+def test_validation_holds_out_whole_training_groups():
     videos = [video(number, f"g{number // 6}") for number in range(120)]  # 20 groups in 3 classes
     kept, held = split_validation(videos, 0.2, seed=1)
     assert sorted(v.number for v in kept + held) == list(range(120))
@@ -216,9 +217,9 @@ def test_validation_holds_out_whole_groups_of_the_training_list():
     assert split_validation(videos, 0.2, seed=1) == (kept, held)
     assert split_validation(videos, 0.2, seed=2) != (kept, held)
     assert split_validation(videos, 0.0, seed=1) == (videos, [])
-    assert split_validation(videos[:1], 0.5, seed=1) == (videos[:1], [])  # one group can't be split
+    assert split_validation(videos[:1], 0.5, seed=1) == (videos[:1], [])  # a single group can't be split
 
 
-def test_videos_without_a_group_are_groups_of_their_own():
+def test_videos_without_a_group_form_their_own():
     kept, held = split_validation([video(number, "") for number in range(50)], 0.1, seed=1)
     assert (len(kept), len(held)) == (45, 5)

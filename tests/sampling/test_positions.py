@@ -14,14 +14,14 @@ def draws(frames: int, chunks: int, stride: tuple[int, int] = (5, 35), count: in
     return [draw_positions(frames, L, chunks, stride, np.random.default_rng(seed)) for seed in range(count)]
 
 
-def test_a_chunk_is_the_frame_t_with_the_fields_t_minus_5_to_t_plus_4():
+def test_chunk_at_t_has_fields_t_minus_5_to_t_plus_4():
     assert stack_times(20, frames=100, stack_length=L) == [15, 16, 17, 18, 19, 20, 21, 22, 23, 24]
     assert stack_times(20, frames=100, stack_length=1) == [20]
     assert stack_times(20, frames=100, stack_length=5) == [18, 19, 20, 21, 22]
 
 
 @pytest.mark.parametrize("stack_length", [1, 2, 5, 10])
-def test_valid_positions_are_those_whose_whole_stack_lies_in_the_video(stack_length):
+def test_valid_positions_have_their_whole_stack_in_the_video(stack_length):
     for frames in range(stack_length + 1, 60):
         fields = range(frames - 1)
         first, last = stack_length // 2, stack_length - stack_length // 2 - 1
@@ -31,24 +31,24 @@ def test_valid_positions_are_those_whose_whole_stack_lies_in_the_video(stack_len
             assert stack_times(t, frames, stack_length) == list(range(t - first, t + last + 1))
 
 
-def test_a_video_of_11_frames_has_one_whole_chunk():
+def test_video_of_11_frames_has_one_whole_chunk():
     assert list(valid_positions(11, L)) == [5]
     assert stack_times(5, 11, L) == list(range(10))  # 11 frames have 10 fields
 
 
 @pytest.mark.parametrize("frames", range(1, 11))
-def test_a_video_too_short_for_a_stack_has_its_middle_and_repeats_its_first_and_last_field(frames):
+def test_video_shorter_than_a_stack_repeats_its_end_fields(frames):
     assert list(valid_positions(frames, L)) == [frames // 2]
     assert positions.spread_positions(frames, L, 25) == [frames // 2]
     assert {tuple(times) for times in draws(frames, chunks=5)} == {(frames // 2,) * 5}
     times = stack_times(frames // 2, frames, L)
     assert len(times) == L
-    assert set(times) == set(range(max(frames - 1, 1)))  # all fields there are, and no other
+    assert set(times) == set(range(max(frames - 1, 1)))  # all fields of the video, and no other
     assert times == sorted(times)
 
 
 @pytest.mark.parametrize("stride", [(5, 35), (1, 3), (7, 7)], ids=str)
-def test_training_chunks_lie_at_one_random_stride_within_bounds(stride):
+def test_training_chunks_have_one_random_stride_in_bounds(stride):
     strides, starts = set(), set()
     for times in draws(frames=300, chunks=5, stride=stride):
         steps = set(np.diff(times).tolist())
@@ -56,11 +56,11 @@ def test_training_chunks_lie_at_one_random_stride_within_bounds(stride):
         assert times[0] in valid_positions(300, L) and times[-1] in valid_positions(300, L)
         strides |= steps
         starts.add(times[0])
-    assert {stride[0], stride[1]} <= strides  # both bounds are reached
+    assert {stride[0], stride[1]} <= strides  # both bounds occur
     assert len(starts) > 50
 
 
-def test_every_start_that_leaves_room_can_be_drawn_the_first_and_the_last_too():
+def test_every_start_with_enough_room_can_be_drawn():
     valid = valid_positions(40, L)
     starts = {times[0] for times in draws(frames=40, chunks=2, stride=(5, 5), count=500)}
     assert starts == set(range(valid.start, valid.stop - 5))
@@ -68,7 +68,7 @@ def test_every_start_that_leaves_room_can_be_drawn_the_first_and_the_last_too():
 
 
 @pytest.mark.parametrize("frames", [12, 15, 20, 31])
-def test_a_video_too_short_for_the_stride_is_covered_evenly_from_end_to_end(frames):
+def test_video_too_short_for_the_stride_is_covered_evenly(frames):
     valid = valid_positions(frames, L)
     for times in draws(frames, chunks=5, stride=(20, 20), count=5):
         assert (times[0], times[-1], len(times)) == (valid[0], valid[-1], 5)
@@ -83,7 +83,7 @@ def test_training_chunks_of_any_video_have_all_their_fields():
 
 
 @pytest.mark.parametrize("chunks", [2, 3, 25])
-def test_test_chunks_are_distinct_and_uniform_over_the_video(chunks):
+def test_test_chunks_are_distinct_and_evenly_spread(chunks):
     for frames in LENGTHS:
         valid = valid_positions(frames, L)
         times = positions.spread_positions(frames, L, chunks)
@@ -95,7 +95,7 @@ def test_test_chunks_are_distinct_and_uniform_over_the_video(chunks):
             assert np.ptp(np.diff(times)) <= 1
 
 
-def test_a_single_test_chunk_is_the_middle_one():
+def test_single_test_chunk_is_the_middle_one():
     for frames in LENGTHS:
         valid = valid_positions(frames, L)
         (time,) = positions.spread_positions(frames, L, 1)

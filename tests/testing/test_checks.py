@@ -1,4 +1,4 @@
-"""The conformance checks pass what keeps its contract and name what does not."""
+"""The checks for plugin authors accept plugins that keep their contract, and say what is wrong with others."""
 
 import sys
 from pathlib import Path
@@ -15,16 +15,16 @@ PLUGINS = Path(__file__).parents[2] / "plugins"
 
 
 @pytest.mark.parametrize("name", ["add", "multiply"])
-def test_the_built_in_fusions_keep_the_contract(name):
+def test_built_in_fusions_keep_the_contract(name):
     check_fusion(registry.load("fusion", name))
 
 
 @pytest.mark.parametrize("name", ["tvl1", "dis", "farneback"])
-def test_the_built_in_flows_keep_the_contract(name):
+def test_built_in_flows_keep_the_contract(name):
     check_flow(registry.load("flow", name))
 
 
-def test_the_example_package_keeps_the_contract(monkeypatch):
+def test_example_package_keeps_the_contract(monkeypatch):
     monkeypatch.syspath_prepend(str(PLUGINS / "stmn-scaled-gate"))
     from stmn_scaled_gate import ScaledMultiply
 
@@ -54,12 +54,12 @@ class Narrow(Detached):
 
 
 @pytest.mark.parametrize(("broken", "words"), [(Detached, "gradient"), (Counting, "hidden state"), (Narrow, "output")])
-def test_a_broken_fusion_is_named(broken, words):
+def test_broken_fusion_is_reported(broken, words):
     with pytest.raises(PluginError, match=words):
         check_fusion(broken)
 
 
-def test_a_flow_of_the_wrong_sign_is_named():
+def test_broken_flow_is_reported():
     tvl1 = registry.load("flow", "tvl1")
     with pytest.raises(PluginError, match="estimated as"):
         check_flow(lambda first, second: -tvl1(first, second))

@@ -1,4 +1,4 @@
-"""What doesn't fit is refused before the first step, in one line that says what, where and what to do."""
+"""Input that doesn't fit is refused before the first step, in one line: what, where, what to do."""
 
 import json
 import shutil
@@ -22,16 +22,16 @@ STREAM = ("train-stream", "--width", "0.25", "--size", "32", "--steps", "1", "--
 
 
 def refused(workspace: Workspace, *command: object) -> str:
-    """The one line that a command ends with, before anything was trained."""
+    """The only line of a command's error, before anything was trained."""
     result = call(*command, "--workspace", workspace.root)
     assert result.exit_code in (1, 2)
     (line,) = errors_of(result)
-    assert "training:" not in result.stderr  # the bar never began
+    assert "training:" not in result.stderr  # the progress bar never appeared
     assert not list(workspace.runs_dir.glob("*/training.safetensors"))
     return line
 
 
-def test_classes_that_are_not_the_checkpoints(own):
+def test_other_classes_than_the_checkpoints_are_refused(own):
     frames = torch.randint(0, 256, (14, 40, 40, 3), dtype=torch.uint8)
     levels = torch.full((13, 2, 40, 40), 128, dtype=torch.uint8)
     make_set(own.data_dir("other"), [Made(f"{name}/1", name, frames, levels) for name in ("run", "jump", "fall")])
@@ -41,7 +41,7 @@ def test_classes_that_are_not_the_checkpoints(own):
     )
 
 
-def test_a_checkpoint_of_another_architecture(own, tmp_path):
+def test_checkpoint_of_another_architecture_is_refused(own, tmp_path):
     fused = own.find_input("fused", "model").name
     assert refused(own, *FUSE, "--appearance", fused).startswith(f"{fused}: is not a single appearance stream")
     deeper = train_tiny(own, "flow", arch="resnet50", steps=1).name
@@ -52,7 +52,7 @@ def test_a_checkpoint_of_another_architecture(own, tmp_path):
     assert str(weights) in line and "resnet34" in line
 
 
-def test_a_set_without_flow(scratch):
+def test_set_without_flow_is_refused(scratch):
     with Store(scratch.data_dir("synthetic")) as store:
         shards = store.shards
     for shard in shards:
@@ -63,7 +63,7 @@ def test_a_set_without_flow(scratch):
     assert call(*STREAM, "--arch", "resnet18", "--weights", "none", "--workspace", scratch.root).exit_code == 0
 
 
-def test_stacks_of_another_length(own, tmp_path):
+def test_stacks_of_another_length_are_refused(own, tmp_path):
     train_tiny(own, "flow", stack_length=4, steps=1)
     assert "the streams don't fit: stack_length is 10 for appearance and 4 for motion" in refused(own, *FUSE)
     recipe = write_recipe(
@@ -105,7 +105,7 @@ def with_text_for_a_description(path: Path) -> None:
 @pytest.mark.parametrize("damage", [
     cut_short, cut_in_its_header, empty, of_another_shape, with_another_description, with_text_for_a_description,
 ])  # fmt: skip
-def test_a_truncated_or_edited_checkpoint(own, tmp_path, damage):
+def test_truncated_or_edited_checkpoint_is_refused(own, tmp_path, damage):
     path = shutil.copy(own.find_input("motion", "model").path, tmp_path / "edited.safetensors")
     damage(path)
     line = refused(own, *FUSE, "--motion", path)
@@ -113,12 +113,12 @@ def test_a_truncated_or_edited_checkpoint(own, tmp_path, damage):
     assert any(word in line for word in ("truncated or damaged", "don't fit the network", "description is damaged"))
 
 
-def test_strides_of_an_empty_range(own):
+def test_empty_range_of_strides_is_refused(own):
     assert refused(own, *FUSE, "--stride-max", 3) == "fuse: stride_min = 5 is above stride_max = 3: set both"
     assert refused(own, *FUSE, "--stride-min", 9, "--stride-max", 8).startswith("fuse: stride_min = 9 is above")
 
 
-def test_a_learning_rate_that_is_no_number(own, tmp_path):
+def test_learning_rate_that_is_no_number_is_refused(own, tmp_path):
     assert "'--lr'" in refused(own, *FUSE, "--lr", "fast")
     assert "lr = -1" in refused(own, *FUSE, "--lr", "-1")
     recipe = write_recipe(tmp_path / "r.toml", 'name = "r"', 'id = "m"\nuses = "train-stream"\nlr = "fast"')

@@ -1,4 +1,4 @@
-"""Two trained streams become one network (section 4.1): their weights are carried over, and what doesn't fit is refused."""
+"""Two trained streams become one network (section 4.1), which starts with their weights; misfits are refused."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from stmn.errors import CheckpointError, DataError
 from stmn.nets.checkpoint import KEY, load_checkpoint, read_about, read_description
 from stmn.workspace import Run, Workspace
 
-#: one step so small that nothing moves
+#: one step so small that no weight moves
 STILL = {"steps": 1, "lr": 1e-30, "weight_decay": 0.0, "batch": 8, "micro_batch": 8, "validation": 0.0, "chunks": 2}
 
 
@@ -20,7 +20,7 @@ def fused(workspace: Workspace, **options: object) -> Run:
     return run_stage(workspace, "fuse", **(STILL | {"stride_min": 1, "stride_max": 2} | options))
 
 
-def test_the_fused_network_starts_with_the_weights_of_its_streams(own):
+def test_fused_network_starts_with_the_weights_of_its_streams(own):
     run = fused(own)
     weights = load_file(run.output("model"))
     for name in ("appearance", "motion"):
@@ -32,7 +32,7 @@ def test_the_fused_network_starts_with_the_weights_of_its_streams(own):
     assert {key.split(".temporal")[0].split("backbone.")[1] for key in new} == {f"layer{n}.1" for n in (1, 2, 3, 4)}
 
 
-def test_the_fused_network_says_how_it_is_tied_and_keeps_the_dropout_of_its_motion_stream(own):
+def test_fused_network_records_its_gates_and_keeps_dropout(own):
     config = read_description(
         fused(own, fusion="add", injector="last_unit", temporal_pool="average").output("model")
     ).network
@@ -41,7 +41,7 @@ def test_the_fused_network_says_how_it_is_tied_and_keeps_the_dropout_of_its_moti
     assert read_description(fused(own, dropout=0.5).output("model")).network.streams[1].dropout == 0.5
 
 
-def test_streams_are_the_workspaces_newest_or_those_named(own):
+def test_streams_are_the_newest_or_those_named(own):
     newer = train_tiny(own, "flow", steps=1, seed=5)
     older = next(r for r in own.runs() if r.name.startswith("motion") and r.path != newer.path)
     for options, expected in (({}, newer), ({"motion": older.name}, older)):
@@ -52,7 +52,7 @@ def test_streams_are_the_workspaces_newest_or_those_named(own):
         )
 
 
-def test_a_missing_stream_names_the_command_that_makes_it(scratch):
+def test_missing_stream_names_the_command_that_makes_it(scratch):
     with pytest.raises(DataError, match="no trained appearance stream; make it with: stmn train-stream --modality rgb"):
         fused(scratch)
 
@@ -68,7 +68,7 @@ def test_streams_that_do_not_fit_are_refused(own):
         fused(own)
 
 
-def test_a_stream_that_lacks_a_tensor_is_refused_not_filled_with_random_weights(own):
+def test_stream_that_lacks_a_tensor_is_refused(own):
     path = own.find_input("motion", "model").path
     tensors = {name: value.clone() for name, value in load_file(path).items()}
     del tensors["streams.motion.backbone.layer3.0.conv1.weight"]
@@ -77,7 +77,7 @@ def test_a_stream_that_lacks_a_tensor_is_refused_not_filled_with_random_weights(
         fused(own)
 
 
-def test_a_fused_model_can_be_loaded_without_its_streams(own, tmp_path):
+def test_fused_model_loads_without_its_streams(own, tmp_path):
     path = shutil.copy(fused(own).output("model"), tmp_path / "alone.safetensors")
     shutil.rmtree(own.root)
     network, description = load_checkpoint(path)

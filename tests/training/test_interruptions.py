@@ -1,4 +1,4 @@
-"""Never lose work: whatever stops a training, the same command goes on as if nothing had happened."""
+"""Whatever stops training, the same command resumes it as if nothing had happened."""
 
 import json
 import random
@@ -21,7 +21,8 @@ from torch import Tensor
 from stmn.errors import CheckpointError, Interrupted, StmnError
 from stmn.nets.checkpoint import read_about
 from stmn.runtime.progress import Silent
-from stmn.sampling.clips import Clips, split_validation
+from stmn.sampling.clips import Clips
+from stmn.sampling.order import split_validation
 from stmn.training.loop import train
 from stmn.training.plan import Plan
 from stmn.training.schedule import Schedule
@@ -30,7 +31,7 @@ from stmn.workspace import Workspace, read_run
 
 
 class Stop(Silent):
-    """Stands for a crash at a step: it comes as an exception out of the loop, and nothing is saved then."""
+    """Simulates a crash: raises in the loop after some steps, so that no state is saved then."""
 
     def __init__(self, after: int) -> None:
         self.left = after
@@ -41,7 +42,7 @@ class Stop(Silent):
             raise Interrupted("stopped by the test")
 
 
-def test_an_interrupted_run_with_validation_dropout_and_two_streams_goes_on_bit_by_bit(prepared, tmp_path):
+def test_interrupted_fused_run_resumes_bit_for_bit(prepared, tmp_path):
     clips = videos(prepared, chunks=2, modalities=("rgb", "flow"))
     kept, held = split_validation(clips.videos, 0.3, seed=0)
     parts = [Clips(clips.store, part, clips.sampling) for part in (kept, held)]
@@ -61,10 +62,10 @@ def test_an_interrupted_run_with_validation_dropout_and_two_streams_goes_on_bit_
         assert equal(weights(resumed), weights(whole))
         assert state.errors == undisturbed.errors
         rows = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        assert rows == [2, 4, 6, 7]  # each once
+        assert rows == [2, 4, 6, 7]  # each row once
 
 
-def test_a_damaged_state_is_refused_in_one_line(prepared, tmp_path):
+def test_damaged_state_is_refused_in_one_line(prepared, tmp_path):
     with pytest.raises(Interrupted):
         train(network(), videos(prepared), None, steps(5, checkpoint_minutes=1e-9), CPU, tmp_path, Stop(after=2))
     whole = (tmp_path / STATE_FILE).read_bytes()
@@ -74,7 +75,7 @@ def test_a_damaged_state_is_refused_in_one_line(prepared, tmp_path):
     assert "\n" not in str(error.value)
 
 
-# The same training as options of a stage and as a command line.
+# The same training run, as options of a stage and as a command line.
 STEPS = 60
 OPTIONS = {"width": WIDTH, "dropout": 0.3, "steps": STEPS}
 COMMAND = (
@@ -85,15 +86,15 @@ COMMAND = (
 
 @pytest.fixture(scope="module")
 def undisturbed(prepared: Workspace, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
-    """The weights of that training when nothing happens to it."""
+    """The weights of that run when nothing interrupts it."""
     workspace = Workspace(tmp_path_factory.mktemp("undisturbed"))
     shutil.copytree(prepared.root / "data", workspace.root / "data")
     return load_file(train_tiny(workspace, "flow", **OPTIONS).output("model"))
 
 
 def started(workspace: Workspace, step: int) -> tuple[subprocess.Popen, Path]:
-    """The command as a process that has saved its state at `step` or later; and the run's folder."""
-    # one thread as in this process, so that sums are taken in the same order
+    """The command as a process that has saved its state at `step` or later, and the run's folder."""
+    # one thread, as in this process, so that sums have the same order
     process = start(*COMMAND, "--workspace", workspace.root, env={"OMP_NUM_THREADS": "1"})
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
@@ -105,9 +106,9 @@ def started(workspace: Workspace, step: int) -> tuple[subprocess.Popen, Path]:
     raise AssertionError(f"no state of step {step} was saved: {process.communicate()}")
 
 
-def test_a_killed_training_goes_on_to_the_weights_of_an_undisturbed_one(scratch, undisturbed):
+def test_killed_training_ends_with_the_undisturbed_weights(scratch, undisturbed):
     step = random.randint(1, STEPS - 20)
-    print(f"killed after step {step}")  # shown when the test fails
+    print(f"killed after step {step}")  # shown if the test fails
     process, folder = started(scratch, step)
     process.kill()
     assert process.wait() == -signal.SIGKILL
@@ -116,21 +117,21 @@ def test_a_killed_training_goes_on_to_the_weights_of_an_undisturbed_one(scratch,
     assert step <= read_about(folder / STATE_FILE)["training_state"]["step"] < STEPS
 
     run = train_tiny(scratch, "flow", **OPTIONS)
-    assert run.path == folder  # the command line's run and this one are the same piece of work
+    assert run.path == folder  # the command's run and this one are the same run
     assert equal(load_file(run.output("model")), undisturbed)
-    assert not (folder / STATE_FILE).exists()  # a finished run keeps its model alone
+    assert not (folder / STATE_FILE).exists()  # a finished run keeps only its model
     rows = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert rows == list(range(10, STEPS + 1, 10))
 
 
-def test_ctrl_c_ends_with_130_and_one_line_and_the_same_command_continues(scratch, undisturbed):
+def test_ctrl_c_exits_with_130_and_the_command_resumes(scratch, undisturbed):
     process, folder = started(scratch, step=2)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    (line,) = errors_of(subprocess.CompletedProcess([], 130, "", told))
+    (line,) = errors_of(subprocess.CompletedProcess([], 130, "", stderr))
     step = re.fullmatch(rf"interrupted at step (\d+) of {STEPS}; rerun the command to continue", line).group(1)
-    assert "Traceback" not in told
+    assert "Traceback" not in stderr
     assert read_run(folder).record["status"] == "interrupted"
 
     again = call(*COMMAND, "--workspace", scratch.root)
@@ -150,7 +151,7 @@ OTHER = [*COMMAND, "--steps", "30"]
 @pytest.mark.parametrize(("world", "command", "label"), [
     pytest.param("scratch", OTHER, "motion", marks=pytest.mark.slow), ("own", FUSE, "fused"),
 ])  # fmt: skip
-def test_killed_again_and_again_in_writing_too_it_ends_with_the_same_weights(world, command, label, request, tmp_path):
+def test_repeated_kills_even_in_writing_change_no_weights(world, command, label, request, tmp_path):
     workspace = request.getfixturevalue(world)
     whole = Workspace(tmp_path / "whole")
     shutil.copytree(workspace.root, whole.root)
@@ -158,7 +159,7 @@ def test_killed_again_and_again_in_writing_too_it_ends_with_the_same_weights(wor
     undisturbed = start(*command, "--workspace", whole.root, env=one)
 
     kills = 0
-    while kills < 4:  # a state is written at each step, so a moment at random is often within a write
+    while kills < 4:  # a state is written at each step, so a random moment is often within a write
         before = reached(workspace)
         process = start(*command, "--workspace", workspace.root, env=one)
         while process.poll() is None and reached(workspace) <= before:
@@ -172,8 +173,8 @@ def test_killed_again_and_again_in_writing_too_it_ends_with_the_same_weights(wor
     assert kills >= 2
     again = start(*command, "--workspace", workspace.root, env=one)
     for last in (again, undisturbed):
-        _, told = last.communicate(timeout=120)
-        assert last.returncode == 0, told
+        _, stderr = last.communicate(timeout=120)
+        assert last.returncode == 0, stderr
     (run,), (expected,) = ([r for r in w.runs() if r.name.startswith(label)][:1] for w in (workspace, whole))
     assert run.name == expected.name
     assert equal(load_file(run.output("model")), load_file(expected.output("model")))
@@ -181,12 +182,12 @@ def test_killed_again_and_again_in_writing_too_it_ends_with_the_same_weights(wor
 
 
 def reached(workspace: Workspace) -> int:
-    """The step of the saved state; -1 when there is none."""
+    """The step of the saved state; -1 if there is none."""
     found = [read_about(path)["training_state"]["step"] for path in workspace.runs_dir.glob(f"*/{STATE_FILE}")]
     return max(found, default=-1)
 
 
-def test_no_resume_starts_an_interrupted_run_anew(scratch, undisturbed):
+def test_no_resume_starts_an_interrupted_run_over(scratch, undisturbed):
     process, folder = started(scratch, step=3)
     process.kill()
     process.communicate()
@@ -195,14 +196,14 @@ def test_no_resume_starts_an_interrupted_run_anew(scratch, undisturbed):
     assert equal(load_file(folder / "model.safetensors"), undisturbed)
 
 
-def test_a_loss_that_is_not_finite_stops_with_one_line_naming_step_videos_and_a_good_state(scratch):
+def test_non_finite_loss_names_step_videos_and_a_good_state(scratch):
     with pytest.raises(StmnError, match=r"the loss is not finite at step \d+; the batch holds train/") as error:
         train_tiny(scratch, "flow", lr=1e30, width=WIDTH, steps=40, micro_batch=4, checkpoint_minutes=1e-9)
     text = str(error.value)
     assert "\n" not in text and text.endswith("try a lower lr")
     step, names, kept = re.search(r"step (\d+); the batch holds (.*?); the last good state is (.*?); ", text).groups()
     assert set(names.split(", ")) <= {video.id for video in videos(scratch).videos} and 0 < int(step) < 40
-    assert len(names.split(", ")) <= 4  # those of the micro-batch that it came from
+    assert len(names.split(", ")) <= 4  # only those of the bad micro-batch
     (run,) = scratch.runs()
     assert run.record["status"] == "failed" and not (run.path / "model.safetensors").exists()
     # the state is from before the step that broke it, not the broken weights that followed
@@ -212,11 +213,11 @@ def test_a_loss_that_is_not_finite_stops_with_one_line_naming_step_videos_and_a_
     assert max(float(value.abs().max()) for name, value in values.items() if name.endswith("weight")) < 100
 
 
-def test_a_gradient_that_overflows_under_a_finite_loss_stops_too(prepared, tmp_path):
+def test_non_finite_gradient_stops_training(prepared, tmp_path):
     net, before = network(), weights(network())
     net.stream("motion").fc.weight.register_hook(lambda gradient: gradient * float("inf"))
     with pytest.raises(StmnError, match="the gradient is not finite at step 0; the batch holds train/") as error:
         train(net, videos(prepared), None, steps(3), CPU, tmp_path, Silent())
     assert "no state was saved before" in str(error.value)
     learned = {name for name, _ in net.named_parameters()}
-    assert all(torch.equal(net.state_dict()[name], before[name]) for name in learned)  # nothing followed it
+    assert all(torch.equal(net.state_dict()[name], before[name]) for name in learned)  # no update followed

@@ -1,4 +1,4 @@
-"""What a training tells: metrics.jsonl always, TensorBoard when asked, and one line when it waits for data."""
+"""The log of a training run: metrics.jsonl, TensorBoard on request, and a notice about waiting for data."""
 
 import json
 import shlex
@@ -20,7 +20,7 @@ TRAIN = shlex.split(
 
 
 class Listener(Silent):
-    """Keeps what is said, and what stands beside the bar."""
+    """Keeps the notices, and the fields shown beside the progress bar."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -33,7 +33,7 @@ class Listener(Silent):
         self.fields |= fields
 
 
-def test_a_row_has_what_one_wants_to_watch(scratch):
+def test_log_rows_have_all_columns(scratch):
     done = call(*TRAIN, "--workspace", scratch.root)
     assert done.exit_code == 0
     (run,) = scratch.runs()
@@ -50,16 +50,16 @@ def test_a_row_has_what_one_wants_to_watch(scratch):
 
 
 @pytest.mark.parametrize(("slow", "lines"), [(0.0, 0), (0.05, 1)])
-def test_much_waiting_for_data_is_named_once_with_what_helps(prepared, tmp_path, slow, lines):
+def test_long_waits_for_data_are_reported_once_with_advice(prepared, tmp_path, slow, lines):
     clips, listener = videos(prepared), Listener()
-    fill = clips.fill
+    fill = clips.fill_row
 
     def slowly(*arguments: object) -> None:
         time.sleep(slow)
         fill(*arguments)
 
-    clips.fill = slowly
-    for number in range(24):  # what is decoded from now on is in the cache
+    clips.fill_row = slowly
+    for number in range(24):  # so that every picture is in the cache
         clips[0, number]
     train(network(), clips, None, steps(8, log_every=2), CPU, tmp_path, listener)
     said = [line for line in listener.lines if "waiting for data" in line]
@@ -67,7 +67,7 @@ def test_much_waiting_for_data_is_named_once_with_what_helps(prepared, tmp_path,
     assert all("% of the time" in line and "--cache-mb" in line and "--short-side" in line for line in said)
 
 
-def test_tensorboard_shows_each_row_once_after_an_interruption_too(prepared, tmp_path):
+def test_tensorboard_shows_each_row_once_even_after_resuming(prepared, tmp_path):
     reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
     class Stop(Listener):
@@ -86,7 +86,7 @@ def test_tensorboard_shows_each_row_once_after_an_interruption_too(prepared, tmp
     assert losses == [(row["step"], pytest.approx(row["loss"])) for row in state.history]
 
 
-def test_tensorboard_is_an_extra_that_is_named_where_it_lacks(scratch, monkeypatch):
+def test_missing_tensorboard_names_its_extra(scratch, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     refused = call(*TRAIN, "--tensorboard", "--workspace", scratch.root)
     assert refused.exit_code == 1

@@ -1,4 +1,4 @@
-"""The paper's procedure is the default (section 4.1), and what the authors' code does otherwise is an option."""
+"""The paper's procedure (section 4.1) is the default; where the authors' code differs, there is an option."""
 
 import sqlite3
 
@@ -7,7 +7,7 @@ from conftest import TINY_TRAINING, run_stage, train_tiny
 from helpers.trainings import equal, videos
 from safetensors.torch import load_file
 
-from stmn.sampling.clips import MicroBatches, split_validation
+from stmn.sampling.order import MicroBatches, split_validation
 from stmn.stages import find_stage, fuse, train_stream
 from stmn.stages.training import make_plan
 from stmn.store.format.read import Store
@@ -29,26 +29,24 @@ def planned(verb: str, workspace: Workspace, **options: object) -> tuple[object,
 @pytest.mark.parametrize(("verb", "options", "batch", "micro_batches", "dropout", "crops", "chunks", "rate"), [
     ("train-stream", {"modality": "rgb"}, 256, 8, 0.0, "jitter", 1, 1e-2),
     ("train-stream", {"modality": "flow"}, 128, 4, 0.8, "multi_scale", 1, 1e-2),
-    ("fuse", {}, 128, 32, None, "jitter", 5, 1e-3),  # dropout: as the streams were trained
+    ("fuse", {}, 128, 32, None, "jitter", 5, 1e-3),  # dropout: that of the streams
 ])  # fmt: skip
-def test_the_papers_procedure_is_the_default(
-    scratch, verb, options, batch, micro_batches, dropout, crops, chunks, rate
-):
+def test_papers_procedure_is_the_default(scratch, verb, options, batch, micro_batches, dropout, crops, chunks, rate):
     chosen, plan = planned(verb, scratch, **options)
     assert (plan.batch, plan.micro_batches) == (batch, micro_batches)
     assert (plan.momentum, plan.weight_decay) == (0.9, 5e-4)  # and none on biases and batch normalisation
     assert (chosen.dropout, chosen.augment, chosen.chunks, plan.schedule.rate) == (dropout, crops, chunks, rate)
-    assert (chosen.stride_min, chosen.stride_max, plan.stride) == (5, 35, None)  # drawn for each video
+    assert (chosen.stride_min, chosen.stride_max, plan.stride) == (5, 35, None)  # one per video
     assert chosen.validation > 0  # of the training groups
 
 
 @pytest.mark.parametrize("modality", ["rgb", "flow"])
-def test_a_streams_rate_is_lowered_twice_when_the_validation_error_saturates(scratch, modality):
+def test_stream_lowers_its_rate_twice_on_a_plateau(scratch, modality):
     _, plan = planned("train-stream", scratch, modality=modality)
     assert plan.schedule.name == "plateau" and plan.schedule.lowerings == 2
     stale = [0.5] * (1 + 2 * plan.schedule.patience)
     assert plan.schedule.rate_at(0, stale) == pytest.approx(1e-4)
-    assert plan.validate_every == round(UCF101 / plan.batch)  # once an epoch
+    assert plan.validate_every == round(UCF101 / plan.batch)  # once per epoch
 
 
 def rates_by_epoch(plan: Plan) -> list[float]:
@@ -57,12 +55,12 @@ def rates_by_epoch(plan: Plan) -> list[float]:
     return [plan.schedule.rate_at(step, []) for step in steps]
 
 
-def test_the_fused_networks_rate_falls_after_20_and_after_10_more_epochs(scratch):
+def test_fused_rate_falls_after_20_and_10_more_epochs(scratch):
     _, plan = planned("fuse", scratch)
     assert rates_by_epoch(plan) == pytest.approx([1e-3] * 20 + [1e-4] * 10 + [1e-5] * 10)
 
 
-def test_the_authors_rates_are_options(scratch):
+def test_authors_schedules_are_options(scratch):
     _, plan = planned("fuse", scratch, schedule="authors")
     assert rates_by_epoch(plan) == pytest.approx([1e-3] * 10 + [1e-4] * 5 + [1e-5] * 5 + [1e-6] * 5)
     _, plan = planned("train-stream", scratch, modality="rgb", schedule="steps")
@@ -71,7 +69,7 @@ def test_the_authors_rates_are_options(scratch):
     assert rates_by_epoch(plan) == pytest.approx([1e-2] * 100 + [1e-3] * 100 + [1e-4] * 100 + [1e-5] * 100)
 
 
-def test_a_stride_shared_by_a_micro_batch_is_an_option(scratch, prepared):
+def test_stride_shared_by_a_micro_batch_is_an_option(scratch, prepared):
     _, plan = planned("fuse", scratch, shared_stride=True)
     assert plan.stride == (5, 35)
     batches = list(MicroBatches(24, 8, 4, seed=0, start=0, steps=40, stride=(5, 35)))
@@ -79,14 +77,14 @@ def test_a_stride_shared_by_a_micro_batch_is_an_option(scratch, prepared):
     assert all(len(strides) == 1 for strides in drawn)
     assert {5, 35} <= {stride for strides in drawn for stride in strides} <= set(range(5, 36))
     again = list(MicroBatches(24, 8, 4, seed=0, start=20, steps=40, stride=(5, 35)))
-    assert again == batches[40:]  # a function of the step: a resumed run draws the same
+    assert again == batches[40:]  # a function of the step, so a resumed run draws the same
     clips = videos(prepared, chunks=2)  # strides of 1 and 2
     drawn_by_video = clips[0, 3]["flow"]
     assert sum(bool((clips[0, 3, stride]["flow"] == drawn_by_video).all()) for stride in (1, 2)) == 1
 
 
 def unreadable(workspace: Workspace, part: str) -> None:
-    """Spoil all pictures of a part of the set."""
+    """Damage all pictures of a part of the split."""
     with Store(workspace.data_dir("synthetic")) as store:
         found = [(video.number, store.shards[video.shard]) for video in store.part("1", part)]
     for number, shard in found:
@@ -95,8 +93,8 @@ def unreadable(workspace: Workspace, part: str) -> None:
             assert changed.rowcount > 10
 
 
-def test_the_test_split_is_never_read_in_training(scratch, trained):
-    """With unreadable test videos training and validation do the same to the bit, and only `evaluate` notices."""
+def test_training_never_reads_the_test_split(scratch, trained):
+    """With damaged test videos, training and validation give the same bits, and only `evaluate` notices."""
     unreadable(scratch, "test")
     models = [train_tiny(scratch, modality).output("model") for modality in ("rgb", "flow")]
     models.append(run_stage(scratch, "fuse", chunks=2, stride_min=1, stride_max=2, **TINY_TRAINING).output("model"))

@@ -1,4 +1,4 @@
-"""What pays on a device changes how fast a network is trained, not what it learns."""
+"""Precision and compiling change how fast a network is trained, not what it learns."""
 
 import json
 import shlex
@@ -19,13 +19,13 @@ from stmn.workspace import Workspace
 
 
 def trained(prepared: Workspace, folder, device: Device, **plan: object) -> tuple[dict[str, Tensor], list[float]]:
-    """The weights after some steps, and the losses on the way."""
+    """The weights after some steps, and the losses along the way."""
     net = network()
     state = train(net, videos(prepared), None, steps(20, log_every=5, **plan), device, folder, Silent())
     return {name: value.cpu() for name, value in weights(net).items()}, [row["loss"] for row in state.history]
 
 
-def test_auto_is_float32_on_a_cpu_and_other_precisions_are_named():
+def test_precision_is_float32_on_a_cpu_unless_named():
     assert choose_device("cpu").precision == torch.float32
     assert choose_device("cpu", "bfloat16").precision == torch.bfloat16
     with (
@@ -37,7 +37,7 @@ def test_auto_is_float32_on_a_cpu_and_other_precisions_are_named():
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_half_precision_learns_nearly_the_same_and_keeps_weights_in_float32(prepared, tmp_path, precision):
+def test_half_precision_learns_alike_with_float32_weights(prepared, tmp_path, precision):
     exact, losses = trained(prepared, tmp_path / "exact", CPU)
     half, half_losses = trained(prepared, tmp_path / "half", choose_device("cpu", precision))
     assert half_losses[-1] < losses[0]
@@ -46,7 +46,7 @@ def test_half_precision_learns_nearly_the_same_and_keeps_weights_in_float32(prep
     assert all(value.dtype == exact[name].dtype for name, value in half.items())
 
 
-def test_float16_goes_on_with_its_scale_after_an_interruption(prepared, tmp_path):
+def test_float16_resumes_with_its_loss_scale(prepared, tmp_path):
     class Stop(Silent):
         def __init__(self) -> None:
             self.left = 4
@@ -68,7 +68,7 @@ def test_float16_goes_on_with_its_scale_after_an_interruption(prepared, tmp_path
     assert equal(weights(parts), weights(whole))
 
 
-def test_the_precision_is_part_of_what_a_run_is(scratch):
+def test_precision_is_part_of_a_runs_identity(scratch):
     line = shlex.split(
         "train-stream --modality rgb --arch resnet18 --width 0.125 --weights none --size 32 --batch 8 "
         "--micro-batch 8 --steps 1 --validation 0 --workspace"
@@ -80,7 +80,7 @@ def test_the_precision_is_part_of_what_a_run_is(scratch):
     assert refused.exit_code == 2 and "int8" in refused.stderr
 
 
-def test_a_compiled_network_learns_the_same(prepared, tmp_path):
+def test_compiled_network_learns_the_same(prepared, tmp_path):
     exact, _ = trained(prepared, tmp_path / "exact", CPU, rate=0.001)
     compiled, _ = trained(prepared, tmp_path / "compiled", CPU, rate=0.001, compile="aot_eager")
     assert compiled.keys() == exact.keys()
@@ -104,7 +104,7 @@ def test_compile_on_the_command_line(scratch):
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16", "float16"])
-def test_a_gpu_learns_what_a_cpu_learns(prepared, tmp_path, precision):
+def test_gpu_learns_what_a_cpu_learns(prepared, tmp_path, precision):
     _, losses = trained(prepared, tmp_path / "cpu", CPU)
     _, found = trained(prepared, tmp_path / "cuda", choose_device("cuda", precision))
     assert found == pytest.approx(losses, rel=0.3)
@@ -112,9 +112,9 @@ def test_a_gpu_learns_what_a_cpu_learns(prepared, tmp_path, precision):
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_gpu_gets_its_batches_from_pinned_memory_and_keeps_channels_last(prepared):
+def test_gpu_uses_pinned_memory_and_channels_last(prepared):
     device = choose_device("cuda")
-    batch = videos(prepared).empty(2)
+    batch = videos(prepared).make_batch(2)
     assert batch["flow"].is_pinned()
     placed = device.place(network())
     assert next(placed.parameters()).is_cuda

@@ -1,4 +1,4 @@
-"""Several processes under torchrun train one network: the one that a single process would have trained."""
+"""Several processes under torchrun train the same network that a single process would have trained."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from stmn.training.state import STATE_FILE
 from stmn.workspace import Workspace, read_run
 
 TORCHRUN = Path(sys.executable).with_name("torchrun")
-#: 4 micro-batches a step of well-conditioned statistics: chunks x pixels x videos
+#: 4 micro-batches per step, with enough chunks x pixels x videos for well-conditioned batch statistics
 SMALL = shlex.split(
     "--chunks 4 --stride-min 1 --stride-max 1 --batch 8 --micro-batch 2 --lr 0.002 --schedule cosine --seed 1"
 )
@@ -37,12 +37,12 @@ STREAM = [
 
 
 def torchrun(processes: int, *arguments: object) -> list[str]:
-    """The command that starts `stmn` so many times."""
+    """The command that starts `stmn` as so many processes."""
     return [str(TORCHRUN), f"--nproc-per-node={processes}", "-m", "stmn", *map(str, arguments)]
 
 
 def run(*command: str) -> subprocess.CompletedProcess:
-    """Run a command to its end."""
+    """Run a command until it ends."""
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment())
 
 
@@ -52,7 +52,7 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture
 def background() -> Iterator[list[subprocess.Popen]]:
-    """Processes that a test starts; none of them outlives it."""
+    """Processes that a test starts; they are killed at its end."""
     started: list[subprocess.Popen] = []
     yield started
     for process in started:
@@ -62,7 +62,7 @@ def background() -> Iterator[list[subprocess.Popen]]:
 
 
 def children(process: subprocess.Popen) -> list[psutil.Process]:
-    """The ranks of a torchrun, 0 first."""
+    """The processes of a torchrun, rank 0 first."""
     try:
         found = [p for p in psutil.Process(process.pid).children() if "stmn" in p.cmdline()]
         return sorted(found, key=lambda p: int(p.environ()["RANK"]))
@@ -71,7 +71,7 @@ def children(process: subprocess.Popen) -> list[psutil.Process]:
 
 
 def start(background: list[subprocess.Popen], *command: str) -> subprocess.Popen:
-    """Start a command that leads a group of its own, as a terminal does."""
+    """Start a command in a process group of its own, as a terminal does."""
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=listen,
         env=environment(),
@@ -81,7 +81,7 @@ def start(background: list[subprocess.Popen], *command: str) -> subprocess.Popen
 
 
 def until_saved(process: subprocess.Popen, workspace: Workspace, step: int) -> Path:
-    """Wait until a state of `step` or later is saved; its run's folder."""
+    """Wait until a state of `step` or later is saved; return the run's folder."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         for path in workspace.runs_dir.glob(f"*/{STATE_FILE}"):
@@ -93,34 +93,34 @@ def until_saved(process: subprocess.Popen, workspace: Workspace, step: int) -> P
 
 
 def copied(workspace: Workspace, name: str) -> Workspace:
-    """The workspace's prepared set, and its finished runs, in a workspace of its own."""
+    """A copy of a workspace."""
     root = workspace.root.parent / name
     shutil.copytree(workspace.root, root)
     return Workspace(root)
 
 
 def model_of(workspace: Workspace, label: str) -> dict[str, Tensor]:
-    """The weights and running statistics of the only finished run with a label."""
+    """The weights and running statistics of the only finished run with this label."""
     (found,) = [run for run in workspace.runs() if run.done and run.name.startswith(label)]
     return load_file(found.output("model"))
 
 
 def close(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
-    """The same weights and statistics but for the order of sums."""
+    """Check that weights and statistics are the same up to the order of sums."""
     assert one.keys() == other.keys()
     assert any("running_var" in name for name in one)
     for name in one:
         torch.testing.assert_close(one[name], other[name], rtol=2e-3, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
-def test_two_processes_train_the_stream_of_one_with_twice_the_micro_batches(scratch):
+def test_two_processes_train_the_network_of_one(scratch):
     other = copied(scratch, "two")
     alone = call(*STREAM, "--workspace", scratch.root)
     assert alone.exit_code == 0
     done = run(*torchrun(2, *STREAM, "--workspace", other.root))
     assert done.returncode == 0, done.stderr
     close(model_of(scratch, "motion"), model_of(other, "motion"))
-    # one of them writes and prints
+    # only one of them writes and prints
     assert done.stdout.count("model: ") == 1
     assert done.stderr.count("starting from random weights") == 1
     (one,), (two,) = (list(w.runs()) for w in (scratch, other))
@@ -129,12 +129,12 @@ def test_two_processes_train_the_stream_of_one_with_twice_the_micro_batches(scra
     assert [row["step"] for row in rows[1]] == [3]
     for name in ("loss", "accuracy", "gradient_norm", "epoch"):
         assert rows[1][0][name] == pytest.approx(rows[0][0][name], rel=1e-3)
-    # and what was trained by two is up to date for one
+    # a run of two processes is up to date for one
     assert "up to date" in call(*STREAM, "--workspace", other.root).stderr
 
 
 @pytest.mark.slow
-def test_three_processes_share_four_micro_batches_unevenly_and_five_are_refused(scratch):
+def test_uneven_shares_work_and_empty_shares_are_refused(scratch):
     other = copied(scratch, "three")
     assert call(*STREAM, "--workspace", scratch.root).exit_code == 0
     done = run(*torchrun(3, *STREAM, "--workspace", other.root))
@@ -148,8 +148,8 @@ def test_three_processes_share_four_micro_batches_unevenly_and_five_are_refused(
 
 
 @pytest.mark.slow
-def test_a_recipe_runs_under_torchrun_fused_network_too(own, tmp_path):
-    """Streams and fused network are trained together; what can't be shared is done once."""
+def test_recipe_with_a_fused_network_runs_under_torchrun(own, tmp_path):
+    """Streams and fused network are trained by all; stages that can't be shared run once."""
     small = "chunks = 4\nstride_min = 1\nstride_max = 1\nbatch = 8\nmicro_batch = 2\nlr = 0.001\nsteps = 2\nvalidation = 0.0"
     recipe = write_recipe(
         tmp_path / "r.toml", 'name = "r"\ndata = "synthetic"\nseed = 1',
@@ -173,43 +173,43 @@ LONG = [*STREAM, "--steps", "2000", "--validation", "0", "--checkpoint-minutes",
 
 
 @pytest.mark.parametrize("killed", [pytest.param(0, marks=pytest.mark.slow), 1])
-def test_a_process_that_dies_ends_all_with_one_line(scratch, background, killed):
+def test_process_that_dies_ends_all_with_one_line(scratch, background, killed):
     process = start(background, *torchrun(2, *LONG, "--workspace", scratch.root))
     folder = until_saved(process, scratch, 2)
     children(process)[killed].kill()
-    _, told = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode != 0
-    lines = [line for line in told.splitlines() if line.startswith("error: ")]
+    lines = [line for line in stderr.splitlines() if line.startswith("error: ")]
     assert lines == [
         "error: another of the 2 processes has ended, so this one can't continue; what came after the last saved state "
         "is lost; rerun the command to continue from there"
     ]
-    assert read_about(folder / STATE_FILE)["training_state"]["step"] >= 2  # whole
+    assert read_about(folder / STATE_FILE)["training_state"]["step"] >= 2  # it is whole
 
 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
-def test_a_signal_saves_once_and_any_number_of_processes_goes_on(scratch, background, number):
+def test_signal_saves_once_and_one_process_resumes(scratch, background, number):
     steps = 40
     command = [*STREAM, "--steps", str(steps), "--validation", "0", "--checkpoint-minutes", "1e-9"]
     process = start(background, *torchrun(2, *command, "--workspace", scratch.root))
     folder = until_saved(process, scratch, 2)
     if number == signal.SIGINT:
-        os.killpg(process.pid, number)  # a terminal's Ctrl-C goes to all
+        os.killpg(process.pid, number)  # Ctrl-C in a terminal reaches all
     else:
         process.send_signal(number)
-    _, told = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode != 0
-    (line,) = [line for line in told.splitlines() if line.startswith("error: ")]
+    (line,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
     step = read_about(folder / STATE_FILE)["training_state"]["step"]
     assert line == f"error: interrupted at step {step} of {steps}; rerun the command to continue"
     assert read_run(folder).record["status"] == "interrupted"
-    # one process goes on where two stopped
+    # one process resumes where two stopped
     again = call(*command, "--workspace", scratch.root)
     assert again.exit_code == 0 and f"continuing at step {step} of {steps}" in again.stderr
     assert read_run(folder).record["results"]["steps"] == steps
 
 
-def test_an_error_of_all_is_told_once(scratch):
+def test_error_of_all_processes_is_printed_once(scratch):
     done = run(*torchrun(2, *STREAM, "--data", "nowhere", "--workspace", scratch.root))
     assert done.returncode != 0
     (line,) = errors_of(done)
@@ -217,7 +217,7 @@ def test_an_error_of_all_is_told_once(scratch):
 
 
 @pytest.mark.slow
-def test_what_cannot_be_shared_is_done_by_one(scratch):
+def test_work_that_is_not_shared_is_done_by_one_process(scratch):
     done = run(*torchrun(2, "data", "info", "synthetic", "--workspace", scratch.root))
     assert done.returncode == 0
     assert done.stdout == call("data", "info", "synthetic", "--workspace", scratch.root).stdout

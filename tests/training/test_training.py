@@ -1,4 +1,4 @@
-"""The training loop: it learns, it adds up, and whatever stops it, the same command goes on as if nothing had happened."""
+"""The training loop: it learns, gradients add up, and a run is a function of its seed."""
 
 import json
 
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from stmn.errors import UsageError
 from stmn.nets.network import Network
 from stmn.runtime.progress import Silent
-from stmn.sampling.clips import Clips, split_validation
+from stmn.sampling.clips import Clips
+from stmn.sampling.order import split_validation
 from stmn.training.learner import parameter_groups, soft_max_loss
 from stmn.training.loop import train
 from stmn.training.plan import Plan
@@ -30,7 +31,7 @@ def test_training_learns_its_videos(prepared, tmp_path):
     assert validate(net, clips, plan, CPU) > 0.6  # chance is 0.25
 
 
-def test_the_loss_is_one_soft_max_loss_per_output_added_and_a_video_has_its_label_at_every_place_in_time():
+def test_loss_is_the_sum_of_one_soft_max_loss_per_output():
     one, other = torch.randn(2, 2, 3, 4, generator=torch.Generator().manual_seed(0))  # 2 videos, 3 places, 4 classes
     label = torch.tensor([0, 2])
     by_hand = 0.0
@@ -42,7 +43,7 @@ def test_the_loss_is_one_soft_max_loss_per_output_added_and_a_video_has_its_labe
     assert float(soft_max_loss((one,), label)) < by_hand
 
 
-def test_weights_decay_and_biases_and_normalisation_do_not():
+def test_only_weights_decay():
     net = network(fused=True)
     names = {id(parameter): name for name, parameter in net.named_parameters()}
     decayed, plain = ({names[id(p)] for p in group["params"]} for group in parameter_groups(net, 5e-4))
@@ -54,7 +55,7 @@ def test_weights_decay_and_biases_and_normalisation_do_not():
 
 
 def with_frozen_statistics(net: Network) -> Network:
-    """Batch normalisation that uses its running statistics in training too."""
+    """Make batch normalisation use its running statistics in training too."""
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
@@ -62,10 +63,10 @@ def with_frozen_statistics(net: Network) -> Network:
     return net
 
 
-def test_micro_batches_add_up_to_the_gradient_of_the_whole_batch(prepared, tmp_path):
-    """Exactly so without batch statistics. With them, each micro-batch is normalised by its own (section 4.1)."""
+def test_micro_batches_add_up_to_the_whole_batchs_gradient(prepared, tmp_path):
+    """Exactly so without batch statistics; with them, each micro-batch is normalised by its own (section 4.1)."""
     after = {}
-    for micro_batch in (8, 3, 2):  # 3 leaves a rest of 2
+    for micro_batch in (8, 3, 2):  # 3 leaves a micro-batch of 2
         net = with_frozen_statistics(network())
         plan = steps(3, micro_batch=micro_batch)
         train(net, videos(prepared), None, plan, CPU, tmp_path / f"{micro_batch}", Silent())
@@ -85,10 +86,10 @@ def test_micro_batches_add_up_to_the_gradient_of_the_whole_batch(prepared, tmp_p
     assert not torch.allclose(weights(whole)[name], weights(parts)[name], rtol=1e-3)
 
 
-def test_a_run_is_a_function_of_its_seed_dropout_too(prepared, tmp_path):
+def test_run_is_a_function_of_its_seed_even_with_dropout(prepared, tmp_path):
     def trained(number: int, dropout: float, seed: int) -> dict[str, Tensor]:
         net = network(dropout)
-        torch.manual_seed(number)  # what happened before does not matter
+        torch.manual_seed(number)  # the state of the generator does not matter
         train(net, videos(prepared, seed=seed), None, steps(3, seed=seed), CPU, tmp_path / f"{number}", Silent())
         return weights(net)
 
@@ -98,7 +99,7 @@ def test_a_run_is_a_function_of_its_seed_dropout_too(prepared, tmp_path):
     assert not equal(trained(4, dropout=0.0, seed=1), first)
 
 
-def test_both_streams_of_a_tied_network_train_from_one_batch(prepared, tmp_path):
+def test_both_streams_of_a_fused_network_train(prepared, tmp_path):
     net = network(fused=True)
     before = weights(net)
     clips = videos(prepared, chunks=2, modalities=("rgb", "flow"))
@@ -109,23 +110,23 @@ def test_both_streams_of_a_tied_network_train_from_one_batch(prepared, tmp_path)
             assert not torch.equal(net.state_dict()[f"streams.{stream}.{layer}"], before[f"streams.{stream}.{layer}"])
 
 
-def test_plateau_training_ends_when_the_validation_error_has_saturated_three_times(prepared, tmp_path):
+def test_plateau_training_ends_when_the_rate_is_used_up(prepared, tmp_path):
     clips = videos(prepared)
     kept, held = split_validation(clips.videos, 0.3, seed=0)
-    schedule = Schedule("plateau", rate=1e-12, steps=300, patience=1)  # nothing is learned, so nothing gets better
+    schedule = Schedule("plateau", rate=1e-12, steps=300, patience=1)  # nothing is learned, so the error never improves
     plan = Plan(300, 4, 4, schedule=schedule, seed=0, validate_every=5, log_every=5)
     parts = (Clips(clips.store, part, clips.sampling) for part in (kept, held))
     net = network()
-    for module in net.modules():  # or else the running statistics change the error
+    for module in net.modules():  # otherwise the running statistics change the error
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.0
     state = train(net, *parts, plan, CPU, tmp_path, Silent())
     assert len(set(state.errors)) == 1
-    assert state.step == 20  # a first error, and three that are no better
+    assert state.step == 20  # a first error, and three without improvement
     assert [row["rate"] for row in state.history] == pytest.approx([1e-12, 1e-12, 1e-13, 1e-14])
 
 
-def test_a_micro_batch_of_a_single_value_has_no_statistics_and_is_refused(prepared, tmp_path):
+def test_micro_batch_of_a_single_value_is_refused(prepared, tmp_path):
     with pytest.raises(UsageError, match=r"batch = 5 with micro_batch = 4 .* one chunk") as error:
         train(network(), videos(prepared), None, steps(2, batch=5, micro_batch=4), CPU, tmp_path, Silent())
     assert "\n" not in str(error.value)

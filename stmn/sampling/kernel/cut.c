@@ -23,7 +23,7 @@ typedef int32_t i32x8 __attribute__((vector_size(4 * LANES)));
 #endif
 
 /* Resamples one axis: output i is the sum over k < taps of weights[i * taps + k] * input[start[i] + k].
- * Must match `Axis` in resample.py. */
+ * Must match `Taps` in resample.py. */
 typedef struct {
     int32_t size, taps;
     const int32_t *start;

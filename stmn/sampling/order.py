@@ -1,0 +1,90 @@
+"""Which videos a step sees, and which are kept for validation: functions of the seed and the step."""
+
+from collections.abc import Iterator, Sequence
+from math import ceil
+
+import numpy as np
+
+from stmn.store.format.read import StoredVideo
+
+#: (epoch, video number) of a sample, or (epoch, video number, temporal stride)
+Index = tuple[int, int] | tuple[int, int, int]
+
+
+def sample_order(count: int, seed: int, first: int, length: int) -> list[tuple[int, int]]:
+    """A stretch of the endless stream of shuffled passes over the videos.
+
+    Args:
+        count: number of videos.
+        seed: shuffles them, each pass in another order.
+        first: where the stretch begins, in samples.
+        length: how many samples it has.
+
+    Returns:
+        (epoch, video number) of each sample.
+    """
+    order: list[tuple[int, int]] = []
+    for epoch in range(first // count, (first + length - 1) // count + 1):
+        numbers = np.random.default_rng([seed, epoch]).permutation(count)
+        order += [(epoch, int(number)) for number in numbers]
+    skip = first - (first // count) * count
+    return order[skip : skip + length]
+
+
+class MicroBatches:
+    """A batch sampler: the micro-batches of steps `start` ... `steps - 1`, each a list of indices.
+
+    Args:
+        count: number of videos.
+        batch: videos per step.
+        micro_batch: videos per micro-batch.
+        seed: of the order and the strides.
+        start: the first step.
+        steps: the step after the last one.
+        numbers: which micro-batches of each step; processes that train together share them. Default: all.
+        stride: range that one temporal stride per micro-batch is drawn from, frames. Default: none is drawn here.
+    """
+
+    def __init__(
+        self, count: int, batch: int, micro_batch: int, seed: int, start: int, steps: int,
+        numbers: range | None = None, stride: tuple[int, int] | None = None,
+    ) -> None:  # fmt: skip
+        self.count, self.batch, self.micro_batch, self.seed = count, batch, micro_batch, seed
+        self.start, self.steps, self.stride = start, steps, stride
+        self.numbers = range(ceil(batch / micro_batch)) if numbers is None else numbers
+
+    def __iter__(self) -> Iterator[list[Index]]:
+        for step in range(self.start, self.steps):
+            order = sample_order(self.count, self.seed, step * self.batch, self.batch)
+            for number in self.numbers:
+                indices = order[number * self.micro_batch : (number + 1) * self.micro_batch]
+                if self.stride is None:
+                    yield list[Index](indices)
+                else:
+                    rng = np.random.default_rng([self.seed, step, number])
+                    drawn = int(rng.integers(self.stride[0], self.stride[1] + 1))
+                    yield [(epoch, video, drawn) for epoch, video in indices]
+
+
+def split_validation(
+    videos: Sequence[StoredVideo], fraction: float, seed: int
+) -> tuple[list[StoredVideo], list[StoredVideo]]:
+    """Hold out training videos for validation, as whole groups.
+
+    Args:
+        videos: the training list.
+        fraction: about this fraction of the groups is held out; 0 for none.
+        seed: chooses the groups.
+
+    Returns:
+        Videos for training and videos for validation; no group is in both.
+    """
+    if fraction <= 0:
+        return list(videos), []
+    from sklearn.model_selection import GroupShuffleSplit
+
+    groups = [f"{video.class_name}/{video.group or video.id}" for video in videos]
+    if len(set(groups)) < 2:
+        return list(videos), []
+    kept, held = next(GroupShuffleSplit(1, test_size=fraction, random_state=seed).split(groups, groups=groups))
+    return [videos[i] for i in kept], [videos[i] for i in held]
