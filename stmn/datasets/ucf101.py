@@ -21,10 +21,10 @@ class UCF101(Dataset):
 
     def videos(self) -> list[VideoEntry]:
         """All videos in the class folders; the group is the `gNN` of the name, within its class."""
-        entries = []
-        for video in class_folders(self.video_root):
-            entries.append(VideoEntry(video.id, video.path, video.class_name, group_of(video.id)))
-        return entries
+        return [
+            VideoEntry(video.id, video.path, video.class_name, group_of(video.id))
+            for video in class_folders(self.video_root)
+        ]
 
     def splits(self) -> Splits:
         """The published splits "1", "2", "3"; the lists decide, whether or not the videos are there."""

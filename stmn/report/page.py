@@ -1,6 +1,6 @@
 """How a page is written: one HTML file that opens offline. Needs matplotlib and jinja2 (the extra `report`)."""
 
-from datetime import datetime
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,6 @@ def _make_environment() -> "Environment":
     )  # fmt: skip
     environment.filters |= _FILTERS
     environment.globals |= {
-        "versions": words.list_versions(), "made": datetime.now().timestamp(), "colours": SERIES_COLOURS,
+        "versions": words.list_versions(), "made": time.time(), "colours": SERIES_COLOURS,
     }  # fmt: skip
     return environment
