@@ -29,7 +29,7 @@ def write_comparison(path: Path, compared: Sequence[ComparedEvaluation], title: 
         "compare.html.jinja",
         compared=compared,
         title=title,
-        streams=list_streams(compared),
+        stream_names=list_streams(compared),
         differences=[describe_differences(item) for item in compared],
         figures=_draw_figures(compared),
     )

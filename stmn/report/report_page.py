@@ -76,7 +76,7 @@ def _draw_figures(evaluations: list[Evaluation], gains: Gains | None) -> dict[st
     if gains:
         order = gains.sort_classes(names)
         by_name = {item.name: item.gain for item in gains.classes}
-        gate_gains = ("gated − late fusion", np.array([by_name.get(names[number], np.nan) for number in order]))
+        gate_gains = ("gain by gates", np.array([by_name.get(names[number], np.nan) for number in order]))
     return {
         "intervals": draw_intervals(intervals, 1 / len(classes), "f-intervals"),
         "confusions": [

@@ -1,5 +1,6 @@
-"""A set of UCF101's classes with a few videos stored, and scores that are as good as the paper's: drawn, not measured."""
+"""A set with UCF101's classes and a few stored videos, and scores as good as the paper's: drawn, not measured."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,25 +32,49 @@ def paper_sized(root: Path, dataset: str = "ucf101", classes: int = 101) -> Work
     return workspace
 
 
+class Drawing:
+    """Draws logits for the first `len(classes)` classes' videos."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self.classes = list(classes)
+        self.labels = LABELS[: len(classes) * TESTED]
+        self.generator = torch.Generator().manual_seed(0)
+        self.truth = torch.nn.functional.one_hot(torch.tensor(self.labels), len(classes)).float()
+
+    def stream(self, quality: float) -> torch.Tensor:
+        """(videos, classes) logits; about half of the videos are correct at a quality of 2.6, nearly all at 5."""
+        return quality * self.truth + torch.randn(self.truth.shape, generator=self.generator)
+
+    def scores(self, **streams: torch.Tensor) -> Scores:
+        """Scores of these streams."""
+        about = {"words": "25 chunks", "split": "1", "data": "big", "chunks": 25}
+        return Scores(IDS[: len(self.labels)], self.classes, self.labels, streams, about)
+
+
+def save_scores(root: Path, scores: dict[str, Scores]) -> dict[str, Path]:
+    """Write each to a folder of its name."""
+    for name, part in scores.items():
+        part.save(root / name / "scores.safetensors")
+    return {name: root / name / "scores.safetensors" for name in scores}
+
+
 def drawn_scores(root: Path, classes: int = 101) -> dict[str, Path]:
     """Scores files of both streams, of their late fusion, and of a gated network that gains in most classes."""
-    generator = torch.Generator().manual_seed(0)
-    labels = LABELS[: classes * TESTED]
-    truth = torch.nn.functional.one_hot(torch.tensor(labels), classes).float()
-
-    def stream(sureness: float) -> torch.Tensor:
-        return sureness * truth + torch.randn(truth.shape, generator=generator)
-
-    about = {"words": "25 chunks", "split": "1", "data": "big", "chunks": 25}
-
-    def scores(**streams: torch.Tensor) -> Scores:
-        return Scores(IDS[: len(labels)], CLASSES[:classes], labels, streams, about)
-
-    made = {"appearance": scores(appearance=stream(2.6)), "motion": scores(motion=stream(2.9))}
+    draw = Drawing(CLASSES[:classes])
+    made = {"appearance": draw.scores(appearance=draw.stream(2.6)), "motion": draw.scores(motion=draw.stream(2.9))}
     made["late"] = fuse_late(list(made.values()), None, list(made))
-    made["fused"] = scores(appearance=stream(3.4), motion=stream(3.6))
+    made["fused"] = draw.scores(appearance=draw.stream(3.4), motion=draw.stream(3.6))
     for tensor in made["fused"].streams.values():
-        tensor[0, 5] = 12.0  # its surest mistake is of a video that the set holds
-    for name, part in made.items():
-        part.save(root / name / "scores.safetensors")
-    return {name: root / name / "scores.safetensors" for name in made}
+        tensor[0, 5] = 12.0  # its most confident mistake is on a video that the set holds
+    return save_scores(root, made)
+
+
+def named_scores(root: Path, names: Sequence[str], classes: Sequence[str]) -> list[Path]:
+    """A scores file per name: of one stream, of two, of a late fusion whose streams are fusions themselves, ..."""
+    draw = Drawing(classes)
+    found: dict[str, Scores] = {}
+    for number, name in enumerate(names):
+        motion = draw.scores(motion=draw.stream(2.0 + number))
+        fused = draw.scores(appearance=draw.stream(2.2 + number), motion=draw.stream(2.4 + number))
+        found[name] = (motion, fused, fuse_late([fused, motion], None, ["fused", "motion"]))[number % 3]
+    return list(save_scores(root, found).values())

@@ -36,10 +36,11 @@ def draw_calibration(parts: Sequence[Scores], errors: Sequence[float], labels: S
             axes.scatter(100 * confidence, 100 * accuracy, 12 + 140 * count / count.sum(), color=colour, linewidths=0)
             axes.set_title(f"{shorten(label, 20)}\nerror {100 * error:.1f}", fontsize=9, loc="left", color=INK)
             axes.set(xlim=(0, 103), ylim=(0, 103), xticks=(0, 50, 100), yticks=(0, 50, 100), aspect="equal")
+            axes.set_xlabel("confidence, %")
+            if number % _ACROSS == 0:
+                axes.set_ylabel("correct, %")
         for axes in grid[len(parts) :]:
             axes.set_axis_off()
-        figure.supxlabel("confidence: soft-max of the predicted class, %", fontsize=9, color=MUTED)
-        figure.supylabel("correct, %", fontsize=9, color=MUTED)
         return render_svg(figure, key, "calibration: accuracy over confidence")
 
 

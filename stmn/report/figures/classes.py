@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stmn.report.figures.canvas import BAD, GOOD, INK, MUTED, WIDTH, get_colour, new_figure, render_svg, shorten
@@ -14,6 +13,8 @@ from stmn.report.figures.canvas import BAD, GOOD, INK, MUTED, WIDTH, get_colour,
 _DENSE = 30
 #: more classes than this are drawn in several figures, each of which fits on a sheet of paper
 _LARGEST = 60
+#: width of a number beside a bar, inches
+_NUMBER = 0.3
 
 
 @dataclass(frozen=True)
@@ -81,51 +82,48 @@ def _draw_panels(
     classes: Sequence[str], panels: Sequence[_ClassPanel], key: str, x_label: str, description: str
 ) -> list[str]:
     """Panels beside each other, in as many figures as the classes need."""
-    gains = [100 * np.nan_to_num(panel.values) for panel in panels if panel.colour is None]
-    largest = max((float(np.abs(values).max()) for values in gains), default=0.0)
+    points = 100 * np.concatenate([[0.0], *(np.nan_to_num(panel.values) for panel in panels if panel.colour is None)])
+    extent = float(points.min()), float(points.max())
+    names = [shorten(name) for name in classes]
+    height, size = (0.155, 7.5) if len(classes) > _DENSE else (0.24, 9)
+    labels = 0.06 * max(map(len, names))
+    width = max(WIDTH, 1.6 * len(panels) + labels)
+    margin = _NUMBER / ((width - labels) / len(panels) - 0.2)
     parts = np.array_split(np.arange(len(classes)), -(-len(classes) // _LARGEST))
     found = []
     for number, rows in enumerate(parts):
-        own = [_ClassPanel(panel.title, panel.values[rows], panel.colour) for panel in panels]
-        names = [shorten(classes[row]) for row in rows]
-        height, size = (0.155, 7.5) if len(classes) > _DENSE else (0.24, 9)
-        width = max(WIDTH, 1.6 * len(panels) + 0.06 * max(map(len, names)))
         part = f", part {number + 1} of {len(parts)}" if len(parts) > 1 else ""
         with new_figure(f"{key}-{number}", width, 0.75 + height * len(rows)) as figure:
-            _draw_part(figure, names, own, size, largest)
+            grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+            for axes, panel in zip(grid, panels, strict=True):
+                axes.grid(axis="y", visible=False)
+                axes.set_title(shorten(panel.title, max(12, 84 // len(panels))), fontsize=9, loc="left", color=INK)
+                if panel.colour is None:
+                    _draw_gains(axes, panel.values[rows], size, margin, extent)
+                else:
+                    _draw_accuracies(axes, panel.values[rows], panel.colour, size, margin)
+            grid[0].set(ylim=(len(rows) - 0.4, -0.6))
+            grid[0].set_yticks(np.arange(len(rows)), [names[row] for row in rows], color=INK, fontsize=size)
             figure.supxlabel(x_label, fontsize=9, color=MUTED)
             found.append(render_svg(figure, f"{key}-{number}", description + part))
     return found
 
 
-def _draw_part(
-    figure: Figure, names: Sequence[str], panels: Sequence[_ClassPanel], size: float, largest: float
-) -> None:
-    """One figure's panels; `largest` is the largest gain or loss that a panel of gains has room for, in points."""
-    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axes, panel in zip(grid, panels, strict=True):
-        axes.grid(axis="y", visible=False)
-        axes.set_title(shorten(panel.title, max(12, 84 // len(panels))), fontsize=9, loc="left", color=INK)
-        if panel.colour is None:
-            _draw_gains(axes, panel.values, size, largest)
-        else:
-            _draw_accuracies(axes, panel.values, panel.colour, size)
-    grid[0].set(ylim=(len(names) - 0.4, -0.6))
-    grid[0].set_yticks(np.arange(len(names)), names, color=INK, fontsize=size)
-
-
-def _draw_accuracies(axes: Any, accuracies: NDArray[np.float64], colour: str, size: float) -> None:
-    """Bars of accuracies in 0..1 with their numbers in %."""
+def _draw_accuracies(axes: Any, accuracies: NDArray[np.float64], colour: str, size: float, margin: float) -> None:
+    """Bars of accuracies in 0..1 with their numbers in %; a number needs `margin` of the panel's width."""
     axes.barh(np.arange(len(accuracies)), 100 * np.nan_to_num(accuracies), 0.68, color=colour)
     for row, value in enumerate(accuracies):
         text, ink = ("no test video", MUTED) if np.isnan(value) else (f"{100 * value:.0f}", INK)
         _write_number(axes, text, 100 * float(np.nan_to_num(value)), row, ink, size)
-    axes.set(xlim=(0, 114), xticks=(0, 50, 100))
+    axes.set(xlim=(0, 100 / (1 - margin)), xticks=(0, 50, 100))
     axes.spines["bottom"].set_visible(False)
 
 
-def _draw_gains(axes: Any, gains: NDArray[np.float64], size: float, largest: float) -> None:
-    """Bars to both sides of zero, of differences in -1..1. Their signs are written: colour alone is not enough."""
+def _draw_gains(axes: Any, gains: NDArray[np.float64], size: float, margin: float, extent: tuple[float, float]) -> None:
+    """Bars to both sides of zero, of differences in -1..1. Their signs are written: colour alone is not enough.
+
+    `extent` is the largest loss and gain, in points, that there must be room for.
+    """
     points = 100 * np.nan_to_num(gains)
     axes.barh(np.arange(len(points)), points, 0.68, color=[GOOD if gain > 0 else BAD for gain in points])
     for row, gain in enumerate(points):
@@ -133,10 +131,11 @@ def _draw_gains(axes: Any, gains: NDArray[np.float64], size: float, largest: flo
             _write_number(axes, f"{gain:+.0f}".replace("-", "−"), gain, row, INK, size)
         elif not np.isnan(gains[row]):
             _write_number(axes, "0", 0.0, row, MUTED, size)
-    reach = max(10.0, 1.6 * largest)  # bars and the numbers at their ends
-    tick = max(step for step in (5, 10, 20, 50, 100) if step <= max(5.0, largest))
+    low, high = extent[0], max(extent[1], 10.0)
+    room = 1.25 * margin * (high - low) / (1 - 2.5 * margin)  # for a number with its sign, on either side
+    tick = max(step for step in (5, 10, 20, 50, 100) if step <= max(5.0, high, -low))
     axes.axvline(0, color=MUTED, lw=0.8)
-    axes.set(xlim=(-reach, reach), xticks=(-tick, 0, tick))
+    axes.set(xlim=(low - room, high + room), xticks=[at for at in (-tick, 0, tick) if low <= at <= high])
     axes.spines[["bottom", "left"]].set_visible(False)
 
 
