@@ -14,10 +14,11 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
-from typer.models import ArgumentInfo, OptionInfo
+from typer.models import ArgumentInfo, CommandInfo
 
+from stmn.cli.help import COMMON
 from stmn.cli.main import COMMANDS
-from stmn.cli.stage_command import COMMON, stage_app
+from stmn.cli.stage_command import stage_app
 from stmn.options import MODELS, options_of
 from stmn.options.base import DataOptions, Option
 
@@ -26,12 +27,11 @@ MADE = "<!-- Made by docs/make_reference.py; do not edit. -->"
 
 COMMANDS_INTRO = """
 Every command with its arguments and options. `stmn COMMAND --help` prints the same. Lists are written with commas or
-blanks (`--late-fusion A B`), tables as `KEY=VALUE`. A flag with `--no-` is a switch.
+blanks (`--late-fusion A B`), tables as `KEY=VALUE`.
 """
 
-STAGE_INTRO = """
-Commands that are also stages of recipes (prepare, train-stream, fuse, evaluate, fuse-idt, export, report) have these
-options besides their own:
+COMMON_INTRO = """
+Most commands have some of these; each command's section says which.
 """
 
 RECIPES_INTRO = """
@@ -88,75 +88,88 @@ def pages() -> dict[str, str]:
 
 def commands_page() -> str:
     """Every command with its parameters."""
-    blocks = ["# Commands", MADE, COMMANDS_INTRO.strip()]
-    blocks += ["## Options of every stage", STAGE_INTRO.strip(), table(HEAD, map(common_row, COMMON.items()))]
-    for name, (module, line) in COMMANDS.items():
-        blocks.append(f"## stmn {name}")
-        found = import_module(module).app if module else stage_app(name)
-        if found.registered_callback or len(found.registered_commands) > 1:
-            blocks.append(line)
-            for info in found.registered_commands:
-                inner = info.name or info.callback.__name__.rstrip("_")
-                blocks += [f"### stmn {name} {inner}", *command_blocks(f"{name} {inner}", info.callback, info.help)]
-        else:
-            [info] = found.registered_commands
-            blocks += command_blocks(name, info.callback, info.help)
-    return "\n\n".join(blocks) + "\n"
+    sections: list[str] = []
+    common: dict[tuple[str, ...], None] = {}
+    for name, about in COMMANDS.items():
+        app = import_module(about.module).app if about.module else stage_app(name)
+        sections += [f"## stmn {name}", *([about.help] if app.registered_callback else [])]
+        for info in app.registered_commands:
+            called = f"{name} {info.name or info.callback.__name__.rstrip('_')}" if app.registered_callback else name
+            sections += [f"### stmn {called}"] if app.registered_callback else []
+            parameters = parameters_of(info.callback)
+            common |= dict.fromkeys(p.row for p in parameters if p.panel == COMMON)
+            sections += command_blocks(called, info, parameters)
+    head = ["# Commands", MADE, COMMANDS_INTRO.strip(), "## Common options", COMMON_INTRO.strip()]
+    return "\n\n".join([*head, table(HEAD, sorted(common)), *sections]) + "\n"
 
 
 HEAD = ("option", "default", "meaning")
 
 
-def command_blocks(name: str, callback: Any, help_text: str | None) -> Iterator[str]:
-    """What a command does, how it is called, and its parameters."""
-    yield (help_text or inspect.getdoc(callback) or "").strip()
-    parameters = [p for p in parameters_of(callback) if not p.hidden]
-    arguments = [p.usage for p in parameters if p.argument]
-    yield "    " + " ".join(["stmn", name, *arguments, "[OPTIONS]"])
-    own = [p for p in parameters if name not in MODELS or p.name not in COMMON]
-    yield table(HEAD, (p.row for p in own)) if own else "It has no options."
-    if name in MODELS:
-        yield "And the [options of every stage](#options-of-every-stage)."
+def command_blocks(name: str, info: CommandInfo, parameters: list["Parameter"]) -> Iterator[str]:
+    """What a command does, how it is called, its parameters, and examples."""
+    assert info.callback is not None
+    yield inspect.getdoc(info.callback) or ""
+    yield "    " + " ".join(["stmn", name, "[OPTIONS]", *(p.usage for p in parameters if p.argument)])
+    own = [p for p in parameters if p.panel != COMMON]
+    if own:
+        yield table(HEAD, (p.row for p in sorted(own, key=lambda p: not p.argument)))
+    shared = ", ".join(f"`{p.flag}`" for p in parameters if p.panel == COMMON)
+    yield f"[Common options](#common-options): {shared}."
+    if info.epilog:
+        yield "Examples:"
+        yield "\n".join(f"    {line}" for line in info.epilog.splitlines())
 
 
 class Parameter:
     """An argument or an option of a command, as the help describes it."""
 
     def __init__(self, name: str, annotation: Any, default: Any) -> None:
-        self.name = name
         kind, info = split_annotation(annotation)
         self.argument = isinstance(info, ArgumentInfo)
-        self.hidden = bool(info.hidden)
-        self.kind, self.many = kind, get_origin(kind) is list
+        self.kind, self.panel, self.hidden = kind, info.rich_help_panel, bool(info.hidden)
         self.required = default in (inspect.Parameter.empty, ...)
         self.help, self.default = split_help(info.help or "", shown_default(default, info.show_default))
         given = (info.default, *(info.param_decls or ()))  # inside Annotated, Typer takes the first name for a default
-        self.declared = [text for text in given if isinstance(text, str) and text.startswith("-")]
-        self.metavar = info.metavar
+        declared = [text for text in given if isinstance(text, str) and text.startswith("-")]
+        names = declared or [f"--{name.replace('_', '-')}"]
+        # as in the help, only a switch that is on shows how to turn it off
+        self.names = [n if self.default == "yes" else n.partition("/")[0] for n in names]
+        self.metavar = info.metavar or (name.upper() if self.argument else METAVARS.get(kind, "TEXT"))
+        if get_origin(kind) is Literal:
+            self.metavar = "|".join(get_args(kind))
+
+    @property
+    def flag(self) -> str:
+        """`--workspace`."""
+        return max(self.names, key=len).partition("/")[0]
 
     @property
     def usage(self) -> str:
-        """`VIDEO...`, `[DATA]`."""
-        name = self.metavar or self.name.rstrip("_").upper()
-        name = name if name.startswith("[") or not self.many else f"{name}..."
+        """`VIDEOS...`, `[DATA]`."""
+        name = (
+            self.metavar if self.metavar.startswith("[") or get_origin(self.kind) is not list else f"{self.metavar}..."
+        )
         return name if self.required or name.startswith("[") else f"[{name}]"
 
     @property
     def row(self) -> tuple[str, str, str]:
         """A row of the table."""
         if self.argument:
-            return f"`{self.metavar or self.name.rstrip('_').upper()}`", self.default, self.help
-        names = self.declared or [f"--{self.name.replace('_', '-')}"]
-        if self.kind is bool and not self.declared:
-            names = [f"{names[0]}/--no-{names[0][2:]}"]
-        value = "" if self.kind is bool else f" {value_of(self.kind)}"
-        return f"`{', '.join(names)}{value}`", "required" if self.required else self.default, self.help
+            return f"`{self.metavar}`", self.default, self.help
+        names = ", ".join(sorted(self.names, key=len))
+        value = "" if self.kind is bool else f" {self.metavar}"
+        return f"`{names}{value}`", "required" if self.required else self.default, self.help
+
+
+METAVARS = {int: "N", float: "NUMBER", Path: "PATH"}
 
 
 def parameters_of(callback: Any) -> list[Parameter]:
-    """The parameters of a command's function."""
+    """The parameters of a command's function, without hidden ones."""
     signature = inspect.signature(callback, eval_str=True)
-    return [Parameter(p.name, p.annotation, p.default) for p in signature.parameters.values()]
+    found = [Parameter(p.name, p.annotation, p.default) for p in signature.parameters.values()]
+    return [parameter for parameter in found if not parameter.hidden]
 
 
 def split_annotation(annotation: Any) -> tuple[Any, Any]:
@@ -166,7 +179,6 @@ def split_annotation(annotation: Any) -> tuple[Any, Any]:
         annotation, info = get_args(annotation)[:2]
     if get_origin(annotation) in (Union, UnionType):
         annotation = next(kind for kind in get_args(annotation) if kind is not NoneType)
-    assert isinstance(info, ArgumentInfo | OptionInfo)
     return annotation, info
 
 
@@ -180,24 +192,9 @@ def shown_default(default: Any, shown: bool | str | None) -> str:
     """What the help says of a default; empty for nothing."""
     if isinstance(shown, str):
         return shown if " " in shown or shown in ("yes", "no") else f"`{shown}`"
-    if shown is False or default in (None, False, inspect.Parameter.empty, ...):
+    if not shown or default in (None, False, inspect.Parameter.empty, ...):
         return ""
     return "yes" if default is True else f"`{default}`"
-
-
-def value_of(kind: Any) -> str:
-    """How a flag's value is written: `INT`, `a|b|c`."""
-    if get_origin(kind) is Literal:
-        return "|".join(get_args(kind))
-    if get_origin(kind) is list:
-        return f"{value_of(get_args(kind)[0])}..."
-    return {int: "INT", float: "NUMBER", Path: "PATH"}.get(kind, "TEXT")
-
-
-def common_row(item: tuple[str, tuple[Any, Any]]) -> tuple[str, str, str]:
-    """The row of an option that every stage has."""
-    name, (annotation, default) = item
-    return Parameter(name, annotation, default).row
 
 
 def recipes_page() -> str:
