@@ -1,8 +1,11 @@
 """How a command is made: its help, its errors, and the flags that every command has."""
 
 import inspect
+import os
+import re
 import sys
 from collections.abc import Callable, Sequence
+from textwrap import shorten
 from typing import Any, TypeVar
 
 import typer
@@ -21,6 +24,10 @@ class Command(TyperCommand):
         """Write the help."""
         formatter.write(help_text(self, ctx))
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """What can stand here, each with a line of help for shells that show one."""
+        return _shorten_help(super().shell_complete(ctx, incomplete))
+
 
 class Group(TyperGroup):
     """A command of commands with our help, whose errors are one line."""
@@ -28,6 +35,10 @@ class Group(TyperGroup):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
         formatter.write(help_text(self, ctx))
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """What can stand here, each with a line of help for shells that show one."""
+        return _shorten_help(super().shell_complete(ctx, incomplete))
 
     def main(
         self,
@@ -71,7 +82,11 @@ def make_app(
         add_completion=completion,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        # Typer's own messages know nothing of NO_COLOR
+        context_settings={
+            "help_option_names": ["-h", "--help"],
+            "color": False if os.environ.get("NO_COLOR") else None,
+        },
     )
     if help:
         app.callback()(_nothing)  # with a callback even a single command is called by its name
@@ -107,6 +122,13 @@ def command(
         return function
 
     return register
+
+
+def _shorten_help(items: list[Any]) -> list[Any]:
+    """Completions whose help fits on a line; without what stands in brackets, which Typer would read as markup."""
+    for item in items:
+        item.help = shorten(re.sub(r"\[[^\]]*\]", "", item.help or ""), 60, placeholder="...")
+    return items
 
 
 def _nothing() -> None:

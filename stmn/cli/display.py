@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.cells import cell_len
-from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TaskID, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TaskID, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.progress import Task as RichTask
 from rich.table import Column
@@ -19,7 +19,7 @@ from stmn.runtime import torchrun
 PLAIN_SECONDS = 10.0
 #: seconds over which speed and time left are measured: one video may take longer than rich's 30 s
 SPEED_SECONDS = 600.0
-#: from this width on a line also shows speed and time elapsed, and a longer bar
+#: from this width on a line also shows the speed, and a longer bar
 WIDE = 120
 #: the fields that matter most, in this order; a narrow terminal drops the others first
 _IMPORTANT = ("loss", "accuracy", "validation_error", "lr")
@@ -124,11 +124,12 @@ class _RateColumn(ProgressColumn):
 
 
 class _LeftColumn(TimeRemainingColumn):
-    """Time left."""
+    """Time left, and at the end the time that it took."""
 
     def render(self, task: RichTask) -> Text:
-        """`0:12:31 left`."""
-        return super().render(task).append(" left")
+        """`0:12:31 left`, `in 0:40:05`."""
+        text = super().render(task)
+        return Text("in ").append_text(text) if task.finished else text.append(" left")
 
 
 class _FieldsColumn(ProgressColumn):
@@ -171,8 +172,8 @@ def _columns(width: int) -> list[ProgressColumn]:
         _DescriptionColumn(),
         BarColumn(bar_width=28 if wide else 6),
         MofNCompleteColumn(),
-        *([_RateColumn(), TimeElapsedColumn()] if wide else []),
-        _LeftColumn(),
+        *([_RateColumn()] if wide else []),
+        _LeftColumn(elapsed_when_finished=True),
     ]
     return [*columns, _FieldsColumn(columns)]
 

@@ -134,8 +134,9 @@ def _run_stage(
     if as_json:
         display.event(**run.record)
     elif not torchrun.rank():
+        stage = f" ({run.record['stage']})" if run.record.get("stage") else ""
         for kind in run.record["outputs"]:
-            typer.echo(f"{kind}: {run.output(kind)}")
+            typer.echo(f"{kind}{stage}: {run.output(kind)}")
 
 
 def _command_class(model: type[StageOptions]) -> type[Command]:

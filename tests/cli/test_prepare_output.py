@@ -1,16 +1,14 @@
-"""What `stmn prepare` tells while it works: bars on a terminal, plain lines elsewhere, JSON for a machine."""
+"""What `stmn prepare` prints while it works: bars on a terminal, plain lines elsewhere, JSON for a machine."""
 
 import json
 import os
-import pty
 import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
-from helpers.commands import STMN, call, errors_of, start
+from helpers.commands import call, errors_of, start
 from helpers.films import film, moving, sound
+from helpers.terminal import on_terminal, screen_lines
 
 SMALL = ["--short-side", "32", "--workers", "1", "--flow", "farneback"]
 
@@ -28,7 +26,7 @@ def lines_of(text: str) -> list[dict]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_json_is_a_line_a_video_and_the_record(videos, tmp_path):
+def test_json_is_one_line_per_video_and_the_record(videos, tmp_path):
     result = call("prepare", videos, "mine", "-w", tmp_path, *SMALL, "--allow-failures", "1", "--json")
     assert (result.exit_code, result.stderr) == (0, "")
     *events, record = lines_of(result.stdout)
@@ -42,7 +40,7 @@ def test_json_is_a_line_a_video_and_the_record(videos, tmp_path):
     assert record["results"] == {"videos": 3, "ok": 2, "skipped": 1, "frames": 14}
     assert record == json.loads((tmp_path / "data" / "mine" / "run.json").read_text())
 
-    # what was there already is told too, so that the lines always add up to the videos
+    # videos that were there already are reported also, so that the lines always add up
     film(videos / "wave" / "d.mp4", moving(4, 32, 32))
     *events, record = lines_of(
         call("prepare", videos, "mine", "-w", tmp_path, *SMALL, "--allow-failures", "1", "--json").stdout
@@ -54,7 +52,7 @@ def test_json_is_a_line_a_video_and_the_record(videos, tmp_path):
     assert record["results"]["videos"] == len(events)
 
 
-def test_json_of_a_prepare_that_fails_ends_with_its_record_too(videos, tmp_path):
+def test_json_of_a_failed_prepare_ends_with_its_record(videos, tmp_path):
     result = call("prepare", videos, "mine", "-w", tmp_path, *SMALL, "--json")
     assert result.exit_code == 1
     [line] = errors_of(result)
@@ -63,22 +61,11 @@ def test_json_of_a_prepare_that_fails_ends_with_its_record_too(videos, tmp_path)
     assert (record["status"], record["error"]) == ("failed", line)
 
 
-def test_json_of_a_stage_without_events_is_its_record_alone(videos, tmp_path):
+def test_json_of_a_stage_without_events_is_its_record(videos, tmp_path):
     call("prepare", videos, "mine", "-w", tmp_path, *SMALL, "--allow-failures", "1")
     tiny = [
-        "--arch",
-        "resnet18",
-        "--width",
-        "0.125",
-        "--size",
-        "32",
-        "--steps",
-        "1",
-        "--batch",
-        "2",
-        "--weights",
-        "none",
-    ]
+        "--arch", "resnet18", "--width", "0.125", "--size", "32", "--steps", "1", "--batch", "2", "--weights", "none",
+    ]  # fmt: skip
     result = call("train-stream", "-w", tmp_path, *tiny, "--micro-batch", "2", "--validation", "0", "--json")
     assert result.exit_code == 0, result.stderr
     [record] = lines_of(result.stdout)
@@ -109,21 +96,15 @@ def test_plain_lines_where_there_is_no_terminal(videos, tmp_path):
     assert last.endswith("skipped 1")
 
 
-def test_a_bar_on_a_terminal(videos, tmp_path):
-    ours, theirs = pty.openpty()
-    command = [STMN, "prepare", videos, "mine", "-w", tmp_path, *SMALL, "--allow-failures", "1"]
-    process = subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.DEVNULL, stderr=theirs, env=os.environ | {"COLUMNS": "160", "TERM": "xterm"}
-    )  # fmt: skip
-    os.close(theirs)
-    shown, end = b"", time.monotonic() + 120
-    while time.monotonic() < end:
-        try:
-            shown += os.read(ours, 65536)
-        except OSError:  # the other side is closed
-            break
-    assert process.wait(timeout=60) == 0
-    text = shown.decode()
+def test_bar_on_a_terminal(videos, tmp_path):
+    text = on_terminal("prepare", videos, "mine", "-w", tmp_path, *SMALL, "--allow-failures", "1", columns=160)
     assert "skipped 'wave/c.mp4'" in text
     for words in ("3/3", "frames 14", "frames/s ", "skipped 1", "left"):
         assert words in text, words
+
+
+def test_bar_fits_a_narrow_terminal(videos, tmp_path):
+    text = on_terminal("prepare", videos, "mine", "-w", tmp_path, *SMALL, "--allow-failures", "1")
+    bars = [line for line in screen_lines(text) if line.startswith("videos ")]
+    assert max(map(len, bars)) <= 80
+    assert "3/3" in bars[-1] and "frames 14" in bars[-1] and "skipped 1" in bars[-1]

@@ -1,0 +1,66 @@
+"""Completion in a shell: of commands, flags and choices, without importing what a command runs with."""
+
+import os
+import resource
+import subprocess
+
+import pytest
+from helpers.commands import STMN
+
+
+def complete(line: str, shell: str = "bash") -> list[str]:
+    """What a shell is told to offer after a line."""
+    words = line.split(" ")
+    asked = {
+        "_STMN_COMPLETE": f"complete_{shell}", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1),
+        "_TYPER_COMPLETE_ARGS": line,
+    }  # fmt: skip
+    done = subprocess.run([STMN], capture_output=True, text=True, check=True, env=os.environ | asked)
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(("line", "offered"), [
+    ("stmn fu", ["fuse", "fuse-idt"]),
+    ("stmn fuse --si", ["--site"]),
+    ("stmn fuse --site ", ["residual", "direct"]),
+    ("stmn data sh", ["show"]),
+    ("stmn data extract --as t", ["tsn"]),
+    ("stmn recipes ", ["list", "show", "validate", "copy"]),
+    ("stmn --sh", ["--show-completion"]),
+])  # fmt: skip
+def test_commands_flags_and_choices_are_completed(line, offered):
+    assert complete(line) == offered
+
+
+def test_zsh_gets_a_line_of_help_for_each_flag():
+    lines = complete("stmn evaluate --", "zsh")
+    assert any('"--data":"prepared data set"' in line for line in lines)
+    assert all(line.count('"') % 2 == 0 for line in lines), "no help is broken into lines"
+
+
+def test_bash_completes_once_installed(tmp_path):
+    environment = os.environ | {"HOME": str(tmp_path), "PATH": f"{STMN.parent}:{os.environ['PATH']}"}
+
+    def bash(script: str) -> str:
+        done = subprocess.run(["bash", "-c", f"{script}; true"], capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "bash completion installed" in bash("stmn --install-completion")
+    press_tab = "COMP_WORDS=(stmn fuse --sit); COMP_CWORD=2; _stmn_completion stmn; echo ${COMPREPLY[*]}"
+    assert bash(f"source {tmp_path}/.bash_completions/stmn.sh; {press_tab}") == "--site\n"
+    assert "_stmn_completion" in bash("stmn --show-completion")
+
+
+def test_completion_is_quick():
+    def cpu_time() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    taken = []
+    for _ in range(3):
+        before = cpu_time()
+        complete("stmn fuse --temp")
+        taken.append(cpu_time() - before)
+    assert min(taken) < 0.6
