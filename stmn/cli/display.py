@@ -22,7 +22,7 @@ SPEED_SECONDS = 600.0
 #: from this width on a line also shows the speed, and a longer bar
 WIDE = 120
 #: the fields that matter most, in this order; a narrow terminal drops the others first
-_IMPORTANT = ("loss", "accuracy", "validation_error", "lr")
+_IMPORTANT = ("loss", "accuracy", "validation_error", "lr", "skipped", "problems")
 #: names for narrow terminals
 _SHORT = {"accuracy": "acc", "validation_error": "val error", "data_wait": "wait"}
 

@@ -61,7 +61,7 @@ def state(folder: Path) -> dict[str, tuple[int, bytes]]:
 # which set
 
 
-def test_the_only_set_needs_no_name_and_a_set_is_a_name_or_a_folder(work, monkeypatch):
+def test_set_is_a_name_or_a_folder_and_the_only_one_needs_none(work, monkeypatch):
     [first] = {data("info", *how) for how in (["-w", work], ["mine", "-w", work], [work / "data" / "mine"])}
     assert first.startswith("set          mine, of data set 'folder'")
     monkeypatch.chdir(work / "data")
@@ -213,6 +213,21 @@ def test_a_part_of_an_id_is_enough(text, found, work, monkeypatch):
     assert (work / f"{found}.png").is_file()
 
 
+def test_show_takes_the_set_first(work, monkeypatch):
+    make_set(work / "data" / "other", [panning("run/anna_9.avi", 2)])
+    monkeypatch.chdir(work)
+    assert data("show", "mine", "anna_1") == "wave_anna_1.png\n"
+    assert data("show", "other", "anna") == "run_anna_9.png\n"
+    assert data("show", "anna_2", "--data", "mine") == "wave_anna_2.png\n"  # as it was written before
+    assert refusal("show", "othr", "anna") == (
+        "data/othr: no prepared data set (did you mean 'other'?); make it with: stmn prepare VIDEOS othr"
+    )
+    assert (
+        refusal("show", "mine", "anna", "1", code=2)
+        == "too many arguments: mine anna 1; write: stmn data show [NAME] VIDEO"
+    )
+
+
 def test_an_id_that_fits_several_or_none(work):
     folder = work / "data" / "mine"
     assert refusal("show", "anna", "-w", work) == (
@@ -284,7 +299,7 @@ def test_what_was_extracted_can_be_prepared_again(work):
         assert (here - there).abs().mean() < 6
 
 
-def test_extract_mp4_keeps_the_rate_and_every_frame_of_odd_sizes(tmp_path):
+def test_extract_mp4_keeps_rate_and_frames_of_odd_sizes(tmp_path):
     folder = make_set(tmp_path / "data" / "mine", [panning("wave/a.mp4", 1, height=49)])
     connection = sqlite3.connect(folder / "shards" / "000.sqlite")
     connection.execute("UPDATE videos SET fps = 29.97")

@@ -49,8 +49,9 @@ def recipe(folder: Path, *more: str) -> Path:
     return path
 
 
-def test_the_papers_network_as_a_tree():
-    lines = shown("--recipe", "final")
+@pytest.mark.parametrize("how", [["final"], ["final.toml"], ["--recipe", "final"]], ids=" ".join)
+def test_the_papers_network_as_a_tree(how):
+    lines = shown(*how)
     assert lines[0] == "final, fused: a chunk of 224 x 224 pixels"
     assert "motion resnet152, 20 channels 59.45 M 12.335" in lines
     assert "├─ conv4_x 36 x (1x1 3x3 1x1) 1024x14x14 40.81 M 8.054" in lines
@@ -60,7 +61,7 @@ def test_the_papers_network_as_a_tree():
     assert sum("unit 2 filter over 3 chunks, residual branch" in line for line in lines) == 8
 
 
-def test_a_stage_of_a_recipe_with_other_classes_and_frames():
+def test_network_of_a_recipe_with_other_classes_and_frames():
     lines = shown("--recipe", "final", "--network", "appearance", "--classes", "51", "--size", "256")
     assert lines[0] == "final, appearance: a chunk of 256 x 256 pixels"
     assert any(line.startswith("├─ conv5_x 3 x (1x1 3x3 1x1) 2048x8x8") for line in lines)
@@ -82,7 +83,7 @@ def test_every_switch_is_seen(options, expected, count, tmp_path):
     assert sum(expected in line for line in shown("--recipe", recipe(tmp_path, *options))) == count
 
 
-def test_a_model_file_and_its_true_number_of_parameters(scratch):
+def test_model_has_its_true_number_of_parameters(scratch):
     run = train_tiny(scratch, "flow", steps=1)
     network, _ = load_checkpoint(run.output("model"))
     for place in ([run.path], [run.output("model")], [run.path.name, "--workspace", run.path.parent.parent]):
@@ -93,7 +94,7 @@ def test_a_model_file_and_its_true_number_of_parameters(scratch):
         assert told["network"] == network.config.model_dump(mode="json")
 
 
-def test_the_picture_shows_every_gate_and_filter(tmp_path):
+def test_picture_shows_every_gate_and_filter(tmp_path):
     target = tmp_path / "net.svg"
     shown("--recipe", "final", "--svg", target)
     root = ElementTree.parse(target).getroot()
@@ -111,6 +112,18 @@ def test_the_picture_shows_every_gate_and_filter(tmp_path):
             assert 0 <= float(shape.get("y")) <= height - float(shape.get("height"))
 
 
+def test_recipe_is_known_when_seen(tmp_path):
+    assert shown(recipe(tmp_path))[0] == "two, tied: a chunk of 224 x 224 pixels"
+    assert shown(recipe(tmp_path), "--network", "m")[0] == "two, m: a chunk of 224 x 224 pixels"
+
+
+def test_run_wins_over_a_recipe_of_its_name(scratch):
+    run = train_tiny(scratch, "flow", steps=1)
+    run.path.rename(run.path.with_name("final"))
+    assert "resnet18" in "".join(shown("final", "-w", scratch.root))
+    assert shown("--recipe", "final", "-w", scratch.root)[0].startswith("final, fused: ")
+
+
 def test_what_cannot_be_shown_is_one_line(tmp_path, scratch):
     def refusal(*arguments: object, code: int = 2) -> str:
         result = call("nets", "show", *arguments)
@@ -123,6 +136,9 @@ def test_what_cannot_be_shown_is_one_line(tmp_path, scratch):
         "--recipe", "final", "--network", "motoin"
     )
     assert "no.safetensors': no such file, and no finished run" in refusal(tmp_path / "no.safetensors")
+    assert "--network chooses a network of a recipe" in refusal(
+        train_tiny(scratch, "flow", steps=1).path, "--network", "motion"
+    )
     unequal = recipe(tmp_path)
     unequal.write_text(unequal.read_text().replace("resnet34", "resnet50"))
     assert "resnet18 and resnet50 can't be tied: their parts have [64, 128, 256, 512]" in refusal("--recipe", unequal)
