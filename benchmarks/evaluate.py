@@ -29,9 +29,10 @@ from torch import Tensor
 from benchmarks.loader import clips, prepare
 from stmn.evaluation.inference import for_inference, read_stored_video, score_videos, set_pooling
 from stmn.evaluation.protocol import Protocol
+from stmn.nets.build import build_network
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.fast import winograd
-from stmn.nets.network import Network, build_network
+from stmn.nets.network import Network
 from stmn.runtime.device import choose_device
 from stmn.runtime.progress import Silent
 from stmn.store.format.read import Store, StoredVideo

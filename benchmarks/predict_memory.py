@@ -20,9 +20,9 @@ from typing import Any
 import av
 
 from benchmarks.memory import FPS, SIZE, STMN, noise
+from stmn.nets.build import build_network
 from stmn.nets.checkpoint import Description, TrainedOn, save_checkpoint
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig
-from stmn.nets.network import build_network
 from stmn.store.format.header import Preparation
 
 #: what is asked of each video; "-" stands for the video through a pipe

@@ -28,8 +28,8 @@ import torch.nn.functional as F
 
 from benchmarks.loader import clips as rendered
 from benchmarks.loader import prepare
+from stmn.nets.build import build_network
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
-from stmn.nets.network import build_network
 from stmn.nets.show.cost import cost, sketch, total
 from stmn.runtime.device import choose_device
 from stmn.runtime.progress import Silent

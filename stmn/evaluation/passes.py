@@ -85,6 +85,6 @@ def compute_last_maps(
     """
     parts = []
     for part in split_in_time(chunks, most, temporal_reach(network)):
-        maps = network.maps(*inputs(part.first, part.last))
+        maps = network.feature_maps(*inputs(part.first, part.last))
         parts.append([m.reshape(-1, part.last - part.first, *m.shape[1:])[:, part.kept] for m in maps])
     return [torch.cat(column, dim=1).flatten(0, 1) for column in zip(*parts, strict=True)]

@@ -13,8 +13,9 @@ from torch import Tensor
 from stmn import registry
 from stmn.errors import CheckpointError
 from stmn.nets.backbones import PARTS, backbone_identity
+from stmn.nets.build import build_network
 from stmn.nets.config import NetworkConfig
-from stmn.nets.network import Network, build_network
+from stmn.nets.network import Network
 from stmn.runtime.files import atomic_write, digest
 from stmn.runtime.version import __version__
 from stmn.store.format.header import Preparation

@@ -1,4 +1,4 @@
-"""What a network is, in plain values: enough to build it again, and all that a checkpoint says of it."""
+"""What a network is, in plain values: enough to build it again. Checkpoints hold it as JSON."""
 
 from math import ceil
 from typing import Literal, Self
@@ -12,8 +12,9 @@ Site = Literal["residual", "direct"]
 Direction = Literal["motion_to_appearance", "appearance_to_motion", "both"]
 GatedUnits = Literal["second_unit", "every_unit"]
 Operand = Literal["pre_relu", "post_relu"]
-#: where a ResNet has its strides, and how it pads its first pooling
+#: where a ResNet has its strides, and how its first pooling is padded
 ResNetLayout = Literal["torchvision", "caffe"]
+#: which logits two streams give: each its own, their mean, or those of a linear layer over both
 PredictionMode = Literal["per_stream", "averaged", "concatenated"]
 
 #: modality -> name of the stream that reads it
@@ -22,16 +23,21 @@ STREAMS: dict[Modality, str] = {"rgb": "appearance", "flow": "motion"}
 MODALITIES: dict[str, Modality] = {name: modality for modality, name in STREAMS.items()}
 
 
-class Plain(BaseModel):
-    """Immutable, no unknown keys."""
+class _Values(BaseModel):
+    """Immutable, and without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class StreamConfig(Plain):
-    """One stream. `width` scales the channels of the four parts; `dropout` sits before the classifier.
+class StreamConfig(_Values):
+    """One stream.
 
-    `layout` is that of the starting weights: torchvision's, or that of the Caffe networks.
+    Attributes:
+        modality: what it reads.
+        arch: a registered backbone, or a ResNet of timm.
+        width: scales the channels of conv2 to conv5.
+        dropout: probability, before the classifier.
+        layout: that of the starting weights.
     """
 
     modality: Modality
@@ -46,8 +52,17 @@ class StreamConfig(Plain):
         return STREAMS[self.modality]
 
 
-class GateConfig(Plain):
-    """How two streams are tied (Figure 2, Table 2)."""
+class GateConfig(_Values):
+    """How two streams are tied (section 3.2, Figure 2, Table 2).
+
+    Attributes:
+        fusion: a registered fusion function.
+        site: what reads the fused signal: the residual branch alone, or (`direct`) the skip path too.
+        direction: which stream sends to which.
+        units: which units of the receiving stream have a gate.
+        operand: what a gate takes of the receiving stream: the sum before the ReLU, as eqs. (2) and (5) do, or the
+            value after it. A `direct` gate always takes the value after it.
+    """
 
     fusion: str = "multiply"
     site: Site = "residual"
@@ -56,12 +71,17 @@ class GateConfig(Plain):
     operand: Operand = "pre_relu"
 
 
-class TemporalConfig(Plain):
-    """Temporal filters and pooling (Table 3).
+class TemporalConfig(_Values):
+    """Temporal filters and pooling over time (section 3.3, Table 3).
 
-    `pool` is over all chunks, or over `window` chunks at a time, at stride 1, after which the windows' logits are
-    averaged; with `none` every chunk is classified by itself. `motion_injector`: the motion stream's, where it is not
-    `injector`.
+    Attributes:
+        injector: a registered injector, which places the filters.
+        init: what the filters start as, eq. (9).
+        length: chunks that a filter spans; odd.
+        pool: how features are pooled over time; with `none` each chunk is classified by itself.
+        window: pool over this many chunks at a time, at stride 1, and average the logits of all windows. By default
+            all chunks are pooled at once.
+        motion_injector: the motion stream's injector, if it is another one.
     """
 
     injector: str = "none"
@@ -72,23 +92,28 @@ class TemporalConfig(Plain):
     motion_injector: str | None = None
 
     def injector_of(self, modality: str) -> str:
-        """The injector of the stream that reads a modality."""
+        """The injector of the stream that reads `modality`."""
         return (self.motion_injector if modality == "flow" else None) or self.injector
 
     @model_validator(mode="after")
-    def pooled_in_windows(self) -> Self:
-        """A window says over what is pooled."""
+    def _check_window(self) -> Self:
+        """A window needs pooling."""
         if self.pool == "none" and self.window is not None:
-            raise ValueError(f"window = {self.window} without pooling over time: pool is none")
+            raise ValueError(f"window = {self.window} needs pooling over time, but pool = none")
         return self
 
 
-class NetworkConfig(Plain):
-    """A network of one stream or of two tied streams.
+class NetworkConfig(_Values):
+    """A network of one stream, or of two tied streams.
 
-    `size`: side of the training crop in pixels; `stack_length`: L flow fields make a stack of 2L channels.
-    `prediction`: what two streams predict, and with it the losses: each its own logits (two losses), or the mean of
-    both or a linear layer over both (one loss).
+    Attributes:
+        classes: class names, in the order of the logits.
+        size: side of the training crop, pixels.
+        stack_length: L, the flow fields in a stack; the motion stream reads 2L channels.
+        streams: one stream, or the appearance and the motion stream.
+        gate: how two streams are tied.
+        temporal: temporal filters and pooling.
+        prediction: which logits two streams give, and with it the losses: one for each stream, or one for both.
     """
 
     classes: list[str] = Field(min_length=1)
@@ -100,17 +125,17 @@ class NetworkConfig(Plain):
     prediction: PredictionMode = "per_stream"
 
     @model_validator(mode="after")
-    def two_to_join(self) -> Self:
-        """A joint prediction is one of two streams."""
+    def _check_prediction(self) -> Self:
+        """A joint prediction needs two streams."""
         if self.prediction != "per_stream" and len(self.streams) == 1:
-            raise ValueError(f"prediction = {self.prediction} joins two streams, and here is one")
+            raise ValueError(f"prediction = {self.prediction} needs two streams, but there is one")
         return self
 
     @property
     def window(self) -> int:
-        """Side of the last feature map in training, and of the average pooling at test: 7 for 224 pixels."""
+        """Side of the last feature map in training, and of the windows averaged in testing: 7 for 224 pixels."""
         return ceil(self.size / 32)
 
     def in_channels(self, modality: str) -> int:
-        """Input channels of a modality."""
+        """Channels of one chunk of a modality: 3 for RGB, 2L for flow."""
         return 3 if modality == "rgb" else 2 * self.stack_length

@@ -1,29 +1,30 @@
-"""Fusion functions: what combines the streams at a gate.
+"""Fusion functions: how a gate combines the two streams.
 
-A fusion is built with the number of channels and called with `(receiving, sending)`, both (N, C, H, W); it returns what
-the receiving stream's residual branch reads, of the same shape.
+A fusion is a module, built with the number of channels and called with `(receiving, sending)`, both (N, C, H, W). It
+returns what the residual branch of the receiving stream reads, of the same shape. In the equations the receiving
+stream is appearance, x_a, and the sending stream is motion, f(x_m).
 """
 
 from torch import Tensor, nn
 
 
 class Add(nn.Module):
-    """Additive interaction, eq. (2): x_a + f(x_m)."""
+    """Additive interaction: the argument of F in eq. (2)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
 
     def forward(self, receiving: Tensor, sending: Tensor) -> Tensor:
-        """The sum."""
+        """Return x_a + f(x_m)."""
         return receiving + sending
 
 
 class Multiply(nn.Module):
-    """Multiplicative gating, eq. (5): x_a (.) f(x_m)."""
+    """Multiplicative gating: the argument of F in eq. (5)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
 
     def forward(self, receiving: Tensor, sending: Tensor) -> Tensor:
-        """The element-wise product; each operand scales the other's gradient (eqs. 6, 7)."""
+        """Return x_a * f(x_m), element by element: each operand scales the other's gradient (eqs. 6 and 7)."""
         return receiving * sending

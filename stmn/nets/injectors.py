@@ -1,7 +1,8 @@
 """Injectors: where temporal filters enter a stream (section 3.3, Figure 4, Table 1).
 
-An injector is called with a backbone, a filter length and an init, and puts `TemporalFilter`s at its units. The second
-unit of a part is the one that is gated too.
+An injector is a function of a backbone, the length of the filters in chunks, and what they start as. It sets
+`Unit.temporal` of some units and may fill `Backbone.skip_temporal`. Each raises `UsageError` if a part of the backbone
+has no second unit.
 """
 
 from stmn.errors import UsageError
@@ -15,36 +16,37 @@ def no_filters(backbone: Backbone, length: int, init: TemporalInit) -> None:
 
 
 def last_unit(backbone: Backbone, length: int, init: TemporalInit) -> None:
-    """One filter, in the residual branch of the last part's second unit (the paper's section mark)."""
-    unit = second(backbone.parts["conv5"])
+    """Inject one filter, into the residual branch of conv5's second unit (the section mark in Table 1)."""
+    unit = _second_unit(backbone.parts["conv5"])
     unit.temporal = TemporalFilter(unit.middle, length, init)
 
 
 def residual(backbone: Backbone, length: int, init: TemporalInit) -> None:
-    """A filter in the residual branch of every part's second unit (Figure 4(b))."""
-    for unit in map(second, backbone.parts.values()):
+    """Inject a filter into the residual branch of each part's second unit (Figure 4(b))."""
+    for units in backbone.parts.values():
+        unit = _second_unit(units)
         unit.temporal = TemporalFilter(unit.middle, length, init)
 
 
 def residual_conv2_conv5(backbone: Backbone, length: int, init: TemporalInit) -> None:
-    """As `residual`, in conv2_x and conv5_x alone: what the authors' code makes of a ResNet-152.
+    """Inject as `residual` does, but into conv2 and conv5 only, as the authors' code does in a ResNet-152.
 
-    It looks for layers by their names, and the names of a ResNet-152's second units in conv3_x and conv4_x are others.
+    Their code finds layers by name, and the second units of conv3 and conv4 have other names in a ResNet-152.
     """
     for part in ("conv2", "conv5"):
-        unit = second(backbone.parts[part])
+        unit = _second_unit(backbone.parts[part])
         unit.temporal = TemporalFilter(unit.middle, length, init)
 
 
 def residual_and_skip(backbone: Backbone, length: int, init: TemporalInit) -> None:
-    """As `residual`, and one in the skip path after every part's last ReLU (Figure 4(a) and (b))."""
+    """Inject as `residual` does, and into the skip path after each part's last ReLU (Figure 4(a) and (b))."""
     residual(backbone, length, init)
     for part, channels in backbone.channels.items():
         backbone.skip_temporal[part] = TemporalFilter(channels, length, init)
 
 
-def second(units: list[Unit]) -> Unit:
-    """The second unit of a part. Raises `UsageError` when there is one alone."""
+def _second_unit(units: list[Unit]) -> Unit:
+    """The second unit of a part, which is also the one that is gated."""
     if len(units) < 2:
-        raise UsageError("a part of one unit has no second, where temporal filters enter: take injector none")
+        raise UsageError("a part of one unit has no second unit for a temporal filter; use injector = none")
     return units[1]

@@ -1,4 +1,4 @@
-"""Temporal filters and temporal pooling (section 3.3)."""
+"""Temporal filters and pooling over time (section 3.3)."""
 
 from typing import Literal
 
@@ -13,59 +13,85 @@ TemporalPool = Literal["max", "average", "none"]
 
 
 class TemporalFilter(nn.Module):
-    """A 1D convolution over chunks that mixes channels and starts as the channel identity (eqs. 8, 9).
+    """A 1D convolution over chunks that mixes channels and starts as the identity between channels (eqs. 8 and 9).
 
-    `(B * chunks, C, H, W) -> (B * chunks, C, H, W)`; beyond the first and last chunk lie zeros. With `centre` the
-    output equals the input to the bit until training changes it.
+    Beyond the first and the last chunk it sees zeros.
+
+    Args:
+        channels: channels of input and output, C.
+        length: chunks that the filter spans; odd.
+        init: the taps f of eq. (9). `centre` is [0, 1, 0] and leaves the input unchanged, to the bit; `average` is
+            [1/3, 1/3, 1/3].
+
+    Raises:
+        UsageError: `length` is not a positive odd number.
     """
 
     def __init__(self, channels: int, length: int = 3, init: TemporalInit = "centre") -> None:
         super().__init__()
         if length % 2 == 0 or length < 1:
-            raise UsageError(f"a temporal filter's length is odd, not {length}")
+            raise UsageError(f"the length of a temporal filter must be a positive odd number, not {length}")
         taps = torch.full((length,), 1 / length) if init == "average" else torch.zeros(length)
         if init == "centre":
             taps[length // 2] = 1.0
-        # (T, H * W) is the convolution's plane, so the paper's 1 x 1 x T kernel is T x 1 here
+        # the convolution runs over (T, H * W) maps: the paper's 1 x 1 x T kernel is T x 1 here
         self.conv = nn.Conv2d(channels, channels, (length, 1), padding=(length // 2, 0))
+        assert self.conv.bias is not None
         with torch.no_grad():
-            # eq. (9): W = 1 (x) f, the identity between channels times the temporal taps; b = 0
+            # eq. (9): W = 1 (x) f, the identity between channels times the taps; b = 0
             self.conv.weight.copy_((torch.eye(channels)[:, :, None] * taps)[..., None])
-            self.conv.bias.zero_()  # type: ignore[union-attr]
+            self.conv.bias.zero_()
 
     def forward(self, x: Tensor, chunks: int) -> Tensor:
-        """Eq. (8): x * W + b along time."""
-        video = x.flatten(2).unflatten(0, (-1, chunks)).transpose(1, 2)  # (B, C, T, H * W)
-        return self.conv(video).transpose(1, 2).reshape(x.shape)
+        """Eq. (8): x * W + b along time.
+
+        Args:
+            x: (B * chunks, C, H, W), the chunks of each video in order.
+            chunks: chunks of each video, T.
+
+        Returns:
+            The same shape.
+        """
+        videos = torch.unflatten(x.flatten(2), 0, (-1, chunks)).transpose(1, 2)  # (B, C, T, H * W)
+        filtered: Tensor = self.conv(videos)
+        return filtered.transpose(1, 2).reshape(x.shape)
 
 
 def pool_time(x: Tensor, chunks: int, how: TemporalPool, window: int | None = None) -> Tensor:
-    """Pool `(B * chunks, C, H, W)` over time to `(B, P, C, H, W)`; P is the number of places in time that remain.
+    """Pool features over time.
 
-    P is 1 over all chunks (eq. 10 with `max`), chunks - window + 1 over a sliding `window` at stride 1 (at least 1: a
-    video shorter than the window is one), and the number of chunks with `none`.
+    Args:
+        x: (B * chunks, C, H, W), the chunks of each video in order.
+        chunks: chunks of each video, T.
+        how: `max` is eq. (10); `none` leaves every chunk by itself.
+        window: pool over this many chunks at a time, at stride 1, instead of over all. A video with fewer chunks is
+            one window.
+
+    Returns:
+        (B, P, C, H, W), where P is the number of places in time that remain: T with `none`, max(T - window, 0) + 1
+        with a window, else 1.
     """
-    video = x.unflatten(0, (-1, chunks))
+    videos = torch.unflatten(x, 0, (-1, chunks))
     if how == "none":
-        return video
+        return videos
     if window is not None:
-        return slide(video, how, window)
-    return over_all(video, how)
+        return _pool_windows(videos, how, window)
+    return _pool_all(videos, how)
 
 
-def over_all(video: Tensor, how: TemporalPool) -> Tensor:
-    """Pool `(B, T, C, H, W)` over all chunks to `(B, 1, C, H, W)`."""
-    # not amax: of equal chunks one alone gets the gradient, "a single temporal gradient map" (section 5.2)
-    return video.max(dim=1, keepdim=True).values if how == "max" else video.mean(dim=1, keepdim=True)
+def _pool_all(videos: Tensor, how: TemporalPool) -> Tensor:
+    """Pool (B, T, C, H, W) over all chunks to (B, 1, C, H, W)."""
+    # not amax: of equal chunks only one gets the gradient, "a single temporal gradient map" (section 5.2)
+    return videos.max(dim=1, keepdim=True).values if how == "max" else videos.mean(dim=1, keepdim=True)
 
 
-def slide(video: Tensor, how: TemporalPool, window: int) -> Tensor:
-    """Pool `(B, T, C, H, W)` over `window` chunks at stride 1 to `(B, max(T - window, 0) + 1, C, H, W)`.
+def _pool_windows(videos: Tensor, how: TemporalPool, window: int) -> Tensor:
+    """Pool (B, T, C, H, W) over `window` chunks at stride 1 to (B, max(T - window, 0) + 1, C, H, W).
 
-    It never asks how T compares with the window, so a traced or exported network takes videos of any length.
+    Nothing here depends on whether T exceeds the window, so traced and exported networks take any number of chunks.
     """
     pool = F.max_pool3d if how == "max" else F.avg_pool3d
-    padded = F.pad(video.transpose(1, 2), (0, 0, 0, 0, window - 1, 0))  # (B, C, window - 1 + T, H, W)
+    padded = F.pad(videos.transpose(1, 2), (0, 0, 0, 0, window - 1, 0))  # (B, C, window - 1 + T, H, W)
     ending = pool(padded, (window, 1, 1), stride=1).transpose(1, 2)  # place t: the window whose last chunk is t
-    # those that hold no padding, but for the last, which of a video shorter than the window is all there is
-    return torch.cat([ending[:, window - 1 : -1], over_all(video[:, -window:], how)], dim=1)
+    # the windows without padding, except the last, which is all there is of a video shorter than a window
+    return torch.cat([ending[:, window - 1 : -1], _pool_all(videos[:, -window:], how)], dim=1)

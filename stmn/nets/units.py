@@ -1,20 +1,39 @@
-"""timm's residual blocks, opened up: shortcut, residual branch and their sum before the ReLU are each at hand.
+"""Residual units: timm's blocks, opened up so that skip path, residual branch and their sum are within reach.
 
-The modules are timm's own, under timm's names, so state dicts load unchanged.
+The modules are timm's own, under timm's names, so that state dicts load unchanged.
 """
+
+from typing import NamedTuple
 
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
 
-class Unit(nn.Module):
-    """A residual unit, eq. (1): x' = f(shortcut(x) + F(x)).
+class Activation(NamedTuple):
+    """A feature map on both sides of a ReLU f; (N, C, H, W) each.
 
-    `temporal` is a filter over chunks behind the residual branch's 3x3 convolution, or None; an injector sets it.
+    Where no ReLU comes last (after pool1, and after a temporal filter in the skip path), both are the same.
+
+    Attributes:
+        pre: x, the sum before the ReLU. Units overwrite it in place unless `Unit.keep_sum` was called.
+        out: f(x), the value after it.
     """
 
-    last_activation: str  # the name of the one behind the sum
-    middle: int  # channels where the temporal filter sits
+    pre: Tensor
+    out: Tensor
+
+
+class Unit(nn.Module):
+    """A residual unit, eq. (1).
+
+    Attributes:
+        middle: channels where the temporal filter sits.
+        temporal: a filter over chunks in the residual branch, or None; injectors set it. It is called with
+            (N, `middle`, H, W) and the number of chunks.
+    """
+
+    middle: int
+    temporal: nn.Module | None
     conv1: nn.Conv2d
     bn1: nn.Module
     act1: nn.Module
@@ -23,7 +42,6 @@ class Unit(nn.Module):
     act2: nn.Module
     aa: nn.Module
     drop_block: nn.Module
-    temporal: nn.Module | None
     downsample: nn.Module | None
     se: nn.Module | None
     drop_path: nn.Module | None
@@ -37,46 +55,70 @@ class Unit(nn.Module):
                 setattr(self, name, None)
         self.temporal = None
 
-    def keep_sum(self) -> None:
-        """Leave the sum before the last ReLU as it is, for a gate that reads it; elsewhere the ReLU overwrites it.
+    def forward(self, skip: Tensor, branch: Tensor, chunks: int) -> Activation:
+        """Compute f(shortcut(skip) + F(branch)).
 
-        Fresh memory for what it writes costs as much as the ReLU.
+        Eq. (1) has one x for both arguments. At a gate they differ: the branch reads the fused signal.
+
+        Args:
+            skip: input of the skip path, (N, C, H, W), where N is videos times `chunks`.
+            branch: input of the residual branch, of the same shape.
+            chunks: chunks of each video, T.
+
+        Returns:
+            The sum and its ReLU, (N, C', H', W').
         """
-        last = getattr(self, self.last_activation)
-        if isinstance(last, nn.ReLU):
-            last.inplace = False
+        pre = self.join(self.shortcut(skip), self.residual(branch, chunks))
+        return Activation(pre, self.activate(pre))
 
     def shortcut(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to the unit's output shape: the identity, or timm's downsampling."""
+        """The skip path: the identity, or timm's downsampling."""
         return x if self.downsample is None else self.downsample(x)
 
     def residual(self, x: Tensor, chunks: int) -> Tensor:
-        """The residual branch F; N is videos x `chunks`."""
+        """The residual branch F, with its temporal filter; N is videos times `chunks`."""
         raise NotImplementedError
 
     def join(self, shortcut: Tensor, residual: Tensor) -> Tensor:
-        """Their sum before the ReLU, `pre`; the branch's memory holds it, as in timm's blocks."""
+        """Add up both paths. The sum takes the branch's memory, as in timm's blocks."""
         return residual.add_(shortcut)
 
     def activate(self, pre: Tensor) -> Tensor:
-        """The non-linearity f behind the sum."""
+        """Apply the last ReLU, f; in place unless `keep_sum` was called."""
+        activated: Tensor = self._last_relu(pre)
+        return activated
+
+    def keep_sum(self) -> None:
+        """Keep `Activation.pre`, for a gate that reads it.
+
+        By default the last ReLU overwrites it: fresh memory for its output would cost as much as the ReLU itself.
+        """
+        if isinstance(self._last_relu, nn.ReLU):
+            self._last_relu.inplace = False
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the output."""
         raise NotImplementedError
 
-    def filtered(self, x: Tensor, chunks: int) -> Tensor:
-        """The temporal filter, where there is one."""
+    @property
+    def _last_relu(self) -> nn.Module:
+        """The activation after the sum."""
+        raise NotImplementedError
+
+    def _filter_time(self, x: Tensor, chunks: int) -> Tensor:
+        """Apply the temporal filter, if there is one."""
         return x if self.temporal is None else self.temporal(x, chunks)
 
-    def finish(self, x: Tensor) -> Tensor:
-        """What timm may have at the branch's end: squeeze-excitation, stochastic depth."""
+    def _finish(self, x: Tensor) -> Tensor:
+        """Apply what timm may have at the end of the branch: squeeze-and-excitation, stochastic depth."""
         if self.se is not None:
             x = self.se(x)
         return x if self.drop_path is None else self.drop_path(x)
 
 
 class BasicUnit(Unit):
-    """Two 3x3 convolutions (ResNet-18, 34); the temporal filter sits between them."""
-
-    last_activation = "act2"
+    """Two 3x3 convolutions (ResNet-18 and 34), with the temporal filter between them."""
 
     def __init__(self, block: BasicBlock) -> None:
         super().__init__(block)
@@ -85,18 +127,22 @@ class BasicUnit(Unit):
     def residual(self, x: Tensor, chunks: int) -> Tensor:
         """F(x): 3x3, BN, ReLU, [temporal], 3x3, BN."""
         x = self.aa(self.act1(self.drop_block(self.bn1(self.conv1(x)))))
-        x = self.filtered(x, chunks)
-        return self.finish(self.bn2(self.conv2(x)))
+        x = self._filter_time(x, chunks)
+        return self._finish(self.bn2(self.conv2(x)))
 
-    def activate(self, pre: Tensor) -> Tensor:
-        """f(pre)."""
-        return self.act2(pre)
+    @property
+    def out_channels(self) -> int:
+        """Channels of the output."""
+        return self.conv2.out_channels
+
+    @property
+    def _last_relu(self) -> nn.Module:
+        return self.act2
 
 
 class BottleneckUnit(Unit):
-    """1x1, 3x3, 1x1 (ResNet-50 and deeper); the temporal filter sits behind the 3x3 (Table 1)."""
+    """1x1, 3x3 and 1x1 convolutions (ResNet-50 and deeper), with the temporal filter after the 3x3 (Table 1)."""
 
-    last_activation = "act3"
     conv3: nn.Conv2d
     bn3: nn.Module
     act3: nn.Module
@@ -109,18 +155,27 @@ class BottleneckUnit(Unit):
         """F(x): 1x1, BN, ReLU, 3x3, BN, ReLU, [temporal], 1x1, BN."""
         x = self.act1(self.bn1(self.conv1(x)))
         x = self.aa(self.act2(self.drop_block(self.bn2(self.conv2(x)))))
-        x = self.filtered(x, chunks)
-        return self.finish(self.bn3(self.conv3(x)))
+        x = self._filter_time(x, chunks)
+        return self._finish(self.bn3(self.conv3(x)))
 
-    def activate(self, pre: Tensor) -> Tensor:
-        """f(pre)."""
-        return self.act3(pre)
+    @property
+    def out_channels(self) -> int:
+        """Channels of the output."""
+        return self.conv3.out_channels
+
+    @property
+    def _last_relu(self) -> nn.Module:
+        return self.act3
 
 
 def open_unit(block: nn.Module) -> Unit:
-    """The unit of a timm block. Raises `TypeError` for blocks that are not a ResNet's."""
+    """Open up a timm block.
+
+    Raises:
+        TypeError: it is not a block of a ResNet.
+    """
     if isinstance(block, Bottleneck):
         return BottleneckUnit(block)
     if isinstance(block, BasicBlock):
         return BasicUnit(block)
-    raise TypeError(f"{type(block).__name__} is no ResNet block")
+    raise TypeError(f"{type(block).__name__} is not a ResNet block")

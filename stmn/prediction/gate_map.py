@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stmn.evaluation.inference import VideoInput, resize_to_protocol
-from stmn.nets.network import TwoStream
+from stmn.nets.two_stream import TwoStream
 from stmn.prediction.classifier import Classifier
 from stmn.prediction.windows import TimedFrame
 from stmn.sampling.augment import Crop
@@ -78,7 +78,7 @@ class GateMap:
         inputs = given.network_inputs(self.network.names, Crop(0, 0, height, width))
         with device.autocast():  # each frame is a video of one chunk
             rgb, flow = (device.move(channels[:, None]) for channels in inputs)
-            sent = self.network.sent(rgb, flow, self.part)
+            sent = self.network.gating_signal(self.part, rgb, flow)
         return sent.float().abs().mean(dim=1).cpu()
 
 

@@ -78,8 +78,8 @@ def _tie_streams(options: FuseOptions, context: Context) -> tuple["Network", lis
     Raises:
         DataError: they don't fit.
     """
+    from stmn.nets.build import build_network
     from stmn.nets.checkpoint import load_checkpoint, read_description
-    from stmn.nets.network import build_network
 
     files = {name: context.inputs[name][0] for name in ("appearance", "motion")}
     described = {name: read_description(file.path) for name, file in files.items()}

@@ -64,7 +64,7 @@ class TrainStream(Stage[TrainStreamOptions]):
 
     def run(self, options: TrainStreamOptions, context: Context) -> Result:
         """Train the stream."""
-        from stmn.nets.network import build_network
+        from stmn.nets.build import build_network
         from stmn.nets.weights.pretrained import describe_weights, load_weights
         from stmn.sampling.augment import FLOW_TO_INPUT, RGB_TO_INPUT
 

@@ -15,9 +15,10 @@ from stmn.evaluation.baseline import measure_box_shape_baseline
 from stmn.evaluation.inference import VideoInput, compute_logits, read_stored_video, score_videos
 from stmn.evaluation.protocol import Protocol
 from stmn.evaluation.scores import Scores, load_scores
+from stmn.nets.build import build_network
 from stmn.nets.checkpoint import load_checkpoint, save_checkpoint
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
-from stmn.nets.network import Network, build_network
+from stmn.nets.network import Network
 from stmn.runtime.device import choose_device
 from stmn.runtime.progress import Silent
 from stmn.sampling import positions

@@ -13,12 +13,13 @@ from stmn.errors import DataError
 from stmn.evaluation.inference import VideoInput, compute_logits, score_videos
 from stmn.evaluation.passes import compute_last_maps, split_in_time, temporal_reach
 from stmn.evaluation.protocol import Protocol
+from stmn.nets.build import build_network
 from stmn.nets.checkpoint import load_checkpoint, save_checkpoint
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.fast import winograd
 from stmn.nets.fast.folding import folded, with_winograd
 from stmn.nets.fast.winograd import WinogradConv2d
-from stmn.nets.network import Network, build_network
+from stmn.nets.network import Network
 from stmn.runtime.device import choose_device
 from stmn.runtime.progress import Silent
 from stmn.store.format.read import Store
@@ -186,7 +187,7 @@ def test_temporal_reach_is_exact(temporal, chunks):
     for tensor in other:
         tensor[:, 10] += 1
     with torch.inference_mode():
-        maps, changed = net.maps(rgb, flow), net.maps(*other)
+        maps, changed = net.feature_maps(rgb, flow), net.feature_maps(*other)
     seen = {t for a, b in zip(maps, changed, strict=True) for t in range(20) if not torch.equal(a[t], b[t])}
     assert seen == set(range(10 - chunks, 10 + chunks + 1))
 

@@ -17,8 +17,9 @@ from stmn.errors import DataError, UsageError
 from stmn.evaluation.inference import VideoInput, compute_logits, set_pooling
 from stmn.evaluation.protocol import Protocol
 from stmn.evaluation.scores import load_scores
+from stmn.nets.build import build_network
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
-from stmn.nets.network import Network, build_network
+from stmn.nets.network import Network
 from stmn.runtime.device import choose_device
 from stmn.sampling.augment import normalise_flow, normalise_rgb
 from stmn.sampling.order import split_validation

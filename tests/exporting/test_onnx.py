@@ -13,9 +13,10 @@ import stmn
 from stmn.errors import DataError, MissingExtra, PluginError, StmnError
 from stmn.exporting.base import check_parity, example_inputs
 from stmn.exporting.onnx import OnnxExporter
+from stmn.nets.build import build_network
 from stmn.nets.checkpoint import Description, TrainedOn
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
-from stmn.nets.network import Network, build_network
+from stmn.nets.network import Network
 from stmn.prediction.whole_video import read_whole_video
 from stmn.runtime.progress import Silent
 from stmn.store.format.header import Preparation

@@ -5,8 +5,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from helpers.plain import logits
+from stmn.nets.build import build_network
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
-from stmn.nets.network import Network, build_network
+from stmn.nets.network import Network
 from stmn.nets.temporal import TemporalFilter
 
 #: the rows of Table 2: site, fusion, direction
@@ -77,9 +78,11 @@ def trained(network: nn.Module) -> nn.Module:
 
 
 def check_equations(network: Network, given: list[Tensor]) -> None:
-    """Compare a float64 network with the plain re-statement: every output, and the gradient of every parameter.
+    """Compare a float64 network with the plain restatement: every output, and the gradient of every parameter.
 
-    The loss is the paper's: one soft-max loss for each output, over all videos and places in time.
+    The loss is the paper's: one soft-max loss for each output, over all videos and places in time. Gradients may differ
+    by rounding, which is a fraction of the largest entry of each tensor: sums that cancel leave small entries with the
+    rounding of large ones.
     """
     weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
     for name, _ in network.named_parameters():
@@ -93,11 +96,13 @@ def check_equations(network: Network, given: list[Tensor]) -> None:
         torch.testing.assert_close(ours, plain.mean(dim=1), rtol=1e-10, atol=1e-10)
 
     labels = torch.tensor([2, 0])
-    for scores in (got, expected):
-        losses = [cross_entropy(s.flatten(0, 1), labels.repeat_interleave(s.shape[1])) for s in scores]
+    for outputs in (got, expected):
+        losses = [cross_entropy(x.flatten(0, 1), labels.repeat_interleave(x.shape[1])) for x in outputs]
         sum(losses).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, f"no gradient reaches {name}"
+        plain = weights[name].grad
         torch.testing.assert_close(
-            parameter.grad, weights[name].grad, rtol=1e-8, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}"
-        )
+            parameter.grad, plain, rtol=0, atol=1e-11 * float(plain.abs().max()),
+            msg=lambda text, name=name: f"{name}: {text}",
+        )  # fmt: skip

@@ -1,6 +1,7 @@
 """The paper's network written down a second time: sections 3.1 to 3.3 as plain functions of weights, without modules.
 
-It shares nothing with `stmn.nets` but the names of the weights. Where gates, filters and poolings are is said here again.
+It shares only the names of the weights with `stmn.nets`. Where gates, filters and poolings go is written down here again.
+Parts are numbers: conv2 is 2.
 """
 
 from typing import Any, NamedTuple
@@ -9,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, max_pool2d, relu
 
-#: units of each part: conv2 to conv5
+#: units of each part, conv2 to conv5
 UNITS = {
     "resnet18": (2, 2, 2, 2), "resnet26": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3),
     "resnet152": (3, 8, 36, 3),
 }  # fmt: skip
-#: injector -> stages whose second unit has a filter behind its 3 x 3, and stages with one in the skip path (Table 1)
+#: injector -> parts whose second unit has a filter after its 3 x 3, and parts with one in the skip path (Table 1)
 FILTERED = {
     "none": ((), ()),
     "last_unit": ((5,), ()),
@@ -25,7 +26,7 @@ FILTERED = {
 
 
 class Signal(NamedTuple):
-    """x_l, the sum before the ReLU, and f(x_l): (N, C, H, W) each. Where no ReLU is last, both are one."""
+    """x_l, the sum before the ReLU, and f(x_l): (N, C, H, W) each. Where no ReLU comes last, both are the same."""
 
     pre: Tensor
     post: Tensor
@@ -44,7 +45,7 @@ class PlainStream:
         return conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2)
 
     def normalise(self, x: Tensor, name: str) -> Tensor:
-        """Batch normalisation: of this batch in training, by the running moments in testing."""
+        """Batch normalisation: by this batch's moments in training, by the running ones in testing."""
         gain, bias, mean, variance = (
             self.weights[f"backbone.{name}.{part}"][:, None, None]
             for part in ("weight", "bias", "running_mean", "running_var")
@@ -73,41 +74,41 @@ class PlainStream:
         x = max_pool2d(x, 3, stride=2, padding=1)
         return Signal(x, x)
 
-    def branch(self, x: Tensor, stage: int, unit: int) -> Tensor:
-        """F of eq. (1), with a temporal filter behind the 3 x 3 and its ReLU (Figure 4(b))."""
-        name = f"layer{stage - 1}.{unit - 1}"
-        stride = 2 if stage > 2 and unit == 1 else 1
+    def branch(self, x: Tensor, part: int, unit: int) -> Tensor:
+        """F of eq. (1), with a temporal filter after the 3 x 3 and its ReLU (Figure 4(b))."""
+        name = f"layer{part - 1}.{unit - 1}"
+        stride = 2 if part > 2 and unit == 1 else 1
         bottleneck = f"backbone.{name}.conv3.weight" in self.weights
         if bottleneck:
             x = relu(self.normalise(self.convolve(x, f"{name}.conv1"), f"{name}.bn1"))
             x = relu(self.normalise(self.convolve(x, f"{name}.conv2", stride), f"{name}.bn2"))
         else:
             x = relu(self.normalise(self.convolve(x, f"{name}.conv1", stride), f"{name}.bn1"))
-        if unit == 2 and stage in self.in_units:
+        if unit == 2 and part in self.in_units:
             x = self.filter_time(x, f"{name}.temporal")
         last = 3 if bottleneck else 2
         return self.normalise(self.convolve(x, f"{name}.conv{last}"), f"{name}.bn{last}")
 
-    def skip(self, x: Tensor, stage: int, unit: int) -> Tensor:
-        """The identity, or the projection where a stage begins with other channels or half the map."""
-        name = f"layer{stage - 1}.{unit - 1}.downsample"
+    def skip(self, x: Tensor, part: int, unit: int) -> Tensor:
+        """The identity, or the projection if a part begins with other channels or half the map."""
+        name = f"layer{part - 1}.{unit - 1}.downsample"
         if f"backbone.{name}.0.weight" not in self.weights:
             return x
-        return self.normalise(self.convolve(x, f"{name}.0", stride=1 if stage == 2 else 2), f"{name}.1")
+        return self.normalise(self.convolve(x, f"{name}.0", stride=1 if part == 2 else 2), f"{name}.1")
 
-    def behind(self, x: Signal, stage: int) -> Signal:
-        """The temporal filter in the skip path, behind a stage's last ReLU (Figure 4(a))."""
-        if stage not in self.in_skips:
+    def after_part(self, x: Signal, part: int) -> Signal:
+        """The temporal filter in the skip path, after a part's last ReLU (Figure 4(a))."""
+        if part not in self.in_skips:
             return x
-        y = self.filter_time(x.post, f"skip_temporal.conv{stage}")
+        y = self.filter_time(x.post, f"skip_temporal.conv{part}")
         return Signal(y, y)
 
     def classify(self, x: Tensor, pool: str, window: int | None, side: int) -> Tensor:
-        """(B * T, C, h, w) to scores (B, P, classes): eq. (10), and the mean over all places of `side` x `side`."""
+        """(B * T, C, h, w) to logits (B, P, classes): eq. (10), and the mean over all windows of `side` x `side`."""
         video = x.unflatten(0, (-1, self.chunks))
         length = 1 if pool == "none" else min(window or self.chunks, self.chunks)
         height, width = (min(side, size) for size in x.shape[-2:])
-        scores = []
+        outputs = []
         for t in range(self.chunks - length + 1):
             run = video[:, t : t + length]
             pooled = run.mean(dim=1) if pool == "average" else torch.stack(list(run.unbind(1))).max(dim=0).values
@@ -117,22 +118,22 @@ class PlainStream:
                 for i in range(x.shape[-2] - height + 1)
                 for j in range(x.shape[-1] - width + 1)
             ]
-            scores.append(sum(places) / len(places))
-        return torch.stack(scores, dim=1)
+            outputs.append(sum(places) / len(places))
+        return torch.stack(outputs, dim=1)
 
 
-def gated(receiver: PlainStream, own: Signal, other: Signal, stage: int, unit: int, gate: Any) -> Tensor:
+def gated(receiver: PlainStream, own: Signal, other: Signal, part: int, unit: int, gate: Any) -> Tensor:
     """A unit that receives the other stream: the sum before its ReLU."""
     if gate.site == "direct":  # Figure 2(a), (b): both paths carry the fused signal
         fused = own.post + other.post if gate.fusion == "add" else own.post * other.post
-        return receiver.skip(fused, stage, unit) + receiver.branch(fused, stage, unit)
+        return receiver.skip(fused, part, unit) + receiver.branch(fused, part, unit)
     x = own.pre if gate.operand == "pre_relu" else own.post
     fused = x + other.post if gate.fusion == "add" else x * other.post  # eq. (2), eq. (5)
-    return receiver.skip(own.post, stage, unit) + receiver.branch(fused, stage, unit)
+    return receiver.skip(own.post, part, unit) + receiver.branch(fused, part, unit)
 
 
 def logits(config: Any, weights: dict[str, Tensor], given: list[Tensor], training: bool = False) -> list[Tensor]:
-    """Each output's scores, (B, P, classes), of a network with these weights (a state dict's names)."""
+    """Each output's logits, (B, P, classes), of a network with these weights (names as in its state dict)."""
     chunks = given[0].shape[1]
     streams, signals = {}, {}
     for stream, frames in zip(config.streams, given, strict=True):
@@ -146,26 +147,26 @@ def logits(config: Any, weights: dict[str, Tensor], given: list[Tensor], trainin
         "appearance_to_motion": {"motion": "appearance"},
         "both": {"appearance": "motion", "motion": "appearance"},
     }[config.gate.direction] if config.gate else {}  # fmt: skip
-    for stage in (2, 3, 4, 5):
-        shared = min(stream.units[stage] for stream in streams.values())
-        for unit in range(1, max(stream.units[stage] for stream in streams.values()) + 1):
+    for part in (2, 3, 4, 5):
+        shared = min(stream.units[part] for stream in streams.values())
+        for unit in range(1, max(stream.units[part] for stream in streams.values()) + 1):
             before = dict(signals)
             for name, stream in streams.items():
-                if unit > stream.units[stage]:
+                if unit > stream.units[part]:
                     continue
                 here = unit == 2 if config.gate and config.gate.units == "second_unit" else unit <= shared
                 if name in receivers and here:
-                    pre = gated(stream, before[name], before[receivers[name]], stage, unit, config.gate)
+                    pre = gated(stream, before[name], before[receivers[name]], part, unit, config.gate)
                 else:  # eq. (1)
                     x = before[name].post
-                    pre = stream.skip(x, stage, unit) + stream.branch(x, stage, unit)
+                    pre = stream.skip(x, part, unit) + stream.branch(x, part, unit)
                 signals[name] = Signal(pre, relu(pre))
-        signals = {name: stream.behind(signals[name], stage) for name, stream in streams.items()}
+        signals = {name: stream.after_part(signals[name], part) for name, stream in streams.items()}
     side = -(-config.size // 32)
     temporal = config.temporal
-    scores = [s.classify(signals[n].post, temporal.pool, temporal.window, side) for n, s in streams.items()]
+    outputs = [s.classify(signals[n].post, temporal.pool, temporal.window, side) for n, s in streams.items()]
     if config.prediction == "averaged":
-        return [sum(scores) / 2]
+        return [sum(outputs) / 2]
     if config.prediction == "concatenated":
-        return [torch.cat(scores, dim=-1) @ weights["joint_fc.weight"].T + weights["joint_fc.bias"]]
-    return scores
+        return [torch.cat(outputs, dim=-1) @ weights["joint_fc.weight"].T + weights["joint_fc.bias"]]
+    return outputs

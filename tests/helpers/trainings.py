@@ -2,8 +2,9 @@
 
 from torch import Tensor, nn
 
+from stmn.nets.build import build_network
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig
-from stmn.nets.network import Network, build_network
+from stmn.nets.network import Network
 from stmn.runtime.device import choose_device
 from stmn.sampling.clips import Clips, Sampling
 from stmn.store.format.read import Store

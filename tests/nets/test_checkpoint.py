@@ -16,9 +16,9 @@ from torch.optim import SGD
 
 from stmn.errors import CheckpointError, PluginError, StmnError, UsageError
 from stmn.nets.backbones import create_backbone
+from stmn.nets.build import build_network
 from stmn.nets.checkpoint import Description, TrainedOn, load_checkpoint, save_checkpoint
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
-from stmn.nets.network import build_network
 from stmn.nets.weights.pretrained import load_weights, resolve_weights
 from stmn.runtime.progress import Silent
 from stmn.runtime.ranks import ALONE

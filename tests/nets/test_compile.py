@@ -9,8 +9,9 @@ import pytest
 import torch
 from helpers.networks import TABLE_2, TABLE_3, shaken, tied, trained, videos
 
+from stmn.nets.build import build_network
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
-from stmn.nets.network import Network, build_network
+from stmn.nets.network import Network
 
 PREDICTIONS = ["per_stream", "averaged", "concatenated"]
 

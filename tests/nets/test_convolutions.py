@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stmn.nets.build import build_network
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.fast import winograd
 from stmn.nets.fast.convolutions import Convolution, FasterConvolutions, Filter, Stem, faster
-from stmn.nets.network import build_network
 from stmn.runtime.device import choose_device
 from stmn.training.learner import Learner, soft_max_loss
 

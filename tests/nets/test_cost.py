@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from stmn import registry
+from stmn.nets.build import build_network
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
-from stmn.nets.network import Network, build_network
+from stmn.nets.network import Network
 from stmn.nets.show.cost import cost, sketch, total
 
 IMAGENET = [f"class{number}" for number in range(1000)]

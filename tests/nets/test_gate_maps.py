@@ -5,6 +5,7 @@ import torch
 from helpers.networks import shaken, tied, videos
 
 from stmn.nets.config import GateConfig, TemporalConfig
+from stmn.nets.units import Activation
 
 
 def up_to(network, name: str, x: torch.Tensor, part: str) -> torch.Tensor:
@@ -14,10 +15,10 @@ def up_to(network, name: str, x: torch.Tensor, part: str) -> torch.Tensor:
     x = backbone.stem(x.flatten(0, 1))
     for each, units in backbone.parts.items():
         for unit in units[:1] if each == part else units:
-            x = unit.activate(unit.join(unit.shortcut(x), unit.residual(x, chunks)))
+            x = unit(x, x, chunks).out
         if each == part:
             return x
-        x = backbone.after_part(each, x, chunks)
+        x = network.stream(name).after_part(each, Activation(x, x), chunks).out
     raise KeyError(part)
 
 
@@ -32,7 +33,7 @@ def test_a_gate_is_sent_what_the_other_stream_has_there(direction, motion):
     rgb, flow = videos(network, 3, 64, 96)
     sender, given = ("motion", flow) if direction == "motion_to_appearance" else ("appearance", rgb)
     for part, stride in (("conv2", 4), ("conv3", 8), ("conv4", 16), ("conv5", 32)):
-        sent = network.sent(rgb, flow, part)
+        sent = network.gating_signal(part, rgb, flow)
         assert sent.shape[-2:] == (64 // stride, 96 // stride)
         assert torch.equal(sent, up_to(network, sender, given, part))
 
@@ -41,6 +42,8 @@ def test_a_gate_is_sent_what_the_other_stream_has_there(direction, motion):
 def test_where_both_streams_are_gated_it_is_what_motion_sends():
     network = shaken(tied(gate=GateConfig(direction="both")))
     rgb, flow = videos(network, 2)
-    assert torch.equal(network.sent(rgb, flow, "conv2"), up_to(network, "motion", flow, "conv2"))  # before any gate
-    shut = network.sent(torch.zeros_like(rgb), flow, "conv4")
-    assert not torch.equal(network.sent(rgb, flow, "conv4"), shut), "appearance has gated motion before"
+    assert torch.equal(
+        network.gating_signal("conv2", rgb, flow), up_to(network, "motion", flow, "conv2")
+    )  # before any gate
+    shut = network.gating_signal("conv4", torch.zeros_like(rgb), flow)
+    assert not torch.equal(network.gating_signal("conv4", rgb, flow), shut), "appearance has gated motion before"

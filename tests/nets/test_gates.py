@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, relu
 
 from stmn.errors import UsageError
+from stmn.nets.build import build_network
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
-from stmn.nets.network import TwoStream, build_network
+from stmn.nets.two_stream import TwoStream
+from stmn.nets.units import Activation
 
 LABELS = torch.tensor([2, 0])
 
@@ -85,11 +87,20 @@ def test_motion_does_not_depend_on_appearance_but_learns_from_its_loss():
     assert network.stream("motion").fc.weight.grad is None  # each stream has its own classifier
 
 
-def gated_unit(gate: GateConfig) -> tuple[TwoStream, str, nn.Module]:
-    """A network, the stream that receives, and its second unit of conv3_x, which is gated."""
+def gated_unit(gate: GateConfig) -> tuple[TwoStream, nn.Module]:
+    """A network, and the second unit of conv3 of the stream that receives, which is gated."""
     network = shaken(tied(gate=gate)).double()
-    name = network.receivers[0]
-    return network, name, network.stream(name).backbone.parts["conv3"][1]
+    unit = network.stream(network.receivers[0]).backbone.parts["conv3"][1]
+    unit.keep_sum()
+    return network, unit
+
+
+def through_gate(network: TwoStream, x_a: Tensor, x_m: Tensor) -> Tensor:
+    """The sum before the ReLU that the receiving stream has after that unit; `x_a` is the receiving stream's."""
+    signals = [Activation(x_a, relu(x_a)), Activation(x_m, relu(x_m))]
+    receives_first = network.receivers[0] == "appearance"
+    after = network.step("conv3", 1, *(signals if receives_first else signals[::-1]), chunks=1)
+    return after[0 if receives_first else 1].pre
 
 
 def operands() -> tuple[Tensor, Tensor]:
@@ -113,9 +124,9 @@ def through_branch(unit: nn.Module, fused: Tensor, upstream: Tensor) -> Tensor:
 @pytest.mark.parametrize("direction", ["motion_to_appearance", "appearance_to_motion"])
 @pytest.mark.parametrize("fusion", ["add", "multiply"])
 def test_the_gradient_of_a_gated_unit_factors_as_in_equations_3_4_6_and_7(fusion, direction, operand):
-    network, name, unit = gated_unit(connected("residual", fusion, direction, operand=operand))
+    network, unit = gated_unit(connected("residual", fusion, direction, operand=operand))
     x_a, x_m = operands()  # of the stream that receives, and that sends
-    out = network.unit(name, "conv3", 1, unit, relu(x_a), x_a, relu(x_m), chunks=1)
+    out = through_gate(network, x_a, x_m)
     upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(5)).double()  # dL/dx_hat
     got_a, got_m = torch.autograd.grad(out, (x_a, x_m), upstream)
 
@@ -136,12 +147,8 @@ def test_the_gradient_of_a_gated_unit_factors_as_in_equations_3_4_6_and_7(fusion
 
 @pytest.mark.parametrize("connection", TABLE_2, ids=" ".join)
 def test_the_gradient_of_a_gated_unit_is_that_of_finite_differences(connection):
-    network, name, unit = gated_unit(connected(*connection))
-
-    def gate(x_a: Tensor, x_m: Tensor) -> Tensor:
-        return network.unit(name, "conv3", 1, unit, relu(x_a), x_a, relu(x_m), chunks=1)
-
-    assert torch.autograd.gradcheck(gate, operands(), fast_mode=True)
+    network, _ = gated_unit(connected(*connection))
+    assert torch.autograd.gradcheck(lambda x_a, x_m: through_gate(network, x_a, x_m), operands(), fast_mode=True)
 
 
 @pytest.mark.parametrize("connection", TABLE_2, ids=" ".join)
@@ -172,7 +179,7 @@ def test_stems_of_unequal_channels_are_refused_where_the_first_units_are_gated()
 def test_two_tied_streams_need_a_gate_and_one_of_each_kind():
     rgb = StreamConfig(modality="rgb", arch="resnet18", width=0.125)
     for streams, gate in (([rgb, rgb], GateConfig()), ([rgb, rgb.model_copy(update={"modality": "flow"})], None)):
-        with pytest.raises(UsageError, match="an appearance and a motion stream"):
+        with pytest.raises(UsageError, match="an appearance stream, a motion stream and a gate"):
             build_network(NetworkConfig(classes=["a"], size=32, stack_length=2, streams=streams, gate=gate))
 
 

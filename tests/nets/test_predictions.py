@@ -6,8 +6,9 @@ from helpers.networks import shaken
 from pydantic import ValidationError
 from torch import Tensor
 
+from stmn.nets.build import build_network
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
-from stmn.nets.network import Network, build_network
+from stmn.nets.network import Network
 from stmn.nets.temporal import pool_time
 
 PREDICTIONS = ["per_stream", "averaged", "concatenated"]
@@ -140,7 +141,7 @@ def test_training_and_testing_pool_alike(pool):
 
 
 def test_a_joint_prediction_needs_two_streams_and_a_window_needs_pooling():
-    with pytest.raises(ValidationError, match="prediction = averaged joins two streams, and here is one"):
+    with pytest.raises(ValidationError, match="prediction = averaged needs two streams, but there is one"):
         built("rgb", prediction="averaged")
-    with pytest.raises(ValidationError, match="window = 5 without pooling over time: pool is none"):
+    with pytest.raises(ValidationError, match="window = 5 needs pooling over time, but pool = none"):
         TemporalConfig(pool="none", window=5)

@@ -8,8 +8,9 @@ from safetensors.torch import save_file
 
 from stmn.errors import CheckpointError, UsageError
 from stmn.nets.backbones import Backbone, create_backbone, replicate_filters
+from stmn.nets.build import build_network
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig
-from stmn.nets.network import SingleStream, build_network
+from stmn.nets.single_stream import SingleStream
 from stmn.nets.weights.pretrained import load_weights
 
 CLASSES = [f"class{number}" for number in range(7)]
@@ -25,7 +26,7 @@ def features(backbone: Backbone, x: torch.Tensor) -> torch.Tensor:
     x = backbone.stem(x)
     for units in backbone.parts.values():
         for unit in units:
-            x = unit.activate(unit.join(unit.shortcut(x), unit.residual(x, chunks=1)))
+            x = unit(x, x, chunks=1).out
     return x
 
 
@@ -94,7 +95,7 @@ def test_caffes_layout_is_one_of_bottlenecks_and_of_both_streams_or_none():
         StreamConfig(modality=modality, arch="resnet50", width=0.125, layout=layout)
         for modality, layout in (("rgb", "torchvision"), ("flow", "caffe"))
     ]
-    with pytest.raises(UsageError, match=r"torchvision's layout and a motion stream with caffe's can't be tied"):
+    with pytest.raises(UsageError, match=r"torchvision's layout can't be tied to a motion stream with caffe's"):
         build_network(NetworkConfig(classes=CLASSES, size=64, stack_length=10, streams=streams, gate=GateConfig()))
 
 

@@ -10,8 +10,9 @@ from torch.nn.functional import relu
 from stmn import registry
 from stmn.errors import UsageError
 from stmn.nets.backbones import create_backbone
+from stmn.nets.build import build_network
 from stmn.nets.config import NetworkConfig, StreamConfig, TemporalConfig
-from stmn.nets.network import Network, build_network
+from stmn.nets.network import Network
 from stmn.nets.temporal import TemporalFilter, pool_time
 
 INJECTORS = ["last_unit", "residual", "residual_and_skip", "residual_conv2_conv5"]
@@ -132,7 +133,7 @@ def test_a_trained_filter_mixes_channels_and_times_of_one_video_alone():
 
 @pytest.mark.parametrize("length", [0, 2, -3])
 def test_a_filter_without_a_centre_is_refused(length):
-    with pytest.raises(UsageError, match=rf"length is odd, not {length}"):
+    with pytest.raises(UsageError, match=rf"must be a positive odd number, not {length}"):
         TemporalFilter(4, length)
 
 
@@ -224,5 +225,5 @@ def test_a_stage_of_one_unit_has_no_place_for_a_filter():
         config = NetworkConfig(
             classes=["a"], size=32, stack_length=2, streams=[stream], temporal=TemporalConfig(injector=injector)
         )
-        with pytest.raises(UsageError, match="a part of one unit has no second"):
+        with pytest.raises(UsageError, match="a part of one unit has no second unit"):
             build_network(config)

@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from stmn.errors import CheckpointError
 from stmn.nets.backbones import Backbone, create_backbone
+from stmn.nets.build import build_network
 from stmn.nets.checkpoint import load_checkpoint
 from stmn.nets.config import NetworkConfig, StreamConfig
-from stmn.nets.network import build_network
 from stmn.nets.weights.pretrained import hub_name, load_weights, resolve_weights
 
 FRAMES = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
@@ -39,7 +39,7 @@ def features(backbone: Backbone) -> torch.Tensor:
     x = backbone.stem(FRAMES)
     for units in backbone.parts.values():
         for unit in units:
-            x = unit.activate(unit.join(unit.shortcut(x), unit.residual(x, chunks=1)))
+            x = unit(x, x, chunks=1).out
     return x
 
 

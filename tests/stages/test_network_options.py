@@ -79,7 +79,7 @@ def test_streams_of_unequal_channels_are_refused_before_loading(own, monkeypatch
     refused = fuse(own, "--motion", deeper.name)
     assert refused.exit_code != 0
     (line,) = errors_of(refused)
-    assert "resnet18 and resnet50 can't be tied: their stages have [16, 32, 64, 128] and [64, 128, 256, 512]" in line
+    assert "resnet18 and resnet50 can't be tied: their parts have [16, 32, 64, 128] and [64, 128, 256, 512]" in line
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from stmn.nets.build import build_network
 from stmn.nets.config import NetworkConfig
-from stmn.nets.network import FUSED, Network, Stream, TwoStream, build_network, gate_name
+from stmn.nets.network import FUSED, Network
+from stmn.nets.stream import Stream
+from stmn.nets.two_stream import TwoStream, gate_name
 
 
 @dataclass(frozen=True)

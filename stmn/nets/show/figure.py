@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from stmn.nets.network import Network, TwoStream
+from stmn.nets.network import Network
 from stmn.nets.show.outline import StreamOutline, groups, outline
+from stmn.nets.two_stream import TwoStream
 
 UNIT, GAP = 164, 26  # a unit's width, and between units
 LANE, TOP = 250, 120  # from lane to lane, and to the first lane's main path

@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from stmn.nets.network import Network, TwoStream, gate_name
+from stmn.nets.network import Network
+from stmn.nets.two_stream import TwoStream, gate_name
 from stmn.nets.units import Unit
 
 

@@ -1,0 +1,195 @@
+"""Two streams, tied by gates (section 3.2, Figures 2 and 3)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from stmn import registry
+from stmn.errors import UsageError
+from stmn.nets.backbones import PARTS
+from stmn.nets.config import NetworkConfig
+from stmn.nets.network import Network
+from stmn.nets.units import Activation
+
+
+class TwoStream(Network):
+    """An appearance and a motion stream with connections between them.
+
+    Attributes:
+        gate: how they are tied.
+        gates: the fusion at each gated unit, by `gate_name`.
+        joint_fc: the linear layer over the logits of both streams, if `config.prediction` asks for one.
+
+    Raises:
+        UsageError: the two streams can't be tied like this.
+        PluginError: a plugin can't be loaded.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        if config.gate is None or [stream.name for stream in config.streams] != ["appearance", "motion"]:
+            raise UsageError("a two-stream network needs an appearance stream, a motion stream and a gate")
+        super().__init__(config)
+        self.gate = config.gate
+        self._check_channels()
+        if config.prediction == "concatenated":
+            self.joint_fc = _joint_classifier(len(config.classes))
+        fusion = registry.load("fusion", self.gate.fusion)
+        self.gates = nn.ModuleDict()
+        for part in PARTS:
+            for index in self._gated_units(part):
+                for receiver in self.receivers:
+                    channels = self.stream(receiver).backbone.parts[part][index].conv1.in_channels
+                    self.gates[gate_name(receiver, part, index)] = fusion(channels)
+                    self._keep_operand(receiver, part, index)
+
+    @property
+    def receivers(self) -> list[str]:
+        """The streams that the other one sends to."""
+        return {
+            "motion_to_appearance": ["appearance"],
+            "appearance_to_motion": ["motion"],
+            "both": ["appearance", "motion"],
+        }[self.gate.direction]
+
+    def feature_maps(self, *videos: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the last feature maps of appearance and motion, (B * T, C, h, w) each."""
+        chunks = videos[0].shape[1]
+        a, m = self._stems(*videos)
+        for part in PARTS:
+            a, m = self._run_part(part, a, m, chunks)
+        return a.out, m.out
+
+    def classify(self, maps: Sequence[Tensor], chunks: int) -> tuple[Tensor, ...]:
+        """Compute the logits of last feature maps, of each stream or of both together."""
+        appearance, motion = super().classify(maps, chunks)
+        if self.config.prediction == "averaged":
+            return ((appearance + motion) / 2,)
+        if self.config.prediction == "concatenated":
+            return (self.joint_fc(torch.cat([appearance, motion], dim=-1)),)
+        return appearance, motion
+
+    def gating_signal(self, part: str, *videos: Tensor) -> Tensor:
+        """Compute what the gate of a part's second unit is sent: f(x_m) in eq. (5).
+
+        If the part has no second unit, it is the first unit's. If both streams are gated, it is what motion sends.
+
+        Args:
+            part: its name in `PARTS`.
+            videos: RGB (B, T, 3, H, W) and flow (B, T, 2L, H, W).
+
+        Returns:
+            (B * T, C, h, w).
+        """
+        chunks = videos[0].shape[1]
+        a, m = self._stems(*videos)
+        for before in PARTS[: PARTS.index(part)]:
+            a, m = self._run_part(before, a, m, chunks)
+        receiver = self.receivers[0]
+        if gate_name(receiver, part, 1) in self.gates:
+            a, m = self.step(part, 0, a, m, chunks)
+        return m.out if receiver == "appearance" else a.out
+
+    def step(self, part: str, index: int, a: Activation, m: Activation, chunks: int) -> tuple[Activation, Activation]:
+        """Run unit `index` of a part in both streams; both read what the other one was before.
+
+        Args:
+            part: its name in `PARTS`.
+            index: of the unit, from 0. A stream that has no such unit stays as it is.
+            a: appearance, x_a and f(x_a), (B * chunks, C, h, w) each.
+            m: motion, x_m and f(x_m).
+            chunks: chunks of each video, T.
+
+        Returns:
+            Appearance and motion after the unit.
+        """
+        return (
+            self._run_unit("appearance", part, index, a, m, chunks),
+            self._run_unit("motion", part, index, m, a, chunks),
+        )
+
+    def _run_unit(
+        self, name: str, part: str, index: int, own: Activation, other: Activation, chunks: int
+    ) -> Activation:
+        """Run a unit of stream `name`, through its gate if it has one."""
+        units = self.stream(name).backbone.parts[part]
+        if index >= len(units):
+            return own
+        unit = units[index]
+        key = gate_name(name, part, index)
+        if key not in self.gates:
+            out: Activation = unit(own.out, own.out, chunks)  # eq. (1)
+        elif self.gate.site == "direct":
+            fused = self.gates[key](own.out, other.out)
+            out = unit(fused, fused, chunks)  # Figure 2(a), (b)
+        else:
+            x = own.pre if self.gate.operand == "pre_relu" else own.out
+            # f(x_a) + F(x_a + f(x_m)), eq. (2); f(x_a) + F(x_a * f(x_m)), eq. (5); Figure 2(c), (d), (e)
+            out = unit(own.out, self.gates[key](x, other.out), chunks)
+        return out
+
+    def _run_part(self, part: str, a: Activation, m: Activation, chunks: int) -> tuple[Activation, Activation]:
+        """Run all units of a part, and the filters in the skip path after it."""
+        appearance, motion = (self.stream(name) for name in self.names)
+        for index in range(max(len(stream.backbone.parts[part]) for stream in (appearance, motion))):
+            a, m = self.step(part, index, a, m, chunks)
+        return appearance.after_part(part, a, chunks), motion.after_part(part, m, chunks)
+
+    def _stems(self, rgb: Tensor, flow: Tensor) -> tuple[Activation, Activation]:
+        """What the first units read."""
+        return self.stream("appearance").stem(rgb), self.stream("motion").stem(flow)
+
+    def _gated_units(self, part: str) -> Sequence[int]:
+        """The units of a part that have a gate in each receiving stream."""
+        shared = min(len(self.stream(name).backbone.parts[part]) for name in self.names)
+        if self.gate.units == "every_unit":
+            return range(shared)
+        if shared < 2:
+            raise UsageError(f"{self._pair} can't be tied: a part of one unit has no second unit to gate")
+        return [1]
+
+    def _keep_operand(self, receiver: str, part: str, index: int) -> None:
+        """Keep the sum that the gate of a unit reads: that of the unit before it."""
+        parts = self.stream(receiver).backbone.parts
+        before = [unit for earlier in PARTS[: PARTS.index(part)] for unit in parts[earlier]] + parts[part][:index]
+        if self.gate.site == "residual" and self.gate.operand == "pre_relu" and before:
+            before[-1].keep_sum()
+
+    def _check_channels(self) -> None:
+        """Raise `UsageError` if the maps of the two streams differ in shape where gates read them."""
+        appearance, motion = (self.stream(name).backbone for name in self.names)
+        if appearance.channels != motion.channels:
+            channels = " and ".join(str(list(backbone.channels.values())) for backbone in (appearance, motion))
+            raise UsageError(
+                f"{self._pair} can't be tied: their parts have {channels} channels, and a gate needs the same in both"
+            )
+        if appearance.layout != motion.layout:  # maps of odd sides would differ by a pixel
+            raise UsageError(
+                f"an appearance stream with {appearance.layout}'s layout can't be tied to a motion stream with "
+                f"{motion.layout}'s: start both from .mat files, or neither"
+            )
+        stems = [backbone.parts[PARTS[0]][0].conv1.in_channels for backbone in (appearance, motion)]
+        if self.gate.units == "every_unit" and stems[0] != stems[1]:
+            raise UsageError(
+                f"{self._pair} can't be tied at every unit: their stems give {stems[0]} and {stems[1]} channels; gate "
+                f"the second units"
+            )
+
+    @property
+    def _pair(self) -> str:
+        """`resnet50 and resnet152`."""
+        return " and ".join(stream.arch for stream in self.config.streams)
+
+
+def gate_name(receiver: str, part: str, index: int) -> str:
+    """The module name of the gate of a unit: `appearance_conv2_unit2` for index 1."""
+    return f"{receiver}_{part}_unit{index + 1}"
+
+
+def _joint_classifier(classes: int) -> nn.Linear:
+    """A linear layer over the logits of both streams that starts as their mean, which is late fusion."""
+    layer = nn.Linear(2 * classes, classes)
+    with torch.no_grad():
+        layer.weight.copy_(torch.eye(classes).repeat(1, 2) / 2)
+        layer.bias.zero_()
+    return layer
