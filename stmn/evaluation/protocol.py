@@ -16,7 +16,7 @@ class Protocol(BaseModel):
 
     Attributes:
         chunks: The number of chunks, spread evenly over the video.
-        flips: Average over mirrored frames too.
+        flips: Also average over mirrored frames.
         spatial: Whole frames, ten crops (corners, centre and their mirrors), or the centre crop.
         pool: "window" averages the last feature map over windows of its size in training and classifies each one, as
             the authors' code does. "global" averages over the whole map first.

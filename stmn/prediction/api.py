@@ -33,7 +33,7 @@ class Model(Classifier):
         Args:
             video: A path, an address, a camera's number, or `-`.
             chunks: How many chunks to spread over the video.
-            flips: Average over mirrored frames too, if the training data allowed mirroring.
+            flips: Also average over mirrored frames, if the training data allowed mirroring.
 
         Returns:
             All classes, most probable first.
@@ -66,7 +66,7 @@ class Model(Classifier):
             length: Seconds of a window.
             step: Seconds from one window to the next.
             chunks: How many chunks to spread over a window.
-            flips: Average over mirrored frames too, if the training data allowed mirroring.
+            flips: Also average over mirrored frames, if the training data allowed mirroring.
 
         Yields:
             A window as soon as its last frame is read. The last one ends with the video.

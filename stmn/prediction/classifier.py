@@ -90,7 +90,7 @@ class Classifier:
         return load_estimator(how.flow, how.flow_options) if self.reads_flow else _zero_flow
 
     def protocol(self, chunks: int, flips: bool = True) -> Protocol:
-        """Whole frames of `chunks` chunks; mirrored frames too if the training data allowed mirroring."""
+        """Whole frames of `chunks` chunks; also mirrored frames if the training data allowed mirroring."""
         size, keeps = self.description.network.size, self.description.keeps
         return Protocol(
             chunks=chunks, flips=flips and "mirror" in keeps, short_side=short_side_for_test(size, keeps), crop=size

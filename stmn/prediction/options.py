@@ -19,7 +19,7 @@ class PredictOptions:
 
     Attributes:
         chunks: Chunks of each video or window.
-        flips: Average over mirrored frames too, if the training data allowed mirroring.
+        flips: Also average over mirrored frames, if the training data allowed mirroring.
         window: Seconds of a window.
         step: Seconds from one window to the next.
         timeline: The CSV file to write.

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -198,24 +197,15 @@ def newest(workspace: Workspace) -> Run:
 @pytest.mark.slow
 def test_torchrun_scores_each_video_once(own):
     alone = load_scores(newest_of(own, "fused").output("scores"))
-    command = [
-        str(Path(sys.executable).with_name("torchrun")),
-        "--nproc-per-node=2",
-        "-m",
-        "stmn",
-        "evaluate",
-        "--model",
-    ]
+    options = ("evaluate", "--model", "fused", "--chunks", "24", "-w", own.root)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "stmn", *map(str, options)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    result = subprocess.run(
-        [*command, "fused", "--chunks", "24", "-w", str(own.root)], capture_output=True, text=True, timeout=200,
-        env=environment,
-    )  # fmt: skip
+    result = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("scores: ") == 1
     shared = load_scores(newest(own).output("scores"))
     assert shared.ids == alone.ids and shared.labels == alone.labels
-    one = call("evaluate", "--model", "fused", "--chunks", "24", "-w", own.root, "--force")
+    one = call(*options, "--force")
     assert one.exit_code == 0, one.stderr
     single = load_scores(newest(own).output("scores"))
     for name, rows in single.streams.items():
