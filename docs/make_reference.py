@@ -132,7 +132,8 @@ class Parameter:
         self.help, self.default = split_help(info.help or "", shown_default(default, info.show_default))
         given = (info.default, *(info.param_decls or ()))  # inside Annotated, Typer takes the first name for a default
         declared = [text for text in given if isinstance(text, str) and text.startswith("-")]
-        names = declared or [f"--{name.replace('_', '-')}"]
+        plain = name.replace("_", "-")
+        names = declared or [f"--{plain}/--no-{plain}" if kind is bool else f"--{plain}"]
         # as in the help, only a switch that is on shows how to turn it off
         self.names = [n if self.default == "yes" else n.partition("/")[0] for n in names]
         self.metavar = info.metavar or (name.upper() if self.argument else METAVARS.get(kind, "TEXT"))
