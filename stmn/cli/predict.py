@@ -102,9 +102,9 @@ class _Printer:
     def classify(self, video: "Source", options: "PredictOptions", table: "Timeline | None") -> None:
         """Classify a video and print a line; also one per window if windows go nowhere else."""
         from stmn.prediction.follow import RunningMean, classify_whole, expected_windows, follow_windows
-        from stmn.video.source import live
+        from stmn.video.source import is_live
 
-        endless = live(video)
+        endless = is_live(video)
         if not options.uses_windows and not endless:
             self.print_line(video.name, self.model.rank(classify_whole(self.model, video, options, self.display)))
             return

@@ -1,1 +1,1 @@
-"""Where videos, class names, groups and splits come from."""
+"""Data sets: where videos, classes, groups and splits come from."""

@@ -1,7 +1,7 @@
-"""The contract of a data set.
+"""The contract of data sets, and what several of them share.
 
-A data set lists videos with id, path, class name and group, and says which video belongs to which part of which split.
-Class names, never numbers, are the truth.
+A data set lists videos with id, path, class and group, and says which video belongs to which part of which split.
+Classes are identified by their names, never by numbers.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ Splits = dict[str, dict[str, list[str]]]
 
 @dataclass(frozen=True)
 class VideoEntry:
-    """One video: `id` is unique in the data set; videos of one `group` never stand on both sides of a split."""
+    """A video of a data set. Its `id` is unique; videos of one `group` are never on both sides of a split."""
 
     id: str
     path: Path
@@ -33,9 +33,10 @@ class VideoEntry:
 
 @dataclass(frozen=True)
 class JpegFiles:
-    """Ready frames and flow of one video, as JPEG files in order.
+    """Extracted frames and flow of one video, as JPEG files in order of time.
 
-    `u[i]` and `v[i]` (grey, 8 bit, x and y) lead from `frames[i]` to `frames[i + 1]`: one fewer than the frames.
+    `u[i]` and `v[i]` (8-bit grey) are the motion from `frames[i]` to `frames[i + 1]`, so each has one fewer than there
+    are frames.
     """
 
     frames: Sequence[Path]
@@ -47,16 +48,17 @@ Pictures = JpegFiles  # plugins may know it by this name
 
 
 class Dataset:
-    """Base of data sets: built with a root folder and options of its own.
+    """Base class of data sets. A plugin is a subclass; its `__init__` takes a root folder and options of its own.
 
-    `keeps` names the augmentations that leave a clip's class as it is: "mirror" (left-right), "crop" (parts of the
-    frame). The loader uses no others.
+    Attributes:
+        keeps: The augmentations that keep a clip's class: "mirror" (left-right), "crop" (a part of the frame). Training
+            uses no others.
+        makes_videos: True if the data set needs no folder of videos because `fetch` makes them under the root.
+        has_pictures: True if frames and flow are ready, so that `pictures` is called instead of `fetch`.
     """
 
     keeps: frozenset[str] = frozenset({"mirror", "crop"})
-    #: True for a data set that needs no folder of videos: `fetch` makes them under the root it is given
     makes_videos: bool = False
-    #: True for a data set of ready frames and flow: `pictures` is asked in place of `fetch`
     has_pictures: bool = False
 
     def __init__(self, root: Path) -> None:
@@ -65,39 +67,43 @@ class Dataset:
             raise DataError(f"{root}: no such folder of videos")
 
     def videos(self) -> Iterable[VideoEntry]:
-        """All videos, in a fixed order."""
+        """List all videos, always in the same order."""
         raise NotImplementedError
 
     def splits(self) -> Splits:
-        """The splits by name."""
+        """Return the splits by name."""
         raise NotImplementedError
 
     def fetch(self, video: VideoEntry) -> Path:
-        """The video's file, made or brought first when it is not there yet. Called in worker processes."""
+        """Return the video's file; make or download it first if need be. Called in worker processes."""
         return video.path
 
     def lacks(self, video: VideoEntry) -> str:
-        """Why a video can't be had, where that shows at once: its file is not there, say. Empty when it can be tried.
+        """Return why a video is unavailable if that is known at once, for example because it has no file; else "".
 
-        Lists of videos name thousands that nobody has any more; `prepare` records these together.
+        Lists of videos may name thousands that nobody has any more. `prepare` records these all together.
         """
         return ""
 
     def sources(self, video: VideoEntry) -> list[Path]:
-        """The files or folders whose sizes and times of change tell whether the video is still the one prepared."""
+        """Return the files or folders whose sizes and modification times show whether the video has changed."""
         return [video.path]
 
     def pictures(self, video: VideoEntry) -> JpegFiles:
-        """The ready pictures of a video, where `has_pictures`. Raises `DataError` when they are not complete."""
+        """Return the files of a video's frames and flow; for data sets with `has_pictures`.
+
+        Raises:
+            DataError: They are not complete.
+        """
         raise NotImplementedError
 
     def short_side(self) -> int:
-        """The short side of the ready pictures in pixels, where `has_pictures`."""
+        """Return the short side of the frames in pixels; for data sets with `has_pictures`."""
         raise NotImplementedError
 
 
-def no_file(path: Path) -> str:
-    """Words for a video file that is not there; empty when it is."""
+def missing_file(path: Path) -> str:
+    """Return why a video without a file is unavailable; "" if the file exists."""
     return "" if path.is_file() else f"{as_id(path)}: no such video file"
 
 
@@ -108,14 +114,17 @@ def without_suffix(name: str) -> str:
 
 
 def as_id(path: str | Path) -> str:
-    """A path as a video's id: bytes of a name that are no UTF-8 are written as \\xff."""
+    """Return a path as the id of a video: bytes of a name that are not UTF-8 become \\xff."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def class_folders(root: Path) -> list[VideoEntry]:
-    """The videos of a folder with one folder per class, sorted; ids are relative paths as text.
+    """List the videos of a folder that has a folder per class, sorted; their ids are relative paths.
 
-    Every file with a video's ending counts, readable or not: `prepare` says what became of each.
+    Every file with a video's suffix counts, readable or not: `prepare` reports what became of each.
+
+    Raises:
+        DataError: There are none.
     """
     found = []
     for path in sorted(root.glob("*/*")):
@@ -128,15 +137,19 @@ def class_folders(root: Path) -> list[VideoEntry]:
 
 
 def first_folder(root: Path, *names: str) -> Path:
-    """The first of the sub-folders that is there, else `root` itself."""
+    """Return the first of the subfolders that exists, else `root` itself."""
     return next((root / name for name in names if (root / name).is_dir()), root)
 
 
 def hashed_split(videos: Iterable[VideoEntry], test_share: float) -> Splits:
-    """One split, "1", for a data set that has none: about `test_share` of the videos are for testing.
+    """Make a split, "1", for a data set that has none.
 
-    They are chosen by a hash of their ids, so that adding a video hardly moves another: within each class, or, where
-    videos have groups, as whole groups over all classes.
+    Test videos are chosen by a hash of their ids, so that adding a video hardly moves another one. Whole groups are
+    chosen if videos have groups, otherwise videos of each class.
+
+    Args:
+        videos: All videos of the set.
+        test_share: Fraction of the videos to test on, approximately.
     """
     videos = list(videos)
     grouped = any(video.group for video in videos)

@@ -1,4 +1,7 @@
-"""HMDB51 as it is published: `CLASS/NAME.avi`, and `CLASS_test_split{1,2,3}.txt` with 1 train, 2 test, 0 unused."""
+"""`hmdb51`: HMDB51 as published.
+
+Videos: `CLASS/NAME.avi`. Lists: `CLASS_test_split{1,2,3}.txt`, where 1 is train, 2 is test, and 0 is unused.
+"""
 
 import re
 from pathlib import Path
@@ -6,35 +9,43 @@ from pathlib import Path
 from stmn.datasets.base import Dataset, Splits, VideoEntry, class_folders, first_folder
 from stmn.errors import DataError
 
-PARTS = {"1": "train", "2": "test"}
+_PARTS = {"1": "train", "2": "test"}
 
 
 class HMDB51(Dataset):
-    """`lists` is the folder of the official lists; by default it is looked for beside the videos."""
+    """HMDB51, or any data set with lists like its own.
+
+    Args:
+        root: The folder of videos, or one that holds `hmdb51_org/` or `videos/`.
+        lists: The folder of lists; by default `testTrainMulti_7030_splits/` or `splits/` under the root, or the root.
+
+    Raises:
+        DataError: There is no such folder.
+    """
 
     def __init__(self, root: Path, lists: str | None = None) -> None:
         super().__init__(root)
-        self.video_root = first_folder(root, "hmdb51_org", "videos")
-        self.lists = Path(lists) if lists else first_folder(root, "testTrainMulti_7030_splits", "splits")
+        self._videos = first_folder(root, "hmdb51_org", "videos")
+        self._lists = Path(lists) if lists else first_folder(root, "testTrainMulti_7030_splits", "splits")
 
     def videos(self) -> list[VideoEntry]:
-        """All videos; the group is the film that a clip was cut from (the name before the class)."""
+        """List all videos; the group is the film that a clip was cut from."""
         return [
-            VideoEntry(v.id, v.path, v.class_name, group_of(v.id, v.class_name)) for v in class_folders(self.video_root)
+            VideoEntry(v.id, v.path, v.class_name, group_of(v.id, v.class_name)) for v in class_folders(self._videos)
         ]
 
     def splits(self) -> Splits:
-        """The published splits "1", "2", "3"."""
-        return read_splits(self.lists)
+        """Return the published splits "1", "2" and "3"."""
+        return read_splits(self._lists)
 
 
 def group_of(name: str, class_name: str) -> str:
-    """The film that a clip was cut from: what stands in its name before the class."""
+    """Return the film that a clip was cut from: the part of its name before the class."""
     return Path(name).name.split(f"_{class_name}_")[0]
 
 
 def read_splits(folder: Path) -> Splits:
-    """The splits of a folder of lists. Raises `DataError` when there are none."""
+    """Read the splits of a folder of lists. Raises `DataError` if there are none."""
     found: Splits = {}
     for path in sorted(folder.glob("*_test_split*.txt")):
         match = re.fullmatch(r"(.+)_test_split(\d+)", path.stem)
@@ -43,15 +54,15 @@ def read_splits(folder: Path) -> Splits:
         split = found.setdefault(match[2], {"train": [], "test": []})
         for line in path.read_text().splitlines():
             name, _, part = line.strip().rpartition(" ")
-            if part in PARTS:
-                split[PARTS[part]].append(f"{match[1]}/{name.strip()}")
+            if part in _PARTS:
+                split[_PARTS[part]].append(f"{match[1]}/{name.strip()}")
     if not found:
         raise DataError(f"{folder}: no CLASS_test_split1.txt; name the folder with lists=FOLDER")
     return found
 
 
-def listed_classes(folder: Path) -> dict[str, str]:
-    """File name of every listed video, used in a split or not -> its class."""
+def read_classes(folder: Path) -> dict[str, str]:
+    """Return file name -> class for every listed video, whether or not a split uses it."""
     return {
         line.strip().rpartition(" ")[0].strip(): path.stem.split("_test_split")[0]
         for path in sorted(folder.glob("*_test_split*.txt"))

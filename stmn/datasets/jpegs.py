@@ -1,7 +1,7 @@
-"""`jpegs`: frames and flow that other programs have extracted as JPEG files; nothing is computed anew.
+"""`jpegs`: frames and flow that other programs have extracted as JPEG files. Nothing is computed again.
 
-The layouts are those of `jpeg_layouts`. Both clip flow to +-bound pixels and store round(255 (f + bound) / (2 bound)),
-as this program does.
+The layouts are those of `jpeg_layouts`. Both programs clip flow to +-bound pixels and store
+round(255 (f + bound) / (2 bound)), as this one does.
 """
 
 import re
@@ -20,23 +20,38 @@ from stmn.datasets.base import (
     without_suffix,
 )
 from stmn.datasets.csv_list import CsvList
-from stmn.datasets.jpeg_layouts import check_numbers, find_layout, in_order, jpeg_short_side, numbered, video_folders
+from stmn.datasets.jpeg_layouts import (
+    check_numbers,
+    find_layout,
+    find_numbered,
+    jpeg_short_side,
+    list_video_folders,
+)
 from stmn.errors import DataError, UsageError
 
-#: how many videos are looked at to find the pictures' size
-SAMPLE = 32
+#: videos that are looked at to find the size of the frames
+_SAMPLE = 32
 
 
 class Jpegs(Dataset):
     """Videos as folders of frames and flow.
 
-    Classes and splits come from `lists` (a folder of UCF101's or HMDB51's lists; by default looked for beside the
-    pictures) or `csv` (a file as the data set `csv` reads it; its paths name the videos with or without ending); a
-    video that is in neither has the class of its folder, or of its name where that is `v_CLASS_gNN_cMM`. Without
-    lists, about `test_share` of the videos are for testing.
+    Classes and splits come from `lists` or `csv`. A video that is in neither has the class of its folder, or else that
+    in its name, if the name is `v_CLASS_gNN_cMM`.
 
-    `stmn prepare` is told what the files were made with: `--bound` (20), `--flow` (tvl1: what new videos are treated
-    with). The short side is the pictures' own.
+    The options `--bound` and `--flow` of `stmn prepare` say how the flow was made; new videos are treated alike. The
+    short side is that of the frames.
+
+    Args:
+        root: The folder of frames and flow.
+        lists: A folder of lists of UCF101 or HMDB51, relative to the root; by default looked for under the root.
+        csv: A file as the data set `csv` reads it, relative to the root; its paths name the videos, with or without a
+            suffix.
+        test_share: Without lists, about this fraction of the videos is for testing.
+
+    Raises:
+        DataError: The layout of the root is not known, or the lists can't be read.
+        UsageError: Both `lists` and `csv` are given.
     """
 
     has_pictures = True
@@ -44,33 +59,36 @@ class Jpegs(Dataset):
     def __init__(self, root: Path, lists: str = "", csv: str = "", test_share: float = 0.3) -> None:
         super().__init__(root)
         self.test_share = float(test_share)
-        self.layout = find_layout(root)
+        self._layout = find_layout(root)
         if lists and csv:
-            raise UsageError("jpegs: lists and csv both say classes and splits; give one of them")
-        self.csv = CsvList(root / csv) if csv else None
-        self.lists = None if csv else find_lists(root, lists)
-        self.places = [video_folders(folder) for folder in dict.fromkeys(self.layout.roots)]
+            raise UsageError("jpegs: lists and csv both give classes and splits; use one of them")
+        self._csv = CsvList(root / csv) if csv else None
+        self._lists = None if csv else _find_lists(root, lists)
+        self._places = {
+            place for folder in dict.fromkeys(self._layout.roots) for place in list_video_folders(folder)
+        }  # fmt: skip
 
     def videos(self) -> list[VideoEntry]:
-        """A video for each folder of frames or flow, and for each row of `csv`, whether or not its folder is there.
+        """List a video per folder of frames or flow, and per row of `csv`, whether or not its folder exists.
 
-        Raises `DataError` when the class of a video is not known.
+        Raises:
+            DataError: There are none, the class of one is not known, or two folders are of the same video.
         """
-        listed = self.listed()
+        listed = self._listed_videos()
         entries: dict[str, VideoEntry] = {}
         unknown: list[str] = []
-        for place in sorted({place for places in self.places for place in places}):
+        for place in sorted(self._places):
             name = place.split("/")[-1]
-            path = self.layout.roots[0] / place
+            path = self._layout.roots[0] / place
             known = listed.pop(name, None)
-            class_name = known.class_name if known else place.split("/")[0] if "/" in place else class_in(name)
+            class_name = known.class_name if known else place.split("/")[0] if "/" in place else _class_in(name)
             if not class_name:
                 unknown.append(place)
                 continue
             video_id = known.id if known else as_id(f"{class_name}/{name}")
             if video_id in entries:
                 raise DataError(
-                    f"{path}: a second folder of the video {video_id!r}; the other: {entries[video_id].path}"
+                    f"{path}: a second folder of the video {video_id!r}; the other one is {entries[video_id].path}"
                 )
             group = known.group if known else ucf101.group_of(name)
             entries[video_id] = VideoEntry(video_id, path, as_id(class_name), group)
@@ -79,87 +97,64 @@ class Jpegs(Dataset):
                 f"{self.root}: no class for {len(unknown)} videos, the first: {unknown[0]!r}; put them in folders "
                 "named after classes, or give --dataset-options lists=FOLDER or csv=FILE"
             )
-        if self.csv:
+        if self._csv:
             for video in listed.values():
-                entries[video.id] = VideoEntry(
-                    video.id, self.layout.roots[0] / name_in(video.id), video.class_name, video.group
-                )
+                path = self._layout.roots[0] / _folder_name(video.id)
+                entries[video.id] = VideoEntry(video.id, path, video.class_name, video.group)
         if not entries:
             raise DataError(f"{self.root}: no folders of pictures")
         return sorted(entries.values(), key=lambda video: video.id)
 
-    def listed(self) -> dict[str, VideoEntry]:
-        """Name of a video's folder -> what the lists say of it."""
-        if self.csv:
-            return {name_in(video.id): video for video in self.csv.videos()}
-        if self.lists is None:
-            return {}
-        entries = {}
-        for name, class_name in hmdb51.listed_classes(self.lists).items():
-            video_id = f"{class_name}/{name}"
-            entries[name_in(name)] = VideoEntry(video_id, Path(), class_name, hmdb51.group_of(name, class_name))
-        if not entries:
-            ids = {i for parts in ucf101.read_splits(self.lists).values() for part in parts.values() for i in part}
-            for video_id in ids:
-                class_name = video_id.split("/")[0]
-                entries[name_in(video_id)] = VideoEntry(video_id, Path(), class_name, ucf101.group_of(video_id))
-        return entries
-
     def splits(self) -> Splits:
-        """The splits of the lists, else one that is made here."""
-        if self.csv:
-            return self.csv.splits()
-        if self.lists is None:
+        """Return the splits of the lists, else one made here."""
+        if self._csv:
+            return self._csv.splits()
+        if self._lists is None:
             return hashed_split(self.videos(), self.test_share)
-        reader = hmdb51 if any(self.lists.glob("*_test_split*.txt")) else ucf101
-        return reader.read_splits(self.lists)
+        read_splits = hmdb51.read_splits if any(self._lists.glob("*_test_split*.txt")) else ucf101.read_splits
+        return read_splits(self._lists)
 
     def sources(self, video: VideoEntry) -> list[Path]:
-        """The folders of the video's pictures; a picture that is overwritten in its place does not show in them."""
-        return list(dict.fromkeys(self.folders(video)))
-
-    def folders(self, video: VideoEntry) -> tuple[Path, Path, Path]:
-        """The folders of frames, u and v, which may stand under class folders in one and not in the other."""
-        place = video.path.relative_to(self.layout.roots[0]).as_posix()
-        name = place.split("/")[-1]
-        found = []
-        for root in self.layout.roots:
-            choices = (place, f"{video.class_name}/{name}", name)
-            found.append(next((root / choice for choice in choices if (root / choice).is_dir()), root / place))
-        return found[0], found[1], found[2]
+        """Return the folders of the video's pictures. They do not show that a file was overwritten in place."""
+        return list(dict.fromkeys(self._folders(video)))
 
     def pictures(self, video: VideoEntry) -> JpegFiles:
-        """The files in order. n frames have n - 1 flow fields.
+        """Return the files of a video: n frames and n - 1 flow fields.
 
-        TSN's first tool stores with each field the frame that it leads to, so n of each: its first field begins before
-        the first stored frame and is left out. Raises `DataError` when anything is missing or numbered otherwise.
+        TSN's first tool stores with each field the frame that the field leads to, so there are n fields; the first one
+        starts before the first stored frame and is left out.
+
+        Raises:
+            DataError: Files are missing or numbered otherwise.
         """
         frames, u, v = (
-            numbered(folder, prefix) for folder, prefix in zip(self.folders(video), self.layout.prefixes, strict=True)
+            find_numbered(folder, prefix)
+            for folder, prefix in zip(self._folders(video), self._layout.prefixes, strict=True)
         )
         where = video.path
         if not frames:
-            raise DataError(f"{where}: no frames {self.layout.prefixes[0]}NNNNN.jpg")
-        for what, files in (("u", u), ("v", v)):
+            raise DataError(f"{where}: no frames {self._layout.prefixes[0]}NNNNN.jpg")
+        for name, files in (("u", u), ("v", v)):
             if not files and len(frames) > 1:
-                raise DataError(f"{where}: {len(frames)} frames, but no flow {what}")
-        for what, files in (("frame", frames), ("flow u", u), ("flow v", v)):
-            check_numbers(where, what, files)
+                raise DataError(f"{where}: {len(frames)} frames, but no flow {name}")
+        for name, files in (("frame", frames), ("flow u", u), ("flow v", v)):
+            check_numbers(where, name, files)
         if len(u) != len(v):
             raise DataError(f"{where}: {len(u)} fields of flow u, but {len(v)} of flow v")
-        paired_with_targets = self.layout.name == "TSN" and len(u) == len(frames) and 1 in frames
+        paired_with_targets = self._layout.name == "TSN" and len(u) == len(frames) and 1 in frames
         if len(u) != len(frames) - 1 and not paired_with_targets:
             raise DataError(f"{where}: {len(frames)} frames need {len(frames) - 1} flow fields, not {len(u)}")
         if u and min(u) != min(frames):
-            raise DataError(f"{where}: frames begin with number {min(frames)}, flow with {min(u)}")
+            raise DataError(f"{where}: frames start at number {min(frames)}, but flow at {min(u)}")
+        ordered = [[files[number] for number in sorted(files)] for files in (frames, u, v)]
         first = 1 if paired_with_targets else 0
-        return JpegFiles(in_order(frames), in_order(u)[first:], in_order(v)[first:])
+        return JpegFiles(ordered[0], ordered[1][first:], ordered[2][first:])
 
     def short_side(self) -> int:
-        """The short side that most of the first videos' frames have. Raises `DataError` when no frame can be read."""
+        """Return the short side of the frames of most of the first videos. Raises `DataError` if none can be read."""
         sides: Counter[int] = Counter()
-        for video in self.videos()[:SAMPLE]:
-            files = numbered(self.folders(video)[0], self.layout.prefixes[0])
+        for video in self.videos()[:_SAMPLE]:
+            files = find_numbered(self._folders(video)[0], self._layout.prefixes[0])
             side = jpeg_short_side(files[min(files)]) if files else None
             if side:
                 sides[side] += 1
@@ -167,9 +162,36 @@ class Jpegs(Dataset):
             raise DataError(f"{self.root}: no readable frame in its first videos")
         return sides.most_common(1)[0][0]
 
+    def _listed_videos(self) -> dict[str, VideoEntry]:
+        """Name of a video's folder -> what the lists say of the video."""
+        if self._csv:
+            return {_folder_name(video.id): video for video in self._csv.videos()}
+        if self._lists is None:
+            return {}
+        entries = {}
+        for name, class_name in hmdb51.read_classes(self._lists).items():
+            group = hmdb51.group_of(name, class_name)
+            entries[_folder_name(name)] = VideoEntry(f"{class_name}/{name}", Path(), class_name, group)
+        if not entries:
+            ids = {i for parts in ucf101.read_splits(self._lists).values() for part in parts.values() for i in part}
+            for video_id in ids:
+                group = ucf101.group_of(video_id)
+                entries[_folder_name(video_id)] = VideoEntry(video_id, Path(), video_id.split("/")[0], group)
+        return entries
 
-def find_lists(root: Path, given: str) -> Path | None:
-    """The folder of lists, given or beside the pictures; None when there is none. Raises `DataError`."""
+    def _folders(self, video: VideoEntry) -> tuple[Path, Path, Path]:
+        """The folders of frames, u and v; only some of them may be in class folders."""
+        place = video.path.relative_to(self._layout.roots[0]).as_posix()
+        name = place.split("/")[-1]
+        found = []
+        for root in self._layout.roots:
+            choices = (place, f"{video.class_name}/{name}", name)
+            found.append(next((root / choice for choice in choices if (root / choice).is_dir()), root / place))
+        return found[0], found[1], found[2]
+
+
+def _find_lists(root: Path, given: str) -> Path | None:
+    """The folder of lists, as given or under the root; None if there is none."""
     if given:
         if not (root / given).is_dir():
             raise DataError(f"{root / given}: no such folder of lists")
@@ -178,12 +200,12 @@ def find_lists(root: Path, given: str) -> Path | None:
     return folder if folder != root else None
 
 
-def class_in(name: str) -> str:
-    """The class in a name as UCF101's, `v_CLASS_gNN_cMM`; empty when it is no such name."""
+def _class_in(name: str) -> str:
+    """The class in a name like UCF101's, `v_CLASS_gNN_cMM`; "" for other names."""
     match = re.fullmatch(r"v_(.+)_g\d+_c\d+", name)
     return match[1] if match else ""
 
 
-def name_in(video_id: str) -> str:
-    """The name that a video's folder has: the last part of an id, without a video's ending."""
+def _folder_name(video_id: str) -> str:
+    """The name of a video's folder: the last part of its id, without suffix."""
     return without_suffix(video_id.split("/")[-1])

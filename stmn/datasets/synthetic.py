@@ -1,12 +1,12 @@
-"""`synthetic`: rendered videos on which the point of the paper can be seen without a download.
+"""`synthetic`: rendered videos that show the point of the paper without a download.
 
-Task *which_moves*: two discs of equal shape and size, one reddish, one bluish, move in two different ones of four
-directions over a textured background; the class is the direction of the reddish disc. One frame does not show a
-direction; flow shows two directions and not which belongs to red; so late fusion can't know either (about one half).
-Only features tied at the same pixel can.
+Task *which_moves*: two discs of equal shape and size, one reddish and one bluish, move in two different directions of
+four over a textured background. The class is the direction of the reddish disc. A single frame shows no direction; flow
+shows two directions but not which one is red's. So late fusion of the two can't know either and gets about half of the
+videos right. Only features that are combined at the same pixel can tell.
 
-Both discs draw brightness, speed and inner texture from the same distributions, so that grey pictures, and with them
-the flow, hold nothing of the colour.
+Both discs draw brightness, speed and texture from the same distributions, so that grey frames, and so the flow, hold
+nothing of the hue.
 """
 
 from collections.abc import Iterator
@@ -22,16 +22,27 @@ from stmn.video.write import write_video
 
 Array = NDArray[np.float64]
 
-#: class name -> (x, y) unit vector in image coordinates
+#: class -> (x, y) unit vector in image coordinates
 DIRECTIONS = {"down": (0, 1), "left": (-1, 0), "right": (1, 0), "up": (0, -1)}
-PARTS = ("train", "test")
+_PARTS = ("train", "test")
 
 
 class Synthetic(Dataset):
-    """`train` and `test` videos of `frames` frames, `size` x `size` pixels, of a `task`.
+    """Rendered videos. Each is a function of (seed, part, number) alone, so the two parts share none.
 
-    A video is a function of (seed, part, number) alone, so the two parts share no video. A mirrored clip shows another
-    class, and a crop may lose a disc: neither keeps the label.
+    A mirrored clip shows another class and a crop may lose a disc, so neither keeps the class.
+
+    Args:
+        root: Where the videos are written; created if it doesn't exist.
+        train: Number of training videos.
+        test: Number of test videos.
+        frames: Frames per video, at least 2.
+        size: Width and height in pixels, even and at least 32.
+        task: "which_moves".
+        seed: Of all that is random.
+
+    Raises:
+        UsageError: There is no such task, or `size` or `frames` is out of its range.
     """
 
     keeps = frozenset()
@@ -41,50 +52,50 @@ class Synthetic(Dataset):
         self, root: Path, train: int = 2000, test: int = 500, frames: int = 14, size: int = 64,
         task: str = "which_moves", seed: int = 0,
     ) -> None:  # fmt: skip
-        if task not in TASKS:
-            raise UsageError(f"synthetic: unknown task '{task}'{near_match(task, TASKS)}; known: {', '.join(TASKS)}")
-        self.task = task
-        self.counts = {"train": int(train), "test": int(test)}
-        self.frames, self.size, self.seed = int(frames), int(size), int(seed)
-        if self.size % 2 or self.size < 32 or self.frames < 2:
+        if task not in _TASKS:
+            raise UsageError(f"synthetic: unknown task '{task}'{near_match(task, _TASKS)}; known: {', '.join(_TASKS)}")
+        self._task = task
+        self._counts = {"train": int(train), "test": int(test)}
+        self._frames, self._size, self._seed = int(frames), int(size), int(seed)
+        if self._size % 2 or self._size < 32 or self._frames < 2:
             raise UsageError("synthetic: size must be even and at least 32, frames at least 2")
         root.mkdir(parents=True, exist_ok=True)
         super().__init__(root)
 
     def videos(self) -> list[VideoEntry]:
-        """The train videos, then the test videos; classes take turns."""
+        """List the training videos, then the test videos; classes alternate."""
         classes = sorted(DIRECTIONS)
         entries = []
-        for part in PARTS:
-            for number in range(self.counts[part]):
-                name = f"{part}/{self.task}_{number:05d}.mp4"
+        for part in _PARTS:
+            for number in range(self._counts[part]):
+                name = f"{part}/{self._task}_{number:05d}.mp4"
                 entries.append(VideoEntry(name, self.root / name, classes[number % 4], f"{part}{number:05d}"))
         return entries
 
     def splits(self) -> Splits:
-        """One split, "1"."""
+        """Return the one split, "1"."""
         ids = [video.id for video in self.videos()]
-        return {"1": {part: [i for i in ids if i.startswith(f"{part}/")] for part in PARTS}}
+        return {"1": {part: [i for i in ids if i.startswith(f"{part}/")] for part in _PARTS}}
 
     def fetch(self, video: VideoEntry) -> Path:
-        """Render the video's file if it is not there yet."""
+        """Return the video's file; render it if it doesn't exist."""
         if not video.path.exists():
             part, _, name = video.id.partition("/")
             number = int(Path(name).stem.rpartition("_")[2])
-            rng = np.random.default_rng([self.seed, PARTS.index(part), number])
-            write_video(video.path, TASKS[self.task](rng, video.class_name, self.frames, self.size))
+            rng = np.random.default_rng([self._seed, _PARTS.index(part), number])
+            write_video(video.path, _TASKS[self._task](rng, video.class_name, self._frames, self._size))
         return video.path
 
 
-def which_moves(rng: Generator, class_name: str, frames: int, size: int) -> Iterator[NDArray[np.uint8]]:
-    """Render the frames, (size, size, 3) RGB uint8; `class_name` is the direction of the reddish disc."""
+def _render_which_moves(rng: Generator, class_name: str, frames: int, size: int) -> Iterator[NDArray[np.uint8]]:
+    """The frames, (size, size, 3) RGB uint8; `class_name` is the direction of the reddish disc."""
     other = rng.choice([name for name in DIRECTIONS if name != class_name])
     radius = rng.uniform(0.09, 0.13) * size
-    tracks = two_tracks(rng, (class_name, str(other)), radius, frames, size)
-    background = texture(rng, size, size / 4)[..., None] * rng.uniform(15, 45) + rng.uniform(60, 190)
-    background = background + texture(rng, size, size / 2)[..., None] * rng.uniform(-12, 12, 3)
-    surfaces = [texture(rng, 2 * size, size / 8) * rng.uniform(8, 16) for _ in tracks]
-    colours = [disc_colour(rng, reddish) for reddish in (True, False)]
+    tracks = _draw_tracks(rng, (class_name, str(other)), radius, frames, size)
+    background = _draw_texture(rng, size, size / 4)[..., None] * rng.uniform(15, 45) + rng.uniform(60, 190)
+    background = background + _draw_texture(rng, size, size / 2)[..., None] * rng.uniform(-12, 12, 3)
+    surfaces = [_draw_texture(rng, 2 * size, size / 8) * rng.uniform(8, 16) for _ in tracks]
+    colours = [_draw_colour(rng, reddish) for reddish in (True, False)]
     noise = rng.uniform(0, 4)
     rows, columns = np.mgrid[:size, :size].astype(float)
     for t in range(frames):
@@ -92,16 +103,16 @@ def which_moves(rng: Generator, class_name: str, frames: int, size: int) -> Iter
         for track, surface, colour in zip(tracks, surfaces, colours, strict=True):
             x, y = track[t]
             cover = np.clip(radius + 0.5 - np.hypot(columns - x, rows - y), 0, 1)[..., None]
-            shade = shifted(surface, x, y, size)[..., None]
+            shade = _shift(surface, x, y, size)[..., None]
             picture = picture * (1 - cover) + (colour + shade) * cover
         picture = picture + rng.normal(0, 1, picture.shape) * noise
         yield np.clip(np.round(picture), 0, 255).astype(np.uint8)
 
 
-def two_tracks(rng: Generator, directions: tuple[str, str], radius: float, frames: int, size: int) -> list[Array]:
-    """Two (frames, 2) tracks of centres that stay inside the picture and never touch each other."""
+def _draw_tracks(rng: Generator, directions: tuple[str, str], radius: float, frames: int, size: int) -> list[Array]:
+    """Two (frames, 2) tracks of disc centres; the discs stay inside the frame and never touch each other."""
     steps = np.arange(frames)[:, None]
-    longest = (size - 2 * radius - 2) / max(frames - 1, 1)  # a disc that crosses the whole picture
+    longest = (size - 2 * radius - 2) / max(frames - 1, 1)  # of a disc that crosses the whole frame
     while True:
         tracks = []
         for name in directions:
@@ -114,8 +125,8 @@ def two_tracks(rng: Generator, directions: tuple[str, str], radius: float, frame
             return tracks
 
 
-def texture(rng: Generator, size: int, grain: float) -> Array:
-    """Smooth noise, (size, size), mean 0 and deviation about 1, with features of about `grain` pixels and finer."""
+def _draw_texture(rng: Generator, size: int, grain: float) -> Array:
+    """Smooth noise (size, size) of mean 0 and deviation about 1, with features of about `grain` pixels and smaller."""
     total = np.zeros((size, size))
     for octave in range(3):
         cells = max(2, round(size / grain * 2**octave)) + 1
@@ -127,8 +138,8 @@ def texture(rng: Generator, size: int, grain: float) -> Array:
     return total / max(float(total.std()), 1e-6)
 
 
-def shifted(surface: Array, x: float, y: float, size: int) -> Array:
-    """The `size` x `size` window of a larger texture that travels with a disc at (x, y), sub-pixel exact."""
+def _shift(surface: Array, x: float, y: float, size: int) -> Array:
+    """The (size, size) window of a larger texture that moves with a disc at (x, y), exact to fractions of a pixel."""
     left, top = size - x, size - y
     column, row = int(left), int(top)
     part_x, part_y = left - column, top - row
@@ -137,12 +148,12 @@ def shifted(surface: Array, x: float, y: float, size: int) -> Array:
     return rows[:, :-1] * (1 - part_x) + rows[:, 1:] * part_x
 
 
-def disc_colour(rng: Generator, reddish: bool) -> Array:
-    """An RGB colour whose luma says nothing of its hue (BT.601: Y, Cb, Cr)."""
-    luma = rng.uniform(80, 145)  # far enough from 0 and 255 that no channel clips and betrays the hue
+def _draw_colour(rng: Generator, reddish: bool) -> Array:
+    """A random RGB colour whose luma says nothing about its hue (BT.601: Y, Cb, Cr)."""
+    luma = rng.uniform(80, 145)  # far enough from 0 and 255 that no channel clips, which would betray the hue
     strong, weak = rng.uniform(40, 60), rng.uniform(-15, 5)
     cb, cr = (weak, strong) if reddish else (strong, weak)
     return np.array([luma + 1.402 * cr, luma - 0.344 * cb - 0.714 * cr, luma + 1.772 * cb])
 
 
-TASKS = {"which_moves": which_moves}
+_TASKS = {"which_moves": _render_which_moves}

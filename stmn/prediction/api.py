@@ -13,8 +13,8 @@ from stmn.prediction.whole_video import read_whole_video
 from stmn.prediction.windows import Window, classify_spans, read_frames, slide_window
 from stmn.runtime.device import choose_device
 from stmn.runtime.progress import Progress, Silent
-from stmn.video.decode import frames_of
-from stmn.video.source import Source, source
+from stmn.video.decode import iter_frames
+from stmn.video.source import Source, parse_source
 
 __all__ = ["ClassScore", "Model", "Window", "find_videos", "load_model"]
 
@@ -75,13 +75,13 @@ class Model(Classifier):
             DataError: The video can't be read.
         """
         given = _as_source(video)
-        spans = slide_window(read_frames(self, frames_of(given), given.name), length, step)
+        spans = slide_window(read_frames(self, iter_frames(given), given.name), length, step)
         return classify_spans(self, spans, self.protocol(chunks, flips), given.name, Silent())
 
 
 def _as_source(video: str | Path | Source) -> Source:
     """Where a video comes from."""
-    return video if isinstance(video, Source) else source(video)
+    return video if isinstance(video, Source) else parse_source(video)
 
 
 def load_model(path: str | Path, device: str = "auto", stream: str | None = None) -> Model:
@@ -116,6 +116,6 @@ def find_videos(arguments: list[str]) -> Iterator[Source]:
             found = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
             if not found:
                 raise DataError(f"{path}: no videos in this folder")
-            yield from map(source, found)
+            yield from map(parse_source, found)
         else:
-            yield source(argument)
+            yield parse_source(argument)

@@ -16,7 +16,7 @@ from stmn.prediction.options import PredictOptions
 from stmn.prediction.overlay import write_overlay
 from stmn.prediction.windows import Window, classify_spans, count_windows, read_frames, slide_window
 from stmn.runtime.progress import Progress
-from stmn.video.decode import Frame, announced_length, frames_of
+from stmn.video.decode import Frame, header_length, iter_frames
 from stmn.video.source import Source
 
 
@@ -81,7 +81,7 @@ def follow_windows(
 def _until_interrupted(video: Source, progress: Progress, endless: bool) -> Iterator[Iterable[Frame]]:
     """The frames of a video; those of a camera, pipe or stream end at the first Ctrl-C. A second one acts as usual."""
     if video.kind != "pipe" and not endless:
-        yield frames_of(video)
+        yield iter_frames(video)
         return
     interrupted = False
 
@@ -93,7 +93,7 @@ def _until_interrupted(video: Source, progress: Progress, endless: bool) -> Iter
     def frames() -> Iterator[Frame]:
         count = 0
         try:
-            for frame in frames_of(video):
+            for frame in iter_frames(video):
                 if interrupted:
                     return
                 yield frame
@@ -120,7 +120,7 @@ def expected_windows(video: Source, options: PredictOptions) -> int | None:
     if video.kind != "file":
         return None
     with video.open() as container:
-        announced = announced_length(container)
+        announced = header_length(container)
         rate = float(container.streams.video[0].average_rate or 0)
     if not rate or not (announced.seconds or announced.frames):
         return None

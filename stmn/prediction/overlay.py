@@ -30,7 +30,7 @@ from stmn.prediction.panels import (
 from stmn.prediction.windows import TimedFrame, Window, classify_spans, read_frames, slide_window
 from stmn.runtime.progress import Progress
 from stmn.video.decode import Frame
-from stmn.video.write import VideoWriter, writing_video
+from stmn.video.write import VideoWriter, video_writer
 
 #: classes shown
 _TOP_CLASSES = 5
@@ -62,7 +62,7 @@ def write_overlay(
         DataError: The video can't be read, or its frame size changes.
         StmnError: The overlay can't be written.
     """
-    with writing_video(path) as writer:
+    with video_writer(path) as writer:
         drawing = _Drawing(model, writer, name, gate)
         waiting: deque[TimedFrame] = deque()
         stream = read_frames(model, frames, name, _fit_panel)

@@ -14,7 +14,7 @@ from stmn.evaluation.protocol import Protocol
 from stmn.flow.pairs import frames_and_flow
 from stmn.prediction.classifier import ChunkPlan, Classifier
 from stmn.runtime.progress import Progress
-from stmn.video.decode import count_frames, frames_of
+from stmn.video.decode import count_frames, iter_frames
 from stmn.video.source import Source, rereadable
 
 
@@ -36,7 +36,7 @@ def _read_chunks(model: Classifier, source: Source, plan: ChunkPlan) -> tuple[di
     how, flow = model.description.preparation, model.flow_function()
     frames: dict[int, Tensor] = {}
     levels: dict[int, Tensor] = {}
-    stream, reached = frames_of(source), 0
+    stream, reached = iter_frames(source), 0
     for run in _frame_runs(plan, model.reads_flow):
         part = islice(stream, run.start - reached, run.stop - reached)
         reached = run.stop

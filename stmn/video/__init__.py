@@ -1,1 +1,1 @@
-"""Decoding and rendering video files with PyAV."""
+"""Videos: where they come from, decoding, and writing."""

@@ -1,4 +1,4 @@
-"""Frames of a video, one after the other, at a given short side."""
+"""Decode a video, frame by frame, at a given short side."""
 
 import re
 from collections.abc import Iterator
@@ -13,15 +13,17 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from stmn.errors import DataError
-from stmn.video.source import Source, reason, source
+from stmn.video.source import Source, describe_ffmpeg_error, parse_source
 
-#: frames a second of a video that does not say
-USUAL_RATE = Fraction(25)
+#: frames per second of a video that does not state its rate
+_DEFAULT_RATE = Fraction(25)
+#: seconds between two frames beyond which a time stamp is taken to be damaged
+_LONGEST_PAUSE = 60
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What the container says: size in pixels before any rotation, frames a second (0 when unknown)."""
+    """What a video's header says: size in pixels before any rotation, and frames per second (0 if unknown)."""
 
     width: int
     height: int
@@ -29,10 +31,18 @@ class VideoInfo:
 
 
 @dataclass(frozen=True)
-class Frame:
-    """A decoded frame: `seconds` since the first one; a picture is made of it when it is asked for.
+class HeaderLength:
+    """How long a video is according to its header: frames and seconds, each 0 if the header doesn't say."""
 
-    `rate` is that of the video, frames a second.
+    frames: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A decoded frame, `seconds` after the first one, of a video of `rate` frames per second.
+
+    `picture` converts it, so that frames nobody looks at cost nothing more.
     """
 
     decoded: av.VideoFrame
@@ -40,88 +50,107 @@ class Frame:
     rate: Fraction
 
     @property
-    def turns(self) -> int:
-        """Quarter turns, anticlockwise, that set the frame upright."""
-        return round(getattr(self.decoded, "rotation", 0) / 90) % 4
-
-    @property
     def size(self) -> tuple[int, int]:
-        """Height and width, upright."""
+        """Height and width in pixels, upright."""
         height, width = self.decoded.height, self.decoded.width
-        return (width, height) if self.turns % 2 else (height, width)
+        return (width, height) if self._turns % 2 else (height, width)
 
     def picture(self, short_side: int | None = None) -> NDArray[np.uint8]:
-        """(H, W, 3) RGB uint8, upright, the short side at `short_side` pixels; None keeps the size."""
-        width, height = scaled_size(self.decoded.width, self.decoded.height, short_side)
+        """Return the frame as (H, W, 3) RGB uint8, upright, scaled to a short side in pixels (None: not scaled)."""
+        width, height = _scale_size(self.decoded.width, self.decoded.height, short_side)
         picture = (
             self.decoded.reformat(width, height, format="rgb24", interpolation="BICUBIC")
             .to_ndarray()
             .astype(np.uint8, copy=False)
         )
-        return np.ascontiguousarray(np.rot90(picture, self.turns)) if self.turns else picture
+        return np.ascontiguousarray(np.rot90(picture, self._turns)) if self._turns else picture
+
+    @property
+    def _turns(self) -> int:
+        """Quarter turns, anticlockwise, that make the frame upright."""
+        return round(getattr(self.decoded, "rotation", 0) / 90) % 4
 
 
-def scaled_size(width: int, height: int, short_side: int | None) -> tuple[int, int]:
-    """(width, height) with the short side at `short_side`, aspect kept; None keeps the size."""
-    if short_side is None:
-        return width, height
-    scale = short_side / min(width, height)
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def open_video(video: Path | str | Source) -> InputContainer:
-    """Open a video stream that can be decoded. Raises `DataError` naming the video and FFmpeg's reason."""
-    return (video if isinstance(video, Source) else source(video)).open()
-
-
-def video_info(path: Path | str) -> VideoInfo:
-    """Size and rate of a video without decoding it."""
-    with open_video(path) as container:
+def probe_video(path: Path | str) -> VideoInfo:
+    """Read the size and the rate of a video without decoding it. Raises `DataError` if it can't be opened."""
+    with parse_source(path).open() as container:
         stream = container.streams.video[0]
         return VideoInfo(stream.codec_context.width, stream.codec_context.height, float(stream.average_rate or 0))
 
 
 def decode_video(path: Path | str, short_side: int | None = None) -> Iterator[NDArray[np.uint8]]:
-    """Yield the frames, (H, W, 3) RGB uint8, upright, the short side at `short_side` pixels.
+    """Decode a video to pictures; memory holds one at a time. Raises as `iter_frames` does.
 
-    Memory holds one frame at a time. Raises as `frames_of` does.
+    Args:
+        path: The video.
+        short_side: Short side of the pictures in pixels; None keeps the video's size.
+
+    Yields:
+        (H, W, 3) RGB uint8, upright.
     """
-    for frame in frames_of(path):
+    for frame in iter_frames(path):
         yield frame.picture(short_side)
 
 
-def frames_of(video: Path | str | Source) -> Iterator[Frame]:
+def iter_frames(video: Path | str | Source) -> Iterator[Frame]:
     """Yield the frames of a video in order.
 
-    A video that breaks off in the middle raises `DataError` at that place, after the frames before it, also where only
-    its header tells: when there are fewer frames than it announces.
+    Raises:
+        DataError: It can't be opened or decoded, or it ends much earlier than its header says. The frames before that
+            have been yielded.
     """
-    given = video if isinstance(video, Source) else source(video)
-    with given.open() as container:
+    source = video if isinstance(video, Source) else parse_source(video)
+    with source.open() as container:
         stream = container.streams.video[0]
-        stream.thread_type = "NONE"  # parallelism is over videos; decoder threads deadlock with forked workers
+        stream.thread_type = "NONE"  # videos run in parallel instead; decoder threads deadlock in forked workers
         stream.codec_context.thread_count = 1
-        rate = stream.average_rate or stream.guessed_rate or USUAL_RATE
-        even = container.format.name == "avi"
+        rate = stream.average_rate or stream.guessed_rate or _DEFAULT_RATE
+        evenly_spaced = container.format.name == "avi"
         count = 0
-        announced = announced_length(container)
+        expected = header_length(container)
         first = last = 0.0
         seconds = -float(1 / rate)
         try:
-            for frame in decoded(container, given.kind == "address"):
-                first, last = (first, end_of(frame)) if count else (frame.time or 0.0, end_of(frame))
-                # AVI has no time stamps; what FFmpeg makes up jumps where frames are out of order
-                seconds = float(count / rate) if even else clock(frame, first, seconds, float(1 / rate))
+            for frame in _decode_packets(container, source.kind == "address"):
+                first, last = (first, _end_of(frame)) if count else (frame.time or 0.0, _end_of(frame))
+                # AVI has no time stamps; those that FFmpeg makes up jump where frames are stored out of order
+                seconds = (
+                    float(count / rate) if evenly_spaced else _time_of(frame, first, seconds, float(1 / rate))
+                )  # fmt: skip
                 yield Frame(frame, seconds, rate)
                 count += 1
         except (FFmpegError, ValueError) as error:
-            raise DataError(f"{given.name}: decoding failed after {count} frames: {reason(error)}") from error
-        if words := broken_off(announced, count, last - first):
-            raise DataError(f"{given.name}: {words}")
+            raise DataError(
+                f"{source.name}: decoding failed after {count} frames: {describe_ffmpeg_error(error)}"
+            ) from error
+        if words := _describe_truncation(expected, count, last - first):
+            raise DataError(f"{source.name}: {words}")
 
 
-def decoded(container: InputContainer, streamed: bool) -> Iterator[av.VideoFrame]:
-    """What FFmpeg decodes; of what is streamed and breaks off, also the last frames, which the decoder still holds."""
+def count_frames(video: Path | str | Source) -> int:
+    """Count the frames of a video by decoding it. Raises as `iter_frames` does."""
+    return sum(1 for _ in iter_frames(video))
+
+
+def header_length(container: InputContainer) -> HeaderLength:
+    """Return how long the first video stream of an open video is according to its header."""
+    stream = container.streams.video[0]
+    seconds = float((stream.duration or 0) * (stream.time_base or 0))
+    if "mp4" in container.format.name.split(","):
+        # an edit list may show only a part of the frames that are counted; FFmpeg's duration allows for that
+        return HeaderLength(0, seconds)
+    if stream.frames or seconds:
+        return HeaderLength(stream.frames, seconds)
+    # as Matroska states it
+    if match := re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", "").strip()):
+        return HeaderLength(0, 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3]))
+    if len(container.streams) == 1:  # otherwise the duration may be that of the sound
+        return HeaderLength(0, (container.duration or 0) / av.time_base)
+    return HeaderLength(0, 0.0)
+
+
+def _decode_packets(container: InputContainer, streamed: bool) -> Iterator[av.VideoFrame]:
+    """What FFmpeg decodes. If a `streamed` video breaks off, also the last frames, which the decoder still holds."""
     stream = container.streams.video[0]
     try:
         yield from container.decode(stream)
@@ -131,59 +160,37 @@ def decoded(container: InputContainer, streamed: bool) -> Iterator[av.VideoFrame
         raise
 
 
-def clock(frame: av.VideoFrame, first: float, previous: float, usual: float) -> float:
-    """When a frame is shown, seconds since the first.
+def _time_of(frame: av.VideoFrame, first: float, previous: float, step: float) -> float:
+    """When a frame is shown, in seconds after the first.
 
-    Where its time stamp is none, or damaged (not behind the previous frame's, or minutes behind it), the usual time
-    after the previous frame.
+    That is its time stamp, unless it has none or a damaged one, which is not later than the previous frame or minutes
+    later. Then it is `step` after the previous frame.
     """
-    seconds = previous + usual if frame.time is None else frame.time - first
-    return seconds if previous < seconds < previous + 60 else previous + usual
+    seconds = previous + step if frame.time is None else frame.time - first
+    return seconds if previous < seconds < previous + _LONGEST_PAUSE else previous + step
 
 
-def count_frames(video: Path | str | Source) -> int:
-    """How many frames a video has, by decoding it. Raises as `frames_of` does."""
-    return sum(1 for _ in frames_of(video))
-
-
-@dataclass(frozen=True)
-class Announced:
-    """How long a container says that its video is: frames and seconds, 0 where it does not say."""
-
-    frames: int
-    seconds: float
-
-
-def announced_length(container: InputContainer) -> Announced:
-    """What the header says of the first video stream."""
-    stream = container.streams.video[0]
-    seconds = float((stream.duration or 0) * (stream.time_base or 0))
-    if "mp4" in container.format.name.split(","):
-        # an edit list may show a part of what is counted; FFmpeg takes it into account in the duration
-        return Announced(0, seconds)
-    if stream.frames or seconds:
-        return Announced(stream.frames, seconds)
-    # Matroska's
-    if match := re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", "").strip()):
-        return Announced(0, 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3]))
-    if len(container.streams) == 1:  # else it may be the sound that lasts as long
-        return Announced(0, (container.duration or 0) / av.time_base)
-    return Announced(0, 0.0)
-
-
-def end_of(frame: av.VideoFrame) -> float:
-    """When a frame ceases to be shown, seconds."""
+def _end_of(frame: av.VideoFrame) -> float:
+    """When a frame stops being shown, in seconds."""
     return float((frame.time or 0.0) + (frame.duration or 0) * (frame.time_base or 0))
 
 
-def broken_off(announced: Announced, frames: int, seconds: float) -> str:
-    """Words for a video that is much shorter than announced; empty when it is as long, or almost.
+def _scale_size(width: int, height: int, short_side: int | None) -> tuple[int, int]:
+    """(width, height) scaled to a short side, keeping the aspect; None keeps the size."""
+    if short_side is None:
+        return width, height
+    scale = short_side / min(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
-    Published data sets are full of files that announce one or two frames too many, and clocks are rounded.
+
+def _describe_truncation(expected: HeaderLength, frames: int, seconds: float) -> str:
+    """Words for a video that is clearly shorter than its header says; "" for others.
+
+    Published data sets are full of headers that count one or two frames too many, and times are rounded.
     """
-    if frames and announced.frames - frames > max(3, 0.03 * announced.frames):
-        return f"breaks off after {frames} of {announced.frames} frames"
-    if frames and announced.seconds - seconds > max(0.3, 0.05 * announced.seconds):
+    if frames and expected.frames - frames > max(3, 0.03 * expected.frames):
+        return f"breaks off after {frames} of {expected.frames} frames"
+    if frames and expected.seconds - seconds > max(0.3, 0.05 * expected.seconds):
         seconds = max(seconds, 0.0)  # damaged time stamps may run backwards
-        return f"breaks off after {seconds:.1f} of {announced.seconds:.1f} s"
+        return f"breaks off after {seconds:.1f} of {expected.seconds:.1f} s"
     return ""

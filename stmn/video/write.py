@@ -1,4 +1,4 @@
-"""Write frames as a real video file: H.264 in MP4."""
+"""Write video files: H.264 in MP4."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,54 +13,69 @@ from numpy.typing import NDArray
 
 from stmn.runtime.files import atomic_write
 
-#: the least ticks a second that frames are timed by
-TICKS = 10_000
+#: frames are timed in at least this many ticks per second
+_TICKS = 10_000
 
 
 class VideoWriter:
-    """Takes frames for a video file as they come; memory holds the few that the encoder looks back on.
+    """Encodes frames as they come; memory holds the few that the encoder refers to. `video_writer` makes one.
 
-    `fps` may be set until the first one is added.
+    `fps` may be changed until the first frame is added.
     """
 
     def __init__(self, container: OutputContainer, fps: int | Fraction, crf: int) -> None:
-        self.container, self.fps, self.crf = container, Fraction(fps), crf
-        self.stream: VideoStream | None = None
-        self.tick = Fraction(1)
+        self.fps = Fraction(fps)
         self.count = 0
-        self.last = -1
+        self._container, self._crf = container, crf
+        self._stream: VideoStream | None = None
+        self._tick = Fraction(1)
+        self._last = -1
 
     def add(self, picture: NDArray[np.uint8], seconds: float | None = None) -> None:
-        """Encode an (H, W, 3) RGB uint8 frame of even size, shown at `seconds`, by default evenly at the rate."""
-        if self.stream is None:
-            self.stream = self.begin(*picture.shape[:2])
+        """Encode a frame.
+
+        Args:
+            picture: (H, W, 3) RGB uint8, of even height and width, the same for all frames.
+            seconds: When it is shown; by default evenly, at `fps`.
+        """
+        if self._stream is None:
+            self._stream = self._add_stream(*picture.shape[:2])
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-        when = round((self.count / self.fps if seconds is None else Fraction(seconds)) / self.tick)
-        frame.pts = self.last = max(when, self.last + 1)
-        frame.time_base = self.tick
-        self.container.mux(self.stream.encode(frame))
+        when = round((self.count / self.fps if seconds is None else Fraction(seconds)) / self._tick)
+        frame.pts = self._last = max(when, self._last + 1)
+        frame.time_base = self._tick
+        self._container.mux(self._stream.encode(frame))
         self.count += 1
 
-    def begin(self, height: int, width: int) -> VideoStream:
-        """The stream of frames of a size."""
-        options = {"crf": str(self.crf), "preset": "veryfast"}
-        stream = self.container.add_stream("libx264", rate=self.fps, options=options)
+    def finish(self) -> None:
+        """Write what the encoder still holds."""
+        if self._stream is not None:
+            self._container.mux(self._stream.encode())
+
+    def _add_stream(self, height: int, width: int) -> VideoStream:
+        """The stream for frames of a size."""
+        options = {"crf": str(self._crf), "preset": "veryfast"}
+        stream = self._container.add_stream("libx264", rate=self.fps, options=options)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         stream.codec_context.thread_count = 1
-        # whole ticks a frame: of 25 a second 400 of 10000, of 30000/1001 1001 of 30000
-        self.tick = Fraction(1, self.fps.numerator * -(-TICKS // self.fps.numerator))
-        stream.codec_context.time_base = self.tick
+        # whole ticks per frame: at 25 frames per second 400 of 10000, at 30000/1001 1001 of 30000
+        self._tick = Fraction(1, self.fps.numerator * -(-_TICKS // self.fps.numerator))
+        stream.codec_context.time_base = self._tick
         return stream
-
-    def finish(self) -> None:
-        """Encode what the encoder still holds."""
-        if self.stream is not None:
-            self.container.mux(self.stream.encode())
 
 
 @contextmanager
-def writing_video(path: Path, fps: int | Fraction = 25, crf: int = 18) -> Iterator[VideoWriter]:
-    """A video file that appears under its name when the block ends well; `crf` is x264's quality (lower is better)."""
+def video_writer(path: Path, fps: int | Fraction = 25, crf: int = 18) -> Iterator[VideoWriter]:
+    """Write a video file that gets its name only when the block ends well.
+
+    Args:
+        path: The file.
+        fps: Frames per second.
+        crf: x264's quality, 0..51; lower is better.
+
+    Raises:
+        StmnError: The file can't be written.
+    """
     with atomic_write(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
         writer = VideoWriter(container, fps, crf)
         yield writer
@@ -68,10 +83,10 @@ def writing_video(path: Path, fps: int | Fraction = 25, crf: int = 18) -> Iterat
 
 
 def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int | Fraction = 25, crf: int = 18) -> None:
-    """Encode (H, W, 3) RGB uint8 frames of even size.
+    """Write frames, (H, W, 3) RGB uint8 of even size, as a video file that gets its name only when it is complete.
 
-    The file appears under its name only when it is whole.
+    Other arguments and errors are those of `video_writer`.
     """
-    with writing_video(path, fps, crf) as writer:
+    with video_writer(path, fps, crf) as writer:
         for picture in frames:
             writer.add(picture)

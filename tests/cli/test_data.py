@@ -17,7 +17,7 @@ from PIL import Image
 
 from stmn.flow.quantise import quantise
 from stmn.store.format.read import Store
-from stmn.video.decode import decode_video, video_info
+from stmn.video.decode import decode_video, probe_video
 
 
 def panning(name: str, dx: int, dy: int = 0, frames: int = 13, part: str = "train", height: int = 48) -> Made:
@@ -306,7 +306,7 @@ def test_extract_mp4_keeps_rate_and_frames_of_odd_sizes(tmp_path):
     connection.commit()
     connection.close()
     data("extract", tmp_path / "out", "-w", tmp_path, "--as", "mp4")
-    assert video_info(tmp_path / "out" / "a.mp4").fps == pytest.approx(29.97, abs=1e-3)
+    assert probe_video(tmp_path / "out" / "a.mp4").fps == pytest.approx(29.97, abs=1e-3)
     frames = list(decode_video(tmp_path / "out" / "a.mp4"))
     assert [f.shape for f in frames] == [(50, 64, 3)] * 13
 

@@ -90,9 +90,9 @@ def test_as_spreadsheets_and_old_disks_write_it(tmp_path):
     (["path,class", "a.avi"], "line 2: 1 cells, but the header has 2"),
     (["path,class", "a.avi,wave", ",wave"], "line 3: no path"),
     (["path,class", "a.avi,"], "line 2: no class"),
-    (["path,class", "a.avi,wave", "", "./a.avi,clap"], "line 4: the path of line 2 again: a.avi"),
-    (["path,class,split", "a.avi,wave,tain"], "line 2: split 'tain' is neither train nor test nor empty (did you mean 'train'?)"),
-    (["path,class,split", "a.avi,wave,validate"], "line 2: split 'validate' is neither train nor test nor empty"),
+    (["path,class", "a.avi,wave", "", "./a.avi,clap"], "line 4: the same path as in line 2: a.avi"),
+    (["path,class,split", "a.avi,wave,tain"], "line 2: split is 'tain' (did you mean 'train'?); it must be train, test or empty"),
+    (["path,class,split", "a.avi,wave,validate"], "line 2: split is 'validate'; it must be train, test or empty"),
     (["path,class,split2,split3", "a.avi,,,x"], "line 2: no class (1 more line is wrong)"),
     (["path,klass", "a.avi,wave"], "line 1: no column 'class'; it has: path, klass"),
     (["path,class,gruop", "a.avi,wave,g"], "line 1: unknown column 'gruop' (did you mean 'group'?)"),
@@ -100,8 +100,8 @@ def test_as_spreadsheets_and_old_disks_write_it(tmp_path):
     (["path,class,split,split2", "a.avi,wave,train,test"], "line 1: columns 'split' and 'split2'; write split1, split2, ..."),
     (["path,class", '"a.avi,wave'], "line 2: unexpected end of data"),
     (["path,class"], "lists no videos"),
-    (["file,label", "a.avi,wave"], "line 1: no list of videos: it needs the columns path, class (and group, split), or those of Kinetics; it has: file, label"),
-    ([""], "line 1: no list of videos: it needs the columns path, class (and group, split), or those of Kinetics; it has: none"),
+    (["file,label", "a.avi,wave"], "line 1: not a list of videos: it needs the columns path, class (and group, split), or those of Kinetics; it has: file, label"),
+    ([""], "line 1: not a list of videos: it needs the columns path, class (and group, split), or those of Kinetics; it has: none"),
 ])  # fmt: skip
 def test_what_is_wrong_is_one_line_that_names_the_line(lines, words, tmp_path):
     path = listed(tmp_path / "a.csv", *lines)

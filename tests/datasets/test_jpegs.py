@@ -209,10 +209,10 @@ def test_a_video_with_a_gap_is_skipped_with_the_reason_until_it_is_mended(tmp_pa
 
 
 @pytest.mark.parametrize(("make", "arguments", "words"), [
-    (lambda root: root.mkdir(), [], "no frames and flow that are known"),
+    (lambda root: root.mkdir(), [], "no known layout of frames and flow"),
     (lambda root: (root / "jpegs_256").mkdir(parents=True), [], "tvl1_flow: missing beside jpegs_256"),
     (lambda root: tsn(root, "abc", *still(2)), [], "no class for 1 videos, the first: 'abc'"),
-    (lambda root: tsn(root, "wave/abc", *still(2)), ["--camera-motion", "subtract"], "has flow already"),
+    (lambda root: tsn(root, "wave/abc", *still(2)), ["--camera-motion", "subtract"], "comes with flow: its camera motion"),
     (lambda root: tsn(root, "wave/abc", *still(2)), ["--dataset-options", "lists=none"], "none: no such folder of lists"),
     (lambda root: tsn(root, "wave/abc", *still(2)), ["--dataset-options", "csv=none.csv"], "none.csv: no such CSV file"),
 ])  # fmt: skip

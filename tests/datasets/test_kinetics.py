@@ -87,9 +87,9 @@ def test_lists_can_be_named_and_may_have_no_split_column(tmp_path):
 
 
 @pytest.mark.parametrize(("rows", "words"), [
-    (["wave,abc,1,11,train", "wave,abc,one,11,train"], "line 3: times 'one' and '11' are no seconds"),
+    (["wave,abc,1,11,train", "wave,abc,one,11,train"], "line 3: times 'one' and '11' are not seconds"),
     (["wave,,1,11,train"], "line 2: no youtube_id"),
-    (["wave,abc,1,11,trial"], "line 2: split 'trial' is none of train, val"),
+    (["wave,abc,1,11,trial"], "line 2: split is 'trial'; it must be one of train, val"),
     (["wave,abc,1,11,train", "wave,abc,1,11,val"], "wave/abc_000001_000011 is listed twice"),
 ])  # fmt: skip
 def test_what_is_wrong_is_one_line(rows, words, tmp_path):

@@ -20,7 +20,7 @@ from stmn.nets.network import Network
 from stmn.prediction.whole_video import read_whole_video
 from stmn.runtime.progress import Silent
 from stmn.store.format.header import Preparation
-from stmn.video.source import source
+from stmn.video.source import parse_source
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -152,7 +152,7 @@ def test_export_writes_checks_and_copies_the_file(own, tmp_path):
     assert path.read_bytes() == (tmp_path / "ship" / "model.onnx").read_bytes()
     video = next((own.data_dir("synthetic") / "videos" / "test").glob("*.mp4"))
     model = stmn.load(own.find_input("fused", "model").path)
-    given_video = read_whole_video(model, source(video), model.protocol(25), Silent())
+    given_video = read_whole_video(model, parse_source(video), model.protocol(25), Silent())
     [view] = model.protocol(25).views(*given_video.size)
     given = [planes[None] for planes in given_video.network_inputs(model.network.names, view)]
     for ours, theirs in zip(model.logits(video), OnnxExporter().runner(path)(given), strict=True):

@@ -14,7 +14,7 @@ import stmn
 from stmn.prediction.gate_map import GateMap, find_gate_map
 from stmn.prediction.panels import BAR, GAP, LINE, draw_heat_map
 from stmn.prediction.windows import read_frames
-from stmn.video.decode import decode_video, frames_of, video_info
+from stmn.video.decode import decode_video, iter_frames, probe_video
 
 #: pixels of a panel for frames of 64 x 48
 HEIGHT, WIDTH = 336, 448
@@ -54,9 +54,9 @@ def test_overlay_shows_frames_flow_and_gate_at_video_rate(seen):
     video, path, printed = seen
     assert printed.startswith(f"{video}: ") and len(printed.splitlines()) == 1
     pages, frames = list(decode_video(path)), list(decode_video(video))
-    assert video_info(path).fps == video_info(video).fps == 25
+    assert probe_video(path).fps == probe_video(video).fps == 25
     assert len(pages) == len(frames) == 60
-    assert [f.seconds for f in frames_of(path)] == pytest.approx([f.seconds for f in frames_of(video)])
+    assert [f.seconds for f in iter_frames(path)] == pytest.approx([f.seconds for f in iter_frames(video)])
     for page, frame in zip(pages[::10], frames[::10], strict=True):
         assert page.shape[1] >= 3 * WIDTH and not (page.shape[0] % 2 or page.shape[1] % 2)
         shown = panel(page, 0)[3::7, 3::7].astype(int)
@@ -84,12 +84,12 @@ def test_gate_map_is_what_the_parts_gate_receives(trained, seen):
         gate = find_gate_map(model, part)
         assert isinstance(gate, GateMap) and gate.part == part
         assert gate.legend == (f"what motion sends at {part}, mean |f(x_m)|:", "it multiplies appearance there")
-        found = list(gate.add_maps(read_frames(model, frames_of(seen[0]), "a")))
+        found = list(gate.add_maps(read_frames(model, iter_frames(seen[0]), "a")))
         assert len(found) == 60 and [m.seconds for m in found] == sorted(m.seconds for m in found)
         maps[part] = torch.stack([m.gate_map for m in found])
         assert maps[part].shape[-2] == side and bool((maps[part] >= 0).all())
     # in one pass over all frames, so that no stack is cut by a batch
-    gate, context = find_gate_map(model, "conv2"), list(read_frames(model, frames_of(seen[0]), "a"))
+    gate, context = find_gate_map(model, "conv2"), list(read_frames(model, iter_frames(seen[0]), "a"))
     torch.testing.assert_close(gate.compute_maps(context, range(60)), maps["conv2"], rtol=1e-4, atol=1e-6)
 
 
@@ -124,7 +124,7 @@ def test_single_stream_has_fewer_panels_with_notice(name, panels, said, trained,
         *said,
         f"overlay: {tmp_path / 'o.mp4'}",
     ]
-    assert video_info(tmp_path / "o.mp4").width == GAP + panels * (WIDTH + GAP)
+    assert probe_video(tmp_path / "o.mp4").width == GAP + panels * (WIDTH + GAP)
 
 
 def test_overlay_of_tall_videos_and_single_frames(trained, tmp_path):
@@ -166,4 +166,4 @@ def test_broken_video_leaves_no_overlay(trained, tmp_path):
 def test_overlay_keeps_rate_and_length_of_real_clips(trained, shared_data, tmp_path):
     [clip] = shared_data.glob("clips/TrumanShow*")
     overlay(trained, "fused", clip, tmp_path / "o.mp4", "--gate-part", "conv3")
-    assert (video_info(tmp_path / "o.mp4").fps, len(list(decode_video(tmp_path / "o.mp4")))) == (30, 48)
+    assert (probe_video(tmp_path / "o.mp4").fps, len(list(decode_video(tmp_path / "o.mp4")))) == (30, 48)

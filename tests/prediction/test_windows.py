@@ -19,7 +19,7 @@ from helpers.predicting import lines, model_of
 
 import stmn
 from stmn.prediction.windows import TimedFrame, count_windows, slide_window
-from stmn.video.decode import frames_of
+from stmn.video.decode import iter_frames
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -66,7 +66,7 @@ def test_windows_go_by_time_if_the_rate_varies(trained, tmp_path):
             frame.pts, frame.time_base = milliseconds, Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    assert [round(1000 * f.seconds) for f in frames_of(tmp_path / "a.mkv")] == times
+    assert [round(1000 * f.seconds) for f in iter_frames(tmp_path / "a.mkv")] == times
     found = lines(model_of(trained, "fused"), tmp_path / "a.mkv", "--window", 1, "--step", 1)
     assert [(line["start_s"], line["end_s"]) for line in found[:2]] == [(0, 1), (1, 2)]
 

@@ -5,14 +5,14 @@ import pytest
 from helpers.films import film, moving
 
 from stmn.errors import DataError
-from stmn.video.decode import decode_video, video_info
+from stmn.video.decode import decode_video, probe_video
 from stmn.video.write import write_video
 
 
 def test_frames_come_in_order_at_the_asked_size(tmp_path):
     pictures = moving(5, 48, 64, dx=4)
     path = film(tmp_path / "a.mkv", pictures, "ffv1", "yuv444p")
-    assert (video_info(path).width, video_info(path).height, video_info(path).fps) == (64, 48, 25.0)
+    assert (probe_video(path).width, probe_video(path).height, probe_video(path).fps) == (64, 48, 25.0)
     for given, found in zip(pictures, decode_video(path), strict=True):
         assert (found.shape, found.dtype) == ((48, 64, 3), np.uint8)
         assert np.abs(found.astype(int) - given).mean() < 3
@@ -59,7 +59,7 @@ def test_what_is_no_video_is_named(name, content, words, tmp_path):
 def test_a_video_in_a_format_that_nobody_decodes_is_named(tmp_path):
     path = film(tmp_path / "a.avi", moving(3))
     path.write_bytes(path.read_bytes().replace(b"FMP4", b"Q9Z7"))
-    with pytest.raises(DataError, match=r"a\.avi: its pictures are in a format that FFmpeg can't decode$"):
-        video_info(path)
+    with pytest.raises(DataError, match=r"a\.avi: its video is in a format that FFmpeg can't decode$"):
+        probe_video(path)
     with pytest.raises(DataError, match="in a format that FFmpeg can't decode"):
         next(decode_video(path))

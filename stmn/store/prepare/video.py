@@ -144,9 +144,9 @@ def _store_video(path: Path, writer: PictureWriter, how: Preparation, flow: "Flo
     """Decode, resize, compute flow, quantise and store. Raises `DataError` when there are fewer than two frames."""
     from stmn.flow.pairs import frames_and_flow
     from stmn.store.format.jpeg import encode_field, encode_frame
-    from stmn.video.decode import decode_video, video_info
+    from stmn.video.decode import decode_video, probe_video
 
-    source = video_info(path)
+    source = probe_video(path)
     frames = fields = 0
     height = width = 0
     for pictures, levels in frames_and_flow(decode_video(path, how.short_side), flow, how.bound, how.camera_motion):
