@@ -171,8 +171,9 @@ def _default(param: Any) -> str:
 
 
 def _styled(text: str) -> Text:
-    """Text as it is, flags in it coloured, choices and defaults dim; a short default stays on one line."""
-    styled = Text(re.sub(r"\[default: (\S)", rf"[default:{_GLUE}\1", " ".join(text.split())))
+    """Text as it is, flags in it coloured, choices and defaults dim; what is short in brackets stays on one line."""
+    text = re.sub(r"\[[^\]]{,30}\]", lambda found: found[0].replace(" ", _GLUE), " ".join(text.split()))
+    styled = Text(text.replace("[default: ", f"[default:{_GLUE}"))
     styled.highlight_regex(r"(?<![\w-])--?[a-z][\w-]*", "cyan")
     styled.highlight_regex(r"\[[^\]]+\]", "dim")
     return styled

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,18 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from stmn.nets.config import NetworkConfig
+    from stmn.nets.network import Network
+    from stmn.nets.show.cost import PartCost
     from stmn.workspace import Workspace
+
+#: kind of row -> how the tree branches to it, and its style
+_LOOKS = {
+    "stream": ("", "bold"),
+    "part": ("├─ ", ""),
+    "head": ("└─ ", ""),
+    "gate": ("│  ", "red"),
+    "filter": ("│  ", "dark_orange"),
+}
 
 app = make_app("Show a network: gates, temporal filters, costs.")
 
@@ -46,17 +57,17 @@ def show(
     title, config = _find_network(model, recipe, network, classes, open_workspace(workspace))
     drawn = sketch(config)
     side = size or config.size
-    rows = cost(drawn, side)
+    costs = cost(drawn, side)
     if svg:
         from stmn.nets.show.figure import draw
 
         with atomic_write(svg) as temporary:
             temporary.write_text(draw(drawn, title))
     if as_json:
-        parts = [vars(row) for row in rows]
+        parts = [vars(part) for part in costs]
         typer.echo(json.dumps({"name": title, "network": config.model_dump(mode="json"), "size": side, "parts": parts}))
         return
-    answers().print(table(title, drawn, rows, side))
+    answers().print(_make_table(title, drawn, costs, side))
 
 
 def _find_network(
@@ -91,104 +102,40 @@ def _find_model(name: str, workspace: "Workspace") -> Path | None:
         raise
 
 
-def table(title: str, network: Any, rows: list[Any], size: int) -> "Table":
-    """The tree as a table."""
+def _make_table(title: str, network: "Network", costs: "list[PartCost]", size: int) -> "Table":
+    """A network as a tree in a table."""
     from rich.table import Table
+    from rich.text import Text
 
     from stmn.nets.show.cost import total
+    from stmn.nets.show.table import list_rows
 
-    found = Table(
-        title=f"{title}: a chunk of {size} x {size} pixels",
+    table = Table(
+        title=Text(f"{title}: a chunk of {size} x {size} pixels", style="bold"),
         title_justify="left",
-        title_style="bold",
         box=None,
         pad_edge=False,
     )
-    found.add_column("part", no_wrap=True)
-    found.add_column("layers")
-    for column in ("output", "parameters", "GMACs"):
-        found.add_column(column, justify="right", no_wrap=True)
-    for cells in lines(network, rows):
-        found.add_row(*cells)
-    parameters, multiply_adds = total(rows)
-    found.add_section()
-    found.add_row("all", "", "", millions(parameters), billions(multiply_adds))
-    return found
+    table.add_column("part", no_wrap=True)
+    table.add_column("layers")
+    for column in ("output", "params", "GMACs"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in list_rows(network, costs):
+        branch, style = _LOOKS[row.kind]
+        label = Text.assemble(branch, (row.label, style))
+        shape = "x".join(map(str, row.shape))
+        table.add_row(label, row.layers, shape, _millions(row.parameters), _billions(row.multiply_adds))
+    table.add_section()
+    parameters, multiply_adds = total(costs)
+    table.add_row("all", "", "", _millions(parameters), _billions(multiply_adds))
+    return table
 
 
-def lines(network: Any, rows: list[Any]) -> list[tuple[str, ...]]:
-    """The rows of the table: part, layers, output, parameters, GMACs."""
-    from stmn.nets.show.cost import total
-    from stmn.nets.show.outline import outline
-
-    shapes = {row.name: "x".join(map(str, row.shape)) for row in rows}
-    found: list[tuple[str, ...]] = []
-
-    def add(part: str, layers: str, shape: str, *names: str) -> None:
-        sums = [total(rows, name) for name in names]
-        found.append((part, layers, shape, millions(sum(p for p, _ in sums)), billions(sum(m for _, m in sums))))
-
-    for stream in outline(network):
-        name = stream.name
-        add(f"[bold]{name}[/]", f"{stream.arch}, {stream.in_channels} channels", "", name)
-        add("├─ conv1, pool1", stream.stem, shapes[f"{name}.conv1"], f"{name}.conv1")
-        for stage in stream.parts:
-            place, units = f"{name}.{stage.name}", stage.units
-            layers = " ".join(layer for layer in units[0].layers if not layer.startswith("T"))
-            add(f"├─ {stage.name}", f"{len(units)} x ({layers})", shapes[f"{place}.unit{len(units)}"], place)
-            for label, colour, words, names in inserted(network, place, stage):
-                add(f"│  [{colour}]{label}[/]", words, shapes[names[0]], *names)
-        add("└─ pool, fc", head_words(network, stream), shapes[f"{name}.fc"], f"{name}.fc")
-    if "fused.fc" in shapes:
-        add("[bold]fused[/]", "linear layer over both streams' scores", shapes["fused.fc"], "fused")
-    elif network.outputs == ["fused"]:
-        found.append(("[bold]fused[/]", "mean of both streams' scores", "", "", ""))
-    return found
-
-
-def inserted(network: Any, place: str, stage: Any) -> list[tuple[str, str, str, list[str]]]:
-    """Gates and temporal layers of a stage: (where, colour, what, names of the costs)."""
-    name = place.partition(".")[0]
-    found = []
-    gated = [number for number, unit in enumerate(stage.units, 1) if unit.gated]
-    if gated:
-        gate, other = network.config.gate, "motion" if name == "appearance" else "appearance"
-        where = "skip path too" if gate.site == "direct" else gate.operand.replace("_", "-").replace("relu", "ReLU")
-        words = {"multiply": f"multiplied by {other}", "add": f"{other} added"}.get(
-            gate.fusion, f"{gate.fusion} with {other}"
-        )
-        names = [f"{place}.unit{number}.gate" for number in gated]
-        found.append((f"{span(gated)} gate", "red", f"{words}, {where}", names))
-    for number, unit in enumerate(stage.units, 1):
-        for layer in unit.layers:
-            if layer.startswith("T"):
-                words = f"over {layer[1:]} chunks, residual branch"
-                found.append((f"{span([number])} filter", "dark_orange", words, [f"{place}.unit{number}.temporal"]))
-    if stage.skip_filter:
-        words = f"over {stage.skip_filter} chunks, skip path"
-        found.append(("end filter", "dark_orange", words, [f"{place}.temporal"]))
-    return found
-
-
-def span(numbers: list[int]) -> str:
-    """`unit 2`, or `unit 2-36`."""
-    return f"unit {numbers[0]}" if len(numbers) == 1 else f"unit {numbers[0]}-{numbers[-1]}"
-
-
-def head_words(network: Any, stream: Any) -> str:
-    """Pooling over time and space, dropout and classifier."""
-    temporal = network.config.temporal
-    over = f"{temporal.window} chunks" if temporal.window else "T"
-    pooled = "no pooling over T" if temporal.pool == "none" else f"{temporal.pool} over {over}"
-    dropped = f", dropout {stream.dropout:g}" if stream.dropout else ""
-    return f"{pooled}, mean {network.config.window}x{network.config.window}{dropped}"
-
-
-def millions(count: int) -> str:
+def _millions(count: int) -> str:
     """`23.51 M`, or `12.4 k`."""
     return "-" if not count else f"{count / 1e6:,.2f} M" if count >= 5e4 else f"{count / 1e3:,.1f} k"
 
 
-def billions(count: int) -> str:
+def _billions(count: int) -> str:
     """`4.089`."""
     return "-" if not count else f"{count / 1e9:,.3f}" if count >= 5e5 else "<0.001"

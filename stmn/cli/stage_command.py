@@ -52,7 +52,7 @@ RecipeName = Annotated[
 StageId = Annotated[
     str | None,
     typer.Option(
-        "--stage", metavar="ID", help="stage of the recipe, if several are of this kind", rich_help_panel="Run"
+        "--stage", metavar="ID", help="stage of the recipe, if it has several of this kind", rich_help_panel="Run"
     ),
 ]
 
@@ -83,8 +83,12 @@ def _stage_function(verb: str, model: type[StageOptions]) -> Any:
                 given[option.name] = flagged
         _run_stage(verb, model, parse(given, model), workspace, device, recipe, stage_id, force, as_json)
 
-    own = model.__annotations__  # before those it shares with others
-    order = sorted(described.values(), key=lambda option: (_PANELS.index(option.panel), option.name not in own))
+    def place(option: Option) -> tuple[int, bool, bool, bool]:
+        """Data set and split first, then the stage's own options, then those that it shares with others."""
+        shared = option.name not in model.__annotations__
+        return _PANELS.index(option.panel), not option.data, option.name != "split", shared
+
+    order = sorted(described.values(), key=place)
     options = [parameter for option in order for parameter in _parameters(option)]
     shared = [p for p in inspect.signature(run).parameters.values() if p.kind is not p.VAR_KEYWORD]
     keywords = [p.replace(kind=p.KEYWORD_ONLY) for p in [*options, *shared]]

@@ -96,11 +96,11 @@ class DataOptions(StageOptions):
 
     data: str | None = Field(
         None,
-        description="prepared data set [default: the only one]",
+        description="prepared data set: a name or a folder [default: the only one]",
         json_schema_extra={"panel": "Data", "data": True},
     )
-    split: str = Field("1", description="split into training and test videos", json_schema_extra={"panel": "Data"})
-    seed: int = Field(0, description="seed of all randomness", json_schema_extra={"panel": "Run"}, ge=0)
+    split: str = Field("1", description="train/test split of the data set", json_schema_extra={"panel": "Data"})
+    seed: int = Field(0, description="random seed", json_schema_extra={"panel": "Run"}, ge=0)
 
 
 def option(

@@ -15,30 +15,35 @@ class EvaluateOptions(DataOptions):
     model: str | None = option(
         None, "model to test: a run or a file [default: the newest]", "Data", argument=True, inputs=("model",)
     )
-    split: str = option(
-        "1", "split into training and test videos; all tests one model per split and reports their mean", "Data"
-    )
+    split: str = option("1", "train/test split of the data set, or all: one model per split, and their mean", "Data")
     part: Literal["test", "validation", "train"] = option(
-        "test", "which videos of the split; validation: those that training held out", "Data"
+        "test", "which videos of the split to test; validation: those that training held out", "Data"
     )
-    allow_seen: bool = option(False, "test also on videos that the model was trained on", "Data")
+    allow_seen: bool = option(False, "also test on videos that the model was trained on", "Data")
     late_fusion: list[str] | None = option(
-        None, "average the logits of these models or evaluations instead", "Testing", inputs=("scores", "model")
+        None,
+        "instead of one model, average the logits of these models or evaluations",
+        "Testing",
+        inputs=("scores", "model"),
     )
-    weights: list[float] | None = option(None, "weights of --late-fusion, in its order [default: equal]", "Testing")
-    chunks: int = option(25, "chunks per video, spread evenly", "Testing", ge=1)
-    flips: bool = option(True, "test mirrored videos also, if the data set allows it", "Testing")
-    fully_conv: bool = option(True, "test whole frames, not the centre crop", "Testing")
-    ten_crop: bool = option(False, "test corners and centre of the training crop's size, and their mirrors", "Testing")
-    centre_crop: bool = option(False, "test the centre crop alone; same as --no-fully-conv", "Testing")
+    weights: list[float] | None = option(
+        None, "weights for --late-fusion, in the same order [default: equal]", "Testing"
+    )
+    chunks: int = option(25, "chunks per video, evenly spaced", "Testing", ge=1)
+    flips: bool = option(True, "also test mirrored videos, if the data set allows it", "Testing")
+    fully_conv: bool = option(True, "test whole frames, fully convolutionally, not only the centre crop", "Testing")
+    ten_crop: bool = option(False, "test ten crops: the corners and the centre, each also mirrored", "Testing")
+    centre_crop: bool = option(False, "test only the centre crop; same as --no-fully-conv", "Testing")
     pool: Literal["window", "global"] = option(
-        "window", "average the last map over windows as large as in training, or over all of it (global)", "Testing"
+        "window",
+        "average the last feature map over windows of the training size, or over all of it (global)",
+        "Testing",
     )
     temporal_pool: Literal["max", "average", "none"] | None = option(
-        None, "pooling over time [default: as the model was trained]", "Testing"
+        None, "pooling over time [default: as in training]", "Testing"
     )
     temporal_window: int | None = option(
-        None, "chunks pooled at a time, with --temporal-pool; the authors' code: 5 [default: all]", "Testing", ge=1
+        None, "chunks to pool at a time, with --temporal-pool; 5 in the authors' code [default: all]", "Testing", ge=1
     )
 
     @model_validator(mode="after")

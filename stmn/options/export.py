@@ -11,5 +11,5 @@ class ExportOptions(StageOptions):
     model: str | None = option(
         None, "model to export: a run or a file [default: the newest]", "Data", argument=True, inputs=("model",)
     )
-    format: str = option("onnx", "format of the file: an exporter plugin", "Run", plugin="exporter")
-    copy_to: Path | None = option(None, "copy the file to this path", "Run", execution=True)
+    format: str = option("onnx", "file format: an exporter plugin", "Run", plugin="exporter")
+    copy_to: Path | None = option(None, "also copy the file to this path", "Run", execution=True)

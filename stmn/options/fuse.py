@@ -15,49 +15,51 @@ class FuseOptions(TrainingOptions):
         None, "trained appearance stream [default: the newest]", "Network", inputs=("model",)
     )
     motion: str | None = option(None, "trained motion stream [default: the newest]", "Network", inputs=("model",))
-    fusion: str = option("multiply", "what combines the streams at a gate: a plugin", "Network", plugin="fusion")
+    fusion: str = option("multiply", "how a gate combines the streams: a plugin", "Network", plugin="fusion")
     site: Literal["residual", "direct"] = option(
-        "residual", "gate the residual branch alone, or also the skip path (direct)", "Network"
+        "residual", "gate only the residual branch, or also the skip path (direct)", "Network"
     )
     direction: Literal["motion_to_appearance", "appearance_to_motion", "both"] = option(
         "motion_to_appearance", "which stream gates which", "Network"
     )
     gated_units: Literal["second_unit", "every_unit"] = option(
-        "second_unit", "which residual units of conv2 to conv5 are gated", "Network"
+        "second_unit", "which residual units of conv2 to conv5 to gate", "Network"
     )
     operand: Literal["pre_relu", "post_relu"] = option(
         "pre_relu", "gate the receiving stream before or after its ReLU", "Network"
     )
-    injector: str = option("residual", "where temporal filters go: a plugin", "Network", plugin="injector")
+    injector: str = option("residual", "where to insert temporal filters: a plugin", "Network", plugin="injector")
     motion_injector: str | None = option(
-        None, "injector of the motion stream [default: that of --injector]", "Network", plugin="injector"
+        None, "injector for the motion stream [default: as --injector]", "Network", plugin="injector"
     )
-    temporal_init: Literal["centre", "average"] = option("centre", "initial temporal filters", "Network")
-    temporal_length: int = option(3, "chunks that a temporal filter spans; odd", "Network", ge=1)
+    temporal_init: Literal["centre", "average"] = option("centre", "initial weights of a temporal filter", "Network")
+    temporal_length: int = option(3, "length of a temporal filter, chunks; odd", "Network", ge=1)
     temporal_pool: Literal["max", "average", "none"] = option(
-        "max", "pooling over time before the classifier (eq. 10: max); none classifies every chunk", "Network"
+        "max", "pooling over time before the classifier (eq. 10: max); none classifies each chunk", "Network"
     )
     temporal_window: int | None = option(
-        None, "chunks pooled at a time, at stride 1; predictions are averaged [default: all]", "Network", ge=1
+        None, "chunks to pool at a time, at stride 1; predictions are averaged [default: all]", "Network", ge=1
     )
     prediction: Literal["per_stream", "averaged", "concatenated"] = option(
         "per_stream",
-        "one loss per stream, or one loss on the mean of both logits, or on a linear layer over both",
+        "one loss per stream, or a single loss: on averaged logits, or on a linear layer over both (concatenated)",
         "Network",
     )
     dropout: float | None = option(
-        None, "dropout before the motion classifier [default: as the stream was trained]", "Network", ge=0, lt=1
+        None, "dropout before the motion classifier [default: the stream's own]", "Network", ge=0, lt=1
     )
-    chunks: int = option(5, "T: chunks per video in a training pass", "Data", ge=1)
+    chunks: int = option(5, "T: chunks per video in training", "Data", ge=1)
     epochs: int | None = option(
         None, "passes over the training list [default: 40; 25 with --schedule authors]", "Optimisation", ge=1
     )
-    micro_batch: int = option(4, "videos in memory at a time; batch normalisation sees these", "Optimisation", ge=1)
+    micro_batch: int = option(
+        4, "videos in memory at a time; batch normalisation sees only these", "Optimisation", ge=1
+    )
     lr: float = option(1e-3, "learning rate", "Optimisation", gt=0)
     schedule: Literal["steps", "authors", "plateau", "cosine"] = option(
         "steps",
-        "steps divides lr by 10 after 20 epochs and after 10 more (the paper); authors after 10, 15 and 20, and ends "
-        "after 25 (their code); cosine suits a fixed number of steps",
+        "when to divide lr by 10; steps: after 20 epochs and after 10 more (the paper); authors: after 10, 15 and 20 "
+        "of 25 epochs (their code); plateau: when validation stops improving; cosine follows a cosine to 0 instead",
         "Optimisation",
     )
     patience: int = option(5, "validations without improvement before lowering lr", "Optimisation", ge=1)

@@ -7,15 +7,13 @@ class FuseIdtOptions(DataOptions):
     """Average network scores with an SVM's on hand-crafted features."""
 
     scores: str | None = option(
-        None, "network scores: an evaluation, or a scores file [default: the newest]", "Data", inputs=("scores",)
+        None, "network scores: an evaluation or a scores file [default: the newest]", "Data", inputs=("scores",)
     )
     idt_scores: str | None = option(
         None,
-        "scores file of the SVM [default: an SVM is trained on HOG, HOF and MBH histograms of the prepared set]",
+        "scores file of the SVM [default: trains one on HOG, HOF and MBH histograms of the data set]",
         "Data",
         inputs=("scores",),
     )
     weights: list[float] = option([1.0, 1.0], "weights of network and SVM", "Testing", min_length=2, max_length=2)
-    normalise_network: bool = option(
-        True, "L2-normalise the network's scores per video also, not only the SVM's", "Testing"
-    )
+    normalise_network: bool = option(True, "L2-normalise the network's scores per video, as the SVM's are", "Testing")

@@ -11,42 +11,38 @@ class PrepareOptions(StageOptions):
 
     videos: Path | None = option(
         None,
-        "folder of videos, or a CSV file that lists them; not for data sets that render their own",
+        "folder of videos, or CSV file that lists them; not needed if the data set renders its own",
         "Data",
         argument=True,
         flagged=False,
     )
     out: str | None = option(
-        None, "name of the prepared set [default: that of the folder]", "Data", argument=True, flagged=False
+        None, "name of the prepared set [default: the folder's name]", "Data", argument=True, flagged=False
     )
     dataset: str = option(
         "folder",
-        "how videos, classes and splits are found: a plugin; for a CSV file its header decides",
+        "plugin that finds videos, classes and splits; a CSV file is known by its header",
         "Data",
         plugin="dataset",
     )
-    dataset_options: dict[str, Any] = option({}, "options of the data set plugin, KEY=VALUE", "Data")
-    short_side: int = option(256, "short side of the stored frames, pixels", "Data", ge=16)
+    dataset_options: dict[str, Any] = option({}, "options of the data set plugin", "Data")
+    short_side: int = option(256, "short side of stored frames, pixels", "Data", ge=16)
     quality: int = option(95, "JPEG quality of frames and flow", "Data", ge=1, le=100)
-    flow: str = option("tvl1", "optical flow: a plugin", "Data", plugin="flow")
-    flow_options: dict[str, Any] = option(
-        {}, "options of the flow plugin, KEY=VALUE (tvl1: lambda, theta, tau, ...)", "Data"
-    )
-    bound: float = option(20.0, "flow is clipped to +- this many pixels", "Data", gt=0)
+    flow: str = option("tvl1", "optical flow estimator: a plugin", "Data", plugin="flow")
+    flow_options: dict[str, Any] = option({}, "options of the flow plugin (of tvl1: lambda, theta, tau, ...)", "Data")
+    bound: float = option(20.0, "clip flow at this many pixels per frame, either way", "Data", gt=0)
     camera_motion: Literal["keep", "subtract"] = option(
         "keep", "keep the median motion of each flow field, or subtract it", "Data"
     )
-    workers: int = option(0, "worker processes without --cluster (0: one per core)", "Run", ge=0, execution=True)
+    workers: int = option(0, "worker processes if there is no --cluster; 0: one per core", "Run", ge=0, execution=True)
     cluster: str | None = option(
         None,
-        "address of a Dask scheduler, tcp://HOST:PORT; its workers must see the same folders",
+        "Dask scheduler, tcp://HOST:PORT; its workers must see the same folders",
         "Run",
         execution=True,
     )
-    video_timeout: float = option(600.0, "seconds that one video may take", "Run", gt=0, execution=True)
-    retry_skipped: bool = option(
-        False, "try all skipped videos again, not only those that changed", "Run", execution=True
-    )
+    video_timeout: float = option(600.0, "seconds allowed per video", "Run", gt=0, execution=True)
+    retry_skipped: bool = option(False, "try all skipped videos again, not only changed ones", "Run", execution=True)
     allow_failures: int = option(0, "fail only if more than this many videos are skipped", "Run", ge=0, execution=True)
 
     @property

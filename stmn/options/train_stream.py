@@ -13,11 +13,11 @@ class TrainStreamOptions(TrainingOptions):
         "rgb", "rgb trains the appearance stream, flow the motion stream", "Network"
     )
     arch: str = option("resnet50", "backbone: a plugin, or any ResNet of timm", "Network", plugin="backbone")
-    width: float = option(1.0, "factor on the channels of conv2 to conv5", "Network", gt=0, le=4)
+    width: float = option(1.0, "multiplies the channels of conv2 to conv5", "Network", gt=0, le=4)
     weights: str = option(
         "auto",
-        "starting weights: imagenet, none, auto (imagenet if on this machine, else none), or a file: a state dict of "
-        "timm or torchvision (.safetensors, .pth), or a ResNet of MatConvNet (.mat)",
+        "initial weights: imagenet, none, auto (imagenet if on this machine, else none), or a file: a state dict of "
+        "timm or torchvision (.safetensors, .pth), or a MatConvNet ResNet (.mat)",
         "Network",
     )
     size: int = option(224, "side of the training crop, pixels", "Data", ge=32)
@@ -25,16 +25,18 @@ class TrainStreamOptions(TrainingOptions):
     dropout: float | None = option(
         None, "dropout before the classifier [default: 0.8 for flow, 0 for rgb]", "Network", ge=0, lt=1
     )
-    chunks: int = option(1, "T: chunks per video in a training pass", "Data", ge=1)
+    chunks: int = option(1, "T: chunks per video in training", "Data", ge=1)
     epochs: int | None = option(
-        None, "passes over the training list at most [default: 60 for rgb, 400 for flow]", "Optimisation", ge=1
+        None, "maximum passes over the training list [default: 60 for rgb, 400 for flow]", "Optimisation", ge=1
     )
-    micro_batch: int = option(32, "videos in memory at a time; batch normalisation sees these", "Optimisation", ge=1)
+    micro_batch: int = option(
+        32, "videos in memory at a time; batch normalisation sees only these", "Optimisation", ge=1
+    )
     lr: float = option(1e-2, "learning rate", "Optimisation", gt=0)
     schedule: Literal["plateau", "steps", "cosine"] = option(
         "plateau",
-        "plateau divides lr by 10, twice, when the validation error stops falling; steps divides it by 10 at the "
-        "authors' epochs (20, 40 for rgb; 100, 200, 300 for flow); cosine suits a fixed number of steps",
+        "when to divide lr by 10; plateau: twice, when validation stops improving; steps: at the authors' epochs (20, "
+        "40 for rgb; 100, 200, 300 for flow); cosine follows a cosine to 0 instead",
         "Optimisation",
     )
     patience: int = option(5, "validations without improvement before lowering lr", "Optimisation", ge=1)

@@ -16,17 +16,19 @@ class TrainingOptions(DataOptions):
         False, "draw one stride per micro-batch, as the authors' code does, instead of one per video", "Data"
     )
     augment: Literal["multi_scale", "jitter", "random_resized", "centre"] | None = option(
-        None, "crops of the frames [default: multi_scale for flow, jitter for rgb and in fuse]", "Data"
+        None, "how frames are cropped [default: multi_scale for flow, else jitter]", "Data"
     )
     validation: float = option(0.1, "fraction of training groups held out for validation", "Data", ge=0, lt=0.9)
-    cache_mb: int = option(1024, "memory for decoded pictures, MB", "Data", ge=0, execution=True)
+    cache_mb: int = option(1024, "memory for decoded frames and flow, MB", "Data", ge=0, execution=True)
     steps: int | None = option(None, "training steps [default: from --epochs]", "Optimisation", ge=1)
-    batch: int | None = option(None, "videos per step; gradients are summed over micro-batches", "Optimisation", ge=1)
-    momentum: float = option(0.9, "momentum of SGD", "Optimisation", ge=0, lt=1)
-    weight_decay: float = option(5e-4, "weight decay, except of biases and batch normalisation", "Optimisation", ge=0)
+    batch: int | None = option(
+        None, "videos per step; gradients are summed over micro-batches [default: the paper's]", "Optimisation", ge=1
+    )
+    momentum: float = option(0.9, "SGD momentum", "Optimisation", ge=0, lt=1)
+    weight_decay: float = option(5e-4, "weight decay, except for biases and batch normalisation", "Optimisation", ge=0)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "auto",
-        "precision of convolutions; auto is bfloat16 on a GPU (float16 if it lacks that), float32 on a CPU",
+        "precision of convolutions; auto: bfloat16 on a GPU that has it, else float16; float32 on a CPU",
         "Optimisation",
     )
     compile: bool = option(
@@ -36,7 +38,7 @@ class TrainingOptions(DataOptions):
         True, "resume an interrupted run with the same options; --no-resume starts over", "Run", execution=True
     )
     tensorboard: bool = option(False, "also write the log for TensorBoard", "Run", execution=True)
-    checkpoint_minutes: float = option(10.0, "minutes between saved states", "Run", gt=0, execution=True)
+    checkpoint_minutes: float = option(10.0, "minutes between saves of the training state", "Run", gt=0, execution=True)
 
     @model_validator(mode="after")
     def _strides_in_order(self) -> Self:
