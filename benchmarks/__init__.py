@@ -1,1 +1,1 @@
-"""Side-by-side timings: `python -m benchmarks.NAME --json FILE`."""
+"""Benchmarks: `python -m benchmarks.NAME --json FILE`."""

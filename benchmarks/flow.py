@@ -1,20 +1,18 @@
-"""Seconds a pair and accuracy of our TV-L1 beside OpenCV's TV-L1 and DIS; frames a second of the whole of `prepare`.
+"""Speed and accuracy of this TV-L1 beside OpenCV's TV-L1 and DIS, and the speed of all of `prepare`.
 
     python -m benchmarks.flow --json FILE [--clips DIR] [--pairs DIR]
 
 `--clips`: a folder of video files; pairs of consecutive frames are resized to 340x256, the size of prepared UCF101.
 `--pairs`: a folder of Middlebury pairs, `<pair>/{frame10.png,frame11.png,flow10.flo}`.
 
-Every estimator has torch's number of threads (`--threads`): OpenCV spends them inside a pair, ours on the pairs of a
-batch. The estimators take turns on the same frames, `--rounds` times; of each group the fastest round counts, so that
-what else the machine does weighs little. The whole of `prepare` and the loop that people write (`prepare_loop.py`) take
-the first `--frames` frames of every clip.
+Every estimator has the same number of threads (`--threads`): OpenCV uses them within a pair, this TV-L1 for the pairs
+of a batch. The estimators take turns on the same frames, `--rounds` times. The fastest round of each group counts, so
+that other work on the machine matters little. `prepare` and the plain loop of `prepare_loop.py` get the first
+`--frames` frames of every clip.
 """
 
 import argparse
-import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -28,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.frame import describe_machine, run
 from benchmarks.prepare_loop import frames_a_second
 from stmn.flow.opencv import dis
 from stmn.flow.tvl1 import kernel_name, kernel_problem, tvl1
@@ -66,7 +65,7 @@ def clip_groups(folder: Path, batch: int) -> list[Group]:
 
 
 def middlebury(folder: Path) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-    """Name -> first frame, second frame (H, W) uint8, true flow (2, H, W) with NaN where it is unknown."""
+    """Name -> first and second frame, (H, W) uint8, and true flow, (2, H, W), NaN where it is unknown."""
     pairs = {}
     for path in sorted(folder.iterdir()):
         first, second = (
@@ -79,14 +78,14 @@ def middlebury(folder: Path) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
 
 
 def pair_groups(pairs: dict[str, tuple[Tensor, Tensor, Tensor]]) -> list[Group]:
-    """Pairs of one size together, as they would come in a batch."""
+    """Pairs of the same size together, as in a batch."""
     shapes = sorted({first.shape for first, _, _ in pairs.values()})
     alike = [[pair for pair in pairs.values() if pair[0].shape == shape] for shape in shapes]
     return [(torch.stack([p[0] for p in group]), torch.stack([p[1] for p in group])) for group in alike]
 
 
 def seconds_a_pair(groups: list[Group], rounds: int, estimators: dict[str, Estimator]) -> dict[str, float]:
-    """Seconds a pair over all groups: for each group the fastest of the rounds."""
+    """Seconds per pair of each estimator over all groups, from the fastest round of each group."""
     total = dict.fromkeys(estimators, 0.0)
     for first, second in groups:
         fastest = dict.fromkeys(estimators, float("inf"))
@@ -112,67 +111,59 @@ def endpoint_errors(pairs: dict[str, tuple[Tensor, Tensor, Tensor]]) -> dict[str
 
 
 def first_call_seconds() -> float:
-    """What the first flow of a new user costs: compiling the kernel into an empty cache."""
+    """Seconds of the first call on a machine, which compiles the kernel."""
     code = "import time; from stmn.flow.tvl1 import kernel_name; s = time.time(); kernel_name(); print(time.time() - s)"
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "XDG_CACHE_HOME": cache}
-        run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    return float(run.stdout)
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    return float(done.stdout)
 
 
-def measure(clips: Path | None, pairs: Path | None, batch: int, rounds: int, frames: int) -> dict[str, Any]:
-    """All that goes into the JSON file."""
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """The content of the JSON file."""
+    torch.set_num_threads(options.threads)
     result: dict[str, Any] = {
         "kernel": kernel_name(),
         "kernel_problem": kernel_problem(),
         "first_call_seconds": round(first_call_seconds(), 2),
         "threads": torch.get_num_threads(),
-        "batch": batch,
-        "cpu": platform.processor() or platform.machine(),
-        "torch": torch.__version__,
+        "batch": options.batch,
+        **describe_machine(),
         "opencv": cv2.__version__,
     }
     generator = torch.Generator().manual_seed(0)
     tiny = torch.randint(0, 256, (15, 40, 40), dtype=torch.uint8, generator=generator)
     for estimate in ESTIMATORS.values():
         estimate(tiny, tiny)
-    if clips:
-        groups = clip_groups(clips, batch)
-        seconds = seconds_a_pair(groups, rounds, ESTIMATORS)
+    if options.clips:
+        groups = clip_groups(options.clips, options.batch)
+        seconds = seconds_a_pair(groups, options.rounds, ESTIMATORS)
         result["clips"] = {"pairs": sum(len(first) for first, _ in groups), "size": SIZE, "seconds_a_pair": seconds}
         result["ratio_vs_opencv"] = round(seconds["opencv_tvl1"] / seconds["tvl1"], 1)
-        result["prepare"] = frames_a_second(sorted(clips.iterdir()), frames, torch.get_num_threads())
-    if pairs:
-        known = middlebury(pairs)
-        seconds = seconds_a_pair(pair_groups(known), rounds, ESTIMATORS)
+        result["prepare"] = frames_a_second(sorted(options.clips.iterdir()), options.frames, torch.get_num_threads())
+    if options.pairs:
+        known = middlebury(options.pairs)
+        seconds = seconds_a_pair(pair_groups(known), options.rounds, ESTIMATORS)
         result["pairs"] = {"seconds_a_pair": seconds, "endpoint_error": endpoint_errors(known)}
         result["ratio_vs_opencv_pairs"] = round(seconds["opencv_tvl1"] / seconds["tvl1"], 1)
     torch.set_num_threads(1)
     one_thread = {"tvl1": tvl1, "dis": dis}
-    if clips:
-        result["clips"]["seconds_a_pair_one_thread"] = seconds_a_pair(groups, rounds, one_thread)
+    if options.clips:
+        result["clips"]["seconds_a_pair_one_thread"] = seconds_a_pair(groups, options.rounds, one_thread)
     moved = (tiny, tiny.roll(1, dims=2))
     result["tiny_batch_ms_one_thread"] = 15e3 * seconds_a_pair([moved], 20, {"tvl1": tvl1})["tvl1"]
     return result
 
 
-def main() -> None:
-    """Measures and writes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, required=True, help="where to write the result")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this benchmark."""
     parser.add_argument("--clips", type=Path, help="folder of video files")
     parser.add_argument("--pairs", type=Path, help="folder of Middlebury pairs")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--batch", type=int, default=8, help="pairs of each clip")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--frames", type=int, default=40, help="frames of each clip for the whole of prepare")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    result = measure(options.clips, options.pairs, options.batch, options.rounds, options.frames)
-    text = json.dumps(result, indent=2)
-    options.json.write_text(text + "\n")
-    print(text)
+    parser.add_argument("--frames", type=int, default=40, help="frames of each clip for prepare")
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, add_options, measure)

@@ -2,11 +2,10 @@
 
     python -m benchmarks.fuzz_prepare --json FILE --clips DIR [--clips DIR ...]
 
-The first frames of every clip are copied, packets as they are, into a file of its own kind and into one of MP4,
-Matroska or MPEG-TS. From these short clips `--variants` damaged ones are made, with bits flipped, ends cut off, and
-parts replaced, inserted, taken out or zeroed; a seed decides everything. One `stmn prepare` gets them all. Then each
-has to be in the store as ok or as skipped with a reason, the counts have to add up, and `stmn data check` must have
-nothing to say. Exits with 1 when something is wrong.
+The first packets of every clip are copied into a file of the same kind and into one of MP4, Matroska or MPEG-TS. From
+these short clips `--variants` damaged ones are made: bits flipped, ends cut off, parts replaced, inserted, removed or
+zeroed; a seed decides everything. One `stmn prepare` gets them all. Then each must be in the store as ok or as skipped
+with a reason, the counts must add up, and `stmn data check` must find no problem. Exits with 1 if something is wrong.
 """
 
 import argparse
@@ -24,12 +23,12 @@ from typing import Any
 import av
 import numpy as np
 
+from benchmarks.frame import STMN, run
 from stmn.datasets.base import VIDEO_SUFFIXES
 from stmn.runtime.progress import Silent
 from stmn.store.format.write import RecordedVideo, recover_videos
 from stmn.store.inspect.check import check_set
 
-STMN = Path(sys.executable).with_name("stmn")
 CONTAINERS = ("mp4", "mkv", "ts")
 SHORT_SIDE = 24
 VIDEO_TIMEOUT = 60
@@ -39,21 +38,21 @@ Damage = Callable[[bytearray, bytes, np.random.Generator], bytearray]
 
 
 def shorten(source: Path, target: Path, packets: int) -> None:
-    """Copy the first packets of a clip's video into the container that the target's name says."""
+    """Copy the first packets of a clip's video into a container of the target's kind."""
     with av.open(str(source), metadata_errors="replace") as reader, av.open(str(target), "w") as writer:
         stream = reader.streams.video[0]
         copy = writer.add_stream_from_template(stream)
         for number, packet in enumerate(reader.demux(stream)):
             if packet.size == 0 or number == packets:
                 break
-            if packet.dts is None:  # some AVI files have none; MP4 wants one
+            if packet.dts is None:  # some AVI files have none; MP4 needs one
                 packet.dts = packet.pts = number
             packet.stream = copy
             writer.mux(packet)
 
 
 def short_clips(folders: list[Path], packets: int, limit: int, into: Path) -> list[Path]:
-    """Short copies of at most `limit` clips of each folder, each as it comes and in one more container."""
+    """Short copies of at most `limit` clips of each folder, each in its own container and in one more."""
     made = []
     for folder in folders:
         clips = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
@@ -65,7 +64,7 @@ def short_clips(folders: list[Path], packets: int, limit: int, into: Path) -> li
 
 
 def section(length: int, rng: np.random.Generator, most: float = 0.2) -> slice:
-    """A part of so many bytes: a few bytes to a share `most` of them, short parts as likely as long ones."""
+    """A part of `length` bytes: from a few to the fraction `most` of them, on a logarithmic scale."""
     size = int(np.exp(rng.uniform(0, np.log(max(2.0, length * most)))))
     start = int(rng.integers(0, max(1, length - size)))
     return slice(start, start + size)
@@ -84,37 +83,37 @@ def bits(data: bytearray, other: bytes, rng: np.random.Generator) -> bytearray:
 
 
 def header_bits(data: bytearray, other: bytes, rng: np.random.Generator) -> bytearray:
-    """Flip bits where sizes, rates and codecs stand."""
+    """Flip bits at the beginning, which has sizes, rates and codecs."""
     return flip(data, min(len(data), 4096), rng)
 
 
 def cut(data: bytearray, other: bytes, rng: np.random.Generator) -> bytearray:
-    """Lose the end, or the beginning."""
+    """Cut off the end, or the beginning."""
     place = int(rng.integers(0, len(data)))
     return data[:place] if rng.random() < 0.8 else data[place:]
 
 
 def replaced(data: bytearray, other: bytes, rng: np.random.Generator) -> bytearray:
-    """A part of another clip in place of a part of this one."""
+    """Replace a part by a part of another clip."""
     data[section(len(data), rng)] = other[section(len(other), rng)]
     return data
 
 
 def inserted(data: bytearray, other: bytes, rng: np.random.Generator) -> bytearray:
-    """A part of another clip in between."""
+    """Insert a part of another clip."""
     place = int(rng.integers(0, len(data)))
     data[place:place] = other[section(len(other), rng)]
     return data
 
 
 def removed(data: bytearray, other: bytes, rng: np.random.Generator) -> bytearray:
-    """A part taken out."""
+    """Remove a part."""
     del data[section(len(data), rng)]
     return data
 
 
 def zeroed(data: bytearray, other: bytes, rng: np.random.Generator) -> bytearray:
-    """Zeros where a disk lost a block."""
+    """Zero a part, as when a disk loses a block."""
     part = section(len(data), rng)
     data[part] = bytes(len(data[part]))
     return data
@@ -134,7 +133,7 @@ def damaged(clips: list[Path], variants: int, seed: int) -> Iterator[tuple[str, 
 
 
 def prepare(videos: Path, work: Path, count: int, workers: int) -> subprocess.CompletedProcess[str]:
-    """One `stmn prepare` of them all; it may skip each."""
+    """One `stmn prepare` of them all, which may skip any of them."""
     command = [
         STMN, "prepare", videos, "fuzz", "--workspace", work, "--short-side", SHORT_SIDE, "--workers", workers,
         "--video-timeout", VIDEO_TIMEOUT, "--allow-failures", count, "--json",
@@ -143,7 +142,7 @@ def prepare(videos: Path, work: Path, count: int, workers: int) -> subprocess.Co
 
 
 def kind_of(reason: str) -> str:
-    """A reason without what only this file has: its path, its numbers."""
+    """A reason without the path and the numbers of one file."""
     return re.sub(r"\d+", "N", re.sub(r"^/.*?\.(avi|mp4|mkv|ts): ", "", reason))
 
 
@@ -160,15 +159,21 @@ def judge(found: dict[str, RecordedVideo], names: list[str]) -> dict[str, Any]:
         "skipped_without_reason": sum(not reason for reason in reasons),
         "crashes": [name for name, f in found.items() if f.reason.startswith("its worker process died")],
         "hangs": [name for name, f in found.items() if f.reason.startswith("took longer than")],
-        # an error that is not one of ours has its type in front
+        # an error that is not a `StmnError` begins with its type
         "unforeseen": [name for name, f in found.items() if re.match(r"\w+(Error|Exception): ", f.reason)],
         "by_damage": {damage: dict(counts) for damage, counts in by_damage.items()},
         "reasons": dict(Counter(map(kind_of, reasons)).most_common()),
     }
 
 
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """The content of the JSON file."""
+    with tempfile.TemporaryDirectory() as folder:
+        return fuzz(options, Path(folder))
+
+
 def fuzz(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """All that goes into the JSON file."""
+    """Damage, prepare, judge."""
     (folder / "short").mkdir()
     clips = short_clips(options.clips, options.frames, options.limit, folder / "short")
     names = []
@@ -203,24 +208,15 @@ def fuzz(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return result | {"counts": counts, "wrong": wrong}
 
 
-def main() -> int:
-    """Damages, prepares, judges and writes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, required=True, help="where to write the result")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this benchmark."""
     parser.add_argument("--clips", type=Path, action="append", required=True, help="folder of video files; repeatable")
     parser.add_argument("--variants", type=int, default=2100)
     parser.add_argument("--limit", type=int, default=8, help="clips of each folder, spread over it")
     parser.add_argument("--frames", type=int, default=8, help="frames of the short clips")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        result = fuzz(options, Path(folder))
-    text = json.dumps(result, indent=1)
-    options.json.write_text(text + "\n")
-    print(text)
-    return 1 if result["wrong"] else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(1 if run(__doc__, add_options, measure)["wrong"] else 0)

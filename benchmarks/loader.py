@@ -1,19 +1,17 @@
-"""Chunks a second out of the store, beside the loop that people write: a JPEG file a plane, cv2, a torch DataLoader.
+"""Chunks per second from the store, beside a plain loop: one JPEG file per channel, cv2, a torch DataLoader.
 
     python -m benchmarks.loader --json FILE [--clips DIR] [--workers N]
 
-`--clips`: a folder of video files, searched with all below it; without it, moving textures are rendered. Their frames
-and flow (DIS) are written twice from the same pictures, with the same encoder: as a store, and as files, one a plane.
-Both sides draw the same chunks and crops (L = 10, multi-scale crops to 224) and give the same batches, which are
-compared. They take turns, and the median of the rounds counts; processor time is measured too, which other work on the
-machine disturbs less.
+`--clips`: a folder of video files and of folders with more; without it, moving textures are rendered. Their frames and
+flow (DIS) are written twice, from the same pictures and with the same encoder: as a store, and as files, one per
+channel of flow. Both sides draw the same chunks and crops (L = 10, multi-scale crops to 224) and make the same batches,
+which are compared. They take turns, and the median of the rounds counts. Processor time is also measured, because other
+work on the machine disturbs it less.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -29,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.frame import describe_machine, run
 from stmn.datasets.base import VideoEntry
 from stmn.flow.opencv import dis
 from stmn.flow.pairs import frames_and_flow
@@ -52,28 +51,26 @@ Index = tuple[int, int]
 Batch = dict[str, Tensor]
 
 
-def main() -> None:
-    """Measures and writes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, required=True, help="where to write the result")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this benchmark."""
     parser.add_argument("--clips", type=Path, help="folder of video files")
-    parser.add_argument("--workers", type=int, default=2, help="processes of the DataLoader, threads of ours")
+    parser.add_argument("--workers", type=int, default=2, help="processes of the DataLoader, threads of the store")
     parser.add_argument("--videos", type=int, default=12, help="how many of the clips")
-    parser.add_argument("--batch", type=int, default=8, help="videos a batch")
-    parser.add_argument("--batches", type=int, default=12, help="batches a round of one chunk a video")
+    parser.add_argument("--batch", type=int, default=8, help="videos per batch")
+    parser.add_argument("--batches", type=int, default=12, help="batches per round, with one chunk per video")
     parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """The content of the JSON file."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(Path(folder), options)
-    text = json.dumps(result, indent=2)
-    options.json.write_text(text + "\n")
-    print(text)
+        return measure_in(Path(folder), options)
 
 
-def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """All that goes into the JSON file."""
+def measure_in(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Write store and files in a folder, and measure."""
     prepare(folder, 256, clips(options.clips, options.videos, 256))
     store = Store(folder / "store")
     result: dict[str, Any] = {
@@ -81,8 +78,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "videos": len(store.videos),
         "workers": options.workers,
         "kernel_problem": kernel_problem(),
-        "cpu": platform.processor() or platform.machine(),
-        "torch": torch.__version__,
+        **describe_machine(),
         "opencv": cv2.__version__,
         "store_bytes_over_payload": round(bytes_over_payload(store), 4),
         "plane_bytes": round(mean_bytes(store, FLOW) / 2),
@@ -108,7 +104,7 @@ def clips(folder: Path | None, count: int, short_side: int) -> Iterator[tuple[st
 
 
 def texture(seed: int, short_side: int) -> Iterator[NDArray[np.uint8]]:
-    """A blurred coloured noise that drifts."""
+    """Blurred coloured noise that drifts."""
     rng = np.random.default_rng(seed)
     noise = cv2.GaussianBlur(rng.uniform(0, 1, (short_side, short_side * 4 // 3, 3)), (0, 0), short_side / 40)
     picture = cv2.normalize(noise, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
@@ -151,7 +147,7 @@ def prepare(folder: Path, short_side: int, films: Iterable[tuple[str, Iterable[N
 
 
 class JpegFiles(Dataset[Batch]):
-    """The loop that people write, without its usual mistakes: decode, crop, resize, stack, normalise, in that order."""
+    """The plain loop, as it is usually written: decode, crop, resize, stack, normalise."""
 
     def __init__(self, root: Path, videos: list[StoredVideo], sampling: Sampling) -> None:
         self.root, self.videos, self.sampling = root, videos, sampling
@@ -188,7 +184,7 @@ class JpegFiles(Dataset[Batch]):
 
 
 def compare(store: Store, files: Path, chunks: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Both loaders over the same batches, in turns, after a round that warms the caches and compares the batches."""
+    """Both loaders on the same batches, in turns, after a round that fills caches and compares the batches."""
     sampling = Sampling(("rgb", "flow"), 224, 10, chunks, (5, 35), "multi_scale")
     videos = store.part("1", "train")
     ours = Clips(store, videos, sampling)
@@ -201,9 +197,7 @@ def compare(store: Store, files: Path, chunks: int, options: argparse.Namespace)
         num_workers=options.workers,
         persistent_workers=options.workers > 0,
     )
-    buffers = BufferPool(
-        BUFFERS
-    )  # training makes thousands of batches in a row, so neither side starts over each round
+    buffers = BufferPool(BUFFERS)  # kept over the rounds, as it is over the thousands of batches of a training run
     sides: dict[str, Callable[[], Iterable[Batch]]] = {
         "store": lambda: load_batches(ours, batches, options.workers, buffers),
         "jpeg_files": lambda: theirs,
@@ -237,7 +231,7 @@ def compare(store: Store, files: Path, chunks: int, options: argparse.Namespace)
 
 
 def cpu_seconds() -> float:
-    """Processor time of this process and of the DataLoader's."""
+    """Processor time of this process and of the DataLoader's processes."""
     total = time.process_time()
     for child in multiprocessing.active_children():
         fields = Path(f"/proc/{child.pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -274,14 +268,14 @@ def from_float(ours: Clips, batch: list[Index]) -> dict[str, dict[str, float]]:
 
 
 def float_cut(pictures: Tensor, crop: Crop, size: int) -> Tensor:
-    """(N, planes, H, W) uint8 to (N, planes, size, size) levels."""
+    """(N, channels, H, W) uint8 to (N, channels, size, size) levels."""
     box = pictures[..., crop.top : crop.top + crop.height, crop.left : crop.left + crop.width].float()
     box = F.interpolate(box, size=(size, size), mode="bilinear", antialias=True)
     return box.flip(-1) if crop.mirror else box
 
 
 def small_crops(folder: Path) -> dict[str, float]:
-    """Processor milliseconds of a sample of 4 chunks of L = 10, 64-pixel crops of frames of short side 128."""
+    """Processor time, ms, of a sample of 4 chunks, L = 10, flow, 64-pixel crops of frames of short side 128."""
     result = {}
     for name, cache in (("decoding", 0), ("cached", 1 << 30)):
         store = Store(folder, cache)
@@ -298,15 +292,15 @@ def small_crops(folder: Path) -> dict[str, float]:
 
 
 def bytes_over_payload(store: Store) -> float:
-    """The store's files over the JPEGs in them."""
+    """Size of the store's files, divided by that of the JPEGs in them."""
     files = sum(path.stat().st_size for path in store.folder.rglob("*") if path.is_file())
     return files / sum(store.query(shard, "SELECT sum(length(jpeg)) FROM pictures")[0][0] for shard in range(1))
 
 
 def mean_bytes(store: Store, kind: int) -> float:
-    """Mean size of a kind's JPEGs."""
+    """Mean size of the JPEGs of a kind, bytes."""
     return float(store.query(0, "SELECT avg(length(jpeg)) FROM pictures WHERE (key >> 32) & 1 = ?", (kind,))[0][0])
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, add_options, measure)

@@ -2,16 +2,14 @@
 
     python -m benchmarks.memory --json FILE
 
-Makes a clip of 10 seconds and one of 10 minutes, a set of few videos and one of many, prepares each with one worker,
-and writes the peak of the worker's and of the main process's resident memory, as the system counts it, in MB.
+It makes a clip of 10 seconds and one of 10 minutes, a set of few videos and one of many, prepares each with one worker,
+and writes the peaks of the worker's and of the main process's resident memory in MB.
 """
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -22,22 +20,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.frame import STMN, run
 from stmn.video.write import write_video
 
-STMN = Path(sys.executable).with_name("stmn")
 FPS = 25
 SIZE = (64, 96)  # height, width
 
 
 def noise(frames: int) -> Iterator[NDArray[np.uint8]]:
-    """Pictures of a texture that moves by a pixel a frame."""
+    """Frames of a texture that moves by a pixel per frame."""
     picture = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
     for t in range(frames):
         yield np.roll(picture, t, axis=1)
 
 
 def marked(mark: str) -> dict[int, Path]:
-    """The processes that carry a mark in their environment, by number."""
+    """The processes with a mark in their environment: number -> folder in /proc."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -49,7 +47,7 @@ def marked(mark: str) -> dict[int, Path]:
 
 
 def status(folder: Path) -> dict[str, str]:
-    """What the system says of a process; empty when it has ended."""
+    """The system's status of a process; empty if it has ended."""
     try:
         lines = (folder / "status").read_text().splitlines()
     except OSError:
@@ -58,15 +56,15 @@ def status(folder: Path) -> dict[str, str]:
 
 
 def peaks(process: "subprocess.Popen[bytes]", mark: str) -> dict[str, float]:
-    """The most resident memory, in MB, that the main process and a worker have had, once all is done."""
-    roles: dict[int, str | None] = {}  # as first seen: whoever outlives its parent gets another one
+    """Wait for the process; the peaks of resident memory, MB, of it and of its workers."""
+    roles: dict[int, str | None] = {}  # as first seen: a process that outlives its parent gets another one
     most = {"main_mb": 0.0, "worker_mb": 0.0}
     while process.poll() is None:
         for number, folder in marked(mark).items():
             now = status(folder)
             if number == process.pid:
                 roles[number] = "main_mb"
-            elif number not in roles:  # a child of the main process is the fork server, or what tracks its resources
+            elif number not in roles:  # children of the main process are the fork server and the resource tracker
                 roles[number] = None if now.get("PPid") == str(process.pid) else "worker_mb"
             if role := roles[number]:
                 most[role] = max(most[role], int(now.get("VmHWM", "0").split()[0]) / 1024)
@@ -75,7 +73,7 @@ def peaks(process: "subprocess.Popen[bytes]", mark: str) -> dict[str, float]:
 
 
 def prepare(videos: Path, work: Path, flow: str) -> dict[str, float]:
-    """Prepare a folder with one worker; peaks in MB of the main process and of the worker, and seconds."""
+    """Prepare a folder with one worker; the peaks of main process and worker, MB, and seconds."""
     command = [
         STMN, "prepare", videos, "set", "--workspace", work, "--short-side", min(SIZE), "--workers", 1, "--flow", flow,
         "--video-timeout", 36000,
@@ -92,11 +90,12 @@ def prepare(videos: Path, work: Path, flow: str) -> dict[str, float]:
     return {**result, "seconds": round(time.perf_counter() - started, 1)}
 
 
-def measure(short: float, long: float, few: int, many: int, flow: str) -> dict[str, Any]:
-    """All that goes into the JSON file; `short` and `long` in seconds, `few` and `many` in videos."""
-    result: dict[str, Any] = {"flow": flow, "size": SIZE, "fps": FPS}
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """The content of the JSON file."""
+    result: dict[str, Any] = {"flow": options.flow, "size": SIZE, "fps": FPS}
     for name, seconds, count in (
-        ("short_clip", short, 1), ("long_clip", long, 1), ("few_clips", 0.2, few), ("many_clips", 0.2, many),
+        ("short_clip", options.short, 1), ("long_clip", options.long, 1), ("few_clips", 0.2, options.few),
+        ("many_clips", 0.2, options.many),
     ):  # fmt: skip
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "videos" / "noise"
@@ -105,7 +104,7 @@ def measure(short: float, long: float, few: int, many: int, flow: str) -> dict[s
             for number in range(1, count):
                 shutil.copy(folder / "00000.mp4", folder / f"{number:05d}.mp4")
             (Path(scratch) / "work").mkdir()
-            peak = prepare(folder.parent, Path(scratch) / "work", flow)
+            peak = prepare(folder.parent, Path(scratch) / "work", options.flow)
         result[name] = {"clip_seconds": seconds, "clips": count, **peak}
         print(name, result[name], flush=True)
     for axis, less, more in (("length", "short_clip", "long_clip"), ("number", "few_clips", "many_clips")):
@@ -114,21 +113,14 @@ def measure(short: float, long: float, few: int, many: int, flow: str) -> dict[s
     return result
 
 
-def main() -> None:
-    """Measures and writes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, required=True, help="where to write the result")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this benchmark."""
     parser.add_argument("--short", type=float, default=10, help="seconds of the short clip")
     parser.add_argument("--long", type=float, default=600, help="seconds of the long clip")
     parser.add_argument("--few", type=int, default=20, help="videos of the small set")
     parser.add_argument("--many", type=int, default=2000, help="videos of the large set")
     parser.add_argument("--flow", default="dis", help="a flow plugin")
-    options = parser.parse_args()
-    result = measure(options.short, options.long, options.few, options.many, options.flow)
-    text = json.dumps(result, indent=1)
-    options.json.write_text(text + "\n")
-    print(text)
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, add_options, measure)

@@ -2,13 +2,12 @@
 
     python -m benchmarks.predict_memory --json FILE
 
-Makes a video of one minute and one of ten, and a gated network with random weights; classifies each video whole, by
-windows into a timeline, through a pipe, and with an overlay, each in a process of its own; and writes the peak of the
-process's resident memory, as the system counts it, in MB.
+It makes a video of one minute and one of ten, and a gated network with random weights. It classifies each video as a
+whole, in windows, through a pipe, and with an overlay, each in a process of its own, and writes the peak of that
+process's resident memory in MB.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -19,13 +18,14 @@ from typing import Any
 
 import av
 
-from benchmarks.memory import FPS, SIZE, STMN, noise
+from benchmarks.frame import STMN, run
+from benchmarks.memory import FPS, SIZE, noise
 from stmn.nets.build import build_network
 from stmn.nets.checkpoint import Description, TrainedOn, save_checkpoint
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig
 from stmn.store.format.header import Preparation
 
-#: what is asked of each video; "-" stands for the video through a pipe
+#: arguments of each command; "-" reads the video from a pipe
 WAYS: dict[str, list[str]] = {
     "whole": ["VIDEO"],
     "timeline": ["VIDEO", "--timeline", "OUT.csv", "--step", "2"],
@@ -35,7 +35,7 @@ WAYS: dict[str, list[str]] = {
 
 
 def make_model(path: Path, flow: str) -> None:
-    """A gated network of quarter-width ResNets-18."""
+    """Write a gated network of two ResNet-18 of a quarter of the width."""
     config = NetworkConfig(
         classes=["a", "b", "c"], size=56, stack_length=10, gate=GateConfig(),
         streams=[StreamConfig(modality=m, arch="resnet18", width=0.25) for m in ("rgb", "flow")],
@@ -46,7 +46,7 @@ def make_model(path: Path, flow: str) -> None:
 
 
 def make_video(path: Path, frames: int) -> None:
-    """A video in a container that can come through a pipe."""
+    """Write a video in a container that can be read from a pipe."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=FPS)
         stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
@@ -56,7 +56,7 @@ def make_video(path: Path, frames: int) -> None:
 
 
 def peak(model: Path, video: Path, way: str, folder: Path) -> dict[str, float]:
-    """Peak of a process's resident memory, MB, and seconds."""
+    """Classify a video in a process of its own; its peak of resident memory, MB, and seconds."""
     words = [str(video) if word == "VIDEO" else word.replace("OUT", str(folder / way)) for word in WAYS[way]]
     started = time.perf_counter()
     with open(video, "rb") as given, open(folder / "log", "w+") as log:
@@ -74,38 +74,29 @@ def peak(model: Path, video: Path, way: str, folder: Path) -> dict[str, float]:
     return {"peak_mb": round(megabytes, 1), "seconds": round(time.perf_counter() - started, 1)}
 
 
-def measure(short: float, long: float, flow: str, ways: list[str]) -> dict[str, Any]:
-    """All that goes into the JSON file; `short` and `long` in seconds."""
-    result: dict[str, Any] = {"flow": flow, "size": SIZE, "fps": FPS, "short": short, "long": long}
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """The content of the JSON file."""
+    lengths = {"short": options.short, "long": options.long}
+    result: dict[str, Any] = {"flow": options.flow, "size": SIZE, "fps": FPS, **lengths}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        make_model(folder / "model.safetensors", flow)
-        for name, seconds in (("short", short), ("long", long)):
+        make_model(folder / "model.safetensors", options.flow)
+        for name, seconds in lengths.items():
             make_video(folder / f"{name}.mkv", round(seconds * FPS))
-        for way in ways:
-            found = {
-                name: peak(folder / "model.safetensors", folder / f"{name}.mkv", way, folder)
-                for name in ("short", "long")
-            }
+        for way in options.ways:
+            found = {name: peak(folder / "model.safetensors", folder / f"{name}.mkv", way, folder) for name in lengths}
             result[way] = found | {"growth_mb": round(found["long"]["peak_mb"] - found["short"]["peak_mb"], 1)}
             print(way, result[way], flush=True)
     return result
 
 
-def main() -> None:
-    """Measures and writes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, required=True, help="where to write the result")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this benchmark."""
     parser.add_argument("--short", type=float, default=60, help="seconds of the short video")
     parser.add_argument("--long", type=float, default=600, help="seconds of the long video")
     parser.add_argument("--flow", default="dis", help="a flow plugin")
-    parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=list(WAYS), help="what is asked of the videos")
-    options = parser.parse_args()
-    result = measure(options.short, options.long, options.flow, options.ways)
-    text = json.dumps(result, indent=1)
-    options.json.write_text(text + "\n")
-    print(text)
+    parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=list(WAYS), help="how to classify the videos")
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, add_options, measure)

@@ -1,11 +1,10 @@
-"""The whole of `stmn prepare` beside the loop that people write, on the same clips.
+"""All of `stmn prepare` beside a plain loop on the same clips; part of `benchmarks.flow`.
 
-The loop: OpenCV decodes and resizes, DualTVL1 (its defaults) estimates a pair at a time, and frame, u and v become one
-JPEG file each. It has the machine to itself as `prepare` has, each with the same number of cores.
+The plain loop: OpenCV decodes and resizes, DualTVL1 with its defaults estimates one pair at a time, and frame, u and v
+become a JPEG file each. The two run one after the other, with the same number of cores.
 """
 
 import subprocess
-import sys
 import tempfile
 import time
 from itertools import islice
@@ -16,21 +15,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.frame import STMN
 from stmn.errors import StmnError
 from stmn.video.decode import decode_video
 from stmn.video.write import write_video
 
-STMN = Path(sys.executable).with_name("stmn")
 SHORT_SIDE, BOUND, QUALITY = 256, 20.0, 95
 
 
 def shortened(clips: list[Path], frames: int, into: Path) -> list[Path]:
-    """The first frames of each clip as a clip of its own; those that can't be read are left out."""
+    """Write the first frames of each clip as a clip; clips that can't be read are left out."""
     made = []
     for clip in clips:
         target = into / "clips" / f"{clip.stem}.mp4"
         try:
-            # H.264 takes even sizes only
+            # H.264 needs even sizes
             pictures = (frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2] for frame in decode_video(clip))
             write_video(target, islice(pictures, frames))
         except StmnError:
@@ -40,13 +39,13 @@ def shortened(clips: list[Path], frames: int, into: Path) -> list[Path]:
 
 
 def levels(plane: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Flow of +- `BOUND` pixels in 8 bits."""
+    """Flow within +- `BOUND` pixels as 8-bit levels."""
     clipped: NDArray[np.float32] = np.clip(plane, -BOUND, BOUND)
     return np.round((clipped + BOUND) * (255 / (2 * BOUND))).astype(np.uint8)
 
 
 def loop(clips: list[Path], out: Path) -> int:
-    """The loop that people write; gives the number of frames."""
+    """The plain loop; returns the number of frames."""
     estimator = cv2.optflow.DualTVL1OpticalFlow_create()
     quality = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
     count = 0
@@ -72,7 +71,7 @@ def loop(clips: list[Path], out: Path) -> int:
 
 
 def prepare(videos: Path, work: Path, workers: int) -> float:
-    """Seconds of a whole `stmn prepare`, from the command to the prompt."""
+    """Seconds of a `stmn prepare` from start to exit."""
     command = [STMN, "prepare", videos, "set", "-w", work, "--short-side", SHORT_SIDE, "--workers", workers]
     started = time.perf_counter()
     subprocess.run([str(word) for word in command], check=True, capture_output=True)
@@ -80,9 +79,9 @@ def prepare(videos: Path, work: Path, workers: int) -> float:
 
 
 def frames_a_second(clips: list[Path], frames: int, threads: int) -> dict[str, Any]:
-    """Both on the first `frames` frames of the clips, with `threads` cores each.
+    """Frames per second of both on the first `frames` frames of the clips, with `threads` cores each.
 
-    `start_seconds` is what `prepare` takes for two frames: with few clips most of its time. `ratio` counts it,
+    `start_seconds` is what `prepare` takes for two frames, most of its time for a few clips. `ratio` includes it,
     `ratio_without_start` does not, as for a data set of hours.
     """
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,16 +1,20 @@
-"""How to lay pictures out in SQLite: payload in, file size out, for page sizes and key layouts, in one run.
+"""How large are SQLite files of pictures, and how fast are they read?
 
-python -m benchmarks.store_layout --json FILE
+    python -m benchmarks.store_layout --json FILE
+
+It tries several page sizes and key layouts, with pictures of two sizes.
 """
 
 import argparse
-import json
 import sqlite3
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from benchmarks.frame import run
 
 PAGE_SIZES = (512, 1024, 2048, 4096, 8192, 16384)
 LAYOUTS = {
@@ -21,7 +25,7 @@ LAYOUTS = {
 
 
 def write(path: Path, layout: str, page_size: int, blobs: list[bytes]) -> None:
-    """Write all blobs as one video."""
+    """Write all pictures as one video."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute(f"PRAGMA page_size = {page_size}")
     connection.execute(LAYOUTS[layout])
@@ -36,7 +40,7 @@ def write(path: Path, layout: str, page_size: int, blobs: list[bytes]) -> None:
 
 
 def read(path: Path, layout: str, order: list[int]) -> float:
-    """Seconds to read pictures in a random order."""
+    """Seconds that reading the pictures in `order` takes."""
     connection = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
     where = "video = 1 AND kind = 0 AND t = ?" if layout == "composite" else "key = ?"
     started = time.perf_counter()
@@ -45,18 +49,14 @@ def read(path: Path, layout: str, order: list[int]) -> float:
     return time.perf_counter() - started
 
 
-def main() -> None:
-    """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--pictures", type=int, default=4000)
-    arguments = parser.parse_args()
+def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """One row for each size of pictures, layout and page size."""
     rng = np.random.default_rng(0)
     rows = []
     for kind, mean in (("40 px", 900), ("256 px", 14000)):
-        sizes = rng.normal(mean, mean / 4, arguments.pictures).clip(300).astype(int)
+        sizes = rng.normal(mean, mean / 4, options.pictures).clip(300).astype(int)
         blobs = [rng.bytes(int(size)) for size in sizes]
-        order = rng.permutation(arguments.pictures).tolist()
+        order = rng.permutation(options.pictures).tolist()
         for layout in LAYOUTS:
             for page_size in PAGE_SIZES:
                 with tempfile.TemporaryDirectory() as folder:
@@ -73,9 +73,13 @@ def main() -> None:
                             "reads_per_second": round(len(order) / seconds),
                         }
                     )
-                    print(rows[-1])
-    arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+    return rows
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this benchmark."""
+    parser.add_argument("--pictures", type=int, default=4000, help="pictures per file")
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, add_options, measure)

@@ -2,18 +2,16 @@
 
     python -m benchmarks.train_step --json FILE [--size 112 --size 224]
 
-`train` itself runs: decoding, crops, gates, temporal filters, losses, checks, log. Beside it two timm ResNet-18 (one,
-for a single stream) see tensors that are in memory already, with as many chunks, micro-batches and updates. The bare
-networks are run in both memory layouts, and the faster one counts. All take turns; the median step of all rounds
-counts. Processor time is measured too, which other work on the machine disturbs less. Peak memory is that of one
-process a side.
+`train` itself runs: decoding, crops, gates, temporal filters, losses, checks, log. Beside it two ResNet-18 of timm (one
+for a single stream) get tensors that are in memory already, with as many chunks, micro-batches and updates. The bare
+networks run in both memory layouts, and the faster one counts. All take turns, and the median step of all rounds
+counts. Processor time is also measured, because other work on the machine disturbs it less. Peak memory is that of a
+process that runs one side alone.
 """
 
 import argparse
 import json
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +24,7 @@ import timm
 import torch
 import torch.nn.functional as F
 
+from benchmarks.frame import Seconds, describe_machine, peak_mb, run, run_apart
 from benchmarks.loader import clips as rendered
 from benchmarks.loader import prepare
 from stmn.nets.build import build_network
@@ -43,7 +42,7 @@ from stmn.training.schedule import Schedule
 CLASSES = ["any", *(f"class {number}" for number in range(100))]
 ARCH = "resnet18"
 L = 10
-#: steps of a round, and those at its ends that don't count: the loader is filled, and has nothing left to prepare
+#: steps of a round, and those at its ends that don't count: the loader fills up, and later has nothing left to do
 STEPS, FIRST, LAST = 7, 1, 2
 
 
@@ -64,49 +63,51 @@ CASES = {
     "gated": Case("gated", ("rgb", "flow"), micro_batch=2, chunks=5),
     "motion": Case("motion", ("flow",), micro_batch=10, chunks=1),
 }
-#: seconds of the clock and of the processor that a step took
-Seconds = tuple[float, float]
-PLANES = {"rgb": 3, "flow": 2 * L}
+CHANNELS = {"rgb": 3, "flow": 2 * L}
 
 
-def main() -> None:
-    """Measures and writes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="where to write the result")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this benchmark."""
     parser.add_argument("--size", type=int, action="append", help="side of the crop (default: 112 and 224)")
     parser.add_argument("--case", choices=CASES, action="append", help="default: all")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--cache-mb", type=int, default=0, help="decoded pictures that are kept, as a set of any size")
+    parser.add_argument(
+        "--cache-mb",
+        type=int,
+        default=0,
+        help="memory for decoded pictures (default: none)",
+    )
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """The content of the JSON file."""
     torch.set_num_threads(options.threads)
     if options.memory_of:
-        print(own_peak(options))
-        return
-    if options.json is None:
-        parser.error("--json FILE is needed")
-    result: dict[str, Any] = {"cpu": platform.processor() or platform.machine(), "torch": torch.__version__}
-    result |= {"arch": ARCH, "threads": options.threads, "cache_mb": options.cache_mb}
+        return {"peak_mb": peak_of_side(options)}
+    result: dict[str, Any] = describe_machine() | {
+        "arch": ARCH, "threads": options.threads, "cache_mb": options.cache_mb,
+    }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         for size in options.size or [112, 224]:
-            store = made_store(Path(folder) / str(size), size)
+            store = make_store(Path(folder) / str(size), size)
             for name in options.case or CASES:
                 result[f"{name}_{size}"] = compare(CASES[name], size, store, options)
-                print(f"{name}_{size}", json.dumps(result[f"{name}_{size}"]), flush=True)
+                print(f"{name}_{size}", json.dumps(result[f"{name}_{size}"]), file=sys.stderr, flush=True)
     cases = {name: value for name, value in result.items() if isinstance(value, dict)}
-    # the bare networks have no temporal filters: the pair that is tied by gates alone computes what they compute
+    # the bare networks have no temporal filters, so they do as much work as the pair that is tied by gates alone
     alike = [c["fraction_of_bare_compute"] for c in cases.values() if c["multiply_adds_over_bare"] == 1]
     result["fraction_of_bare_compute"] = min(alike, default=None)
     result["fraction_with_temporal_filters"] = min(
         (c["fraction_of_bare_compute"] for c in cases.values() if c["multiply_adds_over_bare"] > 1), default=None
     )
-    options.json.write_text(json.dumps(result, indent=2) + "\n")
+    return result
 
 
-def made_store(folder: Path, size: int) -> Path:
-    """A rendered set whose short side is to the crop as 256 to 224."""
+def make_store(folder: Path, size: int) -> Path:
+    """A rendered set whose short side is 256 for a crop of 224, in proportion for other crops."""
     prepare(folder, size * 256 // 224, rendered(None, 12, size * 256 // 224))
     store = folder / "store"
     read_header(store).model_copy(update={"classes": CLASSES}).write(store)
@@ -114,13 +115,13 @@ def made_store(folder: Path, size: int) -> Path:
 
 
 def compare(case: Case, size: int, store: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """All sides in turns, then the memory of each in a process of its own."""
+    """Time all sides in turns, then measure the memory of each in a process of its own."""
     sides: dict[str, Callable[[], list[Seconds]]] = {
-        "contiguous": bare(case, size, torch.contiguous_format),
-        "channels_last": bare(case, size, torch.channels_last),
+        "contiguous": make_bare_round(case, size, torch.contiguous_format),
+        "channels_last": make_bare_round(case, size, torch.channels_last),
     }
     waits: list[float] = []
-    ours = training(case, size, store, options.cache_mb, waits)
+    ours = make_train_round(case, size, store, options.cache_mb, waits)
     times: dict[str, list[Seconds]] = {"train": [], **{name: [] for name in sides}}
     for _ in range(options.rounds):
         times["train"] += ours()
@@ -129,7 +130,13 @@ def compare(case: Case, size: int, store: Path, options: argparse.Namespace) -> 
     medians = {name: statistics.median(clock for clock, _ in values) for name, values in times.items()}
     processor = {name: statistics.median(used for _, used in values) for name, values in times.items()}
     fastest = min(sides, key=medians.__getitem__)
-    memory = {side: peak(case, size, store, options, side) for side in ("train", fastest)}
+    memory = {
+        side: run_apart(
+            "benchmarks.train_step", "--memory-of", side, "--case", case.name, "--size", size, "--store", store,
+            "--threads", options.threads, "--cache-mb", options.cache_mb,
+        )["peak_mb"]
+        for side in ("train", fastest)
+    }  # fmt: skip
     return {
         "multiply_adds_over_bare": work_over_bare(case, size),
         "chunks_a_step": case.micro_batch * case.chunks * case.micro_batches,
@@ -150,7 +157,7 @@ class Clock(Silent):
         self.ends: list[Seconds] = []
 
     def advance(self, count: int = 1, **fields: object) -> None:
-        """A step has ended, or (count 0) numbers beside the bar have changed."""
+        """A step has ended, unless `count` is 0: then only the numbers beside the bar have changed."""
         if count:
             self.ends.append((time.perf_counter(), time.process_time()))
 
@@ -170,13 +177,15 @@ def config_of(case: Case, size: int) -> NetworkConfig:
 
 
 def work_over_bare(case: Case, size: int) -> float:
-    """Multiply-adds of the network over those of the bare ones: what temporal filters add."""
+    """Multiply-adds of the network, divided by those without temporal filters."""
     ours, plain = (total(cost(sketch(config_of(c, size)), size))[1] for c in (case, replace(case, injector="none")))
     return round(ours / plain, 3)
 
 
-def training(case: Case, size: int, store: Path, cache_mb: int, waits: list[float]) -> Callable[[], list[Seconds]]:
-    """A round of `train`; gives the seconds of its steps."""
+def make_train_round(
+    case: Case, size: int, store: Path, cache_mb: int, waits: list[float]
+) -> Callable[[], list[Seconds]]:
+    """A function that runs a round of `train` and returns the seconds of its steps."""
     config = config_of(case, size)
     both = config.gate is not None
     sampling = Sampling(case.modalities, size, L, case.chunks, (5, 10), "jitter" if both else "multi_scale")
@@ -196,12 +205,12 @@ def training(case: Case, size: int, store: Path, cache_mb: int, waits: list[floa
     return run
 
 
-def bare(case: Case, size: int, layout: torch.memory_format) -> Callable[[], list[Seconds]]:
-    """A round of timm's networks on tensors in memory, with the same micro-batches and updates."""
-    nets = [timm.create_model(ARCH, in_chans=PLANES[m], num_classes=len(CLASSES)) for m in case.modalities]
+def make_bare_round(case: Case, size: int, layout: torch.memory_format) -> Callable[[], list[Seconds]]:
+    """A function that runs a round of timm's networks on tensors in memory and returns the seconds of its steps."""
+    nets = [timm.create_model(ARCH, in_chans=CHANNELS[m], num_classes=len(CLASSES)) for m in case.modalities]
     nets = [net.to(memory_format=layout).train() for net in nets]
     count = case.micro_batch * case.chunks
-    data = [torch.randn(count, PLANES[m], size, size).contiguous(memory_format=layout) for m in case.modalities]
+    data = [torch.randn(count, CHANNELS[m], size, size).contiguous(memory_format=layout) for m in case.modalities]
     label = torch.zeros(count, dtype=torch.long)
     parameters = [p for net in nets for p in net.parameters()]
     sgd = torch.optim.SGD(parameters, lr=1e-3, momentum=0.9, weight_decay=5e-4)
@@ -222,26 +231,15 @@ def bare(case: Case, size: int, layout: torch.memory_format) -> Callable[[], lis
     return run
 
 
-def peak(case: Case, size: int, store: Path, options: argparse.Namespace, side: str) -> int:
-    """The peak memory of a process that does one side alone, MB."""
-    command = [
-        sys.executable, "-m", "benchmarks.train_step", "--memory-of", side, "--case", case.name, "--size", str(size),
-        "--store", str(store), "--threads", str(options.threads), "--cache-mb", str(options.cache_mb),
-    ]  # fmt: skip
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def own_peak(options: argparse.Namespace) -> int:
-    """Run one side once; this process's peak memory, MB."""
+def peak_of_side(options: argparse.Namespace) -> int:
+    """Run one side once; the peak of this process, MB."""
     case, size = CASES[options.case[0]], options.size[0]
     if options.memory_of == "train":
-        training(case, size, options.store, options.cache_mb, [])()
+        make_train_round(case, size, options.store, options.cache_mb, [])()
     else:
-        bare(case, size, getattr(torch, options.memory_of.replace("contiguous", "contiguous_format")))
-    # getrusage tells the larger of this process's peak and of the one's that started it
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) >> 10
+        make_bare_round(case, size, getattr(torch, options.memory_of.replace("contiguous", "contiguous_format")))
+    return int(peak_mb())
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, add_options, measure)

@@ -1,0 +1,40 @@
+"""Benchmarks share one frame: the same command line, and the result as JSON."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.frame import make_parser
+
+CHECKOUT = Path(__file__).parents[1]
+NAMES = [
+    path.stem for path in sorted((CHECKOUT / "benchmarks").glob("*.py")) if "run(__doc__" in path.read_text()
+]  # fmt: skip
+
+
+def test_every_benchmark_uses_the_frame():
+    assert set(NAMES) == {
+        "evaluate", "flow", "fuzz_prepare", "loader", "memory", "predict_memory", "store_layout", "train_step",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_says_what_is_measured_and_asks_for_a_file(name):
+    pytest.importorskip("cv2")
+    module = importlib.import_module(f"benchmarks.{name}")
+    text = make_parser(module.__doc__, module.add_options).format_help()
+    assert f"python -m benchmarks.{name} --json FILE" in text
+    assert "where to write the result" in text
+
+
+def test_result_is_printed_and_written_as_json(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.store_layout", "--json", tmp_path / "result.json", "--pictures", "20"]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "result.json").read_text())
+    assert json.loads(done.stdout) == rows
+    assert {tuple(row) for row in rows} == {("pictures", "layout", "page_size", "overhead", "reads_per_second")}
