@@ -20,8 +20,8 @@ def listed(path: Path, *lines: str) -> Path:
     return path
 
 
-def test_a_list_is_all_that_prepare_needs(tmp_path):
-    """Paths are relative to the list, or absolute; what is no video file is skipped, and counted."""
+def test_list_is_all_that_prepare_needs(tmp_path):
+    """Paths are relative to the list, or absolute; a missing file is skipped, and counted."""
     film(tmp_path / "films" / "clips" / "a.mp4", moving(3, 32, 32))
     film(tmp_path / "films" / "née, two words.mp4", moving(4, 32, 32))
     elsewhere = film(tmp_path / "elsewhere" / "c.mp4", moving(5, 32, 32))
@@ -62,7 +62,7 @@ def test_several_splits(tmp_path):
     ]  # fmt: skip
 
 
-def test_without_a_split_whole_groups_are_for_testing(tmp_path):
+def test_without_a_split_whole_groups_are_tested(tmp_path):
     rows = [f"{c}/{person}{n}.avi,{c},p{person}" for c in ("wave", "clap") for person in range(10) for n in range(3)]
     dataset = CsvList(listed(tmp_path / "a.csv", "path,class,group", *rows), test_share=0.2)
     groups = {v.id: v.group for v in dataset.videos()}
@@ -70,14 +70,14 @@ def test_without_a_split_whole_groups_are_for_testing(tmp_path):
     train, test = ({groups[i] for i in parts[part]} for part in ("train", "test"))
     assert not train & test
     assert (len(parts["train"]), len(parts["test"])) == (48, 12)
-    # without groups: of each class
+    # without groups, videos of each class
     dataset = CsvList(listed(tmp_path / "b.csv", "path,class", *(row.rpartition(",")[0] for row in rows)))
     [parts] = dataset.splits().values()
     assert [sum(i.startswith(c) for i in parts["test"]) for c in ("wave", "clap")] == [9, 9]
 
 
-def test_as_spreadsheets_and_old_disks_write_it(tmp_path):
-    """A byte-order mark, Windows' line ends, blanks, quoted lines, names that are no UTF-8."""
+def test_files_of_spreadsheets_and_old_disks_are_read(tmp_path):
+    """A byte-order mark, Windows line ends, blanks, quoted lines, names that are not UTF-8."""
     text = b'\xef\xbb\xbfPath, Class ,split\r\n a.avi , wave,train\r\n"two\nlines.avi",wave,test\r\nlatin\xe9.avi,wave,test\r\n'
     (tmp_path / "a.csv").write_bytes(text)
     videos = CsvList(tmp_path / "a.csv").videos()
@@ -103,7 +103,7 @@ def test_as_spreadsheets_and_old_disks_write_it(tmp_path):
     (["file,label", "a.avi,wave"], "line 1: not a list of videos: it needs the columns path, class (and group, split), or those of Kinetics; it has: file, label"),
     ([""], "line 1: not a list of videos: it needs the columns path, class (and group, split), or those of Kinetics; it has: none"),
 ])  # fmt: skip
-def test_what_is_wrong_is_one_line_that_names_the_line(lines, words, tmp_path):
+def test_error_is_one_line_that_names_the_line(lines, words, tmp_path):
     path = listed(tmp_path / "a.csv", *lines)
     result = call("prepare", path, "mine", *FAST, "-w", tmp_path)
     assert result.exit_code == 1
@@ -113,14 +113,14 @@ def test_what_is_wrong_is_one_line_that_names_the_line(lines, words, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
-def test_a_list_that_is_not_there(tmp_path):
+def test_missing_list_is_named(tmp_path):
     result = call("prepare", tmp_path / "none.csv", "mine", "-w", tmp_path)
     assert errors_of(result) == [f"{tmp_path / 'none.csv'}: no such CSV file"]
     with pytest.raises(DataError, match="no such CSV file"):
         CsvList(tmp_path)
 
 
-def test_a_class_that_is_corrected_in_the_list_is_corrected_in_the_store(tmp_path):
+def test_class_corrected_in_the_list_changes_in_the_store(tmp_path):
     film(tmp_path / "a.mp4", moving(3, 32, 32))
     path = listed(tmp_path / "a.csv", "path,class,group,split", "a.mp4,wvae,g1,train")
     assert call("prepare", path, "mine", *FAST, "-w", tmp_path).exit_code == 0

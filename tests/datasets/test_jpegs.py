@@ -1,4 +1,4 @@
-"""Frames and flow that other programs have extracted: imported, not computed, and the same to a network."""
+"""Frames and flow that other programs have extracted are imported, and a network sees no difference."""
 
 import json
 import shutil
@@ -14,13 +14,13 @@ from helpers.films import film, moving
 from stmn.sampling.clips import Clips, Sampling
 from stmn.store.format.read import Store
 
-#: motion of the picture from frame t to t + 1, pixels (x, y): each another, so that a field at a wrong time shows
+#: motion from frame t to t + 1, (x, y) in pixels; all differ, so that a field at a wrong time is noticed
 STEPS = [(2, 0), (-3, 1), (0, 2), (1, -1), (4, 0), (0, -3), (-1, -1), (3, 2), (-2, 0), (1, 3), (0, 0), (2, -2), (-4, 1)]
 SIZE = (96, 128)
 
 
 def pattern() -> tuple[list, list]:
-    """Frames of a texture that moves by `STEPS`, and the flow that this is."""
+    """Frames of a texture that moves by `STEPS`, and their flow."""
     picture = moving(1, *SIZE, seed=5)[0]
     frames, fields = [picture], []
     for dx, dy in STEPS:
@@ -40,13 +40,13 @@ def prepare(root: Path, work: Path, *arguments: object, name: str = "mine", code
     return errors_of(result)
 
 
-def test_imported_flow_and_flow_made_here_are_the_same_to_a_network(tmp_path):
-    """Sign, scale, order of channels, time, and the sign of u in a mirror, against a motion that is known."""
+def test_imported_flow_reaches_a_network_like_our_own(tmp_path):
+    """Sign, scale, order of channels, time, and the sign of u when mirrored, compared with a known motion."""
     frames, fields = pattern()
     for name in ("v_wave_g01_c01", "v_wave_g02_c01"):
         two_stream(tmp_path / "authors", name, frames, fields)
         tsn(tmp_path / "denseflow", name, frames, fields, first=0)
-        # TSN's first tool keeps of each pair the second frame
+        # TSN's first tool keeps the second frame of each pair
         tsn(tmp_path / "tsn", name, frames[1:], fields)
         film(tmp_path / "videos" / "wave" / f"{name}.mkv", frames, "ffv1", "yuv444p")
     for name in ("authors", "denseflow", "tsn"):
@@ -65,13 +65,13 @@ def test_imported_flow_and_flow_made_here_are_the_same_to_a_network(tmp_path):
             videos = sorted(store.videos.values(), key=lambda video: video.id)
             samples[name] = Clips(store, videos, sampling)[(epoch, 0)]
             assert samples[name]["flow"].shape == (2, 8, 64, 64)
-        # the motion that each channel stands for: u1, v1, u2, v2, ...
+        # the motion that each channel shows: u1, v1, u2, v2, ...
         shown = {
             name: sample["flow"].flatten(2).median(dim=2).values * scale / levels_a_pixel
             for name, sample in samples.items()
         }
         for name, pixels in shown.items():
-            steps = STEPS[1:] if name == "tsn" else STEPS  # its first frame is the second
+            steps = STEPS[1:] if name == "tsn" else STEPS  # its first frame is the second one
             found = [int(t) for t in matches(pixels, steps)]
             mirrors.add(found[0])
             assert len(found) == 2, f"{name}, epoch {epoch}: {pixels} is no motion at following times"
@@ -83,7 +83,7 @@ def test_imported_flow_and_flow_made_here_are_the_same_to_a_network(tmp_path):
 
 
 def matches(pixels: torch.Tensor, steps: list[tuple[int, int]]) -> list[float]:
-    """For each chunk that shows following `steps`, 1, or -1 when it shows them in a mirror; (T, 2L) pixels."""
+    """1 for each chunk, (T, 2L) pixels, that shows successive `steps`; -1 for one that shows them mirrored."""
     found = []
     known = torch.tensor(steps, dtype=torch.float)
     for chunk in pixels.reshape(len(pixels), -1, 2):
@@ -96,7 +96,7 @@ def matches(pixels: torch.Tensor, steps: list[tuple[int, int]]) -> list[float]:
     return found
 
 
-def test_frames_are_stored_byte_for_byte_and_flow_almost(tmp_path):
+def test_frames_are_stored_byte_for_byte_and_flow_nearly(tmp_path):
     frames, fields = pattern()
     fields = [field + np.random.default_rng(0).normal(0, 0.2, field.shape) for field in fields]
     two_stream(tmp_path / "v", "v_wave_g01_c01", frames, fields, bound=8)
@@ -128,8 +128,8 @@ def test_classes_come_from_folders_or_names(under, layout, tmp_path):
         ]
 
 
-def test_the_official_lists_say_classes_and_splits(tmp_path, shared_data):
-    """Ids are those of the lists, so that scores from videos and from pictures go together."""
+def test_official_lists_give_classes_and_splits(tmp_path, shared_data):
+    """Ids are those of the lists, so that scores from videos and from pictures can be combined."""
     for name in ("v_ApplyEyeMakeup_g01_c01", "v_ApplyEyeMakeup_g08_c01"):
         two_stream(tmp_path / "ucf101", name, *still(2))
     shutil.copytree(shared_data / "splits" / "ucf101", tmp_path / "ucf101" / "ucfTrainTestlist")
@@ -148,7 +148,7 @@ def test_the_official_lists_say_classes_and_splits(tmp_path, shared_data):
         assert len(store.header.splits["3"]["train"]) == 3570
 
 
-def test_a_csv_says_classes_and_splits(tmp_path):
+def test_csv_gives_classes_and_splits(tmp_path):
     """A row without a folder is a skipped video."""
     for name in ("a", "b.2"):
         tsn(tmp_path / "v", name, *still(3))
@@ -163,7 +163,7 @@ def test_a_csv_says_classes_and_splits(tmp_path):
         assert [(v.id, v.class_name) for v in store.part("1", "test")] == [("x/b.2", "clap")]
 
 
-def test_a_video_with_a_gap_is_skipped_with_the_reason_until_it_is_mended(tmp_path):
+def test_incomplete_video_is_skipped_until_it_is_repaired(tmp_path):
     root, spare = tmp_path / "v", tmp_path / "spare"
     names = ["whole", "no u", "no v", "fewer v", "gap", "flow gap", "no frames"]
     names += ["late", "too many", "broken", "one", "small", "odd size"]
@@ -216,7 +216,7 @@ def test_a_video_with_a_gap_is_skipped_with_the_reason_until_it_is_mended(tmp_pa
     (lambda root: tsn(root, "wave/abc", *still(2)), ["--dataset-options", "lists=none"], "none: no such folder of lists"),
     (lambda root: tsn(root, "wave/abc", *still(2)), ["--dataset-options", "csv=none.csv"], "none.csv: no such CSV file"),
 ])  # fmt: skip
-def test_what_cannot_be_imported_is_one_line(make, arguments, words, tmp_path):
+def test_failed_import_is_one_line(make, arguments, words, tmp_path):
     make(tmp_path / "v")
     result = call("prepare", tmp_path / "v", "mine", "--dataset", "jpegs", *arguments, "-w", tmp_path)
     [line] = errors_of(result)
@@ -224,7 +224,7 @@ def test_what_cannot_be_imported_is_one_line(make, arguments, words, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
-def test_an_imported_set_can_be_trained_on(tmp_path):
+def test_imported_set_can_be_trained_on(tmp_path):
     for part in range(4):
         for name in ("wave", "clap"):
             two_stream(tmp_path / "v", f"v_{name}_g{part:02d}_c01", *still(13))

@@ -1,4 +1,4 @@
-"""Kinetics: published lists, and whatever part of the clips could still be downloaded."""
+"""Kinetics: published lists, and those clips that could still be downloaded."""
 
 import shutil
 from pathlib import Path
@@ -20,8 +20,8 @@ def listed(path: Path, *rows: str, head: str = HEAD) -> Path:
     return path
 
 
-def test_every_row_ends_in_the_table(tmp_path):
-    """Clips lie flat, in folders of labels (with blanks or underscores), in folders of parts; many are gone."""
+def test_every_row_becomes_a_video(tmp_path):
+    """Clips are in one folder, in folders of labels (with blanks or underscores), or of parts; many are missing."""
     root = tmp_path / "k400"
     clip = film(tmp_path / "clip.mp4", moving(3, 32, 32))
     places = ["-abc_000001_000011.mp4", "riding a bike/x_y-z12_000120_000130.mp4"]
@@ -49,15 +49,15 @@ def test_every_row_ends_in_the_table(tmp_path):
         assert "no such video file" in reasons["zumba dance/v2_000000_000010"]
         assert reasons["t1_000000_000010"].endswith("the list has no label for it")
         assert store.header.classes == ["riding a bike", "sipping cup", "zumba dance"]
-        # the test list has no labels: the validation rows are for testing
+        # the test list has no labels, so the validation rows are for testing
         assert store.header.splits == {"1": {
             "train": ["riding a bike/-abc_000001_000011", "riding a bike/x_y-z12_000120_000130", "sipping cup/gone_000007_000017"],
             "test": ["zumba dance/v1_000000_000010", "zumba dance/v2_000000_000010"],
         }}  # fmt: skip
 
 
-def test_one_list_and_clips_elsewhere(tmp_path):
-    """A CSV is known by its header; a clip that comes later is prepared then."""
+def test_clips_may_be_elsewhere_and_arrive_later(tmp_path):
+    """A CSV is recognised by its header; a clip that arrives later is prepared then."""
     (tmp_path / "clips").mkdir()
     path = listed(tmp_path / "lists" / "val.csv", "wave,abc,1,11,val", "clap,def,2,12,val")
     arguments = ["prepare", path, "mine", "--dataset-options", f"clips={tmp_path / 'clips'}", *FAST, "-w", tmp_path]
@@ -77,7 +77,7 @@ def test_labelled_test_rows_are_the_test_part(tmp_path):
     assert Kinetics(tmp_path).splits() == {"1": {"train": ["wave/a_000000_000010"], "test": ["wave/c_000000_000010"]}}
 
 
-def test_lists_can_be_named_and_may_have_no_split_column(tmp_path):
+def test_lists_may_be_named_and_lack_a_split_column(tmp_path):
     for name in ("k700_train", "k700_val", "other"):
         listed(tmp_path / f"{name}.csv", f"wave,{name},0,10", head="label,youtube_id,time_start,time_end")
     dataset = Kinetics(tmp_path, lists="k700_train.csv, k700_val.csv")
@@ -92,14 +92,14 @@ def test_lists_can_be_named_and_may_have_no_split_column(tmp_path):
     (["wave,abc,1,11,trial"], "line 2: split is 'trial'; it must be one of train, val"),
     (["wave,abc,1,11,train", "wave,abc,1,11,val"], "wave/abc_000001_000011 is listed twice"),
 ])  # fmt: skip
-def test_what_is_wrong_is_one_line(rows, words, tmp_path):
+def test_wrong_list_is_one_line(rows, words, tmp_path):
     path = listed(tmp_path / "a.csv", *rows)
     [line] = errors_of(call("prepare", path, "mine", *FAST, "-w", tmp_path))
     assert line.startswith(str(path))
     assert words in line
 
 
-def test_where_there_are_no_lists_or_clips(tmp_path):
+def test_missing_lists_or_clips_are_named(tmp_path):
     [line] = errors_of(call("prepare", tmp_path, "mine", "--dataset", "kinetics", "-w", tmp_path))
     assert line == f"{tmp_path}: no CSV with the columns label, youtube_id, time_start, time_end, split"
     path = listed(tmp_path / "a.csv", "wave,abc,1,11,train")

@@ -1,4 +1,4 @@
-"""UCF101 and HMDB51: their published lists, all three splits, whatever blanks and line ends these have."""
+"""UCF101 and HMDB51: their published lists, all three splits, whatever blanks and line ends they have."""
 
 import shutil
 
@@ -17,7 +17,7 @@ FAST = ["--short-side", "32", "--workers", "1", "--flow", "farneback"]
     ("ucf101", "ucfTrainTestlist", "ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi", [(9537, 3783), (9586, 3734), (9624, 3696)]),
     ("hmdb51", "testTrainMulti_7030_splits", "wave/TrumanShow_wave_f_nm_np1_fr_med_26.avi", [(3570, 1530)] * 3),
 ])  # fmt: skip
-def test_a_prepared_set_has_the_three_splits_as_published(name, lists, clip, counts, tmp_path, shared_data):
+def test_prepared_set_has_the_three_published_splits(name, lists, clip, counts, tmp_path, shared_data):
     shutil.copytree(shared_data / "splits" / name, tmp_path / name / lists)
     (tmp_path / name / clip).parent.mkdir()
     shutil.copy(shared_data / "clips" / clip.split("/")[1], tmp_path / name / clip)
@@ -30,7 +30,7 @@ def test_a_prepared_set_has_the_three_splits_as_published(name, lists, clip, cou
         assert {i for parts in splits.values() for ids in parts.values() for i in ids if i != i.strip()} == set()
 
 
-def test_the_published_lines_do_end_in_blanks(shared_data):
+def test_published_lines_end_in_blanks(shared_data):
     lines = (shared_data / "splits" / "hmdb51" / "wave_test_split1.txt").read_text().split("\n")
     assert all(line.endswith(" ") for line in lines if line)
 

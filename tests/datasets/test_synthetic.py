@@ -12,12 +12,12 @@ from stmn.video.decode import decode_video
 
 
 def frames_of(dataset: Synthetic, video) -> np.ndarray:
-    """(frames, H, W, 3) of a video, through its file."""
+    """(frames, H, W, 3) uint8, decoded from the video's file."""
     return np.stack(list(decode_video(dataset.fetch(video))))
 
 
 def disc(frames: np.ndarray, t: int, hue: str) -> np.ndarray:
-    """The pixels of the reddish or bluish disc at time t: the largest patch that is not background and leans that way."""
+    """The pixels of the reddish or bluish disc at time t: the largest patch that is not background and has that hue."""
     frame, still = frames[t].astype(int), np.median(frames, axis=0)
     lean = (frame[..., 0] - frame[..., 2]) * (1 if hue == "red" else -1)
     patches, count = label((np.abs(frame - still).sum(axis=-1) > 40) & (lean > 20))
@@ -27,7 +27,7 @@ def disc(frames: np.ndarray, t: int, hue: str) -> np.ndarray:
 
 
 def direction(frames: np.ndarray, hue: str) -> str:
-    """Where the centroid of a disc goes."""
+    """The direction in which the centroid of a disc moves."""
     first, last = (np.argwhere(disc(frames, t, hue))[:, ::-1].mean(axis=0) for t in (0, len(frames) - 1))
     return max(DIRECTIONS, key=lambda name: float((last - first) @ DIRECTIONS[name]))
 
@@ -53,32 +53,32 @@ def test_videos_are_h264_in_mp4(dataset, videos):
         assert videos[video.id].shape == (14, 64, 64, 3)
 
 
-def test_the_class_is_where_the_reddish_disc_goes(dataset, videos):
+def test_class_is_the_direction_of_the_reddish_disc(dataset, videos):
     found = {video.id: direction(videos[video.id], "red") for video in dataset.videos()}
     assert found == {video.id: video.class_name for video in dataset.videos()}
 
 
-def test_the_bluish_disc_goes_elsewhere(dataset, videos):
+def test_bluish_disc_moves_in_another_direction(dataset, videos):
     others = {video.id: direction(videos[video.id], "blue") for video in dataset.videos()}
     assert all(others[video.id] != video.class_name for video in dataset.videos())
     assert set(others.values()) == set(DIRECTIONS)
 
 
-def test_classes_take_turns_and_have_their_names(dataset):
+def test_classes_alternate(dataset):
     for part, count in (("train", 100), ("test", 20)):
         classes = [v.class_name for v in dataset.videos() if v.id.startswith(part)]
         assert {name: classes.count(name) for name in DIRECTIONS} == dict.fromkeys(DIRECTIONS, count // 4)
 
 
-def test_no_video_is_on_both_sides(dataset, videos):
+def test_no_video_is_in_both_parts(dataset, videos):
     parts = dataset.splits()["1"]
     assert [len(parts[part]) for part in ("train", "test")] == [100, 20]
     assert not set(parts["train"]) & set(parts["test"])
     assert len({frames.tobytes() for frames in videos.values()}) == 120, "no two videos are alike"
 
 
-def test_a_video_is_a_function_of_seed_part_and_number(dataset, videos, tmp_path):
-    again = Synthetic(tmp_path / "again", train=2, test=2)  # another size of the set moves nothing
+def test_video_is_a_function_of_seed_part_and_number(dataset, videos, tmp_path):
+    again = Synthetic(tmp_path / "again", train=2, test=2)  # the size of the set does not matter
     other = Synthetic(tmp_path / "other", train=2, test=2, seed=1)
     for video, changed in zip(again.videos(), other.videos(), strict=True):
         assert video.class_name == changed.class_name
@@ -86,15 +86,15 @@ def test_a_video_is_a_function_of_seed_part_and_number(dataset, videos, tmp_path
         assert frames_of(other, changed).tobytes() != videos[video.id].tobytes()
 
 
-def test_a_file_that_is_there_is_not_made_again(dataset, videos):
+def test_existing_file_is_not_rendered_again(dataset, videos):
     video = dataset.videos()[0]
     made = video.path.stat().st_mtime_ns
     assert dataset.fetch(video) == video.path
     assert video.path.stat().st_mtime_ns == made
 
 
-def test_grey_pictures_hold_nothing_of_the_hue(dataset, videos):
-    """Else flow, which sees grey pictures only, could tell red from blue."""
+def test_grey_frames_hold_nothing_of_the_hue(dataset, videos):
+    """Otherwise flow, which sees only grey frames, could tell red from blue."""
     measured = {"red": [], "blue": []}
     levels = {"red": np.zeros(256), "blue": np.zeros(256)}
     for frames in videos.values():
@@ -106,15 +106,15 @@ def test_grey_pictures_hold_nothing_of_the_hue(dataset, videos):
     red, blue = np.array(measured["red"]), np.array(measured["blue"])
     for column, name in enumerate(("brightness", "contrast")):
         assert ks_2samp(red[:, column], blue[:, column]).pvalue > 0.01, name
-    # who guesses the hue of a pixel from its grey level, in 16 bins, is hardly better than chance
+    # guessing the hue of a pixel from its grey level, in 16 bins, is hardly better than chance
     shares = [(levels[hue].reshape(16, 16).sum(axis=1) / levels[hue].sum()) for hue in ("red", "blue")]
     assert np.maximum(*shares).sum() / 2 < 0.56
-    # and this would show: discs that differ by 15 grey levels
+    # the test is sensitive enough: discs that differ by 15 grey levels fail it
     assert ks_2samp(red[:, 0], blue[:, 0] + 15).pvalue < 0.01
 
 
-def test_a_mirrored_clip_shows_another_class(dataset, videos):
-    """So nothing keeps the label, and the loader may not augment."""
+def test_mirrored_clip_shows_another_class(dataset, videos):
+    """So no augmentation keeps the label, and the loader may use none."""
     mirrored = {"left": "right", "right": "left", "up": "up", "down": "down"}
     for video in dataset.videos()[:20]:
         assert direction(videos[video.id][:, :, ::-1], "red") == mirrored[video.class_name]
@@ -125,7 +125,7 @@ def test_a_mirrored_clip_shows_another_class(dataset, videos):
     ({"size": 33}, "size must be even and at least 32"), ({"size": 16}, "at least 32"), ({"frames": 1}, "frames at least 2"),
     ({"task": "which_move"}, "unknown task 'which_move' (did you mean 'which_moves'?)"),
 ])  # fmt: skip
-def test_options_that_make_no_sense(options, words, tmp_path):
+def test_bad_option_is_a_usage_error(options, words, tmp_path):
     with pytest.raises(UsageError) as caught:
         Synthetic(tmp_path, **options)
     assert words in str(caught.value)

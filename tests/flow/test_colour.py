@@ -32,7 +32,7 @@ def test_a_few_outliers_fade_nothing():
     flow[:, 0, 25, 25:35] = 300
     assert colour_scale(flow) == pytest.approx(4)
     painted = paint_flow(flow)
-    assert torch.equal(painted[0, :, 25, 25], painted[0, :, 21, 21])  # as strong as all that is fast
+    assert torch.equal(painted[0, :, 25, 25], painted[0, :, 21, 21])  # in full strength like everything fast
 
 
 def test_noise_of_the_store_is_white_and_the_subject_is_not():

@@ -40,7 +40,7 @@ def test_bad_frames_are_a_usage_error(estimate):
         estimate(torch.zeros(20, 20), torch.zeros(20, 20))
 
 
-def test_frames_opencv_refuses_are_a_usage_error():
+def test_frames_that_opencv_refuses_are_a_usage_error():
     pytest.importorskip("cv2")
     with pytest.raises(UsageError, match="8x8"):
         dis(torch.zeros(1, 8, 8), torch.zeros(1, 8, 8))
@@ -49,7 +49,7 @@ def test_frames_opencv_refuses_are_a_usage_error():
 
 
 @estimators
-def test_a_missing_opencv_names_the_extra(estimate, monkeypatch):
+def test_missing_opencv_names_the_extra(estimate, monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(MissingExtra, match=rf"--flow {estimate.__name__} .*stmn\[opencv\]"):
         estimate(torch.zeros(1, 40, 40), torch.zeros(1, 40, 40))

@@ -1,4 +1,4 @@
-"""TV-L1: what its contract promises, on made-up motion and on the Middlebury pairs."""
+"""TV-L1: what its contract promises, on synthetic motion and on the Middlebury pairs."""
 
 import os
 import subprocess
@@ -91,13 +91,13 @@ def test_c_kernel_equals_the_reference(parameters, size, monkeypatch):
     reference = tvl1(first, second, **parameters)
     monkeypatch.setenv("STMN_FLOW_KERNEL", "c")
     difference = (tvl1(first, second, **parameters) - reference).abs()
-    assert difference.quantile(0.999) < 1e-2  # rounding moves a pixel from one motion to the other now and then
+    assert difference.quantile(0.999) < 1e-2  # rounding sometimes moves a pixel from one motion to the other
     assert difference.max() < 0.2
     assert difference.mean() < 1e-4
 
 
 @needs_c
-def test_c_kernel_equals_the_reference_where_flow_leaves_the_frame(monkeypatch):
+def test_c_kernel_equals_the_reference_at_the_border(monkeypatch):
     generator = torch.Generator().manual_seed(1)
     first, second = (torch.randint(0, 256, (2, 45, 51), generator=generator, dtype=torch.uint8) for _ in range(2))
     monkeypatch.setenv("STMN_FLOW_KERNEL", "torch")
@@ -107,7 +107,7 @@ def test_c_kernel_equals_the_reference_where_flow_leaves_the_frame(monkeypatch):
 
 
 @kernels
-def test_a_pair_has_the_same_bits_in_any_batch_and_with_any_threads(kernel, monkeypatch):
+def test_flow_of_a_pair_is_the_same_in_any_batch_and_thread(kernel, monkeypatch):
     monkeypatch.setenv("STMN_FLOW_KERNEL", kernel)
     pairs = [moved(44, 53, 0.7 * k, -0.3 * k, seed=k) for k in range(7)]
     first, second = (torch.cat(frames) for frames in zip(*pairs, strict=True))
@@ -119,7 +119,7 @@ def test_a_pair_has_the_same_bits_in_any_batch_and_with_any_threads(kernel, monk
 
 
 @kernels
-def test_bytes_and_floats_mean_the_same_grey(kernel, monkeypatch):
+def test_bytes_and_floats_give_the_same_flow(kernel, monkeypatch):
     monkeypatch.setenv("STMN_FLOW_KERNEL", kernel)
     first, second = (frames.round().to(torch.uint8) for frames in moved())
     assert torch.equal(tvl1(first, second), tvl1(first.double(), second.half()))
@@ -134,7 +134,7 @@ def test_any_size_works(kernel, size, monkeypatch):
     assert flow.isfinite().all()
 
 
-def test_an_empty_batch_gives_an_empty_flow():
+def test_empty_batch_gives_an_empty_flow():
     assert tvl1(torch.zeros(0, 20, 30), torch.zeros(0, 20, 30)).shape == (0, 2, 20, 30)
 
 
@@ -156,7 +156,7 @@ def test_frames_may_be_views(kernel, monkeypatch):
         (torch.zeros(1, 20, 20, dtype=torch.int64), torch.zeros(1, 20, 20), "uint8 or floating"),
     ],
 )
-def test_frames_that_do_not_fit_are_a_usage_error(first, second, says):
+def test_mismatched_frames_are_a_usage_error(first, second, says):
     with pytest.raises(UsageError, match=says):
         tvl1(first, second)
 
@@ -166,7 +166,7 @@ def test_frames_that_do_not_fit_are_a_usage_error(first, second, says):
     [{"tau": 0.3}, {"theta": 0.0}, {"scale": 1.0}, {"warps": 0}, {"median": 4}, {"epsilon": -1.0}],
     ids=str,
 )
-def test_parameters_that_do_not_fit_are_a_usage_error(parameters):
+def test_parameter_out_of_range_is_a_usage_error(parameters):
     with pytest.raises(UsageError, match=next(iter(parameters))):
         tvl1(*moved(), **parameters)
 
@@ -179,7 +179,7 @@ def test_without_a_compiler_torch_takes_over(tmp_path):
     assert run.stderr == ""
 
 
-def test_a_failing_compiler_is_recorded_and_tried_once(tmp_path, monkeypatch):
+def test_failing_compiler_is_recorded_and_tried_once(tmp_path, monkeypatch):
     compiler = tmp_path / "cc"
     compiler.write_text(f"#!/bin/sh\necho called >> {tmp_path}/calls\necho too bad >&2\nexit 1\n")
     compiler.chmod(0o755)
@@ -200,7 +200,7 @@ def test_a_failing_compiler_is_recorded_and_tried_once(tmp_path, monkeypatch):
 
 
 @needs_c
-def test_a_damaged_cache_is_made_anew(tmp_path, monkeypatch):
+def test_damaged_cache_is_replaced(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     library = _tvl1_c.KERNEL.target(["cc"])
     library.write_bytes(b"half a file")
@@ -215,7 +215,7 @@ def test_a_damaged_cache_is_made_anew(tmp_path, monkeypatch):
 
 
 @needs_c
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
+def test_kernel_works_without_a_writable_cache(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.delenv("CC", raising=False)
@@ -227,7 +227,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
         _tvl1_c._load.cache_clear()
 
 
-def test_an_unknown_kernel_is_a_usage_error(monkeypatch):
+def test_unknown_kernel_is_a_usage_error(monkeypatch):
     monkeypatch.setenv("STMN_FLOW_KERNEL", "fortran")
     with pytest.raises(UsageError, match="fortran"):
         tvl1(*moved())

@@ -1,4 +1,4 @@
-"""Frames and flow as other programs leave them: JPEG files in the two known layouts."""
+"""Frames and flow as other programs write them: JPEG files in the two known layouts."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ Field = NDArray[np.float64]
 
 
 def levels(flow: NDArray[np.float64], bound: float) -> Picture:
-    """8 bit, as both of the well-known extractors write it."""
+    """8-bit levels, as both well-known extractors write them."""
     clipped = np.clip(flow, -bound, bound)
     return np.round(255 * (clipped + bound) / (2 * bound)).astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""Real video files for tests: any codec, size and pixel format, and files that only look like videos."""
+"""Make video files for tests, of any codec, size and pixel format, and files that only look like videos."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +11,7 @@ Picture = NDArray[np.uint8]
 
 
 def moving(frames: int, height: int = 48, width: int = 64, dx: int = 1, dy: int = 0, seed: int = 0) -> list[Picture]:
-    """(height, width, 3) pictures of a smooth coloured texture that moves by (dx, dy) pixels a frame."""
+    """(height, width, 3) pictures of a smooth coloured texture that moves by (dx, dy) pixels per frame."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width] * 2 * np.pi
     texture = np.zeros((height, width, 3))
@@ -23,7 +23,7 @@ def moving(frames: int, height: int = 48, width: int = 64, dx: int = 1, dy: int 
 
 
 def film(path: Path, pictures: Iterable[Picture], codec: str = "mpeg4", pix_fmt: str = "yuv420p") -> Path:
-    """Encode pictures, in the container that the path's ending names."""
+    """Encode pictures in the container that the path's suffix names."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25)
@@ -53,6 +53,6 @@ def sound(path: Path) -> Path:
 
 
 def count_frames(path: Path) -> int:
-    """How many frames FFmpeg decodes."""
+    """Count the frames that FFmpeg decodes."""
     with av.open(str(path), metadata_errors="ignore") as container:
         return sum(1 for _ in container.decode(video=0))

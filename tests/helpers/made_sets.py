@@ -1,4 +1,4 @@
-"""Prepared sets made in this process from pictures that a test chooses."""
+"""Make prepared sets, in this process, from pictures that a test chooses."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""`stmn data check`: what it finds in a set that was damaged, mixed up or imported wrongly, and what it lets be."""
+"""`stmn data check`: what it finds in a set that was damaged, mixed up or imported wrongly, and what it accepts."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ FRAMES = 24
 
 
 def wander(seed: int) -> tuple[Tensor, Tensor]:
-    """(FRAMES, 48, 64, 3) pictures of a texture that changes its way with every frame, and the flow, pixels."""
+    """(FRAMES, 48, 64, 3) pictures of a texture whose motion changes with every frame, and the flow in pixels."""
     rng = np.random.default_rng(seed)
     steps = np.stack([rng.integers(1, 6, FRAMES - 1), rng.integers(-3, 1, FRAMES - 1)], axis=1)
     places = np.concatenate([[[0, 0]], steps.cumsum(axis=0)])
@@ -46,12 +46,12 @@ def videos(wrong: int = 0, mistake: Callable[[Tensor], Tensor] = lambda flow: fl
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A set in which nothing is wrong."""
+    """A set without problems."""
     return make_set(tmp_path / "mine", videos())
 
 
 def problems(folder: Path) -> list[str]:
-    """The lines of problems; the exit code says whether there are any."""
+    """The lines of problems, once the exit code has been checked."""
     result = call("data", "check", f"{folder}/", "--workers", "1")
     lines = result.stdout.splitlines()
     if result.exit_code == 0:
@@ -83,7 +83,7 @@ def key(folder: Path, video_id: str, kind: int, t: int) -> int:
         return picture_key(store.video(video_id).number, kind, t)
 
 
-def test_a_set_that_is_right(folder):
+def test_good_set_has_no_problems(folder):
     result = call("data", "check", f"{folder}/")
     assert (result.exit_code, result.stdout) == (
         0,
@@ -92,7 +92,7 @@ def test_a_set_that_is_right(folder):
     assert "checking: 5/5 videos" in result.stderr
 
 
-def test_for_machines(folder):
+def test_result_as_json(folder):
     change(folder, "DELETE FROM pictures WHERE key = ?", key(folder, "wave/1.mp4", RGB, 7))
     result = call("data", "check", f"{folder}/", "--json")
     assert (result.exit_code, result.stderr) == (1, "")
@@ -116,18 +116,18 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("words", MISTAKES)
-def test_a_mistake_in_the_flow_of_a_video(words, tmp_path):
+def test_mistake_in_the_flow_of_a_video_is_found(words, tmp_path):
     [line] = problems(make_set(tmp_path / "mine", videos(1, MISTAKES[words])))
     assert line.startswith(f"video 'wave/0.mp4': {words} (where it moves, frame t + 1 seen along the flow differs")
 
 
-def test_a_mistake_of_all_videos_is_told_once(tmp_path):
+def test_mistake_of_all_videos_is_reported_once(tmp_path):
     [line] = problems(make_set(tmp_path / "mine", videos(5, MISTAKES["u and v are swapped"])))
     assert line.startswith("u and v are swapped in 5 of 5 videos, the first: 'wave/0.mp4' (")
 
 
 @pytest.mark.parametrize("level", [128, 0])
-def test_flow_that_never_changes_though_the_frames_do(level, tmp_path):
+def test_constant_flow_of_changing_frames_is_found(level, tmp_path):
     made = videos()
     made[2] = Made(made[2].id, "wave", made[2].frames, torch.full_like(made[2].levels, level))
     assert problems(make_set(tmp_path / "mine", made)) == [
@@ -135,7 +135,7 @@ def test_flow_that_never_changes_though_the_frames_do(level, tmp_path):
     ]
 
 
-def test_a_video_in_which_nothing_moves_is_fine(tmp_path):
+def test_still_video_is_fine(tmp_path):
     made = videos()
     still = torch.from_numpy(np.stack(moving(1) * FRAMES))
     made[0] = Made(made[0].id, "wave", still, torch.full((FRAMES - 1, 2, 48, 64), 128, dtype=torch.uint8))
@@ -149,8 +149,8 @@ def test_videos_too_short_to_judge_are_fine(tmp_path):
     assert problems(make_set(tmp_path / "mine", made)) == []
 
 
-def test_a_moving_camera_that_was_taken_out_of_the_flow_is_no_mistake(tmp_path):
-    # what is left is the motion of a few objects, which does not lead from frame to frame
+def test_subtracted_camera_motion_is_not_a_mistake(tmp_path):
+    # what is left is the motion of a few objects, which does not lead from one frame to the next
     rest = torch.zeros(FRAMES - 1, 2, 48, 64)
     rest[:, :, 10:20, 10:20] = 3
     folder = make_set(tmp_path / "mine", videos(5, lambda flow: rest))
@@ -160,7 +160,7 @@ def test_a_moving_camera_that_was_taken_out_of_the_flow_is_no_mistake(tmp_path):
 
 
 @pytest.mark.parametrize("flow", ["farneback", "tvl1"])
-def test_real_clips(flow, tmp_path, shared_data):
+def test_real_clips_and_their_mistakes(flow, tmp_path, shared_data):
     for name in ("kick", "hug", "push"):
         (tmp_path / "v" / name).mkdir(parents=True)
         shutil.copy(shared_data / "ut_interaction" / "videos" / name / f"v_{name}_g01_c01.avi", tmp_path / "v" / name)
@@ -175,7 +175,7 @@ def test_real_clips(flow, tmp_path, shared_data):
         path = store.shards[video.shard]
     connection = sqlite3.connect(path)
     for t, field in enumerate(fields):
-        # the field of the frame before, as an import that counts from 0 and from 1 would have it
+        # the previous frame's field, as an import that counts from both 0 and 1 would store it
         statement = "UPDATE pictures SET jpeg = ? WHERE key = ?"
         late = picture_key(video.number, FLOW, (t + 1) % len(fields))
         connection.execute(statement, (encode_field(field, 95), late))
@@ -190,7 +190,7 @@ def test_real_clips(flow, tmp_path, shared_data):
 
 
 @pytest.mark.parametrize(("kind", "what", "count"), [(RGB, "frame", 24), (FLOW, "flow field", 23)])
-def test_pictures_that_are_missing_or_too_many(kind, what, count, folder):
+def test_missing_and_extra_pictures_are_found(kind, what, count, folder):
     for t in (3, 9):
         change(folder, "DELETE FROM pictures WHERE key = ?", key(folder, "wave/1.mp4", kind, t))
     change(folder, "INSERT INTO pictures SELECT ?, jpeg FROM pictures LIMIT 1", key(folder, "wave/3.mp4", kind, 99))
@@ -201,7 +201,7 @@ def test_pictures_that_are_missing_or_too_many(kind, what, count, folder):
 
 @pytest.mark.parametrize(("kind", "what"), [(RGB, "frame"), (FLOW, "flow field")])
 @pytest.mark.parametrize("damage", [lambda b: b"no JPEG", lambda b: b"", lambda b: b[: len(b) // 2]])
-def test_a_picture_that_is_damaged(kind, what, damage, folder):
+def test_damaged_picture_is_found(kind, what, damage, folder):
     there = key(folder, "wave/1.mp4", kind, 5)
     with Store(folder) as store:
         [blob] = store.jpegs("wave/1.mp4", kind, [5])
@@ -210,12 +210,12 @@ def test_a_picture_that_is_damaged(kind, what, damage, folder):
 
 
 @pytest.mark.parametrize("kind", [RGB, FLOW])
-def test_a_picture_that_can_be_decoded_but_is_not_what_was_written(kind, folder):
-    """Bits that rotted where JPEG does not notice, or two pictures that changed places."""
+def test_readable_but_changed_picture_is_found(kind, folder):
+    """Bits that flipped where JPEG does not notice, or two pictures that were exchanged."""
     there = key(folder, "wave/1.mp4", kind, 5)
     with Store(folder) as store:
         [blob] = store.jpegs("wave/1.mp4", kind, [5])
-    marker = blob.index(b"JFIF") + 7  # of the header, which says nothing of the picture
+    marker = blob.index(b"JFIF") + 7  # in the header, not in the picture
     change(folder, "UPDATE pictures SET jpeg = ? WHERE key = ?",
            blob[:marker] + bytes([blob[marker] ^ 2]) + blob[marker + 1 :], there)  # fmt: skip
     change(folder, "UPDATE pictures SET key = ? WHERE key = ?", -1, key(folder, "wave/2.mp4", kind, 5))
@@ -226,7 +226,7 @@ def test_a_picture_that_can_be_decoded_but_is_not_what_was_written(kind, folder)
     ]
 
 
-def test_pictures_of_another_size(folder):
+def test_picture_of_another_size_is_found(folder):
     for kind, blob in ((RGB, encode_frame(torch.zeros(50, 64, 3, dtype=torch.uint8), 90)),
                        (FLOW, encode_field(torch.zeros(2, 48, 60, dtype=torch.uint8), 90))):  # fmt: skip
         change(folder, "UPDATE pictures SET jpeg = ? WHERE key = ?", blob, key(folder, "wave/1.mp4", kind, 5))
@@ -236,7 +236,7 @@ def test_pictures_of_another_size(folder):
     ]
 
 
-def test_rows_that_fit_nothing(folder):
+def test_rows_that_contradict_the_header_are_found(folder):
     change(folder, "INSERT INTO pictures SELECT (99 << 33), jpeg FROM pictures LIMIT 1")
     change(folder, "UPDATE videos SET bound = 10 WHERE id = 'wave/1.mp4'")
     change(folder, "UPDATE videos SET class = 'clap' WHERE id = 'wave/2.mp4'")
@@ -247,7 +247,7 @@ def test_rows_that_fit_nothing(folder):
     ]
 
 
-def test_a_video_that_is_there_twice(folder):
+def test_video_stored_twice_is_found(folder):
     shutil.copy(folder / "shards" / "000.sqlite", folder / "shards" / "001.sqlite")
     assert "video 'wave/0.mp4': is in 000.sqlite and in 001.sqlite" in problems(folder)
 
@@ -255,7 +255,7 @@ def test_a_video_that_is_there_twice(folder):
 # shards and splits
 
 
-def test_an_interrupted_prepare_leaves_a_journal(folder):
+def test_journal_of_an_interrupted_prepare_is_found(folder):
     journal = folder / "shards" / "000.sqlite-journal"
     journal.write_bytes(b"")
     assert problems(folder) == [f"{journal}: left by an interrupted prepare; run prepare again to finish it"]
@@ -265,26 +265,26 @@ def test_an_interrupted_prepare_leaves_a_journal(folder):
     lambda p: p.write_bytes(b"\0" * 40000), lambda p: p.write_bytes(b""),
     lambda p: p.write_bytes(p.read_bytes()[:20000] + bytes(20000) + p.read_bytes()[40000:]),
 ], ids=["zeros", "empty", "middle"])  # fmt: skip
-def test_a_damaged_shard(damage, folder):
+def test_damaged_shard_is_found(damage, folder):
     damage(folder / "shards" / "000.sqlite")
     [line] = problems(folder)
     assert line.startswith(f"{folder}/shards/000.sqlite: damaged shard: ")
     assert line.endswith("delete the file and prepare again")
 
 
-def test_no_shard_at_all(folder):
+def test_set_without_shards_is_found(folder):
     shutil.rmtree(folder / "shards")
     assert problems(folder) == [f"{folder}/shards: no shards; prepare the set again"]
 
 
-def test_a_damaged_header(folder):
+def test_damaged_header_is_one_line(folder):
     (folder / "dataset.json").write_text("{")
     result = call("data", "check", f"{folder}/")
     assert result.exit_code == 1
     assert result.stderr.startswith(f"error: {folder}/dataset.json: damaged: ")
 
 
-def test_splits(folder):
+def test_problems_of_splits_are_found(folder):
     def edit(header: dict) -> None:
         train, test = header["splits"]["1"]["train"], header["splits"]["1"]["test"]
         test += [train[0], "wave/none.mp4", "wave/nobody.mp4", "wave/4.mp4"]
@@ -299,7 +299,7 @@ def test_splits(folder):
     ]
 
 
-def test_a_skipped_video_is_no_problem_prepare_has_told(folder):
+def test_skipped_video_is_not_a_problem(folder):
     change(folder, "UPDATE videos SET status = 'skipped', reason = 'holds no frames' WHERE id = 'wave/1.mp4'")
     change(folder, "DELETE FROM pictures WHERE key >> 33 = (SELECT number FROM videos WHERE id = 'wave/1.mp4')")
     assert problems(folder) == []

@@ -1,4 +1,4 @@
-"""Reading a prepared set: pictures by time, from any process, and what is refused."""
+"""Reading a prepared set: pictures by time, from any process; damage is refused."""
 
 import json
 import multiprocessing
@@ -29,7 +29,7 @@ VIDEO = "train/which_moves_00003.mp4"
 
 @pytest.fixture
 def folder(scratch: Workspace) -> Path:
-    """A prepared set of the test's own."""
+    """A prepared set that the test may change."""
     return scratch.root / "data" / "synthetic"
 
 
@@ -58,7 +58,7 @@ def test_pictures_by_time(folder):
         frames, fields = store.frames(VIDEO, [0, 5, 13]), store.fields(VIDEO, [0, 12])
         assert (frames.shape, frames.dtype) == ((3, 3, 40, 40), torch.uint8)
         assert (fields.shape, fields.dtype) == ((2, 2, 40, 40), torch.uint8)
-        # any order, and any number of times
+        # in any order, and repeatedly
         assert torch.equal(store.frames(VIDEO, [13, 0, 5, 0]), frames[[2, 0, 1, 0]])
         assert not torch.equal(frames[0], frames[1])
 
@@ -70,29 +70,29 @@ def test_pictures_by_time(folder):
     (lambda s: s.fields(VIDEO, [13]), "lacks a flow field among 13..13"),
     (lambda s: s.part("2", "test"), "data set synthetic has no split '2'; it has: 1"),
 ])  # fmt: skip
-def test_what_is_not_there_is_named(ask, words, folder):
+def test_missing_video_or_time_is_named(ask, words, folder):
     with Store(folder) as store, pytest.raises(DataError) as caught:
         ask(store)
     assert words in str(caught.value)
 
 
-def test_the_cache_changes_nothing_but_speed(folder):
+def test_cache_changes_only_the_speed(folder):
     with Store(folder) as plain, Store(folder, cache_bytes=1 << 20) as cached:
         for times in ([0, 1, 2], [2, 0, 5], [5, 2, 13]):
             for read in ("frames", "fields"):
                 wanted = [min(t, 12) for t in times]
                 assert torch.equal(getattr(cached, read)(VIDEO, wanted), getattr(plain, read)(VIDEO, wanted))
-        # what a reader does with its pictures is its own affair
+        # a reader may change the tensors it got
         cached.frames(VIDEO, [0, 1]).zero_()
         assert torch.equal(cached.frames(VIDEO, [0, 1]), plain.frames(VIDEO, [0, 1]))
 
 
-def test_the_cache_is_bounded_and_saves_reading(folder, shard):
+def test_cache_is_bounded_and_saves_reading(folder, shard):
     with Store(folder, cache_bytes=3 * 40 * 40 * 4) as store:  # four frames
         first = store.frames(VIDEO, range(10))
         assert store.cached <= store.cache_bytes
         assert 0 < len(store.cache) <= 4
-        shard.write_bytes(bytes(shard.stat().st_size))  # all later reading would fail
+        shard.write_bytes(bytes(shard.stat().st_size))  # any later read would fail
         store.close()
         assert torch.equal(store.frames(VIDEO, [9, 8]), first[[9, 8]])
         with pytest.raises(DataError):
@@ -108,7 +108,7 @@ def test_threads_read_side_by_side(folder):
             assert torch.equal(frames, store.frames(video_id, [0, 7]))
 
 
-def test_a_store_goes_to_other_processes(folder):
+def test_store_works_in_other_processes(folder):
     with Store(folder, cache_bytes=1 << 20) as store:
         here = store.frames(VIDEO, [3, 1])  # its connections are open, its cache filled
         with multiprocessing.get_context("forkserver").Pool(1) as pool:
@@ -120,7 +120,7 @@ def test_a_store_goes_to_other_processes(folder):
 def test_reading_leaves_no_trace_and_takes_no_lock(folder, shard):
     files = {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
     other = sqlite3.connect(shard, isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")  # any ordinary reader would have to wait
+    other.execute("BEGIN EXCLUSIVE")  # an ordinary reader would have to wait
     with Store(folder) as store:
         assert store.frames(VIDEO, [0]).shape == (1, 3, 40, 40)
         with pytest.raises(DataError, match="readonly"):
@@ -130,7 +130,7 @@ def test_reading_leaves_no_trace_and_takes_no_lock(folder, shard):
     assert {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))} == files
 
 
-def test_the_fingerprint_is_of_the_contents(folder, tmp_path):
+def test_fingerprint_depends_on_the_contents(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "copy")
     with Store(folder) as store, Store(tmp_path / "copy") as copy:
         assert store.fingerprint == copy.fingerprint
@@ -141,7 +141,7 @@ def test_the_fingerprint_is_of_the_contents(folder, tmp_path):
         assert store.fingerprint != copy.fingerprint
 
 
-def test_the_file_is_little_larger_than_the_pictures_in_it(tmp_path):
+def test_shard_is_little_larger_than_its_pictures(tmp_path):
     frames = torch.from_numpy(np.stack(moving(12, height=256, width=340, dx=3)))
     levels = torch.randint(118, 139, (11, 2, 32, 43), dtype=torch.uint8)
     levels = levels.repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)[..., :340]  # as smooth as flow
@@ -151,7 +151,7 @@ def test_the_file_is_little_larger_than_the_pictures_in_it(tmp_path):
         assert store.shards[0].stat().st_size < 1.1 * payload
 
 
-def test_pictures_one_by_one_need_the_memory_of_one(folder):
+def test_pictures_one_by_one_share_their_memory(folder):
     with Store(folder) as store:
         fields = store.fields(VIDEO, range(13))
         seen = [(t, picture.ctypes.data, torch.equal(torch.from_numpy(picture), fields[t]))
@@ -161,7 +161,7 @@ def test_pictures_one_by_one_need_the_memory_of_one(folder):
         assert all(equal for _, _, equal in seen)
 
 
-#: a writer that is killed in the middle of a transaction that has reached the disk
+#: a writer that is killed in the middle of a transaction, part of which is on disk
 KILLED = """
 import os, signal, sqlite3, sys
 shard = sqlite3.connect(sys.argv[1], isolation_level=None)
@@ -172,7 +172,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_half_written_shard_is_refused_until_prepare_has_healed_it(scratch, folder, shard):
+def test_half_written_shard_is_refused_until_it_is_recovered(scratch, folder, shard):
     with Store(folder) as store:
         before = store.frames(VIDEO, range(14))
     subprocess.run([sys.executable, "-c", KILLED, shard])
@@ -200,7 +200,7 @@ def overwrite_middle(path: Path) -> None:
 @pytest.mark.parametrize("damage", [
     lambda p: p.write_bytes(b"\0" * 40000), lambda p: p.write_bytes(b""), overwrite_middle, Path.unlink,
 ], ids=["zeros", "empty", "middle", "missing"])  # fmt: skip
-def test_a_damaged_shard_is_one_line(damage, scratch, folder, shard):
+def test_damaged_shard_is_one_line(damage, scratch, folder, shard):
     damage(shard)
     with pytest.raises(DataError) as caught, Store(folder) as store:
         for video_id in [*store.header.part("1", "train"), *store.header.part("1", "test")]:
@@ -215,7 +215,7 @@ def test_a_damaged_shard_is_one_line(damage, scratch, folder, shard):
     (lambda _: encode_frame(torch.zeros(20, 30, 3, dtype=torch.uint8), 90), "frame 4 is (20, 30, 3), not (40, 40, 3)"),
     (lambda _: encode_frame(torch.zeros(80, 80, 3, dtype=torch.uint8), 90), "frame 4 is not a readable JPEG"),
 ], ids=["text", "cut short", "small", "large"])  # fmt: skip
-def test_a_damaged_picture_names_its_video(folder, shard, jpeg, words):
+def test_damaged_picture_names_its_video(folder, shard, jpeg, words):
     with Store(folder) as store:
         key = (store.video(VIDEO).number << 33) + 4
     connection = sqlite3.connect(shard)
@@ -237,7 +237,7 @@ def test_a_damaged_picture_names_its_video(folder, shard, jpeg, words):
     ('{"format": 99}', "dataset.json: format 99, but this program reads 2; prepare it again"),
     ('{"format": 2, "name": "x"}', "dataset.json: damaged: "),
 ])  # fmt: skip
-def test_a_header_that_is_wrong(text, words, folder):
+def test_wrong_header_is_one_line(text, words, folder):
     if text is None:
         (folder / "dataset.json").unlink()
     else:

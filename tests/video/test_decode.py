@@ -1,4 +1,4 @@
-"""Frames of a video file."""
+"""Decoding and writing video files."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def test_frames_come_in_order_at_the_asked_size(tmp_path):
     assert [frame.shape for frame in decode_video(path, short_side=24)] == [(24, 32, 3)] * 5
 
 
-def test_what_was_written_is_read_again(tmp_path):
+def test_written_video_is_read_again(tmp_path):
     pictures = moving(5, 48, 64, dx=9)
     write_video(tmp_path / "a.mp4", pictures)
     for given, found in zip(pictures, decode_video(tmp_path / "a.mp4"), strict=True):
@@ -27,7 +27,7 @@ def test_what_was_written_is_read_again(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
-def test_a_file_that_is_only_begun_never_has_its_name(tmp_path):
+def test_unfinished_file_never_has_its_name(tmp_path):
     def broken():
         yield from moving(3, 48, 64)
         raise RuntimeError("out of pictures")
@@ -38,7 +38,7 @@ def test_a_file_that_is_only_begun_never_has_its_name(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["take:2.mkv", "concat:a|b.mkv", "pipe:0.mkv", "50%.mkv"])
-def test_a_relative_name_is_a_name_and_no_address(name, tmp_path, monkeypatch):
+def test_relative_path_is_never_an_address(name, tmp_path, monkeypatch):
     film(tmp_path / name, moving(3), "ffv1")
     monkeypatch.chdir(tmp_path)
     assert len(list(decode_video(name))) == 3
@@ -48,7 +48,7 @@ def test_a_relative_name_is_a_name_and_no_address(name, tmp_path, monkeypatch):
     ("none.avi", None, "none.avi: no such video file"),
     ("text.avi", b"text", "text.avi: not a readable video: Invalid data found when processing input"),
 ])  # fmt: skip
-def test_what_is_no_video_is_named(name, content, words, tmp_path):
+def test_unreadable_video_is_named(name, content, words, tmp_path):
     if content:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError) as caught:
@@ -56,7 +56,7 @@ def test_what_is_no_video_is_named(name, content, words, tmp_path):
     assert str(caught.value) == f"{tmp_path}/{words}"
 
 
-def test_a_video_in_a_format_that_nobody_decodes_is_named(tmp_path):
+def test_video_in_an_unknown_format_is_named(tmp_path):
     path = film(tmp_path / "a.avi", moving(3))
     path.write_bytes(path.read_bytes().replace(b"FMP4", b"Q9Z7"))
     with pytest.raises(DataError, match=r"a\.avi: its video is in a format that FFmpeg can't decode$"):

@@ -1,4 +1,4 @@
-"""Videos as they come: rotated by their metadata, of varying rate, of ten bits, with strange metadata, cut off."""
+"""Unusual videos: rotated, of variable rate, of ten bits, with strange metadata, truncated."""
 
 import shutil
 import struct
@@ -19,7 +19,7 @@ def frames(path: Path) -> list:
 
 
 def coarse(picture: np.ndarray) -> np.ndarray:
-    """The mean colours of a 4 x 4 grid: what no codec changes."""
+    """The mean colours of a 4 x 4 grid, which no codec changes much."""
     height, width = (side // 4 * 4 for side in picture.shape[:2])
     return picture[:height, :width].reshape(4, height // 4, 4, width // 4, 3).mean(axis=(1, 3))
 
@@ -27,8 +27,8 @@ def coarse(picture: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("matrix", "turns"), [
     ((1, 0, 0, 1), 0), ((0, 1, -1, 0), -1), ((-1, 0, 0, -1), 2), ((0, -1, 1, 0), 1),
 ])  # fmt: skip
-def test_a_video_that_its_metadata_rotate_comes_upright(matrix, turns, tmp_path):
-    """The matrix of an MP4's track takes (x, y) to (a x + c y, b x + d y); phones write the second."""
+def test_rotated_video_is_decoded_upright(matrix, turns, tmp_path):
+    """The matrix of an MP4's track takes (x, y) to (a x + c y, b x + d y); phones write the second one."""
     [picture] = moving(1, 48, 64, seed=4)
     data = film(tmp_path / "a.mp4", [picture] * 3, "libx264", "yuv444p").read_bytes()
     place = data.index(b"tkhd") + 4 + 40
@@ -39,12 +39,12 @@ def test_a_video_that_its_metadata_rotate_comes_upright(matrix, turns, tmp_path)
     for found in frames(tmp_path / "a.mp4"):
         assert found.shape == upright.shape
         assert np.abs(coarse(found) - coarse(upright)).max() < 6
-    # the short side is that of what is seen
+    # the short side is that of the upright frame
     assert {frame.shape[:2] for frame in decode_video(tmp_path / "a.mp4", 24)} == {(32, 24) if turns % 2 else (24, 32)}
 
 
 @pytest.mark.parametrize("ending", ["mkv", "mp4"])
-def test_of_a_video_of_varying_rate_each_frame_comes_once(ending, tmp_path):
+def test_each_frame_of_a_variable_rate_video_comes_once(ending, tmp_path):
     pictures = moving(6, 48, 64, dx=9)
     with av.open(str(tmp_path / f"a.{ending}"), "w") as container:
         stream = container.add_stream("libx264", rate=25)
@@ -62,7 +62,7 @@ def test_of_a_video_of_varying_rate_each_frame_comes_once(ending, tmp_path):
 @pytest.mark.parametrize(("codec", "pix_fmt", "colour"), [
     ("ffv1", "yuv420p10le", True), ("libx264", "yuv420p10le", True), ("ffv1", "gray10le", False), ("ffv1", "gray16le", False),
 ])  # fmt: skip
-def test_more_than_eight_bits(codec, pix_fmt, colour, tmp_path):
+def test_ten_and_sixteen_bits_are_decoded_to_eight(codec, pix_fmt, colour, tmp_path):
     pictures = moving(3, 48, 64)
     for given, found in zip(pictures, frames(film(tmp_path / "a.mkv", pictures, codec, pix_fmt)), strict=True):
         assert found.dtype == np.uint8
@@ -74,7 +74,7 @@ def test_more_than_eight_bits(codec, pix_fmt, colour, tmp_path):
             assert np.abs(found.mean(axis=2) - luma).mean() < 4
 
 
-def test_metadata_that_are_no_utf8(tmp_path):
+def test_metadata_that_are_not_utf8(tmp_path):
     path = tmp_path / "a.avi"
     with av.open(str(path), "w") as container:
         container.metadata["title"] = "Pippi XXXX"
@@ -91,7 +91,7 @@ def test_metadata_that_are_no_utf8(tmp_path):
     assert len(frames(path)) == 3
 
 
-def test_real_metadata_that_are_no_utf8(shared_data):
+def test_real_metadata_that_are_not_utf8(shared_data):
     [clip] = shared_data.glob("clips/hmdb51_*cartwheel*")
     assert len(frames(clip)) == 83
 
@@ -110,10 +110,10 @@ def test_a_header_without_frames(tmp_path):
     ("webm", "libvpx", {}, r"(breaks off after \d\.\d of 4\.0 s|decoding failed)"),
     ("flv", "flv", {}, r"(breaks off after \d\.\d of 4\.0 s|decoding failed)"),
     ("mp4", "libx264", {"movflags": "faststart"}, r"decoding failed after \d+ frames"),
-    ("mp4", "libx264", {}, "not a readable video"),  # what it holds stands at its end
+    ("mp4", "libx264", {}, "not a readable video"),  # its index is at the end
 ])  # fmt: skip
 @pytest.mark.parametrize("share", [0.5, 0.8])
-def test_a_video_that_breaks_off_is_an_error_after_its_frames(ending, codec, options, words, share, tmp_path):
+def test_truncated_video_is_an_error_after_its_frames(ending, codec, options, words, share, tmp_path):
     whole = tmp_path / f"whole.{ending}"
     with av.open(str(whole), "w", options=options) as container:
         stream = container.add_stream(codec, rate=25)
@@ -128,7 +128,7 @@ def test_a_video_that_breaks_off_is_an_error_after_its_frames(ending, codec, opt
         frames(part)
 
 
-def test_a_few_frames_too_many_in_a_header_are_nothing(tmp_path):
+def test_header_with_a_few_frames_too_many_is_accepted(tmp_path):
     """As in most of HMDB51 and UT-Interaction."""
     data = film(tmp_path / "a.avi", moving(50)).read_bytes()
     assert data.count(struct.pack("<I", 50)) >= 2  # in the file's header and in the stream's
