@@ -6,7 +6,7 @@ from pathlib import Path
 
 # Pictures never share a page, so small pages waste least. On real clips, pages of 512 bytes waste 1.5 % at short side
 # 256, 3 % at 128 and 12 % at 40; pages of 8192 bytes waste 11, 12 and 14 %. Small pages add 0.1 ms to reading ten flow
-# fields, of about 5 ms per chunk (docs/loader.md).
+# fields, of about 5 ms per chunk (docs/decisions/sqlite-pages.md).
 PAGE_SIZE = 512
 
 SCHEMA = """
