@@ -80,9 +80,9 @@ def _leave_to_first_process(name: str) -> None:
     if torchrun.size() == 1 or name == "run":
         return
     from stmn.cli.console import say
-    from stmn.stages import find_stage
+    from stmn.recipe.execute import is_shared
 
-    if not COMMANDS[name].module and find_stage(name).shared:
+    if not COMMANDS[name].module and is_shared(name):
         return
     if torchrun.rank():
         raise typer.Exit

@@ -14,10 +14,9 @@ from stmn.cli.parameters import Device, JsonLines, WorkspacePath
 
 if TYPE_CHECKING:
     from stmn.cli.display import Display
-    from stmn.prediction.api import ClassScore, Model
+    from stmn.prediction.api import ClassScore, Model, Source
     from stmn.prediction.options import PredictOptions
     from stmn.prediction.timeline import Timeline
-    from stmn.video.source import Source
 
 app = make_app()
 
@@ -60,17 +59,20 @@ def predict(
     as_json: JsonLines = False,
 ) -> None:
     """Classify videos with a model. Its file says how to prepare frames and flow; nothing else is needed."""
-    from stmn import load
     from stmn.cli.display import Display
     from stmn.errors import DataError
-    from stmn.prediction.api import find_videos
+    from stmn.prediction.api import find_videos, load_model
     from stmn.prediction.options import PredictOptions
     from stmn.prediction.timeline import write_timeline
+    from stmn.settings import load_settings
+    from stmn.workspace import Workspace
 
     options = PredictOptions(chunks, flips, window, step, timeline, overlay, gate_part)
     found = list(find_videos(videos))
     options.check(found)
-    printer = _Printer(load(model, device, stream, workspace=workspace), top, as_json, Display())
+    settings = load_settings(workspace=workspace, device=device)
+    loaded = load_model(Workspace(settings.workspace).find_model(model), settings.device, stream)
+    printer = _Printer(loaded, top, as_json, Display())
     failed = 0
     with ExitStack() as stack:
         table = stack.enter_context(write_timeline(timeline, printer.model.classes)) if timeline else None
@@ -101,8 +103,8 @@ class _Printer:
 
     def classify(self, video: "Source", options: "PredictOptions", table: "Timeline | None") -> None:
         """Classify a video and print a line; also one per window if windows go nowhere else."""
+        from stmn.prediction.api import is_live
         from stmn.prediction.follow import RunningMean, classify_whole, expected_windows, follow_windows
-        from stmn.video.source import is_live
 
         endless = is_live(video)
         if not options.uses_windows and not endless:

@@ -11,11 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stmn.errors import DataError
-
-VIDEO_SUFFIXES = frozenset({
-    ".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv", ".3gp", ".ts", ".ogv", ".gif",
-    ".m2ts", ".vob", ".asf",
-})  # fmt: skip
+from stmn.video.source import VIDEO_SUFFIXES
 
 #: split name -> part ("train", "test") -> video ids
 Splits = dict[str, dict[str, list[str]]]

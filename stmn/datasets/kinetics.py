@@ -8,9 +8,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from stmn.datasets.base import VIDEO_SUFFIXES, Dataset, Splits, VideoEntry, as_id, first_folder, missing_file
+from stmn.datasets.base import Dataset, Splits, VideoEntry, as_id, first_folder, missing_file
 from stmn.datasets.table import TableErrors, TableRow, read_columns, read_table
 from stmn.errors import DataError
+from stmn.video.source import VIDEO_SUFFIXES
 
 #: what lists call their parts -> what they are
 _PARTS = {

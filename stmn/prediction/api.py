@@ -14,9 +14,9 @@ from stmn.prediction.windows import Window, classify_spans, read_frames, slide_w
 from stmn.runtime.device import choose_device
 from stmn.runtime.progress import Progress, Silent
 from stmn.video.decode import iter_frames
-from stmn.video.source import Source, parse_source
+from stmn.video.source import VIDEO_SUFFIXES, Source, is_live, parse_source
 
-__all__ = ["ClassScore", "Model", "Window", "find_videos", "load_model"]
+__all__ = ["ClassScore", "Model", "Source", "Window", "find_videos", "is_live", "load_model"]
 
 #: chunks of a whole video (section 4.2)
 CHUNKS = 25
@@ -108,8 +108,6 @@ def find_videos(arguments: list[str]) -> Iterator[Source]:
     Raises:
         DataError: A folder has no videos in it.
     """
-    from stmn.datasets.base import VIDEO_SUFFIXES
-
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():

@@ -43,6 +43,11 @@ def execute(
     return plan.run if ranks.first else read_run(plan.run.path) or plan.run
 
 
+def is_shared(verb: str) -> bool:
+    """True if the processes of torchrun run a stage together."""
+    return find_stage(verb).shared
+
+
 def _context(plan: StagePlan, workspace: Workspace, progress: Progress, device: str) -> Context:
     """What the stage is given."""
 

@@ -8,12 +8,12 @@ from io import BytesIO
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from stmn.errors import DataError
 from stmn.evaluation.scores import Scores
 from stmn.flow import colour
 from stmn.flow.quantise import dequantise_for_display
-from stmn.sampling.augment import resize
 from stmn.store.format.read import Store
 
 #: frames of a filmstrip
@@ -137,7 +137,8 @@ def _shrink(pictures: Tensor) -> Tensor:
     height, width = pictures.shape[-2:]
     if height <= _HEIGHT:
         return pictures.float()
-    return resize(pictures.float(), (_HEIGHT, max(1, round(width * _HEIGHT / height))))
+    size = (_HEIGHT, max(1, round(width * _HEIGHT / height)))
+    return interpolate(pictures.float(), size, mode="bilinear", antialias=True)
 
 
 def _encode_picture(picture: Tensor) -> str:
