@@ -15,7 +15,7 @@ BIN    := $(VENV)/bin
 WORK   ?= demo
 C_CODE  = $(shell find stmn -name '*.[ch]')
 
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test test-slow coverage lint format bench constraints clean
 
