@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -87,18 +87,25 @@ def _print_comparison(compared: "list[ComparedEvaluation]") -> None:
 
 
 def _fit_table(compared: "list[ComparedEvaluation]", console: "Console") -> "tuple[Table, bool]":
-    """The table, and whether the streams are in it. A narrow terminal gets it without them or without intervals."""
-    from rich.measure import Measurement
+    """The table, and whether the streams are in it.
 
-    for intervals, streams in ((True, True), (False, True), (False, False)):
-        table = _make_table(compared, intervals, streams)
-        if Measurement.get(console, console.options.update(width=1000), table).minimum <= console.width:
-            break
-    return table, streams
+    For a narrow terminal it loses the intervals of the differences, then the streams; then long labels are broken, and
+    in the end all lines.
+    """
+    for intervals, streams, label in ((True, True, 40), (False, True, 40), (False, False, 40), (False, False, 24)):
+        table = _make_table(compared, intervals, streams, label)
+        if console.measure(table, options=console.options.update(width=1000)).maximum <= console.width:
+            return table, streams
+    return _make_table(compared, False, False, None), False
 
 
-def _make_table(compared: "list[ComparedEvaluation]", intervals: bool, with_streams: bool) -> "Table":
-    """One line per evaluation, in %; `intervals`: also of the differences."""
+def _make_table(
+    compared: "list[ComparedEvaluation]", intervals: bool, with_streams: bool, label_width: int | None
+) -> "Table":
+    """One row per evaluation, in %.
+
+    `intervals`: also of the differences; `label_width`: longer labels are broken; None: as narrow as the terminal is.
+    """
     from rich.markup import escape
     from rich.table import Table
 
@@ -108,10 +115,10 @@ def _make_table(compared: "list[ComparedEvaluation]", intervals: bool, with_stre
     streams = list_streams(compared) if with_streams else []
     many = len(compared[0].metrics["classes"]) > 5
     table = Table(box=None, pad_edge=False)
-    table.add_column("evaluation, %", overflow="fold", min_width=14)
-    heads: list[Any] = ["top-1", "95 % interval", *(["top-5"] if many else []), "classes", *streams, "points", "p"]
+    table.add_column("evaluation, %", overflow="fold", max_width=label_width)
+    heads = ["top-1", "95 % interval", *(["top-5"] if many else []), "per class", *streams, "points", "p"]
     for head in heads:
-        table.add_column(head, justify="right", no_wrap=True)
+        table.add_column(head, justify="right", no_wrap=label_width is not None)
     for item in compared:
         metrics = item.metrics
         low, high = metrics["interval"]

@@ -5,8 +5,10 @@ import shutil
 
 import pytest
 from helpers.commands import call, errors_of
-from helpers.paper_sized import drawn_scores
+from helpers.paper_sized import CLASSES, drawn_scores, named_scores
+from typer.testing import CliRunner
 
+from stmn.cli.main import app
 from stmn.evaluation.scores import Scores, load_scores
 
 
@@ -27,7 +29,7 @@ def changed(path, folder, **changes):
 def test_one_line_for_each_and_the_test_against_the_first(scores):
     result = call("compare", *scores.values())
     lines = [line.split() for line in result.stdout.splitlines()]
-    assert lines[0][-6:] == ["top-5", "classes", "appearance", "motion", "points", "p"]
+    assert lines[0][-7:] == ["top-5", "per", "class", "appearance", "motion", "points", "p"]
     told = {line[0]: line for line in lines[1:5]}
     assert list(told) == ["appearance", "motion", "late", "fused"]
     for name, path in scores.items():
@@ -60,15 +62,38 @@ def test_other_ways_of_measuring_are_marked(scores, tmp_path):
     assert "chunks 5 instead of 25" in page and "measured in different ways" in page
 
 
-def test_a_narrow_terminal_keeps_every_run(scores, monkeypatch):
-    from typer.testing import CliRunner
+def shown_at(width: int, *files: object) -> list[str]:
+    """What a terminal of that width shows, line by line."""
+    return (
+        CliRunner().invoke(app, ["compare", *map(str, files)], env={"COLUMNS": str(width)}).stdout.splitlines()
+    )  # fmt: skip
 
-    from stmn.cli.main import app
 
-    shown = CliRunner().invoke(app, ["compare", *map(str, scores.values())], env={"COLUMNS": "80"}).stdout
-    assert max(map(len, shown.splitlines()[:5])) <= 80 and "…" not in shown
-    assert [line.split()[0] for line in shown.splitlines()[1:5]] == ["appearance", "motion", "late", "fused"]
-    assert "fused: appearance" in shown  # the streams moved below the table
+def test_a_narrow_terminal_keeps_every_run(scores):
+    shown = shown_at(80, *scores.values())
+    assert max(map(len, shown[:5])) <= 80 and "…" not in "".join(shown)
+    assert [line.split()[0] for line in shown[1:5]] == ["appearance", "motion", "late", "fused"]
+    assert any(line.startswith("fused: appearance") for line in shown)  # the streams moved below the table
+
+
+@pytest.mark.parametrize("width", [120, 80, 60])
+def test_long_names_push_no_number_out(tmp_path, width):
+    names = ["test-appearance-resnet50-hmdb51-split1", "test-fused-multiply-both", "x" * 70, "a name of several words"]
+    files = named_scores(tmp_path, names, CLASSES[:8])
+    compared = json.loads(call("compare", *files, "--json").stdout)["runs"]
+    lines = shown_at(width, *files)
+    end = next(number for number, line in enumerate(lines) if "videos, 8 classes" in line)
+    shown = " ".join(lines[:end])
+    assert max(map(len, lines[:end])) <= width and "…" not in shown
+    for run in compared:
+        difference = run.get("against_first", {"difference": 0.0})["difference"]
+        numbers = [run["accuracy"], *run["intervals"]["accuracy"], run["top5"], run["mean_class_accuracy"]]
+        assert {f"{100 * number:.1f}" for number in numbers} <= set(shown.split())
+        assert f"{100 * difference:+.1f}".replace("-", "−") in shown.split() or not difference
+    assert shown.count("<") == sum(run.get("against_first", {"p_value": 1})["p_value"] < 0.001 for run in compared)
+    first = next(line.index("top-1") for line in lines if "top-1" in line)
+    labels = "".join("".join(line[:first] for line in lines[:end]).split())
+    assert all("".join(name.split()) in labels for name in names)
 
 
 def test_runs_by_name(own):
