@@ -29,7 +29,10 @@ app = make_app()
 def compare(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN...", help="two or more evaluations or scores files; the first is the baseline"),
+        typer.Argument(
+            metavar="RUN...",
+            help="two or more evaluations by name or folder, or scores files; the others are compared with the first",
+        ),
     ],
     page: Annotated[Path | None, typer.Option(help="also write an HTML page that opens offline")] = None,
     title: Annotated[str | None, typer.Option(help="title of the page")] = None,

@@ -1,4 +1,4 @@
-"""`stmn compare`: evaluations side by side, on the terminal, as JSON and as a page."""
+"""`stmn compare` on the terminal, as JSON and as a page."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ def changed(path, folder, **changes):
     return folder / "scores.safetensors"
 
 
-def test_one_line_for_each_and_the_test_against_the_first(scores):
+def test_each_evaluation_has_a_line_and_its_p_value(scores):
     result = call("compare", *scores.values())
     lines = [line.split() for line in result.stdout.splitlines()]
     assert lines[0][-7:] == ["top-5", "per", "class", "appearance", "motion", "points", "p"]
@@ -53,7 +53,7 @@ def test_json_has_everything(scores):
     assert fused["protocol_differs"] == []
 
 
-def test_other_ways_of_measuring_are_marked(scores, tmp_path):
+def test_different_protocols_are_marked(scores, tmp_path):
     other = changed(scores["fused"], tmp_path / "few", protocol={"chunks": 5, "split": "1", "data": "big"})
     result = call("compare", scores["late"], other, "--page", tmp_path / "page.html")
     assert "few *" in result.stdout
@@ -69,7 +69,7 @@ def shown_at(width: int, *files: object) -> list[str]:
     )  # fmt: skip
 
 
-def test_a_narrow_terminal_keeps_every_run(scores):
+def test_narrow_terminal_shows_every_run(scores):
     shown = shown_at(80, *scores.values())
     assert max(map(len, shown[:5])) <= 80 and "…" not in "".join(shown)
     assert [line.split()[0] for line in shown[1:5]] == ["appearance", "motion", "late", "fused"]
@@ -77,7 +77,7 @@ def test_a_narrow_terminal_keeps_every_run(scores):
 
 
 @pytest.mark.parametrize("width", [120, 80, 60])
-def test_long_names_push_no_number_out(tmp_path, width):
+def test_long_names_hide_no_number(tmp_path, width):
     names = ["test-appearance-resnet50-hmdb51-split1", "test-fused-multiply-both", "x" * 70, "a name of several words"]
     files = named_scores(tmp_path, names, CLASSES[:8])
     compared = json.loads(call("compare", *files, "--json").stdout)["runs"]
@@ -104,7 +104,7 @@ def test_runs_by_name(own):
     assert {run["label"] for run in told["runs"]} == {"appearance-resnet18", "motion-resnet18", "fused-multiply"}
 
 
-def test_what_does_not_fit_is_one_line(scores, tmp_path):
+def test_what_cannot_be_compared_is_one_line(scores, tmp_path):
     old = load_scores(scores["fused"])
     others = [f"other/{video}" for video in old.ids]
     moved = [(label + 1) % 8 for label in old.labels]
@@ -122,7 +122,7 @@ def test_what_does_not_fit_is_one_line(scores, tmp_path):
     assert errors_of(call("compare", scores["late"])) == ["compare: name at least two evaluations"]
 
 
-def test_a_page_that_is_there_stays(scores, tmp_path):
+def test_existing_page_is_not_overwritten(scores, tmp_path):
     page = tmp_path / "page.html"
     page.write_text("mine")
     result = call("compare", scores["late"], scores["fused"], "--page", page)

@@ -1,4 +1,4 @@
-"""No page loses anything on a narrow screen or on paper, however many evaluations and however long their names."""
+"""Pages lose nothing on a narrow screen or on paper, with many evaluations and long names."""
 
 import shutil
 from pathlib import Path

@@ -20,7 +20,7 @@ FIGURES = {
 
 @pytest.mark.parametrize("name", ["report", "compare"])
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 500)])
-def test_every_figure_is_seen_in_silence(browser: Browser, paper_pages, name, scheme, width):
+def test_every_figure_is_shown_without_warnings(browser: Browser, paper_pages, name, scheme, width):
     shown = browser.open(paper_pages[name], width, scheme)
     assert shown.console == []
     assert all(url.startswith("data:") or url == paper_pages[name].as_uri() for url in shown.requests)  # offline
@@ -34,7 +34,7 @@ def test_every_figure_is_seen_in_silence(browser: Browser, paper_pages, name, sc
 
 
 def test_a_hundred_classes_are_legible(browser: Browser, paper_pages):
-    """Each class has its own line, from what the gates gain most to what they lose most."""
+    """Each class has its own line, sorted from the largest gain of gates to the largest loss."""
     shown = browser.open(paper_pages["report"])
     figures = shown.figures("accuracy of each class")
     assert sum(figure["height"] for figure in figures) > 101 * 12  # pixels per class

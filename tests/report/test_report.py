@@ -109,7 +109,7 @@ def test_table_is_what_the_evaluations_measured(workspace, report, page):
     assert measured[0]["protocol"]["words"] in page
 
 
-def test_figures_pictures_and_curves_are_there(page):
+def test_page_has_figures_pictures_and_curves(page):
     shown = Page(page)
     figures = [attributes["aria-label"] for tag, attributes in shown.tags if tag == "svg"]
     assert len([name for name in figures if name.startswith("confusion matrix")]) == 2
@@ -157,8 +157,8 @@ def test_class_without_test_videos(hostile_page):
     assert ">no test video<" in classes[: classes.index("</svg>")]
 
 
-def test_the_box_shape_baseline_stands_beside_evaluations_that_have_none(own):
-    """Scores fused with an SVM's carry no baseline; the page shows the other evaluations' all the same."""
+def test_baseline_is_shown_if_only_one_evaluation_has_it(own):
+    """Scores fused with an SVM's carry no baseline; the page shows the other evaluations' baselines anyway."""
     evaluated = run(own, "evaluate", model="fused")
     fused = run(own, "fuse-idt", scores=str(evaluated.path))
     metrics = json.loads((evaluated.path / "metrics.json").read_text())
@@ -168,12 +168,12 @@ def test_the_box_shape_baseline_stands_beside_evaluations_that_have_none(own):
     assert "87.5" in made.output("report").read_text()
 
 
-def test_same_report_is_not_made_twice(workspace, report):
+def test_report_is_not_made_twice(workspace, report):
     assert plan_stage("report", options_of("report")(samples=4), workspace).up_to_date
     assert not plan_stage("report", options_of("report")(samples=5), workspace).up_to_date
 
 
-def test_one_scores_file_without_a_run(workspace, tmp_path):
+def test_scores_file_without_a_run(workspace, tmp_path):
     """Nothing is known of it but the scores: no training, no options."""
     path = tmp_path / "elsewhere" / "scores.safetensors"
     path.parent.mkdir()
@@ -185,7 +185,7 @@ def test_one_scores_file_without_a_run(workspace, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
-def test_many_classes_and_videos_that_are_gone(workspace, tmp_path):
+def test_many_classes_and_missing_videos(workspace, tmp_path):
     torch.manual_seed(0)
     classes = [f"class {number:03d} <i>" for number in range(101)]
     labels = [number % 100 for number in range(200)]
@@ -204,7 +204,7 @@ def test_many_classes_and_videos_that_are_gone(workspace, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:A single label was found")
-def test_evaluations_of_other_classes_are_refused(workspace, tmp_path):
+def test_evaluations_of_different_classes_are_refused(workspace, tmp_path):
     path = tmp_path / "other" / "scores.safetensors"
     Scores(["v"], ["x", "y"], [0], {"rgb": torch.randn(1, 2)}, {}).save(path)
     with pytest.raises(DataError, match="have different classes"):

@@ -1,4 +1,4 @@
-"""What a report says beside the numbers: the paper's, what the gates gain, all splits, and what it was made by."""
+"""What a report says besides the numbers: the paper's results, gains of gates, all splits, and what made it."""
 
 import json
 import re
@@ -20,7 +20,7 @@ GATES = {
 
 
 def text_of(html: str) -> str:
-    """What a reader reads, without tags and line breaks."""
+    """The text of a page, without tags and line breaks."""
     return " ".join(re.sub(r"<[^<>]+>", " ", html).split())
 
 
@@ -36,7 +36,7 @@ def ucf101(paper_pages):
     return text_of(paper_pages["report"].read_text())
 
 
-def test_the_papers_numbers_stand_beside_those_of_its_data_sets(ucf101):
+def test_paper_results_are_shown_for_its_data_sets(ucf101):
     for number, source in (
         ("82.3", "Table 4, ResNet-50"),
         ("87.0", "Table 4, ResNet-50"),
@@ -48,7 +48,7 @@ def test_the_papers_numbers_stand_beside_those_of_its_data_sets(ucf101):
 
 
 @pytest.mark.parametrize(("dataset", "classes"), [("ucf101", 6), ("folder", 7)])
-def test_other_sets_in_the_same_layout_are_not_the_papers(tmp_path, dataset, classes):
+def test_paper_results_are_hidden_for_other_sets(tmp_path, dataset, classes):
     workspace, scores = paper_sized(tmp_path / "work", dataset, classes), drawn_scores(tmp_path / "s", classes)
     assert "Table 4" not in report_of(workspace, "--evaluations", scores["motion"])
 
@@ -69,21 +69,21 @@ def test_other_sets_in_the_same_layout_are_not_the_papers(tmp_path, dataset, cla
          "Table 3, ResNet-50"),
     ],
 )  # fmt: skip
-def test_the_nearest_of_the_papers_numbers(dataset, role, networks, split, accuracy, source):
+def test_nearest_paper_result_is_found(dataset, role, networks, split, accuracy, source):
     found = find_nearest(dataset, role, networks, split)
     assert (found.accuracy, found.source) == (pytest.approx(accuracy), source)
     assert found.splits == ("split 1" if source[:7] in ("Table 2", "Table 3") else "mean of 3 splits")
 
 
-def test_two_rows_of_table_3_that_cannot_be_told_apart_are_both_given():
+def test_both_rows_of_table_3_are_given_if_both_fit():
     gates = GATES | {"injector": "residual", "temporal_pool": "max"}
     found = find_nearest("ucf101", "fused", NetworkSummary("resnet50", "resnet50", gates), "1")
     assert (found.accuracy, found.also) == (pytest.approx(0.9326), pytest.approx(0.94))
     assert find_nearest("ucf101", "other", NetworkSummary(), "1") is None
 
 
-def test_what_the_gates_gain_over_late_fusion(ucf101, tmp_path):
-    """The same numbers as `stmn scores compare` tells."""
+def test_gain_of_gates_is_that_of_scores_compare(ucf101, tmp_path):
+    """The page and `stmn scores compare` print the same numbers."""
     scores = drawn_scores(tmp_path)
     told = json.loads(call("scores", "compare", scores["late"], scores["fused"], "--json").stdout)
     said = re.search(
@@ -95,7 +95,7 @@ def test_what_the_gates_gain_over_late_fusion(ucf101, tmp_path):
     assert int(said[1]) > int(said[2]) > 0 and "Largest gains" in ucf101 and "Largest losses" in ucf101
 
 
-def test_the_surest_mistake_comes_first(tmp_path):
+def test_most_confident_mistake_comes_first(tmp_path):
     scores = load_scores(drawn_scores(tmp_path)["motion"])
     soft = scores.mean().softmax(dim=1)
     sure, guesses = soft.max(dim=1)
@@ -106,7 +106,7 @@ def test_the_surest_mistake_comes_first(tmp_path):
     assert float(sure[shown[0]]) == pytest.approx(float(sure[mistakes].max()))
 
 
-def test_training_curves_hold_error_and_rate(own):
+def test_training_curves_show_error_and_rate(own):
     train_tiny(own, "rgb", steps=4, validation=0.25, seed=9)
     run_stage(own, "evaluate", model=own.newest("model", modality="rgb").name)
     page = report_of(own)
@@ -115,7 +115,7 @@ def test_training_curves_hold_error_and_rate(own):
     assert "mathdefault" not in page  # a font's own language, which no browser reads
 
 
-def test_all_splits_and_their_mean(scratch):
+def test_all_splits_and_their_mean_are_shown(scratch):
     folder = scratch.data_dir("synthetic")
     header = read_header(folder)
     turned = {"train": header.splits["1"]["test"], "test": header.splits["1"]["train"]}
@@ -146,7 +146,7 @@ def test_an_unfinished_run_is_one_line(own):
     assert "no finished evaluation" in line and ": failed)" in line
 
 
-def test_what_was_run(own):
+def test_recipe_and_fingerprints_are_shown(own):
     evaluated = own.newest("scores")
     evaluated.save(recipe="small")
     page = text_of(report_of(own, "--evaluations", evaluated.path))
@@ -154,3 +154,36 @@ def test_what_was_run(own):
     assert "Recipe small" in page and f"Fingerprint {run.record['fingerprint']}" in page
     assert evaluated.name in page and evaluated.record["fingerprint"] in page
     assert "Calibration" in page and "error" in page
+
+
+def labels_of(workspace, runs) -> dict[str, str]:
+    """Run -> what `stmn compare` calls it."""
+    told = json.loads(call("compare", *(run.name for run in runs), "-w", workspace.root, "--json").stdout)
+    return {run["name"]: run["label"] for run in told["runs"]}
+
+
+def test_runs_are_called_by_their_stage_id(own):
+    """An evaluation by its own stage, or else by the stage that made its model."""
+    fused, motion, appearance = [run for run in own.runs() if run.record["verb"] == "evaluate"]
+    fused.save(stage="test-fused")
+    own.newest("model", modality="flow").save(stage="flow-stream")
+    labels = {appearance.name: "appearance-resnet18", motion.name: "flow-stream", fused.name: "test-fused"}
+    assert labels_of(own, [appearance, motion, fused]) == labels
+    page = text_of(report_of(own))
+    assert all(f"{label} {name}" in page for name, label in labels.items())
+    assert f"test-fused · evaluate {fused.name}" in page
+
+
+def test_runs_that_share_a_stage_id_get_their_hash(own):
+    fused, motion, appearance = [run for run in own.runs() if run.record["verb"] == "evaluate"]
+    for run in (fused, motion):
+        run.save(stage="test")
+    for modality in ("rgb", "flow"):
+        own.newest("model", modality=modality).save(stage="stream")
+    labels = labels_of(own, [appearance, motion, fused])
+    assert labels[appearance.name] == "stream"
+    assert [labels[run.name] for run in (motion, fused)] == [f"test ({run.name[-8:]})" for run in (motion, fused)]
+    page = report_of(own)
+    curves = page[page.index('aria-label="training loss') :]
+    for modality in ("rgb", "flow"):
+        assert f"stream ({own.newest('model', modality=modality).name[-8:]})" in curves[: curves.index("</svg>")]
