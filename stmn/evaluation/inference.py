@@ -159,7 +159,10 @@ def compute_logits(
 
 
 def for_inference(network: Network, device: Device) -> Network:
-    """A copy on the device that gives the same logits in less time and can't be trained (docs/evaluation.md)."""
+    """A copy on the device that gives the same logits in less time and can't be trained.
+
+    docs/decisions/inference-network.md says how.
+    """
     fast = device.place(folded(network))
     return cast(Network, with_winograd(cast(Network, fast)) if device.has_own_convolutions else fast)
 

@@ -86,7 +86,7 @@ def test_a_network_in_use_is_left_as_it_is():
     assert total(rows)[0] == sum(parameter.numel() for parameter in used.parameters())
 
 
-DOCS = Path(__file__).parents[2] / "docs" / "networks.md"
+DOCS = Path(__file__).parents[2] / "docs" / "reference" / "networks.md"
 
 
 def table(head: str) -> list[list[str]]:

@@ -78,8 +78,8 @@ def transformable(
 
 
 def pays(x: Tensor) -> bool:
-    """True where it is faster (docs/evaluation.md): enough tiles for the matrix products, and not too much of them
-    beyond the edge of the pictures (N, C, H, W)."""
+    """True where it is faster: enough tiles for the matrix products, and not too much of them beyond the edge of the
+    pictures (N, C, H, W). docs/decisions/inference-network.md has the times."""
     return LEAST_TILES <= tiles_of(x) <= x.shape[0] * x.shape[2] * x.shape[3] // 8
 
 

@@ -2,8 +2,8 @@
 
 Those networks came from Caffe: `imagenet-resnet-{50,101,152}-dag.mat`, and the two-stream authors' base streams. They
 compute what timm's ResNets compute, but for where strides and padding sit (`stmn.nets.backbones.lay_out_as_caffe`),
-what a normalisation keeps, and what they take for an input: levels 0..255 minus a mean. `docs/weights.md` has the
-facts.
+what a normalisation keeps, and what they take for an input: levels 0..255 minus a mean.
+`docs/reference/weights.md` has the facts.
 """
 
 import re
@@ -70,8 +70,8 @@ def read_matconvnet(path: Path, in_channels: int, levels: InputLevels) -> dict[s
     """The state dict of timm of a file's ResNet, without classifier, for a stream of `in_channels` input channels.
 
     Outputs are the file's own on the same levels, to float32, but where conv1 reaches over the border: what is zero
-    there is a level, and each network has its own (`docs/weights.md` has the size of it). A stream of flow reads a
-    file of 3 channels through the mean of these.
+    there is a level, and each network has its own (`docs/reference/weights.md` has the size of it). A stream of flow
+    reads a file of 3 channels through the mean of these.
 
     Raises `CheckpointError` when the file can't be read, holds no ResNet of Caffe, or has other input channels.
     """

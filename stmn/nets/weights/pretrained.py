@@ -1,7 +1,8 @@
 """Starting weights: ImageNet weights of timm's hub that are on this machine, or a local file.
 
 A file is a state dict of timm or torchvision (`.safetensors`, `.pth`) or a ResNet of MatConvNet (`.mat`). Training
-never touches the network; `stmn weights ARCH` fetches. `docs/weights.md` says what is read and what is converted.
+never touches the network; `stmn weights ARCH` fetches. `docs/reference/weights.md` says what is read and what is
+converted.
 """
 
 from pathlib import Path
