@@ -7,13 +7,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stmn.errors import DataError
 from stmn.sampling.augment import Augmentation, Crop, cut_field, cut_frame, draw_crop
 from stmn.sampling.buffers import BufferPool
 from stmn.sampling.order import Index
 from stmn.sampling.positions import draw_positions, spread_positions, stack_times
 from stmn.sampling.resample import Floats
 from stmn.store.format.read import Store, StoredVideo
-from stmn.store.format.shard import FLOW, RGB
+from stmn.store.format.shard import FLOW, RGB, picture_key
+
+#: modality -> kind of picture in the store, and its name in messages
+_KINDS = {"rgb": (RGB, "frames"), "flow": (FLOW, "flow")}
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,22 @@ class Clips:
     def __init__(self, store: Store, videos: Sequence[StoredVideo], sampling: Sampling) -> None:
         self.store, self.videos, self.sampling = store, list(videos), sampling
         self._classes = {name: number for number, name in enumerate(store.header.classes)}
+
+    def check_pictures(self) -> None:
+        """Make sure that each video has pictures of each modality.
+
+        Raises:
+            DataError: one has none, as in a set prepared without flow.
+        """
+        for modality in self.sampling.modalities:
+            kind, name = _KINDS[modality]
+            for video in self.videos:
+                key = picture_key(video.number, kind, 0)
+                if not self.store.query(video.shard, "SELECT 1 FROM pictures WHERE key = ?", [key]):
+                    raise DataError(
+                        f"{self.store.folder}: video '{video.id}' has no {name} stored, which this network is trained "
+                        f"on; prepare the set again with {name}"
+                    )
 
     def __len__(self) -> int:
         return len(self.videos)

@@ -11,18 +11,14 @@ import torch
 from torch import Tensor
 from torch.amp import GradScaler
 
-from stmn.errors import DataError, StmnError, UsageError
+from stmn.errors import StmnError, UsageError
 from stmn.nets.network import Network
 from stmn.runtime.progress import Progress
 from stmn.runtime.ranks import Ranks
 from stmn.sampling.clips import Clips
 from stmn.sampling.order import sample_order
-from stmn.store.format.shard import FLOW, RGB, picture_key
 from stmn.training.plan import Plan
 from stmn.training.state import STATE_FILE
-
-#: modality -> kind of picture in the store, and its name in messages
-_KINDS = {"rgb": (RGB, "frames"), "flow": (FLOW, "flow")}
 
 
 def check_samples(network: Network, clips: Clips, plan: Plan) -> None:
@@ -38,15 +34,7 @@ def check_samples(network: Network, clips: Clips, plan: Plan) -> None:
             f"batch = {plan.batch} with micro_batch = {plan.micro_batch} makes a micro-batch of one chunk, whose last "
             f"feature map is one pixel, so it has no batch statistics; use other sizes"
         )
-    for modality in clips.sampling.modalities:
-        kind, name = _KINDS[modality]
-        for video in clips.videos:
-            key = picture_key(video.number, kind, 0)
-            if not clips.store.query(video.shard, "SELECT 1 FROM pictures WHERE key = ?", [key]):
-                raise DataError(
-                    f"{clips.store.folder}: video '{video.id}' has no {name} stored, which this network is trained "
-                    f"on; prepare the set again with {name}"
-                )
+    clips.check_pictures()
 
 
 @dataclass(frozen=True)

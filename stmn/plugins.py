@@ -1,0 +1,137 @@
+"""The plugin contracts: what a package has to offer to be used by name.
+
+A plugin is an entry point of an installed package, in one of the groups of `stmn.registry.KINDS`:
+
+| kind | group | the entry point is |
+|---|---|---|
+| backbone | `stmn.backbones` | a `BackboneFactory` |
+| fusion | `stmn.fusions` | a `Fusion` |
+| injector | `stmn.injectors` | an `Injector` |
+| flow | `stmn.flows` | a `FlowEstimator` |
+| data set | `stmn.datasets` | a subclass of `Dataset` |
+| exporter | `stmn.exporters` | a class that is an `Exporter` |
+
+`stmn.testing` checks fusions and flows. A plugin raises `stmn.errors.UsageError` for an option that is wrong and
+`stmn.errors.DataError` for data that is; a message of one line says what, where and what to do.
+
+Importing this module does not import torch: the names that need it are imported when they are used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from stmn.datasets.base import Dataset, JpegFiles, Splits, VideoEntry
+    from stmn.exporting.base import Exporter, Runner
+    from stmn.nets.backbones import Backbone
+    from stmn.nets.checkpoint import Description
+    from stmn.nets.network import Network
+    from stmn.nets.temporal import TemporalFilter, TemporalInit
+    from stmn.nets.units import Unit
+
+__all__ = [
+    "Backbone",
+    "BackboneFactory",
+    "Dataset",
+    "Description",
+    "Exporter",
+    "FlowEstimator",
+    "Fusion",
+    "Injector",
+    "JpegFiles",
+    "Network",
+    "Runner",
+    "Splits",
+    "TemporalFilter",
+    "TemporalInit",
+    "Unit",
+    "VideoEntry",
+]
+
+#: where the names are defined that are not defined here
+_HOMES = {
+    "Backbone": "stmn.nets.backbones",
+    "Dataset": "stmn.datasets.base",
+    "Description": "stmn.nets.checkpoint",
+    "Exporter": "stmn.exporting.base",
+    "JpegFiles": "stmn.datasets.base",
+    "Network": "stmn.nets.network",
+    "Runner": "stmn.exporting.base",
+    "Splits": "stmn.datasets.base",
+    "TemporalFilter": "stmn.nets.temporal",
+    "TemporalInit": "stmn.nets.temporal",
+    "Unit": "stmn.nets.units",
+    "VideoEntry": "stmn.datasets.base",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'stmn.plugins' has no attribute '{name}'")
+
+
+class Fusion(Protocol):
+    """A fusion: what combines the two streams at a gate (section 3.2).
+
+    The module that it returns is called with `(receiving, sending)`, feature maps of the two streams, (N, C, H, W) each
+    with N = videos * chunks, and returns the input of the receiving stream's residual branch, in the same shape. It
+    changes neither argument, keeps nothing between calls, and lets gradients reach both.
+    """
+
+    def __call__(self, channels: int) -> nn.Module:
+        """Build the module for maps of C = `channels` channels. A class whose `__init__` takes these will do."""
+
+
+class FlowEstimator(Protocol):
+    """An optical-flow estimator: a function of two batches of frames.
+
+    Keyword-only parameters with defaults and annotations are its options: `--flow-options` sets them.
+    """
+
+    def __call__(self, first: Tensor, second: Tensor, /) -> Tensor:
+        """Estimate the motion from the first frame of each pair to the second.
+
+        Args:
+            first: (B, H, W) grey frames, uint8 or floating point, 0 to 255 in either case.
+            second: (B, H, W), as `first`.
+
+        Returns:
+            (B, 2, H, W) float32 on the frames' device: u to the right and v downwards, in pixels. A pair's flow doesn't
+            depend on the other pairs of its batch.
+
+        Raises:
+            UsageError: the value of an option is not allowed.
+        """
+
+
+class Injector(Protocol):
+    """An injector: a function that puts temporal filters into a stream (section 3.3)."""
+
+    def __call__(self, backbone: Backbone, length: int, init: TemporalInit, /) -> None:
+        """Set `Unit.temporal` of some units, and fill `Backbone.skip_temporal` if need be.
+
+        Args:
+            backbone: the ResNet, changed in place.
+            length: chunks that each filter spans; odd.
+            init: what filters start as. With "centre" the stream's output must stay the same, to the bit.
+
+        Raises:
+            UsageError: the backbone has no place for the filters.
+        """
+
+
+class BackboneFactory(Protocol):
+    """A backbone: a function that builds a ResNet with random weights, under timm's names of parameters."""
+
+    def __call__(self, *, in_channels: int, width: float) -> Backbone:
+        """Build the ResNet.
+
+        Args:
+            in_channels: channels that the first convolution reads: 3 for RGB, 2L for a stack of L flow fields.
+            width: scales the channels of the four parts, not those of the stem; 1 for the usual ones.
+        """
