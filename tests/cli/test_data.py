@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers.commands import call, errors_of
 from helpers.films import film, moving, sound
-from helpers.made_sets import Made, make_set
+from helpers.made_sets import MadeVideo, make_set
 from PIL import Image
 
 from stmn.flow.quantise import quantise
@@ -20,11 +20,11 @@ from stmn.store.format.read import Store
 from stmn.video.decode import decode_video, probe_video
 
 
-def panning(name: str, dx: int, dy: int = 0, frames: int = 13, part: str = "train", height: int = 48) -> Made:
+def panning(name: str, dx: int, dy: int = 0, frames: int = 13, part: str = "train", height: int = 48) -> MadeVideo:
     """A texture that moves by (dx, dy) pixels a frame, with that flow."""
     pictures = torch.from_numpy(np.stack(moving(frames, height, 64, dx, dy)))
     flow = torch.tensor([float(dx), float(dy)])[:, None, None].expand(frames - 1, 2, height, 64)
-    return Made(name, name.split("/")[0], pictures, quantise(flow, 20.0), part)
+    return MadeVideo(name, name.split("/")[0], pictures, quantise(flow, 20.0), part)
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_info_measures_flow_over_all_pixels(tmp_path):
     flow[:, 0, :, :16] = -33
     flow[:, :, :, 48:] = torch.tensor([3.0, 4.0])[:, None, None]
     video = panning("wave/a.mp4", 1)
-    make_set(tmp_path / "data" / "mine", [Made(video.id, "wave", video.frames, quantise(flow, 20.0))])
+    make_set(tmp_path / "data" / "mine", [MadeVideo(video.id, "wave", video.frames, quantise(flow, 20.0))])
     info = json.loads(data("info", "-w", tmp_path, "--json"))
     assert info["flow"]["clipped"] == pytest.approx(0.25, abs=0.01)
     assert info["flow"]["zero"] == pytest.approx(0.5, abs=0.02)
@@ -175,7 +175,7 @@ def test_info_says_when_the_bound_is_too_coarse(tmp_path):
     flow = torch.zeros(12, 2, 48, 64)
     flow[:, 0, :, :2] = 1.6
     video = panning("wave/a.mp4", 1)
-    make_set(tmp_path / "data" / "mine", [Made(video.id, "wave", video.frames, quantise(flow, 20.0))])
+    make_set(tmp_path / "data" / "mine", [MadeVideo(video.id, "wave", video.frames, quantise(flow, 20.0))])
     [line] = [line for line in data("info", "-w", tmp_path).splitlines() if line.startswith("hint")]
     assert "is below the step between two levels (0.16 px)" in line
     assert "--bound 2 would resolve slow motion better" in line

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import run_stage
 from helpers.films import moving
-from helpers.made_sets import Made, make_set
+from helpers.made_sets import MadeVideo, make_set
 from torch import Tensor
 
 from stmn.errors import DataError, UsageError
@@ -45,12 +45,12 @@ def tied(size: int = 32, classes: int = 4) -> Network:
     return net
 
 
-def rolling(name: str, frames: int, height: int = 40, width: int = 40, seed: int = 0, **more: str) -> Made:
+def rolling(name: str, frames: int, height: int = 40, width: int = 40, seed: int = 0, **more: str) -> MadeVideo:
     """A video of a moving texture, with random flow levels."""
     pictures = torch.from_numpy(np.stack(moving(frames, height, width, dx=1 + seed % 3, seed=seed)))
     generator = torch.Generator().manual_seed(seed)
     levels = torch.randint(110, 150, (frames - 1, 2, height, width), generator=generator, dtype=torch.uint8)
-    return Made(name, more.pop("class_name", f"class{seed % 4}"), pictures, levels, **more)
+    return MadeVideo(name, more.pop("class_name", f"class{seed % 4}"), pictures, levels, **more)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from stmn.store.format.write import ShardWriter, VideoFacts
 
 
 @dataclass(frozen=True)
-class Made:
+class MadeVideo:
     """A video: (N, H, W, 3) uint8 frames and (N - 1, 2, H, W) uint8 flow levels."""
 
     id: str
@@ -25,7 +25,7 @@ class Made:
 
 
 def make_set(
-    folder: Path, videos: Iterable[Made], keeps: Iterable[str] = ("mirror", "crop"), bound: float = 20.0
+    folder: Path, videos: Iterable[MadeVideo], keeps: Iterable[str] = ("mirror", "crop"), bound: float = 20.0
 ) -> Path:
     """Write a prepared set with one split, "1", as `stmn prepare` would."""
     videos = list(videos)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from helpers.films import moving
-from helpers.made_sets import Made, make_set
+from helpers.made_sets import MadeVideo, make_set
 from stmn.evaluation.scores import Scores, fuse_late
 from stmn.store.format.header import read_header
 from stmn.workspace import Workspace
@@ -22,7 +22,7 @@ def paper_sized(root: Path, dataset: str = "ucf101", classes: int = 101) -> Work
     """A workspace with a set `big` of `classes` classes, as that plugin would have made it: its first two videos."""
     workspace = Workspace(root)
     films = [
-        Made(id, name, torch.from_numpy(np.stack(moving(8, seed=seed))), torch.full((7, 2, 48, 64), 150 - 40 * seed, dtype=torch.uint8), "test")
+        MadeVideo(id, name, torch.from_numpy(np.stack(moving(8, seed=seed))), torch.full((7, 2, 48, 64), 150 - 40 * seed, dtype=torch.uint8), "test")
         for seed, (id, name) in enumerate([(IDS[0], CLASSES[0]), (IDS[3], CLASSES[1])])
     ]  # fmt: skip
     folder = make_set(workspace.data_dir("big"), films)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import run_stage
 from helpers.films import moving
-from helpers.made_sets import Made, make_set
+from helpers.made_sets import MadeVideo, make_set
 from torch import Tensor
 
 from stmn.errors import DataError
@@ -24,7 +24,7 @@ from stmn.workspace import Run, Workspace
 DIRECTIONS = {"down": (0, 3), "left": (-3, 0), "right": (3, 0)}
 
 
-def videos() -> Iterator[Made]:
+def videos() -> Iterator[MadeVideo]:
     """Textures moving in one direction, with noisy flow: an SVM on HOF can tell them apart."""
     for number in range(30):
         class_name, (dx, dy) = list(DIRECTIONS.items())[number % 3]
@@ -32,7 +32,7 @@ def videos() -> Iterator[Made]:
         noise = torch.randn(5, 2, 32, 32, generator=torch.Generator().manual_seed(number)) / 2
         flow = torch.tensor([dx, dy]).view(1, 2, 1, 1) + noise
         part = "test" if number >= 18 else "train"
-        yield Made(f"{part}{number}", class_name, frames, quantise(flow, 20.0), part)
+        yield MadeVideo(f"{part}{number}", class_name, frames, quantise(flow, 20.0), part)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_fuse_idt_needs_an_evaluation(workspace):
 
 def described(frames: Tensor, levels: Tensor, folder: Path) -> dict[str, Tensor]:
     """HOG, HOF, MBHx and MBHy of one video: (3 spans, bins, 4 x 4 cells)."""
-    store = Store(make_set(folder, [Made("v", "a", frames, levels)]))
+    store = Store(make_set(folder, [MadeVideo("v", "a", frames, levels)]))
     vector = torch.from_numpy(describe_video(store, store.videos["v"]))
     parts = vector.split([3 * bins * 16 for bins in (8, 9, 8, 8)])
     return {name: part.view(3, -1, 4, 4) for name, part in zip(("HOG", "HOF", "MBHx", "MBHy"), parts, strict=True)}
@@ -174,7 +174,7 @@ def test_descriptors_have_unit_length_at_any_contrast(tmp_path):
 @pytest.mark.parametrize("frames", [1, 2, 3, 40])
 def test_videos_of_any_length_have_descriptors_of_one_size(frames, tmp_path):
     pictures = torch.from_numpy(np.stack(moving(frames, 32, 32)))
-    store = Store(make_set(tmp_path / "set", [Made("v", "a", pictures, constant(1, 0, frames - 1))]))
+    store = Store(make_set(tmp_path / "set", [MadeVideo("v", "a", pictures, constant(1, 0, frames - 1))]))
     vector = describe_video(store, store.videos["v"])
     assert vector.shape == (3 * 16 * (8 + 9 + 8 + 8),) and vector.dtype == np.float32
     assert np.isfinite(vector).all()

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.made_sets import Made, make_set
+from helpers.made_sets import MadeVideo, make_set
 from torch import Tensor
 
 from stmn.errors import DataError
@@ -41,7 +41,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frames = torch.cat([coordinates(FRAMES), clock(FRAMES)], dim=-1)
     where = coordinates(FRAMES - 1).permute(0, 3, 1, 2)
     when = clock(FRAMES - 1).permute(0, 3, 1, 2)
-    videos = [Made("where", "a", frames, where), Made("when", "b", frames, torch.cat([when, when + 1], dim=1))]
+    videos = [
+        MadeVideo("where", "a", frames, where),
+        MadeVideo("when", "b", frames, torch.cat([when, when + 1], dim=1)),
+    ]
     return make_set(tmp_path_factory.mktemp("sets") / "coordinates", videos)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers.commands import call
 from helpers.films import moving
-from helpers.made_sets import Made, make_set
+from helpers.made_sets import MadeVideo, make_set
 from torch import Tensor
 
 from stmn.flow.quantise import quantise
@@ -33,14 +33,14 @@ def wander(seed: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(frames), flow
 
 
-def videos(wrong: int = 0, mistake: Callable[[Tensor], Tensor] = lambda flow: flow) -> list[Made]:
+def videos(wrong: int = 0, mistake: Callable[[Tensor], Tensor] = lambda flow: flow) -> list[MadeVideo]:
     """Five videos; the flow of the first `wrong` has the mistake."""
     found = []
     for number in range(5):
         frames, flow = wander(number)
         flow = mistake(flow) if number < wrong else flow
         part = "test" if number == 4 else "train"
-        found.append(Made(f"wave/{number}.mp4", "wave", frames, quantise(flow, 20.0), part))
+        found.append(MadeVideo(f"wave/{number}.mp4", "wave", frames, quantise(flow, 20.0), part))
     return found
 
 
@@ -87,7 +87,7 @@ def test_good_set_has_no_problems(folder):
     result = call("data", "check", f"{folder}/")
     assert (result.exit_code, result.stdout) == (
         0,
-        f"{folder}: 5 videos, 120 frames, 115 flow fields; flow held against the frames of 5 videos; no problems\n",
+        f"{folder}: 5 videos, 120 frames, 115 flow fields; flow compared with the frames of 5 videos; no problems\n",
     )
     assert "checking: 5/5 videos" in result.stderr
 
@@ -129,7 +129,7 @@ def test_mistake_of_all_videos_is_reported_once(tmp_path):
 @pytest.mark.parametrize("level", [128, 0])
 def test_constant_flow_of_changing_frames_is_found(level, tmp_path):
     made = videos()
-    made[2] = Made(made[2].id, "wave", made[2].frames, torch.full_like(made[2].levels, level))
+    made[2] = MadeVideo(made[2].id, "wave", made[2].frames, torch.full_like(made[2].levels, level))
     assert problems(make_set(tmp_path / "mine", made)) == [
         f"video 'wave/2.mp4': flow is constant (level {level} for u, {level} for v) although the frames change"
     ]
@@ -138,14 +138,16 @@ def test_constant_flow_of_changing_frames_is_found(level, tmp_path):
 def test_still_video_is_fine(tmp_path):
     made = videos()
     still = torch.from_numpy(np.stack(moving(1) * FRAMES))
-    made[0] = Made(made[0].id, "wave", still, torch.full((FRAMES - 1, 2, 48, 64), 128, dtype=torch.uint8))
+    made[0] = MadeVideo(made[0].id, "wave", still, torch.full((FRAMES - 1, 2, 48, 64), 128, dtype=torch.uint8))
     folder = make_set(tmp_path / "mine", made)
     assert problems(folder) == []
-    assert "against the frames of 4 videos" in call("data", "check", f"{folder}/").stdout
+    assert "compared with the frames of 4 videos" in call("data", "check", f"{folder}/").stdout
 
 
 def test_videos_too_short_to_judge_are_fine(tmp_path):
-    made = [Made(v.id, "wave", v.frames[:3], v.levels[:2], v.part) for v in videos(5, MISTAKES["u and v are swapped"])]
+    made = [
+        MadeVideo(v.id, "wave", v.frames[:3], v.levels[:2], v.part) for v in videos(5, MISTAKES["u and v are swapped"])
+    ]
     assert problems(make_set(tmp_path / "mine", made)) == []
 
 
@@ -303,4 +305,4 @@ def test_skipped_video_is_not_a_problem(folder):
     change(folder, "UPDATE videos SET status = 'skipped', reason = 'holds no frames' WHERE id = 'wave/1.mp4'")
     change(folder, "DELETE FROM pictures WHERE key >> 33 = (SELECT number FROM videos WHERE id = 'wave/1.mp4')")
     assert problems(folder) == []
-    assert "4 videos (1 skipped when it was prepared)" in call("data", "check", f"{folder}/").stdout
+    assert "4 videos (1 skipped by prepare)" in call("data", "check", f"{folder}/").stdout

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from helpers.commands import call
-from helpers.made_sets import Made, make_set
+from helpers.made_sets import MadeVideo, make_set
 from PIL import Image
 
 
@@ -12,7 +12,7 @@ def test_small_subject_stands_out_from_a_white_background(tmp_path):
     frames = torch.full((12, 48, 160, 3), 90, dtype=torch.uint8)
     levels = 128 + torch.randint(-1, 2, (11, 2, 48, 160), generator=generator)  # noise of one level
     levels[:, 0, 20:28, 40:48] = 128 + 13  # 2 pixels to the right
-    make_set(tmp_path / "data" / "mine", [Made("wave/a.mp4", "wave", frames, levels.to(torch.uint8))])
+    make_set(tmp_path / "data" / "mine", [MadeVideo("wave/a.mp4", "wave", frames, levels.to(torch.uint8))])
     assert call("data", "show", "a.mp4", "-w", tmp_path, "-o", tmp_path / "a.png", "--columns", "2").exit_code == 0
     sheet = np.asarray(Image.open(tmp_path / "a.png")).astype(int)
     flow, u = (sheet[80 + row * 52 : 128 + row * 52, 62 : 62 + 160] for row in (1, 2))

@@ -16,7 +16,7 @@ import pytest
 import torch
 from helpers.commands import call, errors_of
 from helpers.films import moving
-from helpers.made_sets import Made, make_set
+from helpers.made_sets import MadeVideo, make_set
 
 from stmn.errors import DataError
 from stmn.store.format.jpeg import encode_frame
@@ -145,7 +145,7 @@ def test_shard_is_little_larger_than_its_pictures(tmp_path):
     frames = torch.from_numpy(np.stack(moving(12, height=256, width=340, dx=3)))
     levels = torch.randint(118, 139, (11, 2, 32, 43), dtype=torch.uint8)
     levels = levels.repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)[..., :340]  # as smooth as flow
-    with Store(make_set(tmp_path / "set", [Made("a", "any", frames, levels)])) as store:
+    with Store(make_set(tmp_path / "set", [MadeVideo("a", "any", frames, levels)])) as store:
         [(payload,)] = store.query(0, "SELECT sum(length(jpeg)) FROM pictures")
         assert payload > 50_000
         assert store.shards[0].stat().st_size < 1.1 * payload

@@ -10,7 +10,7 @@ import timm
 import torch
 from conftest import train_tiny
 from helpers.commands import call, errors_of, write_recipe
-from helpers.made_sets import Made, make_set
+from helpers.made_sets import MadeVideo, make_set
 from safetensors.torch import load_file, save_file
 
 from stmn.nets.checkpoint import KEY, read_about
@@ -34,7 +34,7 @@ def refused(workspace: Workspace, *command: object) -> str:
 def test_other_classes_than_the_checkpoints_are_refused(own):
     frames = torch.randint(0, 256, (14, 40, 40, 3), dtype=torch.uint8)
     levels = torch.full((13, 2, 40, 40), 128, dtype=torch.uint8)
-    make_set(own.data_dir("other"), [Made(f"{name}/1", name, frames, levels) for name in ("run", "jump", "fall")])
+    make_set(own.data_dir("other"), [MadeVideo(f"{name}/1", name, frames, levels) for name in ("run", "jump", "fall")])
     line = refused(own, *FUSE, "--data", "other")
     assert line == (
         "the streams know 4 classes, which are not the 3 of data set other: name streams that were trained on it"
