@@ -97,7 +97,7 @@ def extract(
     by_class: Annotated[bool, typer.Option("--by-class", help="put videos into one folder per class")] = False,
     full_colour: Annotated[
         float | None,
-        typer.Option(help="pixels per frame shown in full colour [default: the video's fastest]", min=0.01),
+        typer.Option(help="pixels per frame shown in full colour [default: chosen per video]", min=0.01),
     ] = None,
     missing: Annotated[bool, typer.Option("--missing", help="keep existing files, write the others")] = False,
     workspace: WorkspacePath = None,
