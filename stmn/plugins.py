@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from stmn.exporting.base import Exporter, Runner
     from stmn.nets.backbones import Backbone
     from stmn.nets.checkpoint import Description
+    from stmn.nets.config import TemporalInit
     from stmn.nets.network import Network
-    from stmn.nets.temporal import TemporalFilter, TemporalInit
+    from stmn.nets.temporal import TemporalFilter
     from stmn.nets.units import Unit
 
 __all__ = [
@@ -63,7 +64,7 @@ _HOMES = {
     "Runner": "stmn.exporting.base",
     "Splits": "stmn.datasets.base",
     "TemporalFilter": "stmn.nets.temporal",
-    "TemporalInit": "stmn.nets.temporal",
+    "TemporalInit": "stmn.nets.config",
     "Unit": "stmn.nets.units",
     "VideoEntry": "stmn.datasets.base",
 }

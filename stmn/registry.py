@@ -14,7 +14,7 @@ from typing import Any
 
 from stmn.errors import PluginError, near_match
 
-BUILT_IN = "stmn"
+_BUILT_IN = "stmn"
 
 #: kind -> entry-point group
 KINDS: dict[str, str] = {
@@ -90,7 +90,7 @@ def find(kind: str, name: str) -> Plugin:
     candidates = [p for p in plugins(kind) if p.name == plain and package in ("", p.package)]
     if not candidates:
         raise PluginError(f"unknown {kind} '{name}'{near_match(name, names(kind))}; known: {', '.join(names(kind))}")
-    own = [p for p in candidates if p.package == BUILT_IN]
+    own = [p for p in candidates if p.package == _BUILT_IN]
     if own and not package:
         return own[0]
     if len(candidates) > 1:

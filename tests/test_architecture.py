@@ -66,7 +66,7 @@ def test_every_file_fits_in_one_reading():
 
 def test_stages_and_registry_are_imported_without_torch():
     code = (
-        "import sys\nimport stmn, stmn.registry, stmn.recipe.networks, stmn.recipe.chain\n"
+        "import sys\nimport stmn, stmn.registry, stmn.nets.config, stmn.recipe.networks, stmn.recipe.chain\n"
         "[stmn.stages.find_stage(verb) for verb in stmn.stages.STAGES]\n"
         "sys.exit(', '.join({'torch', 'timm', 'av', 'sklearn', 'typer', 'rich'} & set(sys.modules)) or 0)"
     )

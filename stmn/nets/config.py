@@ -1,17 +1,20 @@
-"""What a network is, in plain values: enough to build it again. Checkpoints hold it as JSON."""
+"""What a network is, in plain values: enough to build it again. Checkpoints hold it as JSON.
+
+Nothing here imports torch.
+"""
 
 from math import ceil
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from stmn.nets.temporal import TemporalInit, TemporalPool
-
 Modality = Literal["rgb", "flow"]
 Site = Literal["residual", "direct"]
 Direction = Literal["motion_to_appearance", "appearance_to_motion", "both"]
 GatedUnits = Literal["second_unit", "every_unit"]
 Operand = Literal["pre_relu", "post_relu"]
+TemporalInit = Literal["centre", "average"]
+TemporalPool = Literal["max", "average", "none"]
 #: where a ResNet has its strides, and how its first pooling is padded
 ResNetLayout = Literal["torchvision", "caffe"]
 #: which logits two streams give: each its own, their mean, or those of a linear layer over both

@@ -7,7 +7,8 @@ has no second unit.
 
 from stmn.errors import UsageError
 from stmn.nets.backbones import Backbone
-from stmn.nets.temporal import TemporalFilter, TemporalInit
+from stmn.nets.config import TemporalInit
+from stmn.nets.temporal import TemporalFilter
 from stmn.nets.units import Unit
 
 

@@ -1,15 +1,11 @@
 """Temporal filters and pooling over time (section 3.3)."""
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stmn.errors import UsageError
-
-TemporalInit = Literal["centre", "average"]
-TemporalPool = Literal["max", "average", "none"]
+from stmn.nets.config import TemporalInit, TemporalPool
 
 
 class TemporalFilter(nn.Module):

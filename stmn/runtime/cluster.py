@@ -44,7 +44,7 @@ _make_client: Callable[..., Any] = distributed.Client
 _wait: Callable[..., Any] = distributed.wait
 
 
-class WorkerPool(WorkerPlugin):
+class _WorkerPool(WorkerPlugin):
     """The worker processes of one Dask worker: as many as it has threads, each started with its first job.
 
     Args:
@@ -121,7 +121,7 @@ class WorkerPool(WorkerPlugin):
 def _do_job(pool: str, key: str, job: bytes) -> Outcome:
     """The task that Dask runs in a thread of a Dask worker."""
     plugin = distributed.get_worker().plugins[pool]
-    assert isinstance(plugin, WorkerPool)
+    assert isinstance(plugin, _WorkerPool)
     return plugin.do(key, pickle.loads(job))
 
 
@@ -194,7 +194,7 @@ def run_on_cluster(
         _wait_for_worker(client, address, say)
         pool = f"stmn-{digest(name)}"
         try:
-            client.register_plugin(WorkerPool(setup, timeout), name=pool)
+            client.register_plugin(_WorkerPool(setup, timeout), name=pool)
             yield from _Submission(client, address, pool, jobs, say).outcomes()
         except (OSError, distributed.CancelledError, CommClosedError) as error:
             raise StmnError(

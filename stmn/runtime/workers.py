@@ -102,7 +102,7 @@ class Process(Protocol):
         """Wait for its end."""
 
 
-def fork_process(connection: Connection) -> Process:
+def _fork_process(connection: Connection) -> Process:
     """Start a worker process from multiprocessing's fork server.
 
     The fork server imports torch once, and hands down no thread or decoder of this process.
@@ -148,7 +148,7 @@ class Worker:
         start: starts a process that serves one end of a pipe.
     """
 
-    def __init__(self, setup: Setup, index: int, start: Callable[[Connection], Process] = fork_process) -> None:
+    def __init__(self, setup: Setup, index: int, start: Callable[[Connection], Process] = _fork_process) -> None:
         self.index = index
         self.connection, theirs = multiprocessing.Pipe()
         self.process = start(theirs)

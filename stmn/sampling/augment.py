@@ -18,14 +18,14 @@ from stmn.sampling.resample import Bytes, Floats, Levels, cut_into, make_taps
 Augmentation = Literal["multi_scale", "jitter", "random_resized", "centre"]
 
 #: the paper's sizes are for frames of short side 256; here they are fractions of the short side
-PAPER_SIDE = 256
-PAPER_CROP = 224
+_PAPER_SIDE = 256
+_PAPER_CROP = 224
 #: sides of multi_scale crops, as fractions of the short side
-MULTI_SCALE = tuple(side / PAPER_SIDE for side in (256, 224, 192, 168))
+_MULTI_SCALE = tuple(side / _PAPER_SIDE for side in (256, 224, 192, 168))
 #: smallest area of random_resized crops, as a fraction of the frame's
-SMALLEST_AREA = 0.35
+_SMALLEST_AREA = 0.35
 #: range of aspects of random_resized crops, width over height
-ASPECTS = (3 / 4, 4 / 3)
+_ASPECTS = (3 / 4, 4 / 3)
 
 RGB_MEAN = (0.485, 0.456, 0.406)
 RGB_STD = (0.229, 0.224, 0.225)
@@ -35,7 +35,7 @@ FLOW_STD = 255 * sum(RGB_STD) / 3
 #: how levels become a network's input; in a mirrored field u changes its sign
 RGB_TO_INPUT = Levels([255 * mean for mean in RGB_MEAN], [1 / (255 * std) for std in RGB_STD])
 FLOW_TO_INPUT = Levels([ZERO_LEVEL] * 2, [1 / FLOW_STD, 1 / FLOW_STD])
-MIRRORED_FLOW_TO_INPUT = Levels([ZERO_LEVEL] * 2, [-1 / FLOW_STD, 1 / FLOW_STD])
+_MIRRORED_FLOW_TO_INPUT = Levels([ZERO_LEVEL] * 2, [-1 / FLOW_STD, 1 / FLOW_STD])
 
 
 @dataclass(frozen=True)
@@ -62,24 +62,24 @@ def draw_crop(height: int, width: int, augmentation: Augmentation, keeps: Iterab
     """
     side = min(height, width)
     if rng is None or augmentation == "centre":
-        box = round(side * PAPER_CROP / PAPER_SIDE) if "crop" in keeps else side
+        box = round(side * _PAPER_CROP / _PAPER_SIDE) if "crop" in keeps else side
         return Crop((height - box) // 2, (width - box) // 2, box, box)
     mirror = "mirror" in keeps and bool(rng.random() < 0.5)
     if "crop" not in keeps:
         return Crop((height - side) // 2, (width - side) // 2, side, side, mirror)
     if augmentation == "multi_scale":
-        h, w = (round(side * float(fraction)) for fraction in rng.choice(MULTI_SCALE, 2))
+        h, w = (round(side * float(fraction)) for fraction in rng.choice(_MULTI_SCALE, 2))
         place = int(rng.integers(5))
         if place == 4:
             return Crop((height - h) // 2, (width - w) // 2, h, w, mirror)
         return Crop((height - h) * (place // 2), (width - w) * (place % 2), h, w, mirror)
     if augmentation == "random_resized":
-        area = height * width * rng.uniform(SMALLEST_AREA, 1)
-        aspect = exp(rng.uniform(log(ASPECTS[0]), log(ASPECTS[1])))
+        area = height * width * rng.uniform(_SMALLEST_AREA, 1)
+        aspect = exp(rng.uniform(log(_ASPECTS[0]), log(_ASPECTS[1])))
         h, w = min(height, round(sqrt(area / aspect))), min(width, round(sqrt(area * aspect)))
         return Crop(int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w, mirror)
     # jitter: sides within 25 % of the paper's crop, offsets within a quarter of the free space from a border
-    base = side * PAPER_CROP / PAPER_SIDE
+    base = side * _PAPER_CROP / _PAPER_SIDE
     h = min(height, round(base * rng.uniform(0.75, 1.25)))
     w = min(width, round(base * rng.uniform(0.75, 1.25)))
     return Crop(_draw_border_offset(height - h, rng), _draw_border_offset(width - w, rng), h, w, mirror)
@@ -114,7 +114,7 @@ def cut_field(levels: Bytes, crop: Crop, out: Floats) -> None:
         out: (2, H', W') float32, contiguous; written.
     """
     rows, columns = make_taps(crop.height, out.shape[1]), make_taps(crop.width, out.shape[2], crop.mirror)
-    scale = MIRRORED_FLOW_TO_INPUT if crop.mirror else FLOW_TO_INPUT
+    scale = _MIRRORED_FLOW_TO_INPUT if crop.mirror else FLOW_TO_INPUT
     cut_into(levels[..., None], crop.top, crop.left, rows, columns, scale, out)
 
 
@@ -145,4 +145,4 @@ def normalise_flow(fields: Tensor, mirror: bool = False) -> Tensor:
 
 def short_side_for_test(size: int, keeps: Iterable[str]) -> int:
     """The short side of whole frames at test, pixels: 256 for a training crop of 224, so that the scales agree."""
-    return round(size * PAPER_SIDE / PAPER_CROP) if "crop" in keeps else size
+    return round(size * _PAPER_SIDE / _PAPER_CROP) if "crop" in keeps else size

@@ -27,8 +27,10 @@ class Fuse(Stage[FuseOptions]):
 
     def complete(self, options: FuseOptions, workspace: Workspace, inputs: dict[str, list[Input]]) -> FuseOptions:
         """Fill in the streams (the workspace's newest) and the paper's batch and crops."""
+        from stmn.nets.config import MODALITIES
+
         found = {}
-        for name, modality in (("appearance", "rgb"), ("motion", "flow")):
+        for name, modality in MODALITIES.items():
             if getattr(options, name) is None and name not in inputs:
                 run = workspace.newest("model", modality=modality)
                 if run is None:

@@ -41,7 +41,7 @@ class Learner(nn.Module):
         """
         with self.device.autocast(), self._convolutions():
             logits = self.network.logits(*inputs)
-        return soft_max_loss(logits, label), count_correct(logits, label)
+        return soft_max_loss(logits, label), _count_correct(logits, label)
 
     def _convolutions(self) -> AbstractContextManager[object]:
         """The faster convolutions where they work; a compiled network keeps PyTorch's."""
@@ -62,7 +62,7 @@ def soft_max_loss(logits: tuple[Tensor, ...], label: Tensor) -> Tensor:
     return torch.stack(losses).sum()
 
 
-def count_correct(logits: tuple[Tensor, ...], label: Tensor) -> Tensor:
+def _count_correct(logits: tuple[Tensor, ...], label: Tensor) -> Tensor:
     """Count the videos whose largest logit, averaged over outputs and places in time, is that of their label.
 
     Args:

@@ -16,7 +16,7 @@ from stmn.runtime.ranks import Ranks
 from stmn.training.plan import Plan
 from stmn.training.state import TrainingState
 
-METRICS_FILE = "metrics.jsonl"
+_METRICS_FILE = "metrics.jsonl"
 #: fraction of the time spent waiting for data above which a notice says so
 _LONG_WAIT = 0.1
 
@@ -39,7 +39,7 @@ class Log:
         self._board = _open_board(out / "tensorboard", state.step) if plan.tensorboard and ranks.first else None
         if ranks.first:  # with the rows up to the saved state: a killed run may have logged more
             out.mkdir(parents=True, exist_ok=True)
-            (out / METRICS_FILE).write_text("".join(json.dumps(row) + "\n" for row in state.history))
+            (out / _METRICS_FILE).write_text("".join(json.dumps(row) + "\n" for row in state.history))
         self._clear()
 
     def next_batch(self, batches: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -92,7 +92,7 @@ class Log:
             self._validations = len(self.state.errors)
         self.state.history.append(row)
         if self.ranks.first:
-            with open(self.out / METRICS_FILE, "a") as file:
+            with open(self.out / _METRICS_FILE, "a") as file:
                 file.write(json.dumps(row) + "\n")
         if self._board is not None:
             for name, value in row.items():
