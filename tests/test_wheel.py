@@ -1,4 +1,4 @@
-"""What `pip install` gives: the wheel, in a fresh environment, outside the checkout."""
+"""What `pip install` installs: the wheel, in a fresh environment, used outside the checkout."""
 
 import json
 import os
@@ -40,9 +40,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fresh(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of a new environment with the wheel in it; torch and the others are lent by the running one.
+    """The programs of a new environment with the wheel in it. It borrows torch and the rest from the running one.
 
-    (Downloading them again takes minutes and gigabytes; that they are all declared is asserted below.)
+    Downloading them again would take minutes and gigabytes. That all of them are declared is asserted below.
     """
     folder = tmp_path_factory.mktemp("fresh") / "environment with a blank"
     venv.create(folder, with_pip=True)
@@ -52,19 +52,19 @@ def fresh(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=True, capture_output=True, timeout=300,
     )  # fmt: skip
     site = next((folder / "lib").glob("python*/site-packages"))
-    (site / "lent.pth").write_text("".join(f"{path}\n" for path in sys.path if path.endswith("-packages")))
+    (site / "borrowed.pth").write_text("".join(f"{path}\n" for path in sys.path if path.endswith("-packages")))
     return programs
 
 
 def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a program away from the checkout, without this process's Python variables."""
+    """Run a program outside the checkout, without this process's Python variables."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     return subprocess.run(
         [str(c) for c in command], capture_output=True, text=True, cwd=cwd, env=environment, timeout=300
     )
 
 
-def test_the_wheel_holds_what_is_not_python(wheel):
+def test_wheel_contains_the_files_that_are_not_python(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     recipes = {f"stmn/recipes/{path.name}" for path in (CHECKOUT / "recipes").glob("*.toml")}
     kernel = {
@@ -78,7 +78,7 @@ def test_the_wheel_holds_what_is_not_python(wheel):
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "plugins/"))]
 
 
-def test_the_program_that_runs_is_the_wheels_and_it_declares_what_it_imports(fresh, tmp_path):
+def test_wheel_is_what_runs_and_declares_its_imports(fresh, tmp_path):
     answer = run(fresh / "python", "-c", SATISFIED, cwd=tmp_path)
     found = json.loads(answer.stdout)
     assert Path(found["file"]).is_relative_to(fresh.parent)
@@ -86,25 +86,13 @@ def test_the_program_that_runs_is_the_wheels_and_it_declares_what_it_imports(fre
     assert found["unmet"] == []
     assert found["fusions"] == ["add", "multiply"]
     imported = {
-        "torch",
-        "torchvision",
-        "timm",
-        "av",
-        "typer",
-        "rich",
-        "pydantic",
-        "pydantic-settings",
-        "safetensors",
-        "numpy",
-        "scipy",
-        "scikit-learn",
-        "pillow",
-        "simplejpeg",
-    }
+        "torch", "torchvision", "timm", "av", "typer", "rich", "pydantic", "pydantic-settings", "safetensors", "numpy",
+        "scipy", "scikit-learn", "pillow", "simplejpeg",
+    }  # fmt: skip
     assert imported <= set(found["core"])
 
 
-def test_help_and_recipes_work_there(fresh, tmp_path):
+def test_help_and_recipes_work_from_the_wheel(fresh, tmp_path):
     assert "train-stream" in run(fresh / "stmn", "--help", cwd=tmp_path).stdout
     rows = run(fresh / "stmn", "recipes", "list", cwd=tmp_path).stdout.splitlines()
     assert [row.split()[0] for row in rows] == ["demo", "final", "ut_interaction"]
@@ -112,7 +100,7 @@ def test_help_and_recipes_work_there(fresh, tmp_path):
     assert shown == (CHECKOUT / "recipes/final.toml").read_text()
 
 
-def test_a_toy_recipe_runs_there(fresh, tmp_path):
+def test_toy_recipe_runs_from_the_wheel(fresh, tmp_path):
     tiny = 'uses = "train-stream"\narch = "resnet18"\nwidth = 0.125\nsize = 32\nweights = "none"\nbatch = 4\nsteps = 2\nvalidation = 0.0\n'
     recipe = write_recipe(
         tmp_path / "toy.toml", 'name = "toy"\ndata = "toy"',
@@ -129,4 +117,4 @@ def test_a_toy_recipe_runs_there(fresh, tmp_path):
     video = next((tmp_path / "work space" / "data" / "toy" / "videos" / "test").glob("*.mp4"))
     code = "import stmn, sys; print(stmn.load(sys.argv[1]).predict(sys.argv[2])[0])"
     predicted = run(fresh / "python", "-c", code, model, video, cwd=tmp_path)
-    assert predicted.stdout.startswith("Prediction(class_name='"), predicted.stderr
+    assert predicted.stdout.startswith("ClassScore(class_name='"), predicted.stderr
