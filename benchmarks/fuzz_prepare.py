@@ -27,7 +27,7 @@ from benchmarks.frame import STMN, run
 from stmn.runtime.progress import Silent
 from stmn.store.format.write import RecordedVideo, recover_videos
 from stmn.store.inspect.check import check_set
-from stmn.video.names import VIDEO_SUFFIXES
+from stmn.video.source import VIDEO_SUFFIXES
 
 CONTAINERS = ("mp4", "mkv", "ts")
 SHORT_SIDE = 24

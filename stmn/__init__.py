@@ -4,15 +4,17 @@
 >>> stmn.load("fused").predict("video.mp4")        # doctest: +SKIP
 """
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stmn.prediction.api import Model
 
-from stmn.runtime.version import __version__
 
 __all__ = ["__version__", "load"]
+
+__version__ = version("stmn")
 
 
 def load(

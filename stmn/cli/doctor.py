@@ -57,7 +57,6 @@ def _examine() -> dict[str, Any]:
 
     from stmn import registry
     from stmn.runtime.device import choose_device
-    from stmn.runtime.version import __version__
     from stmn.runtime.workers import count_cores
 
     device = choose_device("auto").device
@@ -70,7 +69,7 @@ def _examine() -> dict[str, Any]:
         missing = [module for module in modules if find_spec(module) is None]
         lacking[use] = f"needs {', '.join(missing)}: pip install 'stmn[{extra}]'" if missing else "ready"
     return {
-        "stmn": __version__,
+        "stmn": version("stmn"),
         "python": f"{sys.version.split()[0]} on {platform.system()} {platform.machine()}",
         "packages": {name: _package_version(name) for name in _PACKAGES},
         "device": f"{device.type}: {name}",

@@ -104,9 +104,9 @@ def root(
 ) -> None:
     """Options of `stmn` itself."""
     if version:
-        from stmn.runtime.version import __version__
+        from importlib import metadata
 
-        typer.echo(f"stmn {__version__}")
+        typer.echo(f"stmn {metadata.version('stmn')}")
         raise typer.Exit
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stmn.errors import DataError
-from stmn.video.names import VIDEO_SUFFIXES
+from stmn.video.source import VIDEO_SUFFIXES
 
 #: split name -> part ("train", "test") -> video ids
 Splits = dict[str, dict[str, list[str]]]
@@ -101,6 +101,12 @@ class Dataset:
 def missing_file(path: Path) -> str:
     """Return why a video without a file is unavailable; "" if the file exists."""
     return "" if path.is_file() else f"{as_id(path)}: no such video file"
+
+
+def without_suffix(name: str) -> str:
+    """Return a file name or a path without a video's suffix; other suffixes stay."""
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in VIDEO_SUFFIXES else name
 
 
 def as_id(path: str | Path) -> str:

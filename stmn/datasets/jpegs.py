@@ -17,6 +17,7 @@ from stmn.datasets.base import (
     as_id,
     first_folder,
     hashed_split,
+    without_suffix,
 )
 from stmn.datasets.csv_list import CsvList
 from stmn.datasets.jpeg_layouts import (
@@ -27,7 +28,6 @@ from stmn.datasets.jpeg_layouts import (
     list_video_folders,
 )
 from stmn.errors import DataError, UsageError
-from stmn.video.names import without_suffix
 
 #: videos that are looked at to find the size of the frames
 _SAMPLE = 32

@@ -11,7 +11,7 @@ from pathlib import Path
 from stmn.datasets.base import Dataset, Splits, VideoEntry, as_id, first_folder, missing_file
 from stmn.datasets.table import TableErrors, TableRow, read_columns, read_table
 from stmn.errors import DataError
-from stmn.video.names import VIDEO_SUFFIXES
+from stmn.video.source import VIDEO_SUFFIXES
 
 #: what lists call their parts -> what they are
 _PARTS = {

@@ -11,7 +11,6 @@ from torch import Tensor
 from stmn.errors import StmnError
 from stmn.nets.checkpoint import Description
 from stmn.nets.network import Network
-from stmn.sampling.augment import short_side_for_test
 
 #: runs a written file: each stream's input to each output's logits
 Runner = Callable[[Sequence[Tensor]], list[Tensor]]
@@ -54,7 +53,7 @@ def example_inputs(network: Network, description: Description, batch: int, chunk
         (B, T, channels, H, W) for each stream.
     """
     config = description.network
-    side = short_side_for_test(config.size, description.keeps)
+    side = description.test_short_side
     generator = torch.Generator().manual_seed(batch * 100 + chunks)
     return [
         torch.randn(batch, chunks, config.in_channels(stream.modality), side, side + wider, generator=generator)

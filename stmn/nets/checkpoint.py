@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from stmn.nets.build import build_network
 from stmn.nets.config import NetworkConfig
 from stmn.nets.network import Network
 from stmn.runtime.files import atomic_write, digest
-from stmn.runtime.version import __version__
 from stmn.store.format.header import Preparation
 
 KEY = "stmn"
@@ -51,6 +51,15 @@ class Description:
     keeps: list[str] = field(default_factory=list)
     training: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def test_short_side(self) -> int:
+        """The short side of whole frames in testing, pixels: the scale of training.
+
+        Training crops 224 of a short side of 256 pixels (section 4.1), so it is 256 for a crop of 224. If the data set
+        allows no crops, training sees whole frames, and so does testing.
+        """
+        return round(self.network.size * 256 / 224) if "crop" in self.keeps else self.network.size
+
     def to_json(self) -> dict[str, Any]:
         """Everything, with plugins and versions."""
         return {
@@ -60,7 +69,7 @@ class Description:
             "keeps": self.keeps,
             "training": self.training,
             "plugins": network_plugins(self.network),
-            "versions": {"stmn": __version__},
+            "versions": {"stmn": version("stmn")},
         }
 
 

@@ -14,8 +14,7 @@ from stmn.prediction.windows import Window, classify_spans, read_frames, slide_w
 from stmn.runtime.device import choose_device
 from stmn.runtime.progress import Progress, Silent
 from stmn.video.decode import iter_frames
-from stmn.video.names import VIDEO_SUFFIXES
-from stmn.video.source import Source, is_live, parse_source
+from stmn.video.source import VIDEO_SUFFIXES, Source, is_live, parse_source
 
 __all__ = ["ClassScore", "Model", "Source", "Window", "find_videos", "is_live", "load_model"]
 

@@ -14,7 +14,6 @@ from stmn.flow.pairs import FlowFunction
 from stmn.nets.checkpoint import Description
 from stmn.nets.network import Network
 from stmn.runtime.device import Device
-from stmn.sampling.augment import short_side_for_test
 from stmn.sampling.positions import spread_positions, stack_times
 
 
@@ -91,9 +90,11 @@ class Classifier:
 
     def protocol(self, chunks: int, flips: bool = True) -> Protocol:
         """Whole frames of `chunks` chunks; also mirrored frames if the training data allowed mirroring."""
-        size, keeps = self.description.network.size, self.description.keeps
         return Protocol(
-            chunks=chunks, flips=flips and "mirror" in keeps, short_side=short_side_for_test(size, keeps), crop=size
+            chunks=chunks,
+            flips=flips and "mirror" in self.description.keeps,
+            short_side=self.description.test_short_side,
+            crop=self.description.network.size,
         )
 
     def plan_chunks(self, frame_count: int, chunks: int, name: str) -> ChunkPlan:

@@ -11,11 +11,12 @@ from stmn.options.train_stream import TrainStreamOptions
 from stmn.recipe.load import Recipe, load_recipe, with_shared
 from stmn.stages import find_stage
 from stmn.stages.fuse import fused_config
+from stmn.stages.networks import check_network, read_network
 from stmn.stages.train_stream import fill_defaults, stream_config
 from stmn.workspace import Workspace
 
 if TYPE_CHECKING:
-    from stmn.nets.config import NetworkConfig
+    from stmn.stages.networks import NetworkConfig
 
 #: classes of a network whose number is unknown before its data is prepared
 _SOME_CLASSES = 2
@@ -23,9 +24,7 @@ _SOME_CLASSES = 2
 
 def network_of_model(path: Path) -> tuple[str, "NetworkConfig"]:
     """Name and configuration of the network in a model file. Raises `CheckpointError`."""
-    from stmn.nets.checkpoint import read_description
-
-    return str(path), read_description(path).network
+    return str(path), read_network(path)
 
 
 def network_of_recipe(name: str, stage_id: str | None, classes: int) -> tuple[str, "NetworkConfig"]:
@@ -61,8 +60,6 @@ def check_recipe(recipe: Recipe, options: dict[str, StageOptions] | None = None)
     Raises:
         UsageError: all mistakes, one line each.
     """
-    from stmn.nets.show.cost import sketch
-
     given, wrong = options or {}, []
     for number, stage in enumerate(recipe.stages, 1):
         where = f"{recipe.path}: stage {number} ('{stage.id}')"
@@ -74,7 +71,7 @@ def check_recipe(recipe: Recipe, options: dict[str, StageOptions] | None = None)
     if not wrong:
         try:
             for _, network in _networks(recipe, given, _SOME_CLASSES):
-                sketch(network)
+                check_network(network)
         except StmnError as error:
             wrong.append(f"{recipe.path}: {error}")
     if wrong:
@@ -116,4 +113,4 @@ def _stream_of(
         if which not in newest:
             raise DataError(f'the recipe trains no {which} stream that could be tied; name one: {which} = "FILE"')
         return newest[which]
-    return found[given] if given in found else network_of_model(Workspace(Path()).find_model(given))[1]
+    return found[given] if given in found else read_network(Workspace(Path()).find_model(given))

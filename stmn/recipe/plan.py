@@ -1,12 +1,12 @@
 """Resolve a stage before it runs: its defaults, its inputs, its data, and the fingerprint of all that decides it."""
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from stmn.options.base import DataOptions, StageOptions
 from stmn.runtime.files import digest
-from stmn.runtime.version import __version__
 from stmn.stages import find_stage
 from stmn.workspace import Input, Run, Workspace
 
@@ -57,7 +57,7 @@ def plan_stage(
     data_dir = workspace.find_data(options.data) if isinstance(options, DataOptions) else None
     identity = {
         "verb": verb,
-        "stmn": __version__,
+        "stmn": version("stmn"),
         "options": options.identity(),
         "inputs": {name: [item.fingerprint for item in items] for name, items in resolved.items()},
         "plugins": stage.plugins(options),

@@ -12,6 +12,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from importlib.metadata import version
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -26,7 +27,6 @@ except ImportError as missing:
 
 from stmn.errors import StmnError, UsageError
 from stmn.runtime.files import digest
-from stmn.runtime.version import __version__
 from stmn.runtime.workers import FatalJobError, Outcome, Setup, SpawnedProcess, Worker
 
 #: seconds in which a scheduler has to answer
@@ -53,12 +53,12 @@ class _WorkerPool(WorkerPlugin):
     """
 
     def __init__(self, setup: ClusterSetup, timeout: float) -> None:
-        self._make_setup, self._timeout, self._version = setup, timeout, __version__
+        self._make_setup, self._timeout, self._version = setup, timeout, version("stmn")
 
     def setup(self, worker: distributed.Worker) -> None:
         """Called by Dask before the Dask worker gets any job."""
-        if self._version != __version__:
-            raise StmnError(f"the cluster's worker {worker.address} has stmn {__version__}, not {self._version}")
+        if self._version != version("stmn"):
+            raise StmnError(f"the cluster's worker {worker.address} has stmn {version('stmn')}, not {self._version}")
         self._setup = self._make_setup(digest(worker.id))
         self._lock = threading.Lock()
         self._closed = False

@@ -141,8 +141,3 @@ def normalise_flow(fields: Tensor, mirror: bool = False) -> Tensor:
     """(..., 2, H, W) levels 0..255 to network input: level 128 becomes 0; u changes its sign in mirrored fields."""
     centred = (fields - ZERO_LEVEL) / FLOW_STD
     return centred * torch.tensor([-1.0, 1.0]).view(2, 1, 1) if mirror else centred
-
-
-def short_side_for_test(size: int, keeps: Iterable[str]) -> int:
-    """The short side of whole frames at test, pixels: 256 for a training crop of 224, so that the scales agree."""
-    return round(size * _PAPER_SIDE / _PAPER_CROP) if "crop" in keeps else size

@@ -87,7 +87,6 @@ def _score_model(path: Path, name: str, options: EvaluateOptions, store: "Store"
     from stmn.evaluation.protocol import Protocol
     from stmn.evaluation.scores import Scores
     from stmn.nets.checkpoint import load_checkpoint
-    from stmn.sampling.augment import short_side_for_test
 
     context.progress.say(f"model: {name}")
     network, description = load_checkpoint(path)
@@ -100,7 +99,6 @@ def _score_model(path: Path, name: str, options: EvaluateOptions, store: "Store"
             f"{name} was trained on {len(seen)} of the {len(videos)} test videos of split {options.split} "
             f"(it was trained on split {description.trained_on.split}); pass --allow-seen to test on them anyway"
         )
-    size = description.network.size
     protocol = Protocol(
         chunks=options.chunks,
         flips=options.flips and "mirror" in header.keeps,
@@ -108,8 +106,8 @@ def _score_model(path: Path, name: str, options: EvaluateOptions, store: "Store"
         pool=options.pool,
         temporal_pool=options.temporal_pool,
         temporal_window=options.temporal_window,
-        short_side=short_side_for_test(size, header.keeps),
-        crop=size,
+        short_side=description.test_short_side,
+        crop=description.network.size,
         data=header.name,
         split=options.split,
         part=options.part,

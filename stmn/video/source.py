@@ -15,6 +15,11 @@ from av.error import FFmpegError
 
 from stmn.errors import DataError, UsageError
 
+#: endings of video files, in lower case
+VIDEO_SUFFIXES = frozenset({
+    ".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv", ".3gp", ".ts", ".ogv", ".gif",
+    ".m2ts", ".vob", ".asf",
+})  # fmt: skip
 #: FFmpeg's name for the system's cameras, by Python's name for the system
 _CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 #: seconds that an address or a camera may take to answer, and to send the next frame

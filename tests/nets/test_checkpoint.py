@@ -53,6 +53,16 @@ def saved(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize(("size", "keeps", "short_side"), [
+    (224, ["mirror", "crop"], 256),
+    (112, ["mirror", "crop"], 128),
+    (224, ["mirror"], 224),  # training saw whole frames
+])  # fmt: skip
+def test_testing_has_the_scale_of_training(size, keeps, short_side):
+    network = DESCRIPTION.network.model_copy(update={"size": size})
+    assert replace(DESCRIPTION, network=network, keeps=keeps).test_short_side == short_side
+
+
 def edited(path: Path, edit) -> Path:
     """Pass a file's tensors and description through `edit(tensors, about)` and write them again."""
     tensors = load_file(path)

@@ -14,7 +14,6 @@ from torch import Tensor
 from stmn.flow.grey import to_grey
 from stmn.flow.quantise import quantise
 from stmn.flow.tvl1 import tvl1
-from stmn.sampling import augment
 from stmn.sampling.augment import (
     FLOW_STD,
     Crop,
@@ -114,12 +113,6 @@ def test_crops_scale_with_the_stored_frames():
         rng = np.random.default_rng(1)
         sizes = {draw_crop(side, side, "multi_scale", BOTH, rng).height for _ in range(200)}
         assert sizes == {round(side * paper / 256) for paper in (256, 224, 192, 168)}
-
-
-def test_short_side_for_test_keeps_the_scale_of_training():
-    assert augment.short_side_for_test(224, BOTH) == 256
-    assert augment.short_side_for_test(112, BOTH) == 128
-    assert augment.short_side_for_test(224, ("mirror",)) == 224  # training saw whole frames
 
 
 def cut(picture: Picture, crop: Crop, size: int) -> Tensor:

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from stmn.datasets.base import without_suffix
 from stmn.errors import StmnError, UsageError
 from stmn.flow.colour import colour_scale, paint_flow
 from stmn.flow.quantise import dequantise_for_display
@@ -26,7 +27,6 @@ from stmn.runtime.files import digest
 from stmn.runtime.progress import Progress
 from stmn.store.format.read import Store, StoredVideo
 from stmn.store.format.shard import RGB
-from stmn.video.names import without_suffix
 from stmn.video.write import write_video
 
 #: "jpeg": the layout of the paper's authors, "tsn": that of TSN, "mp4": a video of the frames, "colour": flow as PNGs

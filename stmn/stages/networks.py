@@ -1,0 +1,21 @@
+"""Questions about networks that need no training: what a model file holds, and whether a network can be built."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stmn.nets.config import NetworkConfig as NetworkConfig
+
+
+def read_network(path: Path) -> "NetworkConfig":
+    """The network of a model file. Raises `CheckpointError`."""
+    from stmn.nets.checkpoint import read_description
+
+    return read_description(path).network
+
+
+def check_network(config: "NetworkConfig") -> None:
+    """Build a network without memory for its weights. Raises `UsageError` if its parts don't fit."""
+    from stmn.nets.show.cost import sketch
+
+    sketch(config)
