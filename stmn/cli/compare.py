@@ -128,9 +128,7 @@ def _make_table(
         cells = [f"[bold]{format_percent(metrics['accuracy'])}[/]", f"{format_percent(low)} to {format_percent(high)}"]
         cells += [format_percent(metrics["top5"])] if many else []
         cells += [format_percent(metrics["mean_class_accuracy"])]
-        cells += [
-            format_percent(metrics["streams"][name]) if name in metrics["streams"] else "-" for name in streams
-        ]  # fmt: skip
+        cells += [format_percent(metrics["streams"][name]) if name in metrics["streams"] else "-" for name in streams]
         if item.gains:
             overall = item.gains.overall
             spread = f" \\[{', '.join(map(format_points, overall.interval))}]" if intervals else ""

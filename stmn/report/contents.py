@@ -160,9 +160,7 @@ def load_all_splits(inputs: Sequence[Input], graph: RunGraph) -> list[AllSplits]
     for item, run, names, label in zip(inputs, runs, models, labels, strict=True):
         metrics = read_metrics(run)
         if not metrics.get("splits"):
-            raise DataError(
-                f"{item.path}: missing or damaged; make it again with: stmn evaluate --split all --force"
-            )  # fmt: skip
+            raise DataError(f"{item.path}: missing or damaged; make it again with: stmn evaluate --split all --force")
         role = find_models_role([model for name in names if (model := graph.find_run(name))])
         found.append(AllSplits(label, metrics, item.fingerprint, run.name, role, find_networks(run, graph)))
     return found
@@ -172,9 +170,7 @@ def load_trainings(runs: Sequence[Run]) -> list[Training]:
     """The runs that have a training log."""
     logs = [(run, rows) for run in runs if (rows := read_training_log(run))]
     labels = label_runs([run for run, _ in logs])
-    return [
-        Training(label, run.record["fingerprint"], rows) for label, (run, rows) in zip(labels, logs, strict=True)
-    ]  # fmt: skip
+    return [Training(label, run.record["fingerprint"], rows) for label, (run, rows) in zip(labels, logs, strict=True)]
 
 
 def describe_stage(run: Run, root: Path) -> StageRecord:

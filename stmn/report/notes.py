@@ -30,9 +30,7 @@ def check_classes(evaluations: Sequence[Evaluation]) -> None:
     """
     for other in evaluations[1:]:
         if other.metrics["classes"] != evaluations[0].metrics["classes"]:
-            raise DataError(
-                f"{other.name} and {evaluations[0].name} have different classes; make a report of each"
-            )  # fmt: skip
+            raise DataError(f"{other.name} and {evaluations[0].name} have different classes; make a report of each")
 
 
 def find_paper_accuracies(dataset: str, classes: int, contents: Contents) -> dict[str, PaperAccuracy | None]:

@@ -76,9 +76,7 @@ def choose_samples(scores: Scores, count: int) -> list[int]:
     return sorted(range(len(scores.ids)), key=rank)[:count]
 
 
-def load_samples(
-    store: Store, shown: Scores, evaluations: Sequence[Scores], rows: Sequence[int]
-) -> list[SampleVideo]:  # fmt: skip
+def load_samples(store: Store, shown: Scores, evaluations: Sequence[Scores], rows: Sequence[int]) -> list[SampleVideo]:
     """The videos at `rows` of `shown`, with pictures from the store and every evaluation's prediction."""
     predictions = [_predict(number, scores) for number, scores in enumerate(evaluations)]
     found = []

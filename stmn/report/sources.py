@@ -220,9 +220,7 @@ def _choose_labels(candidates: Sequence[tuple[str, ...]]) -> list[str]:
     level = [0] * len(candidates)
     while True:
         labels = [names[i] for names, i in zip(candidates, level, strict=True)]
-        shared = [
-            i for i, label in enumerate(labels) if labels.count(label) > 1 and level[i] + 1 < len(candidates[i])
-        ]  # fmt: skip
+        shared = [i for i, label in enumerate(labels) if labels.count(label) > 1 and level[i] + 1 < len(candidates[i])]
         if not shared:
             return labels
         for i in shared:

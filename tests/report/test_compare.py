@@ -30,23 +30,23 @@ def test_each_evaluation_has_a_line_and_its_p_value(scores):
     result = call("compare", *scores.values())
     lines = [line.split() for line in result.stdout.splitlines()]
     assert lines[0][-7:] == ["top-5", "per", "class", "appearance", "motion", "points", "p"]
-    told = {line[0]: line for line in lines[1:5]}
-    assert list(told) == ["appearance", "motion", "late", "fused"]
+    printed = {line[0]: line for line in lines[1:5]}
+    assert list(printed) == ["appearance", "motion", "late", "fused"]
     for name, path in scores.items():
         shown = json.loads(call("scores", "show", path, "--json").stdout)
         low, high = shown["intervals"]["accuracy"]
         expected = [f"{100 * value:.1f}" for value in (shown["accuracy"], low, high, shown["top5"])]
-        assert [told[name][1], told[name][2], told[name][4], told[name][5]] == expected
+        assert [printed[name][1], printed[name][2], printed[name][4], printed[name][5]] == expected
     paired = json.loads(call("scores", "compare", scores["appearance"], scores["fused"], "--json").stdout)
-    assert f"{100 * paired['difference']:+.1f}" in told["fused"]
-    assert told["appearance"][-2:] == ["-", "-"]
+    assert f"{100 * paired['difference']:+.1f}" in printed["fused"]
+    assert printed["appearance"][-2:] == ["-", "-"]
 
 
 def test_json_has_everything(scores):
-    told = json.loads(call("compare", scores["late"], scores["fused"], "--json").stdout)
-    late, fused = told["runs"]
+    printed = json.loads(call("compare", scores["late"], scores["fused"], "--json").stdout)
+    late, fused = printed["runs"]
     paired = json.loads(call("scores", "compare", scores["late"], scores["fused"], "--json").stdout)
-    assert told["first"] == late["name"] and "against_first" not in late
+    assert printed["first"] == late["name"] and "against_first" not in late
     assert fused["against_first"]["p_value"] == paired["p_value"]
     assert fused["against_first"]["difference"] == pytest.approx(fused["accuracy"] - late["accuracy"])
     assert len(fused["against_first"]["classes"]) == 8 and set(fused["streams"]) == {"appearance", "motion"}
@@ -64,9 +64,7 @@ def test_different_protocols_are_marked(scores, tmp_path):
 
 def shown_at(width: int, *files: object) -> list[str]:
     """What a terminal of that width shows, line by line."""
-    return (
-        CliRunner().invoke(app, ["compare", *map(str, files)], env={"COLUMNS": str(width)}).stdout.splitlines()
-    )  # fmt: skip
+    return CliRunner().invoke(app, ["compare", *map(str, files)], env={"COLUMNS": str(width)}).stdout.splitlines()
 
 
 def test_narrow_terminal_shows_every_run(scores):
@@ -98,10 +96,10 @@ def test_long_names_hide_no_number(tmp_path, width):
 
 def test_runs_by_name(own):
     made = [run for run in own.runs() if run.record["verb"] == "evaluate"]
-    told = json.loads(call("compare", *(run.name for run in made), "-w", own.root, "--json").stdout)
-    assert [run["name"] for run in told["runs"]] == [run.name for run in made]
-    assert [run["accuracy"] for run in told["runs"]] == [run.results["accuracy"] for run in made]
-    assert {run["label"] for run in told["runs"]} == {"appearance-resnet18", "motion-resnet18", "fused-multiply"}
+    printed = json.loads(call("compare", *(run.name for run in made), "-w", own.root, "--json").stdout)
+    assert [run["name"] for run in printed["runs"]] == [run.name for run in made]
+    assert [run["accuracy"] for run in printed["runs"]] == [run.results["accuracy"] for run in made]
+    assert {run["label"] for run in printed["runs"]} == {"appearance-resnet18", "motion-resnet18", "fused-multiply"}
 
 
 def test_what_cannot_be_compared_is_one_line(scores, tmp_path):

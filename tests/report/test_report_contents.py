@@ -85,14 +85,14 @@ def test_both_rows_of_table_3_are_given_if_both_fit():
 def test_gain_of_gates_is_that_of_scores_compare(ucf101, tmp_path):
     """The page and `stmn scores compare` print the same numbers."""
     scores = drawn_scores(tmp_path)
-    told = json.loads(call("scores", "compare", scores["late"], scores["fused"], "--json").stdout)
-    said = re.search(
+    printed = json.loads(call("scores", "compare", scores["late"], scores["fused"], "--json").stdout)
+    found = re.search(
         r"better in (\d+) of 101 classes and worse in (\d+) . Over all 303 videos the difference is \+([\d.]+) points",
         ucf101,
     )
-    assert float(said[3]) == pytest.approx(100 * told["difference"], abs=0.05)
-    assert f"{told['second_alone']} videos are correct with gates only" in ucf101
-    assert int(said[1]) > int(said[2]) > 0 and "Largest gains" in ucf101 and "Largest losses" in ucf101
+    assert float(found[3]) == pytest.approx(100 * printed["difference"], abs=0.05)
+    assert f"{printed['second_alone']} videos are correct with gates only" in ucf101
+    assert int(found[1]) > int(found[2]) > 0 and "Largest gains" in ucf101 and "Largest losses" in ucf101
 
 
 def test_most_confident_mistake_comes_first(tmp_path):
@@ -125,8 +125,10 @@ def test_all_splits_and_their_mean_are_shown(scratch):
     made = run_stage(scratch, "evaluate", split="all").results
     shown = text_of(report_of(scratch, "--split", "all"))
     assert "all splits" in shown and "split 1 split 2 mean, %" in shown
-    told = [f"{100 * made['splits'][split]['accuracy']:.1f}" for split in ("1", "2")]
-    assert re.search(rf"{told[0]} [\d. –]+ 12 videos {told[1]} [\d. –]+ 24 videos {100 * made['accuracy']:.1f}", shown)
+    printed = [f"{100 * made['splits'][split]['accuracy']:.1f}" for split in ("1", "2")]
+    assert re.search(
+        rf"{printed[0]} [\d. –]+ 12 videos {printed[1]} [\d. –]+ 24 videos {100 * made['accuracy']:.1f}", shown
+    )
     both = text_of(report_of(scratch))  # of split 1, whose evaluation of all splits is shown too
     assert "split 1 split 2 mean, %" in both and "Confusions" in both
 
@@ -158,8 +160,8 @@ def test_recipe_and_fingerprints_are_shown(own):
 
 def labels_of(workspace, runs) -> dict[str, str]:
     """Run -> what `stmn compare` calls it."""
-    told = json.loads(call("compare", *(run.name for run in runs), "-w", workspace.root, "--json").stdout)
-    return {run["name"]: run["label"] for run in told["runs"]}
+    printed = json.loads(call("compare", *(run.name for run in runs), "-w", workspace.root, "--json").stdout)
+    return {run["name"]: run["label"] for run in printed["runs"]}
 
 
 def test_runs_are_called_by_their_stage_id(own):
