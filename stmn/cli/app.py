@@ -14,7 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 from stmn.cli.help import help_text
 from stmn.cli.parameters import Debug
 
-Function = TypeVar("Function", bound=Callable[..., None])
+_Function = TypeVar("_Function", bound=Callable[..., None])
 
 
 class Command(TyperCommand):
@@ -30,7 +30,7 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """A command of commands with our help, whose errors are one line."""
+    """A group of commands with our help, whose errors are one line."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
@@ -72,7 +72,15 @@ def make_app(
     completion: bool = False,
     examples: tuple[str, ...] = (),
 ) -> typer.Typer:
-    """A Typer app: for one command, or with `help` for a command of commands."""
+    """A Typer app with our settings.
+
+    Args:
+        help: what a group of commands is for; an app of a single command has none.
+        name: what the usage line calls it.
+        cls: the class of the group.
+        completion: add `--install-completion` and `--show-completion`.
+        examples: command lines, shown one per line.
+    """
     app = typer.Typer(
         name=name,
         cls=cls,
@@ -82,29 +90,32 @@ def make_app(
         add_completion=completion,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
-        # Typer's own messages know nothing of NO_COLOR
+        # Typer's own messages ignore NO_COLOR
         context_settings={
             "help_option_names": ["-h", "--help"],
             "color": False if os.environ.get("NO_COLOR") else None,
         },
     )
     if help:
-        app.callback()(_nothing)  # with a callback even a single command is called by its name
+        app.callback()(_nothing)  # with a callback, the only command of a group is still called by its name
     return app
 
 
 def command(
     app: typer.Typer, name: str | None = None, *, examples: tuple[str, ...] = (), cls: type[Command] = Command
-) -> Callable[[Function], Function]:
-    """Register a function as a command of an app; its docstring is the help.
+) -> Callable[[_Function], _Function]:
+    """A decorator that registers a function as a command, with `--debug` and with errors of one line.
 
-    It gets `--debug`, and its errors are one line and an exit code.
+    The function's docstring is the help, its parameters are the arguments and flags.
 
     Args:
+        app: the app of the command, or of its group.
+        name: its name, if not that of the function.
         examples: command lines, shown one per line.
+        cls: its class.
     """
 
-    def register(function: Function) -> Function:
+    def register(function: _Function) -> _Function:
         def run(debug: bool, **values: Any) -> None:
             from stmn.cli.guard import guarded
 
@@ -132,4 +143,4 @@ def _shorten_help(items: list[Any]) -> list[Any]:
 
 
 def _nothing() -> None:
-    """What a command of commands does by itself."""
+    """What a group does by itself."""

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 app = make_app("Inspect a prepared data set: numbers, checks, pictures, files.")
 
-SetName = Annotated[
+_SetName = Annotated[
     str | None, typer.Argument(metavar="NAME", help="name or folder of the set [default: the only one]")
 ]
 
 
 @command(app, examples=("stmn data info", "stmn data info ucf101 --fields 0 --json"))
 def info(
-    name: SetName = None,
+    name: _SetName = None,
     fields: Annotated[int, typer.Option(help="flow fields to measure, spread over the set; 0: all", min=0)] = 500,
     workspace: WorkspacePath = None,
     as_json: Json = False,
@@ -45,7 +45,7 @@ def info(
 
 @command(app, examples=("stmn data check", "stmn data check ucf101 --workers 8"))
 def check(
-    name: SetName = None,
+    name: _SetName = None,
     workers: Annotated[int, typer.Option(help="videos to check at a time; 0: one per core", min=0)] = 0,
     workspace: WorkspacePath = None,
     as_json: Json = False,

@@ -16,18 +16,18 @@ from stmn.cli.console import messages, say
 from stmn.runtime import torchrun
 
 #: seconds between plain lines
-PLAIN_SECONDS = 10.0
+_PLAIN_SECONDS = 10.0
 #: seconds over which speed and time left are measured: one video may take longer than rich's 30 s
-SPEED_SECONDS = 600.0
+_SPEED_SECONDS = 600.0
 #: from this width on a line also shows the speed, and a longer bar
-WIDE = 120
+_WIDE = 120
 #: the fields that matter most, in this order; a narrow terminal drops the others first
 _IMPORTANT = ("loss", "accuracy", "validation_error", "lr", "skipped", "problems")
 #: names for narrow terminals
 _SHORT = {"accuracy": "acc", "validation_error": "val error", "data_wait": "wait"}
 
 
-class LiveTask:
+class _LiveTask:
     """A bar."""
 
     def __init__(self, bars: RichProgress, number: TaskID) -> None:
@@ -40,7 +40,7 @@ class LiveTask:
         self._bars.update(self._number, advance=count, shown=dict(self._fields))
 
 
-class PlainTask:
+class _PlainTask:
     """A line now and then."""
 
     def __init__(self, description: str, total: int | None, unit: str, done: int, quiet: bool) -> None:
@@ -53,7 +53,7 @@ class PlainTask:
         """Count, and print a line if it is time."""
         self._done += count
         self._fields |= fields
-        if time.monotonic() - self._printed > PLAIN_SECONDS:
+        if time.monotonic() - self._printed > _PLAIN_SECONDS:
             self.print_line()
 
     def print_line(self) -> None:
@@ -92,16 +92,16 @@ class Display:
             print(json.dumps(fields), flush=True)
 
     @contextmanager
-    def task(self, description: str, total: int | None, unit: str, done: int = 0) -> Iterator[LiveTask | PlainTask]:
+    def task(self, description: str, total: int | None, unit: str, done: int = 0) -> Iterator[_LiveTask | _PlainTask]:
         """A bar on a terminal, lines elsewhere."""
         if not messages.is_terminal or self._quiet:
-            plain = PlainTask(description, total, unit, done, self._quiet)
+            plain = _PlainTask(description, total, unit, done, self._quiet)
             yield plain
             plain.print_line()
             return
-        with RichProgress(*_columns(messages.width), console=messages, speed_estimate_period=SPEED_SECONDS) as bars:
+        with RichProgress(*_columns(messages.width), console=messages, speed_estimate_period=_SPEED_SECONDS) as bars:
             number = bars.add_task(description, total=total, completed=done, unit=unit, shown={})
-            yield LiveTask(bars, number)
+            yield _LiveTask(bars, number)
 
 
 class _DescriptionColumn(ProgressColumn):
@@ -167,7 +167,7 @@ def fit_fields(fields: dict[str, object], width: int) -> str:
 
 def _columns(width: int) -> list[ProgressColumn]:
     """What the line of a bar shows on a terminal of `width` characters."""
-    wide = width >= WIDE
+    wide = width >= _WIDE
     columns: list[ProgressColumn] = [
         _DescriptionColumn(),
         BarColumn(bar_width=28 if wide else 6),

@@ -16,7 +16,14 @@ from stmn.runtime import torchrun
 
 @contextmanager
 def guarded(debug: bool = False) -> Iterator[None]:
-    """Print a `StmnError`'s lines and exit with its code; a traceback only with `debug`."""
+    """Turn errors that a user can cause into lines on standard error and an exit code.
+
+    Args:
+        debug: also print the traceback.
+
+    Raises:
+        typer.Exit: in place of the error.
+    """
     try:
         yield
     except StmnError as error:
@@ -55,15 +62,16 @@ def report_usage_error(error: typer.TyperException) -> None:
 
 def _describe(error: typer.TyperException) -> str:
     """The message with the nearest command, flag or choice."""
-    message = " ".join(error.format_message().replace(": Value error, ", ": ").split())
+    message = " ".join(error.format_message().split()).removesuffix(".")
+    message = message.replace(": Value error, ", ": ").replace(": Input should", ": input should")
     if options := getattr(error, "possibilities", None):
         message = f"{getattr(error, 'message', message)} (did you mean '{options[0]}'?)"
     elif found := re.fullmatch(r"(.*)\. Did you mean (.*)\?", message):
         message = f"{found[1]} (did you mean {found[2]}?)"
-    elif found := re.fullmatch(r"(.*'([^']*)' is not one of ('.*'))\.", message):
-        message = found[1] + near_match(found[2], re.findall(r"'([^']*)'", found[3]))
+    elif found := re.search(r"'([^']*)' is not one of ('.*')$", message):
+        message += near_match(found[1], re.findall(r"'([^']*)'", found[2]))
     elif ctx := getattr(error, "ctx", None):
-        message = f"{message.removesuffix('.')} (see {ctx.command_path} --help)"
+        message += f" (see {ctx.command_path} --help)"
     return message[:1].lower() + message[1:]
 
 

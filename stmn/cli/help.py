@@ -6,19 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console, Group
 from rich.panel import Panel
 from rich.text import Text
 from typer.core import TyperArgument, TyperGroup
 
 #: wider lines are hard to read
-MAX_WIDTH = 100
+_MAX_WIDTH = 100
 #: a longer flag has its text below
-MAX_LABEL = 26
+_MAX_LABEL = 26
 #: what the panel adds to the left and right of its content
-BORDER = 4
-#: the panel of arguments, of options that name no other, of the help flag, and of commands
-ARGUMENTS, OPTIONS, COMMON, COMMANDS = "Arguments", "Options", "Common options", "Commands"
+_BORDER = 4
+#: the last panel: flags that many commands have
+COMMON = "Common options"
+_ARGUMENTS, _OPTIONS, _COMMANDS = "Arguments", "Options", "Commands"
 
 _HELP_FLAG = "print this help"
 #: stands for a blank at which lines don't break
@@ -28,21 +30,28 @@ _GLUE = "\ue000"
 _ANY_CONSOLE = Console()
 
 #: labels with their texts
-Rows = list[tuple[Text, Text]]
+_Rows = list[tuple[Text, Text]]
 
 _METAVARS: dict[Any, str] = {int: "N", float: "NUMBER", Path: "PATH", str: "TEXT"}
 
 
-def help_text(command: Any, ctx: Any) -> str:
-    """The help of a command, in lines as long as the terminal has room for."""
+def help_text(command: Any, ctx: typer.Context) -> str:
+    """The help of a command: usage, description, panels of commands or options, examples.
+
+    Args:
+        command: a `TyperCommand` or `TyperGroup`. Its `epilog` holds the examples, one per line.
+
+    Returns:
+        lines that fit the terminal, at most 100 characters long, with colours if standard output shows them.
+    """
     console = Console(highlight=False)
-    width = min(console.width, MAX_WIDTH)
-    parts: list[Text | Panel] = [Text.assemble(("Usage: ", "bold"), usage(command, ctx)), Text()]
+    width = min(console.width, _MAX_WIDTH)
+    parts: list[Text | Panel] = [Text.assemble(("Usage: ", "bold"), _usage(command, ctx)), Text()]
     if command.help:
         parts += [*_wrap(_styled(command.help), width), Text()]
     for panels in (_command_panels(command, ctx), _parameter_panels(command, ctx)):
         labels = [label.cell_len for rows in panels.values() for label, _ in rows]
-        column = max((length for length in labels if length <= MAX_LABEL), default=0) + 2
+        column = max((length for length in labels if length <= _MAX_LABEL), default=0) + 2
         parts += [_panel(title, rows, column, width) for title, rows in panels.items()]
     if command.epilog:
         parts += [Text(), Text("Examples", style="bold"), *(Text(f"  {line}") for line in command.epilog.splitlines())]
@@ -52,8 +61,8 @@ def help_text(command: Any, ctx: Any) -> str:
     return capture.get()
 
 
-def usage(command: Any, ctx: Any) -> str:
-    """`stmn predict [OPTIONS] MODEL VIDEOS...`."""
+def _usage(command: Any, ctx: typer.Context) -> str:
+    """`stmn predict [OPTIONS] MODEL VIDEO...`."""
     pieces = [ctx.command_path, "[OPTIONS]"]
     if isinstance(command, TyperGroup):
         return " ".join([*pieces, "COMMAND ..."])
@@ -64,37 +73,37 @@ def usage(command: Any, ctx: Any) -> str:
     return " ".join(pieces)
 
 
-def _command_panels(command: Any, ctx: Any) -> dict[str, Rows]:
+def _command_panels(command: Any, ctx: typer.Context) -> dict[str, _Rows]:
     """Title -> names and lines of a group's commands."""
-    panels: dict[str, Rows] = defaultdict(list)
+    panels: dict[str, _Rows] = defaultdict(list)
     if isinstance(command, TyperGroup):
         for name in command.list_commands(ctx):
             found: Any = command.get_command(ctx, name)
             line = (found.help or "").split("\n\n")[0]
-            panels[found.rich_help_panel or COMMANDS].append((Text(name, style="bold cyan"), _styled(line)))
+            panels[found.rich_help_panel or _COMMANDS].append((Text(name, style="bold cyan"), _styled(line)))
     return panels
 
 
-def _parameter_panels(command: Any, ctx: Any) -> dict[str, Rows]:
+def _parameter_panels(command: Any, ctx: typer.Context) -> dict[str, _Rows]:
     """Title -> labels and texts of arguments and options. Arguments come first, the common options last."""
-    panels: dict[str, Rows] = {ARGUMENTS: []}
-    common: Rows = []
-    own = OPTIONS if isinstance(command, TyperGroup) else COMMON
+    panels: dict[str, _Rows] = {_ARGUMENTS: []}
+    common: _Rows = []
+    own = _OPTIONS if isinstance(command, TyperGroup) else COMMON
     for param in command.get_params(ctx):
         if getattr(param, "hidden", False):
             continue
         if isinstance(param, TyperArgument):
-            panels[ARGUMENTS].append((Text(_argument_name(param), style="bold cyan"), _parameter_text(param)))
+            panels[_ARGUMENTS].append((Text(_argument_name(param), style="bold cyan"), _parameter_text(param)))
             continue
-        title = own if param.name == "help" else getattr(param, "rich_help_panel", None) or OPTIONS
+        title = own if param.name == "help" else getattr(param, "rich_help_panel", None) or _OPTIONS
         rows = common if title == COMMON else panels.setdefault(title, [])
         rows.append((_option_label(param), _parameter_text(param)))
     return {title: rows for title, rows in {**panels, COMMON: common}.items() if rows}
 
 
-def _panel(title: str, rows: Rows, column: int, width: int) -> Panel:
+def _panel(title: str, rows: _Rows, column: int, width: int) -> Panel:
     """One panel; texts begin at a column."""
-    lines = [line for label, text in rows for line in _lines(label, text, column, width - BORDER)]
+    lines = [line for label, text in rows for line in _lines(label, text, column, width - _BORDER)]
     return Panel(Group(*lines), title=Text(title, style="bold"), title_align="left", border_style="dim", width=width)
 
 
@@ -121,7 +130,7 @@ def _wrap(text: Text, width: int) -> list[Text]:
 
 
 def _argument_name(param: Any) -> str:
-    """`MODEL`, or `VIDEOS...` if it takes several."""
+    """`MODEL`, or `VIDEO...` if it takes several."""
     name: str = param.metavar or param.name.upper()
     return f"{name}..." if param.nargs == -1 and not param.metavar else name
 

@@ -1,4 +1,4 @@
-"""`stmn`: one file per command. A command's code, and torch, are imported when it runs, so `stmn --help` is quick."""
+"""`stmn` and the list of its commands. A command's code, and torch, are imported only when it runs."""
 
 import os
 from importlib import import_module
@@ -10,7 +10,13 @@ from stmn.cli.app import Group, make_app
 
 
 class CommandInfo(NamedTuple):
-    """What `stmn --help` knows of a command: its panel, its line, and its module ("" for a stage)."""
+    """What `stmn --help` shows of a command, and where it is.
+
+    Attributes:
+        panel: the title under which it is listed.
+        help: its line.
+        module: the module with its `app`; empty for a stage, whose command is made from its options.
+    """
 
     panel: str
     help: str
@@ -43,7 +49,7 @@ _COMPLETION = {
 }
 
 
-class LazyGroup(Group):
+class _LazyGroup(Group):
     """Knows the names of the commands and their lines; imports a command when it is called."""
 
     def get_params(self, ctx: Any) -> list[Any]:
@@ -92,7 +98,7 @@ def _leave_to_first_process(name: str) -> None:
 app = make_app(
     "Two-stream video action recognition: appearance and motion ResNets, tied by gates and temporal filters.",
     name="stmn",
-    cls=LazyGroup,
+    cls=_LazyGroup,
     completion=True,
     examples=("stmn run demo", "stmn fuse --help"),
 )

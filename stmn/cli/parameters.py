@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from stmn.workspace import Workspace
 
 
-def flag(*names: str, help: str, metavar: str | None = None) -> typer.models.OptionInfo:
-    """A flag in the panel that all commands have."""
+def _flag(*names: str, help: str, metavar: str | None = None) -> typer.models.OptionInfo:
+    """A flag in the panel of common options."""
     option: typer.models.OptionInfo = typer.Option(
         *names, help=help, metavar=metavar, show_default=False, rich_help_panel=COMMON
     )
@@ -20,20 +20,27 @@ def flag(*names: str, help: str, metavar: str | None = None) -> typer.models.Opt
 
 
 WorkspacePath = Annotated[
-    Path | None, flag("--workspace", "-w", metavar="PATH", help="folder with data/ and runs/ [default: .]")
+    Path | None, _flag("--workspace", "-w", metavar="PATH", help="folder with data/ and runs/ [default: .]")
 ]
-Device = Annotated[str | None, flag("--device", metavar="NAME", help="auto, cpu or cuda [default: auto]")]
-Json = Annotated[bool, flag("--json", help="print JSON")]
-JsonLines = Annotated[bool, flag("--json", help="print JSON, one object per line")]
+Device = Annotated[str | None, _flag("--device", metavar="NAME", help="auto, cpu or cuda [default: auto]")]
+Json = Annotated[bool, _flag("--json", help="print JSON")]
+JsonLines = Annotated[bool, _flag("--json", help="print JSON, one object per line")]
 #: of commands that write a file
-Overwrite = Annotated[bool, flag("--force", help="overwrite existing files")]
+Overwrite = Annotated[bool, _flag("--force", help="overwrite existing files")]
 #: of commands that run stages
-Rerun = Annotated[bool, flag("--force", help="run again even if up to date")]
-Debug = Annotated[bool, flag("--debug", help="show tracebacks")]
+Rerun = Annotated[bool, _flag("--force", help="run again even if up to date")]
+Debug = Annotated[bool, _flag("--debug", help="show tracebacks")]
 
 
 def open_workspace(path: Path | None) -> "Workspace":
-    """The workspace that `--workspace`, the settings or the current folder names."""
+    """The workspace of a command.
+
+    Args:
+        path: the value of `--workspace`; without it the settings decide.
+
+    Raises:
+        UsageError: the settings are wrong.
+    """
     from stmn.settings import load_settings
     from stmn.workspace import Workspace
 
@@ -41,7 +48,14 @@ def open_workspace(path: Path | None) -> "Workspace":
 
 
 def check_new(path: Path, force: bool) -> None:
-    """Raise `UsageError` if a file exists and may not be overwritten."""
+    """Make sure that a file may be written.
+
+    Args:
+        force: it may be overwritten.
+
+    Raises:
+        UsageError: it exists already.
+    """
     from stmn.errors import UsageError
 
     if path.exists() and not force:

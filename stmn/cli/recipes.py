@@ -10,7 +10,7 @@ from stmn.cli.parameters import Overwrite, check_new
 
 app = make_app("List, show, validate and copy recipes.")
 
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="a file, or the name of a recipe")]
+_RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="a file, or the name of a recipe")]
 
 
 @command(app, "list", examples=("stmn recipes list",))
@@ -27,7 +27,7 @@ def list_() -> None:
 
 @command(app, examples=("stmn recipes show final", "stmn recipes show final --resolved"))
 def show(
-    recipe: RecipeName,
+    recipe: _RecipeName,
     resolved: Annotated[bool, typer.Option("--resolved", help="print every option of every stage")] = False,
 ) -> None:
     """Print a recipe."""
@@ -46,7 +46,7 @@ def show(
 
 
 @command(app, examples=("stmn recipes validate my.toml",))
-def validate(recipe: RecipeName) -> None:
+def validate(recipe: _RecipeName) -> None:
     """Find everything that would stop a recipe, without running it."""
     from stmn.recipe.load import load_recipe
     from stmn.recipe.networks import check_recipe
@@ -58,7 +58,7 @@ def validate(recipe: RecipeName) -> None:
 
 @command(app, examples=("stmn recipes copy final my.toml",))
 def copy(
-    recipe: RecipeName,
+    recipe: _RecipeName,
     to: Annotated[Path, typer.Argument(metavar="TO", help="new file, or folder")] = Path("."),
     force: Overwrite = False,
 ) -> None:

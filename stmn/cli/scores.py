@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 app = make_app("Show, convert, compare and fuse scores files.")
 
-ScoresName = Annotated[str, typer.Argument(metavar="SCORES", help="an evaluation, or a scores file")]
+_ScoresName = Annotated[str, typer.Argument(metavar="SCORES", help="an evaluation, or a scores file")]
 
 
 @command(app, examples=("stmn scores show test-1a2b3c4d", "stmn scores show scores.safetensors --videos 20"))
 def show(
-    scores: ScoresName,
+    scores: _ScoresName,
     videos: Annotated[int, typer.Option(help="also list this many of the most confident mistakes", min=0)] = 0,
     workspace: WorkspacePath = None,
     as_json: Json = False,
@@ -54,7 +54,7 @@ def show(
     examples=("stmn scores convert test-1a2b3c4d scores.csv", "stmn scores convert a.safetensors a.parquet"),
 )
 def convert(
-    scores: ScoresName,
+    scores: _ScoresName,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="FILE.csv, or FILE.parquet (needs the extra: parquet)")],
     workspace: WorkspacePath = None,
     force: Overwrite = False,

@@ -40,7 +40,7 @@ _METAVARS: dict[Shape, str] = {
 #: how KEY=VALUE begins, and the commas between two of them
 _KEY, _BETWEEN = re.compile(r"[\w-]+="), re.compile(r",(?=\s*[\w-]+=)")
 
-RecipeName = Annotated[
+_RecipeName = Annotated[
     str | None,
     typer.Option(
         "--recipe",
@@ -49,7 +49,7 @@ RecipeName = Annotated[
         rich_help_panel="Run",
     ),
 ]
-StageId = Annotated[
+_StageId = Annotated[
     str | None,
     typer.Option(
         "--stage", metavar="ID", help="stage of the recipe, if it has several of this kind", rich_help_panel="Run"
@@ -71,8 +71,8 @@ def _stage_function(verb: str, model: type[StageOptions]) -> Any:
     def run(
         workspace: WorkspacePath = None,
         device: Device = None,
-        recipe: RecipeName = None,
-        stage_id: StageId = None,
+        recipe: _RecipeName = None,
+        stage_id: _StageId = None,
         force: Rerun = False,
         as_json: JsonLines = False,
         **values: Any,
@@ -81,7 +81,7 @@ def _stage_function(verb: str, model: type[StageOptions]) -> Any:
         for option in described.values():  # an argument that is a flag too
             if option.argument and option.flagged and (flagged := values[f"{option.name}_flag"]) is not None:
                 given[option.name] = flagged
-        _run_stage(verb, model, parse(given, model), workspace, device, recipe, stage_id, force, as_json)
+        _run_stage(verb, model, _parse(given, model), workspace, device, recipe, stage_id, force, as_json)
 
     def place(option: Option) -> tuple[int, bool, bool, bool]:
         """Data set and split first, then the stage's own options, then those that it shares with others."""
@@ -198,7 +198,7 @@ def _shown_default(option: Option) -> bool | str:
     return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
 
 
-def parse(values: dict[str, Any], model: type[StageOptions]) -> dict[str, Any]:
+def _parse(values: dict[str, Any], model: type[StageOptions]) -> dict[str, Any]:
     """The flags that were given, lists and tables split at commas and KEY=VALUE read as TOML values."""
     given = {}
     for name, value in values.items():

@@ -9,13 +9,13 @@ from helpers.commands import STMN
 
 
 def complete(line: str, shell: str = "bash") -> list[str]:
-    """What a shell is told to offer after a line."""
+    """What a shell offers after a line."""
     words = line.split(" ")
-    asked = {
+    request = {
         "_STMN_COMPLETE": f"complete_{shell}", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1),
         "_TYPER_COMPLETE_ARGS": line,
     }  # fmt: skip
-    done = subprocess.run([STMN], capture_output=True, text=True, check=True, env=os.environ | asked)
+    done = subprocess.run([STMN], capture_output=True, text=True, check=True, env=os.environ | request)
     assert done.stderr == ""
     return done.stdout.splitlines()
 

@@ -193,7 +193,7 @@ def test_show_is_a_picture_of_frames_and_flow(work):
         frames = store.frames("wave/anna_1.mp4", [0, 6, 11]).permute(0, 2, 3, 1).numpy()
     # 64 x 48 is shown three times as large; the frames stand in the first row, in order of time
     enlarged = [frame.repeat(3, axis=0).repeat(3, axis=1) for frame in frames]
-    left = pixels.shape[1] - 3 * (192 + 4)  # columns, each with a gap behind it
+    left = pixels.shape[1] - 3 * (192 + 4)  # columns, each followed by a gap
     for column, frame in enumerate(enlarged):
         x = left + column * 196
         assert (pixels[80:224, x : x + 192] == frame).all()
@@ -242,7 +242,7 @@ def test_an_id_that_fits_several_or_none(work):
     assert refusal("show", "xyz", "-w", work) == f"{folder}: no video 'xyz'"
 
 
-def test_show_replaces_nothing_unasked(work):
+def test_show_overwrites_only_with_force(work):
     (work / "a.png").write_text("mine")
     assert refusal("show", "anna_1", "-w", work, "-o", work / "a.png", code=2) == (
         f"{work}/a.png: already exists; use --force to overwrite it"
@@ -326,7 +326,7 @@ def test_extract_flow_in_colours(work):
     assert min(red, green) > 200 > blue + 50
 
 
-def test_names_that_occur_twice_tell_their_folder(tmp_path):
+def test_names_that_occur_twice_get_their_folder(tmp_path):
     made = [panning(f"{c}/{n}", 1, frames=3) for c in ("wave", "clap") for n in ("1.mp4", "2.mp4")]
     make_set(tmp_path / "data" / "mine", made)
     data("extract", tmp_path / "out", "-w", tmp_path, "--as", "tsn", "--video", "wave/1.mp4")
@@ -343,7 +343,7 @@ def test_no_id_leads_out_of_the_folder(video_id, tmp_path):
     assert all(p.is_relative_to(tmp_path / "out") for p in new)
 
 
-def test_extract_replaces_nothing_unasked(work):
+def test_extract_overwrites_only_with_force(work):
     data("extract", work / "out", "-w", work, "--as", "tsn", "--video", "anna_1")
     mark = work / "out" / "anna_1" / "mine.txt"
     mark.write_text("mine")

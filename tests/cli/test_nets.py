@@ -89,9 +89,9 @@ def test_model_has_its_true_number_of_parameters(scratch):
     for place in ([run.path], [run.output("model")], [run.path.name, "--workspace", run.path.parent.parent]):
         result = call("nets", "show", *place, "--json")
         assert result.exit_code == 0, result.stderr
-        told = json.loads(result.stdout)
-        assert sum(part["parameters"] for part in told["parts"]) == sum(p.numel() for p in network.parameters())
-        assert told["network"] == network.config.model_dump(mode="json")
+        shown_json = json.loads(result.stdout)
+        assert sum(part["parameters"] for part in shown_json["parts"]) == sum(p.numel() for p in network.parameters())
+        assert shown_json["network"] == network.config.model_dump(mode="json")
 
 
 def test_picture_shows_every_gate_and_filter(tmp_path):

@@ -47,8 +47,8 @@ def test_show(files):
     assert lines[1] == "% 95 % interval (over groups)"
     assert lines[2].startswith("top-1 75.0 ") and "rgb alone 75.0" in lines
     assert "c.avi wave clap 95 %" in lines  # the soft-max of 3 and 0
-    told = json.loads("\n".join(scores("show", files["rgb"], "--json")))
-    assert (told["accuracy"], told["videos"], told["protocol"]["part"]) == (0.75, 4, "test")
+    result = json.loads("\n".join(scores("show", files["rgb"], "--json")))
+    assert (result["accuracy"], result["videos"], result["protocol"]["part"]) == (0.75, 4, "test")
 
 
 def test_convert_to_csv_and_parquet(files, tmp_path):

@@ -86,7 +86,7 @@ def test_a_killed_prepare_loses_nothing_and_repeats_nothing(tmp_path):
         _, stderr = process.communicate(timeout=60)
         if way == "Ctrl-C":
             assert process.returncode == 130
-            assert stderr.count("interrupted; what was finished is kept") == 1
+            assert stderr.count("interrupted; finished work is kept") == 1
             assert "Traceback" not in stderr
             assert "prepare was interrupted" in errors_of(call("train-stream", "-w", tmp_path / "work"))[0]
         wait_until(lambda mark=mark: not processes(mark), 30)  # workers end with their parent, however that ends

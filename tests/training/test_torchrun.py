@@ -221,4 +221,4 @@ def test_work_that_is_not_shared_is_done_by_one_process(scratch):
     done = run(*torchrun(2, "data", "info", "synthetic", "--workspace", scratch.root))
     assert done.returncode == 0
     assert done.stdout == call("data", "info", "synthetic", "--workspace", scratch.root).stdout
-    assert done.stderr.count("torchrun: data can't be shared; one process does it all") == 1
+    assert done.stderr.count("torchrun: data can't be shared; one process runs it") == 1
