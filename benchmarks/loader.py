@@ -146,7 +146,7 @@ def prepare(folder: Path, short_side: int, films: Iterable[tuple[str, Iterable[N
     ).write(folder / "store")
 
 
-class JpegFiles(Dataset[Batch]):
+class PlainDataset(Dataset[Batch]):
     """The plain loop, as it is usually written: decode, crop, resize, stack, normalise."""
 
     def __init__(self, root: Path, videos: list[StoredVideo], sampling: Sampling) -> None:
@@ -192,7 +192,7 @@ def compare(store: Store, files: Path, chunks: int, options: argparse.Namespace)
     count = max(3, options.batches // chunks)
     batches = [order[i * options.batch : (i + 1) * options.batch] for i in range(count)]
     theirs = DataLoader(
-        JpegFiles(files, videos, sampling),
+        PlainDataset(files, videos, sampling),
         batch_sampler=batches,
         num_workers=options.workers,
         persistent_workers=options.workers > 0,

@@ -48,7 +48,7 @@ STEPS, FIRST, LAST = 7, 1, 2
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained: videos a micro-batch, micro-batches a step, chunks a video, temporal filters."""
+    """What is trained: videos per micro-batch, micro-batches per step, chunks per video, temporal filters."""
 
     name: str
     modalities: tuple[str, ...]
