@@ -390,7 +390,7 @@ def test_pictures_prepared_differently_are_never_mixed(flag, value, words, tmp_p
     before = state(tmp_path / "data")
     [line] = prepare(tmp_path / "v", tmp_path, flag, value, code=2)
     assert line == (
-        f"{tmp_path / 'data' / 'mine'}: was prepared with {words}; give the new set another name, or delete that folder"
+        f"{tmp_path / 'data' / 'mine'}: was prepared with {words}; choose another name for the new set, or delete that folder"
     )
     assert state(tmp_path / "data") == before
 
