@@ -84,5 +84,5 @@ def _percent(fraction: float) -> str:
 
 
 def _interval(interval: list[float]) -> str:
-    """`[49.9, 59.6]`, in per cent."""
+    """`[49.9, 59.6]`, in percent."""
     return rf"\[{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"

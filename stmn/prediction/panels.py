@@ -83,7 +83,7 @@ def draw_text(draw: ImageDraw.ImageDraw, at: tuple[int, int], words: str, room: 
 def draw_bar(
     draw: ImageDraw.ImageDraw, at: tuple[int, int], width: int, name: str, share: float, best: bool = False
 ) -> None:
-    """Draw a class's name, a bar as long as its score (0..1), and the score in per cent."""
+    """Draw a class's name, a bar as long as its score (0..1), and the score in percent."""
     left, top = at
     names, numbers = round(0.42 * width), round(_font().getlength("100 %")) + 6
     draw_text(draw, (left, top), name, names - 8, _INK if best else MUTED)

@@ -52,7 +52,7 @@ def network_of_recipe(name: str, stage_id: str | None, classes: int) -> tuple[st
 
 
 def check_recipe(recipe: Recipe, options: dict[str, StageOptions] | None = None) -> None:
-    """Find what would stop a recipe in its middle: weights that are missing, streams that can't be tied.
+    """Find what would stop a recipe halfway: missing weights, streams that can't be tied.
 
     Args:
         options: the options of stages by id, if they are not those of the recipe alone.

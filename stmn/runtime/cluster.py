@@ -198,7 +198,7 @@ def run_on_cluster(
             yield from _Submission(client, address, pool, jobs, say).outcomes()
         except (OSError, distributed.CancelledError, CommClosedError) as error:
             raise StmnError(
-                f"cluster {address}: the scheduler is gone ({type(error).__name__}); what was finished is kept; rerun "
+                f"cluster {address}: the scheduler is gone ({type(error).__name__}); finished work is kept; rerun "
                 "the command to continue"
             ) from error
         except ImportError as error:

@@ -10,12 +10,12 @@ from stmn.workspace import Run, Workspace, read_run
 
 #: options that differ between the models of one experiment: their split, and the inputs that have it
 _DIFFERS = ("split", "appearance", "motion")
-#: what of each split's results is kept beside the mean
+#: which of each split's results are recorded with the mean
 _KEPT = ("accuracy", "interval", "videos", "of", "protocol")
 
 
 def evaluate_all_splits(options: EvaluateOptions, context: Context) -> Result:
-    """Evaluate every split in a run of its own, and write their mean to `metrics.json`.
+    """Evaluate every split in a separate run, and write the mean to `metrics.json`.
 
     Raises:
         DataError: a split has no model that was trained like the given one.

@@ -48,7 +48,7 @@ def test_recipe_runs_once_and_a_change_redoes_what_follows(scratch, tmp_path):
     assert changed.stderr.count("up to date") == 1, "appearance does not follow from motion"
     assert before.items() <= made(scratch).items(), "earlier results are left as they are"
 
-    # the same work asked for by a single command is found, too
+    # a single command finds the same work as well
     flags = ["--arch", "resnet18", "--width", "0.125", "--size", "32", "--weights", "none", "--batch", "4"]
     alone = call(
         "train-stream",
@@ -100,7 +100,7 @@ def test_fuse_reads_a_recipe_and_finds_its_streams(scratch, tmp_path):
 
 
 def test_the_three_lines_of_the_readme(scratch, monkeypatch):
-    """As written, but for a step or two on small crops in place of days of training."""
+    """As written, except for a step or two on small crops instead of days of training."""
     monkeypatch.chdir(scratch.root)
     small = "size = 32\nsteps = 1\nbatch = 2\nmicro_batch = 2\nvalidation = 0.0"
     Path("stmn.toml").write_text(f"[defaults.train-stream]\n{small}\n")
@@ -143,7 +143,7 @@ def test_missing_input_is_named_with_the_command_for_it(line, words, tmp_path):
     result = call(*line, "-w", tmp_path)
     assert result.exit_code == 1
     assert len(errors_of(result)) == 1 and words in errors_of(result)[0]
-    assert list(tmp_path.iterdir()) == [], "nothing is left behind"
+    assert list(tmp_path.iterdir()) == [], "nothing is left"
 
 
 def test_ctrl_c_keeps_finished_work_and_the_command_resumes(scratch, tmp_path):

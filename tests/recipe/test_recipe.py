@@ -214,7 +214,7 @@ def test_copy_gives_a_recipe_to_edit(tmp_path, monkeypatch):
 
 
 def test_settings_are_below_recipes_and_flags(tmp_path, monkeypatch, scratch):
-    """`stmn.toml` gives defaults; a recipe's key wins over them, a flag over both; a typing error in it is told."""
+    """`stmn.toml` gives defaults; a recipe's key wins over them, a flag over both; a typing error in it is reported."""
     monkeypatch.chdir(tmp_path)
     recipe = write_recipe(tmp_path / "toy.toml", 'name = "toy"', STREAM.format("rgb") + "\nsteps = 1\nbatch = 8")
     settings = f'workspace = "{scratch.root}"\n[defaults.train-stream]\narch = "resnet18"\nwidth = 0.125\nsize = 32\n'

@@ -83,24 +83,24 @@ def test_prepared_video_stays_when_its_file_is_deleted(tmp_path):
 
 
 def test_skipped_video_is_tried_again_once_it_changes_or_appears(tmp_path):
-    for name in ("mended", "bad"):
+    for name in ("repaired", "bad"):
         (tmp_path / f"{name}.avi").write_text("text")
-    (tmp_path / "list.csv").write_text("path,class\nmended.avi,wave\nbad.avi,wave\nlate.avi,wave\n")
+    (tmp_path / "list.csv").write_text("path,class\nrepaired.avi,wave\nbad.avi,wave\nlate.avi,wave\n")
     said = prepare(tmp_path / "list.csv", tmp_path, code=1)
     assert said.count("skipped 'bad.avi': ") == 1
     assert "--retry-skipped tries them again)" in said
-    for name in ("mended", "late"):
+    for name in ("repaired", "late"):
         film(tmp_path / f"{name}.avi", moving(13, 32, 32))
     said = prepare(tmp_path / "list.csv", tmp_path, "--allow-failures", "1")
     assert "skipped 'bad.avi'" not in said, "it is what it was, and is not tried"
-    assert {video(tmp_path, f"{name}.avi").status for name in ("mended", "late")} == {"ok"}
+    assert {video(tmp_path, f"{name}.avi").status for name in ("repaired", "late")} == {"ok"}
     assert video(tmp_path, "bad.avi").status == "skipped"
     said = prepare(tmp_path / "list.csv", tmp_path, "--allow-failures", "1", "--retry-skipped")
     assert said.count("skipped 'bad.avi': ") == 1
     assert pictures(tmp_path) == 2 * 25
 
 
-#: a data set whose videos lie on a server that is sometimes down
+#: a data set whose videos are on a server that is sometimes down
 SERVER = """
 from stmn.datasets.folder import Folder
 

@@ -204,7 +204,7 @@ def test_lost_cluster_is_one_line(tmp_path, cluster):
     assert "Traceback" not in stderr
     wait_until(lambda: not [p for p in processes(mark) if "stmn.runtime.workers" in p], 30)
     done = places(folder)
-    assert call(*arguments).exit_code == 0  # goes on without it
+    assert call(*arguments).exit_code == 0  # continues without it
     assert done.items() <= places(folder).items()
     assert len(contents(folder)) == 10
 

@@ -76,7 +76,7 @@ from stmn.datasets.folder import Folder
 
 @dataclasses.dataclass(frozen=True)
 class Entry(VideoEntry):
-    def __getstate__(self):  # as the result is told
+    def __getstate__(self):  # as the result is reported
         mark = Path(f"{self.path}.died")
         if multiprocessing.parent_process() is not None and "dies" in self.id and not mark.exists():
             mark.touch()

@@ -41,7 +41,7 @@ def check_set(folder: Path, progress: Progress, workers: int = 1) -> CheckResult
 
     Args:
         folder: The prepared set.
-        progress: Told about each video.
+        progress: Where each video is reported.
         workers: Videos to check at a time.
 
     Raises:

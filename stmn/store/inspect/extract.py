@@ -94,7 +94,7 @@ def extract_videos(
         store: The prepared set.
         extractions: What to write, from `plan_extractions`.
         form: As given there.
-        progress: Told about each video.
+        progress: Where each video is reported.
         overwrite: Replace what exists.
         full_colour: Speed, in pixels per frame, that flow colours show in full strength; by default each video's own.
 

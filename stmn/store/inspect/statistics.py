@@ -63,7 +63,7 @@ def describe_set(store: Store, fields: int, progress: Progress) -> dict[str, Any
     Args:
         store: The prepared set.
         fields: Flow fields to measure; 0 for all.
-        progress: Told about each block of fields.
+        progress: Where each block of fields is reported.
     """
     header, videos = store.header, sorted(store.videos.values(), key=lambda video: video.id)
     ok = [video for video in videos if video.status == "ok"]
