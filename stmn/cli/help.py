@@ -1,10 +1,12 @@
 """How help looks: panels of options, the text beside its flag if that fits, else below; readable at 80 columns."""
 
+import inspect
 import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from rich.console import Console, Group
@@ -32,7 +34,8 @@ _ANY_CONSOLE = Console()
 #: labels with their texts
 _Rows = list[tuple[Text, Text]]
 
-_METAVARS: dict[Any, str] = {int: "N", float: "NUMBER", Path: "PATH", str: "TEXT"}
+#: type of a value -> what stands for it
+_METAVARS: dict[Any, str] = {int: "N", float: "NUMBER", Path: "PATH"}
 
 
 def help_text(command: Any, ctx: typer.Context) -> str:
@@ -89,16 +92,32 @@ def _parameter_panels(command: Any, ctx: typer.Context) -> dict[str, _Rows]:
     panels: dict[str, _Rows] = {_ARGUMENTS: []}
     common: _Rows = []
     own = _OPTIONS if isinstance(command, TyperGroup) else COMMON
+    types = _types_of(command)
     for param in command.get_params(ctx):
         if getattr(param, "hidden", False):
             continue
+        kind = types.get(param.name, str)
+        text = _parameter_text(param, get_args(kind) if get_origin(kind) is Literal else ())
         if isinstance(param, TyperArgument):
-            panels[_ARGUMENTS].append((Text(_argument_name(param), style="bold cyan"), _parameter_text(param)))
+            panels[_ARGUMENTS].append((Text(_argument_name(param), style="bold cyan"), text))
             continue
         title = own if param.name == "help" else getattr(param, "rich_help_panel", None) or _OPTIONS
         rows = common if title == COMMON else panels.setdefault(title, [])
-        rows.append((_option_label(param), _parameter_text(param)))
+        rows.append((_option_label(param, kind), text))
     return {title: rows for title, rows in {**panels, COMMON: common}.items() if rows}
+
+
+def _types_of(command: Any) -> dict[str, Any]:
+    """The type of each parameter by its name; of a list that of its items, and without None."""
+    types = {}
+    for name, parameter in inspect.signature(command.callback).parameters.items():
+        kind = parameter.annotation
+        if get_origin(kind) is Annotated:
+            kind = get_args(kind)[0]
+        if get_origin(kind) in (Union, UnionType):
+            kind = next(member for member in get_args(kind) if member is not NoneType)
+        types[name] = get_args(kind)[0] if get_origin(kind) is list else kind
+    return types
 
 
 def _panel(title: str, rows: _Rows, column: int, width: int) -> Panel:
@@ -113,11 +132,9 @@ def _lines(label: Text, text: Text, column: int, width: int) -> Iterator[Text]:
     if label.cell_len > column - 2:
         yield label
     else:
-        first = label.copy()
-        first.pad_right(column - label.cell_len)
-        yield first.append_text(wrapped.pop(0))
+        yield Text.assemble(label, " " * (column - label.cell_len), wrapped.pop(0))
     for line in wrapped:
-        yield Text(" " * column).append_text(line)
+        yield Text.assemble(" " * column, line)
 
 
 def _wrap(text: Text, width: int) -> list[Text]:
@@ -135,31 +152,24 @@ def _argument_name(param: Any) -> str:
     return f"{name}..." if param.nargs == -1 and not param.metavar else name
 
 
-def _option_label(param: Any) -> Text:
+def _option_label(param: Any, kind: Any) -> Text:
     """`-w, --workspace PATH`; of a switch that is on by default also the flag that turns it off."""
     label = Text(", ".join(sorted(param.opts, key=len)), style="bold cyan")
     if param.is_flag:
         if param.secondary_opts and _default(param) == "yes":
             label.append(f"/{param.secondary_opts[0]}")
         return label
-    return label.append(f" {param.metavar or _metavar(param)}", style="not bold yellow")
+    metavar = param.metavar or ("CHOICE" if get_origin(kind) is Literal else _METAVARS.get(kind, "TEXT"))
+    return label.append(f" {metavar}", style="not bold yellow")
 
 
-def _metavar(param: Any) -> str:
-    """`N`, `PATH`, ...: what stands for the value."""
-    annotation = param.type_descriptor.annotation
-    if param.type_descriptor.choices:
-        return "CHOICE"
-    return _METAVARS.get(getattr(annotation, "__args__", (annotation,))[0], "TEXT")
-
-
-def _parameter_text(param: Any) -> Text:
+def _parameter_text(param: Any, choices: tuple[str, ...]) -> Text:
     """Its help, choices and default."""
     text = _HELP_FLAG if param.name == "help" else param.help or ""
     text, bracket, own_default = text.partition(" [default:")
     parts = [text, bracket.strip() + own_default]
-    if choices := param.type_descriptor.choices:
-        parts.insert(1, f"[{', '.join(map(str, choices))}]")
+    if choices:
+        parts.insert(1, f"[{', '.join(choices)}]")
     if param.required and not isinstance(param, TyperArgument):
         parts.append("[required]")
     if default := _default(param):

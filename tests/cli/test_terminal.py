@@ -1,5 +1,7 @@
 """What a person sees on a terminal: colours that can be turned off, bars that fit the line."""
 
+import re
+
 import pytest
 from helpers.terminal import COLOUR, on_terminal, screen_lines
 
@@ -29,6 +31,12 @@ def test_no_color_is_honoured_by_install_completion(tmp_path):
     home = {"HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
     assert COLOUR.search(on_terminal("--install-completion", "bash", **home))
     assert not COLOUR.search(on_terminal("--install-completion", "bash", NO_COLOR="1", **home))
+
+
+def test_only_the_names_in_help_stand_out():
+    text = on_terminal("fuse", "--help")
+    assert "\x1b[1;36m--seed\x1b[0m\x1b[33m N\x1b[0m " in text
+    assert re.search(r"\x1b\[0m +random seed \x1b\[2m\[default: 0\]\x1b\[0m", text)
 
 
 @pytest.mark.parametrize("columns", [60, 80, 100, 140])
