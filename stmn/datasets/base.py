@@ -110,7 +110,7 @@ def without_suffix(name: str) -> str:
 
 
 def as_id(path: str | Path) -> str:
-    """Return a path as the id of a video: bytes of a name that are not UTF-8 become \\xff."""
+    """Return a path as the id of a video: bytes of a name that are not UTF-8 become escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 

@@ -1,8 +1,10 @@
-"""`csv`: a list of videos in a CSV file, such as
+"""`csv`: a list of videos in a CSV file.
 
-path,class,group,split
-clips/a.mp4,wave,anna,train
-/elsewhere/b.avi,clap,bert,test
+For example:
+
+    path,class,group,split
+    clips/a.mp4,wave,anna,train
+    /elsewhere/b.avi,clap,bert,test
 """
 
 import re

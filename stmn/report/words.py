@@ -46,7 +46,7 @@ def replace_unprintable(value: Any) -> Any:
 
 
 def format_percent(share: float) -> str:
-    """ "94.2" for 0.942."""
+    """Format 0.942 as "94.2"."""
     return f"{100 * share:.1f}"
 
 
@@ -57,7 +57,7 @@ def format_points(difference: float) -> str:
 
 
 def format_p_value(p_value: float) -> str:
-    """ "0.031" or "< 0.001"."""
+    """Format a p-value, such as "0.031" or "< 0.001"."""
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}" if p_value < 0.1 else f"{p_value:.2f}"
 
 
@@ -67,7 +67,7 @@ def format_time(seconds: float | None) -> str:
 
 
 def format_duration(seconds: float | None) -> str:
-    """ "3 min 6 s"."""
+    """Format seconds, such as "3 min 6 s"; None is "unknown"."""
     if seconds is None:
         return "unknown"
     if seconds < 60:

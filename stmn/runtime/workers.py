@@ -242,7 +242,7 @@ def run_jobs(jobs: deque[Any], setup: Setup, workers: int, timeout: float) -> It
 
 
 def _describe_exit(code: int | None) -> str:
-    """ "SIGSEGV" for -11, "exit code 3" for 3."""
+    """Describe an exit code: "SIGSEGV" for -11, "exit code 3" for 3."""
     if code is not None and code < 0:
         return signal.Signals(-code).name
     return f"exit code {code}"

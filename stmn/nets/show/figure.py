@@ -93,7 +93,7 @@ class Lane:
 
     @property
     def branch(self) -> float:
-        """y of the residual branches."""
+        """The y coordinate of the residual branches."""
         return self.y + self.side * 44
 
 

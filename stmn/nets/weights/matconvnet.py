@@ -170,7 +170,8 @@ def average(image: Array | None, channels: int) -> Floats | None:
         return None
     image = image.astype(np.float64)
     if image.ndim == 3 and image.shape[2] == channels:
-        return image.mean(axis=(0, 1))
+        mean: Floats = image.mean(axis=(0, 1))
+        return mean
     if image.size in (1, channels):
         return np.broadcast_to(image.ravel(), channels)
     return None  # an image of other channels, or what the importer writes for none

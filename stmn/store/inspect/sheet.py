@@ -90,7 +90,7 @@ def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room
 
 
 def _paint_component(component: Tensor, full: float) -> Tensor:
-    """u or v, (N, 1, H, W) pixels, as (N, 3, H, W) uint8 grey: -full is black, +full is white."""
+    """Paint u or v, (N, 1, H, W) pixels, as (N, 3, H, W) uint8 grey: -full is black, +full is white."""
     return (127.5 + component * (127.5 / full)).round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1)
 
 
