@@ -32,6 +32,16 @@ class Run:
         return self.path.name
 
     @property
+    def label(self) -> str:
+        """What to call it in messages: `test-fused (test-1a2b3c4d)` for the stage `test-fused` of a recipe."""
+        stage = self.record.get("stage")
+        return f"{stage} ({self.name})" if stage else self.name
+
+    def is_called(self, name: str) -> bool:
+        """True if its name begins so, or if its stage has this id in a recipe."""
+        return self.name.startswith(name) or self.record.get("stage") == name
+
+    @property
     def done(self) -> bool:
         """True if the stage finished without an error."""
         return self.record.get("status") == "done"
@@ -62,11 +72,19 @@ class Run:
 
 @dataclass(frozen=True)
 class Input:
-    """A file that a stage reads: where it is, what identifies its content, and what a person calls it."""
+    """A file that a stage reads.
+
+    Attributes:
+        path: where it is.
+        fingerprint: what identifies its content.
+        name: the run that made it, or its path.
+        label: what to call it in messages: its stage's id in a recipe, if there is one, and the run.
+    """
 
     path: Path
     fingerprint: str
     name: str
+    label: str
 
 
 def read_run(path: Path) -> Run | None:
@@ -176,7 +194,9 @@ class Workspace:
         return self.find_input(str(value), "model").path
 
     def find_input(self, value: str, *kinds: str) -> Input:
-        """What an option names: a file, the folder of a run, or the beginning of a run's name (the newest wins).
+        """What an option names: a file, the folder of a run, or a run.
+
+        A run is named by the beginning of its name or by its stage's id in a recipe; the newest wins.
 
         Args:
             kinds: the kinds of output that will do; of a run that has several, the first of these.
@@ -187,10 +207,10 @@ class Workspace:
         """
         path = Path(value)
         if path.is_file():
-            return Input(path, file_digest(path), str(path))
+            return Input(path, file_digest(path), str(path), str(path))
         run = read_run(path) if path.is_dir() else None
         if run is None:
-            run = next((run for run in self.runs() if run.name.startswith(value) and run.makes(*kinds)), None)
+            run = next((run for run in self.runs() if run.is_called(value) and run.makes(*kinds)), None)
         if run is None:
             known = [run.name for run in self.runs() if run.makes(*kinds)]
             raise UsageError(
@@ -210,7 +230,7 @@ def as_input(run: Run, *kinds: str) -> Input:
     if not run.done:
         raise DataError(f"run {run.name} is not finished (status: {run.record.get('status', 'not started')})")
     kind = next((kind for kind in kinds if kind in run.record["outputs"]), kinds[0])
-    return Input(run.output(kind), run.record["fingerprint"], run.name)
+    return Input(run.output(kind), run.record["fingerprint"], run.name, run.label)
 
 
 def now() -> float:

@@ -56,10 +56,10 @@ class Evaluate(Stage[EvaluateOptions]):
         from stmn.store.format.read import Store
 
         given = context.inputs.get("late_fusion") or context.inputs["model"]
-        names = [item.name for item in given]
+        names, labels = [item.name for item in given], [item.label for item in given]
         with Store(context.data) as store:
-            parts = [_scores_of(item.path, item.name, options, store, context) for item in given]
-            scores = fuse_late(parts, options.weights, names) if len(parts) > 1 else parts[0]
+            parts = [_scores_of(item.path, item.label, options, store, context) for item in given]
+            scores = fuse_late(parts, options.weights, labels) if len(parts) > 1 else parts[0]
             results = measure(scores) | {"protocol": scores.protocol, "of": names}
             if not context.ranks.first:
                 return Result({})
@@ -67,7 +67,7 @@ class Evaluate(Stage[EvaluateOptions]):
                 results["box_shape_baseline"] = measure_box_shape_baseline(store, options.split, options.seed)
         scores.save(context.out / "scores.safetensors")
         write_json(context.out / "metrics.json", results)
-        context.progress.say(f"{' + '.join(names)}: {describe_accuracy(results)}")
+        context.progress.say(f"{' + '.join(labels)}: {describe_accuracy(results)}")
         return Result({"scores": "scores.safetensors", "metrics": "metrics.json"}, results)
 
 

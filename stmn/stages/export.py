@@ -38,7 +38,7 @@ class Export(Stage[ExportOptions]):
         with atomic_write(path) as temporary:
             exporter.write(network, description, example_inputs(network, description, 2, 3), temporary)
             difference = check_parity(network, description, exporter.runner(temporary))
-        context.progress.say(f"{source.name} -> {path}: outputs agree to {difference:.1e}")
+        context.progress.say(f"{source.label} -> {path}: outputs agree to {difference:.1e}")
         if options.copy_to:
             with atomic_write(options.copy_to) as temporary:
                 shutil.copyfile(path, temporary)

@@ -87,7 +87,7 @@ def _tie_streams(options: FuseOptions, context: Context) -> tuple["Network", lis
     described = {name: read_description(file.path) for name, file in files.items()}
     for name, description in described.items():
         if [stream.name for stream in description.network.streams] != [name]:
-            raise DataError(f"{files[name].name}: is not a single {name} stream")
+            raise DataError(f"{files[name].label}: is not a single {name} stream")
     config = fused_config(options, described["appearance"].network, described["motion"].network)
     network = build_network(config, options.seed)
     state = network.state_dict()

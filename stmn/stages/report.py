@@ -95,7 +95,7 @@ def _fill_newest_evaluations(options: ReportOptions, workspace: Workspace) -> Re
     given = [run for split in splits for run in find_newest_evaluations(graph, data, split)]
     if not given:
         begun = find_unfinished(graph, data, options.split)
-        why = f" ({begun.name}: {begun.record.get('status', 'not started')})" if begun else ""
+        why = f" ({begun.label}: {begun.record.get('status', 'not started')})" if begun else ""
         raise DataError(
             f"no finished evaluation of data set {data}, split {options.split}{why}; make one with: stmn evaluate"
         )

@@ -125,7 +125,7 @@ def test_the_three_lines_of_the_readme(scratch, monkeypatch):
     assert evaluated.exit_code == 0, evaluated.stderr
     newest = Workspace(scratch.root).newest("model")
     assert newest is not None and newest.name.startswith("fused-multiply-")
-    assert f"model: {newest.name}" in evaluated.stderr
+    assert f"model: fused ({newest.name})" in evaluated.stderr
 
 
 @pytest.mark.parametrize(
@@ -174,3 +174,17 @@ def test_ctrl_c_keeps_finished_work_and_the_command_resumes(scratch, tmp_path):
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
+
+
+def test_runs_are_named_by_the_ids_of_their_stages(scratch, tmp_path):
+    recipe = toy(tmp_path / "toy.toml")
+    ran = call("run", recipe, "-w", scratch.root)
+    assert ran.exit_code == 0, ran.stderr
+    [fused] = [run for run in scratch.runs() if run.record.get("stage") == "fused"]
+    assert f"model: fused ({fused.name})" in ran.stderr
+    compared = call("compare", "test-late", "test-fused", "-w", scratch.root, "--json")
+    assert compared.exit_code == 0, compared.stderr
+    names = [run["name"] for run in json.loads(compared.stdout)["runs"]]
+    assert names == [
+        run.name for id_ in ("test-late", "test-fused") for run in scratch.runs() if run.record["stage"] == id_
+    ]
