@@ -87,13 +87,13 @@ def fill_defaults(options: TrainStreamOptions) -> TrainStreamOptions:
 def stream_config(options: TrainStreamOptions, classes: list[str]) -> "NetworkConfig":
     """The network that complete options describe."""
     from stmn.nets.config import NetworkConfig, StreamConfig
-    from stmn.nets.weights.pretrained import layout_of
+    from stmn.nets.weights.pretrained import choose_layout
 
     stream = StreamConfig(
         modality=options.modality,
         arch=options.arch,
         width=options.width,
         dropout=options.dropout or 0.0,
-        layout=layout_of(options.weights),
+        layout=choose_layout(options.weights),
     )
     return NetworkConfig(classes=classes, size=options.size, stack_length=options.stack_length, streams=[stream])

@@ -291,5 +291,5 @@ def test_imagenet_weights_that_are_not_here_name_the_command_that_fetches_them(t
         with pytest.raises(CheckpointError, match="stmn weights resnet50") as error:
             attempt()
         assert "\n" not in str(error.value)
-    with pytest.raises(CheckpointError, match=r"no such weights file \(or write none, imagenet or auto\)"):
+    with pytest.raises(CheckpointError, match=r"no such weights file; use an existing file, none, imagenet or auto"):
         resolve_weights("imagnet", "resnet50")

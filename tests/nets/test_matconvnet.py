@@ -185,23 +185,26 @@ def renamed(net: Net) -> None:
 EDITS = {
     "the stride in the 3x3": (
         change("res3a_branch2b", "stride", [2, 2]),
-        "res3a_branch2b has stride 2 2, and .* 1: another",
+        "res3a_branch2b has stride 2 2, but .* 1: a different network",
     ),
     "the stride not in the 1x1": (
         change("res3a_branch2a", "stride", 1),
-        "res3a_branch2a has stride 1, and .* 2: another",
+        "res3a_branch2a has stride 1, but .* 2: a different network",
     ),
-    "pool1 padded all around": (change("pool1", "pad", [1, 1, 1, 1]), "pool1 has pad 1 1 1 1, and .* 0 1 0 1"),
+    "pool1 padded all around": (change("pool1", "pad", [1, 1, 1, 1]), "pool1 has pad 1 1 1 1, but .* 0 1 0 1"),
     "dilated": (change("res5b_branch2b", "dilate", 2), "res5b_branch2b has dilate 2"),
     "two streams": (renamed, "no layer has a name like res2a_branch2a"),
     "no conv1": (lambda net: net.layers.pop("conv1"), r"lacks conv1 \(Conv\)"),
     "no normalisation": (lambda net: net.layers.pop("bn3b_branch2c"), r"lacks bn3b_branch2c \(BatchNorm\)"),
     "moments cut": (parameter("bn3b_branch2c", lambda m: m[:, :1]), "bn3b_branch2c lacks .* 64 x 2 moments"),
-    "variances for sigmas": (parameter("bn3b_branch2c", lambda m: -m), "bn3b_branch2c: .* no deviation"),
-    "text for numbers": (parameter("bn3b_branch2c", lambda _: "moments"), "parameters of bn3b_branch2c are no numbers"),
+    "variances for sigmas": (parameter("bn3b_branch2c", lambda m: -m), "bn3b_branch2c: .* must be positive"),
+    "text for numbers": (
+        parameter("bn3b_branch2c", lambda _: "moments"),
+        "parameters of bn3b_branch2c are not numbers",
+    ),
     "not a number": (
         parameter("res4f_branch2b", lambda f: f * np.nan),
-        "layer3.5.conv2.weight has values that are no numbers",
+        "layer3.5.conv2.weight has NaN or infinite values",
     ),
 }
 
@@ -292,23 +295,23 @@ def one_byte(path):
 
 
 BAD_FILES = {
-    "a byte wrong": (one_byte, "not a MATLAB file, or a damaged one"),
-    "truncated": (truncated, "not a MATLAB file, or a damaged one"),
+    "a byte wrong": (one_byte, "not a MATLAB file, or damaged"),
+    "truncated": (truncated, "not a MATLAB file, or damaged"),
     "version 7.3": (
         version_73,
-        "a MATLAB file of version 7.3, which is not read; in MATLAB: load it and save it with '-v7'",
+        "MATLAB files of version 7.3 can't be read; in MATLAB, load it and save it with '-v7'",
     ),
-    "a picture": (lambda path: path.write_bytes(b"\x89PNG\r\n" + bytes(1000)), "not a MATLAB file, or a damaged one"),
-    "empty": (lambda path: path.write_bytes(b""), "not a MATLAB file, or a damaged one"),
+    "a picture": (lambda path: path.write_bytes(b"\x89PNG\r\n" + bytes(1000)), "not a MATLAB file, or damaged"),
+    "empty": (lambda path: path.write_bytes(b""), "not a MATLAB file, or damaged"),
     "masks": (
         lambda path: mat_files.savemat(path, {"mask": np.ones((3, 3))}),
-        "not a network of MatConvNet: holds no layers",
+        "not a MatConvNet network: it has no layers",
     ),
     "an object": (
         lambda path: mat_files.savemat(path, {"net": np.ones((3, 3))}),
-        "its 'net' is no plain struct; in MATLAB: net = net.saveobj(); save('FILE.mat', 'net', '-v7')",
+        "its 'net' is not a plain struct; in MATLAB: net = net.saveobj(); save('FILE.mat', 'net', '-v7')",
     ),
-    "SimpleNN": (simple_nn, "not a DagNN network of MatConvNet (its ResNets are DagNN, not SimpleNN)"),
+    "SimpleNN": (simple_nn, "not a MatConvNet DagNN network (its ResNets are DagNN, not SimpleNN)"),
     "another depth": (lambda path: write(path, resnet(101)), "not the weights of resnet50: has layer3.6.conv1.weight"),
 }
 

@@ -92,7 +92,7 @@ def test_conv1_is_spread_from_three_planes_and_from_no_other_number(tmp_path):
 def test_weights_that_are_no_numbers_are_refused(number, tmp_path):
     state = timm.create_model("resnet18").state_dict()
     state["layer2.0.bn1.weight"][3] = number
-    with pytest.raises(CheckpointError, match=r"layer2\.0\.bn1\.weight has values that are no numbers"):
+    with pytest.raises(CheckpointError, match=r"layer2\.0\.bn1\.weight has NaN or infinite values"):
         started(saved(state, tmp_path / "model.pth"), "resnet18")
 
 
@@ -133,9 +133,9 @@ def test_the_hubs_weights_have_a_tag(arch, name):
 @pytest.mark.parametrize(
     ("arch", "message"),
     [
-        ("resnetblur18", "timm has no ImageNet weights of resnetblur18: use --weights none, or a file"),
+        ("resnetblur18", "timm has no ImageNet weights for resnetblur18; use --weights none or a file"),
         ("resnet50.nonsense", r"resnet50\.nonsense: Invalid pretrained tag"),
-        ("resnet18d.ra4_e3600_r224_in1k", "was trained on inputs of another normalisation than ImageNet's"),
+        ("resnet18d.ra4_e3600_r224_in1k", "was trained on inputs not normalised as ImageNet's are"),
     ],
 )
 def test_weights_that_the_hub_lacks_or_that_see_other_inputs_are_refused(arch, message):
@@ -185,7 +185,7 @@ def test_training_without_cached_weights_says_so_and_never_asks_the_network(hub,
     result = call(*TRAIN, "--weights", "imagenet", "--workspace", scratch.root)
     assert result.exit_code == 1
     assert errors_of(result) == [
-        "ImageNet weights of resnet18 are not on this machine; get them with: stmn weights resnet18"
+        "the ImageNet weights of resnet18 are not on this machine; download them with: stmn weights resnet18"
     ]
     result = call(*TRAIN, "--width", 0.125, "--workspace", scratch.root)
     assert result.exit_code == 0
@@ -234,13 +234,13 @@ BAD_FILES = {
     "edited header": ("w.safetensors", edited, "not a readable state dict: "),
     "edited names": ("w.safetensors", renamed, "not the weights of resnet18: lacks layer4.0.conv1.weight"),
     "truncated pickle": ("w.pth", cut, "not a readable state dict: "),
-    "code": ("w.pth", lambda path: torch.save({"conv1.weight": Bomb(path.with_name("made"))}, path), "holds more than weights and was not loaded"),
+    "code": ("w.pth", lambda path: torch.save({"conv1.weight": Bomb(path.with_name("made"))}, path), "contains more than weights, so it was not loaded"),
     "another depth": ("w.pth", lambda path: saved(timm.create_model("resnet34").state_dict(), path), "not the weights of resnet18: has layer1.2"),
     "another family": ("w.pth", lambda path: saved(torchvision.models.squeezenet1_1().state_dict(), path), "not the weights of resnet18: lacks conv1.weight"),
-    "a picture": ("w.pth", lambda path: path.write_bytes(b"\x89PNG\r\n" + bytes(1000)), "no weights file: .safetensors, .pth (written by torch) and .mat are read"),
-    "a text": ("notes.txt", lambda path: path.write_text("conv1"), "no weights file: .safetensors, .pth (written by torch) and .mat are read"),
+    "a picture": ("w.pth", lambda path: path.write_bytes(b"\x89PNG\r\n" + bytes(1000)), "not a weights file; use .safetensors, .pth (written by torch) or .mat"),
+    "a text": ("notes.txt", lambda path: path.write_text("conv1"), "not a weights file; use .safetensors, .pth (written by torch) or .mat"),
     "empty": ("w.safetensors", lambda path: path.write_bytes(b""), "not a readable state dict: "),
-    "nothing": ("w.pth", lambda path: None, "no such weights file (or write none, imagenet or auto)"),
+    "nothing": ("w.pth", lambda path: None, "no such weights file; use an existing file, none, imagenet or auto"),
 }  # fmt: skip
 
 

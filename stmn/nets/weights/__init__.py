@@ -1,1 +1,1 @@
-"""Starting weights: timm, torchvision, MatConvNet."""
+"""Starting weights from timm, torchvision and MatConvNet."""

@@ -1,11 +1,11 @@
-"""Networks that MatConvNet's DagNN saved as a `.mat` file, as plain layers with their parameters.
+"""A reader of MatConvNet's DagNN networks in `.mat` files: plain layers with their parameters.
 
-MATLAB's files of version 5 to 7 are read, by SciPy; nothing in them is ever executed. SciPy trusts what a file says of
-itself so far that a damaged one can end the process, so that it reads in a process of its own.
+SciPy reads MATLAB's file versions 5 to 7 and never executes anything in them. But it trusts the sizes that a file
+states, so a damaged file can crash it; therefore it runs in a process of its own.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,22 @@ from scipy.io.matlab import mat_struct
 from stmn.errors import CheckpointError
 from stmn.runtime.workers import run_jobs
 
-#: seconds that reading a file may take: the largest, of 240 MB, take 10
-TIMEOUT = 600.0
+#: the most seconds that reading may take; the largest files (240 MB) take 10
+_TIMEOUT = 600.0
 
+#: a MATLAB array: numbers, text, structs or cells
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of a DagNN.
+    """A layer of a DagNN network.
 
-    `kind` is its class without the package ("Conv", "BatchNorm"), `block` its settings by name (numbers as arrays),
-    `params` the values of its parameters in the order of the layer, as MATLAB has them: filters are H x W x I x O.
+    Attributes:
+        name: such as `res2a_branch2a`.
+        kind: its class without the package, such as `Conv` or `BatchNorm`.
+        block: its numeric settings by name, as arrays.
+        params: its parameters in the layer's order, with MATLAB's axes: filters are (H, W, I, O).
     """
 
     name: str
@@ -40,118 +44,122 @@ class Layer:
 
 @dataclass(frozen=True)
 class DagNN:
-    """A network: layers by name, and `meta.normalization.averageImage`, where it has one."""
+    """A DagNN network.
+
+    Attributes:
+        layers: by name.
+        average_image: `meta.normalization.averageImage`, or None if the file has none.
+    """
 
     layers: dict[str, Layer]
     average_image: Array | None
 
 
 def read_dagnn(path: Path) -> DagNN:
-    """Read a network, stored as a struct `net` or field by field (`save -struct`).
+    """Read a network in a process of its own.
 
-    Raises `CheckpointError` when the file is damaged, of MATLAB's version 7.3, or holds something else.
+    Args:
+        path: a `.mat` file with a struct `net`, or with the network's fields (`save -struct`).
+
+    Raises:
+        CheckpointError: the file is missing, damaged, in MATLAB's version 7.3, or not a DagNN network.
     """
-    (outcome,) = run_jobs(deque([path]), reader, 1, TIMEOUT)
+    (outcome,) = run_jobs(deque([path]), _create_reader, 1, _TIMEOUT)
     if outcome.lost:
-        raise CheckpointError(f"{path}: not a MATLAB file, or a damaged one")
+        raise CheckpointError(f"{path}: not a MATLAB file, or damaged")
     if outcome.error:
         raise CheckpointError(outcome.error)
     net: DagNN = outcome.result
     return net
 
 
-def reader(index: int) -> Callable[[Path], DagNN]:
-    """What the process does that reads."""
-    return read_or_refuse
+def _create_reader(index: int) -> Callable[[Path], DagNN]:
+    """Return the function that the process calls."""
+    return _read_or_refuse
 
 
-def read_or_refuse(path: Path) -> DagNN:
-    """`read_here`, for files of any content."""
+def _read_or_refuse(path: Path) -> DagNN:
+    """Read a network, turning every error into a `CheckpointError`."""
     try:
-        return read_here(path)
+        return _read_net(path)
     except CheckpointError:
         raise
-    except Exception as error:  # a damaged file may say anything of itself
-        raise CheckpointError(f"{path}: not a network of MatConvNet, or a damaged one") from error
+    except Exception as error:  # the content of a damaged file can be anything
+        raise CheckpointError(f"{path}: not a MatConvNet network, or damaged") from error
 
 
-def read_here(path: Path) -> DagNN:
-    """`read_dagnn` in this process."""
-    content = load(path)
-    net = first(content["net"]) if "net" in content else content
-    layers, params = field(net, "layers"), field(net, "params")
+def _read_net(path: Path) -> DagNN:
+    """Read a network in this process."""
+    content = _load_variables(path)
+    net = _unwrap(content["net"]) if "net" in content else content
+    layers, params = _get_field(net, "layers"), _get_field(net, "params")
     if layers is None and "net" in content:
         raise CheckpointError(
-            f"{path}: its 'net' is no plain struct; in MATLAB: net = net.saveobj(); save('FILE.mat', 'net', '-v7')"
+            f"{path}: its 'net' is not a plain struct; in MATLAB: net = net.saveobj(); save('FILE.mat', 'net', '-v7')"
         )
     if layers is None:
-        raise CheckpointError(f"{path}: not a network of MatConvNet: holds no layers")
+        raise CheckpointError(f"{path}: not a MatConvNet network: it has no layers")
     if params is None or not all(isinstance(item, mat_struct) for item in layers.flat):
-        raise CheckpointError(f"{path}: not a DagNN network of MatConvNet (its ResNets are DagNN, not SimpleNN)")
+        raise CheckpointError(f"{path}: not a MatConvNet DagNN network (its ResNets are DagNN, not SimpleNN)")
     try:
-        values = {text(item.name): item.value for item in structs(params)}
-        listed = [read_layer(item, values) for item in structs(layers)]
+        values = {_read_text(item.name): item.value for item in params.flat}
+        listed = [_read_layer(item, values) for item in layers.flat]
     except KeyError as error:
-        raise CheckpointError(f"{path}: a layer names the parameter {error}, which the file lacks") from error
+        raise CheckpointError(f"{path}: a layer refers to parameter {error}, which is not in the file") from error
     except AttributeError as error:
-        raise CheckpointError(f"{path}: not a DagNN network of MatConvNet: a layer lacks its '{error.name}'") from error
+        raise CheckpointError(f"{path}: not a MatConvNet DagNN network: a layer lacks its '{error.name}'") from error
     except ValueError as error:
-        raise CheckpointError(f"{path}: not a DagNN network of MatConvNet: {error}") from error
-    normalization = field(field(net, "meta"), "normalization")
-    return DagNN({layer.name: layer for layer in listed}, field(normalization, "averageImage"))
+        raise CheckpointError(f"{path}: not a MatConvNet DagNN network: {error}") from error
+    normalization = _get_field(_get_field(net, "meta"), "normalization")
+    return DagNN({layer.name: layer for layer in listed}, _get_field(normalization, "averageImage"))
 
 
-def load(path: Path) -> dict[str, Any]:
-    """The variables of a `.mat` file. Raises `CheckpointError` when it can't be read."""
+def _load_variables(path: Path) -> dict[str, Any]:
+    """Return a file's variables by name."""
     try:
         return dict(loadmat(path, struct_as_record=False))
     except NotImplementedError as error:
         raise CheckpointError(
-            f"{path}: a MATLAB file of version 7.3, which is not read; in MATLAB: load it and save it with '-v7'"
+            f"{path}: MATLAB files of version 7.3 can't be read; in MATLAB, load it and save it with '-v7'"
         ) from error
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file") from error
     except MemoryError as error:
         raise CheckpointError(f"{path}: damaged, or too large for this machine's memory") from error
-    except Exception as error:  # the parser trusts what it reads: a damaged file fails anywhere in it
-        raise CheckpointError(f"{path}: not a MATLAB file, or a damaged one") from error
+    except Exception as error:  # the parser trusts its input, so a damaged file can fail anywhere
+        raise CheckpointError(f"{path}: not a MATLAB file, or damaged") from error
 
 
-def read_layer(item: mat_struct, values: dict[str, Any]) -> Layer:
-    """One element of `layers`. Raises `KeyError` for an unknown parameter, `AttributeError` or `ValueError`."""
-    block = first(item.block)
-    settings = {key: value for key in getattr(block, "_fieldnames", []) if numeric(value := getattr(block, key))}
-    params = [values[text(name)] for name in np.ravel(item.params)]
-    if not all(numeric(value) for value in params):
-        raise ValueError(f"parameters of {text(item.name)} are no numbers")
-    return Layer(text(item.name), text(item.type).removeprefix("dagnn."), settings, params)
+def _read_layer(item: mat_struct, values: dict[str, Any]) -> Layer:
+    """Read an element of `layers`. Raises `KeyError` for an unknown parameter, `AttributeError` or `ValueError`."""
+    block = _unwrap(item.block)
+    settings = {key: value for key in getattr(block, "_fieldnames", []) if _is_numeric(value := getattr(block, key))}
+    params = [values[_read_text(name)] for name in np.ravel(item.params)]
+    if not all(_is_numeric(value) for value in params):
+        raise ValueError(f"parameters of {_read_text(item.name)} are not numbers")
+    return Layer(_read_text(item.name), _read_text(item.type).removeprefix("dagnn."), settings, params)
 
 
-def numeric(value: Any) -> bool:
-    """True for an array of real numbers."""
+def _is_numeric(value: Any) -> bool:
+    """Say whether a value is an array of real numbers."""
     return isinstance(value, np.ndarray) and value.dtype.kind in "fiu"
 
 
-def structs(array: Array) -> Iterator[mat_struct]:
-    """The elements of a struct array."""
-    return iter(array.flat)
-
-
-def first(value: Any) -> Any:
-    """The only element of a 1 x 1 array; anything else as it is."""
+def _unwrap(value: Any) -> Any:
+    """Return the only element of a 1 x 1 array, or any other value unchanged."""
     return value.flat[0] if isinstance(value, np.ndarray) and value.size == 1 else value
 
 
-def field(owner: Any, name: str) -> Array | None:
-    """A non-empty field of a struct, or a variable of a file; None where there is none."""
-    owner = first(owner)
+def _get_field(owner: Any, name: str) -> Array | None:
+    """Return a struct's field or a file's variable; None if it is missing or empty."""
+    owner = _unwrap(owner)
     value = owner.get(name) if isinstance(owner, dict) else getattr(owner, name, None)
     return value if isinstance(value, np.ndarray) and value.size and value.dtype.kind in "Ofiu" else None
 
 
-def text(value: Any) -> str:
-    """A MATLAB string. Raises `ValueError` for anything else."""
-    value = first(value)
+def _read_text(value: Any) -> str:
+    """Return a MATLAB string. Raises `ValueError` for anything else."""
+    value = _unwrap(value)
     if not isinstance(value, str):
-        raise ValueError("a name is no text")
+        raise ValueError("a name is not text")
     return value

@@ -1,8 +1,7 @@
-"""Starting weights: ImageNet weights of timm's hub that are on this machine, or a local file.
+"""Starting weights: ImageNet weights from timm's hub that are already on this machine, or a local file.
 
-A file is a state dict of timm or torchvision (`.safetensors`, `.pth`) or a ResNet of MatConvNet (`.mat`). Training
-never touches the network; `stmn weights ARCH` fetches. `docs/reference/weights.md` says what is read and what is
-converted.
+A file is a state dict of timm or torchvision (`.safetensors`, `.pth`) or a MatConvNet ResNet (`.mat`). Training never
+goes online; `stmn weights ARCH` downloads. `docs/reference/weights.md` describes what is read and what is converted.
 """
 
 from pathlib import Path
@@ -19,123 +18,153 @@ from stmn.nets.backbones import Backbone, replicate_filters
 from stmn.nets.config import ResNetLayout
 from stmn.nets.weights.matconvnet import InputLevels, read_matconvnet
 
-#: tags of the torchvision-trained ImageNet weights, pinned
-PINNED = {f"resnet{depth}": f"timm/resnet{depth}.tv_in1k" for depth in (18, 34, 50, 101, 152)}
-FILE = "model.safetensors"
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+#: pinned tags: the ImageNet weights that torchvision trained
+_PINNED = {f"resnet{depth}": f"timm/resnet{depth}.tv_in1k" for depth in (18, 34, 50, 101, 152)}
+_FILE = "model.safetensors"
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def hub_name(arch: str) -> str:
-    """The hub's repository of an architecture's weights, with its tag: the pinned one, or timm's own for the name.
+    """Return the hub's name of an architecture's ImageNet weights, such as `timm/resnet50.tv_in1k`.
 
-    Raises `CheckpointError` when timm knows of none, or only of weights for inputs of another normalisation.
+    The tag is the one in `arch`, else the pinned one, else timm's default.
+
+    Raises:
+        CheckpointError: timm has no such weights, or they expect inputs normalised differently.
     """
-    if arch in PINNED:
-        return PINNED[arch]
+    if arch in _PINNED:
+        return _PINNED[arch]
     try:
-        about = get_pretrained_cfg(arch)
+        pretrained = get_pretrained_cfg(arch)
     except RuntimeError as error:  # an unknown tag
         raise CheckpointError(f"{arch}: {error}") from error
-    if about is None or not about.hf_hub_id:
-        raise CheckpointError(f"timm has no ImageNet weights of {arch}: use --weights none, or a file")
-    if (tuple(about.mean), tuple(about.std)) != (IMAGENET_MEAN, IMAGENET_STD):
+    if pretrained is None or not pretrained.hf_hub_id:
+        raise CheckpointError(f"timm has no ImageNet weights for {arch}; use --weights none or a file")
+    if (tuple(pretrained.mean), tuple(pretrained.std)) != (_IMAGENET_MEAN, _IMAGENET_STD):
         raise CheckpointError(
-            f"{about.hf_hub_id} was trained on inputs of another normalisation than ImageNet's: name another tag"
+            f"{pretrained.hf_hub_id} was trained on inputs not normalised as ImageNet's are; choose another tag"
         )
-    return str(about.hf_hub_id)
+    return str(pretrained.hf_hub_id)
 
 
 def cached_weights(arch: str) -> Path | None:
-    """The ImageNet weights of an architecture if they are on this machine. Raises what `hub_name` raises."""
+    """Return the file of an architecture's ImageNet weights, or None if it isn't on this machine.
+
+    Raises:
+        CheckpointError: as `hub_name`.
+    """
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(hub_name(arch), FILE)
+    found = try_to_load_from_cache(hub_name(arch), _FILE)
     return Path(found) if isinstance(found, str) else None
 
 
 def fetch_weights(arch: str) -> Path:
-    """Download the ImageNet weights of an architecture. Raises `CheckpointError` when that fails."""
+    """Download an architecture's ImageNet weights and return their file.
+
+    Raises:
+        CheckpointError: there are no such weights, or the download failed.
+    """
     from huggingface_hub import hf_hub_download
 
     name = hub_name(arch)
     try:
-        return Path(hf_hub_download(name, FILE))
+        return Path(hf_hub_download(name, _FILE))
     except Exception as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
-            f"weights of {arch} ({name}) can't be fetched: {cause}; with a file at hand use --weights FILE"
+            f"can't download the weights of {arch} ({name}): {cause}; if you have a file, use --weights FILE"
         ) from error
 
 
 def resolve_weights(weights: str, arch: str) -> str:
-    """What `auto` means on this machine: the ImageNet weights if they are here, else none.
+    """Replace `auto` by `imagenet` if those weights are on this machine, else by `none`.
 
-    Raises `CheckpointError` when `imagenet` or a file is asked for and is not here.
+    Args:
+        weights: `auto`, `imagenet`, `none`, or a file.
+        arch: a ResNet of timm.
+
+    Returns:
+        `imagenet`, `none`, or the file.
+
+    Raises:
+        CheckpointError: `weights` is `imagenet` or a file, and isn't on this machine.
     """
     if weights == "auto":
         try:
             return "imagenet" if cached_weights(arch) else "none"
-        except CheckpointError:  # there are none to be had
+        except CheckpointError:  # there are no such weights
             return "none"
     if weights == "imagenet":
-        imagenet_file(arch)
+        _find_imagenet_file(arch)
     elif weights != "none" and not Path(weights).is_file():
-        raise CheckpointError(f"{weights}: no such weights file (or write none, imagenet or auto)")
+        raise CheckpointError(f"{weights}: no such weights file; use an existing file, none, imagenet or auto")
     return weights
 
 
-def imagenet_file(arch: str) -> Path:
-    """The file of the ImageNet weights. Raises `CheckpointError` when it is not on this machine."""
+def _find_imagenet_file(arch: str) -> Path:
+    """Return the file of an architecture's ImageNet weights. Raises `CheckpointError` if it isn't on this machine."""
     path = cached_weights(arch)
     if path is None:
-        raise CheckpointError(f"ImageNet weights of {arch} are not on this machine; get them with: stmn weights {arch}")
+        raise CheckpointError(
+            f"the ImageNet weights of {arch} are not on this machine; download them with: stmn weights {arch}"
+        )
     return path
 
 
-def is_matconvnet(weights: str) -> bool:
-    """True for a MatConvNet file."""
+def _is_matconvnet(weights: str) -> bool:
+    """Say whether weights are a MatConvNet file."""
     return Path(weights).suffix.lower() == ".mat"
 
 
-def layout_of(weights: str) -> ResNetLayout:
-    """The layout that a stream needs to start from resolved `weights`."""
-    return "caffe" if is_matconvnet(weights) else "torchvision"
+def choose_layout(weights: str) -> ResNetLayout:
+    """Return the layout that a stream needs to start from resolved `weights`."""
+    return "caffe" if _is_matconvnet(weights) else "torchvision"
 
 
 def describe_weights(weights: str, arch: str) -> str:
-    """What a person is told of resolved `weights`."""
+    """Describe resolved `weights` in a few words for the log."""
     if weights == "none":
         return f"random weights (ImageNet weights: stmn weights {arch})"
     return f"the ImageNet weights {hub_name(arch)}" if weights == "imagenet" else weights
 
 
 def load_weights(backbone: Backbone, weights: str, arch: str, levels: InputLevels | None = None) -> None:
-    """Fill a backbone from resolved `weights`; its classifier, which knows other classes, is left out.
+    """Load resolved `weights` into a backbone. The file's classifier is left out: it has other classes.
 
-    conv1 of RGB weights is averaged over its channels and repeated where the backbone has others. `levels` says how the
-    stream's inputs are made of levels 0..255: weights of MatConvNet are converted to them, those of timm and
-    torchvision fit as they are. Raises `CheckpointError`, and leaves the backbone as it is, when anything is wrong.
+    If the weights are for RGB and the backbone has other input channels, conv1 is averaged over the colours and
+    repeated (section 3.1).
+
+    Args:
+        backbone: changed in place.
+        weights: `imagenet`, `none` (nothing is loaded), or a file.
+        arch: a ResNet of timm.
+        levels: how the stream's input is computed from levels 0..255. MatConvNet's weights are converted to it; those
+            of timm and torchvision need no conversion.
+
+    Raises:
+        CheckpointError: the weights can't be read or don't fit. The backbone is unchanged.
     """
     if weights == "none":
         return
-    path = imagenet_file(arch) if weights == "imagenet" else Path(weights)
+    path = _find_imagenet_file(arch) if weights == "imagenet" else Path(weights)
     own = backbone.state_dict()
     first = next(iter(own))  # conv1, or the first of a deep stem
     in_channels = own[first].shape[1]
-    if is_matconvnet(weights):
+    if _is_matconvnet(weights):
         if levels is None or backbone.layout != "caffe":
-            raise CheckpointError(f"{path}: weights of MatConvNet need a stream of Caffe's layout and its input levels")
+            raise CheckpointError(f"{path}: MatConvNet weights need a stream with Caffe's layout and its input levels")
         state = read_matconvnet(path, in_channels, levels)
     else:
-        state = {name: value for name, value in read_state(path).items() if not name.startswith("fc.")}
+        state = {name: value for name, value in _read_state(path).items() if not name.startswith("fc.")}
         if first in state and state[first].ndim == 4 and state[first].shape[1] == 3 != in_channels:
             state[first] = replicate_filters(state[first], in_channels)
-    # old files of torchvision have no batch counters, and need none
+    # old torchvision files have no batch counters, and none are needed
     needed = [name for name in own if "temporal" not in name and not name.endswith("num_batches_tracked")]
     mistakes = [f"lacks {name}" for name in needed if name not in state]
     mistakes += [f"has {name}" for name in state if name not in own]
     mistakes += [
-        f"{name} is {shape_of(state[name])}, not {shape_of(own[name])}"
+        f"{name} is {_format_shape(state[name])}, not {_format_shape(own[name])}"
         for name in state
         if name in own and state[name].shape != own[name].shape
     ]
@@ -143,19 +172,19 @@ def load_weights(backbone: Backbone, weights: str, arch: str, levels: InputLevel
         raise CheckpointError(f"{path}: not the weights of {arch}: {mistakes[0]}")
     broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
     if broken:
-        raise CheckpointError(f"{path}: damaged: {broken[0]} has values that are no numbers (NaN or infinite)")
+        raise CheckpointError(f"{path}: damaged: {broken[0]} has NaN or infinite values")
     backbone.load_state_dict(state, strict=False)
 
 
-def shape_of(value: Tensor) -> str:
-    """`64 x 3 x 7 x 7`."""
+def _format_shape(value: Tensor) -> str:
+    """Return a tensor's shape as `64 x 3 x 7 x 7`."""
     return " x ".join(map(str, value.shape)) or "one number"
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """A state dict of timm or torchvision, `.safetensors` or `.pth`; nothing in the file is ever executed."""
+def _read_state(path: Path) -> dict[str, Tensor]:
+    """Read a state dict from `.safetensors` or `.pth`, never executing anything in the file."""
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else load_pickle(path)
+        state = load_file(path) if path.suffix == ".safetensors" else _load_pickle(path)
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path}: not a readable state dict: {str(error).splitlines()[0]}") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
@@ -164,15 +193,15 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def load_pickle(path: Path) -> Any:
-    """What `torch.save` wrote, if it is plain tensors. Raises `CheckpointError` for code and for other files."""
+def _load_pickle(path: Path) -> Any:
+    """Load what `torch.save` wrote. Raises `CheckpointError` if it is anything but plain data and tensors."""
     with open(path, "rb") as file:
         start = file.read(4)
-    if start != b"PK\x03\x04" and start[:1] != b"\x80":  # a zip, or the pickle of old versions
-        raise CheckpointError(f"{path}: no weights file: .safetensors, .pth (written by torch) and .mat are read")
+    if start != b"PK\x03\x04" and start[:1] != b"\x80":  # a zip file, or the pickle of old torch versions
+        raise CheckpointError(f"{path}: not a weights file; use .safetensors, .pth (written by torch) or .mat")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError):
         raise
-    except Exception as error:  # pickle's own errors, when the file asks for code
-        raise CheckpointError(f"{path}: holds more than weights and was not loaded") from error
+    except Exception as error:  # pickle's own errors: the file contains code
+        raise CheckpointError(f"{path}: contains more than weights, so it was not loaded") from error
