@@ -13,7 +13,7 @@ from stmn.errors import DataError
 from stmn.evaluation.passes import MAX_PASS_PIXELS, compute_last_maps
 from stmn.evaluation.protocol import Protocol
 from stmn.nets.config import TemporalConfig
-from stmn.nets.fast.folding import folded, with_winograd
+from stmn.nets.fast.folding import fold_batch_norms, freeze_convolutions
 from stmn.nets.network import Network, mean_over_time
 from stmn.runtime.device import Device
 from stmn.runtime.progress import Progress
@@ -163,8 +163,10 @@ def for_inference(network: Network, device: Device) -> Network:
 
     docs/decisions/inference-network.md says how.
     """
-    fast = device.place(folded(network))
-    return cast(Network, with_winograd(cast(Network, fast)) if device.has_own_convolutions else fast)
+    fast = cast(Network, device.place(fold_batch_norms(network)))
+    if device.has_own_convolutions:
+        freeze_convolutions(fast)
+    return fast
 
 
 def set_pooling(network: Network, protocol: Protocol) -> None:

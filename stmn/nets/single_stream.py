@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from stmn.nets.network import Network
+from stmn.nets.units import Activation
 
 
 class SingleStream(Network):
@@ -16,6 +17,7 @@ class SingleStream(Network):
         x = stream.stem(video)
         for part, units in stream.backbone.parts.items():
             for unit in units:
-                x = unit(x.out, x.out, chunks)  # eq. (1)
+                pre = unit.join(unit.shortcut(x.out), unit.residual(x.out, chunks))  # eq. (1)
+                x = Activation(pre, unit.activate(pre))
             x = stream.after_part(part, x, chunks)
         return (x.out,)

@@ -117,16 +117,15 @@ class TwoStream(Network):
             return own
         unit = units[index]
         key = gate_name(name, part, index)
-        if key not in self.gates:
-            out: Activation = unit(own.out, own.out, chunks)  # eq. (1)
-        elif self.gate.site == "direct":
+        if key not in self.gates:  # eq. (1)
+            pre = unit.join(unit.shortcut(own.out), unit.residual(own.out, chunks))
+        elif self.gate.site == "direct":  # Figure 2(a), (b)
             fused = self.gates[key](own.out, other.out)
-            out = unit(fused, fused, chunks)  # Figure 2(a), (b)
-        else:
+            pre = unit.join(unit.shortcut(fused), unit.residual(fused, chunks))
+        else:  # f(x_a) + F(x_a + f(x_m)), eq. (2); f(x_a) + F(x_a * f(x_m)), eq. (5); Figure 2(c), (d), (e)
             x = own.pre if self.gate.operand == "pre_relu" else own.out
-            # f(x_a) + F(x_a + f(x_m)), eq. (2); f(x_a) + F(x_a * f(x_m)), eq. (5); Figure 2(c), (d), (e)
-            out = unit(own.out, self.gates[key](x, other.out), chunks)
-        return out
+            pre = unit.join(unit.shortcut(own.out), unit.residual(self.gates[key](x, other.out), chunks))
+        return Activation(pre, unit.activate(pre))
 
     def _run_part(self, part: str, a: Activation, m: Activation, chunks: int) -> tuple[Activation, Activation]:
         """Run all units of a part, and the filters in the skip path after it."""

@@ -24,7 +24,10 @@ class Activation(NamedTuple):
 
 
 class Unit(nn.Module):
-    """A residual unit, eq. (1).
+    """A residual unit, eq. (1): f(shortcut(x) + F(x)).
+
+    In code that is `activate(join(shortcut(x), residual(x, chunks)))`. At a gate, the argument of `residual` is another
+    one. All maps are (N, C, H, W), where N is videos times chunks.
 
     Attributes:
         middle: channels where the temporal filter sits.
@@ -54,22 +57,6 @@ class Unit(nn.Module):
             if getattr(block, name, None) is None:
                 setattr(self, name, None)
         self.temporal = None
-
-    def forward(self, skip: Tensor, branch: Tensor, chunks: int) -> Activation:
-        """Compute f(shortcut(skip) + F(branch)).
-
-        Eq. (1) has one x for both arguments. At a gate they differ: the branch reads the fused signal.
-
-        Args:
-            skip: input of the skip path, (N, C, H, W), where N is videos times `chunks`.
-            branch: input of the residual branch, of the same shape.
-            chunks: chunks of each video, T.
-
-        Returns:
-            The sum and its ReLU, (N, C', H', W').
-        """
-        pre = self.join(self.shortcut(skip), self.residual(branch, chunks))
-        return Activation(pre, self.activate(pre))
 
     def shortcut(self, x: Tensor) -> Tensor:
         """The skip path: the identity, or timm's downsampling."""

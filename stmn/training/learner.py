@@ -1,14 +1,12 @@
 """The forward pass with its loss, and the optimizer."""
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD
 
 from stmn.nets.config import MODALITIES
-from stmn.nets.fast.convolutions import FasterConvolutions
+from stmn.nets.fast.convolutions import use_fast_convolutions
 from stmn.nets.network import Network
 from stmn.runtime.device import Device
 from stmn.training.plan import Plan
@@ -25,9 +23,11 @@ class Learner(nn.Module):
 
     def __init__(self, network: Network, device: Device, compile_with: str = "") -> None:
         super().__init__()
-        self.network, self.device, self.compiled = network, device, bool(compile_with)
-        if compile_with:
+        self.network, self.device = network, device
+        if compile_with:  # a compiled network keeps PyTorch's convolutions
             self.compile(backend=compile_with)
+        elif device.has_own_convolutions:
+            use_fast_convolutions(network)
 
     def forward(self, inputs: list[Tensor], label: Tensor) -> tuple[Tensor, Tensor]:
         """Run a micro-batch through the network.
@@ -39,13 +39,9 @@ class Learner(nn.Module):
         Returns:
             The loss, a mean over the micro-batch, and the number of videos classified correctly; both scalars.
         """
-        with self.device.autocast(), self._convolutions():
+        with self.device.autocast():
             logits = self.network.logits(*inputs)
         return soft_max_loss(logits, label), _count_correct(logits, label)
-
-    def _convolutions(self) -> AbstractContextManager[object]:
-        """The faster convolutions where they work; a compiled network keeps PyTorch's."""
-        return FasterConvolutions() if self.device.has_own_convolutions and not self.compiled else nullcontext()
 
 
 def soft_max_loss(logits: tuple[Tensor, ...], label: Tensor) -> Tensor:

@@ -77,6 +77,24 @@ def trained(network: nn.Module) -> nn.Module:
     return network
 
 
+def stable_pair(appearance: str = "resnet18", motion: str = "resnet18", **config: object) -> Network:
+    """Two tied streams of a quarter of the width, without identities and with small gate products."""
+    network = trained(shaken(tied(appearance, motion, width=0.25, **config)))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.data.mul_(0.3)
+            module.bias.data.mul_(0.3)
+    return network
+
+
+def assert_same_logits(found: tuple[Tensor, ...], expected: tuple[Tensor, ...], tolerance: float = 1e-4) -> None:
+    """Equal up to a fraction of the largest logit, for each output."""
+    assert len(found) == len(expected)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert theirs.isfinite().all() and theirs.std() > 0
+        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance * float(theirs.abs().max()))
+
+
 def check_equations(network: Network, given: list[Tensor]) -> None:
     """Compare a float64 network with the plain restatement: every output, and the gradient of every parameter.
 

@@ -15,7 +15,7 @@ def up_to(network, name: str, x: torch.Tensor, part: str) -> torch.Tensor:
     x = backbone.stem(x.flatten(0, 1))
     for each, units in backbone.parts.items():
         for unit in units[:1] if each == part else units:
-            x = unit(x, x, chunks).out
+            x = unit.activate(unit.join(unit.shortcut(x), unit.residual(x, chunks)))
         if each == part:
             return x
         x = network.stream(name).after_part(each, Activation(x, x), chunks).out

@@ -44,7 +44,7 @@ def ours(backbone: Backbone, levels: np.ndarray, stem_only: bool = False) -> np.
         x = backbone.stem(x)
         for units in backbone.parts.values():
             for unit in units:
-                x = unit(x, x, chunks=1).out
+                x = unit.activate(unit.join(unit.shortcut(x), unit.residual(x, chunks=1)))
     return x[0].permute(1, 2, 0).numpy()
 
 

@@ -26,7 +26,7 @@ def features(backbone: Backbone, x: torch.Tensor) -> torch.Tensor:
     x = backbone.stem(x)
     for units in backbone.parts.values():
         for unit in units:
-            x = unit(x, x, chunks=1).out
+            x = unit.activate(unit.join(unit.shortcut(x), unit.residual(x, chunks=1)))
     return x
 
 

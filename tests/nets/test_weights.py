@@ -39,7 +39,7 @@ def features(backbone: Backbone) -> torch.Tensor:
     x = backbone.stem(FRAMES)
     for units in backbone.parts.values():
         for unit in units:
-            x = unit(x, x, chunks=1).out
+            x = unit.activate(unit.join(unit.shortcut(x), unit.residual(x, chunks=1)))
     return x
 
 

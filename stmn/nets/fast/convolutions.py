@@ -1,236 +1,151 @@
-"""Convolutions of a training step in less time, on a CPU: 3x3 ones, a stem's 7x7, and temporal filters.
+"""Which convolutions of a network are computed in less time, in training and in testing.
 
-Winograd's F(4x4, 3x3), forward and backward: with Y = A^T [(G g G^T) (.) (B^T d B)] A for a tile d and a kernel g, the
-gradient by the kernel is G^T [(A dY A^T) (.) (B^T d B)] G, summed over tiles, and the gradient by the input is the same
-convolution of dY with the kernel turned by 180 degrees. They differ from the direct gradients by rounding.
-
-A 7x7 convolution of stride 2 is a 4x4 one of stride 1 over the picture's four phases, rows and columns even and odd,
-with a kernel whose first row and column are zero: so the gradient by it is that of F(3x3, 4x4).
-
-Where tiles don't pay, the gradient by a 3x3 kernel is one matrix product of what the kernel saw, place by place. That
-by a temporal filter is a product a tap: a chunk's places lie side by side in memory.
+`use_fast_convolutions` changes the class of those convolutions, and nothing else: they keep their names, parameters,
+buffers and hooks, so that state dicts and optimizers don't notice. A forward pass that records no gradient is PyTorch's
+own, to the bit, unless the weights were frozen for testing.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
-from torch.nn.grad import conv2d_input
-from torch.overrides import TorchFunctionMode
+from torch import Tensor, nn
+from torch.jit._trace import is_tracing
 
-from stmn.nets.fast.winograd import (
-    AT_A_TIME,
-    MATRICES,
-    MOST,
-    VALUES,
-    WIDTH,
-    blocks,
-    convolve,
-    pays,
-    problem,
-    scratch,
-    tiles_of,
-    transform,
-    transformable,
-    values,
-)
+from stmn.nets.fast import winograd
+from stmn.nets.fast.functions import Convolve3x3, ConvolveStem, ConvolveTime
 
-#: the kernel turned by 180 degrees has its values in opposite order
-TURNED = MATRICES[3].flip(1).contiguous()
-#: planes of a stem whose gradient is transformed
-LEAST_PLANES = 8
+#: a stem of fewer input channels, as that of RGB, keeps PyTorch's gradient: the transforms would cost more
+_MIN_STEM_CHANNELS = 8
 
 
-class FasterConvolutions(TorchFunctionMode):
-    """Where it is active, convolutions are those below wherever that is faster; all others stay PyTorch's."""
+def use_fast_convolutions(network: nn.Module) -> None:
+    """Compute a network's convolutions faster where that is possible. The network is changed in place.
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Every torch function that is called comes by here."""
-        found = faster(*args) if func is torch.conv2d and not kwargs else None
-        return func(*args, **(kwargs or {})) if found is None else found
-
-
-def faster(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: object = 0,
-    dilation: object = 1, groups: int = 1,
-) -> Tensor | None:  # fmt: skip
-    """The convolution of conv2d's arguments; None where PyTorch's own is as fast."""
-    plain = x.dtype == weight.dtype == torch.float32 and x.device.type == weight.device.type == "cpu" and x.ndim == 4
-    if not plain or problem() is not None:
-        return None
-    found: Tensor | None = None
-    if is_filter(weight, stride, padding, dilation, groups):
-        found = Filter.apply(x, weight, bias)
-    elif bias is not None:
-        return None
-    elif transformable(weight, 1, padding, dilation, groups) and stride in ((1, 1), (2, 2), 1, 2):
-        found = Convolution.apply(x, weight, stride if isinstance(stride, int) else stride[0])
-    elif is_stem(weight, stride, padding, dilation, groups) and not x.requires_grad:
-        found = Stem.apply(x, weight)
-    return found
+    It must be float32 and on a CPU. Without a C kernel (`winograd.problem`) it stays as it is.
+    """
+    if winograd.problem() is not None:
+        return
+    for module in network.modules():
+        if type(module) is nn.Conv2d:  # a plugin's subclass may compute anything
+            for kind in _KINDS:
+                if kind.fits(module):
+                    module.__class__ = kind  # as torch's lazy modules do
+                    break
 
 
-def is_filter(weight: Tensor, stride: object, padding: object, dilation: object, groups: int) -> bool:
-    """True for a kernel of one column and an odd number of rows, more than one, that keeps the size."""
-    rows, columns = weight.shape[2:]
+class FastConv2d(nn.Conv2d):
+    """A convolution that is faster while it records gradients."""
+
+    @classmethod
+    def fits(cls, conv: nn.Conv2d) -> bool:
+        """True if a convolution can be computed like this."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (N, C, H, W)."""
+        return self._record(x) if self._records_gradient(x) else super().forward(x)
+
+    def _record(self, x: Tensor) -> Tensor:
+        """Convolve, with a gradient."""
+        raise NotImplementedError
+
+    def _records_gradient(self, x: Tensor) -> bool:
+        """True where the fast gradient is needed and works."""
+        return torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad) and _is_supported(x)
+
+
+class Conv3x3(FastConv2d):
+    """3x3, stride 1 or 2, padding 1. With stride 1 it can be frozen for testing."""
+
+    #: transformed kernels, (36, C, K), of weights that don't change any more
+    _kernels: Tensor | None = None
+    _relu = False
+
+    @classmethod
+    def fits(cls, conv: nn.Conv2d) -> bool:
+        """True for 3x3, stride 1 or 2, padding 1, no groups, and channels that the C kernel takes."""
+        return _is_plain(conv, stride=(1, 2), padding=(1, 1)) and winograd.can_transform(conv.weight)
+
+    def freeze(self, relu: bool) -> None:
+        """Transform the kernels once and for all; from now on gradients are lost.
+
+        Args:
+            relu: apply a ReLU to the output as well.
+        """
+        self._relu = relu
+        if self.stride == (1, 1):
+            with torch.no_grad():
+                self._kernels = winograd.transform_kernels(self.weight).clone().transpose(1, 2)
+            if self.bias is None:
+                self.bias = nn.Parameter(torch.zeros(self.out_channels), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (N, C, H, W)."""
+        if self._kernels is not None and _is_supported(x) and winograd.is_faster(x):
+            assert self.bias is not None
+            return winograd.convolve(x, self._kernels, self.bias, self._relu)
+        y = super().forward(x)
+        return y.relu_() if self._relu else y
+
+    def _record(self, x: Tensor) -> Tensor:
+        y: Tensor = Convolve3x3.apply(x, self.weight, self.stride[0])
+        return y
+
+    def _records_gradient(self, x: Tensor) -> bool:
+        return self.bias is None and super()._records_gradient(x)
+
+
+class StemConv(FastConv2d):
+    """A motion stream's conv1: 7x7, stride 2, padding 3. Only the gradient of its weight is faster."""
+
+    @classmethod
+    def fits(cls, conv: nn.Conv2d) -> bool:
+        """True for 7x7, stride 2, padding 3, without bias, and channels enough."""
+        outputs, channels, *size = conv.weight.shape
+        return (
+            size == [7, 7] and _is_plain(conv, stride=(2,), padding=(3, 3)) and conv.bias is None
+            and outputs % winograd.VECTOR == 0 and channels % 2 == 0
+            and _MIN_STEM_CHANNELS <= channels <= winograd.MAX_CHANNELS // 4
+        )  # fmt: skip
+
+    def _record(self, x: Tensor) -> Tensor:
+        y: Tensor = ConvolveStem.apply(x, self.weight)
+        return y
+
+    def _records_gradient(self, x: Tensor) -> bool:
+        return not x.requires_grad and super()._records_gradient(x)
+
+
+class TemporalConv(FastConv2d):
+    """The convolution of a `TemporalFilter`: one column and an odd number of rows, more than one."""
+
+    @classmethod
+    def fits(cls, conv: nn.Conv2d) -> bool:
+        """True for a kernel of one column that keeps the size of the map."""
+        rows, columns = conv.weight.shape[2:]
+        return columns == 1 and rows > 1 and rows % 2 == 1 and _is_plain(conv, stride=(1,), padding=(rows // 2, 0))
+
+    def _record(self, x: Tensor) -> Tensor:
+        y: Tensor = ConvolveTime.apply(x, self.weight, self.bias)
+        return y
+
+
+_is_tracing: Callable[[], bool] = is_tracing
+_KINDS: tuple[type[FastConv2d], ...] = (Conv3x3, StemConv, TemporalConv)
+
+
+def _is_plain(conv: nn.Conv2d, stride: tuple[int, ...], padding: tuple[int, int]) -> bool:
+    """True for a convolution with one of these strides and this padding, of zeros, and without dilation or groups."""
     return (
-        columns == 1 and rows > 1 and rows % 2 == 1 and padding in ((rows // 2, 0), [rows // 2, 0]) and groups == 1
-        and stride in ((1, 1), [1, 1], 1) and dilation in ((1, 1), [1, 1], 1)
+        conv.stride in [(n, n) for n in stride] and conv.padding == padding and conv.padding_mode == "zeros"
+        and conv.dilation == (1, 1) and conv.groups == 1
+        and conv.weight.dtype == torch.float32 and conv.weight.device.type == "cpu"
     )  # fmt: skip
 
 
-def is_stem(weight: Tensor, stride: object, padding: object, dilation: object, groups: int) -> bool:
-    """True for 7x7, stride 2, padding 3, over planes enough: of an RGB frame's the transforms would cost more."""
+def _is_supported(x: Tensor) -> bool:
+    """True for float32 (N, C, H, W) on a CPU. Compiled, exported and traced networks keep PyTorch's convolutions."""
     return (
-        weight.shape[2:] == (7, 7) and stride in ((2, 2), 2) and padding in ((3, 3), 3) and dilation in ((1, 1), 1)
-        and groups == 1 and weight.shape[0] % WIDTH == 0 and weight.shape[1] % 2 == 0
-        and LEAST_PLANES <= weight.shape[1] <= MOST // 4
+        x.ndim == 4 and x.dtype == torch.float32 and x.device.type == "cpu"
+        and not torch.compiler.is_compiling() and not _is_tracing()
     )  # fmt: skip
-
-
-class Convolution(torch.autograd.Function):
-    """(N, C, H, W) and (K, C, 3, 3) to (N, K, ceil(H / stride), ceil(W / stride)): padding 1."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
-        """The convolution."""
-        x = x.contiguous(memory_format=torch.channels_last)
-        ctx.save_for_backward(x, weight)
-        ctx.stride, ctx.transformed = stride, stride == 1 and pays(x)
-        if not ctx.transformed:
-            return F.conv2d(x, weight, None, stride, 1)
-        return convolve(x, kernels(MATRICES[3], weight).transpose(1, 2), weight.new_zeros(weight.shape[0]))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        """The gradients by the pictures and by the kernels."""
-        x, weight = ctx.saved_tensors
-        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
-        by_x = by_weight = None
-        if ctx.needs_input_grad[0]:
-            by_x = (
-                convolve(gradient, kernels(TURNED, weight), weight.new_zeros(weight.shape[1])) if ctx.transformed
-                else conv2d_input(x.shape, weight, gradient, ctx.stride, 1)
-            )  # fmt: skip
-        if ctx.needs_input_grad[1]:
-            by_weight = (
-                gradient_by_kernels(x, gradient, 3) if ctx.transformed else gradient_by_places(x, gradient, ctx.stride)
-            )
-        return by_x, by_weight, None
-
-
-class Stem(torch.autograd.Function):
-    """(N, C, H, W) and (K, C, 7, 7) to (N, K, ceil(H / 2), ceil(W / 2)); the pictures get no gradient."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor) -> Tensor:
-        """The convolution, which is PyTorch's: here the transforms cost what they save."""
-        x = x.contiguous(memory_format=torch.channels_last)
-        ctx.save_for_backward(x)
-        return F.conv2d(x, weight, None, 2, 3)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
-        """The gradient by the kernels."""
-        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
-        by_phases = gradient_by_kernels(phases(ctx.saved_tensors[0]), gradient, 4)
-        return None, F.pixel_shuffle(by_phases, 2)[..., 1:, 1:]
-
-
-class Filter(torch.autograd.Function):
-    """(B, C, T, places), (K, C, taps, 1) and (K,) to (B, K, T, places): a temporal filter."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The convolution."""
-        x = x.contiguous(memory_format=torch.channels_last)
-        ctx.save_for_backward(x, weight)
-        return F.conv2d(x, weight, bias, padding=(weight.shape[2] // 2, 0))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """The gradients by the maps, the filter and the bias."""
-        x, weight = ctx.saved_tensors
-        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
-        by_x = by_weight = by_bias = None
-        if ctx.needs_input_grad[0]:
-            by_x = conv2d_input(x.shape, weight, gradient, padding=(weight.shape[2] // 2, 0))
-        if ctx.needs_input_grad[1]:
-            by_weight = gradient_by_taps(x, gradient, weight.shape[2])
-        if ctx.needs_input_grad[2]:
-            by_bias = gradient.sum(dim=(0, 2, 3))
-        return by_x, by_weight, by_bias
-
-
-def phases(x: Tensor) -> Tensor:
-    """(N, C, H, W) to its rows and columns even and odd, (N, 4 * C, ceil(H / 2), ceil(W / 2)), in channels_last."""
-    height, width = x.shape[2:]
-    if height % 2 or width % 2:
-        x = F.pad(x, (0, width % 2, 0, height % 2))
-    return F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
-
-
-def kernels(matrix: Tensor, weight: Tensor) -> Tensor:
-    """(K, C, taps, taps) to the 36 values of each kernel, (36, K, C), in memory that the next call uses again."""
-    out = scratch("kernels", VALUES * weight.shape[0] * weight.shape[1]).view(VALUES, -1)
-    return torch.mm(matrix, values(weight), out=out).view(VALUES, *weight.shape[:2])
-
-
-def gradient_by_kernels(x: Tensor, gradient: Tensor, taps: int) -> Tensor:
-    """The gradient by the kernels, (K, C, taps, taps), of pictures (N, C, H, W) and the result's gradient (N, K, H, W).
-
-    Both in channels_last.
-    """
-    channels, out, size = x.shape[1], gradient.shape[1], (7 - taps, *x.shape[2:])
-    sums = scratch("kernels", VALUES * out * channels).view(VALUES, out, channels)
-    for first, rows in blocks(tiles_of(x, taps), max(channels, out)):
-        v, z = (scratch(name, VALUES * rows * c).view(VALUES, rows, c) for name, c in (("v", channels), ("m", out)))
-        transform("stmn_winograd_input", (x, v), (*size, channels), first, rows)
-        transform("stmn_winograd_gradient", (gradient, z), (*size, out), first, rows)
-        torch.baddbmm(sums, z.transpose(1, 2), v, beta=int(first > 0), out=sums)
-    flat = scratch("values", taps * taps * out * channels).view(taps * taps, -1)
-    torch.mm(MATRICES[taps].t(), sums.view(VALUES, -1), out=flat)
-    by_values = flat.view(taps, taps, out, channels).permute(2, 3, 0, 1)
-    return by_values.contiguous(memory_format=torch.channels_last)
-
-
-def gradient_by_places(x: Tensor, gradient: Tensor, stride: int) -> Tensor:
-    """The gradient by 3x3 kernels, (K, C, 3, 3), as one product: dY (K, places) by what each place saw (places, 9 * C).
-
-    Picture by picture, as many at a time as stay in the processor's cache.
-    """
-    seen = F.pad(x, (1, 1, 1, 1)).permute(0, 2, 3, 1).unfold(1, 3, stride).unfold(2, 3, stride)  # (N, h, w, C, 3, 3)
-    seen, rows = seen.permute(0, 1, 2, 4, 5, 3), gradient.permute(0, 2, 3, 1).flatten(1, 2)
-    count, channels, out = len(x), x.shape[1], gradient.shape[1]
-    sums = x.new_zeros(out, 9 * channels)
-    step = max(1, AT_A_TIME // seen[0].numel())
-    for first in range(0, count, step):
-        some = seen[first : first + step]
-        columns = scratch("v", some.numel()).view(some.shape).copy_(some).view(-1, 9 * channels)
-        sums.addmm_(rows[first : first + step].flatten(0, 1).t(), columns)
-    return sums.view(out, 3, 3, channels).permute(0, 3, 1, 2)
-
-
-def gradient_by_taps(x: Tensor, gradient: Tensor, taps: int) -> Tensor:
-    """The gradient by a temporal filter, (K, C, taps, 1), of maps (B, C, T, places) and the result's (B, K, T, places).
-
-    A tap reads the chunk `shift` later than the one it writes, where there is one.
-    """
-    chunks, places = x.shape[2:]
-    given, wanted = (tensor.permute(0, 2, 3, 1).flatten(1, 2) for tensor in (x, gradient))  # (B, T * places, ...)
-    sums = x.new_zeros(taps, gradient.shape[1], x.shape[1])
-    for tap in range(taps):
-        shift = tap - taps // 2
-        first, last = max(0, -shift) * places, min(chunks, chunks - shift) * places
-        for read, written in zip(given, wanted, strict=True):
-            if first < last:
-                sums[tap].addmm_(written[first:last].t(), read[first + shift * places : last + shift * places])
-    return sums.permute(1, 2, 0).unsqueeze(-1)

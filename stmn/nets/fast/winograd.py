@@ -1,7 +1,15 @@
-"""3x3 convolutions with a quarter of the multiplications, on a CPU: Winograd's F(4x4, 3x3) (Lavin and Gray, CVPR 2016).
+"""Winograd convolutions: 3x3 with a quarter of the multiplications (Lavin and Gray, CVPR 2016).
 
-A C kernel transforms tiles of the input and of the output; between the two lies a batched matrix product, PyTorch's
-own. The result differs from a direct convolution's by rounding, some 1e-6 of the largest value.
+For a tile d of the input, 6 x 6, and a kernel g, a tile of the output is
+
+    Y = A^T [(G g G^T) (.) (B^T d B)] A.
+
+Y is 4 x 4 for a 3x3 kernel, F(4x4, 3x3), and 3 x 3 for a 4x4 one, F(3x3, 4x4). The gradient of the kernel is
+G^T [(A dY A^T) (.) (B^T d B)] G, summed over tiles. A C kernel transforms tiles; the products between the transforms
+are PyTorch's batched matrix product. Results differ from a direct convolution's by rounding, about 1e-6 of the largest
+value.
+
+Images here are (N, C, H, W) float32 on the CPU, in channels_last.
 """
 
 import ctypes
@@ -10,32 +18,36 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
+from math import prod
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stmn.runtime.compiled import Kernel, load_once
 
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
-KERNEL = Kernel("winograd", "stmn.nets.fast", FLAGS)
+#: floats in a vector of the C kernel; channels must be a multiple of it
+VECTOR = 8
+MAX_CHANNELS = 4096
+#: floats of transformed tiles at a time: they stay in the processor's cache
+BLOCK_FLOATS = 2**22
 
-#: values of a tile of the input, 6 x 6; channels a vector holds, most channels
-VALUES, WIDTH, MOST = 36, 8, 4096
-#: floats of the transformed tiles that are worked on at a time: they stay in the processor's cache
-AT_A_TIME = 2**22
-#: fewer tiles are convolved directly: the transformed kernels, four times the weights, are read for each product
-LEAST_TILES = 32
-
-#: G's rows belong to the points 0, 1, -1, 2, -2 and infinity: factor, point
-POINTS = ((1 / 4, 0), (-1 / 6, 1), (-1 / 6, -1), (1 / 24, 2), (1 / 24, -2))
-
-#: memory for tiles, each thread's own
-memory = threading.local()
+_TILE = 6
+_VALUES = _TILE**2
+#: with fewer tiles a direct convolution is faster: each product reads all transformed kernels, four times the weights
+_MIN_TILES = 32
+#: factor and point of each row of G; the last row belongs to the point at infinity
+_POINTS = ((1 / 4, 0), (-1 / 6, 1), (-1 / 6, -1), (1 / 24, 2), (1 / 24, -2))
 
 
-@load_once(KERNEL)
-def load(library: ctypes.CDLL) -> None:
-    """The kernel, or why there is none."""
+@load_once(
+    Kernel(
+        "winograd",
+        "stmn.nets.fast",
+        ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
+    )
+)
+def load_kernel(library: ctypes.CDLL) -> None:
+    """Load the C kernel."""
     pointer, size = ctypes.c_void_p, ctypes.c_int64
     for function in (library.stmn_winograd_input, library.stmn_winograd_gradient):
         function.argtypes, function.restype = [pointer, pointer, *[size] * 8], None
@@ -44,128 +56,165 @@ def load(library: ctypes.CDLL) -> None:
 
 
 def problem() -> str | None:
-    """Why there is no kernel on this machine; None when there is one."""
-    return load()[1]
+    """Return why there is no C kernel on this machine; None if there is. The first call loads or compiles it."""
+    return load_kernel()[1]
 
 
-@lru_cache(maxsize=1)
-def helpers(count: int) -> ThreadPoolExecutor:
-    """Threads that transform tiles."""
-    return ThreadPoolExecutor(count, "winograd")
+class BufferPool(threading.local):
+    """Memory for intermediate results that is used again; each thread has its own.
+
+    Fresh memory would cost as much as filling it.
+    """
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, Tensor] = {}
+
+    def take(self, name: str, *shape: int) -> Tensor:
+        """Return a float32 tensor with unset values, valid until this thread takes the same name again."""
+        count = prod(shape)
+        kept = self._buffers.get(name)
+        if kept is None or kept.numel() < count:
+            with torch.inference_mode(False):  # a tensor made in inference mode can't be written to outside of it
+                kept = self._buffers[name] = torch.empty(count)
+        return kept[:count].view(shape)
 
 
-def scratch(name: str, count: int) -> Tensor:
-    """(count,) float32 of this thread's memory, its values unset; fresh memory would cost as much as the transform."""
-    kept: Tensor | None = getattr(memory, name, None)
-    if kept is None or kept.numel() < count:
-        with torch.inference_mode(False):  # else nobody could write there outside of it, ever
-            kept = torch.empty(count)
-        setattr(memory, name, kept)
-    return kept[:count]
+buffers = BufferPool()
 
 
-def transformable(
-    weight: Tensor, stride: object, padding: object, dilation: object = 1, groups: int = 1, padding_mode: str = "zeros"
-) -> bool:
-    """True for a convolution that there is a transform for: 3x3, stride 1, padding 1, no groups, channels in eights,
-    float32 on a CPU."""
-    ones = ((1, 1), [1, 1], 1)
-    return (
-        weight.shape[2:] == (3, 3) and stride in ones and padding in (*ones, "same") and dilation in ones
-        and groups == 1 and padding_mode == "zeros" and all(c % WIDTH == 0 and c <= MOST for c in weight.shape[:2])
-        and weight.dtype == torch.float32 and weight.device.type == "cpu"
-    )  # fmt: skip
+def can_transform(weight: Tensor) -> bool:
+    """True if kernels (K, C, h, w) can be transformed: 3x3, and numbers of channels that the C kernel takes."""
+    return weight.shape[2:] == (3, 3) and all(
+        channels % VECTOR == 0 and channels <= MAX_CHANNELS for channels in weight.shape[:2]
+    )
 
 
-def pays(x: Tensor) -> bool:
-    """True where it is faster: enough tiles for the matrix products, and not too much of them beyond the edge of the
-    pictures (N, C, H, W). docs/decisions/inference-network.md has the times."""
-    return LEAST_TILES <= tiles_of(x) <= x.shape[0] * x.shape[2] * x.shape[3] // 8
+def is_faster(x: Tensor) -> bool:
+    """True if a 3x3 convolution of images (N, C, H, W) is faster this way than directly.
+
+    There must be enough tiles for the matrix products, and not too much of them may lie outside the images.
+    docs/decisions/inference-network.md has the times.
+    """
+    return _MIN_TILES <= _count_tiles(x, 3) <= x.shape[0] * x.shape[2] * x.shape[3] // 8
 
 
-def matrix(taps: int) -> Tensor:
-    """G (x) G, (36, taps^2): a kernel's values, row by row, to its 36."""
-    rows = [[factor * point**power for power in range(taps)] for factor, point in POINTS]
+def transform_kernels(weight: Tensor, turned: bool = False) -> Tensor:
+    """Transform 3x3 kernels: G g G^T.
+
+    Args:
+        weight: (K, C, 3, 3).
+        turned: turn the kernels by 180 degrees first, for the gradient of the input.
+
+    Returns:
+        (36, K, C), in a buffer that the next call overwrites.
+    """
+    return torch.mm(
+        _TURNED if turned else _TRANSFORMS[3],
+        _kernel_values(weight),
+        out=buffers.take("kernels", _VALUES, weight.shape[0] * weight.shape[1]),
+    ).view(_VALUES, *weight.shape[:2])
+
+
+def convolve(x: Tensor, kernels: Tensor, bias: Tensor, relu: bool = False) -> Tensor:
+    """Convolve images with transformed 3x3 kernels, padding 1.
+
+    Args:
+        x: (N, C, H, W), in any memory layout.
+        kernels: (36, C, K).
+        bias: (K,).
+        relu: apply a ReLU; NaN stays NaN.
+
+    Returns:
+        (N, K, H, W).
+    """
+    x = x.contiguous(memory_format=torch.channels_last)
+    count, channels, height, width = x.shape
+    out_channels = kernels.shape[2]
+    y = torch.empty((count, out_channels, height, width), memory_format=torch.channels_last)
+    for first, tiles in _split_tiles(_count_tiles(x, 3), max(channels, out_channels)):
+        given = buffers.take("input", _VALUES, tiles, channels)
+        product = buffers.take("output", _VALUES, tiles, out_channels)
+        _transform("stmn_winograd_input", (x, given), (4, height, width, channels), first, tiles)
+        torch.bmm(given, kernels, out=product)
+        _transform("stmn_winograd_output", (product, y, bias), (int(relu), height, width, out_channels), first, tiles)
+    return y
+
+
+def kernel_gradient(x: Tensor, gradient: Tensor, taps: int) -> Tensor:
+    """Compute the gradient of the kernels of a convolution with stride 1 that keeps the size.
+
+    Args:
+        x: its input, (N, C, H, W).
+        gradient: of its output, (N, K, H, W).
+        taps: side of the kernels, 3 or 4.
+
+    Returns:
+        (K, C, taps, taps).
+    """
+    channels, out_channels = x.shape[1], gradient.shape[1]
+    side, height, width = _TILE + 1 - taps, *x.shape[2:]
+    sums = buffers.take("kernels", _VALUES, out_channels, channels)
+    for first, tiles in _split_tiles(_count_tiles(x, taps), max(channels, out_channels)):
+        given = buffers.take("input", _VALUES, tiles, channels)
+        wanted = buffers.take("output", _VALUES, tiles, out_channels)
+        _transform("stmn_winograd_input", (x, given), (side, height, width, channels), first, tiles)
+        _transform("stmn_winograd_gradient", (gradient, wanted), (side, height, width, out_channels), first, tiles)
+        torch.baddbmm(sums, wanted.transpose(1, 2), given, beta=int(first > 0), out=sums)
+    flat = buffers.take("kernel_values", taps * taps, out_channels * channels)
+    torch.mm(_TRANSFORMS[taps].t(), sums.view(_VALUES, -1), out=flat)
+    by_kernel = flat.view(taps, taps, out_channels, channels).permute(2, 3, 0, 1)
+    return by_kernel.contiguous(memory_format=torch.channels_last)
+
+
+def _kernel_transform(taps: int) -> Tensor:
+    """G (x) G, (36, taps^2): from a kernel's values, row by row, to its 36 transformed ones."""
+    rows = [[factor * point**power for power in range(taps)] for factor, point in _POINTS]
     g = torch.tensor([*rows, [0.0] * (taps - 1) + [1.0]])
     return torch.kron(g, g)
 
 
-#: for kernels of 3x3 and 4x4
-MATRICES = {taps: matrix(taps) for taps in (3, 4)}
+_TRANSFORMS = {taps: _kernel_transform(taps) for taps in (3, 4)}
+#: a kernel turned by 180 degrees has its values in opposite order
+_TURNED = _TRANSFORMS[3].flip(1).contiguous()
 
 
-class WinogradConv2d(nn.Module):
-    """A `transformable` convolution for testing, with a ReLU behind it or none.
-
-    (N, C, H, W) to (N, K, H, W) in channels_last, float32, on a CPU, without a gradient. Pictures that are too few
-    or too small to pay are convolved directly.
-    """
-
-    kernels: Tensor
-
-    def __init__(self, conv: nn.Conv2d, relu: bool = False) -> None:
-        super().__init__()
-        self.direct, self.relu = conv, relu
-        with torch.no_grad():
-            transformed = torch.mm(MATRICES[3], values(conv.weight)).view(VALUES, *conv.weight.shape[:2])
-            self.register_buffer("kernels", transformed.transpose(1, 2))
-            if conv.bias is None:
-                conv.bias = nn.Parameter(torch.zeros(conv.out_channels), requires_grad=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The convolution."""
-        if not pays(x):
-            y: Tensor = self.direct(x)
-            return y.relu_() if self.relu else y
-        assert self.direct.bias is not None
-        return convolve(x, self.kernels, self.direct.bias, self.relu)
-
-
-def values(weight: Tensor) -> Tensor:
+def _kernel_values(weight: Tensor) -> Tensor:
     """(K, C, taps, taps) to (taps^2, K * C)."""
     return weight.permute(2, 3, 0, 1).reshape(weight.shape[2] ** 2, -1)
 
 
-def tiles_of(x: Tensor, taps: int = 3) -> int:
-    """How many tiles (N, C, H, W) pictures have for a kernel of `taps` x `taps`."""
-    return x.shape[0] * -(-x.shape[2] // (7 - taps)) * -(-x.shape[3] // (7 - taps))
+def _count_tiles(x: Tensor, taps: int) -> int:
+    """The number of tiles of images (N, C, H, W) for kernels of `taps` x `taps`."""
+    side = _TILE + 1 - taps
+    return x.shape[0] * -(-x.shape[2] // side) * -(-x.shape[3] // side)
 
 
-def convolve(x: Tensor, kernels: Tensor, bias: Tensor, relu: bool = False) -> Tensor:
-    """(N, C, H, W) with transformed kernels (36, C, K) and a bias (K,): (N, K, H, W) in channels_last.
-
-    Block by block of tiles, each shared among the threads.
-    """
-    x, out = x.contiguous(memory_format=torch.channels_last), kernels.shape[2]
-    count, channels, height, width = x.shape
-    y = torch.empty((count, out, height, width), memory_format=torch.channels_last)
-    for first, rows in blocks(tiles_of(x), max(channels, out)):
-        v, m = (scratch(name, VALUES * rows * c).view(VALUES, rows, c) for name, c in (("v", channels), ("m", out)))
-        transform("stmn_winograd_input", (x, v), (4, height, width, channels), first, rows)
-        torch.bmm(v, kernels, out=m)
-        transform("stmn_winograd_output", (m, y, bias), (int(relu), height, width, out), first, rows)
-    return y
-
-
-def blocks(tiles: int, channels: int) -> Iterator[tuple[int, int]]:
-    """First tile and number of tiles of what is worked on at a time."""
-    most = min(tiles, max(64, AT_A_TIME // (VALUES * channels)))
+def _split_tiles(tiles: int, channels: int) -> Iterator[tuple[int, int]]:
+    """Split tiles into blocks: the first tile of each, and how many."""
+    most = min(tiles, max(64, BLOCK_FLOATS // (_VALUES * channels)))
     return ((first, min(most, tiles - first)) for first in range(0, tiles, most))
 
 
-def transform(name: str, tensors: tuple[Tensor, ...], sizes: tuple[int, ...], first: int, rows: int) -> None:
-    """Call the kernel's function for tiles `first` ... first + rows - 1; the last of `sizes` is the channels'."""
-    library, why_not = load()
-    assert library is not None, why_not
-    pointers = tuple(tensor.data_ptr() for tensor in tensors)
-    cuts = [first + rows * i // torch.get_num_threads() for i in range(torch.get_num_threads() + 1)]
-    parts = [(*pointers, *sizes, start, stop - start, first, rows * sizes[-1]) for start, stop in pairwise(cuts)]
-    share(getattr(library, name), parts)
+def _transform(name: str, tensors: tuple[Tensor, ...], sizes: tuple[int, ...], first: int, tiles: int) -> None:
+    """Call a function of the C kernel for `tiles` tiles from `first` on; the last of `sizes` is the channels."""
+    library, problem = load_kernel()
+    assert library is not None, problem
+    threads = torch.get_num_threads()
+    cuts = [first + tiles * i // threads for i in range(threads + 1)]
+    pointers = [tensor.data_ptr() for tensor in tensors]
+    shares = [(*pointers, *sizes, start, stop - start, first, tiles * sizes[-1]) for start, stop in pairwise(cuts)]
+    _run_in_threads(getattr(library, name), shares)
 
 
-def share(work: Callable[..., None], parts: list[tuple[int, ...]]) -> None:
-    """Do all parts of `work` at the same time: the first here, the others in helping threads."""
-    others = [helpers(len(parts) - 1).submit(work, *part) for part in parts[1:]]
-    work(*parts[0])
+def _run_in_threads(work: Callable[..., None], shares: list[tuple[int, ...]]) -> None:
+    """Do all shares of the work at the same time: the first in this thread, the others in helping threads."""
+    others = [_helpers(len(shares) - 1).submit(work, *share) for share in shares[1:]]
+    work(*shares[0])
     for other in others:
         other.result()
+
+
+@lru_cache(maxsize=1)
+def _helpers(count: int) -> ThreadPoolExecutor:
+    """Threads that transform tiles."""
+    return ThreadPoolExecutor(count, "winograd")
