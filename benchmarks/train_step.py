@@ -29,7 +29,7 @@ from benchmarks.loader import clips as rendered
 from benchmarks.loader import prepare
 from stmn.nets.build import build_network
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
-from stmn.nets.show.cost import cost, sketch, total
+from stmn.nets.show.cost import count_costs, sketch_network, sum_costs
 from stmn.runtime.device import choose_device
 from stmn.runtime.progress import Silent
 from stmn.sampling.clips import Clips, Sampling
@@ -178,7 +178,10 @@ def config_of(case: Case, size: int) -> NetworkConfig:
 
 def work_over_bare(case: Case, size: int) -> float:
     """Multiply-adds of the network, divided by those without temporal filters."""
-    ours, plain = (total(cost(sketch(config_of(c, size)), size))[1] for c in (case, replace(case, injector="none")))
+    ours, plain = (
+        sum_costs(count_costs(sketch_network(config_of(c, size)), size))[1]
+        for c in (case, replace(case, injector="none"))
+    )
     return round(ours / plain, 3)
 
 

@@ -51,18 +51,18 @@ def show(
 ) -> None:
     """Show the parts of a network: gates and temporal filters, shapes, parameters, multiply-adds."""
     from stmn.cli.console import answers
-    from stmn.nets.show.cost import cost, sketch
+    from stmn.nets.show.cost import count_costs, sketch_network
     from stmn.runtime.files import atomic_write
 
     title, config = _find_network(model, recipe, network, classes, open_workspace(workspace))
-    drawn = sketch(config)
+    drawn = sketch_network(config)
     side = size or config.size
-    costs = cost(drawn, side)
+    costs = count_costs(drawn, side)
     if svg:
-        from stmn.nets.show.figure import draw
+        from stmn.nets.show.figure import draw_network
 
         with atomic_write(svg) as temporary:
-            temporary.write_text(draw(drawn, title))
+            temporary.write_text(draw_network(drawn, title))
     if as_json:
         parts = [vars(part) for part in costs]
         typer.echo(json.dumps({"name": title, "network": config.model_dump(mode="json"), "size": side, "parts": parts}))
@@ -107,7 +107,7 @@ def _make_table(title: str, network: "Network", costs: "list[PartCost]", size: i
     from rich.table import Table
     from rich.text import Text
 
-    from stmn.nets.show.cost import total
+    from stmn.nets.show.cost import sum_costs
     from stmn.nets.show.table import list_rows
 
     table = Table(
@@ -126,7 +126,7 @@ def _make_table(title: str, network: "Network", costs: "list[PartCost]", size: i
         shape = "x".join(map(str, row.shape))
         table.add_row(label, row.layers, shape, _millions(row.parameters), _billions(row.multiply_adds))
     table.add_section()
-    parameters, multiply_adds = total(costs)
+    parameters, multiply_adds = sum_costs(costs)
     table.add_row("all", "", "", _millions(parameters), _billions(multiply_adds))
     return table
 

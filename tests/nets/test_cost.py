@@ -9,7 +9,7 @@ from stmn import registry
 from stmn.nets.build import build_network
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.network import Network
-from stmn.nets.show.cost import cost, sketch, total
+from stmn.nets.show.cost import count_costs, sketch_network, sum_costs
 
 IMAGENET = [f"class{number}" for number in range(1000)]
 #: parameters, and 10^9 multiply-adds of one 224 x 224 picture, as torchvision's documentation lists them
@@ -27,12 +27,12 @@ def network(*archs: str, classes: list[str] = IMAGENET, **options: object) -> Ne
     streams = [StreamConfig(modality=m, arch=arch) for m, arch in zip(("rgb", "flow"), archs, strict=False)]
     gate = GateConfig() if len(streams) == 2 else None
     values = {"classes": classes, "size": 224, "stack_length": 10, "streams": streams, "gate": gate}
-    return sketch(NetworkConfig(**(values | options)))
+    return sketch_network(NetworkConfig(**(values | options)))
 
 
 @pytest.mark.parametrize("arch", KNOWN)
 def test_a_stream_has_the_parameters_and_multiply_adds_that_are_known_of_its_resnet(arch):
-    parameters, multiply_adds = total(cost(network(arch), 224))
+    parameters, multiply_adds = sum_costs(count_costs(network(arch), 224))
     assert (parameters, round(multiply_adds / 1e9, 2)) == KNOWN[arch]
 
 
@@ -41,7 +41,7 @@ def test_layers_worked_out_by_hand():
         "resnet50", "resnet50", classes=["a"] * 101, prediction="concatenated",
         temporal=TemporalConfig(injector="residual_and_skip", length=3),
     )  # fmt: skip
-    rows = {row.name: row for row in cost(tied, 224)}
+    rows = {row.name: row for row in count_costs(tied, 224)}
     stem = rows["motion.conv1"]  # 20 planes, 64 filters of 7 x 7 at stride 2; normalisation has two values a channel
     assert (stem.shape, stem.parameters) == ((64, 56, 56), 64 * 20 * 49 + 2 * 64)
     assert stem.multiply_adds == 64 * 20 * 49 * 112 * 112
@@ -66,11 +66,11 @@ def test_parts_add_up_to_the_whole(pair, prediction):
         *pair, gate=GateConfig(direction="both", units="every_unit"), prediction=prediction,
         temporal=TemporalConfig(injector="residual_and_skip"),
     )  # fmt: skip
-    rows = cost(tied, 64)
+    rows = count_costs(tied, 64)
     assert len({row.name for row in rows}) == len(rows)
-    assert total(rows)[0] == sum(parameter.numel() for parameter in tied.parameters())
-    streams = [total(rows, name) for name in (*tied.names, "fused")]
-    assert total(rows) == tuple(map(sum, zip(*streams, strict=True)))
+    assert sum_costs(rows)[0] == sum(parameter.numel() for parameter in tied.parameters())
+    streams = [sum_costs(rows, name) for name in (*tied.names, "fused")]
+    assert sum_costs(rows) == tuple(map(sum, zip(*streams, strict=True)))
     gates = [row.name for row in rows if row.name.endswith(".gate")]
     assert len(gates) == len(tied.gates)
     assert all(row.shape for row in rows)
@@ -80,10 +80,10 @@ def test_a_network_in_use_is_left_as_it_is():
     stream = StreamConfig(modality="flow", arch="resnet18", width=0.125)
     used = build_network(NetworkConfig(classes=["a"], size=32, stack_length=2, streams=[stream]))
     before = {name: value.clone() for name, value in used.state_dict().items()}
-    rows = cost(used, 32)
+    rows = count_costs(used, 32)
     assert used.training and all(torch.equal(value, before[name]) for name, value in used.state_dict().items())
     assert not any(module._forward_hooks for module in used.modules())
-    assert total(rows)[0] == sum(parameter.numel() for parameter in used.parameters())
+    assert sum_costs(rows)[0] == sum(parameter.numel() for parameter in used.parameters())
 
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "networks.md"
@@ -97,7 +97,7 @@ def table(head: str) -> list[list[str]]:
 
 
 def millions_and_billions(tied: Network) -> list[str]:
-    parameters, multiply_adds = total(cost(tied, 224))
+    parameters, multiply_adds = sum_costs(count_costs(tied, 224))
     return [f"{parameters / 1e6:.2f}", f"{multiply_adds / 1e9:.2f}"]
 
 
@@ -107,7 +107,7 @@ def test_the_table_of_streams_in_the_docs():
     for modality, arch, *numbers in rows:
         stream = StreamConfig(modality=modality, arch=arch)
         config = NetworkConfig(classes=["a"] * 101, size=224, stack_length=10, streams=[stream])
-        assert numbers == millions_and_billions(sketch(config))
+        assert numbers == millions_and_billions(sketch_network(config))
 
 
 @pytest.mark.slow

@@ -1,1 +1,1 @@
-"""Networks described: outline, cost, figure."""
+"""Descriptions of networks: outline, cost, table, figure."""

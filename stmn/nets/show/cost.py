@@ -1,4 +1,4 @@
-"""What a network costs: parameters and multiply-adds of each of its parts, worked out from shapes alone."""
+"""The parameters and multiply-adds of each part of a network, computed from shapes alone."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,12 +16,15 @@ from stmn.nets.two_stream import TwoStream, gate_name
 
 @dataclass(frozen=True)
 class PartCost:
-    """A part of a network in one forward pass.
+    """The cost of one part of a network for one chunk.
 
-    `name`: `appearance.conv1`, `appearance.conv2_x.unit2` and what belongs to it, `.gate` and `.temporal`;
-    `appearance.conv2_x.temporal` in the skip path; `appearance.fc`; `fused.fc`. `shape`: of its output for one chunk,
-    (C, h, w) or (classes,). `multiply_adds` are those of convolutions and linear layers, as the ResNet paper counts
-    them: normalisation, ReLU, pooling, sums and the gates' products are left out.
+    Attributes:
+        name: `appearance.conv1`; `appearance.conv2_x.unit2`, with its `.gate` and `.temporal` filter;
+            `appearance.conv2_x.temporal`, the filter in the skip path; `appearance.fc`; `fused.fc`.
+        shape: of the output, (C, h, w) or (classes,).
+        parameters: their number.
+        multiply_adds: those of convolutions and linear layers, as the ResNet paper counts them. Normalisation, ReLU,
+            pooling, sums and the gates' products are not counted.
     """
 
     name: str
@@ -30,57 +33,76 @@ class PartCost:
     multiply_adds: int
 
 
-def sketch(config: NetworkConfig) -> Network:
-    """The network without memory for its weights (on PyTorch's meta device). Raises `UsageError` as `build_network`."""
+def sketch_network(config: NetworkConfig) -> Network:
+    """Build a network on PyTorch's meta device: its weights take no memory.
+
+    Raises:
+        UsageError: as `build_network`.
+    """
     with torch.device("meta"):
         return build_network(config)
 
 
-def cost(network: Network, size: int) -> list[PartCost]:
-    """The parts of a network and what each costs for one chunk of `size` x `size` pixels, in the order of the signal.
+def count_costs(network: Network, size: int) -> list[PartCost]:
+    """Count the parameters and multiply-adds of each part for one chunk.
 
-    The network itself is not run: a sketch of it is, so that nothing is computed or kept.
+    The network itself isn't run. A sketch of it is, which computes and keeps nothing.
+
+    Args:
+        network: left unchanged.
+        size: side of the square frames in pixels.
+
+    Returns:
+        The parts in the order of the signal.
     """
-    drawn = sketch(network.config).eval()
+    drawn = sketch_network(network.config).eval()
     config = drawn.config
     inputs = [torch.empty(1, 1, config.in_channels(s.modality), size, size, device="meta") for s in config.streams]
-    given: dict[nn.Module, tuple[int, tuple[int, ...]]] = {}  # when a module gave its last output, and of what shape
+    outputs: dict[nn.Module, tuple[int, tuple[int, ...]]] = {}  # module -> (position in the pass, shape)
 
     def note(module: nn.Module, _: object, output: Tensor) -> None:
-        given[module] = len(given), tuple(output.shape)
+        outputs[module] = len(outputs), tuple(output.shape)
 
-    listed = [(name, list(modules)) for name, modules in parts(drawn)]
-    for _, modules in listed:
+    parts = [(name, list(modules)) for name, modules in _list_parts(drawn)]
+    for _, modules in parts:
         for module in modules:
             module.register_forward_hook(note)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         drawn(*inputs)
-    counted = {name.partition(".")[2]: sum(kinds.values()) for name, kinds in counter.get_flop_counts().items()}
+    flops = {name.partition(".")[2]: sum(kinds.values()) for name, kinds in counter.get_flop_counts().items()}
     names = {module: name for name, module in drawn.named_modules()}
-    rows = []
-    for name, modules in listed:
-        last = max((given[module] for module in modules if module in given), default=(0, ()))
-        rows.append(
+    costs = []
+    for name, modules in parts:
+        _, shape = max((outputs[module] for module in modules if module in outputs), default=(0, ()))
+        costs.append(
             PartCost(
                 name,
-                last[1][-1:] if name.endswith(".fc") else last[1][1:],
+                shape[-1:] if name.endswith(".fc") else shape[1:],
                 sum(p.numel() for module in modules for p in module.parameters()),
-                sum(counted.get(names[module], 0) for module in modules) // 2,  # it counts a multiply-add as two
+                sum(flops.get(names[module], 0) for module in modules) // 2,  # the counter counts a multiply-add as two
             )
         )
-    return rows
+    return costs
 
 
-def total(rows: Iterable[PartCost], prefix: str = "") -> tuple[int, int]:
-    """Parameters and multiply-adds of all rows whose name is `prefix` or begins with it and a dot."""
-    chosen = [row for row in rows if not prefix or row.name == prefix or row.name.startswith(prefix + ".")]
-    return sum(row.parameters for row in chosen), sum(row.multiply_adds for row in chosen)
+def sum_costs(costs: Iterable[PartCost], prefix: str = "") -> tuple[int, int]:
+    """Sum the costs of parts.
+
+    Args:
+        costs: of a network's parts.
+        prefix: sum only the part of this name and those below it (`appearance.conv2_x`); "" sums all.
+
+    Returns:
+        Parameters and multiply-adds.
+    """
+    chosen = [cost for cost in costs if not prefix or cost.name == prefix or cost.name.startswith(prefix + ".")]
+    return sum(cost.parameters for cost in chosen), sum(cost.multiply_adds for cost in chosen)
 
 
-def parts(network: Network) -> Iterable[tuple[str, Iterable[nn.Module]]]:
-    """Each part's name and the modules that it calls."""
+def _list_parts(network: Network) -> Iterable[tuple[str, Iterable[nn.Module]]]:
+    """Yield each part's name and the modules that it calls."""
     for name in network.names:
-        for part, modules in stream_parts(network.stream(name)):
+        for part, modules in _list_stream_parts(network.stream(name)):
             yield f"{name}.{part}", modules
             place, _, unit = part.partition("_x.unit")
             if isinstance(network, TwoStream) and unit.isdigit():
@@ -91,15 +113,15 @@ def parts(network: Network) -> Iterable[tuple[str, Iterable[nn.Module]]]:
         yield f"{FUSED}.fc", [network.joint_fc]
 
 
-def stream_parts(stream: Stream) -> Iterable[tuple[str, list[nn.Module]]]:
-    """The parts of one stream, in the order of the signal."""
+def _list_stream_parts(stream: Stream) -> Iterable[tuple[str, list[nn.Module]]]:
+    """Yield the parts of one stream, in the order of the signal."""
     backbone = stream.backbone
-    units = {unit for of_part in backbone.parts.values() for unit in of_part}
+    all_units = {unit for units in backbone.parts.values() for unit in units}
     rest = [module for module in backbone.children() if module is not backbone.skip_temporal]
-    yield "conv1", [module for module in rest if units.isdisjoint(module.modules())]
-    for part, of_part in backbone.parts.items():
-        for number, unit in enumerate(of_part, start=1):
-            yield f"{part}_x.unit{number}", [m for m in unit.children() if m is not unit.temporal]
+    yield "conv1", [module for module in rest if all_units.isdisjoint(module.modules())]
+    for part, units in backbone.parts.items():
+        for number, unit in enumerate(units, start=1):
+            yield f"{part}_x.unit{number}", [module for module in unit.children() if module is not unit.temporal]
             if unit.temporal is not None:
                 yield f"{part}_x.unit{number}.temporal", [unit.temporal]
         if part in backbone.skip_temporal:

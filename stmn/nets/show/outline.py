@@ -1,4 +1,4 @@
-"""What a network consists of, unit by unit: what `stmn nets show` tells and draws."""
+"""The outline of a network, unit by unit, that `stmn nets show` prints and draws."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +12,12 @@ from stmn.nets.units import Unit
 
 @dataclass(frozen=True)
 class UnitOutline:
-    """A residual unit. `layers` of its residual branch in order: `1x1`, `3x3`, or `T3` for a temporal filter.
+    """A residual unit.
 
-    `gated`: the other stream enters here. `projected`: its skip path has a convolution.
+    Attributes:
+        layers: of its residual branch, in order: `1x1`, `3x3`, or `T3` for a temporal filter over 3 chunks.
+        gated: a gate brings in the other stream here.
+        projected: its skip path has a convolution.
     """
 
     layers: tuple[str, ...]
@@ -24,7 +27,14 @@ class UnitOutline:
 
 @dataclass(frozen=True)
 class PartOutline:
-    """conv2_x to conv5_x. `skip_filter`: the length of the temporal filter after its last ReLU, 0 for none."""
+    """One of the parts conv2_x to conv5_x.
+
+    Attributes:
+        name: `conv2_x`, ...
+        channels: of its output.
+        units: its residual units, in order.
+        skip_filter: chunks that the temporal filter after its last ReLU spans; 0 if there is none.
+    """
 
     name: str
     channels: int
@@ -34,7 +44,17 @@ class PartOutline:
 
 @dataclass(frozen=True)
 class StreamOutline:
-    """A stream: what it reads, its first convolution, parts and classifier."""
+    """A stream.
+
+    Attributes:
+        name: `appearance` or `motion`.
+        arch: a ResNet of timm.
+        in_channels: channels of its input.
+        stem: its first convolution: `7x7, 64`.
+        parts: conv2_x to conv5_x.
+        features: inputs of its classifier.
+        dropout: probability before the classifier.
+    """
 
     name: str
     arch: str
@@ -45,13 +65,13 @@ class StreamOutline:
     dropout: float
 
 
-def outline(network: Network) -> list[StreamOutline]:
-    """Every stream of a network, from its modules."""
-    return [stream_outline(network, number) for number in range(len(network.names))]
+def outline_network(network: Network) -> list[StreamOutline]:
+    """Outline each stream of a network, from its modules."""
+    return [_outline_stream(network, number) for number in range(len(network.names))]
 
 
-def stream_outline(network: Network, number: int) -> StreamOutline:
-    """One stream."""
+def _outline_stream(network: Network, number: int) -> StreamOutline:
+    """Outline one stream."""
     config, name = network.config.streams[number], network.names[number]
     backbone = network.stream(name).backbone
     parts = []
@@ -61,8 +81,8 @@ def stream_outline(network: Network, number: int) -> StreamOutline:
             PartOutline(
                 f"{part}_x",
                 backbone.channels[part],
-                tuple(unit_outline(unit, is_gated(network, name, part, index)) for index, unit in enumerate(units)),
-                filter_length(skip) if skip is not None else 0,
+                tuple(_outline_unit(unit, _is_gated(network, name, part, index)) for index, unit in enumerate(units)),
+                _measure_filter(skip) if skip is not None else 0,
             )
         )
     stem = next(module for module in backbone.modules() if isinstance(module, nn.Conv2d))
@@ -70,39 +90,48 @@ def stream_outline(network: Network, number: int) -> StreamOutline:
         name,
         config.arch,
         stem.in_channels,
-        f"{kernel(stem)}, {stem.out_channels}",
+        f"{_format_kernel(stem)}, {stem.out_channels}",
         tuple(parts),
         backbone.num_features,
         config.dropout,
     )
 
 
-def unit_outline(unit: Unit, gated: bool) -> UnitOutline:
-    """One unit; the temporal filter stands where it is computed, before the branch's last convolution."""
-    convolutions = [kernel(conv) for name in ("conv1", "conv2", "conv3") if (conv := getattr(unit, name, None))]
-    if unit.temporal is not None:
-        convolutions.insert(-1, f"T{filter_length(unit.temporal)}")
-    return UnitOutline(tuple(convolutions), gated, unit.downsample is not None)
+def _outline_unit(unit: Unit, gated: bool) -> UnitOutline:
+    """Outline one unit."""
+    layers = [_format_kernel(conv) for name in ("conv1", "conv2", "conv3") if (conv := getattr(unit, name, None))]
+    if unit.temporal is not None:  # it comes before the branch's last convolution
+        layers.insert(-1, f"T{_measure_filter(unit.temporal)}")
+    return UnitOutline(tuple(layers), gated, unit.downsample is not None)
 
 
-def is_gated(network: Network, name: str, part: str, unit: int) -> bool:
-    """True where the other stream enters."""
+def _is_gated(network: Network, name: str, part: str, unit: int) -> bool:
+    """Say whether a gate brings in the other stream at a unit."""
     return isinstance(network, TwoStream) and gate_name(name, part, unit) in network.gates
 
 
-def kernel(convolution: Any) -> str:
-    """`3x3`."""
+def _format_kernel(convolution: Any) -> str:
+    """Return a convolution's size as `3x3`."""
     return "x".join(map(str, convolution.kernel_size))
 
 
-def filter_length(temporal: nn.Module) -> int:
-    """Chunks that a temporal filter spans; plugins' own filters may have other shapes."""
+def _measure_filter(temporal: nn.Module) -> int:
+    """Return how many chunks a temporal filter spans; a plugin's filter may have any shape."""
     return max(max(m.kernel_size) for m in temporal.modules() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d))
 
 
-def groups(items: tuple[UnitOutline, ...], shown: int = 4) -> list[tuple[int, UnitOutline | None, int]]:
-    """(number of the first, unit, how many) with long parts cut short: their middle is a group of None."""
-    if len(items) <= shown:
-        return [(number, unit, 1) for number, unit in enumerate(items, 1)]
-    first = [(number, unit, 1) for number, unit in enumerate(items[: shown - 2], 1)]
-    return [*first, (shown - 1, None, len(items) - shown + 1), (len(items), items[-1], 1)]
+def group_units(units: tuple[UnitOutline, ...], limit: int = 4) -> list[tuple[int, UnitOutline | None, int]]:
+    """Group the units of a part for drawing; the middle of a long part is left out.
+
+    Args:
+        units: of one part.
+        limit: parts of more units are shortened to this many groups.
+
+    Returns:
+        For each group the number of its first unit (from 1), the unit, and how many units it stands for. The unit is
+        None for those left out.
+    """
+    if len(units) <= limit:
+        return [(number, unit, 1) for number, unit in enumerate(units, 1)]
+    first = [(number, unit, 1) for number, unit in enumerate(units[: limit - 2], 1)]
+    return [*first, (limit - 1, None, len(units) - limit + 1), (len(units), units[-1], 1)]

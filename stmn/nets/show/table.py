@@ -1,25 +1,26 @@
-"""A network as rows of a table: its streams and their parts, with gates, temporal filters and costs."""
+"""A network as rows of a table: streams and their parts, with gates, temporal filters and costs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from stmn.nets.network import FUSED, Network
-from stmn.nets.show.cost import PartCost, total
-from stmn.nets.show.outline import PartOutline, StreamOutline, outline
+from stmn.nets.show.cost import PartCost, sum_costs
+from stmn.nets.show.outline import PartOutline, StreamOutline, outline_network
 
 Kind = Literal["stream", "part", "head", "gate", "filter"]
 
 
 @dataclass(frozen=True)
 class NetworkRow:
-    """One row.
+    """A row of the table.
 
     Attributes:
-        kind: a stream, one of its parts (the head is the last), or a gate or filter in the part above it.
+        kind: a stream, one of its parts (the last is the head), or a gate or filter within the part above.
         label: `appearance`, `conv2_x`, `unit 2 gate`, ...
-        layers: what it consists of.
-        shape: of the output for one chunk, (C, h, w) or (classes,); empty if it has none of its own.
+        layers: a few words on its layers.
+        shape: of the output for one chunk, (C, h, w) or (classes,); empty if the row has none.
+        parameters: their number.
         multiply_adds: those of convolutions and linear layers.
     """
 
@@ -32,14 +33,14 @@ class NetworkRow:
 
 
 def list_rows(network: Network, costs: list[PartCost]) -> Iterator[NetworkRow]:
-    """The rows of a network, in the order of the signal; `costs` are what `cost` found."""
+    """Yield a network's rows in the order of the signal; `costs` are from `count_costs`."""
     shapes = {part.name: part.shape for part in costs}
 
     def row(kind: Kind, label: str, layers: str, shape: tuple[int, ...], *names: str) -> NetworkRow:
-        sums = [total(costs, name) for name in names]
+        sums = [sum_costs(costs, name) for name in names]
         return NetworkRow(kind, label, layers, shape, sum(p for p, _ in sums), sum(m for _, m in sums))
 
-    for stream in outline(network):
+    for stream in outline_network(network):
         name = stream.name
         yield row("stream", name, f"{stream.arch}, {stream.in_channels} channels", (), name)
         yield row("part", "conv1, pool1", stream.stem, shapes[f"{name}.conv1"], f"{name}.conv1")
@@ -58,7 +59,7 @@ def list_rows(network: Network, costs: list[PartCost]) -> Iterator[NetworkRow]:
 
 
 def _list_insertions(network: Network, place: str, part: PartOutline) -> Iterator[tuple[Kind, str, str, list[str]]]:
-    """Gates and temporal filters of a part: kind, label, description, and the names of their costs."""
+    """Yield the gates and temporal filters of a part: kind, label, description, and the names of their costs."""
     gated = [number for number, unit in enumerate(part.units, 1) if unit.gated]
     if gated and (gate := network.config.gate):
         other = "motion" if place.startswith("appearance.") else "appearance"
@@ -77,12 +78,12 @@ def _list_insertions(network: Network, place: str, part: PartOutline) -> Iterato
 
 
 def _describe_units(numbers: list[int]) -> str:
-    """`unit 2`, or `unit 2-36`."""
+    """Return numbers as `unit 2` or `unit 2-36`."""
     return f"unit {numbers[0]}" if len(numbers) == 1 else f"unit {numbers[0]}-{numbers[-1]}"
 
 
 def _describe_head(network: Network, stream: StreamOutline) -> str:
-    """Pooling over time and space, and dropout before the classifier."""
+    """Describe pooling over time and space, and dropout before the classifier."""
     temporal = network.config.temporal
     over = f"{temporal.window} chunks" if temporal.window else "T"
     pooled = "no pooling over T" if temporal.pool == "none" else f"{temporal.pool} over {over}"
