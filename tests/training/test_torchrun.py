@@ -160,7 +160,8 @@ def test_recipe_with_a_fused_network_runs_under_torchrun(own, tmp_path):
     shutil.copytree(own.root / "data", tmp_path / "one" / "data")
     shutil.copytree(own.root / "data", tmp_path / "two" / "data")
     one, two = Workspace(tmp_path / "one"), Workspace(tmp_path / "two")
-    assert call("run", recipe, "--workspace", one.root).exit_code == 0
+    alone = call("run", recipe, "--workspace", one.root)
+    assert alone.exit_code == 0, alone.stderr
     done = run(*torchrun(2, "run", recipe, "--workspace", two.root))
     assert done.returncode == 0, done.stderr
     for label in ("motion", "fused"):
