@@ -99,7 +99,13 @@ def _networks(recipe: Recipe, given: dict[str, StageOptions], classes: int) -> I
                 _stream_of(value, which, found, newest)
                 for which, value in (("appearance", options.appearance), ("motion", options.motion))
             ]
-            found[stage.id] = fused_config(options, *streams)
+            # the classes of a stream that is not trained yet are unknown: take those of the other one
+            known = next((stream.classes for stream in streams if stream.classes != names), names)
+            appearance, motion = (
+                stream.model_copy(update={"classes": known}) if stream.classes == names else stream
+                for stream in streams
+            )
+            found[stage.id] = fused_config(options, appearance, motion)
         else:
             continue
         yield stage.id, found[stage.id]

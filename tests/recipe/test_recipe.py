@@ -155,6 +155,14 @@ def test_validate_and_run_refuse_the_same(stages, mistake, tmp_path, monkeypatch
     assert not (tmp_path / "work").exists()
 
 
+def test_model_file_fits_a_stream_that_is_not_trained_yet(trained, tmp_path):
+    model = trained.find_input("appearance", "model").path
+    motion = STREAM.format("flow") + '\narch = "resnet18"\nwidth = 0.25\nsize = 32'
+    fuse = f'id = "fused"\nuses = "fuse"\nappearance = "{model}"\nmotion = "flow"'
+    result = call("recipes", "validate", write_recipe(tmp_path / "half.toml", 'name = "half"', motion, fuse))
+    assert result.exit_code == 0, result.stderr
+
+
 def test_a_stage_may_read_a_file_instead(tmp_path):
     stage = 'id = "test"\nuses = "evaluate"\nmodel = "models/best.safetensors"'
     load_recipe(str(write_recipe(tmp_path / "file.toml", 'name = "a"', stage)))
