@@ -101,7 +101,7 @@ def draw_network(network: Network, title: str) -> str:
     """Draw a network and return the SVG text."""
     canvas = _Canvas()
     streams = outline_network(network)
-    # residual branches face the other stream, so that the gates lie between the lanes
+    # residual branches face the other stream, so that the gates are between the lanes
     sides = (1, -1) if len(streams) == 2 else (1,)
     lanes = [_Lane(stream, _TOP + n * _LANE, side) for n, (stream, side) in enumerate(zip(streams, sides, strict=True))]
     x = 150.0
@@ -165,7 +165,7 @@ def _draw_part(canvas: _Canvas, network: Network, lanes: list[_Lane], part: int,
 
 
 def _draw_unit(canvas: _Canvas, network: Network, lane: _Lane, part: int, number: int, x: float) -> None:
-    """Draw the skip path on the lane, the residual branch beside it, their sum, and the path to the next unit."""
+    """Draw the skip path on the lane, the residual branch, their sum, and the path to the next unit."""
     unit, name = lane.stream.parts[part].units[number - 1], lane.stream.name
     canvas.line([(x - _GAP, lane.y), (x + _UNIT - 20, lane.y)])
     canvas.line(

@@ -22,7 +22,7 @@ from stmn.nets.weights.matlab import Array, DagNN, Layer, read_dagnn
 
 _Floats = NDArray[np.float64]
 
-#: epsilon of torch's batch normalisation; MatConvNet stores sqrt(variance + epsilon), with an epsilon of its own
+#: epsilon of torch's batch normalisation; MatConvNet stores sqrt(variance + epsilon), with another epsilon
 _EPSILON = 1e-5
 #: what the authors subtract from flow levels
 _FLOW_MEAN = 128.0

@@ -1,7 +1,7 @@
 """A reader of MatConvNet's DagNN networks in `.mat` files: plain layers with their parameters.
 
 SciPy reads MATLAB's file versions 5 to 7 and never executes anything in them. But it trusts the sizes that a file
-states, so a damaged file can crash it; therefore it runs in a process of its own.
+states, so a damaged file can crash it; therefore it runs in a separate process.
 """
 
 from collections import deque
@@ -56,7 +56,7 @@ class DagNN:
 
 
 def read_dagnn(path: Path) -> DagNN:
-    """Read a network in a process of its own.
+    """Read a network, in a separate process.
 
     Args:
         path: a `.mat` file with a struct `net`, or with the network's fields (`save -struct`).
