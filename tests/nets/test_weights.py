@@ -18,7 +18,7 @@ from stmn.nets.backbones import Backbone, create_backbone
 from stmn.nets.build import build_network
 from stmn.nets.checkpoint import load_checkpoint
 from stmn.nets.config import NetworkConfig, StreamConfig
-from stmn.nets.weights.pretrained import hub_name, load_weights, resolve_weights
+from stmn.nets.weights.pretrained import find_hub_name, load_weights, resolve_weights
 
 FRAMES = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 TRAIN = [
@@ -127,7 +127,7 @@ def test_a_classifier_starts_near_zero_and_dropout_sits_before_it():
     ],
 )
 def test_the_hubs_weights_have_a_tag(arch, name):
-    assert hub_name(arch) == name
+    assert find_hub_name(arch) == name
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_the_hubs_weights_have_a_tag(arch, name):
     ],
 )
 def test_weights_that_the_hub_lacks_or_that_see_other_inputs_are_refused(arch, message):
-    for attempt in (hub_name, lambda arch: resolve_weights("imagenet", arch)):
+    for attempt in (find_hub_name, lambda arch: resolve_weights("imagenet", arch)):
         with pytest.raises(CheckpointError, match=message):
             attempt(arch)
     assert resolve_weights("auto", arch) == "none"

@@ -208,10 +208,9 @@ def _draw_gates(
         left = min(places) - _GAP / 2 - (6 if receiving else 0)
         y = lane.y + lane.side * 24 if on_branch else lane.y
         at = places[receiving] if on_branch else left
-        start = left
-        path = [(start, other.y), (start, y), (at - 8, y)] if on_branch else [(at, other.y), (at, y + lane.side * 8)]
+        path = [(left, other.y), (left, y), (at - 8, y)] if on_branch else [(at, other.y), (at, y + lane.side * 8)]
         canvas.line(path, "gate", arrow=True, width=1.8)
-        canvas.add("circle", cx=start, cy=other.y, r=2.6, fill=_COLOURS["gate"])
+        canvas.add("circle", cx=left, cy=other.y, r=2.6, fill=_COLOURS["gate"])
         canvas.circle(at, y, sign, "gate")
 
 

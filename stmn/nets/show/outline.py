@@ -120,18 +120,16 @@ def _measure_filter(temporal: nn.Module) -> int:
     return max(max(m.kernel_size) for m in temporal.modules() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d))
 
 
-def group_units(units: tuple[UnitOutline, ...], limit: int = 4) -> list[tuple[int, UnitOutline | None, int]]:
+def group_units(units: tuple[UnitOutline, ...]) -> list[tuple[int, UnitOutline | None, int]]:
     """Group the units of a part for drawing; the middle of a long part is left out.
 
     Args:
         units: of one part.
-        limit: parts of more units are shortened to this many groups.
 
     Returns:
-        For each group the number of its first unit (from 1), the unit, and how many units it stands for. The unit is
-        None for those left out.
+        At most four groups. For each the number of its first unit (from 1), the unit, and how many units it stands
+        for. The unit is None for those left out.
     """
-    if len(units) <= limit:
+    if len(units) <= 4:
         return [(number, unit, 1) for number, unit in enumerate(units, 1)]
-    first = [(number, unit, 1) for number, unit in enumerate(units[: limit - 2], 1)]
-    return [*first, (limit - 1, None, len(units) - limit + 1), (len(units), units[-1], 1)]
+    return [(1, units[0], 1), (2, units[1], 1), (3, None, len(units) - 3), (len(units), units[-1], 1)]

@@ -24,7 +24,7 @@ _FILE = "model.safetensors"
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def hub_name(arch: str) -> str:
+def find_hub_name(arch: str) -> str:
     """Return the hub's name of an architecture's ImageNet weights, such as `timm/resnet50.tv_in1k`.
 
     The tag is the one in `arch`, else the pinned one, else timm's default.
@@ -47,15 +47,11 @@ def hub_name(arch: str) -> str:
     return str(pretrained.hf_hub_id)
 
 
-def cached_weights(arch: str) -> Path | None:
-    """Return the file of an architecture's ImageNet weights, or None if it isn't on this machine.
-
-    Raises:
-        CheckpointError: as `hub_name`.
-    """
+def _find_cached(arch: str) -> Path | None:
+    """Return the file of an architecture's ImageNet weights, or None. Raises `CheckpointError` as `find_hub_name`."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(hub_name(arch), _FILE)
+    found = try_to_load_from_cache(find_hub_name(arch), _FILE)
     return Path(found) if isinstance(found, str) else None
 
 
@@ -67,7 +63,7 @@ def fetch_weights(arch: str) -> Path:
     """
     from huggingface_hub import hf_hub_download
 
-    name = hub_name(arch)
+    name = find_hub_name(arch)
     try:
         return Path(hf_hub_download(name, _FILE))
     except Exception as error:
@@ -92,7 +88,7 @@ def resolve_weights(weights: str, arch: str) -> str:
     """
     if weights == "auto":
         try:
-            return "imagenet" if cached_weights(arch) else "none"
+            return "imagenet" if _find_cached(arch) else "none"
         except CheckpointError:  # there are no such weights
             return "none"
     if weights == "imagenet":
@@ -104,7 +100,7 @@ def resolve_weights(weights: str, arch: str) -> str:
 
 def _find_imagenet_file(arch: str) -> Path:
     """Return the file of an architecture's ImageNet weights. Raises `CheckpointError` if it isn't on this machine."""
-    path = cached_weights(arch)
+    path = _find_cached(arch)
     if path is None:
         raise CheckpointError(
             f"the ImageNet weights of {arch} are not on this machine; download them with: stmn weights {arch}"
@@ -126,7 +122,7 @@ def describe_weights(weights: str, arch: str) -> str:
     """Describe resolved `weights` in a few words for the log."""
     if weights == "none":
         return f"random weights (ImageNet weights: stmn weights {arch})"
-    return f"the ImageNet weights {hub_name(arch)}" if weights == "imagenet" else weights
+    return f"the ImageNet weights {find_hub_name(arch)}" if weights == "imagenet" else weights
 
 
 def load_weights(backbone: Backbone, weights: str, arch: str, levels: InputLevels | None = None) -> None:
