@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stmn.errors import DataError
 from stmn.evaluation.protocol import upgrade_protocol
-from stmn.nets.checkpoint import read_about, save_tensors
+from stmn.nets.tensor_files import read_metadata, save_tensors
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def load_scores(path: Path) -> Scores:
         DataError: The file holds no scores or contradicts itself.
         CheckpointError: The file is damaged.
     """
-    about = read_about(path).get("scores")
+    about = read_metadata(path).get("scores")
     if about is None:
         raise DataError(f"{path}: holds no scores")
     try:

@@ -8,7 +8,7 @@ Read them in this order:
 4. `temporal` and `injectors`: temporal filters and pooling, eqs. (8) to (10), and where the filters go.
 5. `stream`: one backbone with its filters, its pooling and its classifier.
 6. `network`, `single_stream` and `two_stream`: one stream alone, and two streams tied by gates. `build` makes either.
-7. `checkpoint` and `weights/`: model files, and the weights that training starts from.
+7. `checkpoint`, `tensor_files` and `weights/`: model files, and the weights that training starts from.
 8. `fast/`: the same functions in less time on a CPU.
 9. `show/`: what a network consists of and costs, as a table and as a figure.
 

@@ -1,33 +1,34 @@
-"""Checkpoints: one safetensors file that describes itself."""
+"""Model files: the weights of a network with all that is needed to use it, in one safetensors file."""
 
-import json
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stmn import registry
 from stmn.errors import CheckpointError
-from stmn.nets.backbones import PARTS, backbone_identity
+from stmn.nets.backbones import backbone_identity
 from stmn.nets.build import build_network
 from stmn.nets.config import NetworkConfig
 from stmn.nets.network import Network
-from stmn.runtime.files import atomic_write, digest
+from stmn.nets.tensor_files import read_metadata, read_tensors, save_tensors
+from stmn.runtime.files import digest
 from stmn.store.format.header import Preparation
 
-KEY = "stmn"
-KEEPS = TypeAdapter(list[str])
-#: what the filters in the skip path were called in older files -> what they are called now
-_RENAMED = {f"stage_temporal.stage{number}.": f"skip_temporal.{part}." for number, part in enumerate(PARTS)}
+_KEEPS = TypeAdapter(list[str])
 
 
 class TrainedOn(BaseModel):
-    """The list a model was trained on; `split_hash` tells whether another list is the same."""
+    """The training list of a model.
+
+    Attributes:
+        data: name of the prepared set.
+        split: name of the split.
+        videos: ids of the training videos.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -37,13 +38,21 @@ class TrainedOn(BaseModel):
 
     @property
     def split_hash(self) -> str:
-        """A hash of the training list."""
+        """A hash of the videos, in any order."""
         return digest(sorted(self.videos))
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a checkpoint says of itself."""
+    """What a model file says about its network.
+
+    Attributes:
+        network: enough to build it again.
+        preparation: how the frames and the flow of its training data were made.
+        trained_on: its training list.
+        keeps: the augmentations that leave the class of a training clip as it is: `mirror`, `crop`.
+        training: the options it was trained with.
+    """
 
     network: NetworkConfig
     preparation: Preparation
@@ -61,101 +70,76 @@ class Description:
         return round(self.network.size * 256 / 224) if "crop" in self.keeps else self.network.size
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, with plugins and versions."""
+        """Return plain values for JSON, with the plugins that the network needs and versions."""
         return {
             "network": self.network.model_dump(mode="json"),
             "preparation": self.preparation.model_dump(mode="json"),
             "trained_on": self.trained_on.model_dump(mode="json") | {"split_hash": self.trained_on.split_hash},
             "keeps": self.keeps,
             "training": self.training,
-            "plugins": network_plugins(self.network),
+            "plugins": _list_plugins(self.network),
             "versions": {"stmn": version("stmn")},
         }
 
 
-def network_plugins(config: NetworkConfig) -> list[dict[str, str]]:
-    """The plugins that a network needs: kind, name, package, version."""
-    needed = [backbone_identity(stream.arch) for stream in config.streams]
-    injectors = dict.fromkeys(config.temporal.injector_of(stream.modality) for stream in config.streams)
-    needed.extend(registry.find("injector", name).identity for name in injectors)
-    if config.gate:
-        needed.append(registry.find("fusion", config.gate.fusion).identity)
-    return needed
-
-
 def save_checkpoint(path: Path, network: Network, description: Description) -> None:
-    """Write the network's weights and description, whole or not at all."""
+    """Write a model file, whole or not at all. Raises `OSError` if it can't be written."""
     save_tensors(path, network.state_dict(), description.to_json())
 
 
-def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """Write tensors with a JSON description, whole or not at all."""
-    with atomic_write(path) as temporary:
-        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        try:
-            save_file(contiguous, temporary, metadata={KEY: json.dumps(about)})
-        except SafetensorError as error:  # a full disk, for one
-            raise OSError(str(error)) from error
-
-
-def read_about(path: Path) -> dict[str, Any]:
-    """The JSON description of a file that this program wrote. Raises `CheckpointError` when it is something else."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        about = json.loads(metadata[KEY])
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file") from error
-    except KeyError as error:
-        raise CheckpointError(f"{path}: a safetensors file, but not one that stmn wrote") from error
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path}: truncated or damaged: {error}") from error
-    if not isinstance(about, dict):
-        raise CheckpointError(f"{path}: its description is damaged: no table")
-    return about
-
-
 def read_description(path: Path) -> Description:
-    """A model file's description. Raises `CheckpointError` when it is no model or damaged."""
-    about = read_about(path)
-    if "network" not in about:
-        raise CheckpointError(f"{path}: holds no network")
+    """Read the description in a model file. The weights are not read.
+
+    Raises:
+        CheckpointError: there is no such file, or it is damaged or not a model file.
+    """
+    values = read_metadata(path)
+    if "network" not in values:
+        raise CheckpointError(f"{path}: not a model file: it describes no network")
     try:
         return Description(
-            NetworkConfig.model_validate(about["network"]),
-            Preparation.model_validate(about["preparation"]),
-            TrainedOn.model_validate(about["trained_on"]),
-            KEEPS.validate_python(about["keeps"]),
-            about["training"],
+            NetworkConfig.model_validate(values["network"]),
+            Preparation.model_validate(values["preparation"]),
+            TrainedOn.model_validate(values["trained_on"]),
+            _KEEPS.validate_python(values["keeps"]),
+            values["training"],
         )
     except (ValidationError, KeyError) as error:
         raise CheckpointError(f"{path}: its description is damaged: {str(error).splitlines()[0]}") from error
 
 
 def load_checkpoint(path: Path) -> tuple[Network, Description]:
-    """Build the network that a file describes and fill it. Raises `CheckpointError`, `PluginError` or `UsageError`."""
+    """Build the network of a model file and fill it with its weights.
+
+    Raises:
+        CheckpointError: there is no such file, or it is damaged or not a model file.
+        PluginError: it needs a plugin that is missing or can't be loaded.
+        UsageError: it needs a backbone that doesn't exist.
+    """
     description = read_description(path)
     network = build_network(description.network)
-    fill(network, read_tensors(path), path)
+    fill_network(network, read_tensors(path), path)
     return network, description
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file that this program wrote, by today's names: older files are read too."""
-    return {_current_name(name): tensor for name, tensor in load_file(path).items()}
+def fill_network(network: Network, state: dict[str, Tensor], path: Path) -> None:
+    """Load a state dict that was read from `path` into a network.
 
-
-def _current_name(name: str) -> str:
-    """What a tensor of this name is called now."""
-    for old, new in _RENAMED.items():
-        name = name.replace(old, new)
-    return name
-
-
-def fill(network: Network, state: dict[str, Tensor], path: Path) -> None:
-    """Load a state dict. Raises `CheckpointError` naming the first tensor that does not fit."""
+    Raises:
+        CheckpointError: a tensor is missing, unknown or of another shape.
+    """
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()]
-        raise CheckpointError(f"{path}: weights don't fit the network: {lines[-1][:200]}") from error
+        raise CheckpointError(f"{path}: its weights don't fit the network: {lines[-1][:200]}") from error
+
+
+def _list_plugins(config: NetworkConfig) -> list[dict[str, str]]:
+    """Kind, name, package and version of each plugin that a network needs."""
+    needed = [backbone_identity(stream.arch) for stream in config.streams]
+    injectors = dict.fromkeys(config.temporal.injector_of(stream.modality) for stream in config.streams)
+    needed.extend(registry.find("injector", name).identity for name in injectors)
+    if config.gate:
+        needed.append(registry.find("fusion", config.gate.fusion).identity)
+    return needed

@@ -73,9 +73,9 @@ class Evaluate(Stage[EvaluateOptions]):
 
 def _scores_of(path: Path, name: str, options: EvaluateOptions, store: "Store", context: Context) -> "Scores":
     """A file's scores: read if it holds scores, computed if it is a model."""
-    from stmn.nets.checkpoint import read_about
+    from stmn.nets.tensor_files import read_metadata
 
-    if "scores" in read_about(path):
+    if "scores" in read_metadata(path):
         from stmn.evaluation.scores import load_scores
 
         return load_scores(path)

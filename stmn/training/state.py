@@ -11,8 +11,9 @@ from torch.amp import GradScaler
 from torch.optim import SGD
 
 from stmn.errors import CheckpointError, DataError
-from stmn.nets.checkpoint import fill, read_about, read_tensors, save_tensors
+from stmn.nets.checkpoint import fill_network
 from stmn.nets.network import Network
+from stmn.nets.tensor_files import read_metadata, read_tensors, save_tensors
 from stmn.runtime.progress import Progress
 from stmn.runtime.ranks import Ranks
 from stmn.training.plan import Plan
@@ -92,14 +93,14 @@ class SavedState:
 
     def _read(self) -> TrainingState:
         """Fill network and optimizer from the file."""
-        about = read_about(self.path)
+        about = read_metadata(self.path)
         try:
             state = TrainingState(**about["training_state"])
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{self.path}: holds no training state; start over with --no-resume") from error
         tensors = read_tensors(self.path)
         weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
-        fill(self.network, weights, self.path)
+        fill_network(self.network, weights, self.path)
         for name, parameter in self.network.named_parameters():
             if (momentum := tensors.get(f"momentum.{name}")) is not None:
                 # in the parameter's memory layout, or the update would add up in another order

@@ -76,7 +76,7 @@ def test_network_of_a_recipe_with_other_classes_and_frames():
     (["injector = 'last_unit'", "temporal_length = 5"], "unit 2 filter over 5 chunks, residual branch", 2),
     (["injector = 'residual_and_skip'"], "end filter over 3 chunks, skip path", 8),
     (["temporal_window = 5"], "max over 5 chunks, mean 7x7", 2),
-    (["prediction = 'concatenated'"], "fused linear layer over both streams' logits", 1),
+    (["prediction = 'concatenated'"], "fused linear layer over both streams", 1),
     (["prediction = 'averaged'"], "fused mean of both streams' logits", 1),
 ])  # fmt: skip
 def test_every_switch_is_seen(options, expected, count, tmp_path):

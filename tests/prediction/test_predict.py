@@ -92,7 +92,7 @@ def test_load_and_predict_refuse_other_files(trained, tmp_path):
             model.predict(tmp_path / name)
     with pytest.raises(UsageError, match=r"none\.safetensors': no such file"):
         stmn.load(tmp_path / "none.safetensors")
-    with pytest.raises(CheckpointError, match="holds no network"):
+    with pytest.raises(CheckpointError, match="not a model file: it describes no network"):
         stmn.load(next(r for r in trained.runs() if r.makes("scores")).output("scores"))
     with pytest.raises(StmnError, match="device"):
         stmn.load(path, device="cude")

@@ -13,7 +13,7 @@ from helpers.commands import call, errors_of, write_recipe
 from helpers.made_sets import MadeVideo, make_set
 from safetensors.torch import load_file, save_file
 
-from stmn.nets.checkpoint import KEY, read_about
+from stmn.nets.tensor_files import KEY, read_metadata
 from stmn.store.format.read import Store
 from stmn.workspace import Workspace
 
@@ -89,11 +89,11 @@ def empty(path: Path) -> None:
 def of_another_shape(path: Path) -> None:
     tensors = load_file(path)
     name = "streams.motion.backbone.layer2.0.conv1.weight"
-    save_file(tensors | {name: tensors[name][:-1].contiguous()}, path, metadata={KEY: json.dumps(read_about(path))})
+    save_file(tensors | {name: tensors[name][:-1].contiguous()}, path, metadata={KEY: json.dumps(read_metadata(path))})
 
 
 def with_another_description(path: Path) -> None:
-    about = read_about(path)
+    about = read_metadata(path)
     about["network"]["streams"][0]["width"] = "wide"
     save_file(load_file(path), path, metadata={KEY: json.dumps(about)})
 

@@ -9,7 +9,8 @@ from conftest import run_stage, train_tiny
 from safetensors.torch import load_file, save_file
 
 from stmn.errors import CheckpointError, DataError
-from stmn.nets.checkpoint import KEY, load_checkpoint, read_about, read_description
+from stmn.nets.checkpoint import load_checkpoint, read_description
+from stmn.nets.tensor_files import KEY, read_metadata
 from stmn.workspace import Run, Workspace
 
 #: one step so small that no weight moves
@@ -72,7 +73,7 @@ def test_stream_that_lacks_a_tensor_is_refused(own):
     path = own.find_input("motion", "model").path
     tensors = {name: value.clone() for name, value in load_file(path).items()}
     del tensors["streams.motion.backbone.layer3.0.conv1.weight"]
-    save_file(tensors, path, metadata={KEY: json.dumps(read_about(path))})
+    save_file(tensors, path, metadata={KEY: json.dumps(read_metadata(path))})
     with pytest.raises(CheckpointError, match="weights don't fit the network"):
         fused(own)
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from stmn.errors import CheckpointError, Interrupted, StmnError
-from stmn.nets.checkpoint import read_about
+from stmn.nets.tensor_files import read_metadata
 from stmn.runtime.progress import Silent
 from stmn.sampling.clips import Clips
 from stmn.sampling.order import split_validation
@@ -56,7 +56,7 @@ def test_interrupted_fused_run_resumes_bit_for_bit(prepared, tmp_path):
         folder = tmp_path / f"{steps_done}"
         with pytest.raises(Interrupted):
             train(network(dropout=0.5, fused=True), *parts, plan, CPU, folder, Stop(after=steps_done))
-        assert read_about(folder / STATE_FILE)["training_state"]["step"] == steps_done
+        assert read_metadata(folder / STATE_FILE)["training_state"]["step"] == steps_done
         resumed = network(dropout=0.5, fused=True)
         state = train(resumed, *parts, plan, CPU, folder, Silent())
         assert equal(weights(resumed), weights(whole))
@@ -99,7 +99,7 @@ def started(workspace: Workspace, step: int) -> tuple[subprocess.Popen, Path]:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         for path in workspace.runs_dir.glob(f"*/{STATE_FILE}"):
-            if read_about(path)["training_state"]["step"] >= step:
+            if read_metadata(path)["training_state"]["step"] >= step:
                 return process, path.parent
         time.sleep(0.01)
     process.kill()
@@ -114,7 +114,7 @@ def test_killed_training_ends_with_the_undisturbed_weights(scratch, undisturbed)
     assert process.wait() == -signal.SIGKILL
     process.communicate()
     assert read_run(folder).record["status"] == "running" and not (folder / "model.safetensors").exists()
-    assert step <= read_about(folder / STATE_FILE)["training_state"]["step"] < STEPS
+    assert step <= read_metadata(folder / STATE_FILE)["training_state"]["step"] < STEPS
 
     run = train_tiny(scratch, "flow", **OPTIONS)
     assert run.path == folder  # the command's run and this one are the same run
@@ -183,7 +183,7 @@ def test_repeated_kills_even_in_writing_change_no_weights(world, command, label,
 
 def reached(workspace: Workspace) -> int:
     """The step of the saved state; -1 if there is none."""
-    found = [read_about(path)["training_state"]["step"] for path in workspace.runs_dir.glob(f"*/{STATE_FILE}")]
+    found = [read_metadata(path)["training_state"]["step"] for path in workspace.runs_dir.glob(f"*/{STATE_FILE}")]
     return max(found, default=-1)
 
 
@@ -207,7 +207,7 @@ def test_non_finite_loss_names_step_videos_and_a_good_state(scratch):
     (run,) = scratch.runs()
     assert run.record["status"] == "failed" and not (run.path / "model.safetensors").exists()
     # the state is from before the step that broke it, not the broken weights that followed
-    assert read_about(Path(kept))["training_state"]["step"] < int(step)
+    assert read_metadata(Path(kept))["training_state"]["step"] < int(step)
     values = load_file(kept)
     assert len(values) > 40 and all(torch.isfinite(value.float()).all() for value in values.values())
     assert max(float(value.abs().max()) for name, value in values.items() if name.endswith("weight")) < 100

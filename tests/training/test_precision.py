@@ -10,7 +10,7 @@ from helpers.trainings import CPU, equal, network, steps, videos, weights
 from torch import Tensor
 
 from stmn.errors import Interrupted, UsageError
-from stmn.nets.checkpoint import read_about
+from stmn.nets.tensor_files import read_metadata
 from stmn.runtime.device import Device, choose_device
 from stmn.runtime.progress import Silent
 from stmn.training.loop import train
@@ -61,7 +61,7 @@ def test_float16_resumes_with_its_loss_scale(prepared, tmp_path):
     train(whole, videos(prepared), None, plan, device, tmp_path / "whole", Silent())
     with pytest.raises(Interrupted):
         train(parts, videos(prepared), None, plan, device, tmp_path / "parts", Stop())
-    scaler = read_about(tmp_path / "parts" / STATE_FILE)["training_state"]["scaler"]
+    scaler = read_metadata(tmp_path / "parts" / STATE_FILE)["training_state"]["scaler"]
     assert scaler["scale"] > 0
     parts = network()
     train(parts, videos(prepared), None, plan, device, tmp_path / "parts", Silent())

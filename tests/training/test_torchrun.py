@@ -18,7 +18,7 @@ from helpers.commands import call, errors_of, listen, write_recipe
 from safetensors.torch import load_file
 from torch import Tensor
 
-from stmn.nets.checkpoint import read_about
+from stmn.nets.tensor_files import read_metadata
 from stmn.training.state import STATE_FILE
 from stmn.workspace import Workspace, read_run
 
@@ -85,7 +85,7 @@ def until_saved(process: subprocess.Popen, workspace: Workspace, step: int) -> P
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         for path in workspace.runs_dir.glob(f"*/{STATE_FILE}"):
-            if read_about(path)["training_state"]["step"] >= step:
+            if read_metadata(path)["training_state"]["step"] >= step:
                 return path.parent
         time.sleep(0.02)
     process.kill()
@@ -185,7 +185,7 @@ def test_process_that_dies_ends_all_with_one_line(scratch, background, killed):
         "error: another of the 2 processes has ended, so this one can't continue; what came after the last saved state "
         "is lost; rerun the command to continue from there"
     ]
-    assert read_about(folder / STATE_FILE)["training_state"]["step"] >= 2  # it is whole
+    assert read_metadata(folder / STATE_FILE)["training_state"]["step"] >= 2  # it is whole
 
 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
@@ -201,7 +201,7 @@ def test_signal_saves_once_and_one_process_resumes(scratch, background, number):
     _, stderr = process.communicate(timeout=60)
     assert process.returncode != 0
     (line,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
-    step = read_about(folder / STATE_FILE)["training_state"]["step"]
+    step = read_metadata(folder / STATE_FILE)["training_state"]["step"]
     assert line == f"error: interrupted at step {step} of {steps}; rerun the command to continue"
     assert read_run(folder).record["status"] == "interrupted"
     # one process resumes where two stopped

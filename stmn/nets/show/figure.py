@@ -9,6 +9,7 @@ from stmn.nets.two_stream import TwoStream
 
 _UNIT, _GAP = 164, 26  # width of a unit, and of the space between units
 _LANE, _TOP = 250, 120  # distance between lanes, and from the top to the first lane's main path
+_LEFT = 150.0  # middle of conv1
 _COLOURS = {
     "appearance": "#2563a8",
     "motion": "#1f7a4d",
@@ -104,7 +105,7 @@ def draw_network(network: Network, title: str) -> str:
     # residual branches face the other stream, so that the gates are between the lanes
     sides = (1, -1) if len(streams) == 2 else (1,)
     lanes = [_Lane(stream, _TOP + n * _LANE, side) for n, (stream, side) in enumerate(zip(streams, sides, strict=True))]
-    x = 150.0
+    x = _LEFT
     for lane in lanes:
         _draw_stem(canvas, lane, x)
     x += 110
@@ -127,7 +128,6 @@ def _draw_stem(canvas: _Canvas, lane: _Lane, x: float) -> None:
     canvas.text(24, lane.y - 8, stream.name, 15, stream.name, "start")
     canvas.text(24, lane.y + 10, stream.arch, 12, "muted", "start")
     canvas.text(24, lane.y + 26, f"{stream.in_channels} channels", 12, "muted", "start")
-    canvas.line([(x - 35, lane.y), (x + 110, lane.y)])
     canvas.box(x, lane.y, 54, 34, "conv1", stream.name)
     canvas.text(x, lane.y - lane.side * 30 + 4, stream.stem, 10, "muted")
     canvas.box(x + 62, lane.y, 46, 34, "pool1", stream.name, filled=False)
@@ -145,16 +145,14 @@ def _draw_part(canvas: _Canvas, network: Network, lanes: list[_Lane], part: int,
                 at += 84
             else:
                 shown[number] = at
-                _draw_unit(canvas, network, lane, part, number, at)
+                _draw_unit(canvas, lane, part, number, at)
                 at += _UNIT + _GAP
         if length := lane.stream.parts[part].skip_filter:
             canvas.box(at, lane.y, 28, 30, f"T{length}", "temporal")
             at += 28
         places.append(shown)
         end = max(end, at)
-    for lane, shown in zip(lanes, places, strict=True):
-        last = max(shown.values()) + _UNIT
-        canvas.line([(last, lane.y), (end, lane.y)])
+    for lane in lanes:
         described = lane.stream.parts[part]
         words = f"{described.name} · {len(described.units)} units, {described.channels} channels"
         canvas.text(x, lane.y - lane.side * 34 + (4 if lane.side > 0 else 8), words, 12, "muted", "start")
@@ -164,10 +162,9 @@ def _draw_part(canvas: _Canvas, network: Network, lanes: list[_Lane], part: int,
     return end + 8
 
 
-def _draw_unit(canvas: _Canvas, network: Network, lane: _Lane, part: int, number: int, x: float) -> None:
-    """Draw the skip path on the lane, the residual branch, their sum, and the path to the next unit."""
+def _draw_unit(canvas: _Canvas, lane: _Lane, part: int, number: int, x: float) -> None:
+    """Draw what is on the skip path, the residual branch, and their sum."""
     unit, name = lane.stream.parts[part].units[number - 1], lane.stream.name
-    canvas.line([(x - _GAP, lane.y), (x + _UNIT - 20, lane.y)])
     canvas.line(
         [(x, lane.y), (x, lane.branch), (x + _UNIT - 20, lane.branch), (x + _UNIT - 20, lane.y + lane.side * 8)],
         arrow=True,
@@ -181,12 +178,10 @@ def _draw_unit(canvas: _Canvas, network: Network, lane: _Lane, part: int, number
         canvas.box(at + width / 2, lane.branch, width, 30, layer, "temporal" if temporal else name)
         at += width + 4
     canvas.circle(x + _UNIT - 20, lane.y, "+", "line")
-    canvas.line([(x + _UNIT - 12, lane.y), (x + _UNIT, lane.y)])
 
 
 def _draw_omission(canvas: _Canvas, lane: _Lane, part: int, x: float, count: int) -> None:
     """Draw the sign for units left out: `33 more`."""
-    canvas.line([(x - _GAP, lane.y), (x + 84 - _GAP, lane.y)])
     middle = lane.stream.parts[part].units[2:-1]
     canvas.add("rect", x=x - 14, y=lane.y - 12, width=62, height=24, rx=12, fill="#ffffff", stroke=_COLOURS["muted"])
     canvas.text(x + 17, lane.y + 4, f"{count} more", 11, "muted")
@@ -222,7 +217,8 @@ def _draw_heads(canvas: _Canvas, network: Network, lanes: list[_Lane], x: float)
         pool = f"{'max' if temporal.pool == 'max' else 'mean'} over {temporal.window}"
     classes = len(network.config.classes)
     for lane in lanes:
-        canvas.line([(x - _GAP, lane.y), (x + 236, lane.y)], arrow=len(network.outputs) == len(lanes))
+        # the main path, once from end to end: what is on it covers it
+        canvas.line([(_LEFT - 35, lane.y), (x + 236, lane.y)], arrow=len(network.outputs) == len(lanes))
         canvas.box(x + 46, lane.y, 80, 34, pool, "temporal", filled=False)
         canvas.box(x + 122, lane.y, 56, 34, "average", lane.stream.name, filled=False)
         canvas.box(x + 186, lane.y, 56, 34, f"fc {classes}", lane.stream.name)
@@ -259,6 +255,6 @@ def _draw_legend(canvas: _Canvas, network: Network, width: float, height: float)
     temporal = network.config.temporal
     if temporal.injector != "none" or (temporal.motion_injector or "none") != "none":
         canvas.box(x + 12, y - 4, 24, 20, f"T{temporal.length}", "temporal")
-        canvas.text(
-            x + 32, y, f"temporal filter over {temporal.length} chunks, starts as {temporal.init}", 12, "muted", "start"
-        )
+        start = {"centre": "the identity", "average": "the mean"}[temporal.init]
+        words = f"temporal filter over {temporal.length} chunks, starts as {start}"
+        canvas.text(x + 32, y, words, 12, "muted", "start")

@@ -53,7 +53,7 @@ def list_rows(network: Network, costs: list[PartCost]) -> Iterator[NetworkRow]:
                 yield row(kind, label, text, shapes[names[0]], *names)
         yield row("head", "pool, fc", _describe_head(network, stream), shapes[f"{name}.fc"], f"{name}.fc")
     if f"{FUSED}.fc" in shapes:
-        yield row("stream", FUSED, "linear layer over both streams' logits", shapes[f"{FUSED}.fc"], FUSED)
+        yield row("stream", FUSED, "linear layer over both streams", shapes[f"{FUSED}.fc"], FUSED)
     elif network.outputs == [FUSED]:
         yield row("stream", FUSED, "mean of both streams' logits", ())
 
