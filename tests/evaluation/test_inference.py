@@ -3,7 +3,7 @@
 import pytest
 import torch
 from helpers.commands import call, errors_of
-from helpers.networks import assert_same_logits, shaken, stable_pair, tied, trained, videos
+from helpers.networks import assert_same_logits, randomize_filters, randomize_norms, stable_pair, tied, videos
 from torch import Tensor, nn
 
 from stmn.errors import DataError
@@ -41,7 +41,7 @@ POOLINGS = [
 def test_video_split_in_time_gets_same_logits(injector, pooling):
     """In passes of one chunk with its margins, and in larger ones."""
     temporal = TemporalConfig(injector=injector, **pooling)
-    net = trained(shaken(tied(temporal=temporal, gate=GateConfig(direction="both"))))
+    net = randomize_filters(randomize_norms(tied(temporal=temporal, gate=GateConfig(direction="both"))))
     video = pictures(11)
     protocol = Protocol(short_side=40, crop=32, flips=False)
     whole = compute_logits(net, [video, video], protocol, CPU, max_pixels=2**30)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import run_stage, train_tiny
 from helpers.commands import call, errors_of
-from helpers.networks import shaken
+from helpers.networks import randomize_norms
 from torch import Tensor
 
 from stmn.errors import DataError, UsageError
@@ -34,7 +34,7 @@ def tied(**temporal: object) -> Network:
         classes=["a", "b", "c"], size=32, stack_length=2, streams=streams, gate=GateConfig(),
         temporal=TemporalConfig(injector="residual", **temporal),
     )  # fmt: skip
-    return shaken(build_network(config))
+    return randomize_norms(build_network(config))
 
 
 def video(chunks: int = 7, height: int = 40, width: int = 56) -> VideoInput:

@@ -1,6 +1,6 @@
-"""ResNets as MatConvNet saves them, written by tests, and what MatConvNet computes with them.
+"""ResNets as MatConvNet saves them, and what MatConvNet computes with them.
 
-The arithmetic is restated here from MatConvNet's manual, on MATLAB's own arrays (height, width, channels), in float64.
+The arithmetic follows MatConvNet's manual, on MATLAB's own arrays (height, width, channels), in float64.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.io import savemat
 
 UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-STAGES = ((8, 32), (16, 64), (32, 128), (64, 256))  # an eighth of the channels of the published ones
+PARTS = ((8, 32), (16, 64), (32, 128), (64, 256))  # an eighth of the channels of the published ones
 CAFFE_MEAN = (123.68, 116.78, 103.94)
 
 
@@ -19,22 +19,22 @@ CAFFE_MEAN = (123.68, 116.78, 103.94)
 class Net:
     """Layers in order: name -> [type, settings, parameters by name]."""
 
-    planes: int
+    channels: int
     mean: object  # averageImage
     layers: dict = field(default_factory=dict)
 
 
-def unit_names(depth: int, stage: int, count: int) -> list[str]:
-    """a, b, c, ... in a ResNet-50; a, b1, b2, ... where Caffe's deeper ones have more units than three."""
+def unit_names(depth: int, count: int) -> list[str]:
+    """a, b, c, ... in a ResNet-50; a, b1, b2, ... in deeper ones, in parts of more than three units."""
     if depth > 50 and count > 3:
         return ["a"] + [f"b{n}" for n in range(1, count)]
     return [chr(ord("a") + n) for n in range(count)]
 
 
-def resnet(depth: int, planes: int = 3, mean: object = CAFFE_MEAN, seed: int = 0, conv1_bias: bool = True) -> Net:
-    """A narrow ResNet of Caffe with random parameters, every one of them away from its neutral value."""
+def resnet(depth: int, channels: int = 3, mean: object = CAFFE_MEAN, seed: int = 0, conv1_bias: bool = True) -> Net:
+    """A narrow ResNet of Caffe with random parameters, none at its neutral value."""
     rng = np.random.default_rng(seed)
-    net = Net(planes, np.array(mean, np.float32))
+    net = Net(channels, np.array(mean, np.float32))
 
     def conv(name, side, inputs, outputs, stride, bias=False, gain=1.0):
         filters = rng.normal(scale=gain / np.sqrt(side * side * inputs), size=(side, side, inputs, outputs))
@@ -60,21 +60,21 @@ def resnet(depth: int, planes: int = 3, mean: object = CAFFE_MEAN, seed: int = 0
             },
         ]
 
-    conv("conv1", 7, planes, 64, 2, bias=conv1_bias, gain=0.02)  # inputs are levels, up to 128
+    conv("conv1", 7, channels, 64, 2, bias=conv1_bias, gain=0.02)  # inputs are levels, up to 128
     net.layers["pool1"] = [
         "dagnn.Pooling",
         {"method": "max", "poolSize": [3, 3], "stride": [2, 2], "pad": [0, 1, 0, 1]},
         {},
     ]
     inputs = 64
-    for stage, (count, (middle, outputs)) in enumerate(zip(UNITS[depth], STAGES, strict=True), 2):
-        for unit in unit_names(depth, stage, count):
-            stride = 2 if unit == "a" and stage > 2 else 1
+    for part, (count, (middle, outputs)) in enumerate(zip(UNITS[depth], PARTS, strict=True), 2):
+        for unit in unit_names(depth, count):
+            stride = 2 if unit == "a" and part > 2 else 1
             if unit == "a":
-                conv(f"res{stage}{unit}_branch1", 1, inputs, outputs, stride)
-            conv(f"res{stage}{unit}_branch2a", 1, inputs, middle, stride)
-            conv(f"res{stage}{unit}_branch2b", 3, middle, middle, 1)
-            conv(f"res{stage}{unit}_branch2c", 1, middle, outputs, 1, gain=0.5)
+                conv(f"res{part}{unit}_branch1", 1, inputs, outputs, stride)
+            conv(f"res{part}{unit}_branch2a", 1, inputs, middle, stride)
+            conv(f"res{part}{unit}_branch2b", 3, middle, middle, 1)
+            conv(f"res{part}{unit}_branch2c", 1, middle, outputs, 1, gain=0.5)
             inputs = outputs
     net.layers["fc1000"] = ["dagnn.Conv", {"size": [1, 1, inputs, 10]}, {"fc1000_filter": np.ones((1, 1, inputs, 10))}]
     return net
@@ -97,7 +97,7 @@ def cell(values: list) -> np.ndarray:
 
 
 def write(path: Path, net: Net, inside: str | None = None) -> Path:
-    """Save it as MatConvNet does: field by field, or `inside` a struct of that name beside training statistics."""
+    """Save it as MatConvNet does: field by field, or `inside` a struct of that name along with training statistics."""
     params = [{"name": name, "value": value} for _, _, own in net.layers.values() for name, value in own.items()]
     layers = [
         {
@@ -114,7 +114,7 @@ def write(path: Path, net: Net, inside: str | None = None) -> Path:
         "vars": struct_array([{"name": "data", "precious": 0}]),
         "params": struct_array(params),
         "layers": struct_array(layers),
-        "meta": {"normalization": {"imageSize": np.array([224.0, 224, net.planes]), "averageImage": net.mean}},
+        "meta": {"normalization": {"imageSize": np.array([224.0, 224, net.channels]), "averageImage": net.mean}},
     }
     savemat(path, {inside: saved, "stats": {"train": 0.5}} if inside else saved, do_compression=True)
     return path
@@ -136,7 +136,7 @@ def pool1(x: np.ndarray) -> np.ndarray:
 
 
 def features(net: Net, x: np.ndarray, border: np.ndarray | float = 0.0, stem_only: bool = False) -> np.ndarray:
-    """The last feature map of an (H, W, planes) input from which the mean is taken; `border`: what conv1 sees beyond."""
+    """The last feature map of an (H, W, channels) input whose mean is subtracted; `border` is what conv1 sees beyond."""
 
     def layer(name: str, x: np.ndarray, stride: int = 1, border: np.ndarray | float = 0.0) -> np.ndarray:
         filters, *bias = net.layers[name][2].values()

@@ -1,4 +1,4 @@
-"""What tests of networks share."""
+"""Networks, inputs and comparisons that tests share."""
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ TABLE_2 = [
     ("residual", "multiply", "appearance_to_motion"),
     ("residual", "multiply", "both"),  # Fig. 2(e)
 ]
-#: the rows of Table 3: injector, temporal init, pooling over time (without it, each chunk is classified)
+#: the rows of Table 3: injector, temporal init, pooling over time (with `none`, each chunk is classified)
 TABLE_3 = [
     ("none", "centre", "none"),
     ("last_unit", "average", "none"),
@@ -38,7 +38,7 @@ def tied(
     appearance: str = "resnet18", motion: str = "resnet18", width: float = 0.125, gate: GateConfig | None = None,
     temporal: TemporalConfig | None = None, **config: object,
 ) -> Network:  # fmt: skip
-    """Two streams of an eighth of the width, of three classes, for pictures of 32 pixels and stacks of two fields."""
+    """Two tied streams of an eighth of the width: three classes, frames of 32 pixels, stacks of two fields."""
     streams = [StreamConfig(modality=m, arch=a, width=width) for m, a in (("rgb", appearance), ("flow", motion))]
     values = {"classes": ["a", "b", "c"], "size": 32, "stack_length": 2, "streams": streams}
     return build_network(
@@ -47,7 +47,7 @@ def tied(
 
 
 def videos(network: Network, chunks: int, *size: int, batch: int = 2) -> list[Tensor]:
-    """Random videos for each stream of a network: (batch, chunks, C, H, W) of its type; 32 x 32 pixels."""
+    """Random videos for each stream, (batch, chunks, C, H, W) in the network's precision; by default 32 x 32 pixels."""
     height, width = size or (32, 32)
     dtype = next(network.parameters()).dtype
     generator = torch.Generator().manual_seed(chunks)
@@ -55,8 +55,8 @@ def videos(network: Network, chunks: int, *size: int, batch: int = 2) -> list[Te
     return [torch.randn(batch, chunks, n, height, width, generator=generator).to(dtype) for n in channels]
 
 
-def shaken(network: nn.Module) -> nn.Module:
-    """Random statistics and gains: fresh ones hide mistakes (the last normalisation of a unit starts at gain 0)."""
+def randomize_norms(network: nn.Module) -> nn.Module:
+    """Draw statistics and gains: fresh ones hide mistakes, as each unit's last normalisation starts with gain 0."""
     generator = torch.Generator().manual_seed(7)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -67,8 +67,8 @@ def shaken(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-def trained(network: nn.Module) -> nn.Module:
-    """As after training: nothing is an identity, a mean or zero any more, neither filters nor classifiers."""
+def randomize_filters(network: nn.Module) -> nn.Module:
+    """Change filters and classifiers as training would: none is an identity, a mean or zero any more."""
     generator = torch.Generator().manual_seed(8)
     for module in network.modules():
         if isinstance(module, TemporalFilter | nn.Linear):
@@ -79,7 +79,7 @@ def trained(network: nn.Module) -> nn.Module:
 
 def stable_pair(appearance: str = "resnet18", motion: str = "resnet18", **config: object) -> Network:
     """Two tied streams of a quarter of the width, without identities and with small gate products."""
-    network = trained(shaken(tied(appearance, motion, width=0.25, **config)))
+    network = randomize_filters(randomize_norms(tied(appearance, motion, width=0.25, **config)))
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.weight.data.mul_(0.3)
@@ -98,7 +98,7 @@ def assert_same_logits(found: tuple[Tensor, ...], expected: tuple[Tensor, ...], 
 def check_equations(network: Network, given: list[Tensor]) -> None:
     """Compare a float64 network with the plain restatement: every output, and the gradient of every parameter.
 
-    The loss is the paper's: one soft-max loss for each output, over all videos and places in time. Gradients may differ
+    The loss is the paper's: one softmax loss for each output, over all videos and places in time. Gradients may differ
     by rounding, which is a fraction of the largest entry of each tensor: sums that cancel leave small entries with the
     rounding of large ones.
     """

@@ -1,4 +1,4 @@
-"""A checkpoint describes itself, and anything that is not a whole one is refused in one line, unexecuted."""
+"""A checkpoint describes itself; anything else is refused in one line, and nothing in it is executed."""
 
 import json
 import os
@@ -74,7 +74,7 @@ def edited(path: Path, edit) -> Path:
 
 
 def refusal(path: Path, kind: type[StmnError] = CheckpointError) -> str:
-    """The one line with which a file is refused; it names the file."""
+    """The one line that refuses a file; it names the file."""
     with pytest.raises(kind) as error:
         load_checkpoint(path)
     assert "\n" not in str(error.value)
@@ -82,7 +82,7 @@ def refusal(path: Path, kind: type[StmnError] = CheckpointError) -> str:
     return str(error.value)
 
 
-def test_a_checkpoint_alone_gives_the_network_back(saved):
+def test_checkpoint_alone_restores_the_network(saved):
     original = build_network(DESCRIPTION.network, seed=3)
     network, description = load_checkpoint(saved)
     assert description == DESCRIPTION
@@ -98,14 +98,14 @@ OLD_NAMES = {f"skip_temporal.conv{number + 2}.": f"stage_temporal.stage{number}.
 
 
 def old_name(name: str) -> str:
-    """What a tensor of a filter in the skip path was called in older files."""
+    """The name of a tensor in older files."""
     for now, then in OLD_NAMES.items():
         name = name.replace(now, then)
     return name
 
 
 def written_before(path: Path) -> None:
-    """Give a file's tensors the names that they had in older files."""
+    """Give a file's tensors the names of older files."""
 
     def rename(tensors, about):
         for name in list(tensors):
@@ -145,7 +145,7 @@ def test_older_training_state_keeps_momentum(tmp_path):
     assert all(torch.equal(*pair) for pair in zip(*[net.parameters() for net in networks], strict=True))
 
 
-def test_a_checkpoint_names_the_plugins_it_needs_with_package_and_version(saved):
+def test_checkpoint_names_its_plugins_and_versions(saved):
     with safe_open(saved, framework="pt") as file:
         about = json.loads(file.metadata()["stmn"])
     needed = {(plugin["kind"], plugin["name"], plugin["package"]) for plugin in about["plugins"]}
@@ -158,25 +158,25 @@ def test_a_checkpoint_names_the_plugins_it_needs_with_package_and_version(saved)
     assert all(plugin["version"] for plugin in about["plugins"])
 
 
-def test_the_split_hash_tells_lists_apart_and_not_their_order():
+def test_split_hash_ignores_the_order():
     videos = DESCRIPTION.trained_on.videos
     lists = [TrainedOn(data="mine", split="1", videos=v) for v in (videos, videos[::-1], videos[:1])]
     assert lists[0].split_hash == lists[1].split_hash != lists[2].split_hash
 
 
-def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+def test_missing_file_and_folder_are_refused(tmp_path):
     assert "no such file" in refusal(tmp_path / "nothing.safetensors")
     refusal(tmp_path)
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, 0.5, 0.99], ids=str)
-def test_a_truncated_file_is_refused(saved, keep):
+def test_truncated_file_is_refused(saved, keep):
     whole = saved.read_bytes()
     saved.write_bytes(whole[: round(keep * len(whole)) if isinstance(keep, float) else keep])
     assert "truncated or damaged" in refusal(saved)
 
 
-def test_a_file_of_another_program_is_refused(tmp_path):
+def test_file_of_another_program_is_refused(tmp_path):
     path = tmp_path / "other.safetensors"
     save_file({"weight": torch.zeros(3)}, path)
     assert "not one that stmn wrote" in refusal(path)
@@ -185,7 +185,7 @@ def test_a_file_of_another_program_is_refused(tmp_path):
 
 
 def set_in(*place, to):
-    """An edit that sets what lies at a place in the description."""
+    """An edit that sets one value in the description."""
 
     def edit(tensors, about):
         for key in place[:-1]:
@@ -218,11 +218,11 @@ EDITS = {
 
 
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS.keys())
-def test_an_edited_file_is_refused(saved, edit):
+def test_edited_file_is_refused(saved, edit):
     refusal(edited(saved, edit))
 
 
-def test_a_file_that_asks_for_an_unknown_plugin_or_architecture_says_which(saved):
+def test_unknown_plugin_or_architecture_is_named(saved):
     content = saved.read_bytes()
     edited(saved, set_in("network", "gate", "fusion", to="multiplied"))
     assert "unknown fusion 'multiplied' (did you mean 'multiply'?)" in refusal(saved, PluginError)
@@ -231,9 +231,9 @@ def test_a_file_that_asks_for_an_unknown_plugin_or_architecture_says_which(saved
     assert "unknown architecture 'resnet19'" in refusal(saved, UsageError)
 
 
-def test_a_failed_write_leaves_the_old_checkpoint_and_no_rubbish(saved):
+def test_failed_write_keeps_the_old_checkpoint(saved):
     before = saved.read_bytes()
-    network = build_network(DESCRIPTION.network).to("meta")  # shapes without values can't be written
+    network = build_network(DESCRIPTION.network).to("meta")  # without values, so it can't be written
     with pytest.raises(NotImplementedError, match="meta tensor"):
         save_checkpoint(saved, network, DESCRIPTION)
     assert saved.read_bytes() == before
@@ -241,7 +241,7 @@ def test_a_failed_write_leaves_the_old_checkpoint_and_no_rubbish(saved):
 
 
 class Bomb:
-    """Unpickled by a careless program, it writes a file."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -254,7 +254,7 @@ class Bomb:
 @pytest.mark.parametrize(
     "write", [torch.save, lambda bomb, path: path.write_bytes(pickle.dumps(bomb, 2))], ids=["torch", "pickle"]
 )
-def test_a_pickle_that_holds_code_is_refused_and_never_executed(name, write, tmp_path):
+def test_pickle_with_code_is_refused_and_not_executed(name, write, tmp_path):
     path, proof = tmp_path / name, tmp_path / "executed"
     write({"conv1.weight": Bomb(proof)}, path)
     backbone = create_backbone("resnet18", in_channels=3, width=0.125)
@@ -266,13 +266,13 @@ def test_a_pickle_that_holds_code_is_refused_and_never_executed(name, write, tmp
 
 
 @pytest.mark.parametrize("content", [torch.zeros(3), [1, 2], {"conv1.weight": 5}, {"state_dict": None}], ids=repr)
-def test_a_pickle_of_something_else_is_no_weights_file(content, tmp_path):
+def test_pickle_of_something_else_is_refused(content, tmp_path):
     torch.save(content, tmp_path / "weights.pth")
     with pytest.raises(CheckpointError, match="not a state dict"):
         load_weights(create_backbone("resnet18", 3, 0.125), str(tmp_path / "weights.pth"), "resnet18")
 
 
-def test_a_damaged_weights_file_is_refused_in_one_line(tmp_path):
+def test_damaged_weights_file_is_refused_in_one_line(tmp_path):
     torch.save(create_backbone("resnet18", 3, 0.125).state_dict(), tmp_path / "weights.pth")
     whole = (tmp_path / "weights.pth").read_bytes()
     (tmp_path / "weights.pth").write_bytes(whole[: len(whole) // 2])
@@ -281,7 +281,7 @@ def test_a_damaged_weights_file_is_refused_in_one_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_imagenet_weights_that_are_not_here_name_the_command_that_fetches_them(tmp_path, monkeypatch):
+def test_missing_imagenet_weights_name_the_command(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert resolve_weights("auto", "resnet50") == "none"
     for attempt in (

@@ -1,13 +1,13 @@
-"""No hidden state and no hooks: torch.compile takes every variant as one graph, torch.export as one program.
+"""torch.compile makes one graph of every variant, torch.export one program: no hidden state, no hooks.
 
-Each network below is a row of Table 3 with a connection of Table 2, and what the tables leave out is spread over them.
+Each network is a row of Table 3 with a connection of Table 2; what the tables leave out is spread over them.
 """
 
 import shutil
 
 import pytest
 import torch
-from helpers.networks import TABLE_2, TABLE_3, shaken, tied, trained, videos
+from helpers.networks import TABLE_2, TABLE_3, randomize_filters, randomize_norms, tied, videos
 
 from stmn.nets.build import build_network
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
@@ -42,13 +42,13 @@ def variants() -> dict[str, tuple]:
 
 
 VARIANTS = variants()
-#: those that `make test` takes, far from each other; each takes seconds to compile
+#: those that `make test` compiles, which takes seconds each; chosen to differ widely
 QUICK = [list(VARIANTS)[number] for number in (0, 8, -1)]
 
 
 def check_graphs(network: Network) -> None:
-    """One graph of torch.compile and one program of torch.export, which give what the network gives."""
-    network = trained(shaken(network))
+    """Make one graph with torch.compile and one program with torch.export, and compare their outputs."""
+    network = randomize_filters(randomize_norms(network))
     given = videos(network, 3)
     with torch.no_grad():
         expected = network(*given)
@@ -68,7 +68,7 @@ def test_every_variant_is_one_graph(variant):
     check_graphs(both(connection, temporal, prediction, **gate))
 
 
-def test_so_is_a_stream_alone():
+def test_single_stream_is_one_graph():
     stream = StreamConfig(modality="flow", arch="resnet26", width=0.125)
     temporal = TemporalConfig(injector="residual", pool="max")
     check_graphs(
@@ -76,14 +76,14 @@ def test_so_is_a_stream_alone():
     )
 
 
-def test_a_compiled_network_learns_as_the_network_does():
-    network = trained(shaken(tied(temporal=TemporalConfig(injector="residual", pool="max"))))
+def test_compiled_network_has_the_same_gradients():
+    network = randomize_filters(randomize_norms(tied(temporal=TemporalConfig(injector="residual", pool="max"))))
     given = videos(network, 3)
     gradients = []
     torch.compiler.reset()
     for run in (network, torch.compile(network, backend="aot_eager", fullgraph=True)):
         network.zero_grad()
-        sum(scores.square().sum() for scores in run(*given)).backward()
+        sum(logits.square().sum() for logits in run(*given)).backward()
         gradients.append([parameter.grad.clone() for parameter in network.parameters()])
     for plain, compiled in zip(*gradients, strict=True):
         torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5 * float(plain.abs().max() + 1))
@@ -91,8 +91,8 @@ def test_a_compiled_network_learns_as_the_network_does():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="Inductor needs a C++ compiler")
-def test_inductors_code_gives_the_networks_scores():
-    network = trained(shaken(tied(temporal=TemporalConfig(injector="residual", pool="max"))))
+def test_inductors_code_gives_the_same_logits():
+    network = randomize_filters(randomize_norms(tied(temporal=TemporalConfig(injector="residual", pool="max"))))
     given = videos(network, 3)
     torch.compiler.reset()
     with torch.no_grad():

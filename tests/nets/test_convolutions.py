@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from helpers.networks import shaken, tied, videos
+from helpers.networks import randomize_norms, tied, videos
 from torch import Tensor, nn
 
 from stmn.nets.build import build_network
@@ -148,8 +148,8 @@ def test_names_parameters_and_state_stay():
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore::torch.jit.TracerWarning")
-def test_compiled_exported_and_traced_networks_keep_pytorchs():
-    network = shaken(tied(width=0.25))
+def test_compiled_exported_and_traced_networks_use_pytorchs():
+    network = randomize_norms(tied(width=0.25))
     given = tuple(videos(network, 2, 64, 64))
     expected = network(*given)
     use_fast_convolutions(network)

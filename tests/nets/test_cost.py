@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of networks: the literature's figures, and those of layers worked out by hand."""
+"""Parameters and multiply-adds of networks: known figures, and layers counted by hand."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from stmn.nets.network import Network
 from stmn.nets.show.cost import count_costs, sketch_network, sum_costs
 
 IMAGENET = [f"class{number}" for number in range(1000)]
-#: parameters, and 10^9 multiply-adds of one 224 x 224 picture, as torchvision's documentation lists them
+#: parameters, and 10^9 multiply-adds for one 224 x 224 image, as torchvision's documentation lists them
 KNOWN = {
     "resnet18": (11_689_512, 1.81),
     "resnet34": (21_797_672, 3.66),
@@ -31,25 +31,27 @@ def network(*archs: str, classes: list[str] = IMAGENET, **options: object) -> Ne
 
 
 @pytest.mark.parametrize("arch", KNOWN)
-def test_a_stream_has_the_parameters_and_multiply_adds_that_are_known_of_its_resnet(arch):
+def test_stream_costs_what_is_known_of_its_resnet(arch):
     parameters, multiply_adds = sum_costs(count_costs(network(arch), 224))
     assert (parameters, round(multiply_adds / 1e9, 2)) == KNOWN[arch]
 
 
-def test_layers_worked_out_by_hand():
+def test_layers_cost_what_a_hand_count_gives():
     tied = network(
         "resnet50", "resnet50", classes=["a"] * 101, prediction="concatenated",
         temporal=TemporalConfig(injector="residual_and_skip", length=3),
     )  # fmt: skip
     rows = {row.name: row for row in count_costs(tied, 224)}
-    stem = rows["motion.conv1"]  # 20 planes, 64 filters of 7 x 7 at stride 2; normalisation has two values a channel
+    stem = rows[
+        "motion.conv1"
+    ]  # 20 channels, 64 filters of 7 x 7 at stride 2; normalisation has two values per channel
     assert (stem.shape, stem.parameters) == ((64, 56, 56), 64 * 20 * 49 + 2 * 64)
     assert stem.multiply_adds == 64 * 20 * 49 * 112 * 112
-    inside, behind = rows["appearance.conv2_x.unit2.temporal"], rows["motion.conv5_x.temporal"]
+    inside, after = rows["appearance.conv2_x.unit2.temporal"], rows["motion.conv5_x.temporal"]
     assert (inside.shape, inside.parameters) == ((64, 56, 56), 3 * 64 * 64 + 64)
     assert inside.multiply_adds == 3 * 64 * 64 * 56 * 56
-    assert (behind.shape, behind.parameters) == ((2048, 7, 7), 3 * 2048 * 2048 + 2048)
-    assert behind.multiply_adds == 3 * 2048 * 2048 * 7 * 7
+    assert (after.shape, after.parameters) == ((2048, 7, 7), 3 * 2048 * 2048 + 2048)
+    assert after.multiply_adds == 3 * 2048 * 2048 * 7 * 7
     gate = rows["appearance.conv4_x.unit2.gate"]
     assert (gate.shape, gate.parameters, gate.multiply_adds) == ((1024, 14, 14), 0, 0)
     assert rows["motion.fc"].shape == (101,) and rows["motion.fc"].multiply_adds == 2048 * 101
@@ -61,7 +63,7 @@ def test_layers_worked_out_by_hand():
 
 @pytest.mark.parametrize("prediction", ["per_stream", "concatenated"])
 @pytest.mark.parametrize("pair", [("resnet18", "resnet34"), ("resnet50d", "seresnet50")], ids="-".join)
-def test_parts_add_up_to_the_whole(pair, prediction):
+def test_costs_add_up_to_the_whole(pair, prediction):
     tied = network(
         *pair, gate=GateConfig(direction="both", units="every_unit"), prediction=prediction,
         temporal=TemporalConfig(injector="residual_and_skip"),
@@ -76,7 +78,7 @@ def test_parts_add_up_to_the_whole(pair, prediction):
     assert all(row.shape for row in rows)
 
 
-def test_a_network_in_use_is_left_as_it_is():
+def test_counting_leaves_the_network_as_it_is():
     stream = StreamConfig(modality="flow", arch="resnet18", width=0.125)
     used = build_network(NetworkConfig(classes=["a"], size=32, stack_length=2, streams=[stream]))
     before = {name: value.clone() for name, value in used.state_dict().items()}
@@ -90,7 +92,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "reference" / "networks.md"
 
 
 def table(head: str) -> list[list[str]]:
-    """The rows below a table's head in the docs."""
+    """The rows of the docs' table with this head."""
     lines = DOCS.read_text().split(head)[1].splitlines()[2:]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return rows[: rows.index([""])]
@@ -101,7 +103,7 @@ def millions_and_billions(tied: Network) -> list[str]:
     return [f"{parameters / 1e6:.2f}", f"{multiply_adds / 1e9:.2f}"]
 
 
-def test_the_table_of_streams_in_the_docs():
+def test_docs_table_of_streams():
     rows = table("| stream | ResNet | parameters | multiply-adds |")
     assert [row[:2] for row in rows] == [[m, f"resnet{d}"] for m in ("rgb", "flow") for d in (50, 152)]
     for modality, arch, *numbers in rows:
@@ -111,7 +113,7 @@ def test_the_table_of_streams_in_the_docs():
 
 
 @pytest.mark.slow
-def test_the_table_of_fused_networks_in_the_docs():
+def test_docs_table_of_fused_networks():
     rows = table("| appearance | motion | injector | parameters | multiply-adds |")
     assert len(rows) == 10 and {row[1] for row in rows} == {"resnet50", "resnet152"}
     assert {row[2] for row in rows} == set(registry.names("injector"))

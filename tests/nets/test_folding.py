@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from helpers.networks import TABLE_2, assert_same_logits, shaken, stable_pair, trained, videos
+from helpers.networks import TABLE_2, assert_same_logits, randomize_filters, randomize_norms, stable_pair, videos
 from torch import nn
 
 from stmn.nets.build import build_network
@@ -23,7 +23,7 @@ def alone(arch: str, **stream: object) -> Network:
         streams=[StreamConfig(modality="flow", arch=arch, width=0.25, **stream)],
         temporal=TemporalConfig(injector="residual"),
     )  # fmt: skip
-    return trained(shaken(build_network(config)))
+    return randomize_filters(randomize_norms(build_network(config)))
 
 
 GATES = [

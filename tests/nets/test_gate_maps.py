@@ -1,15 +1,15 @@
-"""What a gate is sent can be asked for, to be looked at."""
+"""The signal that a gate is sent, which the overlay shows."""
 
 import pytest
 import torch
-from helpers.networks import shaken, tied, videos
+from helpers.networks import randomize_norms, tied, videos
 
 from stmn.nets.config import GateConfig, TemporalConfig
 from stmn.nets.units import Activation
 
 
 def up_to(network, name: str, x: torch.Tensor, part: str) -> torch.Tensor:
-    """A stream's maps before the second unit of a part, where no gate has a part in them."""
+    """A stream's maps before the second unit of a part, if no gate takes part in them."""
     backbone = network.stream(name).backbone
     chunks = x.shape[1]
     x = backbone.stem(x.flatten(0, 1))
@@ -25,9 +25,9 @@ def up_to(network, name: str, x: torch.Tensor, part: str) -> torch.Tensor:
 @pytest.mark.parametrize("direction", ["motion_to_appearance", "appearance_to_motion"])
 @pytest.mark.parametrize("motion", ["resnet18", "resnet34"])
 @torch.no_grad()
-def test_a_gate_is_sent_what_the_other_stream_has_there(direction, motion):
-    """The stream that no gate leads to is as if it were alone, at every stage."""
-    network = shaken(
+def test_gate_is_sent_what_the_other_stream_has_there(direction, motion):
+    """The stream without gates is as if it were alone, in every part."""
+    network = randomize_norms(
         tied(motion=motion, gate=GateConfig(direction=direction), temporal=TemporalConfig(injector="last_unit"))
     )
     rgb, flow = videos(network, 3, 64, 96)
@@ -39,8 +39,8 @@ def test_a_gate_is_sent_what_the_other_stream_has_there(direction, motion):
 
 
 @torch.no_grad()
-def test_where_both_streams_are_gated_it_is_what_motion_sends():
-    network = shaken(tied(gate=GateConfig(direction="both")))
+def test_with_both_streams_gated_it_is_what_motion_sends():
+    network = randomize_norms(tied(gate=GateConfig(direction="both")))
     rgb, flow = videos(network, 2)
     assert torch.equal(
         network.gating_signal("conv2", rgb, flow), up_to(network, "motion", flow, "conv2")

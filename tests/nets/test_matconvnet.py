@@ -1,4 +1,4 @@
-"""Weights of MatConvNet: a stream that starts from a `.mat` file computes what MatConvNet computed with it."""
+"""Weights of MatConvNet: a stream that starts from a `.mat` file computes what MatConvNet computes with it."""
 
 import json
 
@@ -20,21 +20,21 @@ WIDTH = 0.125
 OUR_MEAN = tuple(float(mean) for mean in RGB_TO_INPUT.mean)
 
 
-def levels_of(planes: int, side: int = 70) -> np.ndarray:
-    """A picture of levels, (H, W, planes); the first map of 70 pixels has an odd side."""
-    return np.random.default_rng(5).integers(0, 256, (side, side + 8, planes)).astype(np.float64)
+def levels_of(channels: int, side: int = 70) -> np.ndarray:
+    """An image of levels, (H, W, channels); for 70 pixels the first map has an odd side."""
+    return np.random.default_rng(5).integers(0, 256, (side, side + 8, channels)).astype(np.float64)
 
 
-def started(path, planes: int = 3, arch: str = "resnet50") -> Backbone:
-    """A stream's backbone, filled from a file; float64, so that what differs is the file's own float32."""
-    backbone = create_backbone(arch, planes, WIDTH, layout="caffe").eval()
-    load_weights(backbone, str(path), arch, RGB_TO_INPUT if planes == 3 else FLOW_TO_INPUT)
+def started(path, channels: int = 3, arch: str = "resnet50") -> Backbone:
+    """A stream's backbone, filled from a file, in float64: the only rounding is that of the file's float32."""
+    backbone = create_backbone(arch, channels, WIDTH, layout="caffe").eval()
+    load_weights(backbone, str(path), arch, RGB_TO_INPUT if channels == 3 else FLOW_TO_INPUT)
     return backbone.double()
 
 
 @torch.inference_mode()
 def ours(backbone: Backbone, levels: np.ndarray, stem_only: bool = False) -> np.ndarray:
-    """What the stream makes of a picture of levels, (H, W, C)."""
+    """What the stream computes from an image of levels, (H, W, C)."""
     picture = torch.from_numpy(levels).permute(2, 0, 1)[None]
     rgb = levels.shape[2] == 3
     x = normalise_rgb(picture) if rgb else normalise_flow(picture.unflatten(1, (-1, 2))).flatten(1, 2)
@@ -50,51 +50,51 @@ def ours(backbone: Backbone, levels: np.ndarray, stem_only: bool = False) -> np.
 
 def assert_equal_features(mine: np.ndarray, theirs: np.ndarray) -> None:
     assert mine.shape == theirs.shape
-    assert theirs.std() > 1e-3  # they say something
+    assert theirs.std() > 1e-3  # not trivial
     np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5 * np.abs(theirs).max())
 
 
 @pytest.mark.parametrize("depth", [50, 101, 152])
 @pytest.mark.parametrize("inside", [None, "net"], ids=["the model page's", "a trained one"])
-def test_a_resnet_of_matconvnet_gives_matconvnets_features(depth, inside, tmp_path):
+def test_matconvnet_resnet_gives_matconvnets_features(depth, inside, tmp_path):
     net = resnet(depth, mean=OUR_MEAN, conv1_bias=depth == 50)
     levels = levels_of(3)
     backbone = started(write(tmp_path / "imagenet.mat", net, inside), arch=f"resnet{depth}")
     assert_equal_features(ours(backbone, levels), mat_files.features(net, levels - OUR_MEAN))
 
 
-def test_a_motion_stream_of_the_authors_reads_twenty_planes_of_flow(tmp_path):
-    net = resnet(50, planes=20, mean=np.full((1, 1, 20), 128))
+def test_authors_motion_stream_reads_twenty_channels(tmp_path):
+    net = resnet(50, channels=20, mean=np.full((1, 1, 20), 128))
     levels = levels_of(20)
-    backbone = started(write(tmp_path / "flow.mat", net, "net"), planes=20)
+    backbone = started(write(tmp_path / "flow.mat", net, "net"), channels=20)
     assert_equal_features(ours(backbone, levels), mat_files.features(net, levels - 128))
 
 
 @pytest.mark.parametrize("mean", [[], np.zeros((1, 2)), 128.0, CAFFE_MEAN], ids=["none", "two zeros", "one", "of RGB"])
-def test_without_a_mean_of_its_own_planes_flow_is_taken_from_level_128(mean, tmp_path):
-    net = resnet(50, planes=20, mean=mean)
+def test_flow_without_mean_is_minus_level_128(mean, tmp_path):
+    net = resnet(50, channels=20, mean=mean)
     levels = levels_of(20)
-    backbone = started(write(tmp_path / "flow.mat", net), planes=20)
+    backbone = started(write(tmp_path / "flow.mat", net), channels=20)
     assert_equal_features(ours(backbone, levels), mat_files.features(net, levels - 128))
 
 
-def test_a_motion_stream_starts_from_imagenet_with_the_mean_over_rgb_on_every_plane(tmp_path):
+def test_motion_stream_starts_from_imagenet(tmp_path):
     net = resnet(50)
     path = write(tmp_path / "imagenet.mat", net)
     first = net.layers["conv1"][2]
     first["conv1_filter"] = first["conv1_filter"].mean(axis=2, keepdims=True).repeat(8, axis=2)
     levels = levels_of(8)
-    assert_equal_features(ours(started(path, planes=8), levels), mat_files.features(net, levels - 128))
+    assert_equal_features(ours(started(path, channels=8), levels), mat_files.features(net, levels - 128))
 
 
-def test_a_file_in_caffes_order_of_colours_is_told_by_its_mean(tmp_path):
-    net = resnet(50, mean=OUR_MEAN[::-1])  # blue, the smallest, first
+def test_bgr_file_is_recognised_by_its_mean(tmp_path):
+    net = resnet(50, mean=OUR_MEAN[::-1])  # blue is the smallest, and comes first
     levels = levels_of(3)
     theirs = mat_files.features(net, levels[..., ::-1] - OUR_MEAN[::-1])
     assert_equal_features(ours(started(write(tmp_path / "bgr.mat", net)), levels), theirs)
 
 
-def test_a_mean_picture_counts_by_its_mean_colour(tmp_path):
+def test_mean_picture_is_reduced_to_its_mean_colour(tmp_path):
     picture = np.broadcast_to(np.float32(OUR_MEAN), (6, 4, 3)) + np.random.default_rng(1).normal(size=(6, 4, 3))
     picture += OUR_MEAN - picture.mean(axis=(0, 1))
     net = resnet(50, mean=picture)
@@ -103,8 +103,8 @@ def test_a_mean_picture_counts_by_its_mean_colour(tmp_path):
     assert_equal_features(ours(backbone, levels), mat_files.features(net, levels - OUR_MEAN))
 
 
-def test_another_mean_is_exact_but_for_what_lies_beyond_the_border(tmp_path):
-    mean = np.array([140.0, 100.0, 90.0])  # further from ours than any file's, to be seen
+def test_another_mean_is_exact_except_at_the_border(tmp_path):
+    mean = np.array([140.0, 100.0, 90.0])  # further from ours than any file's, so that it shows
     net = resnet(50, mean=mean)
     levels = levels_of(3)
     backbone = started(write(tmp_path / "imagenet.mat", net))
@@ -112,12 +112,12 @@ def test_another_mean_is_exact_but_for_what_lies_beyond_the_border(tmp_path):
     inside = (slice(2, -1),) * 2  # conv1 reaches three pixels over the border, its stride is two
     assert_equal_features(mine[inside], theirs[inside])
     assert np.abs(mine - theirs).max() > 1e-3 * theirs.max()
-    # what MatConvNet would give if our mean surrounded the picture, and not its own
+    # what MatConvNet would compute if our mean surrounded the image instead of its own
     border = np.array(OUR_MEAN) - mean
     assert_equal_features(ours(backbone, levels), mat_files.features(net, levels - mean, border))
 
 
-def test_scales_that_an_import_kept_apart_from_their_normalisation_count_too(tmp_path):
+def test_separate_scale_layers_are_folded_in(tmp_path):
     net = resnet(50, mean=OUR_MEAN)
     rng = np.random.default_rng(3)
     for name in ("_conv1", "2a_branch1", "4c_branch2b"):
@@ -129,7 +129,7 @@ def test_scales_that_an_import_kept_apart_from_their_normalisation_count_too(tmp
     assert_equal_features(ours(backbone, levels), mat_files.features(net, levels - OUR_MEAN))
 
 
-def test_training_goes_on_with_the_files_multipliers_and_with_variances_for_its_deviations(tmp_path):
+def test_normalisation_parameters_are_converted(tmp_path):
     net = resnet(50)
     backbone = started(write(tmp_path / "imagenet.mat", net))
     mult, bias, moments = net.layers["bn4d_branch2b"][2].values()
@@ -140,7 +140,7 @@ def test_training_goes_on_with_the_files_multipliers_and_with_variances_for_its_
     np.testing.assert_allclose(bn.running_var.numpy(), moments[:, 1].astype(float) ** 2 - 1e-5, rtol=1e-6)
 
 
-def test_a_deviation_below_our_epsilon_still_divides_as_it_did(tmp_path):
+def test_deviation_below_our_epsilon_divides_as_before(tmp_path):
     net = resnet(50, mean=OUR_MEAN)
     net.layers["bn2a_branch2a"][2]["bn2a_branch2a_moments"][:3, 1] = 1e-3  # squared: a tenth of 1e-5
     levels = levels_of(3)
@@ -149,7 +149,7 @@ def test_a_deviation_below_our_epsilon_still_divides_as_it_did(tmp_path):
     assert all((buffer >= 0).all() for name, buffer in backbone.named_buffers() if name.endswith("running_var"))
 
 
-def test_parameters_are_found_through_their_layers_and_not_by_their_names(tmp_path):
+def test_parameters_are_found_through_their_layers(tmp_path):
     net = resnet(50, mean=OUR_MEAN)
     for number, layer in enumerate(net.layers.values()):
         layer[2] = {f"p{number}_{index}": value for index, value in enumerate(layer[2].values())}
@@ -159,7 +159,7 @@ def test_parameters_are_found_through_their_layers_and_not_by_their_names(tmp_pa
 
 
 def change(layer: str, what: str, value: object):
-    """An edit of a layer's setting."""
+    """An edit that changes a setting of a layer."""
 
     def edit(net: Net) -> None:
         net.layers[layer][1][what] = value
@@ -168,7 +168,7 @@ def change(layer: str, what: str, value: object):
 
 
 def parameter(layer: str, value):
-    """An edit of a layer's last parameter."""
+    """An edit that changes the last parameter of a layer."""
 
     def edit(net: Net) -> None:
         params = net.layers[layer][2]
@@ -210,7 +210,7 @@ EDITS = {
 
 
 @pytest.mark.parametrize(("edit", "message"), EDITS.values(), ids=EDITS.keys())
-def test_a_network_that_is_none_of_caffes_resnets_is_refused_in_one_line(edit, message, tmp_path):
+def test_network_that_is_not_caffes_resnet_is_refused(edit, message, tmp_path):
     net = resnet(50)
     edit(net)
     path = write(tmp_path / "other.mat", net)
@@ -223,15 +223,15 @@ def test_a_network_that_is_none_of_caffes_resnets_is_refused_in_one_line(edit, m
 
 
 @pytest.mark.parametrize(
-    ("planes", "stream", "message"),
+    ("channels", "stream", "message"),
     [
         (20, 3, "conv1 reads 20 channels, and this stream has 3"),
         (20, 10, "conv1 reads 20 channels, and this stream has 10"),
     ],
 )
-def test_planes_of_flow_are_no_colours_and_no_other_stack(planes, stream, message, tmp_path):
+def test_other_number_of_input_channels_is_refused(channels, stream, message, tmp_path):
     with pytest.raises(CheckpointError, match=message):
-        started(write(tmp_path / "flow.mat", resnet(50, planes, np.full(20, 128.0))), planes=stream)
+        started(write(tmp_path / "flow.mat", resnet(50, channels, np.full(20, 128.0))), channels=stream)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ TRAIN = [
 ]  # fmt: skip
 
 
-def test_train_stream_starts_from_a_mat_file_and_its_model_remembers_the_layout(scratch, tmp_path):
+def test_model_remembers_the_layout_of_its_mat_file(scratch, tmp_path):
     write(tmp_path / "flow.mat", resnet(50, 20, np.full((1, 1, 20), 128)), "net")
     options = ["--modality", "flow", "--weights", tmp_path / "flow.mat", "--lr", 1e-12, "--workspace", scratch.root]
     result = call(*TRAIN, *options)
@@ -260,14 +260,14 @@ def test_train_stream_starts_from_a_mat_file_and_its_model_remembers_the_layout(
     backbone = network.stream("motion").backbone
     assert backbone.layer2[0].conv1.stride == (2, 2) and backbone.layer2[0].conv2.stride == (1, 1)
     assert backbone.maxpool.ceil_mode and backbone.maxpool.padding == 0
-    expected = started(tmp_path / "flow.mat", planes=20).float().layer3[2].conv2.weight
+    expected = started(tmp_path / "flow.mat", channels=20).float().layer3[2].conv2.weight
     torch.testing.assert_close(backbone.layer3[2].conv2.weight, expected, rtol=0, atol=1e-6)
     with safe_open(model, framework="pt") as file:
         assert json.loads(file.metadata()["stmn"])["network"]["streams"][0]["layout"] == "caffe"
 
     write(tmp_path / "flow.mat", resnet(50, 20, np.full((1, 1, 20), 128), seed=1), "net")
     assert call(*TRAIN, *options).exit_code == 0
-    assert scratch.newest("model").output("model") != model  # another file, and so another training
+    assert scratch.newest("model").output("model") != model  # another file is another training run
 
 
 def simple_nn(path):
@@ -287,7 +287,7 @@ def version_73(path):
 
 
 def one_byte(path):
-    """SciPy follows this size out of its memory, which ends its process."""
+    """This size makes SciPy read beyond its memory, which ends its process."""
     mat_files.savemat(path, {"layers": np.ones((3, 3)), "params": np.ones(4)})
     content = bytearray(path.read_bytes())
     content[128 + 56] = 255
@@ -317,7 +317,7 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize(("make", "message"), BAD_FILES.values(), ids=BAD_FILES.keys())
-def test_the_command_refuses_a_bad_file_in_one_line_before_training(make, message, scratch, tmp_path):
+def test_bad_mat_file_ends_the_command_before_training(make, message, scratch, tmp_path):
     path = tmp_path / "bad.mat"
     make(path)
     result = call(*TRAIN, "--weights", path, "--workspace", scratch.root)
@@ -326,7 +326,7 @@ def test_the_command_refuses_a_bad_file_in_one_line_before_training(make, messag
     assert scratch.newest("model") is None
 
 
-def test_a_damaged_file_never_ends_in_anything_but_one_line(tmp_path):
+def test_damaged_mat_file_always_ends_in_one_line(tmp_path):
     whole = write(tmp_path / "whole.mat", resnet(50)).read_bytes()
     backbone = create_backbone("resnet50", 3, WIDTH, layout="caffe")
     rng = np.random.default_rng(2)

@@ -3,7 +3,7 @@
 import pytest
 import timm
 import torch
-from helpers.networks import shaken
+from helpers.networks import randomize_norms
 from safetensors.torch import save_file
 
 from stmn.errors import CheckpointError, UsageError
@@ -32,13 +32,13 @@ def features(backbone: Backbone, x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("arch", ["resnet18", "resnet26", "resnet50"])
 @torch.inference_mode()
-def test_a_timm_state_dict_loads_unchanged_and_gives_timms_features_and_logits(arch):
-    theirs = shaken(timm.create_model(arch, num_classes=len(CLASSES)))
+def test_timm_state_dict_gives_timms_features_and_logits(arch):
+    theirs = randomize_norms(timm.create_model(arch, num_classes=len(CLASSES)))
     network = single(arch)
     stream = network.stream("appearance")
     state = theirs.state_dict()
     classifier = {name: state.pop(f"fc.{name}") for name in ("weight", "bias")}
-    stream.backbone.load_state_dict(state)  # strict: no key more, none less, none renamed
+    stream.backbone.load_state_dict(state)  # strict: the same names, all of them
     stream.fc.load_state_dict(classifier)
 
     frames = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
@@ -49,8 +49,8 @@ def test_a_timm_state_dict_loads_unchanged_and_gives_timms_features_and_logits(a
 
 @pytest.mark.parametrize("arch", ["resnet26", "resnet26d", "resnetblur18", "seresnet50", "resnet50_gn"])
 @torch.inference_mode()
-def test_any_resnet_of_timm_works_by_its_name(arch):
-    theirs = shaken(timm.create_model(arch, num_classes=0))
+def test_any_resnet_of_timm_works_by_name(arch):
+    theirs = randomize_norms(timm.create_model(arch, num_classes=0))
     backbone = create_backbone(arch, in_channels=3).eval()
     backbone.load_state_dict(theirs.state_dict())
     frames = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
@@ -68,15 +68,15 @@ def test_an_unknown_architecture_names_the_near_match():
         create_backbone("vgg16", in_channels=3)
 
 
-def test_width_scales_the_channels_of_the_four_parts():
+def test_width_scales_channels_of_the_four_parts():
     assert list(create_backbone("resnet18", 3, width=0.5).channels.values()) == [32, 64, 128, 256]
     assert list(create_backbone("resnet50", 20, width=0.25).channels.values()) == [64, 128, 256, 512]
     narrow = create_backbone("resnet18", 3, width=0.25)
-    assert narrow.stem(torch.zeros(1, 3, 32, 32)).shape == (1, 64, 8, 8)  # the stem stays as wide as it was
+    assert narrow.stem(torch.zeros(1, 3, 32, 32)).shape == (1, 64, 8, 8)  # the stem keeps its width
     assert single("resnet18", size=32, width=0.25)(torch.zeros(2, 1, 3, 32, 32))[0].shape == (2, 7)
 
 
-def test_caffes_layout_has_the_stride_in_the_first_1x1_and_pads_pool1_at_the_right_and_bottom_alone():
+def test_caffe_layout_places_strides_and_padding():
     backbone = create_backbone("resnet50", 3, width=0.125, layout="caffe")
     for part, units in backbone.parts.items():
         strides = [(unit.conv1.stride, unit.conv2.stride) for unit in units]
@@ -87,7 +87,7 @@ def test_caffes_layout_has_the_stride_in_the_first_1x1_and_pads_pool1_at_the_rig
     assert backbone.maxpool(rows[..., :6])[0, 0, 0].tolist() == [2, 4, 5]
 
 
-def test_caffes_layout_is_one_of_bottlenecks_and_of_both_streams_or_none():
+def test_caffe_layout_needs_bottlenecks_in_both_streams():
     for arch in ("resnet18", "resnet50d"):
         with pytest.raises(UsageError, match=rf"{arch} is not built like the ResNets of Caffe"):
             create_backbone(arch, 3, layout="caffe")
@@ -99,16 +99,16 @@ def test_caffes_layout_is_one_of_bottlenecks_and_of_both_streams_or_none():
         build_network(NetworkConfig(classes=CLASSES, size=64, stack_length=10, streams=streams, gate=GateConfig()))
 
 
-def test_conv1_of_the_motion_stream_is_the_mean_over_rgb_on_each_of_the_2l_planes():
+def test_motion_conv1_repeats_the_mean_over_rgb():
     rgb = torch.randn(64, 3, 7, 7)
-    planes = replicate_filters(rgb, 20)
-    assert planes.shape == (64, 20, 7, 7)
-    for plane in range(20):
-        torch.testing.assert_close(planes[:, plane], (rgb[:, 0] + rgb[:, 1] + rgb[:, 2]) / 3)
+    filters = replicate_filters(rgb, 20)
+    assert filters.shape == (64, 20, 7, 7)
+    for channel in range(20):
+        torch.testing.assert_close(filters[:, channel], (rgb[:, 0] + rgb[:, 1] + rgb[:, 2]) / 3)
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "resnet18d"])  # the first layer is conv1, or the first of three in conv1
-def test_a_weights_file_fills_a_motion_stream_but_for_the_planes(arch, tmp_path):
+def test_weights_file_fills_motion_stream_except_conv1(arch, tmp_path):
     imagenet = timm.create_model(arch)
     save_file(imagenet.state_dict(), tmp_path / "weights.safetensors")
     backbone = create_backbone(arch, in_channels=20)
@@ -119,7 +119,7 @@ def test_a_weights_file_fills_a_motion_stream_but_for_the_planes(arch, tmp_path)
     assert all(torch.equal(filled[name], imagenet.state_dict()[name]) for name in others if not name.startswith("fc."))
 
 
-def test_an_old_torchvision_file_without_batch_counters_is_a_weights_file_too(tmp_path):
+def test_old_torchvision_file_without_batch_counters_is_read(tmp_path):
     state = timm.create_model("resnet18").state_dict()
     torch.save({k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}, tmp_path / "old.pth")
     backbone = create_backbone("resnet18", in_channels=3)
@@ -139,8 +139,8 @@ def test_weights_of_another_architecture_are_refused(other, tmp_path):
 
 
 @torch.inference_mode()
-def test_chunks_of_a_video_are_averaged_and_videos_of_a_batch_stay_apart():
-    network = shaken(single("resnet18", size=32, width=0.25))
+def test_chunks_are_averaged_and_videos_stay_apart():
+    network = randomize_norms(single("resnet18", size=32, width=0.25))
     frames = torch.randn(2, 3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     (together,) = network(frames)
     for video in range(2):
@@ -150,7 +150,7 @@ def test_chunks_of_a_video_are_averaged_and_videos_of_a_batch_stay_apart():
     torch.testing.assert_close(together, singles.mean(dim=0))  # the classifier is linear
 
 
-def test_starting_weights_are_a_function_of_the_seed_and_leave_torchs_randomness_alone():
+def test_random_weights_depend_on_the_seed_alone():
     stream = StreamConfig(modality="rgb", arch="resnet18", width=0.25)
     config = NetworkConfig(classes=CLASSES, size=32, stack_length=10, streams=[stream])
     torch.manual_seed(5)

@@ -1,9 +1,9 @@
-"""Temporal filters and pooling (section 3.3): they enter a trained network without changing a bit of what it says."""
+"""Temporal filters and pooling (section 3.3); injected filters leave every output as it was, to the bit."""
 
 import numpy as np
 import pytest
 import torch
-from helpers.networks import TABLE_3, check_equations, shaken, tied, trained, videos
+from helpers.networks import TABLE_3, check_equations, randomize_filters, randomize_norms, tied, videos
 from torch import nn
 from torch.nn.functional import relu
 
@@ -29,9 +29,9 @@ def filters(network: nn.Module) -> dict[str, TemporalFilter]:
 
 
 @pytest.mark.parametrize("row", TABLE_3, ids=" ".join)
-def test_each_row_of_table_3_is_the_papers_equation_at_the_start_and_once_trained(row):
+def test_each_row_of_table_3_is_the_papers_equation(row):
     injector, init, pool = row
-    network = shaken(temporal(injector=injector, init=init, pool=pool)).double()
+    network = randomize_norms(temporal(injector=injector, init=init, pool=pool)).double()
     for layer in filters(network).values():
         channels = layer.conv.in_channels
         for k, tap in enumerate(TAPS[init]):  # eq. (9): the identity between channels, times f
@@ -40,10 +40,10 @@ def test_each_row_of_table_3_is_the_papers_equation_at_the_start_and_once_traine
         assert not layer.conv.bias.any()
     check_equations(network, videos(network, 3))
     network.zero_grad()
-    check_equations(trained(network), videos(network, 4))
+    check_equations(randomize_filters(network), videos(network, 4))
 
 
-#: what Table 3 leaves out: other lengths, injectors of two kinds, windows, one prediction of both streams
+#: not in Table 3: other lengths, two injectors, windows, joint predictions
 OTHERS = [
     {"temporal": {"injector": "residual_and_skip", "length": 5, "pool": "max"}},
     {"temporal": {"injector": "residual", "length": 1, "init": "average", "pool": "average"}},
@@ -58,22 +58,22 @@ OTHERS = [
 
 @pytest.mark.parametrize("options", OTHERS, ids=str)
 @pytest.mark.parametrize("arch", ["resnet18", "resnet26"])
-def test_so_are_other_filters_poolings_and_predictions(options, arch):
+def test_other_filters_poolings_and_predictions_are_too(options, arch):
     config = options | {"temporal": TemporalConfig(**options["temporal"])}
-    network = trained(shaken(tied(arch, arch, **config)).double())
+    network = randomize_filters(randomize_norms(tied(arch, arch, **config)).double())
     check_equations(network, videos(network, 4))
 
 
-def test_the_papers_final_network_is_the_equation_at_full_depth_on_frames_larger_than_in_training():
-    """ResNet-50 gated by ResNet-152, filters in all second units, max over time; narrow, and 3 x 4 places of 2 x 2."""
+def test_papers_final_network_is_the_equation_at_full_depth():
+    """ResNet-50 gated by ResNet-152, filters in all second units, max over time; narrow, with 3 x 4 places of 2 x 2."""
     network = tied("resnet50", "resnet152", size=64, temporal=TemporalConfig(injector="residual", pool="max"))
-    check_equations(trained(shaken(network).double()), videos(network.double(), 2, 96, 128))
+    check_equations(randomize_filters(randomize_norms(network).double()), videos(network.double(), 2, 96, 128))
 
 
 @pytest.mark.parametrize("prediction", ["per_stream", "averaged", "concatenated"])
-def test_the_gradient_through_filters_and_pooling_is_that_of_finite_differences(prediction):
+def test_gradient_through_filters_is_the_finite_difference(prediction):
     options = TemporalConfig(injector="residual_and_skip", pool="max", window=2)
-    network = trained(shaken(tied(temporal=options, prediction=prediction)).double())
+    network = randomize_filters(randomize_norms(tied(temporal=options, prediction=prediction)).double())
     given = [frames.requires_grad_() for frames in videos(network, 3, batch=1)]
     assert torch.autograd.gradcheck(network, given, eps=1e-7, fast_mode=True)
 
@@ -82,8 +82,8 @@ def test_the_gradient_through_filters_and_pooling_is_that_of_finite_differences(
 @pytest.mark.parametrize("length", [1, 3, 5, 9])
 @pytest.mark.parametrize("injector", INJECTORS)
 @torch.inference_mode()
-def test_filters_that_start_at_the_centre_leave_every_output_bit_equal(injector, length, arch):
-    plain = shaken(temporal(arch, pool="none"))  # what is said of every single chunk
+def test_centre_filters_leave_every_output_bit_equal(injector, length, arch):
+    plain = randomize_norms(temporal(arch, pool="none"))  # logits of every chunk
     injected = temporal(arch, injector=injector, init="centre", length=length, pool="none").eval()
     missing, unexpected = injected.load_state_dict(plain.state_dict(), strict=False)
     assert missing and all("temporal" in name for name in missing) and not unexpected
@@ -91,7 +91,7 @@ def test_filters_that_start_at_the_centre_leave_every_output_bit_equal(injector,
     for before, after in zip(plain.logits(*given), injected.logits(*given), strict=True):
         assert torch.equal(before, after)
 
-    for module in filters(injected).values():  # and once trained they do matter
+    for module in filters(injected).values():  # other weights do change the outputs
         module.conv.weight += 0.1
     for before, after in zip(plain(*given), injected(*given), strict=True):
         assert not torch.allclose(before, after)
@@ -99,8 +99,8 @@ def test_filters_that_start_at_the_centre_leave_every_output_bit_equal(injector,
 
 @pytest.mark.parametrize("injector", INJECTORS)
 @torch.inference_mode()
-def test_filters_that_start_as_averages_change_the_outputs(injector):
-    plain = shaken(temporal())
+def test_average_filters_change_the_outputs(injector):
+    plain = randomize_norms(temporal())
     injected = temporal(injector=injector, init="average").eval()
     injected.load_state_dict(plain.state_dict(), strict=False)
     given = videos(plain, 3)
@@ -109,7 +109,7 @@ def test_filters_that_start_as_averages_change_the_outputs(injector):
 
 
 @pytest.mark.parametrize("length", [1, 3, 5])
-def test_an_average_is_the_moving_average_of_each_channel_with_zeros_beyond_the_ends(length):
+def test_average_filter_is_a_moving_average(length):
     x = torch.randn(2 * 6, 4, 2, 3)  # two videos of six chunks
     got = TemporalFilter(4, length, "average")(x, 6).detach().unflatten(0, (2, 6)).numpy()
     series = x.unflatten(0, (2, 6)).numpy()
@@ -117,7 +117,7 @@ def test_an_average_is_the_moving_average_of_each_channel_with_zeros_beyond_the_
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_trained_filter_mixes_channels_and_times_of_one_video_alone():
+def test_filter_mixes_channels_and_chunks_of_one_video():
     layer = TemporalFilter(4, 3)
     for parameter in layer.parameters():
         nn.init.normal_(parameter)
@@ -132,12 +132,12 @@ def test_a_trained_filter_mixes_channels_and_times_of_one_video_alone():
 
 
 @pytest.mark.parametrize("length", [0, 2, -3])
-def test_a_filter_without_a_centre_is_refused(length):
+def test_filter_without_a_centre_is_refused(length):
     with pytest.raises(UsageError, match=rf"must be a positive odd number, not {length}"):
         TemporalFilter(4, length)
 
 
-def test_max_pooling_takes_each_places_and_channels_largest_value_over_time():
+def test_max_pooling_takes_the_maximum_over_time():
     x = torch.randn(3 * 4, 5, 2, 2)
     pooled = pool_time(x, 4, "max").squeeze(1)
     assert pooled.shape == (3, 5, 2, 2)
@@ -149,29 +149,29 @@ def test_max_pooling_takes_each_places_and_channels_largest_value_over_time():
 
 
 @torch.inference_mode()
-def test_a_network_with_max_pooling_looks_at_the_strongest_chunk():
+def test_max_pooling_ignores_order_and_repetition():
     rgb, flow = videos(temporal(), 3)
-    order = torch.tensor([2, 0, 1, 1, 0])  # other places, and some twice
+    order = torch.tensor([2, 0, 1, 1, 0])  # another order, and some twice
     for pool, indifferent in (("max", True), ("average", False)):
-        network = shaken(temporal(pool=pool))
+        network = randomize_norms(temporal(pool=pool))
         for before, after in zip(network(rgb, flow), network(rgb[:, order], flow[:, order]), strict=True):
             assert torch.allclose(before, after, rtol=1e-4, atol=1e-5) == indifferent
 
 
 @torch.inference_mode()
-def test_a_network_takes_any_number_of_chunks():
-    network = shaken(temporal(injector="residual_and_skip", init="average", pool="max"))
+def test_network_takes_any_number_of_chunks():
+    network = randomize_norms(temporal(injector="residual_and_skip", init="average", pool="max"))
     for chunks in (1, 2, 5, 25):
-        assert [scores.shape for scores in network(*videos(network, chunks))] == [(2, 3), (2, 3)]
+        assert [logits.shape for logits in network(*videos(network, chunks))] == [(2, 3), (2, 3)]
     rgb, flow = videos(network, 5)
-    for row in range(2):  # one video's chunks are never filtered with another's
+    for row in range(2):  # the chunks of two videos are never mixed
         for batch, alone in zip(network(rgb, flow), network(rgb[[row]], flow[[row]]), strict=True):
             torch.testing.assert_close(batch[[row]], alone, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("arch", ["resnet50", "resnet152"])
-def test_injectors_place_what_they_say(arch):
-    second_units = {f"layer{stage}.1.temporal": 64 * 2**number for number, stage in enumerate((1, 2, 3, 4))}
+def test_injectors_place_filters_where_they_say(arch):
+    second_units = {f"layer{number + 1}.1.temporal": 64 * 2**number for number in range(4)}
     skips = {f"skip_temporal.conv{number + 2}": 256 * 2**number for number in range(4)}
     expected = {
         "none": {},
@@ -188,16 +188,16 @@ def test_injectors_place_what_they_say(arch):
         assert channels == places
 
 
-def test_the_motion_stream_may_have_an_injector_of_its_own():
-    """As the authors' code, whose names match everywhere in a ResNet-50 and in two stages of a ResNet-152."""
+def test_motion_stream_may_have_another_injector():
+    """As in the authors' code, whose names match in all parts of a ResNet-50 and in two of a ResNet-152."""
     options = TemporalConfig(injector="residual", motion_injector="residual_conv2_conv5")
     network = tied("resnet50", "resnet152", temporal=options)
     assert [len(filters(network.stream(name))) for name in network.names] == [4, 2]
 
 
 @torch.inference_mode()
-def test_a_filter_in_a_unit_sits_behind_the_3x3_and_its_relu():
-    backbone = shaken(temporal("resnet26", injector="residual", init="average")).stream("appearance").backbone
+def test_filter_in_a_unit_follows_the_3x3_and_its_relu():
+    backbone = randomize_norms(temporal("resnet26", injector="residual", init="average")).stream("appearance").backbone
     unit = backbone.parts["conv2"][1]
     x = torch.randn(2 * 3, backbone.channels["conv2"], 4, 4, generator=torch.Generator().manual_seed(1))
     middle = relu(unit.bn2(unit.conv2(relu(unit.bn1(unit.conv1(x))))))
@@ -206,8 +206,8 @@ def test_a_filter_in_a_unit_sits_behind_the_3x3_and_its_relu():
 
 
 @torch.inference_mode()
-def test_a_filter_in_the_skip_path_sits_between_a_stages_last_relu_and_the_next_stage():
-    network = shaken(temporal(injector="residual_and_skip", init="average"))
+def test_filter_in_the_skip_path_is_between_two_parts():
+    network = randomize_norms(temporal(injector="residual_and_skip", init="average"))
     backbone = network.stream("motion").backbone
     seen = []
     layer, following = backbone.skip_temporal["conv2"], backbone.parts["conv3"][0].downsample
@@ -219,7 +219,7 @@ def test_a_filter_in_the_skip_path_sits_between_a_stages_last_relu_and_the_next_
     assert torch.equal(leaving, reaching)  # Figure 4(a)
 
 
-def test_a_stage_of_one_unit_has_no_place_for_a_filter():
+def test_part_of_one_unit_has_no_place_for_a_filter():
     stream = StreamConfig(modality="rgb", arch="resnet10t")
     for injector in INJECTORS:
         config = NetworkConfig(

@@ -1,4 +1,4 @@
-"""Where a stream starts from: files of timm and torchvision, timm's hub, and a classifier that knows nothing yet."""
+"""Where a stream starts from: files of timm and torchvision, timm's hub, and a new classifier."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import timm
 import torch
 import torchvision
 from helpers.commands import call, errors_of
-from helpers.networks import shaken
+from helpers.networks import randomize_norms
 from safetensors.torch import load_file, save_file
 
 from stmn.errors import CheckpointError
@@ -27,8 +27,8 @@ TRAIN = [
 ]  # fmt: skip
 
 
-def started(weights: object, arch: str, planes: int = 3) -> Backbone:
-    backbone = create_backbone(arch, planes).eval()
+def started(weights: object, arch: str, channels: int = 3) -> Backbone:
+    backbone = create_backbone(arch, channels).eval()
     load_weights(backbone, str(weights), arch)
     return backbone
 
@@ -44,7 +44,7 @@ def features(backbone: Backbone) -> torch.Tensor:
 
 
 def saved(state: dict[str, torch.Tensor], path: Path) -> Path:
-    """A state dict as its makers save it: `.safetensors` as timm, anything else as torch."""
+    """Save a state dict as its authors do: timm for `.safetensors`, torch for anything else."""
     if path.suffix == ".safetensors":
         save_file({name: value.contiguous() for name, value in state.items()}, path)
     else:
@@ -54,8 +54,8 @@ def saved(state: dict[str, torch.Tensor], path: Path) -> Path:
 
 @pytest.mark.parametrize("arch", ["resnet18", "resnet26", "resnet50"])
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pth"])
-def test_a_file_of_timm_gives_timms_own_features_to_the_bit(arch, name, tmp_path):
-    theirs = shaken(timm.create_model(arch))
+def test_timm_file_gives_timms_features_to_the_bit(arch, name, tmp_path):
+    theirs = randomize_norms(timm.create_model(arch))
     with torch.inference_mode():
         expected = theirs.forward_features(FRAMES)
     assert torch.equal(features(started(saved(theirs.state_dict(), tmp_path / name), arch)), expected)
@@ -63,15 +63,15 @@ def test_a_file_of_timm_gives_timms_own_features_to_the_bit(arch, name, tmp_path
 
 @pytest.mark.parametrize("arch", ["resnet18", "resnet50", "resnet101"])
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pth"])
-def test_a_file_of_torchvision_gives_torchvisions_own_features_to_the_bit(arch, name, tmp_path):
-    theirs = shaken(getattr(torchvision.models, arch)(weights=None))
-    body = torch.nn.Sequential(*list(theirs.children())[:-2])  # without average and classifier
+def test_torchvision_file_gives_its_features_to_the_bit(arch, name, tmp_path):
+    theirs = randomize_norms(getattr(torchvision.models, arch)(weights=None))
+    body = torch.nn.Sequential(*list(theirs.children())[:-2])  # without pooling and classifier
     with torch.inference_mode():
         expected = body(FRAMES)
     assert torch.equal(features(started(saved(theirs.state_dict(), tmp_path / name), arch)), expected)
 
 
-def test_a_training_checkpoint_that_wraps_its_state_dict_is_read_too(tmp_path):
+def test_wrapped_state_dict_is_read(tmp_path):
     state = timm.create_model("resnet18").state_dict()
     torch.save({"state_dict": state, "epoch": 3}, tmp_path / "checkpoint.pth.tar")
     assert torch.equal(
@@ -79,31 +79,31 @@ def test_a_training_checkpoint_that_wraps_its_state_dict_is_read_too(tmp_path):
     )
 
 
-def test_conv1_is_spread_from_three_planes_and_from_no_other_number(tmp_path):
+def test_conv1_is_repeated_from_three_channels_only(tmp_path):
     state = timm.create_model("resnet18", in_chans=20).state_dict()  # a motion stream's
     path = saved(state, tmp_path / "flow.safetensors")
-    assert torch.equal(started(path, "resnet18", planes=20).conv1.weight, state["conv1.weight"])
-    for planes in (3, 10):
-        with pytest.raises(CheckpointError, match=f"conv1.weight is 64 x 20 x 7 x 7, not 64 x {planes} x 7 x 7"):
-            started(path, "resnet18", planes=planes)
+    assert torch.equal(started(path, "resnet18", channels=20).conv1.weight, state["conv1.weight"])
+    for channels in (3, 10):
+        with pytest.raises(CheckpointError, match=f"conv1.weight is 64 x 20 x 7 x 7, not 64 x {channels} x 7 x 7"):
+            started(path, "resnet18", channels=channels)
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers_are_refused(number, tmp_path):
+def test_weights_that_are_nan_or_infinite_are_refused(number, tmp_path):
     state = timm.create_model("resnet18").state_dict()
     state["layer2.0.bn1.weight"][3] = number
     with pytest.raises(CheckpointError, match=r"layer2\.0\.bn1\.weight has NaN or infinite values"):
         started(saved(state, tmp_path / "model.pth"), "resnet18")
 
 
-def test_a_classifier_starts_near_zero_and_dropout_sits_before_it():
+def test_classifier_starts_near_zero_with_dropout_before_it():
     classes = [f"class{number}" for number in range(101)]
     stream = StreamConfig(modality="flow", arch="resnet18", dropout=0.8)
     network = build_network(NetworkConfig(classes=classes, size=64, stack_length=10, streams=[stream]), seed=3)
     fc = network.stream("motion").fc
     assert fc.weight.shape == (101, 512) and not fc.bias.any()
     assert abs(fc.weight.mean()) < 2e-4 and abs(fc.weight.std() - 0.01) < 2e-4
-    shaken(network)  # so that the features are above 0
+    randomize_norms(network)  # so that the features are above 0
     seen = {}
     fc.register_forward_pre_hook(lambda _, inputs: seen.update({network.training: inputs[0]}))
     flow = torch.randn(8, 1, 20, 64, 64, generator=torch.Generator().manual_seed(1))
@@ -122,11 +122,11 @@ def test_a_classifier_starts_near_zero_and_dropout_sits_before_it():
     [
         ("resnet50", "timm/resnet50.tv_in1k"),  # torchvision's, pinned
         ("resnet152", "timm/resnet152.tv_in1k"),
-        ("resnet50.a1_in1k", "timm/resnet50.a1_in1k"),  # a tag that is asked for
-        ("resnet26", "timm/resnet26.bt_in1k"),  # timm's own for the name
+        ("resnet50.a1_in1k", "timm/resnet50.a1_in1k"),  # the tag that is named
+        ("resnet26", "timm/resnet26.bt_in1k"),  # timm's default
     ],
 )
-def test_the_hubs_weights_have_a_tag(arch, name):
+def test_hub_weights_have_a_tag(arch, name):
     assert find_hub_name(arch) == name
 
 
@@ -138,7 +138,7 @@ def test_the_hubs_weights_have_a_tag(arch, name):
         ("resnet18d.ra4_e3600_r224_in1k", "was trained on inputs not normalised as ImageNet's are"),
     ],
 )
-def test_weights_that_the_hub_lacks_or_that_see_other_inputs_are_refused(arch, message):
+def test_missing_or_differently_normalised_weights_are_refused(arch, message):
     for attempt in (find_hub_name, lambda arch: resolve_weights("imagenet", arch)):
         with pytest.raises(CheckpointError, match=message):
             attempt(arch)
@@ -147,7 +147,7 @@ def test_weights_that_the_hub_lacks_or_that_see_other_inputs_are_refused(arch, m
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch) -> Path:
-    """An empty cache of the hub, and a machine without network: whatever tries to reach it fails the test."""
+    """An empty cache of the hub on a machine that is offline: any attempt to connect fails the test."""
     tried = []
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(socket.socket, "connect", lambda _, address: tried.append(address))
@@ -157,7 +157,7 @@ def hub(tmp_path, monkeypatch) -> Path:
 
 
 def cached(hub: Path, name: str, state: dict[str, torch.Tensor]) -> None:
-    """Put weights into the cache as a download would."""
+    """Put weights into the cache, as a download would."""
     folder = hub / f"models--{name.replace('/', '--')}"
     (folder / "refs").mkdir(parents=True)
     (folder / "refs" / "main").write_text("0" * 40)
@@ -165,11 +165,11 @@ def cached(hub: Path, name: str, state: dict[str, torch.Tensor]) -> None:
     saved(state, folder / "snapshots" / ("0" * 40) / "model.safetensors")
 
 
-def test_training_starts_from_the_cached_weights_and_never_asks_the_network(hub, scratch):
+def test_training_uses_cached_weights_and_stays_offline(hub, scratch):
     state = timm.create_model("resnet18").state_dict()
     cached(hub, "timm/resnet18.tv_in1k", state)
     for modality, stream, dropout in (("rgb", "appearance", 0.0), ("flow", "motion", 0.8)):
-        result = call(*TRAIN, "--modality", modality, "--workspace", scratch.root)  # auto: they are here
+        result = call(*TRAIN, "--modality", modality, "--workspace", scratch.root)  # auto finds them
         assert result.exit_code == 0, result.stderr
         assert "resnet18: starting from the ImageNet weights timm/resnet18.tv_in1k" in result.stdout + result.stderr
         network, description = load_checkpoint(scratch.newest("model").output("model"))
@@ -181,7 +181,7 @@ def test_training_starts_from_the_cached_weights_and_never_asks_the_network(hub,
         torch.testing.assert_close(conv1, expected, rtol=0, atol=1e-6)
 
 
-def test_training_without_cached_weights_says_so_and_never_asks_the_network(hub, scratch):
+def test_training_without_cached_weights_stays_offline(hub, scratch):
     result = call(*TRAIN, "--weights", "imagenet", "--workspace", scratch.root)
     assert result.exit_code == 1
     assert errors_of(result) == [
@@ -196,7 +196,7 @@ def test_training_without_cached_weights_says_so_and_never_asks_the_network(hub,
 
 
 class Bomb:
-    """Unpickled by a careless program, it makes a folder."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -214,7 +214,7 @@ def cut(path: Path) -> None:
 
 
 def edited(path: Path) -> None:
-    """Another shape in the header than what follows it."""
+    """The shape in the header is not that of the data."""
     content = good(path).read_bytes()
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
@@ -245,7 +245,7 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize(("name", "make", "message"), BAD_FILES.values(), ids=BAD_FILES.keys())
-def test_the_command_refuses_bad_weights_in_one_line_before_training(name, make, message, scratch, tmp_path):
+def test_bad_weights_end_the_command_before_training(name, make, message, scratch, tmp_path):
     path = tmp_path / name
     make(path)
     result = call(*TRAIN, "--weights", path, "--workspace", scratch.root)

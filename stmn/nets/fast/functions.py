@@ -5,8 +5,8 @@
   product of dY and the patches that the kernel saw.
 - 7x7 with stride 2: a 4x4 convolution of stride 1 over the four phases of the image, which are its even and odd rows
   and columns. Its kernel's first row and column are zero. So the gradient of the kernel is that of F(3x3, 4x4).
-- A temporal filter: the gradient of its kernel is a matrix product for each tap, because the places of a chunk lie side
-  by side in memory.
+- A temporal filter: the gradient of its kernel is a matrix product for each tap, because the places of a chunk are next
+  to each other in memory.
 
 All tensors are float32 on the CPU. Gradients differ from PyTorch's by rounding.
 """
