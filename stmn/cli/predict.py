@@ -10,7 +10,7 @@ import typer
 
 from stmn.cli.app import command, make_app
 from stmn.cli.console import say_error
-from stmn.cli.parameters import Device, JsonLines, WorkspacePath
+from stmn.cli.parameters import DeviceName, JsonLines, WorkspacePath
 
 if TYPE_CHECKING:
     from stmn.cli.display import Display
@@ -55,7 +55,7 @@ def predict(
     ] = None,
     flips: Annotated[bool, typer.Option(help="average over mirrored frames, if training allowed mirroring")] = True,
     workspace: WorkspacePath = None,
-    device: Device = None,
+    device: DeviceName = None,
     as_json: JsonLines = False,
 ) -> None:
     """Classify videos with a model. Its file says how to prepare frames and flow; nothing else is needed."""

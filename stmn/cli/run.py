@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stmn.cli.app import command, make_app
-from stmn.cli.parameters import Device, Rerun, WorkspacePath
+from stmn.cli.parameters import DeviceName, Rerun, WorkspacePath
 
 if TYPE_CHECKING:
     from stmn.recipe.load import RecipeStage
@@ -24,7 +24,7 @@ def run(
     data: Annotated[str | None, typer.Option(metavar="NAME", help="prepared data set, instead of the recipe's")] = None,
     until: Annotated[str | None, typer.Option(metavar="ID", help="stop after this stage")] = None,
     workspace: WorkspacePath = None,
-    device: Device = None,
+    device: DeviceName = None,
     force: Rerun = False,
 ) -> None:
     """Run all stages of a recipe. Stages that are up to date are skipped, interrupted ones resumed."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 
 from stmn.cli.app import Command, command, make_app
-from stmn.cli.parameters import Device, JsonLines, Rerun, WorkspacePath
+from stmn.cli.parameters import DeviceName, JsonLines, Rerun, WorkspacePath
 from stmn.errors import UsageError
 from stmn.options import options_of
 from stmn.options.base import Option, Panel, Shape, StageOptions, build_options
@@ -70,7 +70,7 @@ def _stage_function(verb: str, model: type[StageOptions]) -> Any:
 
     def run(
         workspace: WorkspacePath = None,
-        device: Device = None,
+        device: DeviceName = None,
         recipe: _RecipeName = None,
         stage_id: _StageId = None,
         force: Rerun = False,

@@ -76,7 +76,7 @@ class Backbone(nn.Module):
 _LAYERS = {part: f"layer{number}" for number, part in enumerate(PARTS, start=1)}
 
 
-def timm_resnet(name: str, in_channels: int = 3, width: float = 1.0) -> Backbone:
+def _timm_resnet(name: str, in_channels: int = 3, width: float = 1.0) -> Backbone:
     """Build a ResNet of timm with random weights.
 
     Args:
@@ -95,11 +95,11 @@ def timm_resnet(name: str, in_channels: int = 3, width: float = 1.0) -> Backbone
     return Backbone(cast(ResNet, net))
 
 
-resnet18 = partial(timm_resnet, "resnet18")
-resnet34 = partial(timm_resnet, "resnet34")
-resnet50 = partial(timm_resnet, "resnet50")
-resnet101 = partial(timm_resnet, "resnet101")
-resnet152 = partial(timm_resnet, "resnet152")
+resnet18 = partial(_timm_resnet, "resnet18")
+resnet34 = partial(_timm_resnet, "resnet34")
+resnet50 = partial(_timm_resnet, "resnet50")
+resnet101 = partial(_timm_resnet, "resnet101")
+resnet152 = partial(_timm_resnet, "resnet152")
 
 
 def check_arch(name: str) -> None:
@@ -123,7 +123,7 @@ def create_backbone(name: str, in_channels: int, width: float = 1.0, layout: Res
         PluginError: the plugin can't be loaded.
     """
     backbone: Backbone = (
-        timm_resnet(name, in_channels, width)
+        _timm_resnet(name, in_channels, width)
         if name not in registry.names("backbone") and ":" not in name
         else registry.load("backbone", name)(in_channels=in_channels, width=width)
     )

@@ -82,7 +82,7 @@ def test_prepared_video_stays_when_its_file_is_deleted(tmp_path):
     assert video(tmp_path, "a.avi").frames == 13
 
 
-def test_skipped_video_is_tried_again_once_it_changes_or_appears(tmp_path):
+def test_skipped_video_is_tried_again_once_its_file_changes(tmp_path):
     for name in ("repaired", "bad"):
         (tmp_path / f"{name}.avi").write_text("text")
     (tmp_path / "list.csv").write_text("path,class\nrepaired.avi,wave\nbad.avi,wave\nlate.avi,wave\n")

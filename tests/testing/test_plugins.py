@@ -56,7 +56,7 @@ def test_built_in_backbones_are_built_as_the_contract_says():
     assert all(isinstance(unit, plugins.Unit) for units in backbone.parts.values() for unit in units)
 
 
-def test_built_in_data_sets_and_exporters_are_of_the_contracts_classes(tmp_path):
+def test_built_ins_are_of_the_classes_of_the_contracts(tmp_path):
     for name in built_in("dataset"):
         dataset = registry.load("dataset", name)
         assert issubclass(dataset, plugins.Dataset)

@@ -60,7 +60,7 @@ def problem() -> str | None:
     return load_kernel()[1]
 
 
-class BufferPool(threading.local):
+class TileBuffers(threading.local):
     """Memory for intermediate results that is used again; each thread has its own.
 
     Fresh memory would cost as much as filling it.
@@ -79,7 +79,7 @@ class BufferPool(threading.local):
         return kept[:count].view(shape)
 
 
-buffers = BufferPool()
+buffers = TileBuffers()
 
 
 def can_transform(weight: Tensor) -> bool:
