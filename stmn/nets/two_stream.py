@@ -33,11 +33,11 @@ class TwoStream(Network):
         self.gate = config.gate
         self._check_channels()
         if config.prediction == "concatenated":
-            self.joint_fc = _joint_classifier(len(config.classes))
+            self.joint_fc = _make_joint_classifier(len(config.classes))
         fusion = registry.load("fusion", self.gate.fusion)
         self.gates = nn.ModuleDict()
         for part in PARTS:
-            for index in self._gated_units(part):
+            for index in self._list_gated_units(part):
                 for receiver in self.receivers:
                     channels = self.stream(receiver).backbone.parts[part][index].conv1.in_channels
                     self.gates[gate_name(receiver, part, index)] = fusion(channels)
@@ -55,7 +55,7 @@ class TwoStream(Network):
     def feature_maps(self, *videos: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the last feature maps of appearance and motion, (B * T, C, h, w) each."""
         chunks = videos[0].shape[1]
-        a, m = self._stems(*videos)
+        a, m = self._run_stems(*videos)
         for part in PARTS:
             a, m = self._run_part(part, a, m, chunks)
         return a.out, m.out
@@ -82,7 +82,7 @@ class TwoStream(Network):
             (B * T, C, h, w).
         """
         chunks = videos[0].shape[1]
-        a, m = self._stems(*videos)
+        a, m = self._run_stems(*videos)
         for before in PARTS[: PARTS.index(part)]:
             a, m = self._run_part(before, a, m, chunks)
         receiver = self.receivers[0]
@@ -134,11 +134,11 @@ class TwoStream(Network):
             a, m = self.step(part, index, a, m, chunks)
         return appearance.after_part(part, a, chunks), motion.after_part(part, m, chunks)
 
-    def _stems(self, rgb: Tensor, flow: Tensor) -> tuple[Activation, Activation]:
+    def _run_stems(self, rgb: Tensor, flow: Tensor) -> tuple[Activation, Activation]:
         """What the first units read."""
         return self.stream("appearance").stem(rgb), self.stream("motion").stem(flow)
 
-    def _gated_units(self, part: str) -> Sequence[int]:
+    def _list_gated_units(self, part: str) -> Sequence[int]:
         """The units of a part that have a gate in each receiving stream."""
         shared = min(len(self.stream(name).backbone.parts[part]) for name in self.names)
         if self.gate.units == "every_unit":
@@ -185,7 +185,7 @@ def gate_name(receiver: str, part: str, index: int) -> str:
     return f"{receiver}_{part}_unit{index + 1}"
 
 
-def _joint_classifier(classes: int) -> nn.Linear:
+def _make_joint_classifier(classes: int) -> nn.Linear:
     """A linear layer over the logits of both streams that starts as their mean, which is late fusion."""
     layer = nn.Linear(2 * classes, classes)
     with torch.no_grad():

@@ -92,7 +92,7 @@ def can_transform(weight: Tensor) -> bool:
 def is_faster(x: Tensor) -> bool:
     """True if a 3x3 convolution of images (N, C, H, W) is faster this way than directly.
 
-    There must be enough tiles for the matrix products, and most of their area must be inside the images.
+    There must be enough tiles for the matrix products, and half of their area must be inside the images.
     docs/decisions/inference-network.md has the times.
     """
     return _MIN_TILES <= _count_tiles(x, 3) <= x.shape[0] * x.shape[2] * x.shape[3] // 8
