@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from helpers.commands import call
 
 from stmn.cli.main import app
 
@@ -140,5 +141,13 @@ def test_index_reaches_every_page():
     assert found == set(CHECKOUT.glob("docs/**/*.md"))
 
 
-def test_pictures_are_small_enough_to_look_at():
-    assert (CHECKOUT / "docs/overview.svg").stat().st_size < 50_000
+def test_decisions_are_all_listed():
+    folder = CHECKOUT / "docs/decisions"
+    assert {path for path, _ in links(folder / "README.md")} == {page.name for page in folder.glob("*.md")} - {
+        "README.md"
+    }
+
+
+def test_picture_of_final_network_is_current(tmp_path):
+    assert call("nets", "show", "final", "--svg", tmp_path / "final.svg").exit_code == 0
+    assert (tmp_path / "final.svg").read_text() == (CHECKOUT / "docs/final.svg").read_text()
