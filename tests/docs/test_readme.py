@@ -1,4 +1,4 @@
-"""The docs say what is true: commands parse, links lead somewhere, and the README fits on one screen of scrolling."""
+"""The docs say what is true: commands parse, links lead somewhere, pictures are current, and the README is short."""
 
 import re
 import shlex
