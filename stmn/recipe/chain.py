@@ -79,7 +79,7 @@ def plan_in_recipe(
     overrides: Overrides,
     flags: dict[str, Any],
 ) -> StagePlan:
-    """StagePlan one stage of a recipe on the outputs of its earlier stages.
+    """Plan one stage of a recipe on the outputs of its earlier stages.
 
     An earlier stage that was never run with the recipe's options is replaced by the newest finished run of the same
     kind (same modality, architecture and inputs, on the same data set and split), with a notice.
