@@ -63,6 +63,7 @@ def report_usage_error(error: typer.TyperException) -> None:
 def _describe(error: typer.TyperException) -> str:
     """The message with the nearest command, flag or choice."""
     message = " ".join(error.format_message().split()).removesuffix(".")
+    message = re.sub("^Invalid value: (?=--)", "", message)  # it names the flag already
     message = message.replace(": Value error, ", ": ").replace(": Input should", ": input should")
     if options := getattr(error, "possibilities", None):
         message = f"{getattr(error, 'message', message)} (did you mean '{options[0]}'?)"

@@ -148,6 +148,8 @@ def _command_class(model: type[StageOptions]) -> type[Command]:
     lists = {option.flag for option in model.described().values() if option.shape == "list"}
     tables = {option.flag for option in model.described().values() if option.shape == "table"}
 
+    renamed = {f"--{old.replace('_', '-')}": model.described()[new].flag for old, new in model.renamed.items()}
+
     def continues(flag: str, argument: str) -> bool:
         """True for one more value of the flag before it: of a table, one more KEY=VALUE."""
         return (flag in lists and not argument.startswith("-")) or (flag in tables and bool(_KEY.match(argument)))
@@ -156,6 +158,8 @@ def _command_class(model: type[StageOptions]) -> type[Command]:
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
             joined: list[str] = []
             for argument in args:
+                if new := renamed.get(argument.partition("=")[0]):
+                    raise typer.BadParameter(f"{argument} is called {new} now", ctx=ctx)
                 if len(joined) > 1 and continues(joined[-2], argument):
                     joined[-1] += f",{argument}"
                 else:

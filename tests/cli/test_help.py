@@ -216,3 +216,11 @@ def test_version_is_the_packages():
 def test_reader_that_goes_away_is_no_error(command):
     done = subprocess.run(f"{STMN} {command} | true", shell=True, capture_output=True, text=True)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("old", "new"), [("--frames", "--chunks"), ("--seen", "--allow-seen")])
+def test_renamed_flags_name_the_new_ones(old, new):
+    result = call("evaluate", old, "5")
+    assert result.exit_code == 2
+    [line] = errors_of(result)
+    assert f"{old} is called {new} now" in line

@@ -115,7 +115,7 @@ def test_commands_are_found():
     "wrong", ["fuse --fusoin add", "evaluate --frames 25", "fues", "train-stream --modality rbg", "run"]
 )
 def test_wrong_commands_are_found(wrong):
-    with pytest.raises(Exception, match=r"(?i)no such|invalid|missing|is not one of"):
+    with pytest.raises(Exception, match=r"(?i)no such|invalid|missing|is not one of|is called --chunks now"):
         parse(wrong.split())
 
 
