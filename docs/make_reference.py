@@ -174,7 +174,7 @@ def parameters_of(callback: Any) -> list[Parameter]:
 
 
 def split_annotation(annotation: Any) -> tuple[Any, Any]:
-    """The type of a parameter without None, and what Typer is told of it."""
+    """The type of a parameter without None, and its Typer declaration."""
     info: Any = typer.Option()
     if get_origin(annotation) is Annotated:
         annotation, info = get_args(annotation)[:2]

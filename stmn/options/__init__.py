@@ -23,8 +23,13 @@ def options_of(verb: str) -> type[StageOptions]:
     Raises:
         UsageError: there is no such verb; the message names the nearest one.
     """
-    if verb not in MODELS:
-        raise UsageError(f"unknown stage '{verb}'{near_match(verb, MODELS)}; known: {', '.join(MODELS)}")
+    check_verb(verb)
     module, _, name = MODELS[verb].partition(":")
     model: type[StageOptions] = getattr(import_module(module), name)
     return model
+
+
+def check_verb(verb: str) -> None:
+    """Raise `UsageError` if there is no such verb; the message names the nearest one."""
+    if verb not in MODELS:
+        raise UsageError(f"unknown stage '{verb}'{near_match(verb, MODELS)}; known: {', '.join(MODELS)}")

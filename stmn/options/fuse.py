@@ -62,7 +62,6 @@ class FuseOptions(TrainingOptions):
         "of 25 epochs (their code); plateau: when validation stops improving; cosine follows a cosine to 0 instead",
         "Optimisation",
     )
-    patience: int = option(5, "validations without improvement before lowering lr", "Optimisation", ge=1)
 
     @model_validator(mode="after")
     def _temporal_fits(self) -> Self:

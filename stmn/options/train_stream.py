@@ -39,4 +39,3 @@ class TrainStreamOptions(TrainingOptions):
         "40 for rgb; 100, 200, 300 for flow); cosine follows a cosine to 0 instead",
         "Optimisation",
     )
-    patience: int = option(5, "validations without improvement before lowering lr", "Optimisation", ge=1)

@@ -26,6 +26,7 @@ class TrainingOptions(DataOptions):
     )
     momentum: float = option(0.9, "SGD momentum", "Optimisation", ge=0, lt=1)
     weight_decay: float = option(5e-4, "weight decay, except for biases and batch normalisation", "Optimisation", ge=0)
+    patience: int = option(5, "validations without improvement before lowering lr", "Optimisation", ge=1)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "auto",
         "precision of convolutions; auto: bfloat16 on a GPU that has it, else float16; float32 on a CPU",

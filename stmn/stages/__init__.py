@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from stmn.errors import UsageError, near_match
+from stmn.options import check_verb
 from stmn.stages.base import Stage
 
 #: verb -> its stage
@@ -24,8 +24,7 @@ def find_stage(verb: str) -> Stage[Any]:
     Raises:
         UsageError: there is no such verb; the message names the nearest one.
     """
-    if verb not in STAGES:
-        raise UsageError(f"unknown stage '{verb}'{near_match(verb, STAGES)}; known: {', '.join(STAGES)}")
+    check_verb(verb)
     module, _, name = STAGES[verb].partition(":")
     stage: Stage[Any] = getattr(import_module(module), name)()
     return stage
