@@ -68,7 +68,7 @@ def train(
             for number in own:
                 batch = device.move_batch(log.next_batch(batches))
                 label = batch["label"]
-                torch.manual_seed(hash((plan.seed, state.step, number * plan.micro_batch)))  # for dropout
+                torch.manual_seed(plan.dropout_seed(state.step, number))
                 with ranks.no_sync(learner, when=number != own[-1]):
                     loss, correct = learner(select_inputs(network, batch), label)
                     losses[number] = loss * (len(label) / plan.batch)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from math import ceil
 
+import numpy as np
+
 from stmn.training.schedule import Schedule
 
 
@@ -50,3 +52,16 @@ class Plan:
     def validates_at(self, step: int) -> bool:
         """True when the row of the log that ends with `step` needs a validation."""
         return self.validate_every > 0 and step % self.validate_every < self.log_every
+
+    def dropout_seed(self, step: int, micro_batch: int) -> int:
+        """The seed of what dropout draws in a micro-batch: a function of the plan's seed and of the videos' numbers.
+
+        It is the first 64-bit word of NumPy's `SeedSequence` of (seed, step, video), whose values are the same in all
+        versions of Python and NumPy, on all machines.
+
+        Args:
+            step: the step, from 0.
+            micro_batch: number of the micro-batch in the step, from 0; `video` above is that of its first video.
+        """
+        sequence = np.random.SeedSequence((self.seed, step, micro_batch * self.micro_batch))
+        return int(sequence.generate_state(1, np.uint64)[0])

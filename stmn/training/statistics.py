@@ -20,7 +20,8 @@ class RunningStatistics:
     """The buffers of a network, `live`, and as they were `before` the current step."""
 
     def __init__(self, network: nn.Module) -> None:
-        self.live = {name: buffer for name, buffer in network.named_buffers() if name in network.state_dict()}
+        persistent = network.state_dict().keys()
+        self.live = {name: buffer for name, buffer in network.named_buffers() if name in persistent}
         self.before = {name: buffer.clone() for name, buffer in self.live.items()}
         #: running mean or variance -> weight of a batch in it, m
         self._momentum: dict[str, float | None] = {}

@@ -16,6 +16,7 @@ from stmn.training.learner import parameter_groups, soft_max_loss
 from stmn.training.loop import train
 from stmn.training.plan import Plan
 from stmn.training.schedule import Schedule
+from stmn.training.statistics import RunningStatistics
 from stmn.training.validation import validate
 
 
@@ -99,6 +100,27 @@ def test_run_is_a_function_of_its_seed_even_with_dropout(prepared, tmp_path):
     assert not equal(trained(4, dropout=0.0, seed=1), first)
 
 
+@pytest.mark.parametrize(("seed", "step", "micro_batch", "drawn"), [
+    (0, 0, 0, 15793235383387715774), (0, 0, 1, 11199072553735206349), (1, 0, 0, 7434755675892716031),
+    (0, 1, 0, 5836529245451711556), (7, 123456, 31, 17047509502025732863),
+])  # fmt: skip
+def test_dropouts_seed_is_the_same_everywhere(seed, step, micro_batch, drawn):
+    """The values are part of what a seed means: another Python, NumPy or machine must draw the same."""
+    assert steps(1, batch=128, micro_batch=4, seed=seed).dropout_seed(step, micro_batch) == drawn
+
+
+def test_dropout_draws_by_its_seed(prepared, tmp_path):
+    """What is drawn in a micro-batch depends on nothing that came before it."""
+    plan, net, drawn = steps(2, micro_batch=4, seed=3), network(dropout=0.5), []
+    dropout = net.stream("motion").dropout
+    dropout.register_forward_hook(lambda _, inputs, output: drawn.append((inputs[0].detach(), output.detach())))
+    train(net, videos(prepared), None, plan, CPU, tmp_path, Silent())
+    dropout.train()
+    for number, (features, output) in enumerate(list(drawn)):
+        torch.manual_seed(plan.dropout_seed(number // 2, number % 2))
+        assert torch.equal(dropout(features), output)
+
+
 def test_both_streams_of_a_fused_network_train(prepared, tmp_path):
     net = network(fused=True)
     before = weights(net)
@@ -131,3 +153,11 @@ def test_micro_batch_of_a_single_value_is_refused(prepared, tmp_path):
         train(network(), videos(prepared), None, steps(2, batch=5, micro_batch=4), CPU, tmp_path, Silent())
     assert "\n" not in str(error.value)
     train(network(), videos(prepared, chunks=2), None, steps(1, batch=1, micro_batch=1), CPU, tmp_path, Silent())
+
+
+def test_running_statistics_look_through_the_network_once():
+    net, looks = network(fused=True), []
+    net.register_state_dict_pre_hook(lambda *_: looks.append(1))
+    found = RunningStatistics(net)
+    assert set(found.live) == {name for name, _ in net.named_buffers()} and len(found.live) > 100
+    assert len(looks) == 1
