@@ -195,7 +195,7 @@ def make_train_round(
     opened = Store(store, cache_bytes=cache_mb << 20)
     clips = Clips(opened, opened.part("1", "train"), sampling)
     batch = case.micro_batch * case.micro_batches
-    plan = Plan(STEPS, batch, case.micro_batch, Schedule("steps", 1e-3, STEPS), seed=0, log_every=STEPS)
+    plan = Plan(STEPS, batch, case.micro_batch, Schedule("steps", 1e-3, STEPS), seed=0, log_every=STEPS, bn_passes=0)
 
     def run() -> list[Seconds]:
         clock = Clock()

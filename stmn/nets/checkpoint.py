@@ -52,6 +52,7 @@ class Description:
         trained_on: its training list.
         keeps: the augmentations that leave the class of a training clip as it is: `mirror`, `crop`.
         training: the options it was trained with.
+        batch_statistics: how those of its batch normalisation were made; empty in older files.
     """
 
     network: NetworkConfig
@@ -59,6 +60,7 @@ class Description:
     trained_on: TrainedOn
     keeps: list[str] = field(default_factory=list)
     training: dict[str, Any] = field(default_factory=dict)
+    batch_statistics: dict[str, Any] = field(default_factory=dict)
 
     @property
     def test_short_side(self) -> int:
@@ -77,6 +79,7 @@ class Description:
             "trained_on": self.trained_on.model_dump(mode="json") | {"split_hash": self.trained_on.split_hash},
             "keeps": self.keeps,
             "training": self.training,
+            "batch_statistics": self.batch_statistics,
             "plugins": _list_plugins(self.network),
             "versions": {"stmn": version("stmn")},
         }
@@ -103,6 +106,7 @@ def read_description(path: Path) -> Description:
             TrainedOn.model_validate(values["trained_on"]),
             _KEEPS.validate_python(values["keeps"]),
             values["training"],
+            values.get("batch_statistics", {}),
         )
     except (ValidationError, KeyError) as error:
         raise CheckpointError(f"{path}: its description is damaged: {str(error).splitlines()[0]}") from error

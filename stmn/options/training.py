@@ -26,6 +26,25 @@ class TrainingOptions(DataOptions):
     )
     momentum: float = option(0.9, "SGD momentum", "Optimisation", ge=0, lt=1)
     weight_decay: float = option(5e-4, "weight decay, except for biases and batch normalisation", "Optimisation", ge=0)
+    bn: Literal["train", "frozen", "partial"] = option(
+        "train",
+        "batch normalisation; train: by each micro-batch's statistics; frozen: by those of the starting weights, which "
+        "stay as they are, with gains and offsets; partial: frozen but for the first layer of each stream",
+        "Optimisation",
+    )
+    bn_momentum: float = option(
+        0.05,
+        "weight of a step (one update of the weights) in running statistics, however many micro-batches it has",
+        "Optimisation",
+        gt=0,
+        lt=1,
+    )
+    bn_passes: int = option(
+        1,
+        "passes over the training list that recompute the batch statistics at the end; 0 keeps the running statistics",
+        "Optimisation",
+        ge=0,
+    )
     patience: int = option(5, "validations without improvement before lowering lr", "Optimisation", ge=1)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "auto",

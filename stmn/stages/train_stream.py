@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stmn.errors import UsageError
 from stmn.options.train_stream import TrainStreamOptions
 from stmn.stages.base import Context, Result, Stage
 from stmn.stages.training import make_plan, open_clips, train_model
@@ -28,10 +29,14 @@ class TrainStream(Stage[TrainStreamOptions]):
     shared = True
 
     def check_options(self, options: TrainStreamOptions) -> None:
-        """Refuse weights that are not on this machine."""
+        """Refuse weights that are not on this machine, and frozen layers of random weights."""
         from stmn.nets.weights.pretrained import resolve_weights
 
-        resolve_weights(options.weights, options.arch)
+        if resolve_weights(options.weights, options.arch) == "none" and options.bn != "train":
+            raise UsageError(
+                f"bn = {options.bn} keeps the batch statistics of the starting weights, and random weights have none: "
+                f"name weights, or use bn = train"
+            )
 
     def complete(
         self, options: TrainStreamOptions, workspace: Workspace, inputs: dict[str, list[Input]]
@@ -39,6 +44,7 @@ class TrainStream(Stage[TrainStreamOptions]):
         """Fill in what depends on the modality and on this machine."""
         from stmn.nets.weights.pretrained import resolve_weights
 
+        self.check_options(options)
         options = fill_defaults(options)
         return options.model_copy(update={"weights": resolve_weights(options.weights, options.arch)})
 

@@ -52,6 +52,9 @@ def make_plan(options: Any, videos: int, milestones: tuple[int, ...] = ()) -> "P
         compile="inductor" if options.compile else "",
         tensorboard=options.tensorboard,
         stride=options.strides if options.shared_stride else None,
+        bn=options.bn,
+        bn_momentum=options.bn_momentum,
+        bn_passes=options.bn_passes,
     )
 
 
@@ -74,6 +77,8 @@ def train_model(
     from stmn.nets.checkpoint import Description, TrainedOn, save_checkpoint
     from stmn.runtime.device import choose_device
     from stmn.training.loop import train
+    from stmn.training.normalisation import Normalisation
+    from stmn.training.recompute import describe_statistics
     from stmn.training.state import remove_state
 
     training, validation = clips
@@ -83,8 +88,9 @@ def train_model(
         header = training.store.header
         videos = list(dict.fromkeys([*header.part(options.split, "train"), *seen]))
         trained_on = TrainedOn(data=header.name, split=options.split, videos=videos)
+        statistics = describe_statistics(Normalisation(network, plan.bn), plan, len(training))
         description = Description(
-            network.config, header.preparation, trained_on, list(keeps), options.model_dump(mode="json")
+            network.config, header.preparation, trained_on, list(keeps), options.model_dump(mode="json"), statistics
         )
         save_checkpoint(context.out / "model.safetensors", network, description)
         remove_state(context.out)

@@ -29,7 +29,7 @@ def check_samples(network: Network, clips: Clips, plan: Plan) -> None:
         DataError: a video has no pictures of a modality, as in a set prepared without flow.
     """
     smallest = plan.batch % plan.micro_batch or plan.micro_batch
-    if smallest * clips.sampling.chunks * network.config.window**2 == 1:
+    if plan.bn == "train" and smallest * clips.sampling.chunks * network.config.window**2 == 1:
         raise UsageError(
             f"batch = {plan.batch} with micro_batch = {plan.micro_batch} makes a micro-batch of one chunk, whose last "
             f"feature map is one pixel, so it has no batch statistics; use other sizes"
@@ -97,6 +97,13 @@ def non_finite_error(check: StepCheck, clips: Clips, plan: Plan, step: int, out:
     kept = f"the last good state is {last}" if last.exists() else "no state was saved before"
     what = "loss is" if any(check.bad_losses) else "gradient is"
     return StmnError(f"the {what} not finite at step {step}; the batch holds {videos}; {kept}; try a lower lr")
+
+
+def check_weights(network: Network, step: int) -> None:
+    """Make sure that the last update left finite weights. Raises `StmnError`."""
+    for name, parameter in network.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise StmnError(f"{name} has NaN or infinite values after step {step}, the last one; try a lower lr")
 
 
 @contextmanager

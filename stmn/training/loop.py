@@ -12,10 +12,12 @@ from stmn.runtime.ranks import ALONE, Ranks, report_lost_rank
 from stmn.sampling.clips import Clips
 from stmn.sampling.loader import load_batches
 from stmn.sampling.order import MicroBatches
-from stmn.training.checks import catch_signals, check_samples, check_step, non_finite_error
+from stmn.training.checks import catch_signals, check_samples, check_step, check_weights, non_finite_error
 from stmn.training.learner import Learner, gradient_norm, make_optimizer, select_inputs
 from stmn.training.log import Log
+from stmn.training.normalisation import Normalisation
 from stmn.training.plan import Plan
+from stmn.training.recompute import announce_recomputation, recompute_statistics
 from stmn.training.state import SavedState, TrainingState
 from stmn.training.statistics import RunningStatistics
 from stmn.training.validation import validate
@@ -40,13 +42,14 @@ def train(
     own = ranks.share(plan.micro_batches)  # this process's micro-batches of each step
     ranks.join(device)
     device.place(network)
+    normalisation = Normalisation(network, plan.bn)
     optimizer, scaler = make_optimizer(network, plan), device.scaler()
 
     # resume
     saved = SavedState(out, network, optimizer, scaler, plan, ranks)
     state = saved.load(progress)
     learner = ranks.wrap(Learner(network, device, plan.compile), device)
-    statistics = RunningStatistics(network)
+    statistics = RunningStatistics(normalisation, plan.bn_momentum, plan.micro_batches)
     log = Log(out, plan, len(clips), state, progress, ranks)
 
     # data: crops, strides and order are functions of the seed, the epoch and the step
@@ -56,7 +59,7 @@ def train(
     with catch_signals(progress, ranks) as stop, progress.task("training", plan.steps, "steps", state.step) as task:
         while state.step < plan.steps and not plan.schedule.saturated(state.errors):
             # start a step
-            network.train()
+            normalisation.start_training()
             statistics.snapshot()
             rate = plan.schedule.rate_at(state.step, state.errors)
             for group in optimizer.param_groups:
@@ -74,7 +77,7 @@ def train(
                     losses[number] = loss * (len(label) / plan.batch)
                     scaler.scale(losses[number] * ranks.size).backward()
                 log.add(losses[number], correct, len(label))
-            statistics.merge(ranks, plan.micro_batches)
+            statistics.finish_step(state.step, ranks)
             scaler.unscale_(optimizer)
             norm = gradient_norm(optimizer)
 
@@ -101,4 +104,11 @@ def train(
                     state.errors.append(1 - validate(network, validation, plan, device, ranks))
                 log.write(rate, float(norm), task)
             task.advance()
+
+        # end: statistics of the final weights; what is saved before is where an interrupted pass starts over
+        check_weights(network, state.step)
+        if plan.bn_passes and normalisation.trained:
+            saved.save(state, {})
+            announce_recomputation(plan, len(clips), state, progress)
+            recompute_statistics(normalisation, clips, plan, state.step, device, progress, ranks, stop)
     return state

@@ -5,6 +5,7 @@ from math import ceil
 
 import numpy as np
 
+from stmn.training.normalisation import BatchNormMode
 from stmn.training.schedule import Schedule
 
 
@@ -27,6 +28,9 @@ class Plan:
         compile: a backend of torch.compile, or "" for none.
         tensorboard: also write the log for TensorBoard.
         stride: range that one temporal stride per micro-batch is drawn from, frames; None draws one per video.
+        bn: which layers of batch normalisation are trained.
+        bn_momentum: weight of a step in the running statistics, in (0, 1).
+        bn_passes: passes over the training list that recompute the statistics at the end; 0 for none.
     """
 
     steps: int
@@ -43,6 +47,9 @@ class Plan:
     compile: str = ""
     tensorboard: bool = False
     stride: tuple[int, int] | None = None
+    bn: BatchNormMode = "train"
+    bn_momentum: float = 0.05
+    bn_passes: int = 1
 
     @property
     def micro_batches(self) -> int:

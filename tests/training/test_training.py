@@ -5,10 +5,9 @@ import json
 import pytest
 import torch
 from helpers.trainings import CPU, equal, network, steps, videos, weights
-from torch import Tensor, nn
+from torch import Tensor
 
 from stmn.errors import UsageError
-from stmn.nets.network import Network
 from stmn.runtime.progress import Silent
 from stmn.sampling.clips import Clips
 from stmn.sampling.order import split_validation
@@ -55,21 +54,12 @@ def test_only_weights_decay():
     assert [group["weight_decay"] for group in parameter_groups(net, 5e-4)] == [5e-4, 0.0]
 
 
-def with_frozen_statistics(net: Network) -> Network:
-    """Make batch normalisation use its running statistics in training too."""
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()
-            module.train = lambda mode=True, module=module: module
-    return net
-
-
 def test_micro_batches_add_up_to_the_whole_batchs_gradient(prepared, tmp_path):
     """Exactly so without batch statistics; with them, each micro-batch is normalised by its own (section 4.1)."""
     after = {}
     for micro_batch in (8, 3, 2):  # 3 leaves a micro-batch of 2
-        net = with_frozen_statistics(network())
-        plan = steps(3, micro_batch=micro_batch)
+        net = network()
+        plan = steps(3, micro_batch=micro_batch, bn="frozen")
         train(net, videos(prepared), None, plan, CPU, tmp_path / f"{micro_batch}", Silent())
         after[micro_batch] = weights(net)
     before = weights(network())
@@ -136,12 +126,10 @@ def test_plateau_training_ends_when_the_rate_is_used_up(prepared, tmp_path):
     clips = videos(prepared)
     kept, held = split_validation(clips.videos, 0.3, seed=0)
     schedule = Schedule("plateau", rate=1e-12, steps=300, patience=1)  # nothing is learned, so the error never improves
-    plan = Plan(300, 4, 4, schedule=schedule, seed=0, validate_every=5, log_every=5)
+    # otherwise the running statistics change the error
+    plan = Plan(300, 4, 4, schedule=schedule, seed=0, validate_every=5, log_every=5, bn="frozen")
     parts = (Clips(clips.store, part, clips.sampling) for part in (kept, held))
     net = network()
-    for module in net.modules():  # otherwise the running statistics change the error
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 0.0
     state = train(net, *parts, plan, CPU, tmp_path, Silent())
     assert len(set(state.errors)) == 1
     assert state.step == 20  # a first error, and three without improvement

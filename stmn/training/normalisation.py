@@ -1,0 +1,49 @@
+"""Which layers of batch normalisation a training trains, and which it leaves as the starting weights have them."""
+
+from typing import Literal
+
+from torch import nn
+
+#: a layer of batch normalisation, of any number of dimensions
+BatchNorm = nn.modules.batchnorm._BatchNorm
+BatchNormMode = Literal["train", "frozen", "partial"]
+
+
+class Normalisation:
+    """The layers of batch normalisation of a network that have running statistics.
+
+    A layer that is trained normalises by the statistics of each micro-batch. A frozen one normalises by its running
+    statistics; neither these nor its gain and offset change.
+
+    Args:
+        network: its frozen layers lose their gradients.
+        mode: `frozen` freezes all layers of the backbones, `partial` all but the first one of each stream (temporal
+            segment networks, section 3.3). What has no starting weights, such as a layer of a gate, is always trained.
+
+    Attributes:
+        trained: the layers that are trained, by name.
+        frozen: the frozen ones.
+    """
+
+    def __init__(self, network: nn.Module, mode: BatchNormMode = "train") -> None:
+        self.network = network
+        layers = {
+            name: module
+            for name, module in network.named_modules()
+            if isinstance(module, BatchNorm) and module.track_running_stats
+        }
+        self.frozen: dict[str, BatchNorm] = {}
+        if mode != "train":
+            started = {name: layer for name, layer in layers.items() if ".backbone." in name and "temporal" not in name}
+            first = {name.partition(".backbone.")[0]: name for name in reversed(started)}  # of each stream
+            kept = first.values() if mode == "partial" else ()
+            self.frozen = {name: layer for name, layer in started.items() if name not in kept}
+        self.trained = {name: layer for name, layer in layers.items() if name not in self.frozen}
+        for layer in self.frozen.values():
+            layer.requires_grad_(False)
+
+    def start_training(self) -> None:
+        """Put the network in training mode, all but the frozen layers."""
+        self.network.train()
+        for layer in self.frozen.values():
+            layer.eval()

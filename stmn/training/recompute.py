@@ -1,0 +1,171 @@
+"""Batch statistics for testing: mean and variance over the training list, with the final weights.
+
+Running statistics are an average over the last steps, whose weights differ. This pass changes no weight: it runs
+micro-batches as the next steps of training would have them, and adds up what each layer normalises.
+"""
+
+import threading
+from collections.abc import Iterable
+from math import ceil
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stmn.errors import Interrupted, StmnError
+from stmn.nets.network import Network
+from stmn.runtime.device import Device
+from stmn.runtime.progress import Progress
+from stmn.runtime.ranks import ALONE, Ranks
+from stmn.sampling.clips import Clips
+from stmn.sampling.loader import load_batches
+from stmn.sampling.order import MicroBatches
+from stmn.training.learner import select_inputs
+from stmn.training.normalisation import BatchNorm, Normalisation
+from stmn.training.plan import Plan
+from stmn.training.state import TrainingState
+
+#: seconds of a pass without gradients, in seconds of a training step of the same videos
+_FORWARD_FRACTION = 0.35
+
+
+def count_samples(plan: Plan, videos: int) -> int:
+    """Samples that statistics are recomputed from: whole steps, at least `plan.bn_passes` passes over the list."""
+    return plan.bn_passes * ceil(videos / plan.batch) * plan.batch
+
+
+def announce_recomputation(plan: Plan, videos: int, state: TrainingState, progress: Progress) -> None:
+    """Say what is about to be done, and about how long it takes.
+
+    Args:
+        videos: length of the training list.
+        state: of the training that has ended; its log has the speed.
+    """
+    samples = count_samples(plan, videos)
+    speed = state.history[-1]["videos_per_second"] if state.history else 0
+    time = f", about {max(1, round(_FORWARD_FRACTION * samples / speed))} s" if speed else ""
+    progress.say(
+        f"batch statistics: recomputing them from {samples} samples of the training list{time} "
+        f"(--bn-passes 0 keeps the running statistics)"
+    )
+
+
+@torch.no_grad()
+def recompute_statistics(
+    normalisation: Normalisation, clips: Clips, plan: Plan, first: int, device: Device, progress: Progress,
+    ranks: Ranks = ALONE, stop: threading.Event | None = None,
+) -> None:  # fmt: skip
+    """Set the running statistics of the trained layers to mean and variance over the training list.
+
+    The samples are those of the steps from `first` on, in training's micro-batches, crops and precision. Layers
+    normalise by the statistics of each micro-batch, as in training; dropout is off, as in testing. The variance is that
+    of all values together, so the differences between the means of micro-batches are part of it. Frozen layers stay as
+    they are.
+
+    Args:
+        normalisation: the layers, and their network.
+        clips: samples of the training list.
+        first: a step; with the plan it decides which samples are drawn.
+        ranks: processes that share the micro-batches; all get the same statistics.
+        stop: an event that ends the pass.
+
+    Raises:
+        Interrupted: `stop` was set; the statistics are unusable then.
+        StmnError: a statistic is not finite.
+    """
+    network, own = normalisation.network, ranks.share(plan.micro_batches)
+    assert isinstance(network, Network)
+    steps = count_samples(plan, len(clips)) // plan.batch
+    order = MicroBatches(len(clips), plan.batch, plan.micro_batch, plan.seed, first, first + steps, own, plan.stride)
+    network.eval()
+    sums = {name: _Sums(layer) for name, layer in normalisation.trained.items()}
+    try:
+        with progress.task("batch statistics", steps, "steps") as task:
+            for number, batch in enumerate(load_batches(clips, order, device.loader_threads), 1):
+                with device.autocast():
+                    network.logits(*select_inputs(network, device.move_batch(batch)))
+                if number % len(own) == 0:
+                    _stop_together(stop, device, ranks)
+                    task.advance()
+    finally:
+        for layer in sums.values():
+            layer.remove()
+    _add_up(sums.values(), ranks)
+    for name, layer in sums.items():
+        if not layer.store():
+            raise StmnError(f"the batch statistics of {name} are not finite after {first} steps; try a lower lr")
+
+
+class _Sums:
+    """Sums over all values that a layer normalises in a number of passes.
+
+    Attributes:
+        values: (1 + 2C,) float64: how many values there are per channel, their sums, and the sums of their squares.
+    """
+
+    def __init__(self, layer: BatchNorm) -> None:
+        assert layer.running_mean is not None and layer.num_batches_tracked is not None
+        self.layer, self.momentum = layer, layer.momentum
+        self.values = layer.running_mean.new_zeros(1 + 2 * layer.num_features, dtype=torch.float64)
+        self._batches = layer.num_batches_tracked.clone()
+        layer.train()
+        layer.momentum = 1.0  # so that running statistics are those of the last pass
+        self._hook = layer.register_forward_hook(self._add)
+
+    def _add(self, layer: BatchNorm, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """Add a pass."""
+        assert layer.running_mean is not None and layer.running_var is not None
+        count = inputs[0].numel() // layer.num_features
+        mean = layer.running_mean.double()
+        variance = layer.running_var.double() * ((count - 1) / count)  # torch divides by count - 1
+        self.values += count * torch.cat([torch.ones_like(mean[:1]), mean, variance + mean**2])
+
+    def remove(self) -> None:
+        """Leave the layer as it was, apart from its running statistics."""
+        self._hook.remove()
+        self.layer.momentum = self.momentum
+        assert self.layer.num_batches_tracked is not None
+        self.layer.num_batches_tracked.copy_(self._batches)
+        self.layer.eval()
+
+    def store(self) -> bool:
+        """Make mean and variance of all values the running statistics of the layer; False if they are not finite."""
+        count, sums = self.values[0], self.values[1:]
+        mean, square = sums.view(2, -1) / count
+        variance = (square - mean**2).clamp(min=0) * (count / (count - 1))
+        assert self.layer.running_mean is not None and self.layer.running_var is not None
+        self.layer.running_mean.copy_(mean)
+        self.layer.running_var.copy_(variance)
+        return bool(torch.isfinite(mean).all() and torch.isfinite(variance).all())
+
+
+def _add_up(sums: Iterable[_Sums], ranks: Ranks) -> None:
+    """Add up the sums of all processes."""
+    layers = list(sums)
+    if not layers or ranks.size == 1:
+        return
+    added = ranks.all_reduce(torch.cat([layer.values for layer in layers]))
+    for layer, values in zip(layers, added.split([len(layer.values) for layer in layers]), strict=True):
+        layer.values = values
+
+
+def _stop_together(stop: threading.Event | None, device: Device, ranks: Ranks) -> None:
+    """Raise `Interrupted` in all processes if one of them was asked to stop."""
+    asked = torch.tensor(float(stop is not None and stop.is_set()), device=device.device)
+    if ranks.all_reduce(asked) > 0:
+        raise Interrupted("interrupted while recomputing batch statistics; rerun the command to continue")
+
+
+def describe_statistics(normalisation: Normalisation, plan: Plan, videos: int) -> dict[str, Any]:
+    """How the statistics of a network were made, for its model file.
+
+    Args:
+        normalisation: its layers.
+        videos: length of the training list.
+    """
+    about: dict[str, Any] = {"trained_layers": len(normalisation.trained), "frozen_layers": len(normalisation.frozen)}
+    if not normalisation.trained:
+        return about
+    if plan.bn_passes:
+        return about | {"made": "recomputed", "samples": count_samples(plan, videos), "micro_batch": plan.micro_batch}
+    return about | {"made": "running", "momentum": plan.bn_momentum, "micro_batch": plan.micro_batch}
