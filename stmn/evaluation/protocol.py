@@ -9,6 +9,8 @@ from stmn.sampling.augment import Crop
 
 Spatial = Literal["fully_conv", "ten_crop", "centre_crop"]
 Pool = Literal["window", "global"]
+#: in which the convolutions compute; the classifier and all averages are float32 in each
+TestPrecision = Literal["float32", "bfloat16", "float16"]
 
 
 class Protocol(BaseModel):
@@ -24,6 +26,7 @@ class Protocol(BaseModel):
         temporal_window: Chunks that are pooled together; None for all.
         short_side: The short side of the frames, in pixels.
         crop: The side of a crop, in pixels.
+        precision: Type of the convolutions; the classifier and all averages are float32.
         scores: What is averaged over positions, chunks, mirrors and streams: logits, as in the authors' code.
         data: The data set.
         split: The split of the data set.
@@ -40,6 +43,7 @@ class Protocol(BaseModel):
     temporal_window: int | None = None
     short_side: int
     crop: int
+    precision: TestPrecision = "float32"
     scores: Literal["before_softmax"] = "before_softmax"
     data: str = ""
     split: str = ""
@@ -67,7 +71,9 @@ class Protocol(BaseModel):
         pool = ", global average" if self.pool == "global" else ""
         over = f" over {self.temporal_window}" if self.temporal_window else ""
         time = f", {self.temporal_pool}{over} in time" if self.temporal_pool else ""
-        return f"{self.chunks} chunks{flips}, {where}{pool}{time}, {self.data} split {self.split} {self.part}"
+        precision = "" if self.precision == "float32" else f", in {self.precision}"
+        parts = f"{self.chunks} chunks{flips}, {where}{pool}{time}{precision}"
+        return f"{parts}, {self.data} split {self.split} {self.part}"
 
 
 def upgrade_protocol(protocol: dict[str, Any]) -> dict[str, Any]:
