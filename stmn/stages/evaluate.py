@@ -1,21 +1,16 @@
 """evaluate: score the videos of a split, fully convolutional in space and time, and measure (section 4.2)."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from stmn.errors import DataError
 from stmn.options.evaluate import EvaluateOptions
 from stmn.runtime.files import write_json
 from stmn.stages.base import Context, Result, Stage, fill_newest
+from stmn.stages.score_model import score_model
 from stmn.workspace import Input, Workspace
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from stmn.evaluation.protocol import Protocol
     from stmn.evaluation.scores import Scores
-    from stmn.nets.checkpoint import Description
-    from stmn.nets.network import Network
     from stmn.store.format.read import Store
 
 
@@ -79,106 +74,4 @@ def _scores_of(path: Path, name: str, options: EvaluateOptions, store: "Store", 
         from stmn.evaluation.scores import load_scores
 
         return load_scores(path)
-    return _score_model(path, name, options, store, context)
-
-
-def _score_model(path: Path, name: str, options: EvaluateOptions, store: "Store", context: Context) -> "Scores":
-    """Score the split's videos with a model. Raises `DataError` if the model does not fit the data."""
-    from stmn.evaluation.protocol import Protocol
-    from stmn.evaluation.scores import Scores
-    from stmn.nets.checkpoint import load_checkpoint
-
-    context.progress.say(f"model: {name}")
-    network, description = load_checkpoint(path)
-    header = store.header
-    _check_fits(description, name, store)
-    videos = _select_videos(options, store, description, name)
-    seen = {video.id for video in videos} & set(description.trained_on.videos)
-    if seen and description.trained_on.data == header.name and not options.allow_seen and options.part == "test":
-        raise DataError(
-            f"{name} was trained on {len(seen)} of the {len(videos)} test videos of split {options.split} "
-            f"(it was trained on split {description.trained_on.split}); pass --allow-seen to test on them anyway"
-        )
-    protocol = Protocol(
-        chunks=options.chunks,
-        flips=options.flips and "mirror" in header.keeps,
-        spatial=_spatial_of(options),
-        pool=options.pool,
-        temporal_pool=options.temporal_pool,
-        temporal_window=options.temporal_window,
-        short_side=description.test_short_side,
-        crop=description.network.size,
-        data=header.name,
-        split=options.split,
-        part=options.part,
-    )
-    streams = _score_together(network, store, videos, protocol, context)
-    labels = [header.classes.index(video.class_name) for video in videos]
-    about = protocol.model_dump(mode="json") | {"words": str(protocol), "seen_in_training": len(seen)}
-    groups = [f"{video.class_name}/{video.group}" if video.group else video.id for video in videos]
-    return Scores([video.id for video in videos], header.classes, labels, streams, about, groups)
-
-
-def _check_fits(description: "Description", name: str, store: "Store") -> None:
-    """Raise `DataError` if a model knows other classes than the data set, or was trained on other pictures."""
-    header = store.header
-    if description.network.classes != header.classes:
-        raise DataError(
-            f"{name} knows {len(description.network.classes)} classes "
-            f"({', '.join(description.network.classes[:3])}, ...), which are not those of data set {header.name}"
-        )
-    for key, value in description.preparation:
-        if value != (there := getattr(header.preparation, key)) and key != "quality":
-            raise DataError(f"{name} was trained on data prepared with {key} = {value}; {header.name} has {there}")
-
-
-def _spatial_of(options: EvaluateOptions) -> Literal["fully_conv", "ten_crop", "centre_crop"]:
-    """Which part of the frames is scored."""
-    if options.ten_crop:
-        return "ten_crop"
-    return "centre_crop" if options.centre_crop or not options.fully_conv else "fully_conv"
-
-
-def _select_videos(options: EvaluateOptions, store: "Store", description: "Description", name: str) -> Any:
-    """The videos of the chosen part. Raises `DataError` if training held none out of this list."""
-    from stmn.sampling.order import split_validation
-
-    if options.part != "validation":
-        return store.part(options.split, options.part)
-    known, training = description.trained_on, description.training
-    if known.data != store.header.name or known.split != options.split:
-        raise DataError(
-            f"{name} was trained on {known.data} split {known.split}: it held no videos out of {store.header.name} "
-            f"split {options.split}"
-        )
-    videos = store.part(options.split, "train")
-    _, held_out = split_validation(videos, training.get("validation", 0.0), training.get("seed", 0))
-    if not held_out:
-        raise DataError(f"{name}: training held no videos out (validation = {training.get('validation', 0.0)})")
-    return held_out
-
-
-def _score_together(
-    network: "Network", store: "Store", videos: Any, protocol: "Protocol", context: Context
-) -> "dict[str, Tensor]":
-    """The scores of all videos, each scored once by one of torchrun's processes, known to all of them."""
-    import torch
-
-    from stmn.evaluation.inference import score_videos
-    from stmn.runtime.device import choose_device
-
-    device, ranks = choose_device(context.device), context.ranks
-    if ranks.size == 1:
-        return score_videos(network, store, videos, protocol, device, context.progress)
-    ranks.join(device)
-    rows = list(range(len(videos)))[ranks.rank :: ranks.size]
-    own = (
-        score_videos(network, store, [videos[row] for row in rows], protocol, device, context.progress) if rows else {}
-    )
-    streams = {}
-    for name in network.outputs:
-        everyone = torch.zeros(len(videos), len(network.config.classes))
-        if rows:
-            everyone[rows] = own[name]
-        streams[name] = ranks.all_reduce(everyone.to(device.device)).cpu()  # the rows of other processes are zeros here
-    return streams
+    return score_model(path, name, options, store, context)
