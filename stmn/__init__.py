@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stmn.prediction.api import Model
+    from stmn.runtime.device import NamedPrecision
 
 
 __all__ = ["__version__", "load"]
@@ -22,6 +23,7 @@ def load(
     device: str | None = None,
     stream: str | None = None,
     *,
+    precision: "NamedPrecision" = "float32",
     workspace: str | Path | None = None,
 ) -> "Model":
     """Load a trained model, named as on the command line.
@@ -31,10 +33,12 @@ def load(
             enough; of several runs the newest is loaded.
         device: "auto", "cpu" or "cuda". By default the setting of the current folder, or else "auto".
         stream: The stream to use if the model has several ("appearance" or "motion"). By default their mean.
+        precision: "float32", "bfloat16" or "float16": type of the convolutions, on every device. Half precision is
+            faster on a GPU and moves scores by up to a hundredth of the largest.
         workspace: Where runs are found by name. By default the setting of the current folder, or else this folder.
 
     Raises:
-        UsageError: There is no such model or device.
+        UsageError: There is no such model, device or precision.
         CheckpointError: The file is damaged or holds no model, or the model has no such stream.
     """
     # torch takes seconds to import; `import stmn` must not
@@ -43,4 +47,4 @@ def load(
     from stmn.workspace import Workspace
 
     settings = load_settings(workspace=workspace, device=device)
-    return load_model(Workspace(settings.workspace).find_model(model), settings.device, stream)
+    return load_model(Workspace(settings.workspace).find_model(model), settings.device, stream, precision)

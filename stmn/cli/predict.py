@@ -54,6 +54,10 @@ def predict(
         int | None, typer.Option(help="chunks per video or window [default: 25 per video, 5 per window]", min=1)
     ] = None,
     flips: Annotated[bool, typer.Option(help="average over mirrored frames, if training allowed mirroring")] = True,
+    precision: Annotated[
+        Literal["float32", "bfloat16", "float16"],
+        typer.Option(help="precision of convolutions; the classifier and all averages are float32 in each"),
+    ] = "float32",
     workspace: WorkspacePath = None,
     device: DeviceName = None,
     as_json: JsonLines = False,
@@ -71,7 +75,7 @@ def predict(
     found = list(find_videos(videos))
     options.check(found)
     settings = load_settings(workspace=workspace, device=device)
-    loaded = load_model(Workspace(settings.workspace).find_model(model), settings.device, stream)
+    loaded = load_model(Workspace(settings.workspace).find_model(model), settings.device, stream, precision)
     printer = _Printer(loaded, top, as_json, Display())
     failed = 0
     with ExitStack() as stack:

@@ -16,6 +16,7 @@ from stmn.nets.config import TemporalConfig
 from stmn.nets.fast.folding import fold_batch_norms, freeze_convolutions
 from stmn.nets.network import Network, mean_over_time
 from stmn.runtime.device import Device
+from stmn.runtime.precision import exact_float32
 from stmn.runtime.progress import Progress
 from stmn.sampling.augment import Crop, mirrored, normalise_flow, normalise_rgb, resize
 from stmn.sampling.positions import spread_positions, stack_times
@@ -148,7 +149,7 @@ def compute_logits(
             columns = zip(*(video.network_inputs(network.names, view, first, last) for video in batch), strict=True)
             return [device.move(column[0][None] if len(column) == 1 else torch.stack(column)) for column in columns]
 
-        with device.autocast():
+        with exact_float32(), device.autocast():
             most = max(1, max_pixels // (len(batch) * view.height * view.width))
             maps = compute_last_maps(network, inputs, chunks, most)
             outputs = mean_over_time(network.classify(maps, chunks))
@@ -218,16 +219,21 @@ def score_videos(
     with progress.task("testing", len(videos), "videos") as task:
         for group, batch in _prefetch(read, _group_alike(videos, length, protocol), device.loader_threads):
             for name, logits in zip(network.outputs, compute_logits(fast, batch, protocol, device), strict=True):
-                _check_finite(logits, name, group)
+                _check_finite(logits, name, group, protocol)
                 rows[name].append(logits)
             task.advance(len(group))
     return {name: torch.cat(parts) for name, parts in rows.items()}
 
 
-def _check_finite(logits: Tensor, name: str, videos: Sequence[StoredVideo]) -> None:
+def _check_finite(logits: Tensor, name: str, videos: Sequence[StoredVideo], protocol: Protocol) -> None:
     """Raise `DataError` naming the first video with logits that are NaN or infinite."""
     for row, video in zip(logits, videos, strict=True):
         if not row.isfinite().all():
+            if protocol.precision == "float16":
+                raise DataError(
+                    f"video '{video.id}': the network's {name} scores are NaN or infinite in float16, which ends at "
+                    f"65504: test in bfloat16 or float32 (--precision)"
+                )
             raise DataError(
                 f"video '{video.id}': the network's {name} scores are NaN or infinite; its training diverged or the "
                 f"model file is damaged: test an earlier model, or train with a lower learning rate"

@@ -5,12 +5,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from stmn.runtime.device import NamedPrecision
 from stmn.sampling.augment import Crop
 
 Spatial = Literal["fully_conv", "ten_crop", "centre_crop"]
 Pool = Literal["window", "global"]
-#: in which the convolutions compute; the classifier and all averages are float32 in each
-TestPrecision = Literal["float32", "bfloat16", "float16"]
 
 
 class Protocol(BaseModel):
@@ -43,7 +42,7 @@ class Protocol(BaseModel):
     temporal_window: int | None = None
     short_side: int
     crop: int
-    precision: TestPrecision = "float32"
+    precision: NamedPrecision = "float32"
     scores: Literal["before_softmax"] = "before_softmax"
     data: str = ""
     split: str = ""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import product
+from math import isfinite
 from pathlib import Path
 from typing import Protocol
 
@@ -11,9 +12,15 @@ from torch import Tensor
 from stmn.errors import StmnError
 from stmn.nets.checkpoint import Description
 from stmn.nets.network import Network
+from stmn.runtime.precision import exact_float32
 
 #: runs a written file: each stream's input to each output's logits
 Runner = Callable[[Sequence[Tensor]], list[Tensor]]
+
+#: precision of a file -> the largest difference allowed, relative to the largest logit; float16 has 11 bits
+TOLERANCES = {"float32": 1e-3, "float16": 1e-2}
+#: what a number that float16 can't hold becomes
+_OVERFLOW = "; an infinite or undefined output means numbers too large for float16, which ends at 65504"
 
 
 class Exporter(Protocol):
@@ -21,6 +28,9 @@ class Exporter(Protocol):
 
     Attributes:
         suffix: The ending of the file's name, such as ".onnx".
+
+    An exporter that can also write float16 has `precisions = ("float32", "float16")`, and its `write` takes
+    `precision` as a keyword. It is passed only if it is not float32.
     """
 
     suffix: str
@@ -69,7 +79,7 @@ def check_parity(network: Network, description: Description, run: Runner, tolera
         network: The network. It is set to evaluation mode.
         description: Its description.
         run: Runs the file.
-        tolerance: The largest difference allowed, relative to the largest logit.
+        tolerance: The largest difference allowed, relative to the largest logit: one of `TOLERANCES`.
 
     Returns:
         The largest difference found, relative to the largest logit.
@@ -81,7 +91,8 @@ def check_parity(network: Network, description: Description, run: Runner, tolera
     worst = 0.0
     for batch, chunks, wider in product((1, 3), (2, 5), (0, 32)):
         given = example_inputs(network, description, batch, chunks, wider)
-        expected = network(*given)
+        with exact_float32():
+            expected = network(*given)
         try:
             got = run(given)
         except Exception as error:  # any runtime raises its own errors
@@ -93,9 +104,10 @@ def check_parity(network: Network, description: Description, run: Runner, tolera
         for ours, theirs in zip(expected, got, strict=True):
             difference = float((ours - theirs).abs().max() / ours.abs().max().clamp(min=1e-6))
             if not difference <= tolerance:  # also catches NaN
+                overflow = _OVERFLOW if tolerance == TOLERANCES["float16"] and not isfinite(difference) else ""
                 raise StmnError(
                     f"export: parity check failed: outputs differ by {difference:.1e} of the largest; "
-                    "no file was written"
+                    f"no file was written{overflow}"
                 )
             worst = max(worst, difference)
     return worst

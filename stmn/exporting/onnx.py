@@ -4,6 +4,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,17 +14,32 @@ from stmn.exporting.base import Runner
 from stmn.nets.checkpoint import Description
 from stmn.nets.network import Network
 
+#: the averages and the classifier, which stay float32 in a float16 file
+_FLOAT32_OPERATIONS = ["AveragePool", "Gemm", "GlobalAveragePool", "MatMul", "ReduceMean"]
+
 
 class OnnxExporter:
     """Writes a `.onnx` file with the model's description (classes, preprocessing, plugins) in its metadata."""
 
     suffix = ".onnx"
+    precisions = ("float32", "float16")
 
-    def write(self, network: Network, description: Description, example: Sequence[Tensor], path: Path) -> None:
+    def write(
+        self, network: Network, description: Description, example: Sequence[Tensor], path: Path,
+        precision: str = "float32",
+    ) -> None:  # fmt: skip
         """Trace the network and write it.
 
+        Args:
+            network: The network.
+            description: Its classes, preprocessing and plugins.
+            example: A batch for each stream, (B, T, channels, H, W).
+            path: Where to write.
+            precision: "float32", or "float16" for a file of half the size. Inputs, averages, the classifier and
+                outputs are float32 in each.
+
         Raises:
-            MissingExtra: The package onnx is not installed.
+            MissingExtra: The package onnx, or for float16 onnxruntime, is not installed.
         """
         try:
             import onnx
@@ -41,7 +57,9 @@ class OnnxExporter:
                 dynamic_axes=dict.fromkeys(names, free) | {name: {0: "batch"} for name in outputs},
             )  # fmt: skip
         model = onnx.load(path)
-        onnx.helper.set_model_props(model, {"stmn": json.dumps(description.to_json())})
+        if precision == "float16":
+            model = _to_float16(model)
+        onnx.helper.set_model_props(model, {"stmn": json.dumps(description.to_json()), "precision": precision})
         onnx.save(model, path)
 
     def runner(self, path: Path) -> Runner:
@@ -62,3 +80,15 @@ class OnnxExporter:
             return [torch.from_numpy(output) for output in session.run(None, values)]
 
         return run
+
+
+def _to_float16(model: Any) -> Any:
+    """An ONNX model with weights and features in float16. Raises `MissingExtra` without onnxruntime."""
+    try:
+        from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+    except ImportError as error:
+        raise MissingExtra("export in float16", "onnxruntime", "export") from error
+    kept = [*DEFAULT_OP_BLOCK_LIST, *_FLOAT32_OPERATIONS]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of numbers too small for float16; the parity check measures what they matter
+        return convert_float_to_float16(model, keep_io_types=True, op_block_list=kept)

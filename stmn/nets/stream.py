@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from stmn import registry
 from stmn.nets.backbones import create_backbone
+from stmn.nets.classifier import Float32Linear, at_least_float32
 from stmn.nets.config import NetworkConfig, StreamConfig
 from stmn.nets.temporal import pool_time
 from stmn.nets.units import Activation
@@ -32,7 +33,7 @@ class Stream(nn.Module):
         inject = registry.load("injector", config.temporal.injector_of(stream.modality))
         inject(self.backbone, config.temporal.length, config.temporal.init)
         self.dropout = nn.Dropout(stream.dropout)
-        self.fc = nn.Linear(self.backbone.num_features, len(config.classes))
+        self.fc = Float32Linear(self.backbone.num_features, len(config.classes))
         nn.init.normal_(self.fc.weight, std=0.01)  # as in the authors' code
         nn.init.zeros_(self.fc.bias)
         self.temporal = config.temporal
@@ -72,6 +73,7 @@ class Stream(nn.Module):
         Returns:
             (B, P, classes) at the P places in time that pooling leaves.
         """
+        features = at_least_float32(features)
         pooled = pool_time(features, chunks, self.temporal.pool, self.temporal.window)  # (B, P, C, h, w)
         window = (min(self.window, features.shape[-2]), min(self.window, features.shape[-1]))
         maps = pooled.flatten(1, 2)  # (B, P * C, h, w): of all sizes only C may be a constant in an exported network

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from stmn import registry
 from stmn.errors import UsageError
 from stmn.nets.backbones import PARTS
+from stmn.nets.classifier import Float32Linear
 from stmn.nets.config import NetworkConfig
 from stmn.nets.network import Network
 from stmn.nets.units import Activation
@@ -185,9 +186,9 @@ def gate_name(receiver: str, part: str, index: int) -> str:
     return f"{receiver}_{part}_unit{index + 1}"
 
 
-def _make_joint_classifier(classes: int) -> nn.Linear:
+def _make_joint_classifier(classes: int) -> Float32Linear:
     """A linear layer over the logits of both streams that starts as their mean, which is late fusion."""
-    layer = nn.Linear(2 * classes, classes)
+    layer = Float32Linear(2 * classes, classes)
     with torch.no_grad():
         layer.weight.copy_(torch.eye(classes).repeat(1, 2) / 2)
         layer.bias.zero_()

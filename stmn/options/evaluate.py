@@ -45,6 +45,9 @@ class EvaluateOptions(DataOptions):
     temporal_window: int | None = option(
         None, "chunks to pool at a time, with --temporal-pool; 5 in the authors' code [default: all]", "Testing", ge=1
     )
+    precision: Literal["float32", "bfloat16", "float16"] = option(
+        "float32", "precision of convolutions; the classifier and all averages are float32 in each", "Testing"
+    )
 
     @model_validator(mode="after")
     def _one_protocol(self) -> Self:

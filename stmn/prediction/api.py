@@ -11,7 +11,7 @@ from stmn.nets.checkpoint import load_checkpoint
 from stmn.prediction.classifier import Classifier, ClassScore
 from stmn.prediction.whole_video import read_whole_video
 from stmn.prediction.windows import Window, classify_spans, read_frames, slide_window
-from stmn.runtime.device import choose_device
+from stmn.runtime.device import NamedPrecision, choose_device
 from stmn.runtime.progress import Progress, Silent
 from stmn.video.decode import iter_frames
 from stmn.video.source import VIDEO_SUFFIXES, Source, is_live, parse_source
@@ -84,22 +84,26 @@ def _as_source(video: str | Path | Source) -> Source:
     return video if isinstance(video, Source) else parse_source(video)
 
 
-def load_model(path: str | Path, device: str = "auto", stream: str | None = None) -> Model:
+def load_model(
+    path: str | Path, device: str = "auto", stream: str | None = None, precision: NamedPrecision = "float32"
+) -> Model:
     """Load a model file that stmn wrote.
 
     Args:
         path: The model file.
         device: "auto", "cpu" or "cuda".
         stream: The output to use if the model has several. By default their mean.
+        precision: "float32", "bfloat16" or "float16": type of the convolutions. The classifier and all averages are
+            float32 in each.
 
     Raises:
         CheckpointError: The file is missing, damaged or no model, or has no such stream.
-        UsageError: There is no such device.
+        UsageError: There is no such device or precision.
     """
     network, description = load_checkpoint(Path(path))
     if stream not in (None, *network.outputs):
         raise CheckpointError(f"{path}: has no stream '{stream}'; it has: {', '.join(network.outputs)}")
-    return Model(network, description, choose_device(device), stream)
+    return Model(network, description, choose_device(device, precision), stream)
 
 
 def find_videos(arguments: list[str]) -> Iterator[Source]:

@@ -95,6 +95,7 @@ class Classifier:
             flips=flips and "mirror" in self.description.keeps,
             short_side=self.description.test_short_side,
             crop=self.description.network.size,
+            precision=self.device.precision_name,
         )
 
     def plan_chunks(self, frame_count: int, chunks: int, name: str) -> ChunkPlan:

@@ -12,6 +12,7 @@ from stmn.evaluation.inference import VideoInput, resize_to_protocol
 from stmn.nets.two_stream import TwoStream
 from stmn.prediction.classifier import Classifier
 from stmn.prediction.windows import TimedFrame
+from stmn.runtime.precision import exact_float32
 from stmn.sampling.augment import Crop
 from stmn.sampling.positions import stack_times
 
@@ -76,7 +77,7 @@ class GateMap:
         height, width = given.size
         device = self.model.device
         inputs = given.network_inputs(self.network.names, Crop(0, 0, height, width))
-        with device.autocast():  # each frame is a video of one chunk
+        with exact_float32(), device.autocast():  # each frame is a video of one chunk
             rgb, flow = (device.move(channels[:, None]) for channels in inputs)
             sent = self.network.gating_signal(self.part, rgb, flow)
         return sent.float().abs().mean(dim=1).cpu()

@@ -13,6 +13,13 @@ from stmn.runtime import torchrun
 
 #: `auto`: bfloat16 on a CUDA device that has it, float16 on an older one, float32 on a CPU
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+#: a precision that does not depend on the device: testing has these alone
+NamedPrecision = Literal["float32", "bfloat16", "float16"]
+_DTYPES: dict[NamedPrecision, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,11 @@ class Device:
     def is_cuda(self) -> bool:
         """True on a CUDA device."""
         return self.device.type == "cuda"
+
+    @property
+    def precision_name(self) -> NamedPrecision:
+        """`float32`, `bfloat16` or `float16`."""
+        return next(name for name, dtype in _DTYPES.items() if dtype == self.precision)
 
     @property
     def has_own_convolutions(self) -> bool:
@@ -77,8 +89,10 @@ def choose_device(name: str = "auto", precision: Precision = "auto") -> Device:
         precision: `auto` for what the device does best.
 
     Raises:
-        UsageError: there is no such device here.
+        UsageError: there is no such precision, or no such device here.
     """
+    if precision not in ("auto", *_DTYPES):
+        raise UsageError(f"precision '{precision}': unknown; use {', '.join(_DTYPES)}")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -98,7 +112,7 @@ def choose_device(name: str = "auto", precision: Precision = "auto") -> Device:
 def _dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """What a precision means on a device."""
     if precision != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+        return _DTYPES[precision]
     if device.type != "cuda":
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16

@@ -37,7 +37,7 @@ class Evaluate(Stage[EvaluateOptions]):
         """Refuse a device that is not here."""
         from stmn.runtime.device import choose_device
 
-        choose_device(context.device)
+        choose_device(context.device, options.precision)
 
     def run(self, options: EvaluateOptions, context: Context) -> Result:
         """Score and measure."""

@@ -1,6 +1,7 @@
 """export: a model to one file of another format, checked against the network."""
 
 from stmn import registry
+from stmn.errors import UsageError
 from stmn.options.export import ExportOptions
 from stmn.stages.base import Context, Result, Stage, fill_newest
 from stmn.workspace import Input, Workspace
@@ -23,11 +24,17 @@ class Export(Stage[ExportOptions]):
         """The exporter."""
         return [registry.find("exporter", options.format).identity]
 
+    def check(self, options: ExportOptions, context: Context) -> None:
+        """Refuse a precision that the exporter can't write."""
+        known = getattr(registry.load("exporter", options.format), "precisions", ("float32",))
+        if options.precision not in known:
+            raise UsageError(f"exporter '{options.format}' can't write {options.precision}, only {', '.join(known)}")
+
     def run(self, options: ExportOptions, context: Context) -> Result:
         """Write the file under a temporary name, compare its outputs with the network's, then rename it."""
         import shutil
 
-        from stmn.exporting.base import check_parity, example_inputs
+        from stmn.exporting.base import TOLERANCES, check_parity, example_inputs
         from stmn.nets.checkpoint import load_checkpoint
         from stmn.runtime.files import atomic_write
 
@@ -36,9 +43,12 @@ class Export(Stage[ExportOptions]):
         exporter = registry.load("exporter", options.format)()
         path = context.out / f"model{exporter.suffix}"
         with atomic_write(path) as temporary:
-            exporter.write(network, description, example_inputs(network, description, 2, 3), temporary)
-            difference = check_parity(network, description, exporter.runner(temporary))
-        context.progress.say(f"{source.label} -> {path}: outputs agree to {difference:.1e}")
+            more = {} if options.precision == "float32" else {"precision": options.precision}
+            exporter.write(network, description, example_inputs(network, description, 2, 3), temporary, **more)
+            tolerance = TOLERANCES[options.precision]
+            difference = check_parity(network, description, exporter.runner(temporary), tolerance)
+        what = "" if options.precision == "float32" else f"in {options.precision}, "
+        context.progress.say(f"{source.label} -> {path}: {what}outputs agree to {difference:.1e}")
         if options.copy_to:
             with atomic_write(options.copy_to) as temporary:
                 shutil.copyfile(path, temporary)

@@ -43,6 +43,7 @@ def score_model(path: Path, name: str, options: EvaluateOptions, store: "Store",
         temporal_window=options.temporal_window,
         short_side=description.test_short_side,
         crop=description.network.size,
+        precision=options.precision,
         data=header.name,
         split=options.split,
         part=options.part,
@@ -102,7 +103,7 @@ def _score_together(
     from stmn.evaluation.inference import score_videos
     from stmn.runtime.device import choose_device
 
-    device, ranks = choose_device(context.device), context.ranks
+    device, ranks = choose_device(context.device, protocol.precision), context.ranks
     if ranks.size == 1:
         return score_videos(network, store, videos, protocol, device, context.progress)
     ranks.join(device)

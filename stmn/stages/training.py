@@ -76,6 +76,7 @@ def train_model(
     """
     from stmn.nets.checkpoint import Description, TrainedOn, save_checkpoint
     from stmn.runtime.device import choose_device
+    from stmn.runtime.precision import exact_float32
     from stmn.training.loop import train
     from stmn.training.normalisation import Normalisation
     from stmn.training.recompute import describe_statistics
@@ -83,7 +84,10 @@ def train_model(
 
     training, validation = clips
     device = choose_device(context.device, options.precision)
-    state = train(network, training, validation, plan, device, context.out, context.progress, context.ranks)
+    if device.precision_name != "float32":
+        context.progress.say(f"precision: convolutions are computed in {device.precision_name} on {device.device}")
+    with exact_float32():
+        state = train(network, training, validation, plan, device, context.out, context.progress, context.ranks)
     if context.ranks.first:
         header = training.store.header
         videos = list(dict.fromkeys([*header.part(options.split, "train"), *seen]))

@@ -10,8 +10,8 @@ from conftest import run_stage
 from torch import Tensor
 
 import stmn
-from stmn.errors import DataError, MissingExtra, PluginError, StmnError
-from stmn.exporting.base import check_parity, example_inputs
+from stmn.errors import DataError, MissingExtra, PluginError, StmnError, UsageError
+from stmn.exporting.base import TOLERANCES, check_parity, example_inputs
 from stmn.exporting.onnx import OnnxExporter
 from stmn.nets.build import build_network
 from stmn.nets.checkpoint import Description, TrainedOn
@@ -94,6 +94,39 @@ def test_onnx_file_describes_inputs_outputs_and_model(tmp_path):
     (about,) = (json.loads(p.value) for p in model.metadata_props if p.key == "stmn")
     assert about == json.loads(json.dumps(description.to_json()))
     assert about["network"]["classes"] == ["wave", "jump", "rén"]
+
+
+def test_float16_file_has_half_the_size_and_float32_at_both_ends(own):
+    exact, half = (run_stage(own, "export", model="fused", precision=name) for name in ("float32", "float16"))
+    assert half.results["bytes"] < 0.65 * exact.results["bytes"]
+    assert exact.results["relative_difference"] < 1e-4 < half.results["relative_difference"] < 1e-2
+    model = onnx.load(half.output("export"))
+    ends = {value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)}
+    assert ends == {onnx.TensorProto.FLOAT}
+    weights = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    feeds = {name: node.op_type for node in model.graph.node for name in node.input}
+    kinds = {(feeds[name], kind) for name, kind in weights.items() if feeds[name] in ("Conv", "Gemm", "MatMul")}
+    assert ("Conv", onnx.TensorProto.FLOAT16) in kinds and ("Conv", onnx.TensorProto.FLOAT) not in kinds
+    assert {kind for name, kind in kinds if name != "Conv"} == {onnx.TensorProto.FLOAT}  # the classifier
+    said = {p.key: p.value for p in model.metadata_props}
+    assert said["precision"] == "float16"
+
+
+def test_float16_that_overflows_leaves_no_file(tmp_path):
+    net, description = made(**FINAL)
+    with torch.no_grad():
+        net.stream("motion").backbone.conv1.weight.mul_(1e4)
+        net.stream("motion").backbone.bn1.running_var.fill_(1e-2)
+    path = tmp_path / "model.onnx"
+    OnnxExporter().write(net, description, example_inputs(net, description, 2, 3), path, precision="float16")
+    with pytest.raises(StmnError, match="too large for float16"):
+        check_parity(net, description, OnnxExporter().runner(path), TOLERANCES["float16"])
+
+
+def test_exporter_that_knows_no_float16_is_not_asked_for_it(own, monkeypatch):
+    monkeypatch.delattr(OnnxExporter, "precisions")
+    with pytest.raises(UsageError, match="exporter 'onnx' can't write float16, only float32"):
+        run_stage(own, "export", model="fused", precision="float16")
 
 
 def test_network_with_one_prediction_has_one_output(tmp_path):
