@@ -15,6 +15,21 @@ class TrainingOptions(DataOptions):
     shared_stride: bool = option(
         False, "draw one stride per micro-batch, as the authors' code does, instead of one per video", "Data"
     )
+    sampling: Literal["stride", "segments"] = option(
+        "stride",
+        "which chunks; stride: equally far apart, by a stride that is drawn; segments: the video is cut into as many "
+        "equal segments as there are chunks, and one is drawn from each, as in temporal segment networks",
+        "Data",
+    )
+    balance: bool = option(False, "show each class equally often, however many videos it has", "Data")
+    colour_jitter: list[float] | None = option(
+        None,
+        "how far brightness, contrast, saturation and hue of the frames may change: four numbers, such as "
+        "0.4,0.4,0.4,0.1 [default: not at all]",
+        "Data",
+        min_length=4,
+        max_length=4,
+    )
     augment: Literal["multi_scale", "jitter", "random_resized", "centre"] | None = option(
         None, "how frames are cropped [default: multi_scale for flow, else jitter]", "Data"
     )
@@ -65,6 +80,28 @@ class TrainingOptions(DataOptions):
         """A range of strides that is empty is a mistake."""
         if self.stride_min > self.stride_max:
             raise ValueError(f"stride_min = {self.stride_min} is above stride_max = {self.stride_max}: set both")
+        return self
+
+    @model_validator(mode="after")
+    def _colours_in_range(self) -> Self:
+        """A jitter that torchvision would refuse is a mistake, as is one of a stream that reads no frames."""
+        if self.colour_jitter is None:
+            return self
+        *factors, hue = self.colour_jitter
+        if min(factors) < 0 or not 0 <= hue <= 0.5:
+            raise ValueError(
+                f"colour_jitter = {self.colour_jitter}: brightness, contrast and saturation must be 0 or more, and hue "
+                f"0 to 0.5"
+            )
+        if getattr(self, "modality", "rgb") == "flow":
+            raise ValueError("colour_jitter changes frames, and a motion stream reads none")
+        return self
+
+    @model_validator(mode="after")
+    def _strides_are_drawn(self) -> Self:
+        """A stride for all videos of a micro-batch needs strides."""
+        if self.shared_stride and self.sampling == "segments":
+            raise ValueError("shared_stride draws strides, and sampling = segments has none: choose one")
         return self
 
     @property

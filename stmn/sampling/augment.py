@@ -1,7 +1,7 @@
 """Crops, flips and normalisation: one draw for all frames of a video and for both modalities (section 4.1)."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, log, sqrt
 from typing import Literal
 
@@ -11,6 +11,7 @@ from numpy.random import Generator
 from torch import Tensor
 
 from stmn.flow.quantise import ZERO_LEVEL
+from stmn.sampling.colour import Colours
 from stmn.sampling.resample import Bytes, Floats, Levels, cut_into, make_taps
 
 #: `multi_scale`: corners and centre at four sizes (motion stream). `jitter`: sides +-25 % (appearance stream, fused
@@ -91,14 +92,18 @@ def _draw_border_offset(space: int, rng: Generator) -> int:
     return round(space * (offset if rng.random() < 0.5 else 1 - offset))
 
 
-def cut_frame(frame: Bytes, crop: Crop, out: Floats) -> None:
+def cut_frame(frame: Bytes, crop: Crop, out: Floats, colours: Colours | None = None) -> None:
     """Cut, resize and normalise a frame.
 
     Args:
         frame: (H, W, 3) uint8, contiguous.
         crop: what to cut out.
         out: (3, H', W') float32, contiguous; written.
+        colours: how colours change between cutting and resizing.
     """
+    if colours is not None:
+        frame = colours.apply(frame[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width])
+        crop = replace(crop, top=0, left=0)
     rows, columns = make_taps(crop.height, out.shape[1]), make_taps(crop.width, out.shape[2], crop.mirror)
     cut_into(frame[None], crop.top, crop.left, rows, columns, RGB_TO_INPUT, out)
 

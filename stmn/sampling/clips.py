@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,8 +12,9 @@ from torch import Tensor
 from stmn.errors import DataError
 from stmn.sampling.augment import Augmentation, Crop, cut_field, cut_frame, draw_crop
 from stmn.sampling.buffers import BufferPool
+from stmn.sampling.colour import ColourJitter, Colours
 from stmn.sampling.order import Index
-from stmn.sampling.positions import draw_positions, spread_positions, stack_times
+from stmn.sampling.positions import draw_positions, draw_segments, spread_positions, stack_times
 from stmn.sampling.resample import Floats
 from stmn.store.format.read import Store, StoredVideo
 from stmn.store.format.shard import FLOW, RGB, picture_key
@@ -32,6 +35,9 @@ class Sampling:
         stride: smallest and largest temporal stride between chunks, frames.
         augmentation: what kind of crop.
         seed: seed of everything drawn.
+        chunks_by: "stride": chunks are equally far apart. "segments": one is drawn from each of T equal segments.
+        colour: how far the colours of the frames may change.
+        balance: each class is to be shown equally often.
     """
 
     modalities: tuple[str, ...]
@@ -41,6 +47,9 @@ class Sampling:
     stride: tuple[int, int] = (5, 35)
     augmentation: Augmentation = "jitter"
     seed: int = 0
+    chunks_by: Literal["stride", "segments"] = "stride"
+    colour: ColourJitter | None = None
+    balance: bool = False
 
 
 class Clips:
@@ -58,6 +67,16 @@ class Clips:
     def __init__(self, store: Store, videos: Sequence[StoredVideo], sampling: Sampling) -> None:
         self.store, self.videos, self.sampling = store, list(videos), sampling
         self._classes = {name: number for number, name in enumerate(store.header.classes)}
+
+    @property
+    def labels(self) -> list[int]:
+        """The class number of each video."""
+        return [self._classes[video.class_name] for video in self.videos]
+
+    @property
+    def balanced_labels(self) -> list[int] | None:
+        """`labels` if each class is to be shown equally often: what `sample_order` takes."""
+        return self.labels if self.sampling.balance else None
 
     def check_pictures(self) -> None:
         """Make sure that each video has pictures of each modality.
@@ -105,27 +124,33 @@ class Clips:
         epoch, number, *given = index
         video, sampling = self.videos[number], self.sampling
         rng = None if epoch < 0 else np.random.default_rng([sampling.seed, epoch, number])
-        if rng is None:
+        if sampling.chunks_by == "segments":
+            times = draw_segments(video.frames, sampling.stack_length, sampling.chunks, rng)
+        elif rng is None:
             times = spread_positions(video.frames, sampling.stack_length, sampling.chunks)
             times = [times[i * len(times) // sampling.chunks] for i in range(sampling.chunks)]
         else:
             stride = (given[0], given[0]) if given else sampling.stride
             times = draw_positions(video.frames, sampling.stack_length, sampling.chunks, stride, rng)
         crop = draw_crop(video.height, video.width, sampling.augmentation, self.store.header.keeps, rng)
+        colours = sampling.colour.draw(rng) if sampling.colour and rng else None  # last: it changes no other draw
         batch["label"][row] = self._classes[video.class_name]
         if "rgb" in sampling.modalities:
-            self._cut(video, RGB, times, crop, batch["rgb"][row].numpy())
+            self._cut(video, RGB, times, crop, batch["rgb"][row].numpy(), colours)
         if "flow" in sampling.modalities:
             stacks = [t for chunk in times for t in stack_times(chunk, video.frames, sampling.stack_length)]
             fields = batch["flow"][row].numpy().reshape(-1, 2, sampling.size, sampling.size)  # u1, v1, u2, v2, ...
             self._cut(video, FLOW, stacks, crop, fields)
 
-    def _cut(self, video: StoredVideo, kind: int, times: Sequence[int], crop: Crop, out: Floats) -> None:
+    def _cut(
+        self, video: StoredVideo, kind: int, times: Sequence[int], crop: Crop, out: Floats,
+        colours: Colours | None = None,
+    ) -> None:  # fmt: skip
         """Cut the pictures of a kind at `times` into the rows of `out`; each different one is decoded once."""
         rows: dict[int, list[int]] = {}
         for row, t in enumerate(times):
             rows.setdefault(t, []).append(row)
-        cut = cut_frame if kind == RGB else cut_field
+        cut = cut_field if kind == FLOW else partial(cut_frame, colours=colours)
         for t, picture in self.store.pictures(video.id, kind, sorted(rows)):
             first, *others = rows[t]
             cut(picture, crop, out[first])

@@ -5,24 +5,30 @@ from math import ceil
 
 import numpy as np
 
+from stmn.sampling.balance import balanced_order
 from stmn.store.format.read import StoredVideo
 
 #: (epoch, video number) of a sample, or (epoch, video number, temporal stride)
 Index = tuple[int, int] | tuple[int, int, int]
 
 
-def sample_order(count: int, seed: int, first: int, length: int) -> list[tuple[int, int]]:
-    """A stretch of the endless stream of shuffled passes over the videos.
+def sample_order(
+    count: int, seed: int, first: int, length: int, labels: Sequence[int] | None = None
+) -> list[tuple[int, int]]:
+    """A stretch of the endless stream of shuffled passes over the videos, or of `balanced_order`.
 
     Args:
         count: number of videos.
         seed: shuffles them, each pass in another order.
         first: where the stretch begins, in samples.
         length: how many samples it has.
+        labels: class number of each video, to show each class equally often.
 
     Returns:
         (epoch, video number) of each sample.
     """
+    if labels is not None:
+        return balanced_order(labels, seed, first, length)
     order: list[tuple[int, int]] = []
     for epoch in range(first // count, (first + length - 1) // count + 1):
         numbers = np.random.default_rng([seed, epoch]).permutation(count)
@@ -43,19 +49,20 @@ class MicroBatches:
         steps: the step after the last one.
         numbers: which micro-batches of each step; processes that train together share them. Default: all.
         stride: range that one temporal stride per micro-batch is drawn from, frames. Default: none is drawn here.
+        labels: class number of each video, to show each class equally often. Default: each video.
     """
 
     def __init__(
         self, count: int, batch: int, micro_batch: int, seed: int, start: int, steps: int,
-        numbers: range | None = None, stride: tuple[int, int] | None = None,
+        numbers: range | None = None, stride: tuple[int, int] | None = None, labels: Sequence[int] | None = None,
     ) -> None:  # fmt: skip
         self.count, self.batch, self.micro_batch, self.seed = count, batch, micro_batch, seed
-        self.start, self.steps, self.stride = start, steps, stride
+        self.start, self.steps, self.stride, self.labels = start, steps, stride, labels
         self.numbers = range(ceil(batch / micro_batch)) if numbers is None else numbers
 
     def __iter__(self) -> Iterator[list[Index]]:
         for step in range(self.start, self.steps):
-            order = sample_order(self.count, self.seed, step * self.batch, self.batch)
+            order = sample_order(self.count, self.seed, step * self.batch, self.batch, self.labels)
             for number in self.numbers:
                 indices = order[number * self.micro_batch : (number + 1) * self.micro_batch]
                 if self.stride is None:

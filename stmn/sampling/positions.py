@@ -5,6 +5,8 @@ fields 0 ... n - 2. A video too short for a whole stack has one chunk, in its mi
 field are repeated.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.random import Generator
 
@@ -38,6 +40,25 @@ def draw_positions(frames: int, stack_length: int, chunks: int, stride: tuple[in
         start = int(rng.integers(valid.start, valid.stop - span + 1))
         return [start + step * i for i in range(chunks)]
     return [round(t) for t in np.linspace(valid.start, valid.stop - 1, chunks)]
+
+
+def draw_segments(frames: int, stack_length: int, chunks: int, rng: Generator | None) -> list[int]:
+    """The times of the chunks of temporal segment networks (TSN, ECCV 2016): one of each of T equal segments.
+
+    Args:
+        frames: frames of the video.
+        stack_length: L, flow fields per chunk.
+        chunks: number of chunks and segments, T.
+        rng: draws a time of each segment; None for its middle.
+
+    Returns:
+        T times in order. A video with fewer times than segments has some of them more than once.
+    """
+    valid = valid_positions(frames, stack_length)
+    if rng is None or len(valid) < chunks:
+        return [valid[(2 * i + 1) * len(valid) // (2 * chunks)] for i in range(chunks)]
+    ends = [i * len(valid) // chunks for i in range(chunks + 1)]
+    return [valid[int(rng.integers(first, end))] for first, end in pairwise(ends)]
 
 
 def spread_positions(frames: int, stack_length: int, chunks: int) -> list[int]:

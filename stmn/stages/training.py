@@ -19,12 +19,16 @@ def open_clips(
 ) -> tuple["Clips", "Clips | None"]:
     """Samples of the training list: those to train on, and those held out. The test list is never read."""
     from stmn.sampling.clips import Clips, Sampling
+    from stmn.sampling.colour import ColourJitter
     from stmn.sampling.order import split_validation
     from stmn.store.format.read import Store
 
     store = Store(context.data, cache_bytes=options.cache_mb << 20)
     kept, held_out = split_validation(store.part(options.split, "train"), options.validation, options.seed)
-    sampling = Sampling(modalities, size, stack_length, options.chunks, options.strides, options.augment, options.seed)
+    sampling = Sampling(
+        modalities, size, stack_length, options.chunks, options.strides, options.augment, options.seed,
+        options.sampling, ColourJitter(*options.colour_jitter) if options.colour_jitter else None, options.balance,
+    )  # fmt: skip
     return Clips(store, kept, sampling), Clips(store, held_out, sampling) if held_out else None
 
 
@@ -77,6 +81,7 @@ def train_model(
     from stmn.nets.checkpoint import Description, TrainedOn, save_checkpoint
     from stmn.runtime.device import choose_device
     from stmn.runtime.precision import exact_float32
+    from stmn.sampling.balance import describe_imbalance
     from stmn.training.loop import train
     from stmn.training.normalisation import Normalisation
     from stmn.training.recompute import describe_statistics
@@ -84,6 +89,8 @@ def train_model(
 
     training, validation = clips
     device = choose_device(context.device, options.precision)
+    if unequal := describe_imbalance(network.config.classes, training.labels, options.balance):
+        context.progress.say(unequal)
     if device.precision_name != "float32":
         context.progress.say(f"precision: convolutions are computed in {device.precision_name} on {device.device}")
     with exact_float32():

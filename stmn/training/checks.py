@@ -87,7 +87,7 @@ def check_step(
 
 def non_finite_error(check: StepCheck, clips: Clips, plan: Plan, step: int, out: Path) -> StmnError:
     """The error for a broken step: it names the step, its videos, and the last good state."""
-    order = sample_order(len(clips), plan.seed, step * plan.batch, plan.batch)
+    order = sample_order(len(clips), plan.seed, step * plan.batch, plan.batch, clips.balanced_labels)
     if any(check.bad_losses):  # name the videos of the first bad micro-batch only
         first = check.bad_losses.index(True) * plan.micro_batch
         order = order[first : first + plan.micro_batch]

@@ -53,7 +53,10 @@ def train(
     log = Log(out, plan, len(clips), state, progress, ranks)
 
     # data: crops, strides and order are functions of the seed, the epoch and the step
-    order = MicroBatches(len(clips), plan.batch, plan.micro_batch, plan.seed, state.step, plan.steps, own, plan.stride)
+    order = MicroBatches(
+        len(clips), plan.batch, plan.micro_batch, plan.seed, state.step, plan.steps, own, plan.stride,
+        clips.balanced_labels,
+    )  # fmt: skip
     batches = iter(load_batches(clips, order, device.loader_threads))
 
     with catch_signals(progress, ranks) as stop, progress.task("training", plan.steps, "steps", state.step) as task:

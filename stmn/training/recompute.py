@@ -76,7 +76,10 @@ def recompute_statistics(
     network, own = normalisation.network, ranks.share(plan.micro_batches)
     assert isinstance(network, Network)
     steps = count_samples(plan, len(clips)) // plan.batch
-    order = MicroBatches(len(clips), plan.batch, plan.micro_batch, plan.seed, first, first + steps, own, plan.stride)
+    order = MicroBatches(
+        len(clips), plan.batch, plan.micro_batch, plan.seed, first, first + steps, own, plan.stride,
+        clips.balanced_labels,
+    )  # fmt: skip
     network.eval()
     sums = {name: _Sums(layer) for name, layer in normalisation.trained.items()}
     try:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stmn.sampling import positions
-from stmn.sampling.positions import draw_positions, stack_times, valid_positions
+from stmn.sampling.positions import draw_positions, draw_segments, stack_times, valid_positions
 
 L = 10
 LENGTHS = [*range(1, 60), 100, 251, 1000]
@@ -100,3 +100,31 @@ def test_single_test_chunk_is_the_middle_one():
         valid = valid_positions(frames, L)
         (time,) = positions.spread_positions(frames, L, 1)
         assert abs((time - valid[0]) - (valid[-1] - time)) <= 1
+
+
+@pytest.mark.parametrize("chunks", [1, 3, 5, 11])
+@pytest.mark.parametrize("frames", [11, 14, 21, 40, 41, 300])
+def test_segments_have_one_chunk_each_in_order_of_time(frames, chunks):
+    """As in temporal segment networks: all times of a segment are drawn, and none of another one."""
+    valid = list(valid_positions(frames, L))
+    middles = draw_segments(frames, L, chunks, None)
+    drawn = [draw_segments(frames, L, chunks, np.random.default_rng(seed)) for seed in range(400)]
+    assert all(times == sorted(times) and len(times) == chunks for times in [middles, *drawn])
+    if len(valid) < chunks:  # too short: every time of the video, the same in each draw
+        assert all(times == middles for times in drawn) and set(middles) == set(valid)
+        return
+    segments = [[t for i, t in enumerate(valid) if (i + 1) * chunks > k * len(valid) and i * chunks < (k + 1) * len(valid)]
+                for k in range(chunks)]  # fmt: skip
+    for k, segment in enumerate(segments):
+        seen = {times[k] for times in drawn}
+        assert seen <= set(segment)
+        assert abs(middles[k] - (segment[0] + segment[-1]) / 2) <= 1
+    if len(valid) % chunks == 0:
+        assert all(
+            {times[k] for times in drawn} == set(segment) for k, segment in enumerate(segments) if len(segment) < 50
+        )
+
+
+@pytest.mark.parametrize("frames", range(1, 11))
+def test_segments_of_a_video_shorter_than_a_stack_are_its_middle(frames):
+    assert draw_segments(frames, L, 11, np.random.default_rng(0)) == [frames // 2] * 11

@@ -1,0 +1,64 @@
+"""Colour jitter: brightness, contrast, saturation and hue change alike in all frames of a video."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from numpy.random import Generator
+
+from stmn.sampling.resample import Bytes
+
+
+@dataclass(frozen=True)
+class ColourJitter:
+    """How far colours may change, as torchvision's `ColorJitter` has it.
+
+    Attributes:
+        brightness: factors are drawn from 1 - x to 1 + x, never below 0; the same for the next two.
+        contrast: about the mean grey level of each frame.
+        saturation: about the grey level of each pixel.
+        hue: a turn of the colour circle is drawn from -x to x; 0 to 0.5.
+    """
+
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+
+    def draw(self, rng: Generator) -> "Colours":
+        """Draw the changes of a video, and their order."""
+        order = rng.permutation(4)
+        ranges = [(max(0.0, 1 - x), 1 + x) for x in (self.brightness, self.contrast, self.saturation)]
+        amounts = [float(rng.uniform(low, high)) for low, high in [*ranges, (-self.hue, self.hue)]]
+        given = (self.brightness, self.contrast, self.saturation, self.hue)
+        return Colours(tuple((_NAMES[i], amounts[i]) for i in order if given[i]))
+
+
+#: in the order of the options
+_NAMES = ("brightness", "contrast", "saturation", "hue")
+
+
+@dataclass(frozen=True)
+class Colours:
+    """The changes of a video's colours: name and amount, in the order in which they are made."""
+
+    changes: tuple[tuple[str, float], ...]
+
+    def apply(self, frame: Bytes) -> Bytes:
+        """Change the colours of a frame.
+
+        Args:
+            frame: (H, W, 3) uint8; left as it is.
+
+        Returns:
+            (H, W, 3) uint8, contiguous.
+        """
+        from torchvision.transforms.v2 import functional  # takes a second to import
+
+        picture = torch.from_numpy(frame.copy()).permute(2, 0, 1)
+        for name, amount in self.changes:
+            adjust: Callable[..., Any] = getattr(functional, f"adjust_{name}")
+            picture = adjust(picture, amount)
+        changed: Bytes = picture.permute(1, 2, 0).contiguous().numpy()
+        return changed
