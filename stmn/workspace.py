@@ -167,11 +167,18 @@ class Workspace:
         path = self.runs_dir / f"{label}-{fingerprint[:8]}"
         return read_run(path) or Run(path)
 
-    def newest(self, kind: str, **match: Any) -> Run | None:
-        """The newest finished run that made a file of a kind and whose options equal `match`."""
+    def newest(self, kind: str, data: str | None = None, **match: Any) -> Run | None:
+        """The newest finished run that made a file of a kind.
+
+        Args:
+            kind: "model" or "scores".
+            data: the name of the prepared set that it read; None for any.
+            match: values that its options must have.
+        """
         for run in self.runs():
-            options = run.record.get("options", {})
-            if run.makes(kind) and all(options.get(k) == v for k, v in match.items()):
+            options, read = run.record.get("options", {}), run.record.get("data", {}).get("name")
+            fits = data in (None, read) and all(options.get(k) == v for k, v in match.items())
+            if fits and run.makes(kind):
                 return run
         return None
 

@@ -174,9 +174,11 @@ class Jpegs(Dataset):
             entries[_folder_name(name)] = VideoEntry(f"{class_name}/{name}", Path(), class_name, group)
         if not entries:
             ids = {i for parts in ucf101.read_splits(self._lists).values() for part in parts.values() for i in part}
+            per_class = ucf101.is_ucf101({video_id.split("/")[0] for video_id in ids})
             for video_id in ids:
-                group = ucf101.group_of(video_id)
-                entries[_folder_name(video_id)] = VideoEntry(video_id, Path(), video_id.split("/")[0], group)
+                class_name = video_id.split("/")[0]
+                group = ucf101.group_of(video_id, class_name if per_class else "")
+                entries[_folder_name(video_id)] = VideoEntry(video_id, Path(), class_name, group)
         return entries
 
     def _folders(self, video: VideoEntry) -> tuple[Path, Path, Path]:

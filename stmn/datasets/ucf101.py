@@ -17,29 +17,48 @@ class UCF101(Dataset):
     Args:
         root: The folder of videos, or one that holds `UCF-101/` or `videos/`.
         lists: The folder of lists; by default `ucfTrainTestlist/` or `splits/` under the root, or the root.
+        groups: What the `gNN` of a name is. `per_class`: a recording of one class, so that g01 of two classes are two
+            groups, as in UCF101 itself. `shared`: the same person or recording in all classes. By default `per_class`
+            for UCF101's own 101 classes, and `shared` for any others, because to take two groups for one is the safer
+            mistake.
 
     Raises:
         DataError: There is no such folder.
+        ValueError: `groups` is neither.
     """
 
-    def __init__(self, root: Path, lists: str | None = None) -> None:
+    def __init__(self, root: Path, lists: str | None = None, groups: str | None = None) -> None:
         super().__init__(root)
+        if groups not in (None, "per_class", "shared"):
+            raise ValueError(f"groups is '{groups}'; it must be per_class or shared")
+        self._groups = groups
         self._videos = first_folder(root, "UCF-101", "videos")
         self._lists = Path(lists) if lists else first_folder(root, "ucfTrainTestlist", "splits")
 
     def videos(self) -> list[VideoEntry]:
-        """List all videos in the class folders; the group is the `gNN` of the name."""
-        return [VideoEntry(v.id, v.path, v.class_name, group_of(v.id)) for v in class_folders(self._videos)]
+        """List all videos in the class folders; the group is the `gNN` of the name, if need be with the class."""
+        found = class_folders(self._videos)
+        per_class = self._groups == "per_class" or (self._groups is None and is_ucf101({v.class_name for v in found}))
+        return [
+            VideoEntry(v.id, v.path, v.class_name, group_of(v.id, v.class_name if per_class else "")) for v in found
+        ]
 
     def splits(self) -> Splits:
         """Return the published splits "1", "2" and "3", whether or not their videos exist."""
         return read_splits(self._lists)
 
 
-def group_of(name: str) -> str:
-    """Return the `gNN` of a name `v_CLASS_gNN_cMM`; "" if it has none."""
+def is_ucf101(classes: set[str]) -> bool:
+    """True for the classes of UCF101 itself: 101, from ApplyEyeMakeup to YoYo."""
+    return len(classes) == 101 and {"ApplyEyeMakeup", "YoYo"} <= classes
+
+
+def group_of(name: str, class_name: str = "") -> str:
+    """Return the `gNN` of a name `v_CLASS_gNN_cMM`, after the class if one is given; "" if it has none."""
     match = re.search(r"_g(\d+)_", name)
-    return f"g{match[1]}" if match else ""
+    if not match:
+        return ""
+    return f"{class_name}_g{match[1]}" if class_name else f"g{match[1]}"
 
 
 def read_splits(folder: Path) -> Splits:

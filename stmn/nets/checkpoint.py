@@ -1,5 +1,6 @@
 """Model files: the weights of a network with all that is needed to use it, in one safetensors file."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -17,17 +18,36 @@ from stmn.nets.network import Network
 from stmn.nets.tensor_files import read_metadata, read_tensors, save_tensors
 from stmn.runtime.files import digest
 from stmn.store.format.header import Preparation
+from stmn.store.format.read import StoredVideo
 
 _KEEPS = TypeAdapter(list[str])
 
 
+class HeldOut(BaseModel):
+    """The validation list of a model: training videos that it did not learn from.
+
+    Attributes:
+        videos: their ids.
+        share: the fraction of the training list that was asked for, 0..1.
+        seed: what decided which.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    videos: list[str]
+    share: float
+    seed: int
+
+
 class TrainedOn(BaseModel):
-    """The training list of a model.
+    """What a model has learned from.
 
     Attributes:
         data: name of the prepared set.
         split: name of the split.
-        videos: ids of the training videos.
+        videos: ids of the videos of that set that it learned from, in this training or an earlier one.
+        contents: hashes of the video files that it learned from, of whichever set; empty in older files.
+        held_out: its validation list; None in older files, where `videos` includes what was held out.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -35,11 +55,23 @@ class TrainedOn(BaseModel):
     data: str
     split: str
     videos: list[str]
+    contents: list[str] = []
+    held_out: HeldOut | None = None
 
     @property
     def split_hash(self) -> str:
         """A hash of the videos, in any order."""
         return digest(sorted(self.videos))
+
+    def seen(self, videos: Iterable[StoredVideo], data: str) -> list[StoredVideo]:
+        """The videos of a set that the model learned from, whatever they are called there.
+
+        Args:
+            videos: videos of the set.
+            data: name of the set.
+        """
+        ids, contents = set(self.videos) if data == self.data else set(), set(self.contents)
+        return [video for video in videos if video.id in ids or (video.source_hash and video.source_hash in contents)]
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,16 @@ class TrainingOptions(DataOptions):
     augment: Literal["multi_scale", "jitter", "random_resized", "centre"] | None = option(
         None, "how frames are cropped [default: multi_scale for flow, else jitter]", "Data"
     )
-    validation: float = option(0.1, "fraction of training groups held out for validation", "Data", ge=0, lt=0.9)
+    validation: float = option(
+        0.1,
+        "fraction of the training videos held out for validation, in whole groups",
+        "Data",
+        ge=0,
+        lt=0.9,
+    )
+    validation_seed: int = option(
+        0, "which videos these are: the same in all stages with the same number, whatever their --seed", "Data", ge=0
+    )
     cache_mb: int = option(1024, "memory for decoded frames and flow, MB", "Data", ge=0, execution=True)
     steps: int | None = option(None, "training steps [default: from --epochs]", "Optimisation", ge=1)
     batch: int | None = option(

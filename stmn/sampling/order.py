@@ -1,12 +1,11 @@
-"""Which videos a step sees, and which are kept for validation: functions of the seed and the step."""
+"""Which videos a step sees: a function of the seed and the step."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from math import ceil
 
 import numpy as np
 
 from stmn.sampling.balance import balanced_order
-from stmn.store.format.read import StoredVideo
 
 #: (epoch, video number) of a sample, or (epoch, video number, temporal stride)
 Index = tuple[int, int] | tuple[int, int, int]
@@ -71,27 +70,3 @@ class MicroBatches:
                     rng = np.random.default_rng([self.seed, step, number])
                     drawn = int(rng.integers(self.stride[0], self.stride[1] + 1))
                     yield [(epoch, video, drawn) for epoch, video in indices]
-
-
-def split_validation(
-    videos: Sequence[StoredVideo], fraction: float, seed: int
-) -> tuple[list[StoredVideo], list[StoredVideo]]:
-    """Hold out training videos for validation, as whole groups.
-
-    Args:
-        videos: the training list.
-        fraction: about this fraction of the groups is held out; 0 for none.
-        seed: chooses the groups.
-
-    Returns:
-        Videos for training and videos for validation; no group is in both.
-    """
-    if fraction <= 0:
-        return list(videos), []
-    from sklearn.model_selection import GroupShuffleSplit
-
-    groups = [f"{video.class_name}/{video.group or video.id}" for video in videos]
-    if len(set(groups)) < 2:
-        return list(videos), []
-    kept, held = next(GroupShuffleSplit(1, test_size=fraction, random_state=seed).split(groups, groups=groups))
-    return [videos[i] for i in kept], [videos[i] for i in held]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from stmn import registry
 from stmn.errors import DataError, PluginError, StmnError
-from stmn.options.base import OutputKind, StageOptions
+from stmn.options.base import DataOptions, OutputKind, StageOptions
 from stmn.runtime.progress import Progress
 from stmn.workspace import Input, Run, Workspace
 
@@ -18,8 +18,8 @@ OptionsT = TypeVar("OptionsT", bound=StageOptions)
 
 #: kind of output -> what to do if no run made one
 _NOT_MADE = {
-    "model": "no trained model in this workspace; make one with: stmn train-stream, then stmn fuse",
-    "scores": "no scores in this workspace; make them with: stmn evaluate",
+    "model": "no trained model{of} in this workspace; make one with: stmn train-stream, then stmn fuse",
+    "scores": "no scores{of} in this workspace; make them with: stmn evaluate",
 }
 
 
@@ -127,17 +127,24 @@ class Stage(Generic[OptionsT]):
         raise NotImplementedError
 
 
-def fill_newest(options: OptionsT, name: OutputKind, workspace: Workspace, inputs: dict[str, list[Input]]) -> OptionsT:
-    """Options whose input `name` ("model", "scores") is the workspace's newest, if none was given.
+def fill_newest(
+    options: OptionsT, name: OutputKind, workspace: Workspace, inputs: dict[str, list[Input]], **match: Any
+) -> OptionsT:
+    """Options whose input `name` ("model", "scores") is the workspace's newest of their data set, if none was given.
+
+    Args:
+        match: values that the options of its run must have, such as the split.
 
     Raises:
         DataError: there is none; the message names the command that makes one.
     """
     if getattr(options, name) is not None or name in inputs:
         return options
-    run = workspace.newest(name)
+    data = workspace.find_data(options.data).name if isinstance(options, DataOptions) else None
+    run = workspace.newest(name, data, **match)
     if run is None:
-        raise DataError(_NOT_MADE[name])
+        of = ", ".join([*([data] if data else []), *(f"{key} {value}" for key, value in match.items())])
+        raise DataError(_NOT_MADE[name].format(of=f" of {of}" if of else ""))
     return options.model_copy(update={name: str(run.path)})
 
 

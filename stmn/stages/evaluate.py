@@ -24,10 +24,11 @@ class Evaluate(Stage[EvaluateOptions]):
     def complete(
         self, options: EvaluateOptions, workspace: Workspace, inputs: dict[str, list[Input]]
     ) -> EvaluateOptions:
-        """Fill in the workspace's newest model."""
+        """Fill in the newest model of the data set and split."""
         if options.late_fusion or "late_fusion" in inputs:
             return options
-        return fill_newest(options, "model", workspace, inputs)
+        split = {} if options.split == "all" else {"split": options.split}
+        return fill_newest(options, "model", workspace, inputs, **split)
 
     def label(self, options: EvaluateOptions) -> str:
         """`test`, `test-late-fusion`, `validation`, ..."""

@@ -26,15 +26,19 @@ class Fuse(Stage[FuseOptions]):
     shared = True
 
     def complete(self, options: FuseOptions, workspace: Workspace, inputs: dict[str, list[Input]]) -> FuseOptions:
-        """Fill in the streams (the workspace's newest) and the paper's batch and crops."""
+        """Fill in the streams (the newest of the data set and split) and the paper's batch and crops."""
         from stmn.nets.config import MODALITIES
 
         found = {}
         for name, modality in MODALITIES.items():
             if getattr(options, name) is None and name not in inputs:
-                run = workspace.newest("model", modality=modality)
+                data = workspace.find_data(options.data).name
+                run = workspace.newest("model", data, modality=modality, split=options.split)
                 if run is None:
-                    raise DataError(f"no trained {name} stream; make it with: stmn train-stream --modality {modality}")
+                    raise DataError(
+                        f"no {name} stream was trained on {data}, split {options.split}; make it with: "
+                        f"{_train_command(modality, options)}"
+                    )
                 found[name] = str(run.path)
         epochs = 25 if options.schedule == "authors" else 40
         return options.with_defaults(batch=128, augment="jitter", epochs=epochs, **found)
@@ -52,26 +56,62 @@ class Fuse(Stage[FuseOptions]):
         ]
 
     def check(self, options: FuseOptions, context: Context) -> None:
-        """Refuse a device or a precision that is not here."""
+        """Refuse a missing device or precision, and streams that don't fit each other, the data or the split."""
         from stmn.runtime.device import choose_device
 
         choose_device(context.device, options.precision)
+        _check_streams(options, context, _describe_streams(context))
 
     def run(self, options: FuseOptions, context: Context) -> Result:
         """Tie the streams and train them."""
         network, streams = _tie_streams(options, context)
         config = network.config
         clips = open_clips(options, context, ("rgb", "flow"), config.size, config.stack_length)
-        header = clips[0].store.header
-        if header.classes != config.classes:
-            raise DataError(
-                f"the streams know {len(config.classes)} classes, which are not the {len(header.classes)} of data set "
-                f"{header.name}: name streams that were trained on it"
-            )
         plan = make_plan(options, len(clips[0]), MILESTONES.get(options.schedule, ()))
-        # the fused network has learned from whatever its streams have learned from: they may know another split
-        seen = [video for known in streams if known.trained_on.data == header.name for video in known.trained_on.videos]
-        return train_model(network, clips, plan, options, context, streams[0].keeps, seen)
+        keeps = [kept for kept in clips[0].store.header.keeps if all(kept in stream.keeps for stream in streams)]
+        return train_model(network, clips, plan, options, context, keeps, [stream.trained_on for stream in streams])
+
+
+def _train_command(modality: str, options: FuseOptions) -> str:
+    """The command that trains a missing stream."""
+    split = "" if options.split == "1" else f" --split {options.split}"
+    return f"stmn train-stream --modality {modality}{split}"
+
+
+def _describe_streams(context: Context) -> dict[str, "Description"]:
+    """What the files of the two streams say of themselves. Raises `DataError` if one is no such stream."""
+    from stmn.nets.checkpoint import read_description
+
+    files = {name: context.inputs[name][0] for name in ("appearance", "motion")}
+    described = {name: read_description(file.path) for name, file in files.items()}
+    for name, description in described.items():
+        if [stream.name for stream in description.network.streams] != [name]:
+            raise DataError(f"{files[name].label}: is not a single {name} stream")
+    return described
+
+
+def _check_streams(options: FuseOptions, context: Context, streams: dict[str, "Description"]) -> None:
+    """Refuse streams that don't fit each other, the data, its test part or its validation list. Raises `DataError`."""
+    from stmn.sampling.validation import hold_out
+    from stmn.stages.model_fit import check_fits, check_unseen
+    from stmn.store.format.read import Store
+
+    fused_config(options, streams["appearance"].network, streams["motion"].network)
+    with Store(context.data) as store:
+        listed = [store.videos[i] for i in store.header.part(options.split, "test") if i in store.videos]
+        lists = hold_out(store.part(options.split, "train"), options.validation, options.validation_seed)
+        for name, description in streams.items():
+            label = context.inputs[name][0].label
+            check_fits(description, label, store)
+            check_unseen(
+                description, label, store, listed, f"test videos of split {options.split}",
+                f"name {'an' if name == 'appearance' else 'a'} {name} stream of that split, or train it: "
+                f"{_train_command(description.network.streams[0].modality, options)}",
+            )  # fmt: skip
+            check_unseen(
+                description, label, store, lists.held_out, "validation videos",
+                "train the stream with the same --validation and --validation-seed, or set validation = 0 here",
+            )  # fmt: skip
 
 
 def _tie_streams(options: FuseOptions, context: Context) -> tuple["Network", list["Description"]]:
@@ -81,18 +121,14 @@ def _tie_streams(options: FuseOptions, context: Context) -> tuple["Network", lis
         DataError: they don't fit.
     """
     from stmn.nets.build import build_network
-    from stmn.nets.checkpoint import load_checkpoint, read_description
+    from stmn.nets.checkpoint import load_checkpoint
 
-    files = {name: context.inputs[name][0] for name in ("appearance", "motion")}
-    described = {name: read_description(file.path) for name, file in files.items()}
-    for name, description in described.items():
-        if [stream.name for stream in description.network.streams] != [name]:
-            raise DataError(f"{files[name].label}: is not a single {name} stream")
+    described = _describe_streams(context)
     config = fused_config(options, described["appearance"].network, described["motion"].network)
     network = build_network(config, options.seed)
     state = network.state_dict()
-    for file in files.values():
-        stream, _ = load_checkpoint(file.path)
+    for name in described:
+        stream, _ = load_checkpoint(context.inputs[name][0].path)
         state |= stream.state_dict()
     network.load_state_dict(state)
     return network, list(described.values())

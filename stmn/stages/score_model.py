@@ -22,18 +22,17 @@ def score_model(path: Path, name: str, options: EvaluateOptions, store: "Store",
     from stmn.evaluation.protocol import Protocol
     from stmn.evaluation.scores import Scores
     from stmn.nets.checkpoint import load_checkpoint
+    from stmn.stages.model_fit import check_fits, check_unseen
 
     context.progress.say(f"model: {name}")
     network, description = load_checkpoint(path)
     header = store.header
-    _check_fits(description, name, store)
+    check_fits(description, name, store)
     videos = _select_videos(options, store, description, name)
-    seen = {video.id for video in videos} & set(description.trained_on.videos)
-    if seen and description.trained_on.data == header.name and not options.allow_seen and options.part == "test":
-        raise DataError(
-            f"{name} was trained on {len(seen)} of the {len(videos)} test videos of split {options.split} "
-            f"(it was trained on split {description.trained_on.split}); pass --allow-seen to test on them anyway"
-        )
+    if options.part != "train" and not options.allow_seen:
+        what = f"{options.part} videos of split {options.split}"
+        check_unseen(description, name, store, videos, what, "pass --allow-seen to test on them anyway")
+    seen = description.trained_on.seen(videos, header.name)
     protocol = Protocol(
         chunks=options.chunks,
         flips=options.flips and "mirror" in header.keeps,
@@ -51,21 +50,8 @@ def score_model(path: Path, name: str, options: EvaluateOptions, store: "Store",
     streams = _score_together(network, store, videos, protocol, context)
     labels = [header.classes.index(video.class_name) for video in videos]
     about = protocol.model_dump(mode="json") | {"words": str(protocol), "seen_in_training": len(seen)}
-    groups = [f"{video.class_name}/{video.group}" if video.group else video.id for video in videos]
+    groups = [video.group or video.id for video in videos]
     return Scores([video.id for video in videos], header.classes, labels, streams, about, groups)
-
-
-def _check_fits(description: "Description", name: str, store: "Store") -> None:
-    """Raise `DataError` if a model knows other classes than the data set, or was trained on other pictures."""
-    header = store.header
-    if description.network.classes != header.classes:
-        raise DataError(
-            f"{name} knows {len(description.network.classes)} classes "
-            f"({', '.join(description.network.classes[:3])}, ...), which are not those of data set {header.name}"
-        )
-    for key, value in description.preparation:
-        if value != (there := getattr(header.preparation, key)) and key != "quality":
-            raise DataError(f"{name} was trained on data prepared with {key} = {value}; {header.name} has {there}")
 
 
 def _spatial_of(options: EvaluateOptions) -> Literal["fully_conv", "ten_crop", "centre_crop"]:
@@ -77,21 +63,22 @@ def _spatial_of(options: EvaluateOptions) -> Literal["fully_conv", "ten_crop", "
 
 def _select_videos(options: EvaluateOptions, store: "Store", description: "Description", name: str) -> Any:
     """The videos of the chosen part. Raises `DataError` if training held none out of this list."""
-    from stmn.sampling.order import split_validation
-
     if options.part != "validation":
         return store.part(options.split, options.part)
-    known, training = description.trained_on, description.training
+    known = description.trained_on
     if known.data != store.header.name or known.split != options.split:
         raise DataError(
             f"{name} was trained on {known.data} split {known.split}: it held no videos out of {store.header.name} "
             f"split {options.split}"
         )
-    videos = store.part(options.split, "train")
-    _, held_out = split_validation(videos, training.get("validation", 0.0), training.get("seed", 0))
-    if not held_out:
-        raise DataError(f"{name}: training held no videos out (validation = {training.get('validation', 0.0)})")
-    return held_out
+    if known.held_out is None:
+        raise DataError(
+            f"{name}: its file does not name its validation list, because an older version of stmn wrote it; train it "
+            f"again, or evaluate another part"
+        )
+    if not known.held_out.videos:
+        raise DataError(f"{name}: training held no videos out (validation = {known.held_out.share:g})")
+    return [store.video(video_id) for video_id in known.held_out.videos]
 
 
 def _score_together(

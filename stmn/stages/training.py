@@ -9,6 +9,7 @@ from stmn.stages.base import Context, Result
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stmn.nets.checkpoint import TrainedOn
     from stmn.nets.network import Network
     from stmn.sampling.clips import Clips
     from stmn.training.plan import Plan
@@ -17,19 +18,26 @@ if TYPE_CHECKING:
 def open_clips(
     options: Any, context: Context, modalities: tuple[str, ...], size: int, stack_length: int
 ) -> tuple["Clips", "Clips | None"]:
-    """Samples of the training list: those to train on, and those held out. The test list is never read."""
+    """Samples of the training list: those to train on, and those held out. The test list is never read.
+
+    Raises:
+        DataError: no videos can be held out.
+    """
     from stmn.sampling.clips import Clips, Sampling
     from stmn.sampling.colour import ColourJitter
-    from stmn.sampling.order import split_validation
+    from stmn.sampling.validation import hold_out
     from stmn.store.format.read import Store
 
     store = Store(context.data, cache_bytes=options.cache_mb << 20)
-    kept, held_out = split_validation(store.part(options.split, "train"), options.validation, options.seed)
+    lists = hold_out(store.part(options.split, "train"), options.validation, options.validation_seed)
+    if note := lists.describe():
+        context.progress.say(note)
     sampling = Sampling(
         modalities, size, stack_length, options.chunks, options.strides, options.augment, options.seed,
         options.sampling, ColourJitter(*options.colour_jitter) if options.colour_jitter else None, options.balance,
     )  # fmt: skip
-    return Clips(store, kept, sampling), Clips(store, held_out, sampling) if held_out else None
+    held_out = Clips(store, lists.held_out, sampling) if lists.held_out else None
+    return Clips(store, lists.kept, sampling), held_out
 
 
 def make_plan(options: Any, videos: int, milestones: tuple[int, ...] = ()) -> "Plan":
@@ -69,16 +77,16 @@ def train_model(
     options: TrainingOptions,
     context: Context,
     keeps: "Sequence[str]",
-    seen: "Sequence[str]" = (),
+    earlier: "Sequence[TrainedOn]" = (),
 ) -> Result:
     """Train, and write `model.safetensors` with all that it says of itself.
 
     Args:
         clips: samples to train on, and those to validate on.
         keeps: the augmentations that keep the labels.
-        seen: ids of videos of the same data set that the network has learned from before.
+        earlier: what the network has learned from before.
     """
-    from stmn.nets.checkpoint import Description, TrainedOn, save_checkpoint
+    from stmn.nets.checkpoint import Description, HeldOut, TrainedOn, save_checkpoint
     from stmn.runtime.device import choose_device
     from stmn.runtime.precision import exact_float32
     from stmn.sampling.balance import describe_imbalance
@@ -97,8 +105,15 @@ def train_model(
         state = train(network, training, validation, plan, device, context.out, context.progress, context.ranks)
     if context.ranks.first:
         header = training.store.header
-        videos = list(dict.fromkeys([*header.part(options.split, "train"), *seen]))
-        trained_on = TrainedOn(data=header.name, split=options.split, videos=videos)
+        held_out = [video.id for video in validation.videos] if validation else []
+        same_set = [known.videos for known in earlier if known.data == header.name]
+        trained_on = TrainedOn(
+            data=header.name,
+            split=options.split,
+            videos=list(dict.fromkeys([v.id for v in training.videos] + [i for ids in same_set for i in ids])),
+            contents=sorted({v.source_hash for v in training.videos}.union(*(k.contents for k in earlier)) - {""}),
+            held_out=HeldOut(videos=held_out, share=options.validation, seed=options.validation_seed),
+        )
         statistics = describe_statistics(Normalisation(network, plan.bn), plan, len(training))
         description = Description(
             network.config, header.preparation, trained_on, list(keeps), options.model_dump(mode="json"), statistics

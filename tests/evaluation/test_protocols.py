@@ -21,7 +21,7 @@ from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalCo
 from stmn.nets.network import Network
 from stmn.runtime.device import choose_device
 from stmn.sampling.augment import normalise_flow, normalise_rgb
-from stmn.sampling.order import split_validation
+from stmn.sampling.validation import hold_out
 from stmn.store.format.read import Store
 from stmn.workspace import Run, Workspace
 
@@ -143,12 +143,13 @@ def test_validation_part_is_what_training_held_out(scratch):
     run = train_tiny(scratch, "flow", validation=0.3, seed=3, steps=1)
     held = load_scores(run_stage(scratch, "evaluate", part="validation").output("scores"))
     train = Store(scratch.data_dir("synthetic")).part("1", "train")
-    assert set(held.ids) == {video.id for video in split_validation(train, 0.3, 3)[1]}
+    assert set(held.ids) == {video.id for video in hold_out(train, 0.3, 0).held_out}
+    assert held.protocol["seen_in_training"] == 0
     assert held.protocol["part"] == "validation" and 0 < len(held.ids) < 24
     assert len(load_scores(run_stage(scratch, "evaluate", part="train").output("scores")).ids) == 24
 
     train_tiny(scratch, "flow", validation=0.0, steps=1)
-    with pytest.raises(DataError, match=r"training held no videos out \(validation = 0.0\)"):
+    with pytest.raises(DataError, match=r"training held no videos out \(validation = 0\)"):
         run_stage(scratch, "evaluate", part="validation")
     assert run.results["training_videos"] == 24 - len(held.ids)
 

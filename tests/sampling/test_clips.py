@@ -17,9 +17,9 @@ from stmn.errors import DataError
 from stmn.sampling.augment import FLOW_STD, RGB_MEAN, RGB_STD
 from stmn.sampling.clips import Clips, Sampling
 from stmn.sampling.loader import load_batches
-from stmn.sampling.order import MicroBatches, sample_order, split_validation
+from stmn.sampling.order import MicroBatches, sample_order
 from stmn.sampling.positions import valid_positions
-from stmn.store.format.read import Store, StoredVideo
+from stmn.store.format.read import Store
 
 HEIGHT, WIDTH, FRAMES = 96, 120, 30
 
@@ -205,24 +205,3 @@ def test_micro_batches_follow_the_order_and_start_anywhere():
     joined = [item for part in parts for micro in part for item in micro]
     assert joined == sample_order(11, 1, 0, 48)
     assert list(MicroBatches(11, 8, 3, 1, start=2, steps=6)) == [micro for part in parts[2:] for micro in part]
-
-
-def video(number: int, group: str) -> StoredVideo:
-    return StoredVideo(f"v{number}", f"class{number % 3}", group, "ok", "", 20, 8, 8, 8, 8, 25.0, "", number, 0)
-
-
-def test_validation_holds_out_whole_training_groups():
-    videos = [video(number, f"g{number // 6}") for number in range(120)]  # 20 groups in 3 classes
-    kept, held = split_validation(videos, 0.2, seed=1)
-    assert sorted(v.number for v in kept + held) == list(range(120))
-    assert len(held) == pytest.approx(24, abs=6)
-    assert not {(v.class_name, v.group) for v in kept} & {(v.class_name, v.group) for v in held}
-    assert split_validation(videos, 0.2, seed=1) == (kept, held)
-    assert split_validation(videos, 0.2, seed=2) != (kept, held)
-    assert split_validation(videos, 0.0, seed=1) == (videos, [])
-    assert split_validation(videos[:1], 0.5, seed=1) == (videos[:1], [])  # a single group can't be split
-
-
-def test_videos_without_a_group_form_their_own():
-    kept, held = split_validation([video(number, "") for number in range(50)], 0.1, seed=1)
-    assert (len(kept), len(held)) == (45, 5)

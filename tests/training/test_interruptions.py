@@ -22,7 +22,7 @@ from stmn.errors import CheckpointError, Interrupted, StmnError
 from stmn.nets.tensor_files import read_metadata
 from stmn.runtime.progress import Silent
 from stmn.sampling.clips import Clips
-from stmn.sampling.order import split_validation
+from stmn.sampling.validation import hold_out
 from stmn.training.loop import train
 from stmn.training.plan import Plan
 from stmn.training.schedule import Schedule
@@ -44,7 +44,8 @@ class Stop(Silent):
 
 def test_interrupted_fused_run_resumes_bit_for_bit(prepared, tmp_path):
     clips = videos(prepared, chunks=2, modalities=("rgb", "flow"))
-    kept, held = split_validation(clips.videos, 0.3, seed=0)
+    lists = hold_out(clips.videos, 0.3, seed=0)
+    kept, held = lists.kept, lists.held_out
     parts = [Clips(clips.store, part, clips.sampling) for part in (kept, held)]
     plan = Plan(
         7, 4, 2, schedule=Schedule("plateau", 0.05, 7, patience=3), seed=3, validate_every=2, log_every=2,

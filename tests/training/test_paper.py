@@ -7,7 +7,8 @@ from conftest import TINY_TRAINING, run_stage, train_tiny
 from helpers.trainings import equal, videos
 from safetensors.torch import load_file
 
-from stmn.sampling.order import MicroBatches, split_validation
+from stmn.sampling.order import MicroBatches
+from stmn.sampling.validation import hold_out
 from stmn.stages import find_stage, fuse, train_stream
 from stmn.stages.training import make_plan
 from stmn.store.format.read import Store
@@ -109,7 +110,8 @@ def test_training_never_reads_the_test_split(scratch, trained):
 
 def test_validation_videos_come_from_the_training_groups(prepared):
     store = videos(prepared).store
-    kept, held = split_validation(store.part("1", "train"), 0.3, seed=0)
+    lists = hold_out(store.part("1", "train"), 0.3, seed=0)
+    kept, held = lists.kept, lists.held_out
     test = {video.id for video in store.part("1", "test")}
     assert held and not {video.id for video in [*kept, *held]} & test
     assert not {(v.class_name, v.group) for v in kept} & {(v.class_name, v.group) for v in held}

@@ -10,7 +10,7 @@ from torch import Tensor
 from stmn.errors import UsageError
 from stmn.runtime.progress import Silent
 from stmn.sampling.clips import Clips
-from stmn.sampling.order import split_validation
+from stmn.sampling.validation import hold_out
 from stmn.training.learner import parameter_groups, soft_max_loss
 from stmn.training.loop import train
 from stmn.training.normalisation import Normalisation
@@ -125,7 +125,8 @@ def test_both_streams_of_a_fused_network_train(prepared, tmp_path):
 
 def test_plateau_training_ends_when_the_rate_is_used_up(prepared, tmp_path):
     clips = videos(prepared)
-    kept, held = split_validation(clips.videos, 0.3, seed=0)
+    lists = hold_out(clips.videos, 0.3, seed=0)
+    kept, held = lists.kept, lists.held_out
     schedule = Schedule("plateau", rate=1e-12, steps=300, patience=1)  # nothing is learned, so the error never improves
     # otherwise the running statistics change the error
     plan = Plan(300, 4, 4, schedule=schedule, seed=0, validate_every=5, log_every=5, bn="frozen")

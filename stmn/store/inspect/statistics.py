@@ -79,6 +79,7 @@ def describe_set(store: Store, fields: int, progress: Progress) -> dict[str, Any
         "keeps": header.keeps,
         "videos": {"all": len(videos), "ok": len(ok), "skipped": len(videos) - len(ok)},
         "skipped": [{"id": v.id, "reason": v.reason} for v in videos if v.status != "ok"],
+        "groups": len({v.group for v in ok if v.group}),
         "classes": {name: sum(v.class_name == name for v in ok) for name in header.classes},
         "splits": {
             split: {part: _count_part(store, ids) for part, ids in parts.items()}

@@ -1,0 +1,163 @@
+"""Which training videos are held out for validation: a function of the training list, a share and a seed.
+
+The list belongs to the data set and its split. Every stage that names the same share and seed holds out the same
+videos, and a larger share holds out those of a smaller one and more, so stages can build on each other.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from math import inf
+
+from stmn.errors import DataError
+from stmn.store.format.read import StoredVideo
+
+#: groups that are looked at before one of a class is chosen
+_CANDIDATES = 32
+
+
+@dataclass(frozen=True)
+class ValidationList:
+    """A training list, divided.
+
+    Attributes:
+        kept: The videos to train on.
+        held_out: The videos to validate on. No group is in both.
+        share: About this fraction of the list was to be held out, 0..1.
+        seed: What decided which.
+    """
+
+    kept: list[StoredVideo]
+    held_out: list[StoredVideo]
+    share: float
+    seed: int
+
+    def describe(self) -> str:
+        """What is unusual about the list, in one line: far more videos than asked for, or classes without any."""
+        if not self.held_out:
+            return ""
+        fraction = len(self.held_out) / (len(self.kept) + len(self.held_out))
+        notes = []
+        if fraction > 1.5 * self.share and len(self.held_out) > 1:
+            notes.append(
+                f"{len(self.held_out)} of {len(self.kept) + len(self.held_out)} training videos are held out, more "
+                f"than {self.share:g} of them, because groups are not divided"
+            )
+        held = {video.class_name for video in self.held_out}
+        if missing := sorted({video.class_name for video in self.kept} - held):
+            some = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+            notes.append(f"no video of {some} is held out")
+        return "validation: " + "; ".join(notes) if notes else ""
+
+
+def hold_out(videos: Sequence[StoredVideo], share: float, seed: int) -> ValidationList:
+    """Hold out about a share of a training list: whole groups, all classes alike, and no class as a whole.
+
+    A group is what the data set calls one, in whichever classes it appears; a video without a group is its own.
+
+    Args:
+        videos: The training list.
+        share: The fraction of the videos to hold out; 0 for none. At least one group is held out otherwise.
+        seed: Chooses the groups.
+
+    Raises:
+        DataError: Nothing can be held out without leaving a class untrained; the message names the class.
+    """
+    if share <= 0:
+        return ValidationList(list(videos), [], share, seed)
+    wanted = share * len(videos)
+    held: set[tuple[str, str]] = set()
+    count = 0
+    for group, size in _groups_in_order(videos, seed):
+        # the nearest whole number of groups, but at least one
+        if held and count + size / 2 > wanted:
+            break
+        held.add(group)
+        count += size
+    if not held:
+        raise DataError(
+            f"validation = {share:g}: no training videos can be held out, because class '{_scarcest(videos)}' would be "
+            f"left without any: its videos are one group; set validation = 0"
+        )
+    return ValidationList(
+        [video for video in videos if group_key(video) not in held],
+        [video for video in videos if group_key(video) in held],
+        share,
+        seed,
+    )
+
+
+def group_key(video: StoredVideo) -> tuple[str, str]:
+    """What tells the groups of a set apart; a video without a group is its own."""
+    return ("group", video.group) if video.group else ("video", video.id)
+
+
+def _groups_in_order(videos: Sequence[StoredVideo], seed: int) -> Iterator[tuple[tuple[str, str], int]]:
+    """Yield groups that may be held out, and how many videos each has, in the order in which they are.
+
+    The next group is always one of the class with the smallest fraction held out so far: among its first few, in an
+    order that only names and the seed decide, the one that keeps the fractions of all classes most equal. A group that
+    would take the last training video of a class is passed over for good.
+    """
+    sizes: dict[tuple[str, str], Counter[str]] = {}
+    for video in videos:
+        sizes.setdefault(group_key(video), Counter())[video.class_name] += 1
+    total = Counter(video.class_name for video in videos)
+    waiting: dict[str, list[tuple[str, str]]] = {name: [] for name in sorted(total)}
+    for group in sorted(sizes, key=lambda group: _hash(seed, *group), reverse=True):
+        for name in sizes[group]:
+            waiting[name].append(group)  # the last is the first in order
+    held: Counter[str] = Counter()
+    gone: set[tuple[str, str]] = set()
+    ranks = {name: _hash(seed, "class", name) for name in waiting}
+    while waiting:
+        name = min(waiting, key=lambda name: (held[name] / total[name], ranks[name]))
+        candidates = _take_candidates(waiting[name], gone, sizes, held, total)
+        if not candidates:
+            del waiting[name]
+            continue
+        best = min(candidates, key=lambda group: _spread(sizes[group], held, total))
+        gone.add(best)
+        held += sizes[best]
+        yield best, sizes[best].total()
+
+
+def _take_candidates(
+    queue: list[tuple[str, str]],
+    gone: set[tuple[str, str]],
+    sizes: dict[tuple[str, str], "Counter[str]"],
+    held: "Counter[str]",
+    total: "Counter[str]",
+) -> list[tuple[str, str]]:
+    """The first groups of a class's queue that may be held out; those that may not any more leave it."""
+    found: list[tuple[str, str]] = []
+    while queue and len(found) < _CANDIDATES:
+        group = queue.pop()
+        if group in gone:
+            continue
+        if any(held[name] + size >= total[name] for name, size in sizes[group].items()):
+            gone.add(group)
+            continue
+        found.append(group)
+    queue.extend(reversed(found))
+    return found
+
+
+def _spread(size: "Counter[str]", held: "Counter[str]", total: "Counter[str]") -> float:
+    """How uneven the fractions of the classes of a group become if it is held out."""
+    fractions = [(held[name] + count) / total[name] for name, count in size.items()]
+    return max(fractions, default=inf) - min(fractions, default=0) + max(fractions, default=0)
+
+
+def _scarcest(videos: Sequence[StoredVideo]) -> str:
+    """The class whose videos are in the fewest groups."""
+    groups: dict[str, set[tuple[str, str]]] = {}
+    for video in videos:
+        groups.setdefault(video.class_name, set()).add(group_key(video))
+    return min(sorted(groups), key=lambda name: len(groups[name]))
+
+
+def _hash(seed: int, *words: str) -> bytes:
+    """A number that looks random, the same on every machine."""
+    return blake2b("\0".join([str(seed), *words]).encode(), digest_size=8).digest()

@@ -1,0 +1,59 @@
+"""Whether a model fits a prepared set: classes, how pictures were made, and what it has learned from."""
+
+from typing import TYPE_CHECKING
+
+from stmn.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stmn.nets.checkpoint import Description
+    from stmn.store.format.read import Store, StoredVideo
+
+
+def check_fits(description: "Description", name: str, store: "Store") -> None:
+    """Make sure that a model knows the classes of a set and was trained on pictures that were made like the set's.
+
+    Args:
+        description: what the model file says.
+        name: what error messages call the model.
+        store: the prepared set.
+
+    Raises:
+        DataError: it was not; the message says what differs.
+    """
+    header = store.header
+    known = description.network.classes
+    if known != header.classes:
+        raise DataError(
+            f"{name} knows {len(known)} classes ({', '.join(known[:3])}, ...), which are not those of data set "
+            f"{header.name}"
+        )
+    for key, value in description.preparation:
+        if value != (there := getattr(header.preparation, key)) and key != "quality":
+            raise DataError(f"{name} was trained on data prepared with {key} = {value}; {header.name} has {there}")
+
+
+def check_unseen(
+    description: "Description", name: str, store: "Store", videos: "Sequence[StoredVideo]", what: str, remedy: str
+) -> None:
+    """Make sure that a model has not learned from videos that it is to be judged by.
+
+    Args:
+        description: what the model file says.
+        name: what error messages call the model.
+        store: the prepared set.
+        videos: videos of it.
+        what: what they are: "test videos of split 1".
+        remedy: what to do.
+
+    Raises:
+        DataError: it has; the message says from how many.
+    """
+    known = description.trained_on
+    if seen := known.seen(videos, store.header.name):
+        other = "" if known.data == store.header.name else f"{known.data} "
+        raise DataError(
+            f"{name} was trained on {len(seen)} of the {len(videos)} {what} (it was trained on {other}split "
+            f"{known.split}); {remedy}"
+        )
