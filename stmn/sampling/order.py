@@ -1,6 +1,6 @@
 """Which videos a step sees: a function of the seed and the step."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import ceil
 
 import numpy as np

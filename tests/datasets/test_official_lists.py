@@ -1,6 +1,7 @@
 """UCF101 and HMDB51: their published lists, all three splits, whatever blanks and line ends they have."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 from helpers.commands import call
@@ -45,3 +46,30 @@ def test_blanks_and_line_ends(end, tmp_path):
     }  # fmt: skip
     (tmp_path / "wave_test_split2.txt").write_bytes(f"a_wave_1.avi 1{end}two words.avi 2{end}c.avi 0{end}".encode())
     assert HMDB51(tmp_path).splits() == {"2": {"train": ["wave/a_wave_1.avi"], "test": ["wave/two words.avi"]}}
+
+
+def in_ucf101_layout(root: Path, classes: list[str]) -> Path:
+    """Empty files named as UCF101's videos are, two groups in each class."""
+    for name in classes:
+        for group in (1, 2):
+            path = root / "videos" / name / f"v_{name}_g{group:02d}_c01.avi"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    return root
+
+
+def groups_of(root: Path, **options: str) -> set[str]:
+    return {video.group for video in UCF101(root, **options).videos()}
+
+
+def test_group_of_the_same_name_in_two_classes_is_one_group(tmp_path):
+    """Except in UCF101 itself, whose g01 is another recording in each class."""
+    own = in_ucf101_layout(tmp_path / "own", ["hug", "kick"])
+    assert groups_of(own) == groups_of(own, groups="shared") == {"g01", "g02"}
+    assert groups_of(own, groups="per_class") == {"hug_g01", "hug_g02", "kick_g01", "kick_g02"}
+    names = ["ApplyEyeMakeup", "YoYo", *(f"Class{number}" for number in range(99))]
+    official = in_ucf101_layout(tmp_path / "official", names)
+    assert len(groups_of(official)) == 202
+    assert groups_of(official, groups="shared") == {"g01", "g02"}
+    with pytest.raises(ValueError, match="groups is 'mine'; it must be per_class or shared"):
+        UCF101(own, groups="mine")

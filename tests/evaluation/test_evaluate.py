@@ -1,11 +1,12 @@
 """`stmn evaluate` (section 4.2): fully convolutional logits, late fusion, and what may not be tested."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import run_stage
+from conftest import TINY_TRAINING, run_stage, train_tiny
 from helpers.films import moving
 from helpers.made_sets import MadeVideo, make_set
 from torch import Tensor
@@ -200,19 +201,90 @@ def test_training_videos_are_not_tested_unless_allowed(own):
     assert run.results["protocol"]["seen_in_training"] == 3
 
     with_training_list(path, test, data="another set")  # there the same ids are other videos
-    assert run_stage(own, "evaluate", model=str(path)).results["protocol"]["seen_in_training"] == 12
+    assert run_stage(own, "evaluate", model=str(path)).results["protocol"]["seen_in_training"] == 0
 
 
-def test_fused_model_has_seen_its_streams_videos(own):
+def test_videos_seen_under_another_name_are_seen(own, tmp_path):
+    """A list that names the training files by other paths, in a set of another name."""
+    source = own.data_dir("synthetic") / "videos"
     header = read_header(own.data_dir("synthetic"))
+    with Store(own.data_dir("synthetic")) as store:
+        class_of = {video_id: store.video(video_id).class_name for video_id in header.part("1", "train")}
+    rows = ["path,class,split"]
+    for number, (video_id, class_name) in enumerate(class_of.items()):
+        copy = tmp_path / "elsewhere" / f"clip{number}.mp4"
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(next(source.rglob(f"{Path(video_id).stem}*")), copy)
+        rows.append(f"{copy},{class_name},{'test' if number < 12 else 'train'}")
+    listed = tmp_path / "again.csv"
+    listed.write_text("\n".join(rows) + "\n")
+    run_stage(own, "prepare", videos=listed, out="again", short_side=40, bound=5.0)
+    with pytest.raises(
+        DataError, match=r"trained on 12 of the 12 test videos of split 1 \(it was trained on synthetic"
+    ):
+        run_stage(own, "evaluate", data="again", model="appearance")
+
+
+def with_second_split(workspace: Workspace) -> None:
+    """Add a split that tests what split 1 trains on."""
+    header = read_header(workspace.data_dir("synthetic"))
     first = header.splits["1"]
     second = {"train": first["test"], "test": first["train"]}
-    header.model_copy(update={"splits": {"1": first, "2": second}}).write(own.data_dir("synthetic"))
-    fused = run_stage(
-        own, "fuse", split="2", chunks=2, stride_min=1, stride_max=2, steps=1, batch=4, micro_batch=4, validation=0.0
-    )
-    with pytest.raises(DataError, match=r"trained on 24 of the 24 test videos of split 2"):
-        run_stage(own, "evaluate", model=str(fused.path), split="2")
+    header.model_copy(update={"splits": {"1": first, "2": second}}).write(workspace.data_dir("synthetic"))
+
+
+def test_streams_that_learned_from_the_test_videos_are_not_fused(own):
+    with_second_split(own)
+    fuse = {"split": "2", "chunks": 2, "stride_min": 1, "stride_max": 2, **TINY_TRAINING}
+    with pytest.raises(DataError, match=r"no appearance stream was trained on synthetic, split 2; .*--split 2"):
+        run_stage(own, "fuse", **fuse)
+    with pytest.raises(
+        DataError,
+        match=r"^appearance-\S+ was trained on 24 of the 24 test videos of split 2 \(it was trained on split 1\); name an "
+        r"appearance stream of that split, or train it: stmn train-stream --modality rgb --split 2$",
+    ):
+        run_stage(own, "fuse", appearance="appearance", motion="motion", **fuse)
+    assert not [run for run in own.runs() if run.record["options"].get("split") == "2"]  # nothing was started
+
+
+def test_newest_model_is_one_of_the_split(own):
+    with_second_split(own)
+    train_tiny(own, "rgb", split="2", steps=1)
+    assert run_stage(own, "evaluate").results["of"][0].startswith("fused-multiply")
+    assert run_stage(own, "evaluate", split="2").results["of"][0].startswith("appearance")
+
+
+def test_streams_of_another_preparation_are_refused_before_anything_is_written(own):
+    header = read_header(own.data_dir("synthetic"))
+    slower = header.preparation.model_copy(update={"bound": 20.0})
+    header.model_copy(update={"preparation": slower}).write(own.data_dir("synthetic"))
+    runs = {run.name for run in own.runs()}
+    with pytest.raises(
+        DataError, match=r"^appearance-\S+ was trained on data prepared with bound = 5.0; synthetic has 20"
+    ):
+        run_stage(own, "fuse", appearance="appearance", motion="motion", chunks=2, **TINY_TRAINING)
+    assert {run.name for run in own.runs()} == runs
+
+
+def test_fused_network_does_not_validate_on_what_its_streams_learned_from(scratch):
+    streams = {}
+    for name, modality in (("appearance", "rgb"), ("motion", "flow")):
+        streams[name] = train_tiny(scratch, modality, steps=1, seed=7, validation=0.25)  # its own seed and share
+    learned = load_checkpoint(streams["motion"].output("model"))[1].trained_on
+    assert len(learned.videos) == 18 and len(learned.held_out.videos) == 6
+    fuse = {"chunks": 2, "stride_min": 1, "stride_max": 2, **TINY_TRAINING, "steps": 1}
+    for options in ({"validation": 0.5}, {"validation": 0.25, "validation_seed": 1}):
+        with pytest.raises(
+            DataError, match=r"validation videos .*same --validation and --validation-seed, or set valid"
+        ):
+            run_stage(scratch, "fuse", **(fuse | options))
+    smaller = run_stage(scratch, "fuse", **(fuse | {"validation": 0.1, "seed": 3}))
+    known = load_checkpoint(smaller.output("model"))[1].trained_on
+    assert set(known.held_out.videos) < set(learned.held_out.videos)
+    scores = load_scores(run_stage(scratch, "evaluate", model=str(smaller.path), part="validation").output("scores"))
+    assert scores.protocol["seen_in_training"] == 0 and set(scores.ids) == set(known.held_out.videos)
+    everything = run_stage(scratch, "fuse", **(fuse | {"validation": 0.0}))
+    assert len(load_checkpoint(everything.output("model"))[1].trained_on.videos) == 24
 
 
 @pytest.mark.parametrize(
@@ -234,7 +306,9 @@ def test_model_is_not_tested_on_other_classes(own):
 
 
 def test_evaluate_reports_missing_and_conflicting_options(own, scratch):
-    with pytest.raises(DataError, match="no trained model in this workspace; make one with: stmn train-stream"):
+    with pytest.raises(
+        DataError, match=r"no trained model of synthetic, split 1 in this workspace; make one with: stmn train-stream"
+    ):
         run_stage(scratch, "evaluate")
     with pytest.raises(UsageError, match="choose a model or late_fusion, not both"):
         run_stage(own, "evaluate", model="appearance", late_fusion=["appearance", "motion"])

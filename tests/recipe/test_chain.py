@@ -132,9 +132,9 @@ def test_the_three_lines_of_the_readme(scratch, monkeypatch):
     ("line", "words"),
     [
         (["train-stream"], "no prepared data; make it with: stmn prepare"),
-        (["fuse"], "no trained appearance stream; make it with: stmn train-stream --modality rgb"),
-        (["evaluate"], "no trained model in this workspace; make one with: stmn train-stream"),
-        (["fuse-idt"], "no scores in this workspace; make them with: stmn evaluate"),
+        (["fuse"], "no prepared data; make it with: stmn prepare"),
+        (["evaluate"], "no prepared data; make it with: stmn prepare"),
+        (["fuse-idt"], "no prepared data; make it with: stmn prepare"),
         (["export"], "no trained model in this workspace"),
         (["report"], "no prepared data"),
     ],

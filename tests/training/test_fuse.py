@@ -54,7 +54,9 @@ def test_streams_are_the_newest_or_those_named(own):
 
 
 def test_missing_stream_names_the_command_that_makes_it(scratch):
-    with pytest.raises(DataError, match="no trained appearance stream; make it with: stmn train-stream --modality rgb"):
+    with pytest.raises(
+        DataError, match="no appearance stream was trained on synthetic, split 1; make it with: stmn train-stream --mod"
+    ):
         fused(scratch)
 
 
