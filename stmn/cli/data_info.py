@@ -38,7 +38,7 @@ def describe(info: dict[str, Any]) -> Iterator[tuple[str, str]]:
     named = ", ".join(f"{name} ({count})" for name, count in classes[:_CLASSES])
     yield "classes", f"{len(classes)}: {named}{_more(classes, _CLASSES)}"
     if info["groups"]:
-        yield "groups", f"{info['groups']}, which no split divides"
+        yield "groups", f"{info['groups']}"
     for split, parts in info["splits"].items():
         yield f"split {split}", ", ".join(f"{part}: {_describe_part(counts)}" for part, counts in parts.items())
     if flow:

@@ -130,13 +130,14 @@ def test_info(work):
         "sizes        64x48 (3)",
         lines[6],
         "classes      2: clap (1), wave (2)",
+        "groups       3",
         "split 1      train: 2, test: 1",
         # 12 fields of 2, 7 of 4, 12 of 6 pixels, in steps of 0.157: 1.88, 3.92, 6.12
         "flow         mean 3.98 px, 99 % below 6.1 px; clipped 0.00 %, zero 0.00 %; 0.157 px between levels  (all fields)",
-        lines[10],
+        lines[11],
     ]
     assert lines[6].startswith("on disk      ")
-    assert lines[10].startswith("             ") and " bytes per frame, " in lines[10]
+    assert lines[11].startswith("             ") and " bytes per frame, " in lines[11]
 
 
 def test_info_for_machines(work):

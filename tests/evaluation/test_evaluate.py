@@ -214,7 +214,7 @@ def test_videos_seen_under_another_name_are_seen(own, tmp_path):
     for number, (video_id, class_name) in enumerate(class_of.items()):
         copy = tmp_path / "elsewhere" / f"clip{number}.mp4"
         copy.parent.mkdir(exist_ok=True)
-        shutil.copy(next(source.rglob(f"{Path(video_id).stem}*")), copy)
+        shutil.copy(source / video_id, copy)
         rows.append(f"{copy},{class_name},{'test' if number < 12 else 'train'}")
     listed = tmp_path / "again.csv"
     listed.write_text("\n".join(rows) + "\n")
