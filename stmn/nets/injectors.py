@@ -1,8 +1,8 @@
 """Injectors: where temporal filters enter a stream (section 3.3, Figure 4, Table 1).
 
 An injector is a function of a backbone, the length of the filters in chunks, and what they start as. It sets
-`Unit.temporal` of some units and may fill `Backbone.skip_temporal`. Each raises `UsageError` if a part of the backbone
-has no second unit.
+`Unit.temporal` of some units and may fill `Backbone.skip_temporal`. Those that fill second units raise `UsageError` if
+a part of the backbone has none.
 """
 
 from stmn.errors import UsageError
@@ -29,6 +29,13 @@ def residual(backbone: Backbone, length: int, init: TemporalInit) -> None:
         unit.temporal = TemporalFilter(unit.middle, length, init)
 
 
+def residual_every_unit(backbone: Backbone, length: int, init: TemporalInit) -> None:
+    """Inject a filter into the residual branch of every unit; in Table 1 only second units have one."""
+    for units in backbone.parts.values():
+        for unit in units:
+            unit.temporal = TemporalFilter(unit.middle, length, init)
+
+
 def residual_conv2_conv5(backbone: Backbone, length: int, init: TemporalInit) -> None:
     """Inject as `residual` does, but into conv2 and conv5 only, as the authors' code does in a ResNet-152.
 
@@ -39,11 +46,20 @@ def residual_conv2_conv5(backbone: Backbone, length: int, init: TemporalInit) ->
         unit.temporal = TemporalFilter(unit.middle, length, init)
 
 
-def residual_and_skip(backbone: Backbone, length: int, init: TemporalInit) -> None:
-    """Inject as `residual` does, and into the skip path after each part's last ReLU (Figure 4(a) and (b))."""
-    residual(backbone, length, init)
+def skip(backbone: Backbone, length: int, init: TemporalInit) -> None:
+    """Inject a filter into the skip path alone, after each part's last ReLU (Figure 4(a)).
+
+    This is section 4's "into the skip path of every conv block" to the letter, and modes 4 and 5 of the authors' code.
+    What follows a part, shortcuts and branches alike, reads the filtered signal.
+    """
     for part, channels in backbone.channels.items():
         backbone.skip_temporal[part] = TemporalFilter(channels, length, init)
+
+
+def residual_and_skip(backbone: Backbone, length: int, init: TemporalInit) -> None:
+    """Inject as `residual` and `skip` together do: the variant of Table 1 with filters "also" in the shortcut path."""
+    residual(backbone, length, init)
+    skip(backbone, length, init)
 
 
 def _second_unit(units: list[Unit]) -> Unit:

@@ -20,6 +20,11 @@ def valid_positions(frames: int, stack_length: int) -> range:
     return range(first, last + 1)
 
 
+def is_short(frames: int, stack_length: int, chunks: int, stride: int) -> bool:
+    """True if a video of `frames` frames does not hold `chunks` whole chunks, `stride` frames apart."""
+    return (chunks - 1) * stride + 1 > len(valid_positions(frames, stack_length))
+
+
 def draw_positions(frames: int, stack_length: int, chunks: int, stride: tuple[int, int], rng: Generator) -> list[int]:
     """Draw the times of the chunks of a training sample (section 4.1).
 

@@ -96,6 +96,7 @@ def train_model(
     from stmn.training.state import remove_state
 
     training, validation = clips
+    _say_short_videos(training, context)
     device = choose_device(context.device, options.precision)
     if unequal := describe_imbalance(network.config.classes, training.labels, options.balance):
         context.progress.say(unequal)
@@ -125,3 +126,17 @@ def train_model(
         outputs={"model": "model.safetensors", "metrics": "metrics.jsonl"},
         values={"steps": state.step, "training_videos": len(training), **last},
     )
+
+
+def _say_short_videos(clips: "Clips", context: Context) -> None:
+    """Say how many training videos are too short for their chunks, which are spread evenly there."""
+    from stmn.sampling.positions import is_short
+
+    sampling = clips.sampling
+    chunks, stride = sampling.chunks, sampling.stride[0]
+    short = sum(is_short(video.frames, sampling.stack_length, chunks, stride) for video in clips.videos)
+    if chunks > 1 and short:
+        context.progress.say(
+            f"{short} of {len(clips)} training videos are too short for {chunks} chunks, {stride} frames apart: their "
+            f"chunks are spread evenly"
+        )

@@ -36,7 +36,9 @@ POOLINGS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("injector", ["none", "last_unit", "residual", "residual_and_skip"])
+@pytest.mark.parametrize(
+    "injector", ["none", "last_unit", "residual", "residual_every_unit", "skip", "residual_and_skip"]
+)
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_video_split_in_time_gets_same_logits(injector, pooling):
     """In passes of one chunk with its margins, and in larger ones."""
@@ -52,6 +54,7 @@ def test_video_split_in_time_gets_same_logits(injector, pooling):
 @pytest.mark.parametrize(("temporal", "chunks"), [
     ({"injector": "none"}, 0), ({"injector": "last_unit"}, 1), ({"injector": "residual"}, 4),
     ({"injector": "residual_and_skip"}, 8), ({"injector": "residual", "length": 5}, 8),
+    ({"injector": "skip"}, 4), ({"injector": "residual_every_unit"}, 8),
     ({"injector": "none", "motion_injector": "residual"}, 4),
 ])  # fmt: skip
 def test_temporal_reach_is_exact(temporal, chunks):

@@ -46,6 +46,11 @@ KINDS = {
         "gate": GateConfig(direction="both", site="direct", fusion="add"),
         "temporal": TemporalConfig(injector="residual_and_skip", init="average", length=5),
     },
+    "filters in the skip path alone": {"gate": GateConfig(), "temporal": TemporalConfig(injector="skip", pool="max")},
+    "gates and filters at every unit": {
+        "gate": GateConfig(units="every_unit"),
+        "temporal": TemporalConfig(injector="residual_every_unit", pool="max"),
+    },
     "one prediction of both streams, of five chunks at a time": {
         "gate": GateConfig(),
         "prediction": "concatenated",

@@ -20,8 +20,10 @@ FILTERED = {
     "none": ((), ()),
     "last_unit": ((5,), ()),
     "residual": ((2, 3, 4, 5), ()),
+    "residual_every_unit": ((2, 3, 4, 5), ()),  # not the second unit alone: every one
     "residual_and_skip": ((2, 3, 4, 5), (2, 3, 4, 5)),
     "residual_conv2_conv5": ((2, 5), ()),
+    "skip": ((), (2, 3, 4, 5)),
 }
 
 
@@ -39,6 +41,7 @@ class PlainStream:
         self.weights, self.chunks, self.training = weights, chunks, training
         self.units = dict(zip((2, 3, 4, 5), UNITS[arch], strict=True))
         self.in_units, self.in_skips = FILTERED[injector]
+        self.in_every_unit = injector == "residual_every_unit"
 
     def convolve(self, x: Tensor, name: str, stride: int = 1) -> Tensor:
         weight = self.weights[f"backbone.{name}.weight"]
@@ -84,7 +87,7 @@ class PlainStream:
             x = relu(self.normalise(self.convolve(x, f"{name}.conv2", stride), f"{name}.bn2"))
         else:
             x = relu(self.normalise(self.convolve(x, f"{name}.conv1", stride), f"{name}.bn1"))
-        if unit == 2 and part in self.in_units:
+        if part in self.in_units and (unit == 2 or self.in_every_unit):
             x = self.filter_time(x, f"{name}.temporal")
         last = 3 if bottleneck else 2
         return self.normalise(self.convolve(x, f"{name}.conv{last}"), f"{name}.bn{last}")

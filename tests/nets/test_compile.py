@@ -34,6 +34,10 @@ def variants() -> dict[str, tuple]:
     gated = TABLE_2[3]
     made["max over windows"] = gated, TemporalConfig(pool="max", window=2), "averaged", {"operand": "post_relu"}
     made["average"] = gated, TemporalConfig(injector="residual_conv2_conv5", pool="average"), "per_stream", {}
+    made["filters in the skip path alone"] = gated, TemporalConfig(injector="skip", pool="max"), "per_stream", {}
+    made["gates and filters everywhere"] = (
+        gated, TemporalConfig(injector="residual_every_unit", pool="max"), "per_stream", {"units": "every_unit"},
+    )  # fmt: skip
     made["average over windows, gates everywhere"] = (
         gated, TemporalConfig(injector="residual", length=5, pool="average", window=5), "concatenated",
         {"units": "every_unit"},

@@ -115,7 +115,7 @@ def test_docs_table_of_streams():
 @pytest.mark.slow
 def test_docs_table_of_fused_networks():
     rows = table("| appearance | motion | injector | parameters | multiply-adds |")
-    assert len(rows) == 10 and {row[1] for row in rows} == {"resnet50", "resnet152"}
+    assert len(rows) == 14 and {row[1] for row in rows} == {"resnet50", "resnet152"}
     assert {row[2] for row in rows} == set(registry.names("injector"))
     for appearance, motion, injector, *numbers in rows:
         temporal = TemporalConfig(injector=injector)

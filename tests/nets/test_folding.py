@@ -34,7 +34,7 @@ VARIANTS = {
     **{str(number): lambda gate=gate: stable_pair(gate=gate) for number, gate in enumerate(GATES)},
     **{
         injector: lambda injector=injector: stable_pair(temporal=TemporalConfig(injector=injector, pool="max"))
-        for injector in ("last_unit", "residual", "residual_and_skip")
+        for injector in ("last_unit", "residual", "residual_every_unit", "skip", "residual_and_skip")
     },
     "every unit of both, filters everywhere": lambda: stable_pair(
         gate=GateConfig(units="every_unit", direction="both"), temporal=TemporalConfig(injector="residual_and_skip")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.networks import TABLE_3, check_equations, randomize_filters, randomize_norms, tied, videos
+from helpers.plain import UNITS
 from torch import nn
 from torch.nn.functional import relu
 
@@ -11,11 +12,11 @@ from stmn import registry
 from stmn.errors import UsageError
 from stmn.nets.backbones import create_backbone
 from stmn.nets.build import build_network
-from stmn.nets.config import NetworkConfig, StreamConfig, TemporalConfig
+from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.network import Network
 from stmn.nets.temporal import TemporalFilter, pool_time
 
-INJECTORS = ["last_unit", "residual", "residual_and_skip", "residual_conv2_conv5"]
+INJECTORS = ["last_unit", "residual", "residual_every_unit", "skip", "residual_and_skip", "residual_conv2_conv5"]
 #: eq. (9): the filter f along time
 TAPS = {"centre": [0, 1, 0], "average": [1 / 3, 1 / 3, 1 / 3]}
 
@@ -43,8 +44,13 @@ def test_each_row_of_table_3_is_the_papers_equation(row):
     check_equations(randomize_filters(network), videos(network, 4))
 
 
-#: not in Table 3: other lengths, two injectors, windows, joint predictions
+#: not in Table 3: other injectors and lengths, two injectors, windows, joint predictions, gates at every unit
 OTHERS = [
+    {"temporal": {"injector": "skip", "pool": "max"}},
+    {"temporal": {"injector": "skip", "init": "average", "length": 5, "pool": "none"}},
+    {"temporal": {"injector": "residual", "motion_injector": "skip", "pool": "average"}},
+    {"temporal": {"injector": "residual_every_unit", "pool": "max"}, "gate": {"units": "every_unit"}},
+    {"temporal": {"injector": "skip", "pool": "max"}, "gate": {"units": "every_unit", "direction": "both"}},
     {"temporal": {"injector": "residual_and_skip", "length": 5, "pool": "max"}},
     {"temporal": {"injector": "residual", "length": 1, "init": "average", "pool": "average"}},
     {"temporal": {"injector": "residual_conv2_conv5", "length": 7, "pool": "average", "window": 3}},
@@ -59,7 +65,10 @@ OTHERS = [
 @pytest.mark.parametrize("options", OTHERS, ids=str)
 @pytest.mark.parametrize("arch", ["resnet18", "resnet26"])
 def test_other_filters_poolings_and_predictions_are_too(options, arch):
-    config = options | {"temporal": TemporalConfig(**options["temporal"])}
+    config = options | {
+        "temporal": TemporalConfig(**options["temporal"]),
+        "gate": GateConfig(**options.get("gate", {})),
+    }
     network = randomize_filters(randomize_norms(tied(arch, arch, **config)).double())
     check_equations(network, videos(network, 4))
 
@@ -173,10 +182,17 @@ def test_network_takes_any_number_of_chunks():
 def test_injectors_place_filters_where_they_say(arch):
     second_units = {f"layer{number + 1}.1.temporal": 64 * 2**number for number in range(4)}
     skips = {f"skip_temporal.conv{number + 2}": 256 * 2**number for number in range(4)}
+    every_unit = {
+        f"layer{number + 1}.{unit}.temporal": 64 * 2**number
+        for number, units in enumerate(UNITS[arch])
+        for unit in range(units)
+    }
     expected = {
         "none": {},
         "last_unit": {"layer4.1.temporal": 512},
         "residual": second_units,
+        "residual_every_unit": every_unit,
+        "skip": skips,
         "residual_and_skip": second_units | skips,
         "residual_conv2_conv5": {name: second_units[name] for name in ("layer1.1.temporal", "layer4.1.temporal")},
     }
@@ -205,9 +221,10 @@ def test_filter_in_a_unit_follows_the_3x3_and_its_relu():
     assert torch.equal(unit.residual(x, 3), expected)
 
 
+@pytest.mark.parametrize("injector", ["skip", "residual_and_skip"])
 @torch.inference_mode()
-def test_filter_in_the_skip_path_is_between_two_parts():
-    network = randomize_norms(temporal(injector="residual_and_skip", init="average"))
+def test_filter_in_the_skip_path_is_between_two_parts(injector):
+    network = randomize_norms(temporal(injector=injector, init="average"))
     backbone = network.stream("motion").backbone
     seen = []
     layer, following = backbone.skip_temporal["conv2"], backbone.parts["conv3"][0].downsample
@@ -221,7 +238,7 @@ def test_filter_in_the_skip_path_is_between_two_parts():
 
 def test_part_of_one_unit_has_no_place_for_a_filter():
     stream = StreamConfig(modality="rgb", arch="resnet10t")
-    for injector in INJECTORS:
+    for injector in (name for name in INJECTORS if name not in ("skip", "residual_every_unit")):
         config = NetworkConfig(
             classes=["a"], size=32, stack_length=2, streams=[stream], temporal=TemporalConfig(injector=injector)
         )
