@@ -40,7 +40,7 @@ def compare(
     force: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Compare evaluations of the same videos: accuracy, each stream, and McNemar's test against the first."""
+    """Compare evaluations of the same videos: accuracy, each stream, and a paired test against the first."""
     from stmn.errors import UsageError
     from stmn.report.comparison import compare_with_first
     from stmn.report.contents import load_evaluations
@@ -69,7 +69,8 @@ def _print_comparison(compared: "list[ComparedEvaluation]") -> None:
     """Print the table, and how the numbers were measured differently."""
     from rich.markup import escape
 
-    from stmn.report.comparison import describe_differences
+    from stmn.evaluation.metrics import describe_units
+    from stmn.report.comparison import describe_differences, describe_tests
 
     console = answers()
     table, with_streams = _fit_table(compared, console)
@@ -77,9 +78,13 @@ def _print_comparison(compared: "list[ComparedEvaluation]") -> None:
     metrics = compared[0].metrics
     console.print(
         f"{metrics['videos']} videos, {len(metrics['classes'])} classes, chance {100 * metrics['chance']:.1f} %; "
-        f"intervals over {metrics['intervals_over']}; p: McNemar's exact test against the first",
+        f"intervals over {describe_units(metrics)}",
         soft_wrap=True,
     )
+    for line in describe_tests(compared):
+        console.print(line, soft_wrap=True)
+    for note in dict.fromkeys(note for item in compared for note in item.metrics["notes"]):
+        console.print(escape(note), soft_wrap=True)
     for item in compared:
         label = escape(item.evaluation.label)
         if not with_streams and len(item.metrics["streams"]) > 1:
@@ -116,7 +121,7 @@ def _make_table(
     from stmn.report.words import format_p_value, format_percent, format_points
 
     streams = list_streams(compared) if with_streams else []
-    many = len(compared[0].metrics["classes"]) > 5
+    many = compared[0].metrics["top5"] is not None
     table = Table(box=None, pad_edge=False)
     table.add_column("evaluation, %", overflow="fold", max_width=label_width)
     heads = ["top-1", "95 % interval", *(["top-5"] if many else []), "per class", *streams, "points", "p"]

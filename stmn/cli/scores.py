@@ -45,6 +45,8 @@ def show(
     console = answers()
     console.print(f"[bold]{escape(item.name)}[/]: {escape(protocol)}", soft_wrap=True)
     console.print(_metrics_table(result))
+    for note in result["notes"]:
+        console.print(escape(note))
     if videos:
         console.print(_mistakes_table(found, videos))
 
@@ -92,7 +94,7 @@ def compare(
     workspace: WorkspacePath = None,
     as_json: Json = False,
 ) -> None:
-    """Compare two scores files: the difference with its interval, McNemar's test, flipped videos."""
+    """Compare two scores files: the difference with its interval, a paired test, flipped videos."""
     from stmn.evaluation.comparison import compare_scores
 
     (one, ours), (other, theirs) = _load([first, second], workspace)
@@ -152,18 +154,26 @@ def _load(names: list[str], workspace: Path | None) -> list[tuple["Input", "Scor
 
 def _metrics_table(result: dict[str, Any]) -> "Table":
     """The metrics with their intervals."""
+    from rich.markup import escape
     from rich.table import Table
+
+    from stmn.evaluation.metrics import describe_units
 
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     table.add_column("%", justify="right")
-    table.add_column(f"95 % interval (over {result['intervals_over']})")
-    for key, label in (("accuracy", "top-1"), ("top5", "top-5"), ("mean_class_accuracy", "mean class accuracy")):
-        low, high = result["intervals"][key]
-        table.add_row(label, f"{100 * result[key]:.1f}", f"{100 * low:.1f} to {100 * high:.1f}")
-    for name, accuracy in result["streams"].items():
-        table.add_row(f"{name} alone", f"{100 * accuracy:.1f}")
-    table.add_row("calibration error", f"{100 * result['calibration_error']:.1f}")
+    table.add_column(f"95 % interval (over {describe_units(result)})")
+    rows = [
+        ("top-1", result["accuracy"], result["interval"]),
+        ("top-5", result["top5"], result["intervals"]["top5"]),
+        ("mean class accuracy", result["mean_class_accuracy"], result["intervals"]["mean_class_accuracy"]),
+        *((f"{name} alone", share, result["stream_intervals"][name]) for name, share in result["streams"].items()),
+    ]
+    for label, value, interval in rows:
+        if value is not None:
+            table.add_row(escape(label), f"{100 * value:.1f}", f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}")
+    if result["calibration_error"] is not None:
+        table.add_row("calibration error", f"{100 * result['calibration_error']:.1f}")
     table.add_row("chance", f"{100 * result['chance']:.1f}", f"{result['videos']:,} videos")
     return table
 
@@ -173,12 +183,15 @@ def _mistakes_table(scores: "Scores", count: int) -> "Table":
     from rich.markup import escape
     from rich.table import Table
 
+    from stmn.evaluation.kinds import holds_logits
+
+    sure = holds_logits(scores.protocol)
     confidence, predicted = scores.mean().softmax(dim=1).max(dim=1)
     wrong = [i for i, label in enumerate(scores.labels) if label != int(predicted[i])]
-    table = Table("mistake", "true class", "predicted", "confidence", box=None, pad_edge=False)
+    table = Table("mistake", "true class", "predicted", *(["confidence"] if sure else []), box=None, pad_edge=False)
     for i in sorted(wrong, key=lambda i: -float(confidence[i]))[:count]:
         names = (scores.ids[i], scores.classes[scores.labels[i]], scores.classes[int(predicted[i])])
-        table.add_row(*map(escape, names), f"{100 * float(confidence[i]):.0f} %")
+        table.add_row(*map(escape, names), *([f"{100 * float(confidence[i]):.0f} %"] if sure else []))
     return table
 
 
@@ -198,10 +211,12 @@ def _print_comparison(result: "Comparison", first: str, second: str, videos: boo
     )
     console.print(
         f"both correct {result.both_correct}, both wrong {result.both_wrong}, only the first correct "
-        f"{result.first_alone}, only the second correct {result.second_alone}; "
-        f"McNemar's exact p = {result.p_value:.3g}",
+        f"{result.first_alone}, only the second correct {result.second_alone}",
         soft_wrap=True,
     )
+    console.print(f"p = {result.p_value:.3g}, {result.test}")
+    if result.test_limit:
+        console.print(result.test_limit)
     if videos:
         table = Table("video", "true class", "first predicts", "second predicts", box=None, pad_edge=False)
         for row in result.flipped:

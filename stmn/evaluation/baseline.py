@@ -4,15 +4,20 @@ Data sets of clips cut out by hand may leak the class through the cut. An accura
 above this baseline.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
-from stmn.evaluation.metrics import wilson_interval
+from stmn.evaluation.intervals import Units, accuracy_interval
+from stmn.evaluation.metrics import find_correct
+from stmn.evaluation.paired import PairedTest, compare_pairs
+from stmn.evaluation.scores import Scores
 from stmn.store.format.read import Store, StoredVideo
 
 
-def measure_box_shape_baseline(store: Store, split: str, seed: int = 0) -> dict[str, object] | None:
+def measure_box_shape_baseline(store: Store, split: str, seed: int = 0) -> dict[str, Any] | None:
     """Train and test a random forest on the width, height, aspect and frame count of a split's videos.
 
     Args:
@@ -21,8 +26,8 @@ def measure_box_shape_baseline(store: Store, split: str, seed: int = 0) -> dict[
         seed: The seed of the forest.
 
     Returns:
-        `videos`, `accuracy` in 0..1 and its 95 % `interval`, or None if all training videos have the same shape and
-        length, so that nothing can leak.
+        `videos`, `accuracy` in 0..1 and its 95 % `interval`, and `predictions` (video id -> class); None if all
+        training videos have the same shape and length, so that nothing can leak.
     """
     train, test = store.part(split, "train"), store.part(split, "test")
     features = _describe_shapes(train)
@@ -30,12 +35,34 @@ def measure_box_shape_baseline(store: Store, split: str, seed: int = 0) -> dict[
         return None
     forest = RandomForestClassifier(500, random_state=seed)
     forest.fit(features, [video.class_name for video in train])
-    correct = int((forest.predict(_describe_shapes(test)) == [video.class_name for video in test]).sum())
+    predicted = [str(name) for name in forest.predict(_describe_shapes(test))]
+    correct = np.array([float(name == video.class_name) for name, video in zip(predicted, test, strict=True)])
     return {
         "videos": len(test),
-        "accuracy": correct / len(test),
-        "interval": list(wilson_interval(correct, len(test))),
+        "accuracy": float(correct.mean()),
+        "interval": accuracy_interval(correct, Units([video.group or video.id for video in test])),
+        "predictions": {video.id: name for name, video in zip(predicted, test, strict=True)},
     }
+
+
+def compare_with_baseline(scores: Scores, baseline: dict[str, Any]) -> PairedTest | None:
+    """Test whether scores are better than the baseline on the same videos.
+
+    Args:
+        scores: Scores of the test videos.
+        baseline: What `measure_box_shape_baseline` found.
+
+    Returns:
+        The paired test; None if the baseline's predictions of these videos are not known.
+    """
+    predictions = baseline.get("predictions") or {}
+    if not all(video in predictions for video in scores.ids):
+        return None
+    labels = np.array(scores.labels)
+    guessed = [predictions[video] == scores.classes[label] for video, label in zip(scores.ids, labels, strict=True)]
+    return compare_pairs(
+        np.array(guessed, dtype=float), find_correct(scores.mean().numpy(), labels), Units(scores.groups)
+    )
 
 
 def _describe_shapes(videos: list[StoredVideo]) -> NDArray[np.float64]:

@@ -6,12 +6,12 @@ from itertools import product
 
 import numpy as np
 import torch
-from scipy.stats import binomtest
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from stmn.errors import DataError
-from stmn.evaluation.metrics import Bootstrap
+from stmn.evaluation.intervals import Units, difference_interval
+from stmn.evaluation.paired import compare_pairs
 from stmn.evaluation.scores import Scores, fuse_late
 
 #: number of scores to fuse -> steps of the grid of weights
@@ -26,13 +26,16 @@ class Comparison:
         videos: The number of videos.
         accuracies: The accuracy of each, 0..1.
         difference: The second accuracy minus the first.
-        interval: The 95 % bootstrap interval of the difference.
+        interval: The 95 % interval of the difference.
         both_correct: Videos that both have correct.
         both_wrong: Videos that both have wrong.
         first_alone: Videos that only the first has correct.
         second_alone: Videos that only the second has correct.
-        p_value: McNemar's exact test: the probability of so uneven a split between `first_alone` and `second_alone` if
-            both were equally good.
+        p_value: The probability of so large a difference if both were equally good.
+        test: Which test gave it, over how many groups or videos: "exact sign-flip test over 12 groups".
+        test_limit: What so few groups can't show; empty if there are enough.
+        over: "groups", or "videos" if each is its own group. Two videos are in one group if either file says so.
+        units: How many of them there are.
         flipped: The videos that only one has correct: (id, true class, first prediction, second prediction).
     """
 
@@ -45,6 +48,10 @@ class Comparison:
     first_alone: int
     second_alone: int
     p_value: float
+    test: str
+    test_limit: str
+    over: str
+    units: int
     flipped: list[tuple[str, str, str, str]]
 
 
@@ -66,20 +73,24 @@ def compare_scores(first: Scores, second: Scores, name: str) -> Comparison:
     ours_correct, theirs_correct = ours == labels, theirs == labels
     first_alone, second_alone = int((ours_correct & ~theirs_correct).sum()), int((theirs_correct & ~ours_correct).sum())
     gain = theirs_correct.astype(float) - ours_correct
-    draws = Bootstrap(first)
-    means = draws.counts @ gain / draws.counts.sum(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
+    row_of = {video: row for row, video in enumerate(second.ids)}
+    units = Units(first.groups, [second.groups[row_of[video]] for video in first.ids])
+    test = compare_pairs(ours_correct, theirs_correct, units)
     names = first.classes
     return Comparison(
         videos=len(labels),
         accuracies=(float(ours_correct.mean()), float(theirs_correct.mean())),
         difference=float(gain.mean()),
-        interval=[float(low), float(high)],
+        interval=difference_interval(gain, units),
         both_correct=int((ours_correct & theirs_correct).sum()),
         both_wrong=int((~ours_correct & ~theirs_correct).sum()),
         first_alone=first_alone,
         second_alone=second_alone,
-        p_value=float(binomtest(first_alone, first_alone + second_alone).pvalue) if first_alone + second_alone else 1.0,
+        p_value=test.p_value,
+        test=test.name,
+        test_limit=test.limit,
+        over=units.over,
+        units=units.count,
         flipped=[
             (first.ids[i], names[labels[i]], names[ours[i]], names[theirs[i]])
             for i in np.flatnonzero(ours_correct != theirs_correct)

@@ -1,125 +1,90 @@
-"""Metrics of a scores file, each with its 95 % interval."""
+"""Metrics of a scores file, each with its 95 % interval, and what they must not be taken for."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
-from scipy.stats import binomtest
-from sklearn.metrics import accuracy_score, confusion_matrix, recall_score, top_k_accuracy_score
 
+from stmn.evaluation.intervals import (
+    MANY_GROUPS,
+    FloatArray,
+    Units,
+    accuracy_interval,
+    class_mean_influence,
+    share_interval,
+)
+from stmn.evaluation.kinds import holds_logits
 from stmn.evaluation.scores import Scores
 
-FloatArray = NDArray[np.float64]
-
-#: resamples of a bootstrap
-RESAMPLES = 2000
 #: bins of the calibration error (Guo et al. 2017)
 BINS = 15
-
-
-def wilson_interval(correct: int, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of `correct` / `count`, which holds for few videos and for ratios near 0 and 1."""
-    low, high = binomtest(correct, count).proportion_ci(0.95, "wilson")
-    return float(low), float(high)
-
-
-class Bootstrap:
-    """Resamples of the test videos with replacement; of whole groups if the videos have groups.
-
-    The videos of a group are cut from one recording, so they are not independent.
-
-    Args:
-        scores: The scores of N videos.
-        seed: The seed of the draws.
-
-    Attributes:
-        over: "groups" or "videos".
-        counts: (RESAMPLES, N), how often each video is in each resample.
-    """
-
-    def __init__(self, scores: Scores, seed: int = 0) -> None:
-        units = scores.groups if 1 < len(set(scores.groups)) < len(scores.ids) else scores.ids
-        self.over = "groups" if units is scores.groups else "videos"
-        names, unit = np.unique(units, return_inverse=True)
-        self._units = len(names)
-        drawn = np.random.default_rng(seed).multinomial(self._units, np.full(self._units, 1 / self._units), RESAMPLES)
-        self.counts: FloatArray = drawn[:, unit].astype(np.float64)
-
-    def interval(self, values: FloatArray) -> list[float]:
-        """The 95 % interval of the mean of (N,) values in 0..1.
-
-        If all resamples agree, as when all videos are correct, it is Wilson's interval of as many units.
-        """
-        means = self.counts @ values / self.counts.sum(axis=1)
-        return self._percentiles(means, float(values.mean()))
-
-    def class_interval(self, correct: FloatArray, labels: NDArray[np.int64]) -> list[float]:
-        """The 95 % interval of the mean over classes of each class's accuracy, from (N,) values 0 or 1.
-
-        Classes that are missing from a resample do not count in it.
-        """
-        classes = np.eye(labels.max() + 1)[labels]  # (N, classes)
-        videos = self.counts @ classes
-        accuracies = np.divide(self.counts * correct @ classes, videos, out=np.zeros_like(videos), where=videos > 0)
-        means = accuracies.sum(axis=1) / (videos > 0).sum(axis=1)
-        return self._percentiles(means, float(correct.mean()))
-
-    def _percentiles(self, means: FloatArray, value: float) -> list[float]:
-        """The interval that holds 95 % of the resamples."""
-        low, high = np.percentile(means, [2.5, 97.5])
-        return (
-            [float(low), float(high)] if high > low else list(wilson_interval(round(value * self._units), self._units))
-        )
+#: of so many classes or fewer, the true one is always among the five with the highest scores
+TOP = 5
 
 
 def measure(scores: Scores) -> dict[str, Any]:
     """Compute all metrics of a scores file.
 
+    Of classes that share the highest score, the first in the list of classes is the prediction.
+
     Returns:
         Ratios in 0..1:
 
         - `videos`, `classes`, `chance`
-        - `accuracy` (top-1), `top5`, `mean_class_accuracy`, `calibration_error`
-        - `intervals`: the 95 % bootstrap intervals of the first three; `intervals_over`: "groups" or "videos";
-          `interval`: that of the accuracy
-        - `streams`: the accuracy of each stream alone
-        - `per_class`: videos, accuracy and Wilson's interval of each class
+        - `accuracy` (top-1), `mean_class_accuracy` over the classes that have videos
+        - `top5`: None for five classes or fewer, where it is 1 whatever the scores are
+        - `calibration_error`: None unless the scores are a network's logits (`holds_logits`)
+        - `intervals`: the 95 % intervals of accuracy, top-5 and class mean; `interval`: that of the accuracy
+        - `intervals_over`: "groups" or "videos"; `units`: how many
+        - `streams`: the accuracy of each stream alone; `stream_intervals`
+        - `per_class`: videos, accuracy and interval of each class
         - `confusion`: counts; rows are true classes, columns predictions
+        - `notes`: sentences on what these numbers can't show
     """
     labels = np.array(scores.labels)
     mean = scores.mean().double().numpy()
-    predicted = mean.argmax(axis=1)
-    every = list(range(len(scores.classes)))
-    correct = (predicted == labels).astype(np.float64)
-    few = len(every) <= 5
-    in_top5 = np.ones(len(labels)) if few else _in_top(mean, labels, 5)
-    draws = Bootstrap(scores)
-    intervals = {
-        "accuracy": draws.interval(correct),
-        "top5": [1.0, 1.0] if few else draws.interval(in_top5),
-        "mean_class_accuracy": draws.class_interval(correct, labels),
+    classes, units = len(scores.classes), Units(scores.groups)
+    correct = find_correct(mean, labels)
+    in_top = _in_top(mean, labels, TOP) if classes > TOP else None
+    streams = {name: find_correct(tensor.numpy(), labels) for name, tensor in scores.streams.items()}
+    per_class = {
+        name: _measure_class(
+            correct[labels == number], [scores.groups[row] for row in np.flatnonzero(labels == number)]
+        )
+        for number, name in enumerate(scores.classes)
     }
-    return {
+    class_mean = float(np.mean([found["accuracy"] for found in per_class.values() if found["videos"]]))
+    intervals = {
+        "accuracy": accuracy_interval(correct, units),
+        "top5": None if in_top is None else accuracy_interval(in_top, units),
+        "mean_class_accuracy": share_interval(class_mean, class_mean_influence(correct, labels), units),
+    }
+    result = {
         "videos": len(labels),
-        "accuracy": float(accuracy_score(labels, predicted)),
+        "accuracy": float(correct.mean()),
         "interval": intervals["accuracy"],
-        "chance": 1 / len(every),
-        "top5": 1.0 if few else float(top_k_accuracy_score(labels, mean, k=5, labels=every)),
-        "mean_class_accuracy": float(
-            recall_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0)
-        ),
-        "calibration_error": calibration_error(mean, correct),
+        "chance": 1 / classes,
+        "top5": None if in_top is None else float(in_top.mean()),
+        "mean_class_accuracy": class_mean,
+        "calibration_error": calibration_error(mean, correct) if holds_logits(scores.protocol) else None,
         "intervals": intervals,
-        "intervals_over": draws.over,
-        "streams": {
-            name: float(accuracy_score(labels, tensor.numpy().argmax(axis=1)))
-            for name, tensor in scores.streams.items()
-        },
-        "per_class": {name: _measure_class(correct[labels == number]) for number, name in enumerate(scores.classes)},
-        "confusion": confusion_matrix(labels, predicted, labels=every).tolist(),
+        "intervals_over": units.over,
+        "units": units.count,
+        "streams": {name: float(found.mean()) for name, found in streams.items()},
+        "stream_intervals": {name: accuracy_interval(found, units) for name, found in streams.items()},
+        "per_class": per_class,
+        "confusion": _count_confusions(labels, mean.argmax(axis=1), classes),
         "classes": scores.classes,
     }
+    return result | {"notes": list(_find_notes(result, mean, units))}
+
+
+def find_correct(scores: NDArray[Any], labels: NDArray[np.int64]) -> FloatArray:
+    """(N,): 1 where the true class has the highest of (N, classes) scores, else 0; the first of equal ones counts."""
+    correct: FloatArray = (scores.argmax(axis=1) == labels).astype(np.float64)
+    return correct
 
 
 def calibration_error(logits: FloatArray, correct: FloatArray) -> float:
@@ -144,42 +109,83 @@ def describe_accuracy(result: dict[str, Any]) -> str:
     return f"{100 * result['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}] of {result['videos']} videos"
 
 
-def average_splits(results: list[dict[str, Any]]) -> dict[str, Any]:
+def describe_units(result: dict[str, Any]) -> str:
+    """Put in words what a result's intervals are over: "12 groups", "600 videos"."""
+    count = result["units"]
+    return f"{count:,} {result['intervals_over'] if count != 1 else result['intervals_over'][:-1]}"
+
+
+def average_splits(parts: Sequence[Scores]) -> dict[str, Any]:
     """Average the metrics of several splits, as the literature reports them.
 
-    The 95 % interval follows from the splits' own, as if their test videos were independent. If the splits share
-    videos, as HMDB51's do, it is too narrow.
+    A video, or a group, that several splits test is one unit in the interval of the mean: its results are related.
 
     Args:
-        results: The `measure` of each split.
+        parts: The scores of each split.
 
     Returns:
-        `accuracy` and its `interval`, `mean_class_accuracy` and `top5`.
+        `accuracy` and its `interval`, `intervals_over` and `units`, `mean_class_accuracy` and `top5`.
     """
-    accuracies = [result["accuracy"] for result in results]
-    halves = [(result["interval"][1] - result["interval"][0]) / 2 for result in results]
-    mean, half = float(np.mean(accuracies)), float(np.sqrt(np.sum(np.square(halves)))) / len(results)
+    results = [measure(part) for part in parts]
+    units = Units([group for part in parts for group in part.groups], [video for part in parts for video in part.ids])
+    influence = []
+    for part, result in zip(parts, results, strict=True):
+        correct = find_correct(part.mean().double().numpy(), np.array(part.labels))
+        influence.append((correct - result["accuracy"]) / len(correct) / len(parts))
+    mean = float(np.mean([result["accuracy"] for result in results]))
     return {
         "accuracy": mean,
-        "interval": [max(0.0, mean - half), min(1.0, mean + half)],
+        "interval": share_interval(mean, np.concatenate(influence), units),
+        "intervals_over": "groups" if any(result["intervals_over"] == "groups" for result in results) else "videos",
+        "units": units.count,
         "mean_class_accuracy": float(np.mean([result["mean_class_accuracy"] for result in results])),
-        "top5": float(np.mean([result["top5"] for result in results])),
+        "top5": None if results[0]["top5"] is None else float(np.mean([result["top5"] for result in results])),
     }
 
 
+def _find_notes(result: dict[str, Any], mean: FloatArray, units: Units) -> Iterator[str]:
+    """What a reader could take the numbers for and must not."""
+    if units.over == "groups" and units.count == 1:
+        yield "All videos are of one group, which says nothing of others: no interval can be given."
+    elif units.over == "groups" and units.count < MANY_GROUPS:
+        yield (
+            f"{units.count} groups are few: the intervals are wide because so few show little of how far groups differ."
+        )
+    counts = [found["videos"] for found in result["per_class"].values()]
+    missing = [name for name, found in result["per_class"].items() if not found["videos"]]
+    if len(missing) == len(counts) - 1:
+        yield (
+            f"All videos are of one class, {next(n for n, f in result['per_class'].items() if f['videos'])}: a "
+            "classifier that always names it has 100 %."
+        )
+    elif missing:
+        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        yield f"The mean over classes leaves out {len(missing)} of {len(counts)} classes that have no videos: {shown}."
+    best = mean.max(axis=1, keepdims=True)
+    if ties := int(((mean == best).sum(axis=1) > 1).sum()):
+        yield f"{ties:,} videos have several classes with the highest score; the first in the list was taken."
+
+
+def _count_confusions(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> list[list[int]]:
+    """Counts; rows are true classes, columns predictions."""
+    counts = np.bincount(labels * classes + predicted, minlength=classes * classes)
+    found: list[list[int]] = counts.reshape(classes, classes).tolist()
+    return found
+
+
 def _in_top(scores: FloatArray, labels: NDArray[np.int64], k: int) -> FloatArray:
-    """(N,): 1 if fewer than `k` classes score higher than the true one."""
-    own = np.take_along_axis(scores, labels[:, None], axis=1)
-    in_top: FloatArray = ((scores > own).sum(axis=1) < k).astype(np.float64)
+    """(N,): 1 if the true class is among the `k` highest; of equal scores the first in the list is the higher."""
+    ranked = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    in_top: FloatArray = (ranked == labels[:, None]).any(axis=1).astype(np.float64)
     return in_top
 
 
-def _measure_class(correct: FloatArray) -> dict[str, Any]:
+def _measure_class(correct: FloatArray, groups: Sequence[str]) -> dict[str, Any]:
     """The videos and accuracy of one class; no accuracy if it has no videos."""
     if not len(correct):
         return {"videos": 0}
     return {
         "videos": len(correct),
         "accuracy": float(correct.mean()),
-        "interval": list(wilson_interval(int(correct.sum()), len(correct))),
+        "interval": accuracy_interval(correct, Units(groups)),
     }

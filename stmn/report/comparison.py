@@ -11,7 +11,10 @@ from stmn.report.gains import Gains, compute_gains
 #: keys of a protocol that don't say how a number was measured, or that the page shows elsewhere
 _IGNORED = ("words", "parts", "late_fusion_weights", "late_fusion_weights_chosen_on", "idt", "idt_weights")
 #: numbers of an evaluation that the JSON holds
-_NUMBERS = ("videos", "accuracy", "intervals", "intervals_over", "top5", "mean_class_accuracy", "calibration_error")
+_NUMBERS = (
+    "videos", "accuracy", "intervals", "intervals_over", "units", "top5", "mean_class_accuracy", "calibration_error",
+    "notes",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class ComparedEvaluation:
                 "difference": overall.difference,
                 "interval": overall.interval,
                 "p_value": overall.p_value,
+                "test": overall.test,
+                "test_limit": overall.test_limit,
                 "first_alone": overall.first_alone,
                 "this_alone": overall.second_alone,
                 "classes": {item.name: item.gain for item in self.gains.classes},
@@ -77,6 +82,13 @@ def describe_differences(compared: ComparedEvaluation) -> str:
         f"{key.replace('_', ' ')} {_format_value(mine)} instead of {_format_value(firsts)}"
         for key, (firsts, mine) in compared.differences.items()
     )
+
+
+def describe_tests(compared: Sequence[ComparedEvaluation]) -> list[str]:
+    """Which tests gave the p-values, and what they can't show, one line each."""
+    found = [item.gains.overall for item in compared if item.gains]
+    lines = [f"p: {overall.test}, against the first" for overall in found]
+    return list(dict.fromkeys(lines + [overall.test_limit for overall in found if overall.test_limit]))
 
 
 def list_streams(compared: Sequence[ComparedEvaluation]) -> list[str]:

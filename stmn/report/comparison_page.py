@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stmn.report.comparison import ComparedEvaluation, describe_differences, list_streams
+from stmn.report.comparison import ComparedEvaluation, describe_differences, describe_tests, list_streams
 from stmn.report.gains import list_class_accuracies
 from stmn.report.page import check_extra, write_page
 from stmn.report.words import replace_unprintable
@@ -31,6 +31,8 @@ def write_comparison(path: Path, compared: Sequence[ComparedEvaluation], title: 
         title=title,
         stream_names=list_streams(compared),
         differences=[describe_differences(item) for item in compared],
+        tests=describe_tests(compared),
+        notes=list(dict.fromkeys(note for item in compared for note in item.metrics["notes"])),
         figures=_draw_figures(compared),
     )
 

@@ -31,7 +31,7 @@ class Evaluation:
     Attributes:
         label: what the page calls it; differs from the others' labels.
         scores: its scores.
-        metrics: what `measure` makes of them, with whatever else its metrics file holds.
+        metrics: what `measure` makes of them (today's intervals, also for older runs), and the baseline of its run.
         fingerprint: its run's fingerprint, or its file's.
         name: its run's name, or its file's.
         tested: fingerprints of the models that it tested.
@@ -137,7 +137,7 @@ def load_evaluations(inputs: Sequence[Input], graph: RunGraph) -> list[Evaluatio
         Evaluation(
             label=label,
             scores=part,
-            metrics=measure(part) | read_metrics(run) | {"protocol": part.protocol},
+            metrics=read_metrics(run) | measure(part) | {"protocol": part.protocol},
             fingerprint=item.fingerprint,
             name=shorten_path(item.name),
             tested=tuple(cause.record["fingerprint"] for cause in graph.find_causes(run)),

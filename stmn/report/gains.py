@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stmn.errors import DataError
 from stmn.evaluation.comparison import Comparison, compare_scores
+from stmn.evaluation.paired import LEVEL
 from stmn.report.contents import Evaluation
 
 
@@ -53,6 +54,21 @@ class Gains:
         """Classes that got worse, largest loss first."""
         return [item for item in self.classes if item.gain < 0][::-1]
 
+    @property
+    def words(self) -> str:
+        """The difference in words: "16.7 points below"."""
+        points = abs(100 * self.overall.difference)
+        if not self.overall.difference:
+            return "as accurate as"
+        return f"{points:.1f} points {'above' if self.overall.difference > 0 else 'below'}"
+
+    @property
+    def verdict(self) -> str:
+        """What the paired test makes of it: "clearly better", "clearly worse" or "not clearly different"."""
+        if self.overall.p_value >= LEVEL:
+            return "not clearly different"
+        return f"clearly {'better' if self.overall.difference > 0 else 'worse'}"
+
     def sort_classes(self, classes: Sequence[str]) -> list[int]:
         """The indices of `classes`, largest gain first, classes without test videos last."""
         rank = {item.name: row for row, item in enumerate(self.classes)}
@@ -79,11 +95,27 @@ def compute_gains(before: Evaluation, after: Evaluation) -> Gains:
 def compute_gate_gains(evaluations: Sequence[Evaluation]) -> Gains | None:
     """What the last gated network gains over the last late fusion; None unless both tested the same videos."""
     found = {evaluation.role: evaluation for evaluation in evaluations}
-    if "late_fusion" not in found or "fused" not in found:
+    return _compute_if_same_videos(found.get("late_fusion"), found.get("fused"))
+
+
+def compute_stream_gains(evaluations: Sequence[Evaluation]) -> Gains | None:
+    """What the last gated network gains over the best single stream; None unless both tested the same videos.
+
+    The best is the one with the highest accuracy on these test videos. That favours it over the network.
+    """
+    fused = [evaluation for evaluation in evaluations if evaluation.role == "fused"]
+    single = [evaluation for evaluation in evaluations if evaluation.role in ("appearance", "motion")]
+    best = max(single, key=lambda evaluation: evaluation.metrics["accuracy"], default=None)
+    return _compute_if_same_videos(best, fused[-1] if fused else None)
+
+
+def _compute_if_same_videos(before: Evaluation | None, after: Evaluation | None) -> Gains | None:
+    """The gains, or None if one is missing or they did not test the same videos, which a warning says."""
+    if before is None or after is None:
         return None
     try:
-        return compute_gains(found["late_fusion"], found["fused"])
-    except DataError:  # they did not test the same videos, which a warning says
+        return compute_gains(before, after)
+    except DataError:
         return None
 
 

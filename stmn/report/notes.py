@@ -4,15 +4,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from stmn.errors import DataError
+from stmn.evaluation.baseline import compare_with_baseline
+from stmn.evaluation.paired import LEVEL
 from stmn.report.contents import Contents, Evaluation
 from stmn.report.paper import PaperAccuracy, find_nearest, is_paper_dataset
-from stmn.report.words import describe_protocol, format_percent
+from stmn.report.words import describe_p_value, describe_protocol, format_percent
 
 #: pairs of classes that are listed beside a confusion matrix too large to read
 _PAIRS = 12
 _ROLES = {
     "appearance": "appearance", "motion": "motion", "late_fusion": "late fusion", "fused": "gated fusion",
-    "idt": "with IDT",
+    "idt": "with IDT", "svm": "with SVM",
 }  # fmt: skip
 
 
@@ -89,11 +91,27 @@ def find_warnings(evaluations: Sequence[Evaluation], same_data: bool) -> Iterato
     for e in evaluations:
         if seen := (e.metrics.get("protocol") or {}).get("seen_in_training"):
             yield f"{e.label} was trained on {seen} of the videos it was tested on."
-        baseline = e.metrics.get("box_shape_baseline")
-        if baseline and baseline["interval"][1] >= e.metrics["interval"][0]:
-            yield (
-                f"{e.label} is not clearly better than a guess from frame size and length alone "
-                f"({format_percent(baseline['accuracy'])} %): it may have learned those instead of the action."
-            )
+        yield from _warn_of_baseline(e)
+    yield from dict.fromkeys(note for e in evaluations for note in e.metrics["notes"])
     if not same_data:
         yield "The data set has changed since some of these runs; pictures and counts are of the present one."
+
+
+def _warn_of_baseline(evaluation: Evaluation) -> Iterator[str]:
+    """A warning if an evaluation is not better than the box shapes by a paired test, or that could not be tested."""
+    baseline = evaluation.metrics.get("box_shape_baseline")
+    if not baseline:
+        return
+    guess = f"a guess from frame size and length alone ({format_percent(baseline['accuracy'])} %)"
+    test = compare_with_baseline(evaluation.scores, baseline)
+    if test is None:
+        yield (
+            f"Whether {evaluation.label} is better than {guess} was not tested: the guesses of single videos were not "
+            "recorded. Evaluate again."
+        )
+    elif evaluation.metrics["accuracy"] <= baseline["accuracy"] or test.p_value >= LEVEL:
+        limit = f"; {test.limit}" if test.limit else ""
+        yield (
+            f"{evaluation.label} is not clearly better than {guess}: it may have learned those instead of the action "
+            f"({test.name}, {describe_p_value(test.p_value)}{limit})."
+        )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stmn.errors import MissingExtra
+from stmn.evaluation.metrics import describe_units
 from stmn.report import words
 from stmn.report.figures import SERIES_COLOURS
 from stmn.runtime.files import atomic_write
@@ -16,9 +17,11 @@ _FILTERS = {
     "percent": words.format_percent,
     "points": words.format_points,
     "p_value": words.format_p_value,
+    "p": words.describe_p_value,
     "time": words.format_time,
     "duration": words.format_duration,
     "protocol": words.describe_protocol,
+    "units": describe_units,
 }
 
 

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Role = Literal["appearance", "motion", "late_fusion", "fused", "idt", "other"]
+from stmn.evaluation.kinds import find_features
+
+#: "idt": with real improved dense trajectories; "svm": with other hand-crafted features, or with unknown ones
+Role = Literal["appearance", "motion", "late_fusion", "fused", "idt", "svm", "other"]
 
 #: data set plugin -> number of classes; a set in the same layout with another number is not the paper's
 _CLASSES = {"ucf101": 101, "hmdb51": 51}
@@ -113,7 +116,7 @@ def find_nearest(dataset: str, role: Role, networks: NetworkSummary, split: str)
         split: the split, or "all".
     """
     column = _DATASETS.index(dataset)
-    if role == "other":
+    if role in ("other", "svm"):
         return None
     if role == "idt":
         return _read_table_5(role, column)
@@ -176,8 +179,8 @@ def _to_accuracy(error: float) -> float:
 def find_role(streams: Sequence[str], protocol: dict[str, Any]) -> Role:
     """What kind of result scores are, by their streams' names and their protocol."""
     names = set(streams)
-    if "idt" in protocol:
-        return "idt"
+    if features := find_features(protocol):
+        return "idt" if features == "idt" else "svm"
     if "late_fusion_weights" in protocol:
         return "late_fusion" if names == {"appearance", "motion"} else "other"
     if names == {"appearance"}:

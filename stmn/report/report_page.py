@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from stmn.evaluation.kinds import holds_logits
 from stmn.report import notes
 from stmn.report.contents import Contents, Evaluation
-from stmn.report.gains import Gains, compute_gate_gains, list_class_accuracies
+from stmn.report.gains import Gains, compute_gate_gains, compute_stream_gains, list_class_accuracies
 from stmn.report.page import check_extra, write_page
 from stmn.report.paper import list_paper_accuracies
 from stmn.report.samples import choose_samples, draw_flow_wheel, load_samples
@@ -45,17 +46,20 @@ def write_report(path: Path, contents: Contents, store: Store) -> None:
         confusions=[notes.list_confusions(evaluation.metrics) for evaluation in evaluations],
         figures=(_draw_figures(evaluations, gains) if main else {}) | _draw_training(contents),
         gains=gains,
+        stream_gains=compute_stream_gains(evaluations),
+        fused=next((e for e in reversed(evaluations) if e.role == "fused"), None),
         paper=paper,
         paper_accuracies=list_paper_accuracies(header.dataset["name"]) if paper else [],
         samples=load_samples(store, main.scores, [e.scores for e in evaluations], rows) if main else [],
         wheel=draw_flow_wheel(),
-        idt=any(evaluation.role == "idt" for evaluation in evaluations),
+        uncertain=[e.label for e in evaluations if not holds_logits(e.scores.protocol)],
+        few_classes=not main or main.metrics["top5"] is None,
     )
 
 
 def _draw_figures(evaluations: list[Evaluation], gains: Gains | None) -> dict[str, Any]:
     """The figures of evaluations as <svg> elements, and what the page needs to know about them."""
-    from stmn.report.figures.calibration import draw_calibration
+    from stmn.report.figures.calibration import CalibrationPanel, draw_calibration
     from stmn.report.figures.classes import draw_class_accuracies
     from stmn.report.figures.confusion import NUMBERED, draw_confusion
     from stmn.report.figures.intervals import AccuracyInterval, draw_intervals
@@ -87,9 +91,11 @@ def _draw_figures(evaluations: list[Evaluation], gains: Gains | None) -> dict[st
             [classes[number] for number in order], by_class[:, order], titles, "f-classes", gate_gains
         ),
         "calibration": draw_calibration(
-            [e.scores for e in evaluations],
-            [e.metrics["calibration_error"] for e in evaluations],
-            titles,
+            [
+                CalibrationPanel(e.scores, e.metrics["calibration_error"], title, number)
+                for number, (e, title) in enumerate(zip(evaluations, titles, strict=True))
+                if e.metrics["calibration_error"] is not None
+            ],
             "f-calibration",
         ),
         "numbered": len(classes) <= NUMBERED,

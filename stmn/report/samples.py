@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from stmn.errors import DataError
+from stmn.evaluation.kinds import holds_logits
 from stmn.evaluation.scores import Scores
 from stmn.flow import colour
 from stmn.flow.quantise import dequantise_for_display
@@ -33,12 +34,15 @@ class FilmstripFrame:
 
 @dataclass(frozen=True)
 class SamplePrediction:
-    """What an evaluation predicts for a video. Probabilities in 0..1 are the soft-max of its logits."""
+    """What an evaluation predicts for a video.
+
+    Probabilities in 0..1 are the soft-max of its logits; None for scores that are not logits.
+    """
 
     evaluation: int
     class_name: str
-    probability: float
-    probability_of_truth: float
+    probability: float | None
+    probability_of_truth: float | None
     correct: bool
 
 
@@ -101,9 +105,14 @@ def _predict(number: int, scores: Scores) -> dict[str, SamplePrediction]:
     """Video id -> what evaluation `number` predicts."""
     soft = scores.mean().double().softmax(dim=1)
     best = soft.argmax(dim=1).tolist()
+    sure = holds_logits(scores.protocol)
     return {
         video_id: SamplePrediction(
-            number, scores.classes[predicted], float(row[predicted]), float(row[truth]), predicted == truth
+            number,
+            scores.classes[predicted],
+            float(row[predicted]) if sure else None,
+            float(row[truth]) if sure else None,
+            predicted == truth,
         )
         for video_id, row, predicted, truth in zip(scores.ids, soft, best, scores.labels, strict=True)
     }  # fmt: skip

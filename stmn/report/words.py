@@ -61,6 +61,11 @@ def format_p_value(p_value: float) -> str:
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}" if p_value < 0.1 else f"{p_value:.2f}"
 
 
+def describe_p_value(p_value: float) -> str:
+    """A p-value with its sign: "p = 0.031" or "p < 0.001"."""
+    return f"p {'' if p_value < 0.001 else '= '}{format_p_value(p_value)}"
+
+
 def format_time(seconds: float | None) -> str:
     """Date and time in this machine's time zone, from seconds since the epoch."""
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M %Z") if seconds else "unknown"

@@ -1,7 +1,5 @@
 """evaluate on all splits: one model per split, tested on its own, and their mean, as the literature reports it."""
 
-from typing import Any
-
 from stmn.errors import DataError
 from stmn.options.evaluate import EvaluateOptions
 from stmn.runtime.files import write_json
@@ -21,18 +19,20 @@ def evaluate_all_splits(options: EvaluateOptions, context: Context) -> Result:
         DataError: a split has no model that was trained like the given one.
     """
     from stmn.evaluation.metrics import average_splits
+    from stmn.evaluation.scores import load_scores
     from stmn.store.format.header import read_header
 
     given = "late_fusion" if context.inputs.get("late_fusion") else "model"
     runs = [read_run(item.path.parent) for item in context.inputs[given]]
-    results: dict[str, Any] = {}
+    tested: dict[str, Run] = {}
     for split in sorted(read_header(context.data).splits):
         models = [str(_sibling(run, split, context.workspace).path) for run in runs]
         values = {"split": split, given: models if given == "late_fusion" else models[0]}
-        results[split] = context.run_stage(options.model_copy(update=values)).results
-    mean = average_splits(list(results.values()))
+        tested[split] = context.run_stage(options.model_copy(update=values))
     if not context.ranks.first:
         return Result({})
+    results = {split: run.results for split, run in tested.items()}
+    mean = average_splits([load_scores(run.output("scores")) for run in tested.values()])
     low, high = mean["interval"]
     context.progress.say(
         f"mean of {len(results)} splits: {100 * mean['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"

@@ -64,6 +64,8 @@ class Evaluate(Stage[EvaluateOptions]):
         scores.save(context.out / "scores.safetensors")
         write_json(context.out / "metrics.json", results)
         context.progress.say(f"{' + '.join(labels)}: {describe_accuracy(results)}")
+        for note in results["notes"]:
+            context.progress.say(note)
         return Result({"scores": "scores.safetensors", "metrics": "metrics.json"}, results)
 
 

@@ -30,6 +30,7 @@ class FuseIdt(Stage[FuseIdtOptions]):
         import torch
         from torch.nn.functional import normalize
 
+        from stmn.evaluation.kinds import FEATURE_WORDS, find_features
         from stmn.evaluation.metrics import describe_accuracy, measure
         from stmn.evaluation.scores import Scores, load_scores
 
@@ -39,19 +40,24 @@ class FuseIdt(Stage[FuseIdtOptions]):
         if given is None:
             svm.save(context.out / "idt_scores.safetensors")
         rows = svm.align(network.ids, network.classes, given.name if given else "SVM scores")
+        about = network.protocol | {"idt": svm.protocol, "idt_weights": options.weights}
+        features = find_features(about) or "given"
+        name = "idt" if features == "idt" else "svm"
         scores = network.mean()
         streams = {
             "network": (normalize(scores) if options.normalise_network else scores) * options.weights[0],
-            "idt": normalize(torch.stack(list(rows.values())).mean(dim=0)) * options.weights[1],
+            name: normalize(torch.stack(list(rows.values())).mean(dim=0)) * options.weights[1],
         }
-        about = network.protocol | {"idt": svm.protocol, "idt_weights": options.weights}
         fused = Scores(network.ids, network.classes, network.labels, streams, about, network.groups)
         fused.save(context.out / "scores.safetensors")
-        results = measure(fused) | {"protocol": about, "of": [item.name for item in context.inputs["scores"]] + ["idt"]}
+        of = [item.name for item in context.inputs["scores"]] + [FEATURE_WORDS[features]]
+        results = measure(fused) | {"protocol": about, "of": of}
         write_json(context.out / "metrics.json", results)
         for name, accuracy in results["streams"].items():
             context.progress.say(f"{name} alone: {100 * accuracy:.1f} %")
-        context.progress.say(f"network + idt: {describe_accuracy(results)}")
+        context.progress.say(f"network + {FEATURE_WORDS[features]}: {describe_accuracy(results)}")
+        for note in results["notes"]:
+            context.progress.say(note)
         outputs = {"scores": "scores.safetensors", "metrics": "metrics.json"}
         return Result(outputs | ({} if given else {"idt_scores": "idt_scores.safetensors"}), results)
 
@@ -77,5 +83,9 @@ def _train_svm(ids: list[str], options: FuseIdtOptions, context: Context) -> "Sc
         scores = score_with_svm(
             np.stack(rows[: len(train)]), labels, np.stack(rows[len(train) :]), len(classes), options.seed
         )
-        about = {"words": "linear SVM on HOG, HOF and MBH histograms over a grid", "split": options.split}
+        about = {
+            "words": "linear SVM on HOG, HOF and MBH histograms over a grid",
+            "features": "grid",
+            "split": options.split,
+        }
         return Scores(ids, classes, [classes.index(video.class_name) for video in test], {"svm": scores}, about)

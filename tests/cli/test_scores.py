@@ -23,7 +23,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
     }
     found = {}
     for name, rows in values.items():
-        about = {"words": "25 chunks, set split 1 test", "part": "test"}
+        about = {"words": "25 chunks, set split 1 test", "part": "test", "average": "logits"}
         scores = Scores(IDS, CLASSES, LABELS, {name: torch.tensor(rows)}, about, ["g1", "g1", "g2", "g3"])
         held = Scores(
             ["x", "y"], CLASSES, [0, 1], {name: torch.tensor(rows[1:3], dtype=torch.float32)}, {"part": "validation"}
@@ -44,8 +44,11 @@ def scores(*arguments: object, code: int = 0) -> list[str]:
 def test_show(files):
     lines = scores("show", files["rgb"], "--videos", "5")
     assert lines[0] == f"{files['rgb']}: 25 chunks, set split 1 test"
-    assert lines[1] == "% 95 % interval (over groups)"
-    assert lines[2].startswith("top-1 75.0 ") and "rgb alone 75.0" in lines
+    assert lines[1] == "% 95 % interval (over 3 groups)"
+    assert lines[2].startswith("top-1 75.0 ") and any(line.startswith("rgb alone 75.0 ") for line in lines)
+    assert any(line.startswith("calibration error ") for line in lines)
+    assert not any(line.startswith("top-5") for line in lines)  # of two classes it is always 100 %
+    assert any(line.startswith("3 groups are few: the intervals are wide") for line in lines)
     assert "c.avi wave clap 95 %" in lines  # the soft-max of 3 and 0
     result = json.loads("\n".join(scores("show", files["rgb"], "--json")))
     assert (result["accuracy"], result["videos"], result["protocol"]["part"]) == (0.75, 4, "test")
@@ -80,15 +83,26 @@ def test_parquet_without_its_extra_is_one_line(files, tmp_path, monkeypatch):
 def test_compare(files):
     lines = scores("compare", files["rgb"], files["flow"], "--videos")
     assert lines[:2] == [f"75.0 % {files['rgb']}", f"100.0 % {files['flow']}"]
-    assert lines[2].startswith("difference +25.0 points [+0.0, ") and lines[2].endswith(" on 4 videos")
-    assert (
-        lines[3]
-        == "both correct 3, both wrong 0, only the first correct 0, only the second correct 1; McNemar's exact p = 1"
-    )
+    assert lines[2].startswith("difference +25.0 points [-") and lines[2].endswith(" on 4 videos")
+    assert lines[3] == "both correct 3, both wrong 0, only the first correct 0, only the second correct 1"
+    assert lines[4:6] == [
+        "p = 1, exact sign-flip test over 3 groups", "3 groups can't give a p below 0.25, whatever the difference"
+    ]  # fmt: skip
     assert lines[-1] == "c.avi wave clap wave"
     assert json.loads("\n".join(scores("compare", files["rgb"], files["flow"], "--json")))["flipped"] == [
         ["c.avi", "wave", "clap", "wave"]
     ]
+
+
+def test_scores_that_are_no_logits_have_no_confidence(files, tmp_path):
+    """Scores of unit length, or distances from an SVM's planes, have a soft-max that means nothing."""
+    old = load_scores(files["rgb"])
+    for number, changes in enumerate([{"idt": {"words": "SVM"}}, {"parts": [{}, old.protocol]}]):
+        path = tmp_path / f"{number}.safetensors"
+        Scores(old.ids, old.classes, old.labels, old.streams, old.protocol | changes, old.groups).save(path)
+        lines = scores("show", path, "--videos", "5")
+        assert not any("calibration" in line for line in lines) and "c.avi wave clap" in lines
+        assert json.loads("\n".join(scores("show", path, "--json")))["calibration_error"] is None
 
 
 def test_fuse_with_given_or_chosen_weights(files, tmp_path):

@@ -1,19 +1,17 @@
 """Metrics and their intervals, comparisons, and the weights of a late fusion."""
 
-from math import sqrt
-
 import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
 from sklearn import metrics as sk
-from sklearn.metrics import recall_score
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from stmn.errors import DataError
 from stmn.evaluation.comparison import choose_weights, compare_scores
-from stmn.evaluation.metrics import RESAMPLES, Bootstrap, calibration_error, describe_accuracy, measure, wilson_interval
+from stmn.evaluation.intervals import wilson_interval
+from stmn.evaluation.metrics import calibration_error, describe_accuracy, measure
 from stmn.evaluation.scores import Scores, fuse_late
 
 CLASSES = [f"class{number}" for number in range(8)]
@@ -38,7 +36,7 @@ def test_metrics_match_hand_calculation():
     assert result["accuracy"] == 0.75
     assert result["mean_class_accuracy"] == pytest.approx((1 + 0.5 + 1) / 3)
     assert result["confusion"] == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]  # rows: true classes
-    assert describe_accuracy(result) == "75.0 % [25.0, 100.0] of 4 videos"  # a resample of four has 1 to 4 correct
+    assert describe_accuracy(result) == "75.0 % [30.1, 95.4] of 4 videos"  # Wilson's interval of 3 of 4
 
 
 def test_metrics_agree_with_scikit_learn():
@@ -65,67 +63,6 @@ def test_class_mean_ignores_classes_without_videos():
     result = measure(Scores(list("abc"), ["p", "q", "r"], [0, 1, 1], {"appearance": tensor}, {}))
     assert result["mean_class_accuracy"] == pytest.approx((1 + 0.5) / 2)
     assert result["confusion"] == [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
-
-
-def test_interval_is_wilsons():
-    z = 1.959964
-    for right, count in ((0, 10), (3, 10), (10, 10), (942, 1000), (1, 1)):
-        share, spread = right / count, z * sqrt(right / count * (1 - right / count) / count + z * z / (4 * count**2))
-        middle, scale = share + z * z / (2 * count), 1 + z * z / count
-        assert wilson_interval(right, count) == pytest.approx(
-            ((middle - spread) / scale, (middle + spread) / scale), abs=1e-6
-        )
-        low, high = wilson_interval(right, count)
-        assert -1e-12 <= low <= share <= high + 1e-12 <= 1 + 2e-12
-        assert high > low  # not even 10 of 10 is certain
-    widths = [np.diff(wilson_interval(count // 2, count))[0] for count in (10, 100, 1000)]
-    assert widths == sorted(widths, reverse=True)
-
-
-def test_interval_of_many_videos_is_binomial():
-    values, labels = drawn(1000, 1.5)
-    result = measure(made(values, labels))
-    right = round(1000 * result["accuracy"])
-    assert result["intervals_over"] == "videos"
-    assert result["interval"] == result["intervals"]["accuracy"]
-    assert result["interval"] == pytest.approx(wilson_interval(right, 1000), abs=0.006)
-    for name in ("accuracy", "top5", "mean_class_accuracy"):
-        low, high = result["intervals"][name]
-        assert 0 < low < result[name] < high < 1
-
-
-def test_interval_is_over_recordings_if_known():
-    """Ten clips of each recording that are all correct or all wrong are worth no more than one."""
-    values, labels = drawn(100, 1.5)
-    once = measure(made(values, labels))
-    groups = [f"g{number // 10}" for number in range(1000)]
-    tenfold = measure(made(values.repeat_interleave(10, dim=0), np.repeat(labels, 10).tolist(), groups))
-    assert tenfold["accuracy"] == once["accuracy"] and tenfold["intervals_over"] == "groups"
-    assert tenfold["interval"] == pytest.approx(once["interval"], abs=0.03)
-    naive = measure(made(values.repeat_interleave(10, dim=0), np.repeat(labels, 10).tolist()))
-    assert np.diff(naive["interval"])[0] < 0.5 * np.diff(tenfold["interval"])[0]
-
-
-def test_class_mean_interval_matches_remeasured_draws():
-    values, labels = drawn(60, 1.0)
-    scores = made(values, labels)
-    predicted = values.argmax(dim=1).numpy()
-    means = [
-        recall_score(np.repeat(labels, n), np.repeat(predicted, n), labels=np.unique(np.repeat(labels, n)), average="macro")
-        for n in Bootstrap(scores).counts.astype(int)[:300]
-    ]  # fmt: skip
-    assert RESAMPLES > 300
-    assert measure(scores)["intervals"]["mean_class_accuracy"] == pytest.approx(
-        np.percentile(means, [2.5, 97.5]), abs=0.03
-    )
-
-
-def test_interval_is_not_empty_if_all_are_correct():
-    labels = [n % 8 for n in range(20)]
-    result = measure(made(10.0 * one_hot(torch.tensor(labels), 8), labels))
-    assert result["accuracy"] == 1 and result["interval"] == pytest.approx(wilson_interval(20, 20))
-    grouped = measure(made(10.0 * one_hot(torch.tensor(labels), 8), labels, [f"g{n % 4}" for n in range(20)]))
-    assert grouped["interval"] == pytest.approx(wilson_interval(4, 4))
 
 
 def test_per_class_accuracy():
@@ -163,7 +100,8 @@ def test_evaluations_are_compared_video_by_video():
         low, high = result.interval
         assert low < 0.3 < high
     same = compare_scores(first, first, "itself")
-    assert same.p_value == 1 and same.flipped == [] and same.interval == [0, 0]
+    assert same.p_value == 1 and same.flipped == [] and same.difference == 0
+    assert same.interval == pytest.approx([-0.1, 0.1], abs=0.02)  # 20 videos can't show that two are equal
     with pytest.raises(DataError, match="second: does not score the same videos"):
         compare_scores(first, made(torch.stack([right] * 19), labels[:19]), "second")
 

@@ -47,7 +47,7 @@ class Drawing:
 
     def scores(self, **streams: torch.Tensor) -> Scores:
         """Scores of these streams."""
-        about = {"words": "25 chunks", "split": "1", "data": "big", "chunks": 25}
+        about = {"words": "25 chunks", "split": "1", "data": "big", "chunks": 25, "average": "logits"}
         return Scores(IDS[: len(self.labels)], self.classes, self.labels, streams, about)
 
 

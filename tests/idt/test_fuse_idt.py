@@ -13,6 +13,7 @@ from helpers.made_sets import MadeVideo, make_set
 from torch import Tensor
 
 from stmn.errors import DataError
+from stmn.evaluation.kinds import find_features
 from stmn.evaluation.scores import Scores, load_scores
 from stmn.flow.quantise import quantise
 from stmn.idt.descriptors import bin_orientations, describe_video
@@ -72,7 +73,7 @@ def test_network_and_svm_scores_are_normalised_and_averaged(workspace, tmp_path)
     guesses("svm", 2, scale=50.0, order=-1).save(tmp_path / "idt.safetensors")  # rows in another order
     run = fuse_idt(workspace, idt_scores=str(tmp_path / "idt.safetensors"))
     fused = load_scores(run.output("scores"))
-    assert fused.ids == guesses("network", 1).ids and set(fused.streams) == {"network", "idt"}
+    assert fused.ids == guesses("network", 1).ids and set(fused.streams) == {"network", "svm"}
     torch.testing.assert_close(fused.mean(), (unit(network) + unit(svm)) / 2)
     assert "idt_scores" not in run.record["outputs"]  # the given file was used
 
@@ -110,7 +111,7 @@ def test_scores_of_other_videos_or_classes_are_refused(workspace, tmp_path):
 def test_own_svm_recognises_motions_the_network_does_not(workspace):
     run = fuse_idt(workspace)
     assert run.results["streams"]["network"] < 0.7
-    assert run.results["streams"]["idt"] > 0.9  # chance is 1/3
+    assert run.results["streams"]["svm"] > 0.9  # chance is 1/3
     assert run.results["accuracy"] > run.results["streams"]["network"]
     own = load_scores(run.output("idt_scores"))
     assert own.ids == guesses("network", 1).ids
@@ -119,8 +120,30 @@ def test_own_svm_recognises_motions_the_network_does_not(workspace):
     assert torch.equal(load_scores(again.output("scores")).mean(), load_scores(run.output("scores")).mean())
 
 
+@pytest.mark.parametrize(
+    ("about", "kind", "stream", "words"),
+    [
+        (None, "grid", "svm", "SVM on a grid"),
+        ({"words": "linear SVM on HOG, HOF and MBH histograms over a grid"}, "grid", "svm", "SVM on a grid"),
+        ({"words": "SVM on IDT"}, "given", "svm", "given scores"),
+        ({"words": "SVM on IDT", "features": "idt"}, "idt", "idt", "IDT"),
+    ],
+)
+def test_only_scores_that_say_so_are_called_idt(workspace, tmp_path, about, kind, stream, words):
+    given = {}
+    if about is not None:
+        svm = guesses("svm", 2)
+        Scores(svm.ids, svm.classes, svm.labels, svm.streams, about).save(tmp_path / "svm.safetensors")
+        given = {"idt_scores": str(tmp_path / "svm.safetensors")}
+    run = fuse_idt(workspace, **given)
+    protocol = load_scores(run.output("scores")).protocol
+    assert find_features(protocol) == kind and set(run.results["streams"]) == {"network", stream}
+    assert run.results["of"][-1] == words
+    assert run.results["calibration_error"] is None  # scores of unit length have no confidence
+
+
 def test_fuse_idt_needs_an_evaluation(workspace):
-    with pytest.raises(DataError, match="no scores in this workspace; make them with: stmn evaluate"):
+    with pytest.raises(DataError, match="no scores of moves in this workspace; make them with: stmn evaluate"):
         run_stage(workspace, "fuse-idt")
 
 

@@ -1,6 +1,7 @@
 """The figure of calibration: how far soft-max probabilities can be trusted."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,32 +15,47 @@ from stmn.report.figures.canvas import INK, MUTED, WIDTH, get_colour, new_figure
 _ACROSS = 5
 
 
-def draw_calibration(parts: Sequence[Scores], errors: Sequence[float], labels: Sequence[str], key: str) -> str:
+@dataclass(frozen=True)
+class CalibrationPanel:
+    """Scores that are logits, their expected calibration error in 0..1, a title, and the series that picks a colour."""
+
+    scores: Scores
+    error: float
+    title: str
+    series: int
+
+
+def draw_calibration(panels: Sequence[CalibrationPanel], key: str) -> str | None:
     """A panel for each evaluation: accuracy over confidence, which agree on the diagonal.
 
     A dot's area is the share of videos in its bin.
 
     Args:
-        parts: the evaluations' scores.
-        errors: their expected calibration errors in 0..1.
-        labels: titles of the panels.
+        panels: the evaluations.
         key: the figure's own name on the page.
+
+    Returns:
+        None without panels.
     """
-    down = -(-len(parts) // _ACROSS)
+    if not panels:
+        return None
+    down = -(-len(panels) // _ACROSS)
     with new_figure(key, WIDTH, 2.5 * down + 0.3) as figure:
         grid = figure.subplots(down, _ACROSS, squeeze=False, sharex=True, sharey=True).flatten()
-        for number, (axes, scores, error, label) in enumerate(zip(grid, parts, errors, labels, strict=False)):
-            confidence, accuracy, count = _bin_by_confidence(scores)
-            colour = get_colour(number)
+        for number, (axes, panel) in enumerate(zip(grid, panels, strict=False)):
+            confidence, accuracy, count = _bin_by_confidence(panel.scores)
+            colour = get_colour(panel.series)
             axes.plot([0, 100], [0, 100], color=MUTED, lw=1, ls=(0, (3, 2)))
             axes.plot(100 * confidence, 100 * accuracy, color=colour, lw=1.2, alpha=0.6)
             axes.scatter(100 * confidence, 100 * accuracy, 12 + 140 * count / count.sum(), color=colour, linewidths=0)
-            axes.set_title(f"{shorten(label, 20)}\nerror {100 * error:.1f}", fontsize=9, loc="left", color=INK)
+            axes.set_title(
+                f"{shorten(panel.title, 20)}\nerror {100 * panel.error:.1f}", fontsize=9, loc="left", color=INK
+            )
             axes.set(xlim=(0, 103), ylim=(0, 103), xticks=(0, 50, 100), yticks=(0, 50, 100), aspect="equal")
             axes.set_xlabel("confidence, %")
             if number % _ACROSS == 0:
                 axes.set_ylabel("correct, %")
-        for axes in grid[len(parts) :]:
+        for axes in grid[len(panels) :]:
             axes.set_axis_off()
         return render_svg(figure, key, "calibration: accuracy over confidence")
 

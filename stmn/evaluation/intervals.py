@@ -1,0 +1,164 @@
+"""95 % intervals of shares, from videos that may be related.
+
+One kind for every share: Wilson's interval at the effective number of videos, as in surveys of clusters (Korn and
+Graubard, Survey Methodology 24, 1998). docs/decisions/intervals.md says why.
+"""
+
+from collections.abc import Sequence
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.stats import norm, t
+
+FloatArray = NDArray[np.float64]
+
+#: fewer groups than these are said to be few
+MANY_GROUPS = 10
+_TAIL = 0.975
+
+
+class Units:
+    """What was drawn independently: groups, or videos if each is its own group.
+
+    Args:
+        groups: The group of each of N videos. Several lists join every two videos that are together in any of them.
+
+    Attributes:
+        number: (N,) the unit of each video, 0..count - 1.
+        count: The number of units.
+        over: "groups", or "videos" if no two videos share a group.
+    """
+
+    def __init__(self, *groups: Sequence[str]) -> None:
+        columns = [np.unique(list(names), return_inverse=True)[1] for names in groups]
+        self.number = columns[0]
+        if len(columns) > 1 and len(self.number):
+            nodes = len(self.number)
+            links = [(np.arange(nodes), nodes * (k + 1) + column) for k, column in enumerate(columns)]
+            rows, ends = (np.concatenate(side) for side in zip(*links, strict=True))
+            size = nodes * (len(columns) + 1)
+            graph = coo_array((np.ones(len(rows)), (rows, ends)), shape=(size, size))
+            self.number = np.unique(connected_components(graph)[1][:nodes], return_inverse=True)[1]
+        self.count = int(self.number.max()) + 1 if len(self.number) else 0
+        self.over = "videos" if self.count == len(self.number) else "groups"
+
+    def __str__(self) -> str:
+        return f"{self.count:,} {self.over if self.count != 1 else self.over[:-1]}"
+
+    def add_up(self, values: FloatArray) -> FloatArray:
+        """(count,) sums of (N,) values over each unit."""
+        return np.bincount(self.number, values, minlength=self.count).astype(np.float64)
+
+    def variance(self, influence: FloatArray) -> float:
+        """The variance of an estimate from each video's influence on it, (N,), which add up to 0 or nearly so.
+
+        Infinite for a single unit, which says nothing of others.
+        """
+        if self.count < 2:
+            return float("inf")
+        return self.count / (self.count - 1) * float(np.square(self.add_up(influence)).sum())
+
+    @property
+    def widening(self) -> float:
+        """How much wider than that of independent videos an interval is, because few units show how far they differ.
+
+        The ratio of Student's t for the units to that for as many videos; 1 if the units are the videos.
+        """
+        videos = len(self.number)
+        return 1.0 if self.count == videos else float(t.ppf(_TAIL, self.count - 1) / t.ppf(_TAIL, videos - 1))
+
+
+def wilson_interval(correct: float, count: float) -> tuple[float, float]:
+    """Wilson's 95 % interval of `correct` / `count`, which holds for few videos and for ratios near 0 and 1.
+
+    Args:
+        correct: Videos that are correct.
+        count: Videos, more than 0. Neither needs to be a whole number.
+    """
+    z, share = float(norm.ppf(_TAIL)), correct / count
+    middle, scale = share + z * z / (2 * count), 1 + z * z / count
+    half = z * sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+
+
+def share_interval(value: float, influence: FloatArray, units: Units) -> list[float]:
+    """The 95 % interval of a share: Wilson's at the effective number of videos.
+
+    That number is the number of independent videos whose share would vary as much as this one varies between units
+    (never more than there are videos), divided by the square of `Units.widening`. If all videos agree, so that nothing
+    varies, it is the number of units. For videos that are their own groups it is their number.
+
+    Args:
+        value: The share, 0..1.
+        influence: (N,) each video's influence on it: (correct - value) / N for a plain share.
+        units: What was drawn independently.
+
+    Returns:
+        Low and high; 0 and 1 if there is one group, which says nothing of others.
+    """
+    if units.count < 2 and units.over == "groups":
+        return [0.0, 1.0]
+    videos = len(influence)
+    if value in (0.0, 1.0):
+        effective = float(units.count)
+    else:
+        variance = units.variance(influence)
+        effective = min(videos, 1 + value * (1 - value) / variance) if variance else float(videos)
+        effective /= units.widening**2
+    return list(wilson_interval(value * effective, effective))
+
+
+def accuracy_interval(correct: FloatArray, units: Units) -> list[float]:
+    """The 95 % interval of the mean of (N,) values 0 or 1."""
+    value = float(correct.mean())
+    return share_interval(value, (correct - value) / len(correct), units)
+
+
+def class_mean_influence(correct: FloatArray, labels: NDArray[np.int64]) -> FloatArray:
+    """(N,) each video's influence on the mean over classes of each class's accuracy.
+
+    Args:
+        correct: (N,) 1 if a video is correct, else 0.
+        labels: (N,) its class.
+    """
+    _, label = np.unique(labels, return_inverse=True)
+    videos = np.bincount(label)
+    means = np.bincount(label, correct) / videos
+    # a class of n videos shows (n - 1) / n of its variance; one of a single video is measured against the mean of all
+    single = videos == 1
+    against = np.where(single, means.mean(), means)
+    grown = np.sqrt(videos / np.maximum(videos - 1, 1))
+    influence: FloatArray = (correct - against[label]) * grown[label] / videos[label] / len(videos)
+    return influence
+
+
+def difference_interval(gain: FloatArray, units: Units) -> list[float]:
+    """The 95 % interval of a paired difference of two accuracies.
+
+    Half a video is added to each of the four cells of the paired table (Agresti and Min, Statistics in Medicine 24,
+    2005), at the effective number of videos, so that the interval holds for few videos too.
+
+    Args:
+        gain: (N,) 1 where only the second is correct, -1 where only the first is, else 0.
+        units: What was drawn independently.
+
+    Returns:
+        Low and high; -1 and 1 if there is one group.
+    """
+    if units.count < 2 and units.over == "groups":
+        return [-1.0, 1.0]
+    videos, value, flipped = len(gain), float(gain.mean()), float(np.abs(gain).mean())
+    if not flipped:
+        effective = float(units.count)
+    else:
+        spread = units.variance((gain - value) / videos)
+        single = flipped - value**2
+        effective = min(videos, 1 + single / spread) if spread else float(videos)
+        effective /= units.widening**2
+    total = effective + 2
+    middle = value * effective / total
+    half = float(norm.ppf(_TAIL)) * sqrt(max((flipped * effective + 1) / total - middle**2, 0.0) / total)
+    return [max(-1.0, middle - half), min(1.0, middle + half)]
