@@ -12,6 +12,7 @@ import typer
 from stmn.cli.console import say, say_error
 from stmn.errors import StmnError, near_match
 from stmn.runtime import torchrun
+from stmn.runtime.memory import find_shortage
 
 
 @contextmanager
@@ -41,6 +42,15 @@ def guarded(debug: bool = False) -> Iterator[None]:
     except BrokenPipeError as error:  # the reader of our output is gone: `stmn ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from error
+    except (MemoryError, RuntimeError) as error:
+        shortage = find_shortage(error)
+        if shortage is None:
+            raise
+        if debug:
+            traceback.print_exc()
+        if _reports():
+            say_error(f"{shortage}: close other programs, or run this where there is more")
+        raise typer.Exit(1) from error
     except OSError as error:
         if debug:
             traceback.print_exc()

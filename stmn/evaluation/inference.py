@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stmn.errors import DataError
-from stmn.evaluation.passes import MAX_PASS_PIXELS, compute_last_maps
+from stmn.evaluation.passes import MAX_PASS_PIXELS, PassLimit, compute_last_maps, temporal_reach
 from stmn.evaluation.protocol import Protocol
 from stmn.nets.config import TemporalConfig
 from stmn.nets.fast.folding import fold_batch_norms, freeze_convolutions
@@ -159,6 +159,34 @@ def compute_logits(
     return [total.cpu() / len(views) for total in totals]
 
 
+def compute_in_memory(
+    network: Network, batch: Sequence[VideoInput], protocol: Protocol, device: Device, limit: PassLimit
+) -> list[Tensor]:
+    """`compute_logits` in passes as large as memory allows.
+
+    Args:
+        network: A network on the device, in evaluation mode.
+        batch: B videos.
+        protocol: Gives the views to average over.
+        device: Where the network is.
+        limit: The largest pass so far; lowered where it does not fit.
+
+    Raises:
+        StmnError: Memory does not suffice for the smallest pass.
+    """
+    view, chunks = protocol.views(*batch[0].size)[0], batch[0].chunks
+    chunk = view.height * view.width
+
+    def compute(pixels: int) -> list[Tensor]:
+        groups = [batch] if pixels >= len(batch) * chunks * chunk else [[video] for video in batch]
+        results = [compute_logits(network, group, protocol, device, pixels) for group in groups]
+        return [torch.cat(column) for column in zip(*results, strict=True)]
+
+    if temporal_reach(network) is None:  # videos can't be split
+        return limit.fit(compute, chunks * chunk, len(batch))
+    return limit.fit(compute, chunk, len(batch) * chunks)
+
+
 def for_inference(network: Network, device: Device) -> Network:
     """A copy on the device that gives the same logits in less time and can't be trained.
 
@@ -215,10 +243,12 @@ def score_videos(
     def read(group: list[StoredVideo]) -> tuple[list[StoredVideo], list[VideoInput]]:
         return group, [read_stored_video(store, video, network.names, length, protocol) for video in group]
 
+    limit = PassLimit(device, progress)
     rows: dict[str, list[Tensor]] = {name: [] for name in network.outputs}
     with progress.task("testing", len(videos), "videos") as task:
         for group, batch in _prefetch(read, _group_alike(videos, length, protocol), device.loader_threads):
-            for name, logits in zip(network.outputs, compute_logits(fast, batch, protocol, device), strict=True):
+            computed = compute_in_memory(fast, batch, protocol, device, limit)
+            for name, logits in zip(network.outputs, computed, strict=True):
                 _check_finite(logits, name, group, protocol)
                 rows[name].append(logits)
             task.advance(len(group))

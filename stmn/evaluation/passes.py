@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +10,13 @@ from torch import Tensor, nn
 from stmn.nets.network import Network
 from stmn.nets.temporal import TemporalFilter
 from stmn.nets.units import BasicUnit, BottleneckUnit
+from stmn.runtime.device import Device
+from stmn.runtime.memory import Shortage, find_shortage, report_shortage
+from stmn.runtime.progress import Progress
 
 #: pixels of all chunks in the largest pass: 48 chunks of 256 x 341
 MAX_PASS_PIXELS = 2**22
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -88,3 +93,46 @@ def compute_last_maps(
         maps = network.feature_maps(*inputs(part.first, part.last))
         parts.append([m.reshape(-1, part.last - part.first, *m.shape[1:])[:, part.kept] for m in maps])
     return [torch.cat(column, dim=1).flatten(0, 1) for column in zip(*parts, strict=True)]
+
+
+class PassLimit:
+    """The largest forward pass, in pixels of all chunks: half of what did not fit into memory.
+
+    Args:
+        device: Where passes run.
+        progress: Where a lower limit is reported.
+    """
+
+    def __init__(self, device: Device, progress: Progress) -> None:
+        self.device, self.progress = device, progress
+        self.pixels = MAX_PASS_PIXELS
+
+    def fit(self, compute: Callable[[int], _Result], part: int, parts: int) -> _Result:
+        """What `compute` returns, called with smaller and smaller limits until its passes fit.
+
+        Args:
+            compute: Takes the limit, in pixels.
+            part: Pixels of the smallest part that a pass can be cut down to: a chunk, or a whole video.
+            parts: How many there are in a pass of everything.
+
+        Raises:
+            StmnError: Not even one part fits.
+        """
+        with report_shortage(self._advise):
+            while True:
+                try:
+                    return compute(self.pixels)
+                except (MemoryError, RuntimeError) as error:
+                    shortage, tried = find_shortage(error), min(self.pixels, part * parts)
+                    if shortage is None or tried <= part:
+                        raise
+                # only now has the error let go of the tensors that its traceback holds
+                self.pixels = max(tried // 2, part)
+                how = f"passes of {self.pixels} pixels, which changes scores by rounding alone"
+                self.progress.say(f"{shortage}: testing goes on in {how}")
+
+    def _advise(self, shortage: Shortage) -> str:
+        """What to try when not even the smallest pass fits."""
+        tries = ["--precision bfloat16"] if self.device.precision == torch.float32 else []
+        tries += ["fewer --chunks", *(["--device cpu"] if self.device.is_cuda else [])]
+        return f"not even the smallest part of a video fits: try {' or '.join(tries)}"

@@ -7,13 +7,15 @@ import torch
 from torch import Tensor
 
 from stmn.errors import DataError
-from stmn.evaluation.inference import VideoInput, compute_logits, for_inference, resize_to_protocol
+from stmn.evaluation.inference import VideoInput, compute_in_memory, for_inference, resize_to_protocol
+from stmn.evaluation.passes import PassLimit
 from stmn.evaluation.protocol import Protocol
 from stmn.flow.estimator import load_estimator
 from stmn.flow.pairs import FlowFunction
 from stmn.nets.checkpoint import Description
 from stmn.nets.network import Network
 from stmn.runtime.device import Device
+from stmn.runtime.progress import Silent
 from stmn.sampling.positions import spread_positions, stack_times
 
 
@@ -63,6 +65,7 @@ class Classifier:
         device.place(network).eval()
         #: a copy that gives the same logits in less time
         self.fast_network = for_inference(network, device)
+        self._limit = PassLimit(device, Silent())
 
     @property
     def classes(self) -> list[str]:
@@ -133,7 +136,7 @@ class Classifier:
 
     def compute_logits(self, given: VideoInput, protocol: Protocol) -> list[Tensor]:
         """(classes,) logits of each output in use: `stream` alone, or all outputs of the network."""
-        logits = compute_logits(self.fast_network, [given], protocol, self.device)
+        logits = compute_in_memory(self.fast_network, [given], protocol, self.device, self._limit)
         named = dict(zip(self.network.outputs, logits, strict=True))
         return [batch[0] for name, batch in named.items() if self.stream in (None, name)]
 

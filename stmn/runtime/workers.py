@@ -22,6 +22,7 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 
 from stmn.errors import StmnError
+from stmn.runtime.memory import find_shortage
 
 #: called once in a worker with the worker's index; returns the function that does a job
 Setup = Callable[[int], Callable[[Any], Any]]
@@ -84,7 +85,9 @@ def _answer(do_job: Callable[[Any], Any], message: bytes) -> bytes:
 
 
 def describe_error(error: Exception) -> str:
-    """An error as a line for a person; with its type unless it is a `StmnError`."""
+    """An error as a line for a person; with its type unless it is a `StmnError` or tells of a lack of memory."""
+    if shortage := find_shortage(error):
+        return str(shortage)
     return str(error) if isinstance(error, StmnError) else f"{type(error).__name__}: {error}"
 
 

@@ -88,9 +88,11 @@ def train_model(
     """
     from stmn.nets.checkpoint import Description, HeldOut, TrainedOn, save_checkpoint
     from stmn.runtime.device import choose_device
+    from stmn.runtime.memory import report_shortage
     from stmn.runtime.precision import exact_float32
     from stmn.sampling.balance import describe_imbalance
     from stmn.training.loop import train
+    from stmn.training.memory import advise_on_memory
     from stmn.training.normalisation import Normalisation
     from stmn.training.recompute import describe_statistics
     from stmn.training.state import remove_state
@@ -102,7 +104,7 @@ def train_model(
         context.progress.say(unequal)
     if device.precision_name != "float32":
         context.progress.say(f"precision: convolutions are computed in {device.precision_name} on {device.device}")
-    with exact_float32():
+    with exact_float32(), report_shortage(advise_on_memory(network, training, plan, device, context.out)):
         state = train(network, training, validation, plan, device, context.out, context.progress, context.ranks)
     if context.ranks.first:
         header = training.store.header

@@ -28,13 +28,18 @@ def check_samples(network: Network, clips: Clips, plan: Plan) -> None:
         UsageError: the smallest micro-batch leaves batch normalisation a single value per channel.
         DataError: a video has no pictures of a modality, as in a set prepared without flow.
     """
-    smallest = plan.batch % plan.micro_batch or plan.micro_batch
-    if plan.bn == "train" and smallest * clips.sampling.chunks * network.config.window**2 == 1:
+    if not has_batch_statistics(network, clips, plan):
         raise UsageError(
             f"batch = {plan.batch} with micro_batch = {plan.micro_batch} makes a micro-batch of one chunk, whose last "
             f"feature map is one pixel, so it has no batch statistics; use other sizes"
         )
     clips.check_pictures()
+
+
+def has_batch_statistics(network: Network, clips: Clips, plan: Plan) -> bool:
+    """True if the smallest micro-batch leaves batch normalisation several values per channel, or needs none."""
+    smallest = plan.batch % plan.micro_batch or plan.micro_batch
+    return plan.bn != "train" or smallest * clips.sampling.chunks * network.config.window**2 > 1
 
 
 @dataclass(frozen=True)

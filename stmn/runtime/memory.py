@@ -1,0 +1,66 @@
+"""Memory that ran out, on a GPU or in the machine, becomes one line with what to try. Needs no torch."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from stmn.errors import StmnError
+
+#: how torch and its libraries say it, in errors of several types
+_SIGNS = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|unable to allocate|alloc_failed|bad_alloc", re.IGNORECASE
+)
+_ASKED = re.compile(r"allocate ([\d.]+) ?(bytes|[KMGTP]iB)", re.IGNORECASE)
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """Memory that ran out.
+
+    Attributes:
+        on_gpu: a GPU's; otherwise the machine's.
+        asked: how much more was asked for, "2.5 GiB"; empty if unknown.
+    """
+
+    on_gpu: bool
+    asked: str = ""
+
+    def __str__(self) -> str:
+        """`out of memory on the GPU (2.5 GiB more asked for)`."""
+        return "out of memory" + " on the GPU" * self.on_gpu + (f" ({self.asked} more asked for)" if self.asked else "")
+
+
+def find_shortage(error: BaseException) -> Shortage | None:
+    """The shortage that an error of Python, NumPy, torch or CUDA tells of; None if it tells of something else."""
+    text = str(error)
+    if not isinstance(error, MemoryError) and not (isinstance(error, RuntimeError) and _SIGNS.search(text)):
+        return None
+    on_gpu = type(error).__name__ == "OutOfMemoryError" or bool(re.search(r"cuda|cublas|cudnn|hip error", text, re.I))
+    found = _ASKED.search(text)
+    return Shortage(on_gpu, _in_words(float(found[1].rstrip(".")), found[2]) if found else "")
+
+
+@contextmanager
+def report_shortage(advise: Callable[[Shortage], str]) -> Iterator[None]:
+    """Turn errors that tell of a shortage into a `StmnError`: what ran out, and what to try.
+
+    Args:
+        advise: says what to try.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        shortage = find_shortage(error)
+        if shortage is None:
+            raise
+        raise StmnError(f"{shortage}: {advise(shortage)}") from error
+
+
+def _in_words(count: float, unit: str) -> str:
+    """A number of bytes in the largest unit that leaves at least 1: "2.5 GiB"."""
+    number = [name.lower() for name in _UNITS].index(unit.lower())
+    while count >= 1024 and number + 1 < len(_UNITS):
+        count, number = count / 1024, number + 1
+    return f"{count:.3g} {_UNITS[number]}"
