@@ -69,8 +69,9 @@ def _print_comparison(compared: "list[ComparedEvaluation]") -> None:
     """Print the table, and how the numbers were measured differently."""
     from rich.markup import escape
 
+    from stmn.evaluation.agreement import describe_differences
     from stmn.evaluation.metrics import describe_units
-    from stmn.report.comparison import describe_differences, describe_tests
+    from stmn.report.comparison import describe_tests
 
     console = answers()
     table, with_streams = _fit_table(compared, console)
@@ -91,7 +92,7 @@ def _print_comparison(compared: "list[ComparedEvaluation]") -> None:
             parts = ", ".join(f"{name} {100 * share:.1f} %" for name, share in item.metrics["streams"].items())
             console.print(f"{label}: {escape(parts)}", soft_wrap=True)
         if item.differences:
-            console.print(f"* {label}: {escape(describe_differences(item))}", soft_wrap=True)
+            console.print(f"* {label}: {escape(describe_differences(item.differences))}", soft_wrap=True)
 
 
 def _fit_table(compared: "list[ComparedEvaluation]", console: "Console") -> "tuple[Table, bool]":

@@ -4,7 +4,7 @@ import csv
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -110,6 +110,9 @@ def fuse(
     scores: Annotated[list[str], typer.Argument(metavar="SCORES...", help="two or more evaluations or scores files")],
     out: Annotated[Path, typer.Option("--out", "-o", help="file to write")],
     weights: Annotated[str | None, typer.Option(metavar="A,B,...", help="one weight per file [default: equal]")] = None,
+    average: Annotated[
+        Literal["logits", "softmax"], typer.Option(help="what is averaged: the scores as they are, or their soft-maxes")
+    ] = "logits",
     choose_on: Annotated[
         list[str] | None,
         typer.Option(help="choose the weights on these scores of other videos, one per file in the same order"),
@@ -119,6 +122,7 @@ def fuse(
 ) -> None:
     """Average two or more scores files, matched by video id (late fusion)."""
     from stmn.errors import UsageError
+    from stmn.evaluation.agreement import check_disjoint, list_differences
     from stmn.evaluation.comparison import choose_weights
     from stmn.evaluation.metrics import describe_accuracy, measure
     from stmn.evaluation.scores import fuse_late
@@ -130,15 +134,20 @@ def fuse(
         raise UsageError("--weights and --choose-on: pass only one of them")
     parts = _load(scores, workspace)
     given = _parse_weights(weights) if weights else None
+    found, names = [part for _, part in parts], [item.name for item, _ in parts]
     if choose_on:
         if len(choose_on) != len(parts):
             raise UsageError(f"--choose-on: {len(choose_on)} scores for the {len(parts)} to fuse")
         others = _load(choose_on, workspace)
-        given = choose_weights([part for _, part in others], [item.name for item, _ in others])
-        typer.echo(f"weights {', '.join(f'{w:g}' for w in given)}, chosen on {len(others[0][1].ids)} other videos")
-    fused = fuse_late([part for _, part in parts], given, [item.name for item, _ in parts])
+        held, held_names = [part for _, part in others], [item.name for item, _ in others]
+        given = choose_weights(held, held_names, average)
+        check_disjoint(held[0], found[0], held_names[0], names[0])
+        typer.echo(f"weights {', '.join(f'{w:g}' for w in given)}, chosen on {len(held[0].ids)} other videos")
+    fused = fuse_late(found, given, names, average)
     if choose_on:
         fused.protocol["late_fusion_weights_chosen_on"] = choose_on
+    for line in list_differences(found, names):
+        typer.echo(line)
     fused.save(out)
     typer.echo(f"{out}: {describe_accuracy(measure(fused))}")
 

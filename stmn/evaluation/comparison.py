@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from stmn.errors import DataError
+from stmn.evaluation.agreement import align_scores
 from stmn.evaluation.intervals import Units, difference_interval
 from stmn.evaluation.paired import compare_pairs
+from stmn.evaluation.protocol import Average
 from stmn.evaluation.scores import Scores, fuse_late
 
 #: number of scores to fuse -> steps of the grid of weights
@@ -64,17 +66,16 @@ def compare_scores(first: Scores, second: Scores, name: str) -> Comparison:
         name: What error messages call `second`.
 
     Raises:
-        DataError: `second` scores other videos or classes.
+        DataError: The scores are of different videos, classes, data sets, splits or parts.
     """
-    aligned = second.align(first.ids, first.classes, name)
+    aligned = align_scores(first, second, name)
     labels = np.array(first.labels)
     ours = first.mean().numpy().argmax(axis=1)
-    theirs = torch.stack(list(aligned.values())).mean(dim=0).numpy().argmax(axis=1)
+    theirs = aligned.mean().numpy().argmax(axis=1)
     ours_correct, theirs_correct = ours == labels, theirs == labels
     first_alone, second_alone = int((ours_correct & ~theirs_correct).sum()), int((theirs_correct & ~ours_correct).sum())
     gain = theirs_correct.astype(float) - ours_correct
-    row_of = {video: row for row, video in enumerate(second.ids)}
-    units = Units(first.groups, [second.groups[row_of[video]] for video in first.ids])
+    units = Units(first.groups, aligned.groups)
     test = compare_pairs(ours_correct, theirs_correct, units)
     names = first.classes
     return Comparison(
@@ -98,12 +99,13 @@ def compare_scores(first: Scores, second: Scores, name: str) -> Comparison:
     )
 
 
-def choose_weights(parts: Sequence[Scores], names: Sequence[str]) -> list[float]:
+def choose_weights(parts: Sequence[Scores], names: Sequence[str], average: Average = "logits") -> list[float]:
     """Choose the weights of a late fusion on a grid: most videos correct, then the smallest cross-entropy.
 
     Args:
         parts: 2 to 4 scores of the same videos.
         names: What error messages call them.
+        average: What the fusion averages.
 
     Returns:
         One weight per part. They add up to the number of parts.
@@ -121,7 +123,7 @@ def choose_weights(parts: Sequence[Scores], names: Sequence[str]) -> list[float]
     labels = torch.tensor(parts[0].labels)
 
     def merit(weights: list[float]) -> tuple[int, float]:
-        mean: Tensor = fuse_late(parts, weights, names).mean()
+        mean: Tensor = fuse_late(parts, weights, names, average).mean()
         return int((mean.argmax(dim=1) == labels).sum()), -float(cross_entropy(mean, labels))
 
     return max(_weight_grid(len(parts), _GRID_STEPS[len(parts)]), key=merit)

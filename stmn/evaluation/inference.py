@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from math import log
 from typing import TypeVar, cast
 
 import torch
@@ -14,7 +15,7 @@ from stmn.evaluation.passes import MAX_PASS_PIXELS, PassLimit, compute_last_maps
 from stmn.evaluation.protocol import Protocol
 from stmn.nets.config import TemporalConfig
 from stmn.nets.fast.folding import fold_batch_norms, freeze_convolutions
-from stmn.nets.network import Network, mean_over_time
+from stmn.nets.network import Network
 from stmn.runtime.device import Device
 from stmn.runtime.precision import exact_float32
 from stmn.runtime.progress import Progress
@@ -139,10 +140,12 @@ def compute_logits(
         max_pixels: About the largest forward pass, in pixels of all chunks. Larger batches are split in time.
 
     Returns:
-        For each output (B, classes) logits, averaged over views.
+        For each output (B, classes) logits, averaged over windows, chunks and views. If the protocol averages
+        soft-maxes, the logarithms of the mean probabilities.
     """
     totals: list[Tensor] = []
-    views, chunks = protocol.views(*batch[0].size), batch[0].chunks
+    views, chunks, soft = protocol.views(*batch[0].size), batch[0].chunks, protocol.average == "softmax"
+    add = torch.logaddexp if soft else torch.add
     for view in views:
 
         def inputs(first: int, last: int, view: Crop = view) -> list[Tensor]:
@@ -152,11 +155,16 @@ def compute_logits(
         with exact_float32(), device.autocast():
             most = max(1, max_pixels // (len(batch) * view.height * view.width))
             maps = compute_last_maps(network, inputs, chunks, most)
-            outputs = mean_over_time(network.classify(maps, chunks))
-        totals = (
-            [t + o.float() for t, o in zip(totals, outputs, strict=True)] if totals else [o.float() for o in outputs]
-        )
-    return [total.cpu() / len(views) for total in totals]
+            outputs = network.classify(maps, chunks, per_window=soft)
+        means = [_mean_soft_max(output.float()) if soft else output.float().mean(dim=1) for output in outputs]
+        totals = [add(total, mean) for total, mean in zip(totals, means, strict=True)] if totals else means
+    return [total.cpu() - log(len(views)) if soft else total.cpu() / len(views) for total in totals]
+
+
+def _mean_soft_max(logits: Tensor) -> Tensor:
+    """Logits (B, P, W, classes) to the logarithm of the mean of their soft-maxes, (B, classes)."""
+    places = logits.flatten(1, 2)
+    return places.log_softmax(dim=-1).logsumexp(dim=1) - log(places.shape[1])
 
 
 def compute_in_memory(

@@ -10,6 +10,8 @@ from stmn.sampling.augment import Crop
 
 Spatial = Literal["fully_conv", "ten_crop", "centre_crop"]
 Pool = Literal["window", "global"]
+#: what is averaged: logits, as in the authors' code, or their soft-maxes
+Average = Literal["logits", "softmax"]
 
 
 class Protocol(BaseModel):
@@ -26,8 +28,10 @@ class Protocol(BaseModel):
         short_side: The short side of the frames, in pixels.
         crop: The side of a crop, in pixels.
         precision: Type of the convolutions; the classifier and all averages are float32.
-        scores: What is averaged over positions, chunks, mirrors and streams: logits, as in the authors' code.
+        average: What is averaged over positions, chunks, mirrors and streams: logits, as in the authors' code, or
+            soft-maxes.
         data: The data set.
+        data_fingerprint: Identifies the content of the data set.
         split: The split of the data set.
         part: The part of the split. "validation" is what training held out of the training list.
     """
@@ -43,8 +47,9 @@ class Protocol(BaseModel):
     short_side: int
     crop: int
     precision: NamedPrecision = "float32"
-    scores: Literal["before_softmax"] = "before_softmax"
+    average: Average = "logits"
     data: str = ""
+    data_fingerprint: str = ""
     split: str = ""
     part: str = "test"
 
@@ -71,13 +76,19 @@ class Protocol(BaseModel):
         over = f" over {self.temporal_window}" if self.temporal_window else ""
         time = f", {self.temporal_pool}{over} in time" if self.temporal_pool else ""
         precision = "" if self.precision == "float32" else f", in {self.precision}"
-        parts = f"{self.chunks} chunks{flips}, {where}{pool}{time}{precision}"
+        soft = ", soft-maxes averaged" if self.average == "softmax" else ""
+        parts = f"{self.chunks} chunks{flips}, {where}{pool}{time}{precision}{soft}"
         return f"{parts}, {self.data} split {self.split} {self.part}"
 
 
 def upgrade_protocol(protocol: dict[str, Any]) -> dict[str, Any]:
-    """The protocol of a scores file in today's words. Older files call chunks `frames`."""
+    """The protocol of a scores file in today's words.
+
+    Older files call chunks `frames`, and what they average, which were always logits, `scores`.
+    """
     upgraded = {"chunks" if key == "frames" else key: value for key, value in protocol.items()}
+    if upgraded.pop("scores", None) == "before_softmax":
+        upgraded.setdefault("average", "logits")
     if isinstance(words := upgraded.get("words"), str):
         words = re.sub(r"^(\d+) frames\b", r"\1 chunks", words)
         upgraded["words"] = words.replace(", one mean over places", ", global average")

@@ -1,7 +1,7 @@
 """Scores files: the logits of videos, keyed by video id, with the class list and the protocol."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from stmn.errors import DataError
-from stmn.evaluation.protocol import upgrade_protocol
+from stmn.evaluation.agreement import align_scores
+from stmn.evaluation.protocol import Average, upgrade_protocol
 from stmn.nets.tensor_files import read_metadata, save_tensors
 
 
@@ -23,9 +24,11 @@ class Scores:
         ids: The videos.
         classes: The class names, in the order of the columns.
         labels: For each video the index of its true class.
-        streams: Stream name -> (N, classes) scores: a network's logits, or an SVM's signed distances.
-        protocol: How they were measured.
+        streams: Stream name -> (N, classes) scores: a network's logits, or an SVM's signed distances. If soft-maxes
+            were averaged, logarithms of the averaged probabilities, whose soft-max they are.
+        protocol: How they were measured. `average` and `stream_weights` say how the streams are averaged.
         groups: For each video its group, such as the recording that it was cut from; its own id if it has none.
+        hashes: For each video a hash of its file's content; empty where that is unknown.
     """
 
     ids: list[str]
@@ -34,17 +37,39 @@ class Scores:
     streams: dict[str, Tensor]
     protocol: dict[str, Any]
     groups: list[str] = field(default_factory=list)
+    hashes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not self.groups:
             object.__setattr__(self, "groups", list(self.ids))
+        if not self.hashes:
+            object.__setattr__(self, "hashes", [""] * len(self.ids))
+
+    @property
+    def average(self) -> Average:
+        """What is averaged over the streams."""
+        return "softmax" if self.protocol.get("average") == "softmax" else "logits"
 
     def mean(self, weights: Sequence[float] | None = None) -> Tensor:
-        """(N, classes) weighted mean over streams; equal weights by default."""
-        tensors = list(self.streams.values())
-        weights = list(weights) if weights else [1.0] * len(tensors)
-        total = torch.stack([w * t for w, t in zip(weights, tensors, strict=True)]).sum(dim=0)
-        return total / sum(weights)
+        """Average the streams.
+
+        Args:
+            weights: One per stream; the protocol's by default, which are equal unless it says otherwise.
+
+        Returns:
+            (N, classes) weighted mean of the streams' scores; if the protocol averages soft-maxes, the logarithm of the
+            weighted mean of their probabilities.
+        """
+        own = self.protocol.get("stream_weights") or {}
+        weights = list(weights) if weights else [own.get(name, 1.0) for name in self.streams]
+        return average_scores(list(self.streams.values()), weights, self.average)
+
+    def take(self, rows: Sequence[int]) -> "Scores":
+        """The scores of some videos, by their rows, in that order."""
+        ids, groups, hashes = ([column[row] for row in rows] for column in (self.ids, self.groups, self.hashes))
+        streams = {name: tensor[list(rows)] for name, tensor in self.streams.items()}
+        labels = [self.labels[row] for row in rows]
+        return Scores(ids, self.classes, labels, streams, self.protocol, groups, hashes)
 
     def to_columns(self) -> dict[str, list[Any]]:
         """Column name -> values, one row per video: id, group, class, prediction, each stream's score of each class."""
@@ -68,29 +93,9 @@ class Scores:
             "labels": self.labels,
             "protocol": self.protocol,
             "groups": self.groups,
+            "hashes": self.hashes,
         }
         save_tensors(path, self.streams, {"scores": about})
-
-    def align(self, ids: Sequence[str], classes: Sequence[str], name: str) -> dict[str, Tensor]:
-        """The streams with their rows in the order of `ids`.
-
-        Args:
-            ids: The same videos in another order.
-            classes: The class names, which must be the same in the same order.
-            name: What error messages call these scores.
-
-        Raises:
-            DataError: The classes or the videos differ.
-        """
-        if list(classes) != self.classes:
-            raise DataError(f"{name}: scores of other classes ({len(self.classes)} instead of {len(classes)})")
-        row_of = {video_id: row for row, video_id in enumerate(self.ids)}
-        missing = [video_id for video_id in ids if video_id not in row_of]
-        if missing or len(row_of) != len(self.ids) or len(ids) != len(self.ids):
-            what = f"no scores of {missing[0]!r}" if missing else f"{len(self.ids)} rows for {len(ids)} videos"
-            raise DataError(f"{name}: does not score the same videos: {what}")
-        order = torch.tensor([row_of[video_id] for video_id in ids])
-        return {stream: tensor[order] for stream, tensor in self.streams.items()}
 
 
 class _Metadata(BaseModel):
@@ -101,6 +106,7 @@ class _Metadata(BaseModel):
     labels: list[int]
     protocol: dict[str, Any]
     groups: list[str] = []
+    hashes: list[str] = []
 
 
 def load_scores(path: Path) -> Scores:
@@ -122,7 +128,7 @@ def load_scores(path: Path) -> Scores:
     if mistake := _find_mistake(metadata, streams):
         raise DataError(f"{path}: {mistake}")
     protocol = upgrade_protocol(metadata.protocol)
-    return Scores(metadata.ids, metadata.classes, metadata.labels, streams, protocol, metadata.groups)
+    return Scores(metadata.ids, metadata.classes, metadata.labels, streams, protocol, metadata.groups, metadata.hashes)
 
 
 def _find_mistake(metadata: _Metadata, streams: dict[str, Tensor]) -> str:
@@ -137,37 +143,114 @@ def _find_mistake(metadata: _Metadata, streams: dict[str, Tensor]) -> str:
         return f"its labels are not those of {videos} videos of {classes} classes"
     if metadata.groups and len(metadata.groups) != videos:
         return f"it names {len(metadata.groups)} groups for {videos} videos"
+    if metadata.hashes and len(metadata.hashes) != videos:
+        return f"it has {len(metadata.hashes)} hashes for {videos} videos"
     if len(set(metadata.ids)) != videos:
         return "it scores a video twice"
-    return ""
+    return _find_wrong_weights(metadata.protocol.get("stream_weights"), streams)
 
 
-def fuse_late(parts: Sequence[Scores], weights: Sequence[float] | None, names: Sequence[str]) -> Scores:
+def _find_wrong_weights(weights: Any, streams: dict[str, Tensor]) -> str:
+    """What is wrong with the weights that a file gives its streams; empty if nothing."""
+    if weights is None:
+        return ""
+    numbers = weights.values() if isinstance(weights, dict) else []
+    if not numbers or set(weights) != set(streams) or not all(isinstance(w, int | float) for w in numbers):
+        return f"its stream_weights are not one number for each of {', '.join(streams)}"
+    return "" if sum(numbers) > 0 else "the sum of its stream_weights is not positive"
+
+
+def average_scores(tensors: Sequence[Tensor], weights: Sequence[float], average: Average) -> Tensor:
+    """The weighted mean of scores.
+
+    Args:
+        tensors: (N, classes) scores.
+        weights: One per tensor, with a positive sum.
+        average: "logits" for the mean of the scores as they are; "softmax" for the logarithm of the mean of their
+            soft-maxes, which is computed without leaving logarithms, so that no probability becomes 0.
+
+    Returns:
+        (N, classes).
+    """
+    stacked = torch.stack(list(tensors))
+    shares = torch.tensor(weights, dtype=stacked.dtype).view(-1, 1, 1) / sum(weights)
+    if average == "logits":
+        return (shares * stacked).sum(dim=0)
+    return (stacked.log_softmax(dim=-1) + shares.log()).logsumexp(dim=0)
+
+
+def fuse_late(
+    parts: Sequence[Scores], weights: Sequence[float] | None, names: Sequence[str], average: Average = "logits"
+) -> Scores:
     """Average scores of the same videos (late fusion). Rows are matched by video id.
 
     Args:
-        parts: The scores to fuse. The mean of each becomes a stream of the result, scaled by its weight.
+        parts: The scores to fuse. The mean of each becomes a stream of the result.
         weights: One per part; equal by default.
         names: What error messages call the parts.
+        average: Average the parts' scores, or their soft-maxes.
 
     Raises:
-        DataError: The parts score different videos or classes, or the weights don't fit.
+        DataError: The parts are of different videos, classes, data sets, splits or parts, or the weights don't fit.
     """
-    weights = list(weights) if weights else [1.0] * len(parts)
-    if len(weights) != len(parts):
-        raise DataError(f"late fusion of {len(parts)} scores with {len(weights)} weights")
-    if sum(weights) <= 0:
-        raise DataError(f"late fusion: the sum of the weights {', '.join(f'{w:g}' for w in weights)} is not positive")
+    weights = check_weights(weights, len(parts), average) if weights else [1.0] * len(parts)
     first = parts[0]
     streams: dict[str, Tensor] = {}
-    scale = len(parts) / sum(weights)
-    for part, weight, name in zip(parts, weights, names, strict=True):
-        aligned = part.align(first.ids, first.classes, name)
-        stream = "+".join(aligned) if "+".join(aligned) not in streams else name
-        streams[stream] = torch.stack(list(aligned.values())).mean(dim=0) * (weight * scale)
-    about = first.protocol | {
+    for part, name in zip(parts, names, strict=True):
+        mean = align_scores(first, part, name, names[0]).mean()
+        streams[_new_name(["+".join(part.streams), name], streams)] = (
+            mean if average == "logits" else mean.log_softmax(dim=-1)
+        )
+    about = {key: value for key, value in first.protocol.items() if not key.startswith("stream_weights")} | {
+        "average": average,
         "late_fusion_weights": weights,
         "parts": [part.protocol for part in parts],
         "seen_in_training": max(part.protocol.get("seen_in_training", 0) for part in parts),
     }
-    return Scores(first.ids, first.classes, first.labels, streams, about, first.groups)
+    if average == "softmax" and "words" in about:
+        about["words"] += ", late fusion of soft-maxes"
+    fused = Scores(first.ids, first.classes, first.labels, streams, about, first.groups, first.hashes)
+    return weigh_streams(fused, weights) if len(set(weights)) > 1 else fused
+
+
+def weigh_streams(scores: Scores, weights: Sequence[float], chosen_on: str = "") -> Scores:
+    """The same scores with other weights of their streams, which the protocol and its words say.
+
+    Args:
+        scores: Scores of one or more streams.
+        weights: One per stream, in their order.
+        chosen_on: The videos that the weights were chosen on, in words; empty if they were given.
+
+    Raises:
+        DataError: The weights don't fit.
+    """
+    weights = check_weights(weights, len(scores.streams), scores.average)
+    about = scores.protocol | {"stream_weights": dict(zip(scores.streams, weights, strict=True))}
+    if chosen_on:
+        about["stream_weights_chosen_on"] = chosen_on
+    if "words" in about:
+        ratio = ":".join(f"{weight:g}" for weight in weights)
+        about["words"] += f", streams {ratio}{f' chosen on {chosen_on}' if chosen_on else ''}"
+    return replace(scores, protocol=about)
+
+
+def check_weights(weights: Sequence[float], count: int, average: Average) -> list[float]:
+    """The weights of a late fusion, once it is sure that they fit.
+
+    Raises:
+        DataError: There are too few or too many, they don't add up to more than 0, or soft-maxes get a negative one.
+    """
+    said = ", ".join(f"{weight:g}" for weight in weights)
+    if len(weights) != count:
+        raise DataError(f"late fusion of {count} scores with {len(weights)} weights: {said}")
+    if not sum(weights) > 0:
+        raise DataError(f"late fusion: the sum of the weights {said} is not positive")
+    if average == "softmax" and min(weights) < 0:
+        raise DataError(f"late fusion: probabilities can't be averaged with the negative weights {said}")
+    return [float(weight) for weight in weights]
+
+
+def _new_name(wanted: Sequence[str], taken: dict[str, Tensor]) -> str:
+    """The first of the wanted names that is not taken, or the last with a number."""
+    free = [name for name in wanted if name not in taken]
+    return free[0] if free else next(n for i in range(2, len(taken) + 3) if (n := f"{wanted[-1]} {i}") not in taken)

@@ -52,17 +52,20 @@ class Network(nn.Module):
         """Compute the last feature maps of each stream, (B * T, C, h, w)."""
         raise NotImplementedError
 
-    def classify(self, maps: Sequence[Tensor], chunks: int) -> tuple[Tensor, ...]:
+    def classify(self, maps: Sequence[Tensor], chunks: int, per_window: bool = False) -> tuple[Tensor, ...]:
         """Compute the logits of last feature maps.
 
         Args:
             maps: what `feature_maps` returns.
             chunks: chunks of each video, T.
+            per_window: don't average over the windows in space.
 
         Returns:
-            (B, P, classes) for each output.
+            (B, P, classes) for each output, or (B, P, windows, classes).
         """
-        return tuple(self.stream(name).logits(x, chunks) for name, x in zip(self.names, maps, strict=True))
+        streams = [self.stream(name) for name in self.names]
+        ways = [stream.window_logits if per_window else stream.logits for stream in streams]
+        return tuple(way(x, chunks) for way, x in zip(ways, maps, strict=True))
 
 
 def mean_over_time(logits: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -73,12 +73,37 @@ class Stream(nn.Module):
         Returns:
             (B, P, classes) at the P places in time that pooling leaves.
         """
+        maps = self._average_windows(features, chunks)
+        means = torch.unflatten(maps.mean(dim=(2, 3)), 1, (-1, self.fc.in_features))
+        logits: Tensor = self.fc(self.dropout(means))
+        return logits
+
+    def window_logits(self, features: Tensor, chunks: int) -> Tensor:
+        """Classify the windows of the last feature maps one by one, for averages that are not linear.
+
+        Args:
+            features: (B * chunks, C, h, w).
+            chunks: chunks of each video, T.
+
+        Returns:
+            (B, P, W, classes) of W windows, whose mean over W is `logits`.
+        """
+        maps = self._average_windows(features, chunks)
+        if self.window >= max(features.shape[-2:]):  # the whole map is the one window
+            maps = maps.mean(dim=(2, 3), keepdim=True)
+        maps = maps.unflatten(1, (-1, self.fc.in_features))  # (B, P, C, rows, columns)
+        logits: Tensor = self.fc(self.dropout(maps.flatten(3).transpose(2, 3)))
+        return logits
+
+    def _average_windows(self, features: Tensor, chunks: int) -> Tensor:
+        """Pool over time and average over windows: (B, P * C, rows, columns) of windows.
+
+        A map without windows comes back whole: its mean over space is its one window.
+        """
         features = at_least_float32(features)
         pooled = pool_time(features, chunks, self.temporal.pool, self.temporal.window)  # (B, P, C, h, w)
         window = (min(self.window, features.shape[-2]), min(self.window, features.shape[-1]))
         maps = pooled.flatten(1, 2)  # (B, P * C, h, w): of all sizes only C may be a constant in an exported network
         if window != tuple(features.shape[-2:]):  # without windows this is timm's own pooling, to the bit
             maps = F.avg_pool2d(maps, window, stride=1)
-        means = torch.unflatten(maps.mean(dim=(2, 3)), 1, (-1, self.fc.in_features))
-        logits: Tensor = self.fc(self.dropout(means))
-        return logits
+        return maps

@@ -61,9 +61,9 @@ class TwoStream(Network):
             a, m = self._run_part(part, a, m, chunks)
         return a.out, m.out
 
-    def classify(self, maps: Sequence[Tensor], chunks: int) -> tuple[Tensor, ...]:
+    def classify(self, maps: Sequence[Tensor], chunks: int, per_window: bool = False) -> tuple[Tensor, ...]:
         """Compute the logits of last feature maps, of each stream or of both together."""
-        appearance, motion = super().classify(maps, chunks)
+        appearance, motion = super().classify(maps, chunks, per_window)
         if self.config.prediction == "averaged":
             return ((appearance + motion) / 2,)
         if self.config.prediction == "concatenated":

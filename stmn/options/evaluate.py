@@ -1,8 +1,8 @@
 """The options of evaluate (section 4.2)."""
 
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from stmn.options.base import DataOptions, option
 
@@ -15,19 +15,36 @@ class EvaluateOptions(DataOptions):
     model: str | None = option(
         None, "model to test: a run or a file [default: the newest]", "Data", argument=True, inputs=("model",)
     )
-    split: str = option("1", "train/test split of the data set, or all: one model per split, and their mean", "Data")
-    part: Literal["test", "validation", "train"] = option(
-        "test", "which videos of the split to test; validation: those that training held out", "Data"
+    split: str | None = option(  # type: ignore[assignment]
+        None,
+        "train/test split of the data set, or all: one model per split, and their mean [default: the model's, or that "
+        "of the scores]",
+        "Data",
+    )
+    part: Literal["test", "validation", "train"] | None = option(
+        None,
+        "which videos of the split to test; validation: those that training held out [default: test, or what the "
+        "scores are of]",
+        "Data",
     )
     allow_seen: bool = option(False, "also test on videos that the model was trained on", "Data")
     late_fusion: list[str] | None = option(
         None,
-        "instead of one model, average the logits of these models or evaluations",
+        "instead of one model, average the scores of these models or evaluations",
         "Testing",
         inputs=("scores", "model"),
     )
     weights: list[float] | None = option(
-        None, "weights for --late-fusion, in the same order [default: equal]", "Testing"
+        None, "weights for --late-fusion, in the same order; the same as --stream-weights [default: equal]", "Testing"
+    )
+    stream_weights: list[float] | Literal["validation"] | None = option(
+        None,
+        "weights of the network's streams, or of what --late-fusion names; validation chooses them on the videos that "
+        "training held out [default: equal]",
+        "Testing",
+    )
+    average: Literal["logits", "softmax"] = option(
+        "logits", "what is averaged over windows, chunks, mirrors and streams: logits, or their soft-maxes", "Testing"
     )
     chunks: int = option(25, "chunks per video, evenly spaced", "Testing", ge=1)
     flips: bool = option(True, "also test mirrored videos, if the data set allows it", "Testing")
@@ -49,6 +66,12 @@ class EvaluateOptions(DataOptions):
         "float32", "precision of convolutions; the classifier and all averages are float32 in each", "Testing"
     )
 
+    @field_validator("stream_weights", mode="before")
+    @classmethod
+    def _read_word(cls, value: Any) -> Any:
+        """A list that holds the word alone, as a flag gives it, is the word."""
+        return value[0] if isinstance(value, list) and value == ["validation"] else value
+
     @model_validator(mode="after")
     def _one_protocol(self) -> Self:
         """Options that contradict each other are a mistake."""
@@ -59,5 +82,11 @@ class EvaluateOptions(DataOptions):
         if self.late_fusion and self.model:
             raise ValueError("choose a model or late_fusion, not both")
         if self.weights and not self.late_fusion:
-            raise ValueError("weights belong to late_fusion, which is missing")
+            raise ValueError("weights belong to late_fusion, which is missing; for a network's streams: stream_weights")
+        if self.weights and self.stream_weights:
+            raise ValueError("weights and stream_weights are the same: give one of them")
+        if self.late_fusion and len(self.late_fusion) < 2:
+            raise ValueError("late_fusion needs at least two models or evaluations")
+        if self.stream_weights == "validation" and self.part not in (None, "test"):
+            raise ValueError("stream_weights = validation chooses on the validation part: test on the test part")
         return self

@@ -6,6 +6,9 @@ from stmn.options.base import DataOptions, option
 class FuseIdtOptions(DataOptions):
     """Average network scores with an SVM's on hand-crafted features."""
 
+    split: str | None = option(  # type: ignore[assignment]
+        None, "train/test split of the data set, which must be that of the scores [default: theirs]", "Data"
+    )
     scores: str | None = option(
         None, "network scores: an evaluation or a scores file [default: the newest]", "Data", inputs=("scores",)
     )

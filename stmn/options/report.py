@@ -6,6 +6,9 @@ from stmn.options.base import DataOptions, option
 class ReportOptions(DataOptions):
     """Write one HTML page about what was run and how well it did."""
 
+    split: str | None = option(  # type: ignore[assignment]
+        None, "train/test split of the data set [default: that of the evaluations, or 1]", "Data"
+    )
     evaluations: list[str] | None = option(
         None,
         "evaluations to report [default: the newest of each model on this data set and split, and of all splits]",

@@ -154,7 +154,7 @@ def _find_substitute(verb: str, options: StageOptions, inputs: dict[str, Any], w
     Another split will not do: its training videos may be this one's test videos.
     """
     values = options.model_dump()
-    same = {key: values[key] for key in ("modality", "arch", "split") if key in values}
+    same = {key: value for key in ("modality", "arch", "split") if (value := values.get(key)) is not None}
     data = workspace.find_data(options.data).name if isinstance(options, DataOptions) else None
     for run in workspace.runs():
         made, record = run.record.get("options", {}), run.record

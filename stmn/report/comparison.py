@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stmn.errors import DataError
+from stmn.evaluation.agreement import find_differences
 from stmn.report.contents import Evaluation
 from stmn.report.gains import Gains, compute_gains
 
-#: keys of a protocol that don't say how a number was measured, or that the page shows elsewhere
-_IGNORED = ("words", "parts", "late_fusion_weights", "late_fusion_weights_chosen_on", "idt", "idt_weights")
 #: numbers of an evaluation that the JSON holds
 _NUMBERS = (
     "videos", "accuracy", "intervals", "intervals_over", "units", "top5", "mean_class_accuracy", "calibration_error",
@@ -60,28 +58,16 @@ def compare_with_first(evaluations: Sequence[Evaluation]) -> list[ComparedEvalua
     """Compare each evaluation with the first.
 
     Raises:
-        DataError: one is of different videos or classes, or has different true classes.
+        DataError: one is of different videos, classes, data sets, splits or parts, or has different true classes.
     """
     first, *others = evaluations
     compared = [ComparedEvaluation(first, None, {})]
     for other in others:
         gains = compute_gains(first, other)
-        truth = dict(zip(other.scores.ids, other.scores.labels, strict=True))
-        wrong = [i for i, label in zip(first.scores.ids, first.scores.labels, strict=True) if truth[i] != label]
-        if wrong:
-            raise DataError(f"{first.name} and {other.name} give {wrong[0]!r} different true classes")
         compared.append(
-            ComparedEvaluation(other, gains, _find_differences(first.scores.protocol, other.scores.protocol))
+            ComparedEvaluation(other, gains, find_differences(first.scores.protocol, other.scores.protocol))
         )
     return compared
-
-
-def describe_differences(compared: ComparedEvaluation) -> str:
-    """How an evaluation was measured differently from the first: "chunks 5 instead of 25, flips no instead of yes"."""
-    return ", ".join(
-        f"{key.replace('_', ' ')} {_format_value(mine)} instead of {_format_value(firsts)}"
-        for key, (firsts, mine) in compared.differences.items()
-    )
 
 
 def describe_tests(compared: Sequence[ComparedEvaluation]) -> list[str]:
@@ -96,16 +82,3 @@ def list_streams(compared: Sequence[ComparedEvaluation]) -> list[str]:
     names = dict.fromkeys(name for c in compared if len(c.metrics["streams"]) > 1 for name in c.metrics["streams"])
     first = [name for name in ("appearance", "motion") if name in names]
     return first + [name for name in names if name not in first]
-
-
-def _find_differences(first: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Where two protocols differ."""
-    first, other = ({"seen_in_training": 0} | protocol for protocol in (first, other))
-    keys = [key for key in {**first, **other} if key not in _IGNORED and first.get(key) != other.get(key)]
-    return {key: (first.get(key), other.get(key)) for key in keys}
-
-
-def _format_value(value: Any) -> str:
-    """A protocol's value in words."""
-    words = {None: "(not recorded)", True: "yes", False: "no"}
-    return words[value] if value is None or isinstance(value, bool) else str(value).replace("_", " ")

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from stmn.report.comparison import ComparedEvaluation, describe_differences, describe_tests, list_streams
+from stmn.evaluation.agreement import describe_differences
+from stmn.report.comparison import ComparedEvaluation, describe_tests, list_streams
 from stmn.report.gains import list_class_accuracies
 from stmn.report.page import check_extra, write_page
 from stmn.report.words import replace_unprintable
@@ -30,7 +31,7 @@ def write_comparison(path: Path, compared: Sequence[ComparedEvaluation], title: 
         compared=compared,
         title=title,
         stream_names=list_streams(compared),
-        differences=[describe_differences(item) for item in compared],
+        differences=[describe_differences(item.differences) for item in compared],
         tests=describe_tests(compared),
         notes=list(dict.fromkeys(note for item in compared for note in item.metrics["notes"])),
         figures=_draw_figures(compared),

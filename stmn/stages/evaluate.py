@@ -1,12 +1,15 @@
 """evaluate: score the videos of a split, fully convolutional in space and time, and measure (section 4.2)."""
 
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from stmn.errors import DataError, UsageError
 from stmn.options.evaluate import EvaluateOptions
 from stmn.runtime.files import write_json
 from stmn.stages.base import Context, Result, Stage, fill_newest
 from stmn.stages.score_model import score_model
+from stmn.stages.sources import describe_changes, fill_source, find_inputs, holds_scores
 from stmn.workspace import Input, Workspace
 
 if TYPE_CHECKING:
@@ -24,21 +27,44 @@ class Evaluate(Stage[EvaluateOptions]):
     def complete(
         self, options: EvaluateOptions, workspace: Workspace, inputs: dict[str, list[Input]]
     ) -> EvaluateOptions:
-        """Fill in the newest model of the data set and split."""
-        if options.late_fusion or "late_fusion" in inputs:
-            return options
-        split = {} if options.split == "all" else {"split": options.split}
-        return fill_newest(options, "model", workspace, inputs, **split)
+        """Fill in the newest model of the data set and split, and the data set, split and part of given scores."""
+        late = bool(options.late_fusion or "late_fusion" in inputs)
+        if not late:
+            match = {} if options.split == "all" else {"split": options.split or "1"}
+            options = fill_newest(options, "model", workspace, inputs, **match)
+        given = find_inputs(options, "late_fusion" if late else "model", workspace, inputs)
+        scores = [item for item in given if holds_scores(item)]
+        if scores and options.split == "all":
+            raise UsageError(f"{scores[0].label}: scores of one split; on all splits, name models")
+        if scores and options.stream_weights == "validation":
+            raise UsageError(
+                f"{scores[0].label}: holds scores of test videos alone; to choose weights in validation, name its model"
+            )
+        if scores:
+            options = fill_source(options, scores, workspace)
+        models = [item for item in given if item not in scores]
+        if models and not late:
+            _check_streams(models[0], options)
+        split = options.split or _split_of(models[0], workspace, options.data)
+        return options.with_defaults(split=split, part="test")
 
     def label(self, options: EvaluateOptions) -> str:
         """`test`, `test-late-fusion`, `validation`, ..."""
-        return f"{options.part}-late-fusion" if options.late_fusion else options.part
+        return f"{options.part}-late-fusion" if options.late_fusion else str(options.part)
 
     def check(self, options: EvaluateOptions, context: Context) -> None:
-        """Refuse a device that is not here."""
+        """Refuse a device or a precision that is not here, and scores of other videos."""
+        from stmn.evaluation.scores import load_scores
         from stmn.runtime.device import choose_device
+        from stmn.store.format.read import Store
 
         choose_device(context.device, options.precision)
+        items = [item for item in context.inputs.get("late_fusion", []) if holds_scores(item)]
+        if items:
+            with Store(context.data) as store:
+                parts, names = [load_scores(item.path) for item in items], [item.label for item in items]
+                for line in describe_changes(parts, names, store):
+                    context.progress.say(line)
 
     def run(self, options: EvaluateOptions, context: Context) -> Result:
         """Score and measure."""
@@ -48,33 +74,113 @@ class Evaluate(Stage[EvaluateOptions]):
             return evaluate_all_splits(options, context)
         from stmn.evaluation.baseline import measure_box_shape_baseline
         from stmn.evaluation.metrics import describe_accuracy, measure
-        from stmn.evaluation.scores import fuse_late
         from stmn.store.format.read import Store
 
         given = context.inputs.get("late_fusion") or context.inputs["model"]
         names, labels = [item.name for item in given], [item.label for item in given]
         with Store(context.data) as store:
-            parts = [_scores_of(item.path, item.label, options, store, context) for item in given]
-            scores = fuse_late(parts, options.weights, labels) if len(parts) > 1 else parts[0]
+            scores = _score(given, options, store, context)
             results = measure(scores) | {"protocol": scores.protocol, "of": names}
             if not context.ranks.first:
                 return Result({})
             if options.part == "test":
-                results["box_shape_baseline"] = measure_box_shape_baseline(store, options.split, options.seed)
+                results["box_shape_baseline"] = measure_box_shape_baseline(store, str(options.split), options.seed)
         scores.save(context.out / "scores.safetensors")
         write_json(context.out / "metrics.json", results)
+        for line in _describe_missing_classes(scores):
+            context.progress.say(line)
         context.progress.say(f"{' + '.join(labels)}: {describe_accuracy(results)}")
         for note in results["notes"]:
             context.progress.say(note)
         return Result({"scores": "scores.safetensors", "metrics": "metrics.json"}, results)
 
 
-def _scores_of(path: Path, name: str, options: EvaluateOptions, store: "Store", context: Context) -> "Scores":
-    """A file's scores: read if it holds scores, computed if it is a model."""
-    from stmn.nets.tensor_files import read_metadata
+def _score(given: list[Input], options: EvaluateOptions, store: "Store", context: Context) -> "Scores":
+    """The scores of one model, or of the late fusion of several models and scores files."""
+    from stmn.evaluation.agreement import list_differences
+    from stmn.evaluation.scores import fuse_late, load_scores, weigh_streams
 
-    if "scores" in read_metadata(path):
-        from stmn.evaluation.scores import load_scores
+    names = [item.label for item in given]
+    parts = [
+        load_scores(item.path) if holds_scores(item) else score_model(item, options, store, context) for item in given
+    ]
+    for line in list_differences(parts, names):
+        context.progress.say(line)
+    weights, chosen_on = options.stream_weights or options.weights, ""
+    if weights == "validation":
+        weights, chosen_on = _choose_weights(given, parts, options, store, context)
+    if len(parts) == 1:
+        return weigh_streams(parts[0], weights, chosen_on) if weights else parts[0]
+    fused = fuse_late(parts, weights, names, options.average)
+    return weigh_streams(fused, weights, chosen_on) if weights and chosen_on else fused
 
-        return load_scores(path)
-    return score_model(path, name, options, store, context)
+
+def _choose_weights(
+    given: list[Input], tested: list["Scores"], options: EvaluateOptions, store: "Store", context: Context
+) -> tuple[list[float], str]:
+    """Weights that do best on the videos that training held out, and these videos in words.
+
+    Raises:
+        DataError: A model held none out, or the models held out different ones.
+    """
+    from stmn.evaluation.comparison import choose_weights
+
+    context.progress.say("choosing the weights on the validation part")
+    held = options.model_copy(update={"part": "validation", "stream_weights": None, "weights": None})
+    parts = [_without(score_model(item, held, store, context), tested[0], item.label) for item in given]
+    names = [item.label for item in given]
+    if len(parts) == 1:
+        [whole] = parts
+        names = list(whole.streams)
+        parts = [replace(whole, streams={name: tensor}) for name, tensor in whole.streams.items()]
+    weights = choose_weights(parts, names, options.average)
+    words = f"{len(parts[0].ids)} validation videos"
+    context.progress.say(f"weights {', '.join(f'{weight:g}' for weight in weights)}, chosen on {words}")
+    return weights, words
+
+
+def _without(held: "Scores", tested: "Scores", name: str) -> "Scores":
+    """Scores of held-out videos, without those that are tested too. Raises `DataError` if none is left."""
+    ids, hashes = set(tested.ids), set(tested.hashes) - {""}
+    pairs = zip(held.ids, held.hashes, strict=True)
+    rows = [row for row, (video, content) in enumerate(pairs) if video not in ids and content not in hashes]
+    if not rows:
+        raise DataError(f"{name}: all videos that training held out are test videos: weights can't be chosen on them")
+    return held.take(rows)
+
+
+def _check_streams(model: Input, options: EvaluateOptions) -> None:
+    """Raise `UsageError` if the network's streams can't have the weights that are asked for."""
+    from stmn.nets.checkpoint import read_description
+
+    if options.stream_weights is None:
+        return
+    network = read_description(model.path).network
+    count = len(network.streams) if network.prediction == "per_stream" else 1
+    if count < 2:
+        raise UsageError(f"{model.label}: makes one prediction: stream_weights need a network that makes two")
+    if options.stream_weights != "validation" and len(options.stream_weights) != count:
+        raise UsageError(f"{model.label}: has {count} streams, but stream_weights are {len(options.stream_weights)}")
+
+
+def _split_of(model: Input, workspace: Workspace, data: str | None) -> str:
+    """The split that a model was trained on if it is of the same data set, else "1"."""
+    from stmn.nets.checkpoint import read_description
+    from stmn.store.format.header import read_header
+
+    header, known = read_header(workspace.find_data(data)), read_description(model.path).trained_on
+    return known.split if known.data == header.name and known.split in header.splits else "1"
+
+
+def _describe_missing_classes(scores: "Scores") -> Iterator[str]:
+    """A line if some classes have no video, so that the accuracy says nothing of them."""
+    missing = [name for number, name in enumerate(scores.classes) if number not in set(scores.labels)]
+    if not missing:
+        return
+    part = scores.protocol.get("part", "test")
+    if len(missing) == len(scores.classes) - 1:
+        only = scores.classes[scores.labels[0]]
+        yield f"all {part} videos are of one class, '{only}': the accuracy is that of this class alone"
+    else:
+        some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        yield f"no {part} video of {len(missing)} of {len(scores.classes)} classes: {some}"

@@ -1,11 +1,11 @@
 """Score the videos of a part of a split with one model."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stmn.errors import DataError
 from stmn.options.evaluate import EvaluateOptions
 from stmn.stages.base import Context
+from stmn.workspace import Input
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,15 +17,16 @@ if TYPE_CHECKING:
     from stmn.store.format.read import Store
 
 
-def score_model(path: Path, name: str, options: EvaluateOptions, store: "Store", context: Context) -> "Scores":
+def score_model(model: Input, options: EvaluateOptions, store: "Store", context: Context) -> "Scores":
     """Score the split's videos with a model. Raises `DataError` if the model does not fit the data."""
     from stmn.evaluation.protocol import Protocol
     from stmn.evaluation.scores import Scores
     from stmn.nets.checkpoint import load_checkpoint
     from stmn.stages.model_fit import check_fits, check_unseen
 
+    name = model.label
     context.progress.say(f"model: {name}")
-    network, description = load_checkpoint(path)
+    network, description = load_checkpoint(model.path)
     header = store.header
     check_fits(description, name, store)
     videos = _select_videos(options, store, description, name)
@@ -43,15 +44,34 @@ def score_model(path: Path, name: str, options: EvaluateOptions, store: "Store",
         short_side=description.test_short_side,
         crop=description.network.size,
         precision=options.precision,
+        average=options.average,
         data=header.name,
-        split=options.split,
-        part=options.part,
+        data_fingerprint=store.fingerprint,
+        split=str(options.split),
+        part=str(options.part),
     )
+    fewer = _count_short(videos, network.config.stack_length, options.chunks, context)
     streams = _score_together(network, store, videos, protocol, context)
     labels = [header.classes.index(video.class_name) for video in videos]
     about = protocol.model_dump(mode="json") | {"words": str(protocol), "seen_in_training": len(seen)}
+    if fewer:
+        about["fewer_chunks"] = fewer
     groups = [video.group or video.id for video in videos]
-    return Scores([video.id for video in videos], header.classes, labels, streams, about, groups)
+    hashes = [video.source_hash for video in videos]
+    return Scores([video.id for video in videos], header.classes, labels, streams, about, groups, hashes)
+
+
+def _count_short(videos: Any, stack_length: int, chunks: int, context: Context) -> int:
+    """How many videos have fewer chunks than asked for, which is said: no chunk of theirs is tested twice."""
+    from stmn.sampling.positions import spread_positions
+
+    found = [count for video in videos if (count := len(spread_positions(video.frames, stack_length, chunks))) < chunks]
+    if found:
+        context.progress.say(
+            f"{len(found)} of {len(videos)} videos are too short for {chunks} chunks at different times; they are "
+            f"tested on all they have, the shortest on {min(found)}"
+        )
+    return len(found)
 
 
 def _spatial_of(options: EvaluateOptions) -> Literal["fully_conv", "ten_crop", "centre_crop"]:
@@ -64,7 +84,7 @@ def _spatial_of(options: EvaluateOptions) -> Literal["fully_conv", "ten_crop", "
 def _select_videos(options: EvaluateOptions, store: "Store", description: "Description", name: str) -> Any:
     """The videos of the chosen part. Raises `DataError` if training held none out of this list."""
     if options.part != "validation":
-        return store.part(options.split, options.part)
+        return store.part(str(options.split), options.part or "test")
     known = description.trained_on
     if known.data != store.header.name or known.split != options.split:
         raise DataError(

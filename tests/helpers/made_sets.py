@@ -15,13 +15,18 @@ from stmn.store.format.write import ShardWriter, VideoFacts
 
 @dataclass(frozen=True)
 class MadeVideo:
-    """A video: (N, H, W, 3) uint8 frames and (N - 1, 2, H, W) uint8 flow levels."""
+    """A video: (N, H, W, 3) uint8 frames and (N - 1, 2, H, W) uint8 flow levels.
+
+    Without a `group` it is its own; `content` stands for the hash of its file, its id by default.
+    """
 
     id: str
     class_name: str
     frames: Tensor
     levels: Tensor
     part: str = "train"
+    group: str = ""
+    content: str = ""
 
 
 def make_set(
@@ -35,12 +40,15 @@ def make_set(
     with ShardWriter(shard_path(folder, 0)) as shard:
         for video in videos:
             count, height, width, _ = video.frames.shape
-            with shard.add_video(VideoEntry(video.id, Path(video.id), video.class_name, video.id)) as writer:
+            with shard.add_video(
+                VideoEntry(video.id, Path(video.id), video.class_name, video.group or video.id)
+            ) as writer:
                 for t, frame in enumerate(video.frames):
                     writer.add(RGB, t, encode_frame(frame, how.quality))
                 for t, field in enumerate(video.levels):
                     writer.add(FLOW, t, encode_field(field, how.quality))
-                writer.facts = VideoFacts(count, width, height, width, height, 25.0, video.id, how.flow, bound)
+                source = video.content or video.id
+                writer.facts = VideoFacts(count, width, height, width, height, 25.0, source, how.flow, bound)
     identity = {"kind": "dataset", "name": "folder", "package": "stmn", "version": "0"}
     Header(
         name=folder.name,

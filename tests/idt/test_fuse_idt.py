@@ -18,6 +18,7 @@ from stmn.evaluation.scores import Scores, load_scores
 from stmn.flow.quantise import quantise
 from stmn.idt.descriptors import bin_orientations, describe_video
 from stmn.idt.svm import score_with_svm
+from stmn.store.format.header import read_header
 from stmn.store.format.read import Store
 from stmn.workspace import Run, Workspace
 
@@ -145,6 +146,114 @@ def test_only_scores_that_say_so_are_called_idt(workspace, tmp_path, about, kind
 def test_fuse_idt_needs_an_evaluation(workspace):
     with pytest.raises(DataError, match="no scores of moves in this workspace; make them with: stmn evaluate"):
         run_stage(workspace, "fuse-idt")
+
+
+# What the SVM may learn from
+
+
+def test_svm_learns_nothing_from_what_it_is_tested_on(noise, tmp_path):
+    """On noise nothing can be learned, but everything remembered: a leak would show as 100 %."""
+    scores = noise_scores("2")
+    scores.save(tmp_path / "second.safetensors")
+    run = run_stage(noise, "fuse-idt", scores=str(tmp_path / "second.safetensors"))
+    assert run.record["options"]["split"] == "2"
+    svm = load_scores(run.output("idt_scores"))
+    assert svm.protocol["split"] == "2" and svm.protocol["training_videos"] == 30
+    assert run.results["streams"]["idt"] < 0.95 and run.results["protocol"]["split"] == "2"
+    for command in ({"split": "1"}, {"split": "all"}):
+        with pytest.raises(DataError, match=r"scores of data set noise, split 2, part test, but --split asks for"):
+            run_stage(noise, "fuse-idt", scores=str(tmp_path / "second.safetensors"), **command)
+    with pytest.raises(DataError, match="no prepared data set"):
+        run_stage(noise, "fuse-idt", scores=str(tmp_path / "second.safetensors"), data="other")
+
+
+def test_scored_videos_are_not_learned_from_whatever_a_file_says(noise, tmp_path):
+    """Scores from elsewhere may be of a few training videos."""
+    some = noise_scores("1", "train").take(range(10))
+    some.save(tmp_path / "some.safetensors")
+    run = run_stage(noise, "fuse-idt", scores=str(tmp_path / "some.safetensors"))
+    assert load_scores(run.output("idt_scores")).protocol["training_videos"] == 30 - 10
+    assert run.results["streams"]["idt"] < 0.95
+
+
+def test_copies_of_scored_videos_are_not_learned_from(tmp_path):
+    """n00, which is in the training list, is the same file as n30, which is tested."""
+    noise = noise_workspace(tmp_path, copies={"n00": "n30"})
+    noise_scores("1").save(tmp_path / "scores.safetensors")
+    run = run_stage(noise, "fuse-idt", scores=str(tmp_path / "scores.safetensors"))
+    assert load_scores(run.output("idt_scores")).protocol["training_videos"] == 30 - 1
+
+
+def test_scores_of_the_whole_training_list_leave_nothing_to_learn_from(noise, tmp_path):
+    noise_scores("1", "train").save(tmp_path / "all.safetensors")
+    with pytest.raises(DataError, match=r"of the 30 training videos of split 1 none is left; fuse scores of test"):
+        run_stage(noise, "fuse-idt", scores=str(tmp_path / "all.safetensors"))
+    assert not list(noise.runs_dir.glob("*"))
+
+
+def test_groups_that_training_held_out_are_kept_apart(tmp_path):
+    """n00 and n01 are of one recording, and so on: with n00 scored, n01 is not learned from."""
+    noise = noise_workspace(tmp_path, group=2)
+    held = noise_scores("1", "train").take([0, 3, 6])
+    held.protocol["part"] = "validation"
+    held.save(tmp_path / "held.safetensors")
+    run = run_stage(noise, "fuse-idt", scores=str(tmp_path / "held.safetensors"))
+    assert load_scores(run.output("idt_scores")).protocol["training_videos"] == 30 - 6
+
+
+def test_scores_of_svm_must_be_of_the_same_split(noise, tmp_path):
+    network, svm = noise_scores("2"), noise_scores("2")
+    svm.protocol["split"] = "1"
+    network.save(tmp_path / "network.safetensors")
+    svm.save(tmp_path / "svm.safetensors")
+    files = {"scores": str(tmp_path / "network.safetensors"), "idt_scores": str(tmp_path / "svm.safetensors")}
+    with pytest.raises(DataError, match=r"svm.safetensors and .*network.safetensors .*\(split 1, not 2\)"):
+        run_stage(noise, "fuse-idt", **files)
+    svm.protocol.clear()  # a file from elsewhere, which says nothing
+    svm.save(tmp_path / "svm.safetensors")
+    assert run_stage(noise, "fuse-idt", **files).results["videos"] == 10
+
+
+NOISE_LABELS = torch.randint(2, (40,), generator=torch.Generator().manual_seed(3)).tolist()
+
+
+def noise_workspace(root: Path, group: int = 1, copies: dict[str, str] | None = None) -> Workspace:
+    """40 videos of noise with labels that mean nothing; split 2 tests what split 1 trains on."""
+    generator = torch.Generator().manual_seed(0)
+    names = [f"n{number:02d}" for number in range(40)]
+    films = [
+        MadeVideo(
+            name,
+            "ab"[NOISE_LABELS[number]],
+            torch.randint(256, (6, 32, 32, 3), generator=generator, dtype=torch.uint8),
+            torch.randint(60, 200, (5, 2, 32, 32), generator=generator, dtype=torch.uint8),
+            group=f"g{number // group:02d}",
+            content=(copies or {}).get(name, name),
+        )
+        for number, name in enumerate(names)
+    ]
+    folder = make_set(root / "work" / "data" / "noise", films)
+    splits = {
+        "1": {"train": names[:30], "test": names[30:]},
+        "2": {"train": names[10:], "test": names[:10]},
+    }
+    read_header(folder).model_copy(update={"splits": splits}).write(folder)
+    return Workspace(root / "work")
+
+
+@pytest.fixture
+def noise(tmp_path: Path) -> Workspace:
+    return noise_workspace(tmp_path)
+
+
+def noise_scores(split: str, part: str = "test") -> Scores:
+    """Random scores of a part of the noise."""
+    names = [f"n{number:02d}" for number in range(40)]
+    parts = {"1test": names[30:], "1train": names[:30], "2test": names[:10]}
+    ids = parts[split + part]
+    values = torch.randn(len(ids), 2, generator=torch.Generator().manual_seed(1))
+    labels = [NOISE_LABELS[names.index(name)] for name in ids]
+    return Scores(ids, ["a", "b"], labels, {"network": values}, {"data": "noise", "split": split, "part": part})
 
 
 # Descriptors

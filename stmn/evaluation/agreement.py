@@ -1,0 +1,267 @@
+"""Do scores belong together? What they say of their data set, split and part, and whether several agree on it.
+
+Numbers are pooled (late fusion, an SVM's scores) or paired (comparisons) only over scores that agree.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from stmn.errors import DataError
+
+if TYPE_CHECKING:
+    from stmn.evaluation.scores import Scores
+    from stmn.store.format.header import Header
+    from stmn.store.format.read import Store
+
+#: what error messages call the facts that must agree
+_WORDS = {"data": "data set", "split": "split", "part": "part"}
+#: keys of a protocol that don't say how a number was measured, or that pages show elsewhere
+_NOT_MEASURED = (
+    "words", "parts", "late_fusion_weights", "stream_weights_chosen_on", "late_fusion_weights_chosen_on", "idt",
+    "idt_weights", "fewer_chunks",
+)  # fmt: skip
+#: what a protocol means that lacks a key
+_IMPLIED = {"seen_in_training": 0, "average": "logits", "stream_weights": "equal"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where scores come from. A fact that they don't state is empty.
+
+    Attributes:
+        data: The name of the data set.
+        split: The split.
+        part: The part of the split.
+        data_fingerprint: Identifies the content that the set had when it was tested.
+    """
+
+    data: str = ""
+    split: str = ""
+    part: str = ""
+    data_fingerprint: str = ""
+
+    def __str__(self) -> str:
+        return ", ".join(f"{word} {value}" for key, word in _WORDS.items() if (value := getattr(self, key)))
+
+
+def read_source(protocol: dict[str, Any], name: str) -> Source:
+    """What a protocol says, together with the protocols of what was fused into it.
+
+    Args:
+        protocol: A scores file's protocol.
+        name: What error messages call the scores.
+
+    Raises:
+        DataError: It was fused from scores of different videos.
+    """
+    own = Source(**{key: str(protocol.get(key) or "") for key in asdict(Source())})
+    idt = protocol.get("idt")
+    inner = [*(protocol.get("parts") or []), *([idt] if isinstance(idt, dict) else [])]
+    for part in inner:
+        other = read_source(part, name)
+        if differs := _contradictions(own, other):
+            raise DataError(f"{name}: was fused from scores of different videos ({differs}); make it again")
+        own = _merge(own, other)
+    return own
+
+
+def find_source(parts: Sequence["Scores"], names: Sequence[str]) -> Source:
+    """What several scores say together.
+
+    Args:
+        parts: One or more scores. They need not be of the same videos: it is their data set, split and part that must
+            agree, where they are known.
+        names: What error messages call each.
+
+    Raises:
+        DataError: They contradict each other.
+    """
+    merged = Source()
+    for part, name in zip(parts, names, strict=True):
+        own = read_source(part.protocol, name)
+        if differs := _contradictions(own, merged):
+            raise DataError(f"{name} and {names[0]} are scores of different videos ({differs}); name scores that agree")
+        merged = _merge(merged, own)
+    return merged
+
+
+def align_scores(first: "Scores", other: "Scores", name: str, first_name: str = "the first") -> "Scores":
+    """Scores in the order of the first scores' videos, once it is sure that both are of the same videos.
+
+    Args:
+        first: Scores.
+        other: Scores to pool or to pair with them.
+        name: What error messages call `other`.
+        first_name: What error messages call `first`.
+
+    Raises:
+        DataError: The data set, split, part, classes, videos, their content or their true classes differ.
+    """
+    differs = _contradictions(read_source(other.protocol, name), read_source(first.protocol, first_name))
+    more = f" ({differs})" if differs else ""
+    if first.classes != other.classes:
+        raise DataError(f"{name}: scores of other classes ({len(other.classes)} instead of {len(first.classes)}){more}")
+    row_of = {video_id: row for row, video_id in enumerate(other.ids)}
+    missing = [video_id for video_id in first.ids if video_id not in row_of]
+    if missing or len(row_of) != len(other.ids) or len(first.ids) != len(other.ids):
+        what = f"no scores of {missing[0]!r}" if missing else f"{len(other.ids)} rows for {len(first.ids)} videos"
+        raise DataError(f"{name}: does not score the same videos: {what}{more}")
+    if differs:
+        raise DataError(f"{name} and {first_name} are scores of different videos ({differs}); name scores that agree")
+    aligned = other.take([row_of[video_id] for video_id in first.ids])
+    for video_id, label, own in zip(first.ids, first.labels, aligned.labels, strict=True):
+        if label != own:
+            classes = f"{first.classes[own]}, not {first.classes[label]}"
+            raise DataError(f"{name} and {first_name} give {video_id!r} different true classes ({classes})")
+    for video_id, known, own_hash in zip(first.ids, first.hashes, aligned.hashes, strict=True):
+        if known and own_hash and known != own_hash:
+            raise DataError(f"{name}: {video_id!r} is another video than in {first_name}; test both on one data set")
+    return aligned
+
+
+def check_source(
+    scores: "Scores", name: str, header: "Header", split: str | None = None, part: str | None = None
+) -> Source:
+    """Where scores come from, made certain by the data set that they should be of.
+
+    A split that the scores don't state is the asked one, or else the only one whose part lists all their videos.
+
+    Args:
+        scores: Scores.
+        name: What error messages call them.
+        header: The header of the data set.
+        split: The split that was asked for; None for whichever the scores are of.
+        part: The part that was asked for; None for whichever the scores are of.
+
+    Raises:
+        DataError: The scores are of another data set, split, part or other classes; or it is unknown which split.
+    """
+    own = read_source(scores.protocol, name)
+    check_data(scores, name, header)
+    if scores.classes != header.classes:
+        raise DataError(
+            f"{name}: scores of other classes ({len(scores.classes)}) than those of data set {header.name} "
+            f"({len(header.classes)})"
+        )
+    for word, asked, known in (("split", split, own.split), ("part", part, own.part)):
+        if asked and known and asked != known:
+            raise DataError(
+                f"{name}: scores of {own}, but --{word} asks for {asked}; leave --{word} out, or test again"
+            )
+    part = own.part or part or "test"
+    split = own.split or split or _find_split(scores, name, header, part)
+    listed = set(header.part(split, "test" if part == "test" else "train"))
+    strangers = [video_id for video_id in scores.ids if video_id not in listed]
+    if strangers:
+        word = "test" if part == "test" else "training"
+        raise DataError(
+            f"{name}: {len(strangers)} of its {len(scores.ids)} videos are no {word} videos of {header.name} split "
+            f"{split}, such as {strangers[0]!r}; name its split with --split, or test again"
+        )
+    return Source(header.name, split, part, own.data_fingerprint)
+
+
+def check_data(scores: "Scores", name: str, header: "Header") -> None:
+    """Raise `DataError` if scores are of another data set."""
+    own = read_source(scores.protocol, name)
+    if own.data and own.data != header.name:
+        raise DataError(
+            f"{name}: is of data set {own.data}, not of {header.name}; leave it out, or name its set with --data"
+        )
+
+
+def check_disjoint(held: "Scores", tested: "Scores", held_name: str, name: str) -> None:
+    """Raise `DataError` if a choice for tested videos would be made on one of them, or on another data set or split."""
+    own, other = read_source(tested.protocol, name), read_source(held.protocol, held_name)
+    if differs := _contradictions(replace(other, part=""), own):
+        raise DataError(f"{held_name}: is of {differs} as {name}; choose on the same data set and split")
+    hashes = set(tested.hashes) - {""}
+    pairs = zip(held.ids, held.hashes, strict=True)
+    shared = [video for video, content in pairs if video in tested.ids or content in hashes]
+    if shared:
+        raise DataError(f"{held_name}: {len(shared)} of its videos are in {name} too, such as {shared[0]!r}")
+
+
+def find_changes(scores: "Scores", name: str, store: "Store") -> str | None:
+    """One line if the data set has changed since it was tested, or None.
+
+    Raises:
+        DataError: A tested video itself has changed.
+    """
+    for video_id, known in zip(scores.ids, scores.hashes, strict=True):
+        video = store.videos.get(video_id)
+        if known and video and video.source_hash != known:
+            raise DataError(
+                f"{name}: {video_id!r} is another video than in data set {store.header.name} today; test again"
+            )
+    known = read_source(scores.protocol, name).data_fingerprint
+    if known and known != store.fingerprint:
+        return f"{name}: data set {store.header.name} has changed since it was tested"
+    return None
+
+
+def find_differences(first: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """How two protocols measured: key -> (the first's value, the other's); None for what one doesn't state.
+
+    Such scores may be compared, but a reader must know.
+    """
+
+    def value(protocol: dict[str, Any], key: str) -> Any:
+        stated = protocol.get(key)
+        return _IMPLIED.get(key) if stated is None else stated
+
+    keys = [key for key in {**first, **other} if key not in _NOT_MEASURED]
+    found = {key: (value(first, key), value(other, key)) for key in keys if value(first, key) != value(other, key)}
+    if None in found.get("data_fingerprint", ()):  # older files don't state it
+        del found["data_fingerprint"]
+    return found
+
+
+def describe_differences(differences: dict[str, tuple[Any, Any]]) -> str:
+    """Differences in words: "chunks 5 instead of 25, flips no instead of yes"."""
+    return ", ".join(
+        "the data set's content"
+        if key == "data_fingerprint"
+        else f"{key.replace('_', ' ')} {_format_value(others)} instead of {_format_value(firsts)}"
+        for key, (firsts, others) in differences.items()
+    )
+
+
+def list_differences(parts: Sequence["Scores"], names: Sequence[str]) -> Iterator[str]:
+    """One line for each of several scores that was measured in another way than the first."""
+    for part, name in zip(parts[1:], names[1:], strict=True):
+        if differences := find_differences(parts[0].protocol, part.protocol):
+            yield f"{name} was measured in another way than {names[0]}: {describe_differences(differences)}"
+
+
+def _find_split(scores: "Scores", name: str, header: "Header", part: str) -> str:
+    """The only split whose part lists all videos of scores. Raises `DataError` if there is none, or several."""
+    ids = set(scores.ids)
+    lists = {split: header.part(split, "test" if part == "test" else "train") for split in header.splits}
+    found = [split for split, listed in lists.items() if ids <= set(listed)]
+    if len(found) != 1:
+        which = f"fits splits {', '.join(found)}" if found else "fits none"
+        raise DataError(f"{name}: does not say its split, and {which} of {header.name}; name it with --split")
+    return found[0]
+
+
+def _contradictions(own: Source, other: Source) -> str:
+    """What two sources state differently: "split 2, not 1"; empty if nothing."""
+    pairs = [(word, getattr(own, key), getattr(other, key)) for key, word in _WORDS.items()]
+    return ", ".join(
+        f"{word} {mine}, not {theirs}" for word, mine, theirs in pairs if mine and theirs and mine != theirs
+    )
+
+
+def _merge(first: Source, other: Source) -> Source:
+    """The facts that either of two sources states."""
+    return Source(**{key: value or getattr(other, key) for key, value in asdict(first).items()})
+
+
+def _format_value(value: Any) -> str:
+    """A protocol's value in words."""
+    if isinstance(value, dict):
+        return ":".join(f"{weight:g}" for weight in value.values())
+    words = {None: "(not recorded)", True: "yes", False: "no"}
+    return words[value] if value is None or isinstance(value, bool) else str(value).replace("_", " ")

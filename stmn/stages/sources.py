@@ -1,0 +1,71 @@
+"""Which data set, split and part a stage works on that reads scores: those of the scores."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from stmn.options.base import DataOptions
+from stmn.workspace import Input, Workspace
+
+if TYPE_CHECKING:
+    from stmn.evaluation.scores import Scores
+    from stmn.store.format.read import Store
+
+OptionsT = TypeVar("OptionsT", bound=DataOptions)
+
+
+def holds_scores(item: Input) -> bool:
+    """True for a scores file, False for a model. Raises `CheckpointError` if it is damaged."""
+    from stmn.nets.tensor_files import read_metadata
+
+    return "scores" in read_metadata(item.path)
+
+
+def fill_source(options: OptionsT, items: Sequence[Input], workspace: Workspace) -> OptionsT:
+    """Options whose data set, split and part are those of given scores.
+
+    Args:
+        options: The options of a stage. What they state must be so.
+        items: Scores files.
+        workspace: Where the data set is.
+
+    Raises:
+        DataError: The scores contradict each other or the options, or don't fit the data set.
+        CheckpointError: A file is damaged.
+    """
+    from stmn.evaluation.agreement import align_scores, check_source, find_source
+    from stmn.evaluation.scores import load_scores
+    from stmn.store.format.header import read_header
+
+    parts, names = [load_scores(item.path) for item in items], [item.label for item in items]
+    said = find_source(parts, names)
+    if options.data is None and said.data in workspace.prepared():
+        options = options.model_copy(update={"data": said.data})
+    header = read_header(workspace.find_data(options.data))
+    asked = (options.split or said.split, getattr(options, "part", None) or said.part)
+    for part, name in zip(parts, names, strict=True):
+        align_scores(parts[0], part, name, names[0])
+        source = check_source(part, name, header, *asked)
+    found = {"split": source.split} | ({"part": source.part} if "part" in type(options).model_fields else {})
+    return options.with_defaults(**found)
+
+
+def describe_changes(parts: Sequence["Scores"], names: Sequence[str], store: "Store") -> Iterator[str]:
+    """One line for each of several scores whose data set has changed since it was tested.
+
+    Raises:
+        DataError: A scored video itself has changed.
+    """
+    from stmn.evaluation.agreement import find_changes
+
+    for part, name in zip(parts, names, strict=True):
+        if changed := find_changes(part, name, store):
+            yield changed
+
+
+def find_inputs(options: Any, name: str, workspace: Workspace, inputs: dict[str, list[Input]]) -> list[Input]:
+    """The files of an input option, those of a recipe's stages or those that it names. Raises `StmnError`."""
+    if name in inputs:
+        return inputs[name]
+    value = getattr(options, name)
+    values = value if isinstance(value, list) else [value] if value else []
+    return [workspace.find_input(str(item), *options.inputs()[name]) for item in values]
