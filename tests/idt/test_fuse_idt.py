@@ -159,7 +159,7 @@ def test_svm_learns_nothing_from_what_it_is_tested_on(noise, tmp_path):
     assert run.record["options"]["split"] == "2"
     svm = load_scores(run.output("idt_scores"))
     assert svm.protocol["split"] == "2" and svm.protocol["training_videos"] == 30
-    assert run.results["streams"]["idt"] < 0.95 and run.results["protocol"]["split"] == "2"
+    assert run.results["streams"]["svm"] < 0.95 and run.results["protocol"]["split"] == "2"
     for command in ({"split": "1"}, {"split": "all"}):
         with pytest.raises(DataError, match=r"scores of data set noise, split 2, part test, but --split asks for"):
             run_stage(noise, "fuse-idt", scores=str(tmp_path / "second.safetensors"), **command)
@@ -173,7 +173,7 @@ def test_scored_videos_are_not_learned_from_whatever_a_file_says(noise, tmp_path
     some.save(tmp_path / "some.safetensors")
     run = run_stage(noise, "fuse-idt", scores=str(tmp_path / "some.safetensors"))
     assert load_scores(run.output("idt_scores")).protocol["training_videos"] == 30 - 10
-    assert run.results["streams"]["idt"] < 0.95
+    assert run.results["streams"]["svm"] < 0.95
 
 
 def test_copies_of_scored_videos_are_not_learned_from(tmp_path):
