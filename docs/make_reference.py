@@ -224,6 +224,7 @@ def key_row(option: Option) -> tuple[str, str, str, str]:
     value = " ".join(f'`"{choice}"`' for choice in option.choices) or words.get(option.shape, option.shape)
     if option.inputs:
         value = "list of stages" if option.shape == "list" else "stage"
+        value = " ".join([*(f'`"{word}"`' for word in option.words), value])
     default = option.default
     if default in (None, {}, []):
         shown = ""

@@ -39,6 +39,7 @@ class Option:
         argument: positional on the command line; `also` as a flag if `flagged`.
         flagged: it has a flag.
         inputs: it names a stage's output of one of these kinds; empty if it doesn't.
+        words: values of such an option that name no output.
         execution: it decides speed or place, not the result.
         data: it names the prepared data set.
         plugin: it names a plugin of this kind.
@@ -53,6 +54,7 @@ class Option:
     argument: bool
     flagged: bool
     inputs: tuple[OutputKind, ...]
+    words: tuple[str, ...]
     execution: bool
     data: bool
     plugin: str | None
@@ -81,10 +83,20 @@ class StageOptions(BaseModel):
         """The options that name another stage's output, and the kinds of output that they take."""
         return {option.name: option.inputs for option in cls.described().values() if option.inputs}
 
+    def named(self, name: str) -> list[str]:
+        """The outputs that an input option names: none, one or several."""
+        value = getattr(self, name)
+        values = value if isinstance(value, list) else [value] if value else []
+        return [str(item) for item in values if item not in self.described()[name].words]
+
     def identity(self) -> dict[str, Any]:
         """The options that decide the result: without inputs, and without how fast or where a stage runs."""
-        skip = {o.name for o in self.described().values() if o.execution or o.inputs or o.data}
+        skip = {o.name for o in self.described().values() if o.execution or o.data or self._names_output(o)}
         return self.model_dump(mode="json", exclude=skip)
+
+    def _names_output(self, option: Option) -> bool:
+        """True unless an option takes no output, or has one of the words that stand for something else."""
+        return bool(option.inputs) and getattr(self, option.name) not in option.words
 
     def with_defaults(self, **values: Any) -> Self:
         """A copy in which the options that are None have these values."""
@@ -111,6 +123,7 @@ def option(
     argument: bool = False,
     flagged: bool = True,
     inputs: tuple[OutputKind, ...] = (),
+    words: tuple[str, ...] = (),
     execution: bool = False,
     data: bool = False,
     plugin: str | None = None,
@@ -126,6 +139,7 @@ def option(
         "argument": argument,
         "flagged": flagged,
         "inputs": list(inputs),
+        "words": list(words),
         "execution": execution,
         "data": data,
         "plugin": plugin,
@@ -153,6 +167,7 @@ def _described(name: str, info: FieldInfo) -> Option:
         argument=marks.get("argument", False),
         flagged=marks.get("flagged", True),
         inputs=tuple(marks.get("inputs", ())),
+        words=tuple(marks.get("words", ())),
         execution=marks.get("execution", False),
         data=marks.get("data", False),
         plugin=marks.get("plugin"),

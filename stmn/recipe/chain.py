@@ -10,7 +10,7 @@ from stmn.options.base import DataOptions, StageOptions, build_options
 from stmn.recipe.execute import execute
 from stmn.recipe.load import Recipe, RecipeStage, with_shared
 from stmn.recipe.networks import check_recipe
-from stmn.recipe.plan import StagePlan, plan_stage, values_of
+from stmn.recipe.plan import StagePlan, plan_stage
 from stmn.runtime.progress import Progress
 from stmn.workspace import Input, Run, Workspace, as_input
 
@@ -110,7 +110,7 @@ def _inputs_of(
     """The inputs that name earlier stages, resolved; options in `given` came from flags and are left to look up."""
     found = {}
     for name, kinds in options.inputs().items():
-        values = values_of(options, name)
+        values = options.named(name)
         if name not in given and any(value in runs for value in values):
             found[name] = [
                 as_input(runs[value], *kinds) if value in runs else workspace.find_input(value, *kinds)
@@ -121,7 +121,7 @@ def _inputs_of(
 
 def _named_stages(recipe: Recipe, options: StageOptions, given: Collection[str] = ()) -> list[RecipeStage]:
     """The recipe's stages that a stage's inputs name; inputs in `given` came from flags."""
-    named = {value for name in options.inputs() if name not in given for value in values_of(options, name)}
+    named = {value for name in options.inputs() if name not in given for value in options.named(name)}
     return [stage for stage in recipe.stages if stage.id in named]
 
 

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from stmn.errors import UsageError, near_match
 from stmn.options import MODELS, options_of
 from stmn.options.base import StageOptions, mistakes
+from stmn.runtime.files import names_path
 from stmn.stages import find_stage
 from stmn.stages.base import find_unknown_plugins
 
@@ -187,12 +188,12 @@ def _check_inputs(options: StageOptions, where: str, earlier: list[RecipeStage])
     wrong = []
     by_id = {stage.id: stage for stage in earlier}
     for name, kinds in options.inputs().items():
-        value = getattr(options, name)
-        for item in value if isinstance(value, list) else [value]:
+        for item in options.named(name):
             if item in by_id and (verb := by_id[item].uses):
                 if not set(kinds) & set(find_stage(verb).makes):
                     article = "an" if verb[0] in "aeiou" else "a"
                     wrong.append(f"{where}: {name} = '{item}': {article} {verb} stage makes no {' or '.join(kinds)}")
-            elif item and item not in by_id and "/" not in item and not item.endswith(".safetensors"):
-                wrong.append(f"{where}: {name} = '{item}': no earlier stage has this id{near_match(item, by_id)}")
+            elif item not in by_id and not names_path(item):
+                near = near_match(item, [*by_id, *options.described()[name].words])
+                wrong.append(f"{where}: {name} = '{item}': no earlier stage has this id{near}")
     return wrong

@@ -11,12 +11,12 @@ from stmn.options.train_stream import TrainStreamOptions
 from stmn.recipe.load import Recipe, load_recipe, with_shared
 from stmn.stages import find_stage
 from stmn.stages.fuse import fused_config
-from stmn.stages.networks import check_network, read_network
-from stmn.stages.train_stream import fill_defaults, stream_config
+from stmn.stages.networks import check_network, is_model, read_network
+from stmn.stages.train_stream import choose_start, fill_defaults, stream_config
 from stmn.workspace import Workspace
 
 if TYPE_CHECKING:
-    from stmn.stages.networks import NetworkConfig
+    from stmn.stages.networks import NetworkConfig, StreamConfig
 
 #: classes of a network whose number is unknown before its data is prepared
 _SOME_CLASSES = 2
@@ -92,7 +92,8 @@ def _networks(recipe: Recipe, given: dict[str, StageOptions], classes: int) -> I
     for stage in recipe.stages:
         options = given.get(stage.id) or _options_of(recipe, stage.id)
         if isinstance(options, TrainStreamOptions):
-            found[stage.id] = stream_config(fill_defaults(options), names)
+            start = _start_of(options, found)
+            found[stage.id] = stream_config(fill_defaults(options), names, start)
             newest[found[stage.id].streams[0].name] = found[stage.id]
         elif isinstance(options, FuseOptions):
             streams = [
@@ -109,6 +110,16 @@ def _networks(recipe: Recipe, given: dict[str, StageOptions], classes: int) -> I
         else:
             continue
         yield stage.id, found[stage.id]
+
+
+def _start_of(options: TrainStreamOptions, found: dict[str, "NetworkConfig"]) -> "StreamConfig | None":
+    """The trained stream that a stream starts from, an earlier stage's or a model file's; None for other weights."""
+    for given in options.named("weights"):
+        if given in found:
+            return choose_start(found[given], options, given)
+        if (path := Path(given)).is_dir() or is_model(path):
+            return choose_start(read_network(Workspace(Path()).find_model(given)), options, given)
+    return None
 
 
 def _stream_of(

@@ -68,12 +68,6 @@ def plan_stage(
     return StagePlan(verb, options, resolved, data_dir, identity, run)
 
 
-def values_of(options: StageOptions, name: str) -> list[str]:
-    """What an input option names: none, one or several."""
-    value = getattr(options, name)
-    return [str(item) for item in value] if isinstance(value, list) else [str(value)] if value else []
-
-
 def _resolve_inputs(
     options: StageOptions, workspace: Workspace, given: dict[str, list[Input]]
 ) -> dict[str, list[Input]]:
@@ -82,6 +76,6 @@ def _resolve_inputs(
     for name, kinds in options.inputs().items():
         if name in given:
             resolved[name] = given[name]
-        elif values := values_of(options, name):
+        elif values := options.named(name):
             resolved[name] = [workspace.find_input(value, *kinds) for value in values]
     return resolved

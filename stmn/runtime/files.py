@@ -12,6 +12,9 @@ from typing import Any
 
 from stmn.errors import StmnError
 
+#: of files of weights and scores, ours and others'
+_ENDINGS = (".safetensors", ".pth", ".pt", ".tar", ".ckpt", ".bin", ".mat")
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
@@ -91,3 +94,8 @@ def file_digest(path: Path) -> str:
     """A hash (16 hex digits) of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def names_path(text: str) -> bool:
+    """True if text is written like a path, with a slash or the ending of a file of weights or scores."""
+    return "/" in text or text.endswith(_ENDINGS)

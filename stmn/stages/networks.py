@@ -5,6 +5,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stmn.nets.config import NetworkConfig as NetworkConfig
+    from stmn.nets.config import StreamConfig as StreamConfig
+
+
+def is_model(path: Path) -> bool:
+    """True for a model file of this project."""
+    from stmn.nets.weights.transfer import is_model_file
+
+    return is_model_file(path)
 
 
 def read_network(path: Path) -> "NetworkConfig":

@@ -1,16 +1,16 @@
 """train-stream: one stream alone, appearance or motion (section 4.1)."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stmn.errors import UsageError
+from stmn.errors import UsageError, near_match
 from stmn.options.train_stream import TrainStreamOptions
 from stmn.stages.base import Context, Result, Stage
 from stmn.stages.training import make_plan, open_clips, train_model
 from stmn.workspace import Input, Workspace
 
 if TYPE_CHECKING:
-    from stmn.nets.config import NetworkConfig
+    from stmn.nets.config import NetworkConfig, StreamConfig
+    from stmn.nets.weights.transfer import TrainedStream
 
 #: modality -> (batch, dropout, epochs, augmentation): the paper's, or its authors' code where the paper is silent
 _DEFAULTS: dict[str, tuple[int, float, int, str]] = {
@@ -45,6 +45,12 @@ class TrainStream(Stage[TrainStreamOptions]):
         from stmn.nets.weights.pretrained import resolve_weights
 
         self.check_options(options)
+        words = options.described()["weights"].words
+        if options.weights not in words and (near := near_match(options.weights, words)) and "weights" not in inputs:
+            try:  # a run may be called almost like a word
+                workspace.find_input(options.weights, "model")
+            except UsageError as error:
+                raise UsageError(f"weights = {options.weights}: no such weights{near}") from error
         options = fill_defaults(options)
         return options.model_copy(update={"weights": resolve_weights(options.weights, options.arch)})
 
@@ -53,20 +59,19 @@ class TrainStream(Stage[TrainStreamOptions]):
         return f"{'appearance' if options.modality == 'rgb' else 'motion'}-{options.arch}"
 
     def plugins(self, options: TrainStreamOptions) -> list[dict[str, str]]:
-        """The backbone, and the content of the weights file that it starts from."""
+        """The backbone."""
         from stmn.nets.backbones import backbone_identity
-        from stmn.runtime.files import file_digest
 
-        known = [backbone_identity(options.arch)]
-        if options.weights not in ("imagenet", "none"):
-            known.append({"kind": "weights", "name": options.weights, "digest": file_digest(Path(options.weights))})
-        return known
+        return [backbone_identity(options.arch)]
 
     def check(self, options: TrainStreamOptions, context: Context) -> None:
-        """Refuse a device or a precision that is not here."""
+        """Refuse a missing device or precision, and a trained stream that can't be started from."""
         from stmn.runtime.device import choose_device
 
         choose_device(context.device, options.precision)
+        if (start := _read_start(options, context)) is not None:
+            choose_start(start.description.network, options, start.label)
+            _check_unseen(start, options, context)
 
     def run(self, options: TrainStreamOptions, context: Context) -> Result:
         """Train the stream."""
@@ -76,12 +81,61 @@ class TrainStream(Stage[TrainStreamOptions]):
 
         clips = open_clips(options, context, (options.modality,), options.size, options.stack_length)
         header = clips[0].store.header
-        network = build_network(stream_config(options, header.classes), options.seed)
-        context.progress.say(f"{options.arch}: starting from {describe_weights(options.weights, options.arch)}")
-        levels = RGB_TO_INPUT if options.modality == "rgb" else FLOW_TO_INPUT
-        load_weights(network.stream(network.names[0]).backbone, options.weights, options.arch, levels)
+        start, given = _read_start(options, context), context.input("weights")
+        config = stream_config(options, header.classes, start.stream if start else None)
+        network = build_network(config, options.seed)
+        stream = network.stream(network.names[0])
+        if start:
+            context.progress.say(f"{options.arch}: starting from {start.fill(stream, config)}")
+            if differences := start.compare_flow(header.preparation, options.modality):
+                context.progress.say(f"{start.label} was trained on other flow: {', '.join(differences)}")
+        else:
+            weights = str(given.path) if given else options.weights
+            context.progress.say(f"{options.arch}: starting from {describe_weights(weights, options.arch)}")
+            levels = RGB_TO_INPUT if options.modality == "rgb" else FLOW_TO_INPUT
+            load_weights(stream.backbone, weights, options.arch, levels)
         plan = make_plan(options, len(clips[0]), MILESTONES[options.modality])
-        return train_model(network, clips, plan, options, context, header.keeps)
+        earlier = [start.description.trained_on] if start else []
+        return train_model(network, clips, plan, options, context, header.keeps, earlier)
+
+
+def _read_start(options: TrainStreamOptions, context: Context) -> "TrainedStream | None":
+    """The trained stream that training starts from; None for other weights."""
+    from stmn.nets.weights.transfer import is_model_file, read_trained_stream
+
+    given = context.input("weights")
+    if given is None or not is_model_file(given.path):
+        return None
+    return read_trained_stream(given.path, given.label, options.modality)
+
+
+def _check_unseen(start: "TrainedStream", options: TrainStreamOptions, context: Context) -> None:
+    """Refuse a start that has learned from the validation videos; say so if it has learned from test videos."""
+    from stmn.sampling.validation import hold_out
+    from stmn.stages.model_fit import check_unseen
+    from stmn.store.format.read import Store
+
+    with Store(context.data) as store:
+        lists = hold_out(store.part(options.split, "train"), options.validation, options.validation_seed)
+        check_unseen(
+            start.description, start.label, store, lists.held_out, "validation videos",
+            "start from a model with the same --validation and --validation-seed, or set validation = 0 here",
+        )  # fmt: skip
+        listed = [store.videos[i] for i in store.header.part(options.split, "test") if i in store.videos]
+        if seen := start.description.trained_on.seen(listed, store.header.name):
+            context.progress.say(
+                f"{start.label} was trained on {len(seen)} of the {len(listed)} test videos of split {options.split}, "
+                f"so what starts from it can't be tested on them"
+            )
+
+
+def choose_start(network: "NetworkConfig", options: TrainStreamOptions, label: str) -> "StreamConfig":
+    """The stream of a network that a stream starts from. Raises `UsageError` if there is none that fits."""
+    from stmn.nets.weights.transfer import check_stream, choose_stream
+
+    stream = choose_stream(network, options.modality, label)
+    check_stream(stream, options.arch, options.width, label)
+    return stream
 
 
 def fill_defaults(options: TrainStreamOptions) -> TrainStreamOptions:
@@ -90,8 +144,10 @@ def fill_defaults(options: TrainStreamOptions) -> TrainStreamOptions:
     return options.with_defaults(batch=batch, dropout=dropout, epochs=epochs, augment=augment)
 
 
-def stream_config(options: TrainStreamOptions, classes: list[str]) -> "NetworkConfig":
-    """The network that complete options describe."""
+def stream_config(
+    options: TrainStreamOptions, classes: list[str], start: "StreamConfig | None" = None
+) -> "NetworkConfig":
+    """The network that complete options describe, and the trained stream that it starts from, if there is one."""
     from stmn.nets.config import NetworkConfig, StreamConfig
     from stmn.nets.weights.pretrained import choose_layout
 
@@ -100,6 +156,6 @@ def stream_config(options: TrainStreamOptions, classes: list[str]) -> "NetworkCo
         arch=options.arch,
         width=options.width,
         dropout=options.dropout or 0.0,
-        layout=choose_layout(options.weights),
+        layout=start.layout if start else choose_layout(options.weights),
     )
     return NetworkConfig(classes=classes, size=options.size, stack_length=options.stack_length, streams=[stream])

@@ -17,10 +17,13 @@ from stmn.errors import CheckpointError
 from stmn.nets.backbones import Backbone, replicate_filters
 from stmn.nets.config import ResNetLayout
 from stmn.nets.weights.matconvnet import InputLevels, read_matconvnet
+from stmn.runtime.files import names_path
 
 #: pinned tags: the ImageNet weights that torchvision trained
 _PINNED = {f"resnet{depth}": f"timm/resnet{depth}.tv_in1k" for depth in (18, 34, 50, 101, 152)}
 _FILE = "model.safetensors"
+#: under which key trainers put the state dict in what they save
+_WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state")
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -77,14 +80,14 @@ def resolve_weights(weights: str, arch: str) -> str:
     """Replace `auto` by `imagenet` if those weights are on this machine, else by `none`.
 
     Args:
-        weights: `auto`, `imagenet`, `none`, or a file.
+        weights: `auto`, `imagenet`, `none`, or the name of a file or a run.
         arch: a ResNet of timm.
 
     Returns:
-        `imagenet`, `none`, or the file.
+        `imagenet`, `none`, or the name.
 
     Raises:
-        CheckpointError: `weights` is `imagenet` or a file, and isn't on this machine.
+        CheckpointError: `weights` is `imagenet`, or a path, and isn't on this machine.
     """
     if weights == "auto":
         try:
@@ -93,7 +96,7 @@ def resolve_weights(weights: str, arch: str) -> str:
             return "none"
     if weights == "imagenet":
         _find_imagenet_file(arch)
-    elif weights != "none" and not Path(weights).is_file():
+    elif weights != "none" and names_path(weights) and not Path(weights).exists():
         raise CheckpointError(f"{weights}: no such weights file; use an existing file, none, imagenet or auto")
     return weights
 
@@ -152,9 +155,26 @@ def load_weights(backbone: Backbone, weights: str, arch: str, levels: InputLevel
             raise CheckpointError(f"{path}: MatConvNet weights need a stream with Caffe's layout and its input levels")
         state = read_matconvnet(path, in_channels, levels)
     else:
-        state = {name: value for name, value in _read_state(path).items() if not name.startswith("fc.")}
+        read = _without_prefix(_read_state(path), first)
+        state = {name: value for name, value in read.items() if not name.startswith("fc.")}
         if first in state and state[first].ndim == 4 and state[first].shape[1] == 3 != in_channels:
             state[first] = replicate_filters(state[first], in_channels)
+    fill_backbone(backbone, state, path, arch)
+
+
+def fill_backbone(backbone: Backbone, state: dict[str, Tensor], path: Path, arch: str) -> None:
+    """Load tensors into a backbone, all but those of temporal filters.
+
+    Args:
+        backbone: changed in place.
+        state: by timm's names.
+        path: where they come from.
+        arch: what messages call the backbone.
+
+    Raises:
+        CheckpointError: a tensor is missing, unknown, of another shape or not finite. The backbone is unchanged.
+    """
+    own = backbone.state_dict()
     # old torchvision files have no batch counters, and none are needed
     needed = [name for name in own if "temporal" not in name and not name.endswith("num_batches_tracked")]
     mistakes = [f"lacks {name}" for name in needed if name not in state]
@@ -183,9 +203,17 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         state = load_file(path) if path.suffix == ".safetensors" else _load_pickle(path)
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path}: not a readable state dict: {str(error).splitlines()[0]}") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    while isinstance(state, dict) and (inner := next((k for k in _WRAPPERS if isinstance(state.get(k), dict)), None)):
+        state = state[inner]
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path}: not a state dict")
+    return state
+
+
+def _without_prefix(state: dict[str, Tensor], first: str) -> dict[str, Tensor]:
+    """Take off what all names begin with, such as `module.` of a network that was trained by several processes."""
+    while first not in state and len({name.partition(".")[0] for name in state}) == 1:
+        state = {name.partition(".")[2]: value for name, value in state.items()}
     return state
 
 
