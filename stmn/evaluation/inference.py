@@ -257,25 +257,34 @@ def score_videos(
         for group, batch in _prefetch(read, _group_alike(videos, length, protocol), device.loader_threads):
             computed = compute_in_memory(fast, batch, protocol, device, limit)
             for name, logits in zip(network.outputs, computed, strict=True):
-                _check_finite(logits, name, group, protocol)
+                for row, video in zip(logits, group, strict=True):
+                    check_finite(row, f"video '{video.id}': the network's {name} scores", protocol.precision)
                 rows[name].append(logits)
             task.advance(len(group))
     return {name: torch.cat(parts) for name, parts in rows.items()}
 
 
-def _check_finite(logits: Tensor, name: str, videos: Sequence[StoredVideo], protocol: Protocol) -> None:
-    """Raise `DataError` naming the first video with logits that are NaN or infinite."""
-    for row, video in zip(logits, videos, strict=True):
-        if not row.isfinite().all():
-            if protocol.precision == "float16":
-                raise DataError(
-                    f"video '{video.id}': the network's {name} scores are NaN or infinite in float16, which ends at "
-                    f"65504: test in bfloat16 or float32 (--precision)"
-                )
-            raise DataError(
-                f"video '{video.id}': the network's {name} scores are NaN or infinite; its training diverged or the "
-                f"model file is damaged: test an earlier model, or train with a lower learning rate"
-            )
+def check_finite(logits: Tensor, what: str, precision: str) -> None:
+    """Make sure that logits are numbers.
+
+    Args:
+        logits: Of a video.
+        what: Whose they are: "video 'a': the network's motion scores".
+        precision: That of the network's convolutions.
+
+    Raises:
+        DataError: One is NaN or infinite.
+    """
+    if logits.isfinite().all():
+        return
+    if precision == "float16":
+        raise DataError(
+            f"{what} are NaN or infinite in float16, which ends at 65504: use bfloat16 or float32 (--precision)"
+        )
+    raise DataError(
+        f"{what} are NaN or infinite; its training diverged or the model file is damaged: test an earlier model, or "
+        f"train with a lower learning rate"
+    )
 
 
 def _prefetch(make: Callable[[_Given], _Result], given: Iterable[_Given], threads: int) -> Iterator[_Result]:

@@ -49,11 +49,13 @@ class Model(Classifier):
         """(classes,) logits of each output, from `chunks` chunks of the whole video.
 
         Raises:
-            DataError: The video can't be read or has too few frames.
+            DataError: The video can't be read or has too few frames, or the logits are NaN or infinite.
+            StmnError: Memory does not suffice.
         """
         protocol = self.protocol(chunks, flips)
-        given = read_whole_video(self, _as_source(video), protocol, progress or Silent())
-        return self.compute_logits(given, protocol)
+        source = _as_source(video)
+        given = read_whole_video(self, source, protocol, progress or Silent())
+        return self.compute_logits(given, protocol, source.name)
 
     def windows(
         self, video: str | Path | Source, length: float = 2.0, step: float = 0.5, chunks: int = WINDOW_CHUNKS,

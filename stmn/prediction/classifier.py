@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from stmn.errors import DataError
-from stmn.evaluation.inference import VideoInput, compute_in_memory, for_inference, resize_to_protocol
+from stmn.evaluation.inference import VideoInput, check_finite, compute_in_memory, for_inference, resize_to_protocol
 from stmn.evaluation.passes import PassLimit
 from stmn.evaluation.protocol import Protocol
 from stmn.flow.estimator import load_estimator
@@ -134,11 +134,24 @@ class Classifier:
             torch.tensor([[fields.index(i) for i in stack] for stack in plan.stacks]),
         )
 
-    def compute_logits(self, given: VideoInput, protocol: Protocol) -> list[Tensor]:
-        """(classes,) logits of each output in use: `stream` alone, or all outputs of the network."""
+    def compute_logits(self, given: VideoInput, protocol: Protocol, name: str) -> list[Tensor]:
+        """(classes,) logits of each output in use: `stream` alone, or all outputs of the network.
+
+        Args:
+            given: What the network reads.
+            protocol: Gives the views to average over.
+            name: The video's name in error messages.
+
+        Raises:
+            DataError: One is NaN or infinite.
+            StmnError: Memory does not suffice.
+        """
         logits = compute_in_memory(self.fast_network, [given], protocol, self.device, self._limit)
         named = dict(zip(self.network.outputs, logits, strict=True))
-        return [batch[0] for name, batch in named.items() if self.stream in (None, name)]
+        used = {output: batch[0] for output, batch in named.items() if self.stream in (None, output)}
+        for output, row in used.items():
+            check_finite(row, f"{name}: the network's {output} scores", protocol.precision)
+        return list(used.values())
 
     def padding_notice(self, frame_count: int) -> str:
         """A line saying that `frame_count` frames are fewer than a flow stack spans; empty if they are enough."""

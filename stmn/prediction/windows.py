@@ -163,5 +163,5 @@ def classify_spans(
             reported = True
         flow = {i: frame.flow for i, frame in enumerate(frames) if frame.flow is not None}
         given = model.make_input(plan, {t: frames[t].frame for t in plan.times}, flow, protocol)
-        logits = model.compute_logits(given, protocol)
+        logits = model.compute_logits(given, protocol, name)
         yield Window(span.start, span.end, torch.stack(logits).mean(dim=0))

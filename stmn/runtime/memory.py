@@ -22,14 +22,17 @@ class Shortage:
     Attributes:
         on_gpu: a GPU's; otherwise the machine's.
         asked: how much more was asked for, "2.5 GiB"; empty if unknown.
+        what: what needed it; empty if unknown.
     """
 
     on_gpu: bool
     asked: str = ""
+    what: str = ""
 
     def __str__(self) -> str:
         """`out of memory on the GPU (2.5 GiB more asked for)`."""
-        return "out of memory" + " on the GPU" * self.on_gpu + (f" ({self.asked} more asked for)" if self.asked else "")
+        what, asked = f"{self.what}: " * bool(self.what), f" ({self.asked} more asked for)" * bool(self.asked)
+        return f"{what}out of memory{' on the GPU' * self.on_gpu}{asked}"
 
 
 def find_shortage(error: BaseException) -> Shortage | None:
@@ -39,7 +42,9 @@ def find_shortage(error: BaseException) -> Shortage | None:
         return None
     on_gpu = type(error).__name__ == "OutOfMemoryError" or bool(re.search(r"cuda|cublas|cudnn|hip error", text, re.I))
     found = _ASKED.search(text)
-    return Shortage(on_gpu, _in_words(float(found[1].rstrip(".")), found[2]) if found else "")
+    asked = _in_words(float(found[1].rstrip(".")), found[2]) if found else ""
+    what, _, rest = text.rpartition(": out of memory")  # as this program's own kernels say it
+    return Shortage(on_gpu, asked, what if isinstance(error, MemoryError) and not rest else "")
 
 
 @contextmanager

@@ -12,7 +12,10 @@ from stmn.errors import UsageError
 from stmn.evaluation.protocol import Protocol
 from stmn.evaluation.scores import Scores, load_scores
 from stmn.nets.build import build_network
+from stmn.nets.checkpoint import load_checkpoint, save_checkpoint
 from stmn.nets.config import GateConfig
+from stmn.options.evaluate import EvaluateOptions
+from stmn.options.export import ExportOptions
 from stmn.runtime import device as devices
 from stmn.workspace import Workspace
 
@@ -127,3 +130,31 @@ def test_float32_is_not_tf32_and_the_program_keeps_its_own_choice(own):
 def test_words_of_a_protocol_name_half_precision_alone():
     words = {name: str(Protocol(short_side=256, crop=224, precision=name)) for name in ("float32", "bfloat16")}
     assert "float32" not in words["float32"] and ", in bfloat16," in words["bfloat16"]
+
+
+def test_float16_that_overflows_is_said_to(own, tmp_path):
+    """Features above 65504 are finite in float32 and in bfloat16."""
+    net, description = load_checkpoint(model_of(own, "motion"))
+    with torch.no_grad():
+        net.stream("motion").backbone.bn1.weight.mul_(1e6)
+    path = tmp_path / "large.safetensors"
+    save_checkpoint(path, net, description)
+    for precision, fits in (("float32", True), ("bfloat16", True), ("float16", False)):
+        for command in (("evaluate", path), ("predict", path, first_video(own))):
+            done = call(*command, "--precision", precision, "-w", own.root)
+            assert (done.exit_code == 0) == fits, done.stderr
+            if not fits:
+                assert "in float16, which ends at 65504: use bfloat16 or float32" in errors_of(done)[0]
+
+
+def test_on_a_gpu_auto_is_bfloat16_and_testing_is_not(monkeypatch):
+    """No GPU is needed to choose one: what CUDA would answer is made up."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for has_bfloat16, best in ((True, torch.bfloat16), (False, torch.float16)):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has=has_bfloat16: has)
+        assert devices.choose_device("auto").precision == best
+        for precision in ("float32", "bfloat16", "float16"):
+            chosen = devices.choose_device("cuda", precision)
+            assert chosen.is_cuda and chosen.precision_name == precision
+    assert EvaluateOptions().precision == ExportOptions().precision == "float32"

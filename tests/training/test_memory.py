@@ -169,6 +169,7 @@ def test_all_processes_of_torchrun_end_with_one_line(own, greedy):
     (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "out of memory on the GPU"),
     (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 2048 bytes."), "out of memory (2 KiB more asked for)"),
     (MemoryError(), "out of memory"),
+    (MemoryError("optical flow of 64x48 frames: out of memory"), "optical flow of 64x48 frames: out of memory"),
 ])  # fmt: skip
 def test_every_library_has_its_own_words(error, said):
     assert str(find_shortage(error)) == said

@@ -80,6 +80,30 @@ def test_precision_is_part_of_a_runs_identity(scratch):
     assert refused.exit_code == 2 and "int8" in refused.stderr
 
 
+def test_training_says_when_it_is_not_float32_and_float32_is_never_tf32(scratch, monkeypatch):
+    """A program may have allowed TF32; the backward pass must not use it either."""
+    line = shlex.split(
+        "train-stream --modality rgb --arch resnet18 --width 0.125 --weights none --size 32 --batch 8 "
+        "--micro-batch 8 --steps 1 --validation 0 --bn-passes 0 --force --workspace"
+    )
+    notice, seen = "precision: convolutions are computed in bfloat16 on cpu", []
+    assert notice in call(*line, scratch.root, "--precision", "bfloat16").stderr
+    backward = Tensor.backward
+
+    def look(*arguments: object, **options: object) -> None:
+        seen.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+        backward(*arguments, **options)
+
+    monkeypatch.setattr(Tensor, "backward", look)
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("high")
+        assert "precision:" not in call(*line, scratch.root).stderr
+        assert seen == [("highest", False)] and torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def test_compiled_network_learns_the_same(prepared, tmp_path):
     exact, _ = trained(prepared, tmp_path / "exact", CPU, rate=0.001)
     compiled, _ = trained(prepared, tmp_path / "compiled", CPU, rate=0.001, compile="aot_eager")
