@@ -7,14 +7,18 @@ can shadow them. If two packages offer the same name, the plain name is an error
 `stmn.plugins` has the contract of each kind.
 """
 
+import hashlib
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from stmn.errors import PluginError, near_match
 
-_BUILT_IN = "stmn"
+#: the package of the built-in plugins
+BUILT_IN = "stmn"
 
 #: kind -> entry-point group
 KINDS: dict[str, str] = {
@@ -47,8 +51,13 @@ class Plugin:
 
     @property
     def identity(self) -> dict[str, str]:
-        """What checkpoints and run records say about it: kind, name, package, version."""
-        return {"kind": self.kind, "name": self.name, "package": self.package, "version": self.version}
+        """What checkpoints and run records say about it: kind, name, package, version.
+
+        For a plugin of another package also `source`, a hash of its code: code under development changes, its version
+        does not.
+        """
+        known = {"kind": self.kind, "name": self.name, "package": self.package, "version": self.version}
+        return known if self.package == BUILT_IN else known | {"source": _hash_source(self.entry.module)}
 
     def load(self) -> Any:
         """Import it.
@@ -75,6 +84,28 @@ def plugins(kind: str) -> tuple[Plugin, ...]:
     return tuple(sorted(found, key=lambda plugin: (plugin.name, plugin.package)))
 
 
+def without_own_version(identity: dict[str, str]) -> dict[str, str]:
+    """An identity for fingerprints: built-in plugins have no version there, since the stage has a format."""
+    if identity.get("package") != BUILT_IN:
+        return identity
+    return {key: value for key, value in identity.items() if key != "version"}
+
+
+def _hash_source(module: str) -> str:
+    """A hash of the Python files of the top-level package or module that `module` is in; nothing is imported."""
+    try:
+        spec = find_spec(module.partition(".")[0])
+    except (ImportError, ValueError):
+        spec = None
+    found = hashlib.sha256()
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        for path in sorted(Path(folder).rglob("*.py")):
+            found.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    if spec and not spec.submodule_search_locations and spec.origin and Path(spec.origin).is_file():
+        found.update(Path(spec.origin).read_bytes())
+    return found.hexdigest()[:16]
+
+
 def names(kind: str) -> list[str]:
     """The names of a kind's plugins, sorted, each once."""
     return sorted({plugin.name for plugin in plugins(kind)})
@@ -90,7 +121,7 @@ def find(kind: str, name: str) -> Plugin:
     candidates = [p for p in plugins(kind) if p.name == plain and package in ("", p.package)]
     if not candidates:
         raise PluginError(f"unknown {kind} '{name}'{near_match(name, names(kind))}; known: {', '.join(names(kind))}")
-    own = [p for p in candidates if p.package == _BUILT_IN]
+    own = [p for p in candidates if p.package == BUILT_IN]
     if own and not package:
         return own[0]
     if len(candidates) > 1:

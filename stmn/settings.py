@@ -7,16 +7,28 @@ A `stmn.toml` in the current folder:
 
     [defaults.train-stream]        # defaults of a stage's options; recipes and flags win
     micro_batch = 16
+
+A key, a variable, a stage or an option that does not exist is a mistake, whichever command runs.
 """
 
+import os
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import ValidationError, field_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from stmn.errors import UsageError
+from stmn.errors import DataError, UsageError, near_match
+from stmn.options import MODELS, options_of
+from stmn.options.base import mistakes
+from stmn.runtime.files import read_text
+
+_FILE = Path("stmn.toml")
+_PREFIX = "STMN_"
+#: variables of other parts of stmn, of its tests and of its benchmarks
+_OTHER_VARIABLES = ("STMN_FLOW_KERNEL", "STMN_SHARED_DATA", "STMN_MEMORY_MARK")
 
 
 class Settings(BaseSettings):
@@ -28,13 +40,19 @@ class Settings(BaseSettings):
         defaults: defaults of options, by stage and option.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix="STMN_", env_nested_delimiter="__", toml_file="stmn.toml", extra="ignore"
-    )
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_nested_delimiter="__", extra="forbid")
 
     workspace: Path = Path(".")
     device: str = "auto"
     defaults: dict[str, dict[str, Any]] = {}
+
+    @field_validator("defaults", mode="before")
+    @classmethod
+    def _name_stages(cls, defaults: Any) -> Any:
+        """Names of variables have no hyphens: `train_stream` is `train-stream`."""
+        if not isinstance(defaults, dict):
+            return defaults
+        return {str(verb).replace("_", "-"): values for verb, values in defaults.items()}
 
     @classmethod
     def settings_customise_sources(
@@ -46,19 +64,71 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments win over variables, and variables over the file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, InitSettingsSource(settings_cls, _read_file())
 
 
 def load_settings(**given: Any) -> Settings:
     """Read the settings; `given` are flags, where None means not given.
 
     Raises:
-        UsageError: the file or a value is wrong.
+        UsageError: the file, a variable or a value is wrong; every mistake, one line each.
     """
+    wrong = list(_unknown_variables())
     try:
-        return Settings(**{key: value for key, value in given.items() if value is not None})
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"stmn.toml: {error}") from error
+        settings = Settings(**{key: value for key, value in given.items() if value is not None})
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"stmn.toml or STMN_*: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise UsageError("\n".join([*wrong, *_describe(error)])) from error
+    wrong += _mistakes_in_defaults(settings.defaults)
+    if wrong:
+        raise UsageError("\n".join(wrong))
+    return settings
+
+
+def _read_file() -> dict[str, Any]:
+    """What `stmn.toml` says; nothing if there is none."""
+    if not _FILE.exists():
+        return {}
+    try:
+        return tomllib.loads(read_text(_FILE))
+    except DataError as error:
+        raise UsageError(str(error)) from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{_FILE}: not readable as TOML: {error}") from error
+
+
+def _unknown_variables() -> Iterator[str]:
+    """A line for each variable that begins like ours and is none of them."""
+    known = [f"{_PREFIX}{name.upper()}" for name in Settings.model_fields] + list(_OTHER_VARIABLES)
+    for name in sorted(os.environ):
+        ours = name.upper().startswith(_PREFIX) and not name.upper().startswith(f"{_PREFIX}DEFAULTS__")
+        if ours and name.upper() not in known:
+            yield f"environment variable {name}: unknown{near_match(name.upper(), known)}"
+
+
+def _describe(error: ValidationError) -> Iterator[str]:
+    """A line for each mistake in the settings themselves."""
+    for item in error.errors():
+        key = ".".join(map(str, item["loc"]))
+        if item["type"] == "extra_forbidden":
+            yield f"{_FILE}: unknown key '{key}'{near_match(key, Settings.model_fields)}"
+        else:
+            yield f"{_FILE} or {_PREFIX}*: {key}: {item['msg'][:1].lower()}{item['msg'][1:]}"
+
+
+def _mistakes_in_defaults(defaults: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """A line for each stage or option that does not exist, and each value that an option can't have."""
+    for verb, values in defaults.items():
+        where = f"[defaults.{verb}]"
+        if verb not in MODELS:
+            yield f"{where}: no such stage{near_match(verb, MODELS)}; known: {', '.join(MODELS)}"
+            continue
+        model = options_of(verb)
+        try:
+            model(**values)
+        except ValidationError as error:
+            # options that are missing, or that contradict others, are the business of the command
+            yield from (
+                line
+                for item, line in zip(error.errors(), mistakes(error, model, where), strict=True)
+                if item["loc"] and item["loc"][0] in values
+            )

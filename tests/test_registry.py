@@ -74,8 +74,9 @@ def test_third_party_plugin_is_used_by_its_name(packages, trained, tmp_path):
     tiny = [f"--{key.replace('_', '-')}={value}" for key, value in (TINY_TRAINING | {"steps": 1, "chunks": 1}).items()]
     result = call("fuse", "--fusion", "blend", "--injector", "none", "-w", work, "--json", *tiny)
     assert result.exit_code == 0, result.stderr
-    identity = {"kind": "fusion", "name": "blend", "package": "blends", "version": "1.0"}
-    assert identity in json.loads(result.stdout)["plugins"]
+    [identity] = [known for known in json.loads(result.stdout)["plugins"] if known["name"] == "blend"]
+    assert len(identity.pop("source")) == 16  # a hash of its code
+    assert identity == {"kind": "fusion", "name": "blend", "package": "blends", "version": "1.0"}
 
 
 def test_broken_plugin_breaks_only_what_names_it(packages, tmp_path):

@@ -21,7 +21,7 @@ def list_() -> None:
     from stmn.recipe.load import list_recipes
 
     for name, path in list_recipes().items():
-        about = tomllib.loads(path.read_text()).get("recipe", {}).get("about", "")
+        about = tomllib.loads(path.read_text(encoding="utf-8")).get("recipe", {}).get("about", "")
         typer.echo(f"{name:<16} {about}")
 
 
@@ -32,9 +32,10 @@ def show(
 ) -> None:
     """Print a recipe."""
     from stmn.recipe.load import find_recipe, load_recipe, with_shared
+    from stmn.runtime.files import read_text
 
     if not resolved:
-        typer.echo(find_recipe(recipe).read_text(), nl=False)
+        typer.echo(read_text(find_recipe(recipe)), nl=False)
         return
     loaded = load_recipe(recipe)
     for stage in loaded.stages:
@@ -64,11 +65,11 @@ def copy(
 ) -> None:
     """Copy a recipe to edit it."""
     from stmn.recipe.load import find_recipe
-    from stmn.runtime.files import atomic_write
+    from stmn.runtime.files import atomic_write, read_text
 
     source = find_recipe(recipe)
     target = to / source.name if to.is_dir() else to
     check_new(target, force)
     with atomic_write(target) as temporary:
-        temporary.write_text(source.read_text())
+        temporary.write_text(read_text(source), encoding="utf-8")
     typer.echo(str(target))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stmn.datasets.base import Dataset, Splits, VideoEntry, class_folders, first_folder
 from stmn.errors import DataError
+from stmn.runtime.files import read_text
 
 _PARTS = {"1": "train", "2": "test"}
 
@@ -52,7 +53,7 @@ def read_splits(folder: Path) -> Splits:
         if match is None:
             continue
         split = found.setdefault(match[2], {"train": [], "test": []})
-        for line in path.read_text().splitlines():
+        for line in read_text(path).splitlines():
             name, _, part = line.strip().rpartition(" ")
             if part in _PARTS:
                 split[_PARTS[part]].append(f"{match[1]}/{name.strip()}")
@@ -66,6 +67,6 @@ def read_classes(folder: Path) -> dict[str, str]:
     return {
         line.strip().rpartition(" ")[0].strip(): path.stem.split("_test_split")[0]
         for path in sorted(folder.glob("*_test_split*.txt"))
-        for line in path.read_text().splitlines()
+        for line in read_text(path).splitlines()
         if line.strip()
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stmn.datasets.base import Dataset, Splits, VideoEntry, class_folders, first_folder
 from stmn.errors import DataError
+from stmn.runtime.files import read_text
 
 
 class UCF101(Dataset):
@@ -77,5 +78,5 @@ def read_splits(folder: Path) -> Splits:
 
 def _read_list(path: Path) -> list[str]:
     """The video ids of a list. Train lists have a class number after each id, which is not needed."""
-    lines = (line.strip() for line in path.read_text().splitlines())
+    lines = (line.strip() for line in read_text(path).splitlines())
     return [re.sub(r"\s+\d+$", "", line) for line in lines if line]

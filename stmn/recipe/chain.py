@@ -65,7 +65,9 @@ def run_recipe(
     for number, stage in enumerate(recipe.stages, 1):
         progress.say(f"[{number}/{len(recipe.stages)}] {stage.id} ({stage.uses})")
         plan = plan_stage(stage.uses, options[stage.id], workspace, _inputs_of(options[stage.id], runs, workspace))
-        runs[stage.id] = execute(plan, workspace, progress, device, force, recipe=recipe.name, stage=stage.id)
+        runs[stage.id] = execute(
+            plan, workspace, progress, device, force, wait=True, recipe=recipe.name, stage=stage.id
+        )
         yield stage, runs[stage.id]
         if stage.id == until:
             return

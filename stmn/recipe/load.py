@@ -20,10 +20,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from stmn.errors import UsageError, near_match
+from stmn.errors import DataError, UsageError, near_match
 from stmn.options import MODELS, options_of
 from stmn.options.base import StageOptions, mistakes
-from stmn.runtime.files import names_path
+from stmn.runtime.files import names_path, read_text
 from stmn.stages import find_stage
 from stmn.stages.base import find_unknown_plugins
 
@@ -103,8 +103,10 @@ def load_recipe(name: str) -> Recipe:
     """
     path = find_recipe(name)
     try:
-        content = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        content = tomllib.loads(read_text(path))
+    except DataError as error:
+        raise UsageError(str(error)) from error
+    except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: not readable as TOML: {error}") from error
     wrong: list[str] = []
     head = content.get("recipe", {})

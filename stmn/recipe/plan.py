@@ -1,11 +1,12 @@
 """Resolve a stage before it runs: its defaults, its inputs, its data, and the fingerprint of all that decides it."""
 
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from stmn import registry
 from stmn.options.base import DataOptions, StageOptions
+from stmn.registry import BUILT_IN, without_own_version
 from stmn.runtime.files import digest
 from stmn.stages import find_stage
 from stmn.workspace import Input, Run, Workspace
@@ -57,15 +58,25 @@ def plan_stage(
     data_dir = workspace.find_data(options.data) if isinstance(options, DataOptions) else None
     identity = {
         "verb": verb,
-        "stmn": version("stmn"),
+        "format": stage.format,
         "options": options.identity(),
         "inputs": {name: [item.fingerprint for item in items] for name, items in resolved.items()},
-        "plugins": stage.plugins(options),
+        "plugins": [without_own_version(known) for known in stage.plugins(options)] + _plugins_of(resolved),
     }
     if data_dir is not None:
         identity["data"] = {"name": data_dir.name, "fingerprint": workspace.fingerprint_of(data_dir)}
     run = stage.find_run(options, workspace) or workspace.new_run(stage.label(options), digest(identity))
     return StagePlan(verb, options, resolved, data_dir, identity, run)
+
+
+def _plugins_of(inputs: dict[str, list[Input]]) -> list[dict[str, str]]:
+    """The plugins of other packages that input models need, as they are now."""
+    from stmn.nets.tensor_files import read_metadata
+
+    files = [item.path for items in inputs.values() for item in items if item.path.suffix == ".safetensors"]
+    needed = [known for path in files for known in read_metadata(path).get("plugins", [])]
+    other = [known for known in needed if known.get("package") not in (BUILT_IN, "timm")]
+    return [registry.find(known["kind"], known["name"]).identity for known in other]
 
 
 def _resolve_inputs(

@@ -1,5 +1,6 @@
 """Files that are whole or absent: written under a temporary name, flushed, renamed."""
 
+import codecs
 import fcntl
 import hashlib
 import json
@@ -10,7 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stmn.errors import StmnError
+from stmn.errors import DataError, StmnError
+
+
+class FolderInUse(StmnError):
+    """Another process holds the lock of a folder."""
 
 #: of files of weights and scores, ours and others'
 _ENDINGS = (".safetensors", ".pth", ".pt", ".tar", ".ckpt", ".bin", ".mat")
@@ -44,6 +49,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, if need be. Raises `StmnError` if they can't be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StmnError(f"{path}: can't be made: {error.strerror or error}") from error
+
+
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
     """Keep other processes that ask for the lock out of `folder` until the block, or this process, ends.
@@ -51,14 +64,14 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
     A file system without locks keeps nobody out.
 
     Raises:
-        StmnError: another process holds the lock.
+        FolderInUse: another process holds the lock.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise StmnError(f"{folder}: another process is writing here; wait for it, or end it") from error
+            raise FolderInUse(f"{folder}: another process is writing here; wait for it, or end it") from error
         except OSError:
             pass
         yield
@@ -71,10 +84,29 @@ def is_locked(folder: Path) -> bool:
     try:
         with exclusive_lock(folder):
             return False
-    except StmnError:
+    except FolderInUse:
         return True
     except OSError:  # no such folder
         return False
+
+
+def read_text(path: Path) -> str:
+    """The text of a file that a person wrote, in UTF-8, with or without a byte-order mark.
+
+    Raises:
+        DataError: it can't be read, or it is in another encoding.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: can't be read: {error.strerror or error}") from error
+    if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raise DataError(f"{path}: is UTF-16 text; save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise DataError(f"{path}, line {line}: is not UTF-8 text; save it as UTF-8") from error
 
 
 def write_json(path: Path, content: Any) -> None:

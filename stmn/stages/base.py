@@ -86,12 +86,15 @@ class Stage(Generic[OptionsT]):
         makes: the kinds of output that later stages may name.
         shared: under torchrun all processes run it together; otherwise the first process does it alone.
         always: it runs even if it is up to date, because it looks for changes itself.
+        format: part of a run's identity. It is raised when a new version of stmn gives other results for the same
+            options, so that an upgrade repeats what it must and nothing else.
     """
 
     options: type[OptionsT]
     makes: tuple[OutputKind, ...] = ()
     shared = False
     always = False
+    format = 1
 
     def check_options(self, options: OptionsT) -> None:
         """Refuse what the options alone show can't work: a file that is missing. Raises `StmnError`."""

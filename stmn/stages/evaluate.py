@@ -23,6 +23,7 @@ class Evaluate(Stage[EvaluateOptions]):
     options = EvaluateOptions
     makes = ("scores", "splits")
     shared = True
+    format = 2
 
     def complete(
         self, options: EvaluateOptions, workspace: Workspace, inputs: dict[str, list[Input]]

@@ -24,6 +24,7 @@ class Fuse(Stage[FuseOptions]):
     options = FuseOptions
     makes = ("model",)
     shared = True
+    format = 2
 
     def complete(self, options: FuseOptions, workspace: Workspace, inputs: dict[str, list[Input]]) -> FuseOptions:
         """Fill in the streams (the newest of the data set and split) and the paper's batch and crops."""

@@ -19,6 +19,7 @@ class FuseIdt(Stage[FuseIdtOptions]):
 
     options = FuseIdtOptions
     makes = ("scores",)
+    format = 2
 
     def complete(self, options: FuseIdtOptions, workspace: Workspace, inputs: dict[str, list[Input]]) -> FuseIdtOptions:
         """Fill in the newest evaluation, and its data set and split."""

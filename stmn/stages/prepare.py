@@ -60,13 +60,8 @@ class Prepare(Stage[PrepareOptions]):
 
     def check(self, options: PrepareOptions, context: Context) -> None:
         """Refuse, before anything is written, what can't be prepared into this folder."""
-        from stmn.runtime.files import exclusive_lock
-
         _take_inventory(options, context.out)
         self.check_options(options)
-        if (context.out / "shards").is_dir():
-            with exclusive_lock(context.out / "shards"):
-                pass
         if options.cluster:
             from stmn.runtime.cluster import check_cluster
 

@@ -27,6 +27,7 @@ class TrainStream(Stage[TrainStreamOptions]):
     options = TrainStreamOptions
     makes = ("model",)
     shared = True
+    format = 2
 
     def check_options(self, options: TrainStreamOptions) -> None:
         """Refuse weights that are not on this machine, and frozen layers of random weights."""

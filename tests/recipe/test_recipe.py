@@ -237,6 +237,6 @@ def test_settings_are_below_recipes_and_flags(tmp_path, monkeypatch, scratch):
     Path("stmn.toml").write_text("[defaults.train-stream]\nmicrobatch = 4\n")
     result = call("train-stream", "-w", scratch.root)
     assert result.exit_code == 2
-    assert errors_of(result) == ["train-stream: unknown option 'microbatch' (did you mean 'micro_batch'?)"]
+    assert errors_of(result) == ["[defaults.train-stream]: unknown option 'microbatch' (did you mean 'micro_batch'?)"]
     Path("stmn.toml").write_text("[defaults\n")
     assert call("train-stream", "-w", scratch.root).exit_code == 2

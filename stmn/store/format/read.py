@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmn.errors import DataError
+from stmn.registry import without_own_version
 from stmn.runtime.files import digest
 from stmn.store.format.header import read_header
 from stmn.store.format.shard import FLOW, KIND_NAMES, RGB, journal_path, open_read_only, picture_key, shard_paths
@@ -117,7 +118,8 @@ class Store:
         rows = [
             [v.id, v.class_name, v.group, v.status, v.frames, v.source_hash] for _, v in sorted(self.videos.items())
         ]
-        return digest([self.header.model_dump(mode="json"), rows])
+        header = self.header.model_dump(mode="json")
+        return digest([header | {"dataset": without_own_version(self.header.dataset)}, rows])
 
     def video(self, video_id: str) -> StoredVideo:
         """Return a video's row. Raises `DataError` when the video is not in the set or was skipped."""
