@@ -58,6 +58,10 @@ def wait_for(what: "callable", seconds: float = 90) -> None:
         time.sleep(0.05)
 
 
+def text_of(path: Path) -> str:
+    return path.readtext_of() if path.exists() else ""
+
+
 def only_run(workspace: Workspace) -> Run | None:
     return next(workspace.runs(), None)
 
@@ -73,7 +77,7 @@ def test_second_training_of_the_same_run_is_refused_and_the_first_goes_on(scratc
     assert re.fullmatch(where + r" since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d; wait until it ends, or end it", error)
     assert first.wait(timeout=120) == 0
     run = only_run(scratch)
-    rows = [json.loads(row)["step"] for row in (run.path / "metrics.jsonl").read_text().splitlines()]
+    rows = [json.loads(row)["step"] for row in (run.path / "metrics.jsonl").readtext_of().splitlines()]
     assert run.done and rows == [10, 20, 30, 40]
     assert "up to date" in call(*command).stderr
 
@@ -81,7 +85,7 @@ def test_second_training_of_the_same_run_is_refused_and_the_first_goes_on(scratc
 def test_lock_of_a_killed_training_is_gone_with_it(scratch):
     command = [*line(4000), "--checkpoint-minutes", "1e-9", "-w", scratch.root]
     first = start(*command, env=ONE_THREAD)
-    wait_for(lambda: (run := only_run(scratch)) and (run.path / "training.safetensors").exists())
+    wait_for(lambda: (run := only_run(scratch)) and '"step": 10' in text_of(run.path / "metrics.jsonl"))
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     assert only_run(scratch).record["status"] == "running"  # it had no time to say otherwise
@@ -98,7 +102,7 @@ def test_recipe_waits_for_a_stage_that_another_process_runs(scratch, tmp_path):
         'id = "motion"\nuses = "train-stream"\nmodality = "flow"\narch = "resnet18"\nwidth = 0.125\nweights = "none"\n'
     )
     recipe = tmp_path / "toy.toml"
-    recipe.write_text(
+    recipe.writetext_of(
         f'[recipe]\nname = "toy"\n[[stage]]\n{stage}size = 32\nbatch = 8\nmicro_batch = 8\nsteps = 40\n'
         f'schedule = "cosine"\nvalidation = 0.0\n'
     )
@@ -115,7 +119,7 @@ def test_recipe_waits_for_a_stage_that_another_process_runs(scratch, tmp_path):
     run = only_run(scratch)
     assert f"waiting for {run.path}: process {first.pid} on {platform.node()} has been running this stage" in stderr
     assert f"motion: made by the other process: {run.path}" in stderr
-    assert len((run.path / "metrics.jsonl").read_text().splitlines()) == 4
+    assert len((run.path / "metrics.jsonl").readtext_of().splitlines()) == 4
 
 
 def test_package_version_is_no_part_of_a_run(scratch, monkeypatch):
@@ -182,7 +186,7 @@ def test_changed_code_of_a_plugin_makes_a_new_run_and_that_is_said(own, tmp_path
         first = only_run(own)
         assert call("evaluate", first.path, "-w", own.root).exit_code == 0
         assert "up to date" in call(*command).stderr
-        (packages.folder / "my_gates.py").write_text(GATE.format(scale=2))
+        (packages.folder / "my_gates.py").writetext_of(GATE.format(scale=2))
         again = call(*command)
         assert again.exit_code == 0
         assert (
