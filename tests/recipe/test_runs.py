@@ -6,6 +6,7 @@ import platform
 import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from conftest import train_tiny
@@ -59,7 +60,7 @@ def wait_for(what: "callable", seconds: float = 90) -> None:
 
 
 def text_of(path: Path) -> str:
-    return path.readtext_of() if path.exists() else ""
+    return path.read_text() if path.exists() else ""
 
 
 def only_run(workspace: Workspace) -> Run | None:
@@ -77,7 +78,7 @@ def test_second_training_of_the_same_run_is_refused_and_the_first_goes_on(scratc
     assert re.fullmatch(where + r" since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d; wait until it ends, or end it", error)
     assert first.wait(timeout=120) == 0
     run = only_run(scratch)
-    rows = [json.loads(row)["step"] for row in (run.path / "metrics.jsonl").readtext_of().splitlines()]
+    rows = [json.loads(row)["step"] for row in (run.path / "metrics.jsonl").read_text().splitlines()]
     assert run.done and rows == [10, 20, 30, 40]
     assert "up to date" in call(*command).stderr
 
@@ -119,7 +120,7 @@ def test_recipe_waits_for_a_stage_that_another_process_runs(scratch, tmp_path):
     run = only_run(scratch)
     assert f"waiting for {run.path}: process {first.pid} on {platform.node()} has been running this stage" in stderr
     assert f"motion: made by the other process: {run.path}" in stderr
-    assert len((run.path / "metrics.jsonl").readtext_of().splitlines()) == 4
+    assert len((run.path / "metrics.jsonl").read_text().splitlines()) == 4
 
 
 def test_package_version_is_no_part_of_a_run(scratch, monkeypatch):
