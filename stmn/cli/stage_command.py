@@ -120,7 +120,7 @@ def _run_stage(
 
     settings = load_settings(workspace=workspace, device=device)
     space, display = Workspace(settings.workspace), Display(as_json)
-    about = {}
+    about: dict[str, Any] = {}
     if recipe:
         chain = load_recipe(recipe)
         chosen = chain.stage(verb, stage_id)

@@ -1,10 +1,12 @@
 """Resolve a stage before it runs: its defaults, its inputs, its data, and the fingerprint of all that decides it."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stmn import registry
+from stmn.errors import CheckpointError
 from stmn.options.base import DataOptions, StageOptions
 from stmn.registry import BUILT_IN, without_own_version
 from stmn.runtime.files import digest
@@ -73,8 +75,10 @@ def _plugins_of(inputs: dict[str, list[Input]]) -> list[dict[str, str]]:
     """The plugins of other packages that input models need, as they are now."""
     from stmn.nets.tensor_files import read_metadata
 
-    files = [item.path for items in inputs.values() for item in items if item.path.suffix == ".safetensors"]
-    needed = [known for path in files for known in read_metadata(path).get("plugins", [])]
+    needed = []
+    for item in (item for items in inputs.values() for item in items if item.path.suffix == ".safetensors"):
+        with suppress(CheckpointError):  # damaged, or other programs' weights: the stage's business
+            needed += read_metadata(item.path).get("plugins", [])
     other = [known for known in needed if known.get("package") not in (BUILT_IN, "timm")]
     return [registry.find(known["kind"], known["name"]).identity for known in other]
 

@@ -17,6 +17,7 @@ from stmn.errors import DataError, StmnError
 class FolderInUse(StmnError):
     """Another process holds the lock of a folder."""
 
+
 #: of files of weights and scores, ours and others'
 _ENDINGS = (".safetensors", ".pth", ".pt", ".tar", ".ckpt", ".bin", ".mat")
 
