@@ -101,7 +101,7 @@ def test_help_and_recipes_work_from_the_wheel(fresh, tmp_path):
 
 
 def test_toy_recipe_runs_from_the_wheel(fresh, tmp_path):
-    tiny = 'uses = "train-stream"\narch = "resnet18"\nwidth = 0.125\nsize = 32\nweights = "none"\nbatch = 4\nsteps = 2\nvalidation = 0.0\n'
+    tiny = 'uses = "train-stream"\narch = "resnet18"\nwidth = 0.125\nsize = 32\nweights = "none"\nbatch = 4\nsteps = 2\nschedule = "cosine"\nvalidation = 0.0\n'
     recipe = write_recipe(
         tmp_path / "toy.toml", 'name = "toy"\ndata = "toy"',
         'id = "videos"\nuses = "prepare"\ndataset = "synthetic"\ndataset_options = { train = 8, test = 4 }\nshort_side = 36\nbound = 5.0',

@@ -4,10 +4,11 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from stmn.options.base import DataOptions, option
+from stmn.options.base import option
+from stmn.options.optimisation import OptimisationOptions
 
 
-class TrainingOptions(DataOptions):
+class TrainingOptions(OptimisationOptions):
     """How a network is trained."""
 
     stride_min: int = option(5, "smallest stride between the chunks of a video, frames", "Data", ge=1)
@@ -48,8 +49,6 @@ class TrainingOptions(DataOptions):
     batch: int | None = option(
         None, "videos per step; gradients are summed over micro-batches [default: the paper's]", "Optimisation", ge=1
     )
-    momentum: float = option(0.9, "SGD momentum", "Optimisation", ge=0, lt=1)
-    weight_decay: float = option(5e-4, "weight decay, except for biases and batch normalisation", "Optimisation", ge=0)
     bn: Literal["train", "frozen", "partial"] = option(
         "train",
         "batch normalisation; train: by each micro-batch's statistics; frozen: by those of the starting weights, which "
@@ -69,7 +68,6 @@ class TrainingOptions(DataOptions):
         "Optimisation",
         ge=0,
     )
-    patience: int = option(5, "validations without improvement before lowering lr", "Optimisation", ge=1)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "auto",
         "precision of convolutions; auto: bfloat16 on a GPU that has it, else float16; float32 on a CPU",

@@ -1,15 +1,17 @@
 """What both training stages share: samples, the plan, training itself, and the model file."""
 
+from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from stmn.errors import UsageError
 from stmn.options.training import TrainingOptions
 from stmn.stages.base import Context, Result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stmn.nets.checkpoint import TrainedOn
+    from stmn.nets.checkpoint import Description, TrainedOn
     from stmn.nets.network import Network
     from stmn.sampling.clips import Clips
     from stmn.training.plan import Plan
@@ -41,15 +43,25 @@ def open_clips(
 
 
 def make_plan(options: Any, videos: int, milestones: tuple[int, ...] = ()) -> "Plan":
-    """The plan for a number of training videos; milestones are epochs."""
-    from stmn.training.plan import Plan
+    """The plan for a number of training videos.
+
+    Args:
+        videos: length of the training list.
+        milestones: of the schedule, in epochs, if the options have none.
+
+    Raises:
+        UsageError: the warm-up is as long as the training.
+    """
+    from stmn.training.plan import Multipliers, Plan
     from stmn.training.schedule import Schedule
 
     per_epoch = videos / options.batch
     steps = options.steps or max(1, ceil(options.epochs * per_epoch))
-    schedule = Schedule(
-        options.schedule, options.lr, steps, tuple(round(epoch * per_epoch) for epoch in milestones), options.patience
-    )
+    warmup = options.warmup if options.warmup_epochs is None else round(options.warmup_epochs * per_epoch)
+    if warmup is not None and warmup >= steps:
+        raise UsageError(f"lr would rise for {warmup} steps, and the training has {steps}: use a shorter warm-up")
+    lowered_at = tuple(round(epoch * per_epoch) for epoch in options.milestones or milestones)
+    schedule = Schedule(options.schedule, options.lr, steps, lowered_at, options.patience, warmup=warmup)
     return Plan(
         steps,
         options.batch,
@@ -64,6 +76,14 @@ def make_plan(options: Any, videos: int, milestones: tuple[int, ...] = ()) -> "P
         compile="inductor" if options.compile else "",
         tensorboard=options.tensorboard,
         stride=options.strides if options.shared_stride else None,
+        optimizer=options.optimizer,
+        multipliers=Multipliers(options.lr_new, options.lr_bias, options.lr_gain),
+        clip=options.clip,
+        label_smoothing=options.label_smoothing,
+        class_weights=options.class_weights,
+        ema=options.ema,
+        keep_best=options.keep == "best",
+        keep_every=options.keep_every,
         bn=options.bn,
         bn_momentum=options.bn_momentum,
         bn_passes=options.bn_passes,
@@ -86,11 +106,13 @@ def train_model(
         keeps: the augmentations that keep the labels.
         earlier: what the network has learned from before.
     """
-    from stmn.nets.checkpoint import Description, HeldOut, TrainedOn, save_checkpoint
+    from stmn.nets.checkpoint import save_checkpoint
     from stmn.runtime.device import choose_device
     from stmn.runtime.memory import report_shortage
     from stmn.runtime.precision import exact_float32
     from stmn.sampling.balance import describe_imbalance
+    from stmn.training.ending import describe_choice, describe_saturation, judge_saturation
+    from stmn.training.kept import best_validation
     from stmn.training.loop import train
     from stmn.training.memory import advise_on_memory
     from stmn.training.normalisation import Normalisation
@@ -104,30 +126,66 @@ def train_model(
         context.progress.say(unequal)
     if device.precision_name != "float32":
         context.progress.say(f"precision: convolutions are computed in {device.precision_name} on {device.device}")
+    if options.optimizer == "adamw" and plan.schedule.rate == type(options).model_fields["lr"].default:
+        context.progress.say(
+            f"adamw: lr = {plan.schedule.rate:g} is the default for SGD; AdamW usually wants a tenth of it"
+        )
+    about = _describe_model(network, clips, options, keeps, earlier)
+
+    def save_at(kept: "Network", step: int) -> None:
+        """Write the model of a step beside the last one."""
+        if context.ranks.first:
+            running = describe_statistics(Normalisation(kept, plan.bn), replace(plan, bn_passes=0), len(training))
+            save_checkpoint(
+                context.out / f"model-{step:06d}.safetensors", kept, replace(about, batch_statistics=running)
+            )
+
     with exact_float32(), report_shortage(advise_on_memory(network, training, plan, device, context.out)):
-        state = train(network, training, validation, plan, device, context.out, context.progress, context.ranks)
+        state = train(
+            network, training, validation, plan, device, context.out, context.progress, context.ranks, save_at
+        )
     if context.ranks.first:
-        header = training.store.header
-        held_out = [video.id for video in validation.videos] if validation else []
-        same_set = [known.videos for known in earlier if known.data == header.name]
-        trained_on = TrainedOn(
-            data=header.name,
-            split=options.split,
-            videos=list(dict.fromkeys([v.id for v in training.videos] + [i for ids in same_set for i in ids])),
-            contents=sorted({v.source_hash for v in training.videos}.union(*(k.contents for k in earlier)) - {""}),
-            held_out=HeldOut(videos=held_out, share=options.validation, seed=options.validation_seed),
-        )
         statistics = describe_statistics(Normalisation(network, plan.bn), plan, len(training))
-        description = Description(
-            network.config, header.preparation, trained_on, list(keeps), options.model_dump(mode="json"), statistics
-        )
-        save_checkpoint(context.out / "model.safetensors", network, description)
+        save_checkpoint(context.out / "model.safetensors", network, replace(about, batch_statistics=statistics))
         remove_state(context.out)
-    last = state.history[-1] if state.history else {}
-    return Result(
-        outputs={"model": "model.safetensors", "metrics": "metrics.jsonl"},
-        values={"steps": state.step, "training_videos": len(training), **last},
+    values: dict[str, Any] = {"steps": state.step, "training_videos": len(training)}
+    if state.history:
+        values |= state.history[-1]
+    if plan.keep_best and (best := best_validation(state.history)):
+        values |= {"kept_step": best["step"], "kept_validation_error": best["validation_error"]}
+    values["unsaturated"] = judge_saturation(state.history, plan, state.errors)
+    for line in describe_choice(state, plan, len(training), len(validation or ())):
+        context.progress.say(line)
+    if values["unsaturated"]:
+        context.progress.say(describe_saturation(values["unsaturated"], plan))
+    return Result(outputs={"model": "model.safetensors", "metrics": "metrics.jsonl"}, values=values)
+
+
+def _describe_model(
+    network: "Network",
+    clips: tuple["Clips", "Clips | None"],
+    options: TrainingOptions,
+    keeps: "Sequence[str]",
+    earlier: "Sequence[TrainedOn]",
+) -> "Description":
+    """What a model file says of itself, but for its batch statistics."""
+    from stmn.nets.checkpoint import Description, HeldOut, TrainedOn
+
+    training, validation = clips
+    header = training.store.header
+    same_set = [known.videos for known in earlier if known.data == header.name]
+    trained_on = TrainedOn(
+        data=header.name,
+        split=options.split,
+        videos=list(dict.fromkeys([v.id for v in training.videos] + [i for ids in same_set for i in ids])),
+        contents=sorted({v.source_hash for v in training.videos}.union(*(k.contents for k in earlier)) - {""}),
+        held_out=HeldOut(
+            videos=[video.id for video in validation.videos] if validation else [],
+            share=options.validation,
+            seed=options.validation_seed,
+        ),
     )
+    return Description(network.config, header.preparation, trained_on, list(keeps), options.model_dump(mode="json"))
 
 
 def _say_short_videos(clips: "Clips", context: Context) -> None:

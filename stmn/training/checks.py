@@ -42,6 +42,29 @@ def has_batch_statistics(network: Network, clips: Clips, plan: Plan) -> bool:
     return plan.bn != "train" or smallest * clips.sampling.chunks * network.config.window**2 > 1
 
 
+def check_validation(validation: Clips | None, plan: Plan, progress: Progress) -> None:
+    """Make sure that what is decided by validation can be; say so if there are too few to lower the learning rate.
+
+    Raises:
+        UsageError: the learning rate or the weights to keep depend on validation, and there is none.
+    """
+    decides = "schedule = plateau" if plan.schedule.name == "plateau" else "keep = best" if plan.keep_best else ""
+    count = plan.validations if validation else 0
+    if not decides or count > (plan.schedule.patience if plan.schedule.name == "plateau" else 0):
+        return
+    if not validation:
+        raise UsageError(f"{decides} needs validation, and no videos are held out for it")
+    if plan.keep_best and not count:
+        raise UsageError(
+            f"keep = best needs a validation, and {plan.steps} steps are too few for one: it comes each "
+            f"{plan.validate_every} steps"
+        )
+    progress.say(
+        f"plateau: {plan.steps} steps have {count} validations, too few to lower lr with a patience of "
+        f"{plan.schedule.patience}: it stays at {plan.schedule.rate:g}"
+    )
+
+
 @dataclass(frozen=True)
 class StepCheck:
     """What all processes know of a step before its update.
@@ -105,10 +128,10 @@ def non_finite_error(check: StepCheck, clips: Clips, plan: Plan, step: int, out:
 
 
 def check_weights(network: Network, step: int) -> None:
-    """Make sure that the last update left finite weights. Raises `StmnError`."""
+    """Make sure that an update left finite weights. Raises `StmnError`."""
     for name, parameter in network.named_parameters():
         if not torch.isfinite(parameter).all():
-            raise StmnError(f"{name} has NaN or infinite values after step {step}, the last one; try a lower lr")
+            raise StmnError(f"{name} has NaN or infinite values after step {step}; try a lower lr")
 
 
 @contextmanager

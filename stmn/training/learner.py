@@ -1,15 +1,17 @@
-"""The forward pass with its loss, and the optimizer."""
+"""The forward pass with its loss."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
-from torch.optim import SGD
 
 from stmn.nets.config import MODALITIES
 from stmn.nets.fast.convolutions import use_fast_convolutions
 from stmn.nets.network import Network
 from stmn.runtime.device import Device
-from stmn.training.plan import Plan
 
 
 class Learner(nn.Module):
@@ -19,11 +21,17 @@ class Learner(nn.Module):
         network: the network to train.
         device: where it is, and in which precision it computes.
         compile_with: a backend of torch.compile, or "" for none.
+        label_smoothing: share of each label that is spread over all classes.
+        weights: (classes,) of the loss, by `weigh_classes`; None for equal ones.
     """
 
-    def __init__(self, network: Network, device: Device, compile_with: str = "") -> None:
+    def __init__(
+        self, network: Network, device: Device, compile_with: str = "", label_smoothing: float = 0.0,
+        weights: Tensor | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.network, self.device = network, device
+        self.label_smoothing, self.weights = label_smoothing, None if weights is None else device.move(weights)
         if compile_with:  # a compiled network keeps PyTorch's convolutions
             self.compile(backend=compile_with)
         elif device.has_own_convolutions:
@@ -41,21 +49,51 @@ class Learner(nn.Module):
         """
         with self.device.autocast():
             logits = self.network.logits(*inputs)
-        return soft_max_loss(logits, label), _count_correct(logits, label)
+        return soft_max_loss(logits, label, self.label_smoothing, self.weights), _count_correct(logits, label)
 
 
-def soft_max_loss(logits: tuple[Tensor, ...], label: Tensor) -> Tensor:
+def soft_max_loss(
+    logits: tuple[Tensor, ...], label: Tensor, label_smoothing: float = 0.0, weights: Tensor | None = None
+) -> Tensor:
     """The training loss: one soft-max loss per output, added up (section 5.1: two loss layers).
 
     Args:
         logits: for each output (B, P, classes) at P places in time; each place has its video's label.
         label: (B,) class numbers.
+        label_smoothing: e; the target is 1 - e on the label plus e / classes on every class.
+        weights: (classes,); a video's loss is multiplied by its class's. The mean is over videos all the same, not over
+            weights, so the losses of micro-batches add up to that of their batch.
 
     Returns:
         A scalar; each output's loss is a mean over videos and places.
     """
-    losses = [F.cross_entropy(x.float().transpose(1, 2), label[:, None].expand(x.shape[:2])) for x in logits]
+    losses = []
+    for x in logits:
+        target = label[:, None].expand(x.shape[:2])
+        scores = x.float().transpose(1, 2)
+        if weights is None:
+            losses.append(F.cross_entropy(scores, target, label_smoothing=label_smoothing))
+        else:
+            each = F.cross_entropy(scores, target, label_smoothing=label_smoothing, reduction="none")
+            losses.append((each * weights[target]).mean())
     return torch.stack(losses).sum()
+
+
+def weigh_classes(labels: Sequence[int], classes: int) -> Tensor:
+    """Weights with which each class counts alike in the loss over a training list.
+
+    Args:
+        labels: the class number of each training video.
+        classes: number of classes, K.
+
+    Returns:
+        (K,) float32: N / (K' n) for a class with n of the N videos, where K' classes have videos, so the mean over the
+        videos is 1; and 0 for a class without videos.
+    """
+    present = np.unique(labels)
+    weights = torch.zeros(classes)
+    weights[present] = torch.from_numpy(compute_class_weight("balanced", classes=present, y=labels)).float()
+    return weights
 
 
 def _count_correct(logits: tuple[Tensor, ...], label: Tensor) -> Tensor:
@@ -75,22 +113,3 @@ def _count_correct(logits: tuple[Tensor, ...], label: Tensor) -> Tensor:
 def select_inputs(network: Network, batch: dict[str, Tensor]) -> list[Tensor]:
     """The tensors of a batch that a network takes, one per stream, in the order of its streams."""
     return [batch[MODALITIES[name]] for name in network.names]
-
-
-def make_optimizer(network: nn.Module, plan: Plan) -> SGD:
-    """SGD with momentum; fused, so that a step is one pass over all parameters."""
-    groups = parameter_groups(network, plan.weight_decay)
-    return SGD(groups, lr=plan.schedule.rate, momentum=plan.momentum, fused=True)
-
-
-def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Two groups for the optimizer: weights, which decay, and biases and batch normalisation, which don't."""
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    plain = [p for p in network.parameters() if p.ndim <= 1]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
-
-
-def gradient_norm(optimizer: SGD) -> Tensor:
-    """The norm of the whole gradient, a scalar; NaN or Inf if any of it is."""
-    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    return torch.nn.utils.get_total_norm(gradients)

@@ -1,5 +1,6 @@
 """The training loop: one function, read in one sitting."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,10 +13,19 @@ from stmn.runtime.ranks import ALONE, Ranks, report_lost_rank
 from stmn.sampling.clips import Clips
 from stmn.sampling.loader import load_batches
 from stmn.sampling.order import MicroBatches
-from stmn.training.checks import catch_signals, check_samples, check_step, check_weights, non_finite_error
-from stmn.training.learner import Learner, gradient_norm, make_optimizer, select_inputs
+from stmn.training.checks import (
+    catch_signals,
+    check_samples,
+    check_step,
+    check_validation,
+    check_weights,
+    non_finite_error,
+)  # fmt: skip
+from stmn.training.kept import KeptWeights
+from stmn.training.learner import Learner, select_inputs, weigh_classes
 from stmn.training.log import Log
 from stmn.training.normalisation import Normalisation
+from stmn.training.optimizer import clip_gradient, gradient_norm, make_optimizer, set_rate
 from stmn.training.plan import Plan
 from stmn.training.recompute import announce_recomputation, recompute_statistics
 from stmn.training.state import SavedState, TrainingState
@@ -26,11 +36,12 @@ from stmn.training.validation import validate
 @report_lost_rank()
 def train(
     network: Network, clips: Clips, validation: Clips | None, plan: Plan, device: Device, out: Path,
-    progress: Progress, ranks: Ranks = ALONE,
+    progress: Progress, ranks: Ranks = ALONE, hand_out: Callable[[Network, int], None] | None = None,
 ) -> TrainingState:  # fmt: skip
     """Train `network` in place, from the state saved in the folder `out` if there is one; return the final state.
 
-    The processes of `ranks` share the micro-batches of each step and end with the same network.
+    The processes of `ranks` share the micro-batches of each step and end with the same network. `hand_out` gets the
+    network, and the number of the step, each `plan.keep_every` steps.
 
     Raises:
         UsageError, DataError: before the first step, when the samples don't fit the network or the plan.
@@ -39,16 +50,18 @@ def train(
     """
     # set up
     check_samples(network, clips, plan)
+    check_validation(validation, plan, progress)
     own = ranks.share(plan.micro_batches)  # this process's micro-batches of each step
     ranks.join(device)
     device.place(network)
     normalisation = Normalisation(network, plan.bn)
-    optimizer, scaler = make_optimizer(network, plan), device.scaler()
+    optimizer, scaler, kept = make_optimizer(network, plan), device.scaler(), KeptWeights(network, plan)
+    weights = weigh_classes(clips.labels, len(network.config.classes)) if plan.class_weights else None
 
     # resume
-    saved = SavedState(out, network, optimizer, scaler, plan, ranks)
+    saved = SavedState(out, network, optimizer, scaler, kept, plan, ranks)
     state = saved.load(progress)
-    learner = ranks.wrap(Learner(network, device, plan.compile), device)
+    learner = ranks.wrap(Learner(network, device, plan.compile, plan.label_smoothing, weights), device)
     statistics = RunningStatistics(normalisation, plan.bn_momentum, plan.micro_batches)
     log = Log(out, plan, len(clips), state, progress, ranks)
 
@@ -65,8 +78,7 @@ def train(
             normalisation.start_training()
             statistics.snapshot()
             rate = plan.schedule.rate_at(state.step, state.errors)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            set_rate(optimizer, rate)
             optimizer.zero_grad(set_to_none=True)
 
             # forward and backward: gradients add up over micro-batches; over processes torch averages them
@@ -97,19 +109,27 @@ def train(
                 raise Interrupted(f"interrupted at step {state.step} of {plan.steps}; rerun the command to continue")
 
             # update
+            if plan.clip:
+                clip_gradient(optimizer, plan.clip, norm)
             scaler.step(optimizer)
             scaler.update()
             state.step += 1
+            kept.update(state.step)
+            if hand_out and plan.keep_every and state.step % plan.keep_every == 0:
+                check_weights(network, state.step)
+                hand_out(kept.current, state.step)
 
             # log
             if log.row_is_due():
                 if validation and plan.validates_at(state.step):
-                    state.errors.append(1 - validate(network, validation, plan, device, ranks))
+                    state.errors.append(1 - validate(kept.current, validation, plan, device, ranks))
+                    kept.validated(state.errors)
                 log.write(rate, float(norm), task)
             task.advance()
 
         # end: statistics of the final weights; what is saved before is where an interrupted pass starts over
         check_weights(network, state.step)
+        kept.finish()
         if plan.bn_passes and normalisation.trained:
             saved.save(state, {})
             announce_recomputation(plan, len(clips), state, progress)

@@ -2,11 +2,29 @@
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Literal
 
 import numpy as np
 
 from stmn.training.normalisation import BatchNormMode
 from stmn.training.schedule import Schedule
+
+OptimizerName = Literal["sgd", "adamw"]
+
+
+@dataclass(frozen=True)
+class Multipliers:
+    """Factors of the learning rate; they multiply where several apply.
+
+    Attributes:
+        new: of layers that have no starting weights.
+        bias: of the biases of convolutions and linear layers.
+        gain: of the gains of batch normalisation.
+    """
+
+    new: float = 1.0
+    bias: float = 1.0
+    gain: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -19,7 +37,8 @@ class Plan:
         micro_batch: videos in memory at a time; batch statistics are computed over these.
         schedule: the learning rate.
         seed: seed of all randomness.
-        momentum: momentum of SGD.
+        optimizer: the rule of updates.
+        momentum: momentum of SGD, or beta1 of AdamW.
         weight_decay: decay of weights; biases and batch normalisation have none.
         validate_every: steps between validations; 0 for none.
         log_every: steps between rows of the log.
@@ -28,6 +47,13 @@ class Plan:
         compile: a backend of torch.compile, or "" for none.
         tensorboard: also write the log for TensorBoard.
         stride: range that one temporal stride per micro-batch is drawn from, frames; None draws one per video.
+        multipliers: factors of the learning rate.
+        clip: largest norm of the gradient; None for no limit.
+        label_smoothing: share of each label that is spread over all classes, in [0, 1).
+        class_weights: weigh each video's loss by how rare its class is.
+        ema: decay of a running average of the weights, which is validated and kept; None for none.
+        keep_best: keep the weights of the best validation, not the last ones.
+        keep_every: steps between weights that are handed out during training; 0 for none.
         bn: which layers of batch normalisation are trained.
         bn_momentum: weight of a step in the running statistics, in (0, 1).
         bn_passes: passes over the training list that recompute the statistics at the end; 0 for none.
@@ -47,6 +73,14 @@ class Plan:
     compile: str = ""
     tensorboard: bool = False
     stride: tuple[int, int] | None = None
+    optimizer: OptimizerName = "sgd"
+    multipliers: Multipliers = Multipliers()
+    clip: float | None = None
+    label_smoothing: float = 0.0
+    class_weights: bool = False
+    ema: float | None = None
+    keep_best: bool = False
+    keep_every: int = 0
     bn: BatchNormMode = "train"
     bn_momentum: float = 0.05
     bn_passes: int = 1
@@ -59,6 +93,12 @@ class Plan:
     def validates_at(self, step: int) -> bool:
         """True when the row of the log that ends with `step` needs a validation."""
         return self.validate_every > 0 and step % self.validate_every < self.log_every
+
+    @property
+    def validations(self) -> int:
+        """How many validations the whole training has."""
+        rows = [*range(self.log_every, self.steps, self.log_every), self.steps]
+        return sum(self.validates_at(step) for step in rows)
 
     def dropout_seed(self, step: int, micro_batch: int) -> int:
         """The seed of what dropout draws in a micro-batch: a function of the plan's seed and of the videos' numbers.

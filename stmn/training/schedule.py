@@ -15,12 +15,14 @@ class Schedule:
     Attributes:
         name: `plateau` divides the rate by 10 each time the validation error stops improving (section 4.1, single
             streams). `steps` divides it by 10 at each milestone (section 4.1, fused network); `authors` does the same
-            at the milestones of the authors' code. `cosine` warms up briefly, then falls to 0 along a cosine.
+            at the milestones of the authors' code. `cosine` falls to 0 along a cosine.
         rate: the largest learning rate.
         steps: steps of the whole training.
         milestones: steps at which the rate is divided by 10.
         patience: validations without improvement before `plateau` lowers the rate.
         lowerings: how often `plateau` lowers the rate before training ends.
+        warmup: steps in which the rate rises in a straight line from 0 to its value; None for a twentieth of the
+            training if it is a `cosine`, else none.
     """
 
     name: ScheduleName
@@ -29,14 +31,25 @@ class Schedule:
     milestones: tuple[int, ...] = ()
     patience: int = 5
     lowerings: int = 2
+    warmup: int | None = None
+
+    @property
+    def warm_up(self) -> int:
+        """Steps in which the rate rises."""
+        if self.warmup is not None:
+            return self.warmup
+        return max(1, self.steps // 20) if self.name == "cosine" else 0
 
     def rate_at(self, step: int, errors: Sequence[float]) -> float:
         """The learning rate of `step` (from 0), given the validation errors so far."""
+        warm_up = self.warm_up
+        rate = self._rate_when_warm(max(step, warm_up) if self.name == "cosine" else step, errors)
+        return rate * (step + 1) / warm_up if step < warm_up else rate
+
+    def _rate_when_warm(self, step: int, errors: Sequence[float]) -> float:
+        """The learning rate of a step without warm-up; a cosine begins when the warm-up ends."""
         if self.name == "cosine":
-            warm_up = max(1, self.steps // 20)
-            if step < warm_up:
-                return self.rate * (step + 1) / warm_up
-            return self.rate * 0.5 * (1 + cos(pi * (step - warm_up) / max(1, self.steps - warm_up)))
+            return self.rate * 0.5 * (1 + cos(pi * (step - self.warm_up) / max(1, self.steps - self.warm_up)))
         if self.name in ("steps", "authors"):
             return self.rate * 0.1 ** sum(step >= milestone for milestone in self.milestones)
         return self.rate * 0.1 ** min(self._saturations(errors), self.lowerings)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.amp import GradScaler
-from torch.optim import SGD
+from torch.optim import Optimizer
 
 from stmn.errors import CheckpointError, DataError
 from stmn.nets.checkpoint import fill_network
@@ -16,6 +16,7 @@ from stmn.nets.network import Network
 from stmn.nets.tensor_files import read_metadata, read_tensors, save_tensors
 from stmn.runtime.progress import Progress
 from stmn.runtime.ranks import Ranks
+from stmn.training.kept import KeptWeights
 from stmn.training.plan import Plan
 
 STATE_FILE = "training.safetensors"
@@ -39,16 +40,17 @@ class TrainingState:
 
 
 class SavedState:
-    """The state of a run in a folder, as `STATE_FILE`: weights, momentum and a `TrainingState`.
+    """The state of a run in a folder, as `STATE_FILE`: weights, what the optimizer knows, and a `TrainingState`.
 
     All processes read it; the first one writes it.
     """
 
     def __init__(
-        self, folder: Path, network: Network, optimizer: SGD, scaler: GradScaler, plan: Plan, ranks: Ranks
-    ) -> None:
+        self, folder: Path, network: Network, optimizer: Optimizer, scaler: GradScaler, kept: KeptWeights, plan: Plan,
+        ranks: Ranks,
+    ) -> None:  # fmt: skip
         self.folder, self.network, self.optimizer, self.scaler = folder, network, optimizer, scaler
-        self.plan, self.ranks = plan, ranks
+        self.kept, self.plan, self.ranks = kept, plan, ranks
         self.path = folder / STATE_FILE
         self.saved = time.monotonic()
 
@@ -86,8 +88,9 @@ class SavedState:
         values = self.network.state_dict() | buffers
         tensors: dict[str, Tensor] = {f"network.{name}": value for name, value in values.items()}
         for name, parameter in self.network.named_parameters():
-            if (momentum := self.optimizer.state[parameter].get("momentum_buffer")) is not None:
-                tensors[f"momentum.{name}"] = momentum
+            for what, value in self.optimizer.state[parameter].items():
+                tensors[f"optimizer.{what}.{name}"] = value
+        tensors |= self.kept.tensors()
         save_tensors(self.path, tensors, {"training_state": asdict(state)})
         self.saved = time.monotonic()
 
@@ -101,10 +104,16 @@ class SavedState:
         tensors = read_tensors(self.path)
         weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
         fill_network(self.network, weights, self.path)
-        for name, parameter in self.network.named_parameters():
-            if (momentum := tensors.get(f"momentum.{name}")) is not None:
+        parameters = dict(self.network.named_parameters())
+        for key, value in tensors.items():
+            kind, _, rest = key.partition(".")
+            if kind == "optimizer":
+                what, _, name = rest.partition(".")
+                parameter = parameters[name]
                 # in the parameter's memory layout, or the update would add up in another order
-                self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
+                like = parameter.detach() if value.shape == parameter.shape else value.to(parameter.device)
+                self.optimizer.state[parameter][what] = torch.empty_like(like).copy_(value)
+        self.kept.load(tensors)
         return state
 
 

@@ -3,7 +3,7 @@
 import pytest
 from helpers.commands import call, errors_of, write_recipe
 
-TINY = 'uses = "train-stream"\narch = "resnet18"\nwidth = 0.125\nsize = 32\nweights = "none"\nbatch = 4\nvalidation = 0.0\nsteps = 1'  # fmt: skip
+TINY = 'uses = "train-stream"\narch = "resnet18"\nwidth = 0.125\nsize = 32\nweights = "none"\nbatch = 4\nschedule = "cosine"\nvalidation = 0.0\nsteps = 1'  # fmt: skip
 
 
 @pytest.mark.parametrize("command", [["run"], ["recipes", "validate"], ["nets", "show"], ["fuse", "--recipe"]])

@@ -229,6 +229,6 @@ def test_imported_set_can_be_trained_on(tmp_path):
         for name in ("wave", "clap"):
             two_stream(tmp_path / "v", f"v_{name}_g{part:02d}_c01", *still(13))
     prepare(tmp_path / "v", tmp_path, "--dataset", "jpegs")
-    tiny = "--arch resnet18 --width 0.125 --size 32 --steps 1 --batch 2 --micro-batch 2 --weights none --validation 0"
+    tiny = "--arch resnet18 --width 0.125 --size 32 --steps 1 --batch 2 --micro-batch 2 --weights none --schedule cosine --validation 0"
     result = call("train-stream", "--modality", "flow", *tiny.split(), "-w", tmp_path)
     assert result.exit_code == 0, result.stderr

@@ -12,7 +12,7 @@ from helpers.commands import STMN, call, errors_of, start, write_recipe
 
 from stmn.workspace import Workspace
 
-TINY = 'uses = "train-stream"\narch = "resnet18"\nwidth = 0.125\nsize = 32\nweights = "none"\nbatch = 4\nvalidation = 0.0\n'
+TINY = 'uses = "train-stream"\narch = "resnet18"\nwidth = 0.125\nsize = 32\nweights = "none"\nbatch = 4\nschedule = "cosine"\nvalidation = 0.0\n'
 
 
 def toy(path: Path, motion_steps: int = 2, fusion: str = "multiply") -> Path:
@@ -51,7 +51,20 @@ def test_recipe_runs_once_and_a_change_redoes_what_follows(scratch, tmp_path):
     assert before.items() <= made(scratch).items(), "earlier results are left as they are"
 
     # a single command finds the same work as well
-    flags = ["--arch", "resnet18", "--width", "0.125", "--size", "32", "--weights", "none", "--batch", "4"]
+    flags = [
+        "--arch",
+        "resnet18",
+        "--width",
+        "0.125",
+        "--size",
+        "32",
+        "--weights",
+        "none",
+        "--batch",
+        "4",
+        "--schedule",
+        "cosine",
+    ]
     alone = call(
         "train-stream",
         "--modality",
@@ -105,7 +118,7 @@ def test_fuse_reads_a_recipe_and_finds_its_streams(scratch, tmp_path):
 def test_the_three_lines_of_the_readme(scratch, monkeypatch):
     """As written, except for a step or two on small crops instead of days of training."""
     monkeypatch.chdir(scratch.root)
-    small = "size = 32\nsteps = 1\nbatch = 2\nmicro_batch = 2\nvalidation = 0.0"
+    small = "size = 32\nsteps = 1\nbatch = 2\nmicro_batch = 2"
     Path("stmn.toml").write_text(f"[defaults.train-stream]\n{small}\n")
     assert call("train-stream", "--modality", "rgb", "--arch", "resnet50").exit_code == 0
     motion = call("train-stream", "--modality", "flow", "--arch", "resnet152")

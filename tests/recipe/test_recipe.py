@@ -226,7 +226,7 @@ def test_settings_are_below_recipes_and_flags(tmp_path, monkeypatch, scratch):
     monkeypatch.chdir(tmp_path)
     recipe = write_recipe(tmp_path / "toy.toml", 'name = "toy"', STREAM.format("rgb") + "\nsteps = 1\nbatch = 8")
     settings = f'workspace = "{scratch.root}"\n[defaults.train-stream]\narch = "resnet18"\nwidth = 0.125\nsize = 32\n'
-    settings += 'steps = 9\nbatch = 2\nmicro_batch = 2\nvalidation = 0.0\nweights = "none"\n'
+    settings += 'steps = 9\nbatch = 2\nmicro_batch = 2\nschedule = "cosine"\nvalidation = 0.0\nweights = "none"\n'
     Path("stmn.toml").write_text(settings)
     result = call("train-stream", "--recipe", recipe, "--batch", "4", "--json")
     assert result.exit_code == 0, result.stderr

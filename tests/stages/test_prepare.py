@@ -27,7 +27,7 @@ from stmn.video.decode import decode_video
 SMALL = ["--short-side", "32", "--workers", "2"]
 TINY = [
     "--arch", "resnet18", "--width", "0.125", "--size", "32", "--steps", "1", "--batch", "2", "--micro-batch", "2",
-    "--chunks", "2", "--validation", "0", "--weights", "none",
+    "--chunks", "2", "--validation", "0", "--weights", "none", "--schedule", "cosine",
 ]  # fmt: skip
 
 

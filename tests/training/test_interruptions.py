@@ -42,14 +42,17 @@ class Stop(Silent):
             raise Interrupted("stopped by the test")
 
 
-def test_interrupted_fused_run_resumes_bit_for_bit(prepared, tmp_path):
+@pytest.mark.parametrize("more", [
+    {}, {"optimizer": "adamw", "ema": 0.9, "keep_best": True, "clip": 0.5, "label_smoothing": 0.1, "class_weights": True},
+])  # fmt: skip
+def test_interrupted_fused_run_resumes_bit_for_bit(prepared, tmp_path, more):
     clips = videos(prepared, chunks=2, modalities=("rgb", "flow"))
     lists = hold_out(clips.videos, 0.3, seed=0)
     kept, held = lists.kept, lists.held_out
     parts = [Clips(clips.store, part, clips.sampling) for part in (kept, held)]
     plan = Plan(
         7, 4, 2, schedule=Schedule("plateau", 0.05, 7, patience=3), seed=3, validate_every=2, log_every=2,
-        checkpoint_minutes=1e-9,
+        checkpoint_minutes=1e-9, **more,
     )  # fmt: skip
     whole = network(dropout=0.5, fused=True)
     undisturbed = train(whole, *parts, plan, CPU, tmp_path / "whole", Silent())

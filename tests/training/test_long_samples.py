@@ -17,6 +17,7 @@ from stmn.workspace import Workspace
 
 SMALL = [
     "--size", 32, "--arch", "resnet18", "--width", 0.125, "--weights", "none", "--validation", 0, "--steps", 1, "--batch", 4,
+    "--schedule", "cosine",
 ]  # fmt: skip
 TIED = ["--chunks", 11, "--validation", 0, "--steps", 2, "--batch", 4, "--schedule", "cosine"]
 

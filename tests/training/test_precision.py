@@ -71,7 +71,7 @@ def test_float16_resumes_with_its_loss_scale(prepared, tmp_path):
 def test_precision_is_part_of_a_runs_identity(scratch):
     line = shlex.split(
         "train-stream --modality rgb --arch resnet18 --width 0.125 --weights none --size 32 --batch 8 "
-        "--micro-batch 8 --steps 1 --validation 0 --workspace"
+        "--micro-batch 8 --steps 1 --schedule cosine --validation 0 --workspace"
     )
     for more in ([], ["--precision", "bfloat16"]):
         assert call(*line, scratch.root, *more).exit_code == 0

@@ -19,7 +19,7 @@ from stmn.store.format.read import Store
 from stmn.training.loop import train
 from stmn.workspace import Workspace
 
-TINY = "--arch resnet18 --width 0.125 --weights none --size 32 --batch 4 --micro-batch 4 --steps 1 --validation 0"
+TINY = "--arch resnet18 --width 0.125 --weights none --size 32 --batch 4 --micro-batch 4 --steps 1 --schedule cosine --validation 0"
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_training_says_nothing_of_equal_classes(scratch):
 def test_each_option_is_one_line_of_a_recipe(uneven, tmp_path):
     lines = ["", "balance = true", 'sampling = "segments"', "colour_jitter = [0.4, 0.4, 0.4, 0.1]"]
     stage = 'uses = "train-stream"\narch = "resnet18"\nwidth = 0.125\nweights = "none"\nsize = 32\nbatch = 4\n'
-    stage += 'micro_batch = 4\nsteps = 1\nvalidation = 0.0\nchunks = 2\nid = "stream"\ndata = "uneven"\n'
+    stage += 'micro_batch = 4\nsteps = 1\nschedule = "cosine"\nvalidation = 0.0\nchunks = 2\nid = "stream"\ndata = "uneven"\n'
     models = []
     for number, line in enumerate(lines):
         recipe = write_recipe(tmp_path / f"{number}.toml", f'name = "r{number}"', stage + line)

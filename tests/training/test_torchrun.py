@@ -150,7 +150,7 @@ def test_uneven_shares_work_and_empty_shares_are_refused(scratch):
 @pytest.mark.slow
 def test_recipe_with_a_fused_network_runs_under_torchrun(own, tmp_path):
     """Streams and fused network are trained by all; stages that can't be shared run once."""
-    small = "chunks = 4\nstride_min = 1\nstride_max = 1\nbatch = 8\nmicro_batch = 2\nlr = 0.001\nsteps = 2\nvalidation = 0.0"
+    small = "chunks = 4\nstride_min = 1\nstride_max = 1\nbatch = 8\nmicro_batch = 2\nlr = 0.001\nschedule = 'steps'\nsteps = 2\nvalidation = 0.0"
     recipe = write_recipe(
         tmp_path / "r.toml", 'name = "r"\ndata = "synthetic"\nseed = 1',
         f'id = "m"\nuses = "train-stream"\nmodality = "flow"\narch = "resnet18"\nwidth = 0.25\nweights = "none"\nsize = 32\n{small}',

@@ -11,9 +11,10 @@ from stmn.errors import UsageError
 from stmn.runtime.progress import Silent
 from stmn.sampling.clips import Clips
 from stmn.sampling.validation import hold_out
-from stmn.training.learner import parameter_groups, soft_max_loss
+from stmn.training.learner import soft_max_loss
 from stmn.training.loop import train
 from stmn.training.normalisation import Normalisation
+from stmn.training.optimizer import parameter_groups
 from stmn.training.plan import Plan
 from stmn.training.schedule import Schedule
 from stmn.training.statistics import RunningStatistics
