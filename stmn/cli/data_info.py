@@ -38,9 +38,12 @@ def describe(info: dict[str, Any]) -> Iterator[tuple[str, str]]:
     named = ", ".join(f"{name} ({count})" for name, count in classes[:_CLASSES])
     yield "classes", f"{len(classes)}: {named}{_more(classes, _CLASSES)}"
     if info["groups"]:
-        yield "groups", f"{info['groups']}"
+        several = info["groups_in_several_classes"]
+        yield "groups", f"{info['groups']:,}" + (f", {several:,} of them in several classes" if several else "")
     for split, parts in info["splits"].items():
         yield f"split {split}", ", ".join(f"{part}: {_describe_part(counts)}" for part, counts in parts.items())
+    for line in info["copies"]:
+        yield "", line
     if flow:
         extent = "all" if flow["fields"] == flow["of"] else f"{flow['fields']:,} of {flow['of']:,}"
         yield (

@@ -50,10 +50,13 @@ class Dataset:
         keeps: The augmentations that keep a clip's class: "mirror" (left-right), "crop" (a part of the frame). Training
             uses no others.
         makes_videos: True if the data set needs no folder of videos because `fetch` makes them under the root.
+        renames: Options that decide the names of groups alone. A prepared set takes other values when it is prepared
+            again.
         has_pictures: True if frames and flow are ready, so that `pictures` is called instead of `fetch`.
     """
 
     keeps: frozenset[str] = frozenset({"mirror", "crop"})
+    renames: frozenset[str] = frozenset()
     makes_videos: bool = False
     has_pictures: bool = False
 
@@ -73,6 +76,14 @@ class Dataset:
     def fetch(self, video: VideoEntry) -> Path:
         """Return the video's file; make or download it first if need be. Called in worker processes."""
         return video.path
+
+    def describe_groups(self, videos: Sequence[VideoEntry]) -> str:
+        """Say in one line what is taken for a group, if a person may know better; else "".
+
+        Args:
+            videos: What `videos` returned.
+        """
+        return ""
 
     def lacks(self, video: VideoEntry) -> str:
         """Return why a video is unavailable if that is known at once, for example because it has no file; else "".

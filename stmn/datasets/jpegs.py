@@ -6,6 +6,7 @@ round(255 (f + bound) / (2 bound)), as this one does.
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from stmn.datasets import hmdb51, ucf101
@@ -47,17 +48,24 @@ class Jpegs(Dataset):
         lists: A folder of lists of UCF101 or HMDB51, relative to the root; by default looked for under the root.
         csv: A file as the data set `csv` reads it, relative to the root; its paths name the videos, with or without a
             suffix.
+        groups: What the `gNN` of a name `v_CLASS_gNN_cMM` is, as for the data set `ucf101`; a `csv` has its own groups.
         test_share: Without lists, about this fraction of the videos is for testing.
 
     Raises:
         DataError: The layout of the root is not known, or the lists can't be read.
         UsageError: Both `lists` and `csv` are given.
+        ValueError: `groups` is neither `per_class` nor `shared`.
     """
 
+    renames = frozenset({"groups"})
     has_pictures = True
 
-    def __init__(self, root: Path, lists: str = "", csv: str = "", test_share: float = 0.3) -> None:
+    def __init__(
+        self, root: Path, lists: str = "", csv: str = "", test_share: float = 0.3, groups: str | None = None
+    ) -> None:
         super().__init__(root)
+        ucf101.check_groups(groups)
+        self._groups = groups
         self.test_share = float(test_share)
         self._layout = find_layout(root)
         if lists and csv:
@@ -90,8 +98,7 @@ class Jpegs(Dataset):
                 raise DataError(
                     f"{path}: a second folder of the video {video_id!r}; the other one is {entries[video_id].path}"
                 )
-            group = known.group if known else ucf101.group_of(name)
-            entries[video_id] = VideoEntry(video_id, path, as_id(class_name), group)
+            entries[video_id] = VideoEntry(video_id, path, as_id(class_name), known.group if known else "")
         if unknown:
             raise DataError(
                 f"{self.root}: no class for {len(unknown)} videos, the first: {unknown[0]!r}; put them in folders "
@@ -103,7 +110,12 @@ class Jpegs(Dataset):
                 entries[video.id] = VideoEntry(video.id, path, video.class_name, video.group)
         if not entries:
             raise DataError(f"{self.root}: no folders of pictures")
-        return sorted(entries.values(), key=lambda video: video.id)
+        found = sorted(entries.values(), key=lambda video: video.id)
+        return found if self._csv else ucf101.name_groups(found, self._groups)
+
+    def describe_groups(self, videos: Sequence[VideoEntry]) -> str:
+        """Say whether the `gNN` of a name is the same group in all classes."""
+        return "" if self._csv else ucf101.describe_groups(videos, self._groups)
 
     def splits(self) -> Splits:
         """Return the splits of the lists, else one made here."""
@@ -174,11 +186,8 @@ class Jpegs(Dataset):
             entries[_folder_name(name)] = VideoEntry(f"{class_name}/{name}", Path(), class_name, group)
         if not entries:
             ids = {i for parts in ucf101.read_splits(self._lists).values() for part in parts.values() for i in part}
-            per_class = ucf101.is_ucf101({video_id.split("/")[0] for video_id in ids})
             for video_id in ids:
-                class_name = video_id.split("/")[0]
-                group = ucf101.group_of(video_id, class_name if per_class else "")
-                entries[_folder_name(video_id)] = VideoEntry(video_id, Path(), class_name, group)
+                entries[_folder_name(video_id)] = VideoEntry(video_id, Path(), video_id.split("/")[0])
         return entries
 
     def _folders(self, video: VideoEntry) -> tuple[Path, Path, Path]:

@@ -12,9 +12,14 @@ class FuseOptions(TrainingOptions):
     """Tie two trained streams by gates and temporal filters, and train them end to end."""
 
     appearance: str | None = option(
-        None, "trained appearance stream [default: the newest]", "Network", inputs=("model",)
+        None, "trained appearance stream [default: the newest of the data set and split]", "Network", inputs=("model",)
     )
-    motion: str | None = option(None, "trained motion stream [default: the newest]", "Network", inputs=("model",))
+    motion: str | None = option(
+        None, "trained motion stream [default: the newest of the data set and split]", "Network", inputs=("model",)
+    )
+    allow_seen: bool = option(
+        False, "also tie streams that learned from test videos of the split", "Network", execution=True
+    )
     fusion: str = option("multiply", "how a gate combines the streams: a plugin", "Network", plugin="fusion")
     site: Literal["residual", "direct"] = option(
         "residual", "gate only the residual branch, or also the skip path (direct)", "Network"

@@ -9,6 +9,7 @@ from stmn.options.base import StageOptions
 from stmn.options.fuse import FuseOptions
 from stmn.options.train_stream import TrainStreamOptions
 from stmn.recipe.load import Recipe, load_recipe, with_shared
+from stmn.recipe.validation import find_seen_validation
 from stmn.stages import find_stage
 from stmn.stages.fuse import fused_config
 from stmn.stages.networks import check_network, is_model, read_network
@@ -52,7 +53,7 @@ def network_of_recipe(name: str, stage_id: str | None, classes: int) -> tuple[st
 
 
 def check_recipe(recipe: Recipe, options: dict[str, StageOptions] | None = None) -> None:
-    """Find what would stop a recipe halfway: missing weights, streams that can't be tied.
+    """Find what would stop a recipe halfway: missing weights, streams that can't be tied or validated.
 
     Args:
         options: the options of stages by id, if they are not those of the recipe alone.
@@ -68,6 +69,8 @@ def check_recipe(recipe: Recipe, options: dict[str, StageOptions] | None = None)
             find_stage(stage.uses).check_options(own)
         except StmnError as error:
             wrong.append(f"{where}: {error}")
+    every = {stage.id: given.get(stage.id) or _options_of(recipe, stage.id) for stage in recipe.stages}
+    wrong += [f"{recipe.path}: stage '{stage_id}' {text}" for stage_id, text in find_seen_validation(every)]
     if not wrong:
         try:
             for _, network in _networks(recipe, given, _SOME_CLASSES):

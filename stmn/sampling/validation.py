@@ -34,18 +34,20 @@ class ValidationList:
     seed: int
 
     def describe(self) -> str:
-        """What is unusual about the list, in one line: far more videos than asked for, or classes without any."""
+        """What is unusual about the list, in one line: another share than was asked for, or classes without a video."""
         if not self.held_out:
             return ""
-        fraction = len(self.held_out) / (len(self.kept) + len(self.held_out))
+        held, total = len(self.held_out), len(self.kept) + len(self.held_out)
         notes = []
-        if fraction > 1.5 * self.share and len(self.held_out) > 1:
+        if held > 1.5 * self.share * total or 1.5 * held < self.share * total:
+            more = held > self.share * total
             notes.append(
-                f"{len(self.held_out)} of {len(self.kept) + len(self.held_out)} training videos are held out, more "
-                f"than {self.share:g} of them, because groups are not divided"
+                f"{held} of {total} training videos {'is' if held == 1 else 'are'} held out, "
+                f"{'more' if more else 'less'} than {self.share:g} of them, because groups are not divided"
+                + ("" if more else " and every class keeps one")
             )
-        held = {video.class_name for video in self.held_out}
-        if missing := sorted({video.class_name for video in self.kept} - held):
+        classes = {video.class_name for video in self.held_out}
+        if missing := sorted({video.class_name for video in self.kept} - classes):
             some = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
             notes.append(f"no video of {some} is held out")
         return "validation: " + "; ".join(notes) if notes else ""
@@ -54,7 +56,8 @@ class ValidationList:
 def hold_out(videos: Sequence[StoredVideo], share: float, seed: int) -> ValidationList:
     """Hold out about a share of a training list: whole groups, all classes alike, and no class as a whole.
 
-    A group is what the data set calls one, in whichever classes it appears; a video without a group is its own.
+    A group is what the data set calls one, in whichever classes it appears; a video without a group is its own. Groups
+    that hold the same file under two names are one group here.
 
     Args:
         videos: The training list.
@@ -67,33 +70,49 @@ def hold_out(videos: Sequence[StoredVideo], share: float, seed: int) -> Validati
     if share <= 0:
         return ValidationList(list(videos), [], share, seed)
     wanted = share * len(videos)
+    groups = _groups_of(videos)
     held: set[tuple[str, str]] = set()
     count = 0
-    for group, size in _groups_in_order(videos, seed):
+    for group, size in _groups_in_order(videos, groups, seed):
         # the nearest whole number of groups, but at least one
         if held and count + size / 2 > wanted:
             break
         held.add(group)
         count += size
     if not held:
+        name = _scarcest(videos, groups)
         raise DataError(
-            f"validation = {share:g}: no training videos can be held out, because class '{_scarcest(videos)}' would be "
-            f"left without any: its videos are one group; set validation = 0"
+            f"validation = {share:g}: no training videos can be held out, because class '{name}' would be left without "
+            f"any: its videos are one group; set validation = 0"
         )
     return ValidationList(
-        [video for video in videos if group_key(video) not in held],
-        [video for video in videos if group_key(video) in held],
+        [video for video, group in zip(videos, groups, strict=True) if group not in held],
+        [video for video, group in zip(videos, groups, strict=True) if group in held],
         share,
         seed,
     )
 
 
-def group_key(video: StoredVideo) -> tuple[str, str]:
-    """What tells the groups of a set apart; a video without a group is its own."""
-    return ("group", video.group) if video.group else ("video", video.id)
+def _groups_of(videos: Sequence[StoredVideo]) -> list[tuple[str, str]]:
+    """What tells the groups of a list apart, for each video: groups that share a file are one."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    own = [("group", video.group) if video.group else ("video", video.id) for video in videos]
+    files = [("file", video.source_hash) if video.source_hash else key for video, key in zip(videos, own, strict=True)]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys([*own, *files]))}
+    rows, columns = [numbers[key] for key in own], [numbers[key] for key in files]
+    edges = coo_array(([1] * len(own), (rows, columns)), shape=(len(numbers), len(numbers)))
+    _, parts = connected_components(edges, directed=False)
+    first: dict[int, tuple[str, str]] = {}
+    for key in sorted(set(own)):
+        first.setdefault(int(parts[numbers[key]]), key)
+    return [first[int(parts[number])] for number in rows]
 
 
-def _groups_in_order(videos: Sequence[StoredVideo], seed: int) -> Iterator[tuple[tuple[str, str], int]]:
+def _groups_in_order(
+    videos: Sequence[StoredVideo], groups: Sequence[tuple[str, str]], seed: int
+) -> Iterator[tuple[tuple[str, str], int]]:
     """Yield groups that may be held out, and how many videos each has, in the order in which they are.
 
     The next group is always one of the class with the smallest fraction held out so far: among its first few, in an
@@ -101,8 +120,8 @@ def _groups_in_order(videos: Sequence[StoredVideo], seed: int) -> Iterator[tuple
     would take the last training video of a class is passed over for good.
     """
     sizes: dict[tuple[str, str], Counter[str]] = {}
-    for video in videos:
-        sizes.setdefault(group_key(video), Counter())[video.class_name] += 1
+    for video, group in zip(videos, groups, strict=True):
+        sizes.setdefault(group, Counter())[video.class_name] += 1
     total = Counter(video.class_name for video in videos)
     waiting: dict[str, list[tuple[str, str]]] = {name: [] for name in sorted(total)}
     for group in sorted(sizes, key=lambda group: _hash(seed, *group), reverse=True):
@@ -150,12 +169,12 @@ def _spread(size: "Counter[str]", held: "Counter[str]", total: "Counter[str]") -
     return max(fractions, default=inf) - min(fractions, default=0) + max(fractions, default=0)
 
 
-def _scarcest(videos: Sequence[StoredVideo]) -> str:
+def _scarcest(videos: Sequence[StoredVideo], groups: Sequence[tuple[str, str]]) -> str:
     """The class whose videos are in the fewest groups."""
-    groups: dict[str, set[tuple[str, str]]] = {}
-    for video in videos:
-        groups.setdefault(video.class_name, set()).add(group_key(video))
-    return min(sorted(groups), key=lambda name: len(groups[name]))
+    found: dict[str, set[tuple[str, str]]] = {}
+    for video, group in zip(videos, groups, strict=True):
+        found.setdefault(video.class_name, set()).add(group)
+    return min(sorted(found), key=lambda name: len(found[name]))
 
 
 def _hash(seed: int, *words: str) -> bytes:

@@ -94,25 +94,40 @@ def _describe_streams(context: Context) -> dict[str, "Description"]:
 def _check_streams(options: FuseOptions, context: Context, streams: dict[str, "Description"]) -> None:
     """Refuse streams that don't fit each other, the data, its test part or its validation list. Raises `DataError`."""
     from stmn.sampling.validation import hold_out
-    from stmn.stages.model_fit import check_fits, check_unseen
+    from stmn.stages.model_fit import check_fits, check_unseen, describe_list
     from stmn.store.format.read import Store
 
     fused_config(options, streams["appearance"].network, streams["motion"].network)
     with Store(context.data) as store:
-        listed = [store.videos[i] for i in store.header.part(options.split, "test") if i in store.videos]
-        lists = hold_out(store.part(options.split, "train"), options.validation, options.validation_seed)
+        train = store.part(options.split, "train")
+        lists = hold_out(train, options.validation, options.validation_seed)
+        # a test video that the training list holds too will be learned from here in any case
+        ids, contents = {video.id for video in train}, {video.source_hash for video in train} - {""}
+        listed = (store.videos.get(video_id) for video_id in store.header.part(options.split, "test"))
+        test = [v for v in listed if v and v.id not in ids and v.source_hash not in contents]
         for name, description in streams.items():
-            label = context.inputs[name][0].label
+            label, known = context.inputs[name][0].label, description.trained_on
             check_fits(description, label, store)
-            check_unseen(
-                description, label, store, listed, f"test videos of split {options.split}",
-                f"name {'an' if name == 'appearance' else 'a'} {name} stream of that split, or train it: "
-                f"{_train_command(description.network.streams[0].modality, options)}",
-            )  # fmt: skip
+            if not options.allow_seen:
+                check_unseen(
+                    description, label, store, test, f"test videos of split {options.split}",
+                    f"name {'an' if name == 'appearance' else 'a'} {name} stream of that split, or train it: "
+                    f"{_train_command(description.network.streams[0].modality, options)}; --allow-seen ties it anyway",
+                )  # fmt: skip
             check_unseen(
                 description, label, store, lists.held_out, "validation videos",
-                "train the stream with the same --validation and --validation-seed, or set validation = 0 here",
+                "train the stream with the same --validation and --validation-seed, or set validation = 0 here"
+                if known.held_out else
+                "its file, of an older version of stmn, does not say which it held out: train it again, or set "
+                "validation = 0 here",
             )  # fmt: skip
+            if (known.data, known.split) != (store.header.name, options.split):
+                seen = len(known.seen(test, store.header.name))
+                context.progress.say(
+                    f"{label} was trained on {describe_list(description, store)}, and is tied here on "
+                    f"{store.header.name} split {options.split}"
+                    + (f"; it has learned from {seen} of its {len(test)} test videos" if seen else "")
+                )
 
 
 def _tie_streams(options: FuseOptions, context: Context) -> tuple["Network", list["Description"]]:

@@ -52,8 +52,17 @@ def check_unseen(
     """
     known = description.trained_on
     if seen := known.seen(videos, store.header.name):
-        other = "" if known.data == store.header.name else f"{known.data} "
+        ids = set(known.videos) if known.data == store.header.name else set()
+        renamed = sum(video.id not in ids for video in seen)
+        under = f"; {renamed} of them under another name" if renamed else ""
         raise DataError(
-            f"{name} was trained on {len(seen)} of the {len(videos)} {what} (it was trained on {other}split "
-            f"{known.split}); {remedy}"
+            f"{name} was trained on {len(seen)} of the {len(videos)} {what} (it was trained on "
+            f"{describe_list(description, store)}{under}); {remedy}"
         )
+
+
+def describe_list(description: "Description", store: "Store") -> str:
+    """Name the split that a model was trained on, and its data set if that is another than the store's."""
+    known = description.trained_on
+    other = "" if known.data == store.header.name else f"{known.data} "
+    return f"{other}split {known.split}"

@@ -130,12 +130,15 @@ def _take_inventory(options: PrepareOptions, folder: Path) -> tuple["Dataset", "
         preparation=Preparation(**{name: getattr(options, name) for name in Preparation.model_fields}),
         splits=dataset.splits(),
     )
-    _check_same(folder, header)
+    _check_same(folder, header, dataset.renames)
     return dataset, entries, header
 
 
-def _check_same(folder: Path, header: "Header") -> None:
-    """Refuse to mix pictures made in two ways in one set. Raises `UsageError` naming what differs."""
+def _check_same(folder: Path, header: "Header", renames: frozenset[str]) -> None:
+    """Refuse to mix pictures made in two ways in one set, whatever the options `renames` are.
+
+    Raises `UsageError` naming what differs.
+    """
     from stmn.store.format.header import HEADER, read_header
 
     if not (folder / HEADER).exists():
@@ -144,7 +147,7 @@ def _check_same(folder: Path, header: "Header") -> None:
     old, new = (
         h.preparation.model_dump() | {"dataset": h.dataset["name"]} | h.dataset_options for h in (there, header)
     )
-    for key in old | new:
+    for key in (old | new).keys() - renames:
         if old.get(key) != new.get(key):
             raise UsageError(
                 f"{folder}: was prepared with {key} = {old.get(key)!r}, not {new.get(key)!r}; "
@@ -161,6 +164,8 @@ def _fill_store(options: PrepareOptions, context: Context) -> Result:
     folder = context.out
     dataset, entries, header = _take_inventory(options, folder)
     header.write(folder)
+    if note := dataset.describe_groups(entries):
+        context.progress.say(note)
 
     recover_videos(folder)  # repairs what a killed writer left
     refresh_videos(folder, dataset, entries, options.retry_skipped, context.progress.say)
@@ -210,9 +215,20 @@ def _summarise(options: PrepareOptions, entries: "list[VideoEntry]", context: Co
             f"{finished[skipped[0]].reason} (the others are prepared; --allow-failures {len(skipped)} accepts this, "
             "--retry-skipped tries them again)"
         )
+    for line in _find_copies(folder):
+        context.progress.say(line)
     frames = sum(finished[entry.id].frames for entry in entries)
     counts = {"videos": len(entries), "ok": len(entries) - len(skipped), "skipped": len(skipped), "frames": frames}
     return Result(outputs={"data": "dataset.json"}, values=counts)
+
+
+def _find_copies(folder: Path) -> list[str]:
+    """A line for each split that trains and tests on the same files under two names."""
+    from stmn.store.format.read import Store
+    from stmn.store.inspect.copies import find_copies
+
+    with Store(folder) as store:
+        return list(find_copies(store))
 
 
 def _report_short(frames: list[tuple[str, int]], context: Context) -> None:

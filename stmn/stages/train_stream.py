@@ -66,13 +66,14 @@ class TrainStream(Stage[TrainStreamOptions]):
         return [backbone_identity(options.arch)]
 
     def check(self, options: TrainStreamOptions, context: Context) -> None:
-        """Refuse a missing device or precision, and a trained stream that can't be started from."""
+        """Refuse a missing device or precision, a start that doesn't fit, and lists that it can't be validated on."""
         from stmn.runtime.device import choose_device
 
         choose_device(context.device, options.precision)
-        if (start := _read_start(options, context)) is not None:
+        start = _read_start(options, context)
+        if start is not None:
             choose_start(start.description.network, options, start.label)
-            _check_unseen(start, options, context)
+        _check_lists(start, options, context)
 
     def run(self, options: TrainStreamOptions, context: Context) -> Result:
         """Train the stream."""
@@ -110,14 +111,19 @@ def _read_start(options: TrainStreamOptions, context: Context) -> "TrainedStream
     return read_trained_stream(given.path, given.label, options.modality)
 
 
-def _check_unseen(start: "TrainedStream", options: TrainStreamOptions, context: Context) -> None:
-    """Refuse a start that has learned from the validation videos; say so if it has learned from test videos."""
+def _check_lists(start: "TrainedStream | None", options: TrainStreamOptions, context: Context) -> None:
+    """Refuse lists that nothing can be held out of, and a start that has learned from the validation videos.
+
+    Say so if it has learned from test videos.
+    """
     from stmn.sampling.validation import hold_out
     from stmn.stages.model_fit import check_unseen
     from stmn.store.format.read import Store
 
     with Store(context.data) as store:
         lists = hold_out(store.part(options.split, "train"), options.validation, options.validation_seed)
+        if start is None:
+            return
         check_unseen(
             start.description, start.label, store, lists.held_out, "validation videos",
             "start from a model with the same --validation and --validation-seed, or set validation = 0 here",

@@ -232,3 +232,19 @@ def test_imported_set_can_be_trained_on(tmp_path):
     tiny = "--arch resnet18 --width 0.125 --size 32 --steps 1 --batch 2 --micro-batch 2 --weights none --schedule cosine --validation 0"
     result = call("train-stream", "--modality", "flow", *tiny.split(), "-w", tmp_path)
     assert result.exit_code == 0, result.stderr
+
+
+@pytest.mark.parametrize(("classes", "groups"), [
+    (("TaiChi", "YoYo"), {"TaiChi_g01", "YoYo_g01"}),
+    (("hug", "kick"), {"g01"}),
+])  # fmt: skip
+def test_groups_are_those_that_the_videos_themselves_would_have(classes, groups, tmp_path):
+    """In UCF101 `g01` is another recording in each class, with or without its lists."""
+    for name in classes:
+        tsn(tmp_path / "v", f"v_{name}_g01_c01", *still(2))
+    prepare(tmp_path / "v", tmp_path, "--dataset", "jpegs")
+    with Store(tmp_path / "data" / "mine") as store:
+        assert {video.group for video in store.videos.values()} == groups
+    prepare(tmp_path / "v", tmp_path, "--dataset", "jpegs", "--dataset-options", "groups=shared")
+    with Store(tmp_path / "data" / "mine") as store:
+        assert {video.group for video in store.videos.values()} == {"g01"}

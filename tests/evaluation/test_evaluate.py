@@ -1,12 +1,16 @@
 """`stmn evaluate` (section 4.2): fully convolutional logits, late fusion, and what may not be tested."""
 
+import re
 import shutil
+import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import TINY_TRAINING, run_stage, train_tiny
+from helpers.commands import call
 from helpers.films import moving
 from helpers.made_sets import MadeVideo, make_set
 from torch import Tensor
@@ -241,10 +245,73 @@ def test_streams_that_learned_from_the_test_videos_are_not_fused(own):
     with pytest.raises(
         DataError,
         match=r"^appearance-\S+ was trained on 24 of the 24 test videos of split 2 \(it was trained on split 1\); name an "
-        r"appearance stream of that split, or train it: stmn train-stream --modality rgb --split 2$",
+        r"appearance stream of that split, or train it: stmn train-stream --modality rgb --split 2; --allow-seen ties "
+        r"it anyway$",
     ):
         run_stage(own, "fuse", appearance="appearance", motion="motion", **fuse)
     assert not [run for run in own.runs() if run.record["options"].get("split") == "2"]  # nothing was started
+
+    allowed = call(
+        "fuse", "--appearance", "appearance", "--motion", "motion", "--split", "2", "--chunks", "2", "--allow-seen",
+        "--batch", "4", "--steps", "1", "--validation", "0", "--stride-min", "1", "--stride-max", "2", "-w", own.root,
+    )  # fmt: skip
+    assert allowed.exit_code == 0, allowed.stderr
+    assert re.search(
+        r"motion-\S+ was trained on split 1, and is tied here on synthetic split 2; it has learned from 24 of its 24 "
+        r"test videos",
+        allowed.stderr,
+    )
+    with pytest.raises(DataError, match="was trained on 24 of the 24 test videos of split 2"):
+        run_stage(own, "evaluate", split="2")
+
+
+def rename_contents(workspace: Workspace, copies: dict[str, str]) -> None:
+    """Make some videos of the set copies of others, as their stored hashes say."""
+    folder = workspace.data_dir("synthetic")
+    with Store(folder) as store:
+        hashes = {video_id: video.source_hash for video_id, video in store.videos.items()}
+    for path in (folder / "shards").glob("*.sqlite"):
+        with sqlite3.connect(path) as shard:
+            for copy, original in copies.items():
+                shard.execute("UPDATE videos SET source_hash = ? WHERE id = ?", (hashes[original], copy))
+
+
+def test_copies_within_a_set_are_named_in_testing_and_do_not_stop_a_training(scratch):
+    """A set may hold the same file in both parts; streams of this very set still fit it."""
+    parts = read_header(scratch.data_dir("synthetic")).splits["1"]
+    rename_contents(scratch, {parts["test"][0]: parts["train"][0]})
+    for modality in ("rgb", "flow"):
+        train_tiny(scratch, modality, steps=1)
+    run_stage(scratch, "fuse", chunks=2, stride_min=1, stride_max=2, **(TINY_TRAINING | {"steps": 1}))
+    with pytest.raises(
+        DataError, match=r"1 of the 12 test videos of split 1 \(it was trained on split 1; 1 of them under another name"
+    ):
+        run_stage(scratch, "evaluate")
+
+
+def test_streams_of_an_older_version_are_not_validated_by_guess(own):
+    for name in ("appearance", "motion"):
+        path = own.find_input(name, "model").path
+        net, description = load_checkpoint(path)
+        trained_on = description.trained_on.model_copy(update={"held_out": None, "contents": []})
+        save_checkpoint(path, net, replace(description, trained_on=trained_on))
+    fuse = {"chunks": 2, "stride_min": 1, "stride_max": 2, **TINY_TRAINING, "steps": 1}
+    with pytest.raises(DataError, match="of an older version of stmn, does not say which it held out: train it again"):
+        run_stage(own, "fuse", **(fuse | {"validation": 0.1}))
+    with pytest.raises(DataError, match="does not name its validation list, because an older version of stmn wrote it"):
+        run_stage(own, "evaluate", model="appearance", part="validation")
+    assert run_stage(own, "fuse", **(fuse | {"seed": 9})).done
+
+
+def test_list_that_nothing_can_be_held_out_of_stops_a_training_before_it_writes(tmp_path):
+    pictures = moving(12, 40, 40)
+    levels = torch.full((11, 2, 40, 40), 128, dtype=torch.uint8)
+    videos = [MadeVideo(f"{name}.mp4", name, torch.from_numpy(np.stack(pictures)), levels) for name in ("hug", "kick")]
+    make_set(tmp_path / "data" / "pair", videos)
+    workspace = Workspace(tmp_path)
+    with pytest.raises(DataError, match=r"validation = 0.1: .* class 'hug' would be left without any.*validation = 0"):
+        train_tiny(workspace, "rgb", validation=0.1)
+    assert list(workspace.runs()) == []
 
 
 def test_newest_model_is_one_of_the_split(own):

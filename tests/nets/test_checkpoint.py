@@ -164,6 +164,15 @@ def test_split_hash_ignores_the_order():
     assert lists[0].split_hash == lists[1].split_hash != lists[2].split_hash
 
 
+def test_older_file_without_a_validation_list_is_read(saved):
+    def edit(tensors, about):
+        del about["trained_on"]["held_out"], about["trained_on"]["contents"]
+
+    _, description = load_checkpoint(edited(saved, edit))
+    assert description.trained_on.held_out is None
+    assert description.trained_on.videos == DESCRIPTION.trained_on.videos
+
+
 def test_missing_file_and_folder_are_refused(tmp_path):
     assert "no such file" in refusal(tmp_path / "nothing.safetensors")
     refusal(tmp_path)

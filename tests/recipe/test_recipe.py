@@ -240,3 +240,34 @@ def test_settings_are_below_recipes_and_flags(tmp_path, monkeypatch, scratch):
     assert errors_of(result) == ["[defaults.train-stream]: unknown option 'microbatch' (did you mean 'micro_batch'?)"]
     Path("stmn.toml").write_text("[defaults\n")
     assert call("train-stream", "-w", scratch.root).exit_code == 2
+
+
+@pytest.mark.parametrize(("stream", "fused", "fits"), [
+    ("", "", True),
+    ("validation = 0.2", "validation = 0.1", True),  # a larger share holds out what a smaller one does
+    ("seed = 5", "", True),
+    ("validation = 0", "validation = 0", True),
+    ("", "validation = 0", True),
+    ("validation = 0", "", False),
+    ("validation = 0.05", "", False),
+    ("validation_seed = 1", "", False),
+])  # fmt: skip
+def test_validation_on_what_a_stream_learns_from_is_refused_before_anything_runs(stream, fused, fits, tmp_path):
+    recipe = write_recipe(
+        tmp_path / "mine.toml", 'name = "mine"', STREAM.format("rgb"), f"{STREAM.format('flow')}\n{stream}",
+        f"{FUSED}\n{fused}",
+    )  # fmt: skip
+    result = call("recipes", "validate", recipe)
+    if fits:
+        assert result.exit_code == 0, result.stderr
+    else:
+        [line] = errors_of(result)
+        assert line.startswith(f"{recipe}: stage 'fused' would validate on videos that 'flow' learns from, which has ")
+        assert line.endswith("give both the same, or set validation = 0 here")
+
+
+def test_validation_on_what_the_starting_weights_learn_from_is_refused_too(tmp_path):
+    later = 'id = "later"\nuses = "train-stream"\nweights = "rgb"\nvalidation = 0.2'
+    recipe = write_recipe(tmp_path / "mine.toml", 'name = "mine"', STREAM.format("rgb"), later)
+    [line] = errors_of(call("recipes", "validate", recipe))
+    assert line.startswith(f"{recipe}: stage 'later' would validate on videos that 'rgb' learns from")

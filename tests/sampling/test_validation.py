@@ -1,6 +1,7 @@
 """The validation list: whole groups, all classes alike, no class left untrained, the same for every stage."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -88,6 +89,29 @@ def test_far_more_than_the_share_is_said():
     assert "10 of 20 training videos are held out, more than 0.1 of them, because groups are not divided" in (
         lists.describe()
     )
+
+
+def test_less_than_the_share_and_a_share_below_one_video_are_said():
+    few = hold_out([video(2 * k + i, f"class{k}") for k in range(10) for i in range(2)], 0.89, 0)
+    assert few.describe() == (
+        "validation: 10 of 20 training videos are held out, less than 0.89 of them, because groups are not divided "
+        "and every class keeps one"
+    )
+    assert "1 of 5 training videos is held out, more than 0.1 of them" in (
+        hold_out([video(n, "a") for n in range(5)], 0.1, 0).describe()
+    )
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_same_file_under_two_names_stands_on_one_side(seed):
+    """Also where a file joins two groups, and a third one through another file."""
+    videos = [video(n, f"class{n % 2}", f"g{n // 4}") for n in range(80)]
+    for one, other in ((0, 41), (42, 79), (5, 6)):
+        videos[other] = replace(videos[other], source_hash=videos[one].source_hash)
+    lists = hold_out(videos, 0.3, seed)
+    assert not {v.source_hash for v in lists.kept} & {v.source_hash for v in lists.held_out}
+    assert not groups_of(lists.kept) & groups_of(lists.held_out)
+    assert len({group in groups_of(lists.held_out) for group in ("g0", "g10", "g19")}) == 1
 
 
 def test_class_that_can_not_be_validated_is_named():

@@ -15,6 +15,7 @@ from stmn.runtime.progress import Progress
 from stmn.store.format.read import Store
 from stmn.store.format.shard import journal_path, open_read_only, shard_paths
 from stmn.store.inspect.check_video import VideoFindings, check_video
+from stmn.store.inspect.copies import find_copies
 from stmn.store.inspect.lookup import quote_id
 
 #: a mistake that more videos than this share is reported once, with their number
@@ -51,7 +52,7 @@ def check_set(folder: Path, progress: Progress, workers: int = 1) -> CheckResult
     if result.problems:
         return result
     with Store(folder) as store:
-        result.problems += [*_check_rows(store), *_check_splits(store)]
+        result.problems += [*_check_rows(store), *_check_splits(store), *find_copies(store)]
         found = _check_videos(store, progress, workers, len(result.problems))
     result.videos, result.skipped = len(found), len(store.videos) - len(found)
     for video in found:

@@ -1,7 +1,7 @@
 """What a prepared set holds, in numbers, and whether the bound suits its flow."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from stmn.flow.quantise import ZERO_LEVEL, dequantise
 from stmn.runtime.progress import Progress
 from stmn.store.format.read import Store, StoredVideo
 from stmn.store.format.shard import FLOW, RGB
+from stmn.store.inspect.copies import find_copies
 
 #: a shorter video has to repeat flow fields to fill a stack of ten
 STACK_FRAMES = 11
@@ -80,6 +81,9 @@ def describe_set(store: Store, fields: int, progress: Progress) -> dict[str, Any
         "videos": {"all": len(videos), "ok": len(ok), "skipped": len(videos) - len(ok)},
         "skipped": [{"id": v.id, "reason": v.reason} for v in videos if v.status != "ok"],
         "groups": len({v.group for v in ok if v.group}),
+        "groups_in_several_classes": sum(
+            len(classes) > 1 for classes in _classes_by_group(v for v in ok if v.group).values()
+        ),
         "classes": {name: sum(v.class_name == name for v in ok) for name in header.classes},
         "splits": {
             split: {part: _count_part(store, ids) for part, ids in parts.items()}
@@ -97,8 +101,17 @@ def describe_set(store: Store, fields: int, progress: Progress) -> dict[str, Any
         "bytes": sum(path.stat().st_size for path in store.shards),
         "shards": len(store.shards),
         "flow": asdict(flow) if flow else None,
+        "copies": list(find_copies(store)),
         "hint": suggest_bound(flow, header.preparation.bound) if flow else "",
     }
+
+
+def _classes_by_group(videos: Iterable[StoredVideo]) -> dict[str, set[str]]:
+    """The classes in which each group appears."""
+    found: dict[str, set[str]] = {}
+    for video in videos:
+        found.setdefault(video.group, set()).add(video.class_name)
+    return found
 
 
 def measure_flow(store: Store, fields: int, progress: Progress) -> FlowStatistics | None:
