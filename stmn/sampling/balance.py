@@ -41,13 +41,16 @@ def balanced_order(labels: Sequence[int], seed: int, first: int, length: int) ->
     return order[skip : skip + length]
 
 
-def describe_imbalance(classes: Sequence[str], labels: Sequence[int], balanced: bool) -> str:
+def describe_imbalance(
+    classes: Sequence[str], labels: Sequence[int], balanced: bool = False, weighted: bool = False
+) -> str:
     """A line about classes of unequal size, or without videos; empty if there is nothing to say.
 
     Args:
         classes: all class names.
         labels: the class number of each training video.
         balanced: each class is shown equally often.
+        weighted: the loss weighs each class equally.
     """
     counts = Counter(labels)
     if not counts:
@@ -56,7 +59,9 @@ def describe_imbalance(classes: Sequence[str], labels: Sequence[int], balanced: 
     (largest, most), *_, (smallest, fewest) = [*counts.most_common(), *counts.most_common()[-1:]]
     parts = []
     if most >= _UNEQUAL * fewest:
-        remedy = "each class is shown equally often" if balanced else "--balance shows each class equally often"
+        remedy = "--balance shows each class equally often, --class-weights lets each count equally in the loss"
+        if balanced or weighted:
+            remedy = "each class is shown equally often" if balanced else "each class counts equally in the loss"
         parts.append(f"{most} of '{classes[largest]}', {fewest} of '{classes[smallest]}' ({remedy})")
     if missing:
         more = f" and {len(missing) - 5} more classes" if len(missing) > 5 else ""

@@ -122,7 +122,7 @@ def train_model(
     training, validation = clips
     _say_short_videos(training, context)
     device = choose_device(context.device, options.precision)
-    if unequal := describe_imbalance(network.config.classes, training.labels, options.balance):
+    if unequal := describe_imbalance(network.config.classes, training.labels, options.balance, options.class_weights):
         context.progress.say(unequal)
     if device.precision_name != "float32":
         context.progress.say(f"precision: convolutions are computed in {device.precision_name} on {device.device}")
@@ -193,10 +193,11 @@ def _say_short_videos(clips: "Clips", context: Context) -> None:
     from stmn.sampling.positions import is_short
 
     sampling = clips.sampling
-    chunks, stride = sampling.chunks, sampling.stride[0]
+    by_segments = sampling.chunks_by == "segments"
+    chunks, stride = sampling.chunks, 1 if by_segments else sampling.stride[0]
     short = sum(is_short(video.frames, sampling.stack_length, chunks, stride) for video in clips.videos)
     if chunks > 1 and short:
-        context.progress.say(
-            f"{short} of {len(clips)} training videos are too short for {chunks} chunks, {stride} frames apart: their "
-            f"chunks are spread evenly"
-        )
+        where = "at different times: some of theirs are the same"
+        if not by_segments:
+            where = f"{stride} frames apart: their chunks are spread evenly"
+        context.progress.say(f"{short} of {len(clips)} training videos are too short for {chunks} chunks, {where}")

@@ -53,9 +53,17 @@ def test_resumed_training_and_several_processes_see_the_same_samples():
 @pytest.mark.parametrize(
     ("labels", "balanced", "line"),
     [
-        ([0] * 9 + [1], False, "9 of 'walk', 1 of 'jump' (--balance shows each class equally often)"),
+        (
+            [0] * 9 + [1],
+            False,
+            "9 of 'walk', 1 of 'jump' (--balance shows each class equally often, --class-weights lets each count equally in the loss)",
+        ),
         ([0] * 9 + [1], True, "9 of 'walk', 1 of 'jump' (each class is shown equally often)"),
-        ([0, 1, 1], False, "2 of 'jump', 1 of 'walk' (--balance shows each class equally often)"),
+        (
+            [0, 1, 1],
+            False,
+            "2 of 'jump', 1 of 'walk' (--balance shows each class equally often, --class-weights lets each count equally in the loss)",
+        ),
         ([0, 0, 0, 1, 1], False, ""),
         ([0, 1], False, ""),
     ],

@@ -46,13 +46,16 @@ def said(space: Workspace, *flags: str) -> str:
 
 def test_training_says_how_unequal_the_classes_are(uneven):
     classes = "training videos per class: 9 of 'walk', 1 of 'jump'"
-    assert (
-        said(uneven) == f"{classes} (--balance shows each class equally often); none of 'sit' (nothing to learn from)"
-    )
+    both = "--balance shows each class equally often, --class-weights lets each count equally in the loss"
+    assert said(uneven) == f"{classes} ({both}); none of 'sit' (nothing to learn from)"
     assert (
         said(uneven, "--balance")
         == f"{classes} (each class is shown equally often); none of 'sit' (nothing to learn from)"
     )
+
+
+def test_class_weights_are_the_other_remedy(uneven):
+    assert "(each class counts equally in the loss)" in said(uneven, "--class-weights")
 
 
 def test_training_says_nothing_of_equal_classes(scratch):
@@ -131,3 +134,4 @@ def test_fused_network_of_eleven_segments(own):
     line = "fuse --batch 4 --micro-batch 2 --steps 1 --validation 0 --chunks 11 --sampling segments --data synthetic"
     done = call(*shlex.split(line), "-w", own.root)
     assert done.exit_code == 0, errors_of(done)
+    assert "24 of 24 training videos are too short for 11 chunks, at different times: some of theirs" in done.stderr
