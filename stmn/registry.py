@@ -8,6 +8,8 @@ can shadow them. If two packages offer the same name, the plain name is an error
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -19,6 +21,9 @@ from stmn.errors import PluginError, near_match
 
 #: the package of the built-in plugins
 BUILT_IN = "stmn"
+
+#: endings of files that are code
+_CODE = (".py", ".c", ".cc", ".cpp", ".cu", ".h", ".pyx", ".so")
 
 #: kind -> entry-point group
 KINDS: dict[str, str] = {
@@ -57,7 +62,7 @@ class Plugin:
         does not.
         """
         known = {"kind": self.kind, "name": self.name, "package": self.package, "version": self.version}
-        return known if self.package == BUILT_IN else known | {"source": _hash_source(self.entry.module)}
+        return known if self.package == BUILT_IN else known | {"source": _hash_source(self.entry)}
 
     def load(self) -> Any:
         """Import it.
@@ -91,19 +96,38 @@ def without_own_version(identity: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in identity.items() if key != "version"}
 
 
-def _hash_source(module: str) -> str:
-    """A hash of the Python files of the top-level package or module that `module` is in; nothing is imported."""
-    try:
-        spec = find_spec(module.partition(".")[0])
-    except (ImportError, ValueError):
-        spec = None
+def _hash_source(entry: EntryPoint) -> str:
+    """A hash of the code of the package that has an entry point: all that was installed with it, helpers too.
+
+    Nothing of it is imported, except the parents of a package within a namespace.
+    """
     found = hashlib.sha256()
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        for path in sorted(Path(folder).rglob("*.py")):
-            found.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
-    if spec and not spec.submodule_search_locations and spec.origin and Path(spec.origin).is_file():
-        found.update(Path(spec.origin).read_bytes())
+    for name, path in sorted(dict(_list_sources(entry)).items()):
+        found.update(name.encode("utf-8", "surrogateescape") + b"\0")
+        with suppress(OSError):
+            found.update(hashlib.sha256(path.read_bytes()).digest())
     return found.hexdigest()[:16]
+
+
+def _list_sources(entry: EntryPoint) -> Iterator[tuple[str, Path]]:
+    """The files of its code: the name below where it is installed, and the path."""
+    for file in (entry.dist.files if entry.dist else None) or ():
+        if file.suffix in _CODE and not file.name.startswith("__editable__"):
+            yield file.as_posix(), Path(str(file.locate()))
+    parts = entry.module.split(".")
+    for depth in range(1, len(parts) + 1):  # past namespaces, to the first package or module that has code
+        try:
+            spec = find_spec(".".join(parts[:depth]))
+        except Exception:  # broken code of its parents: importing it will say so
+            return
+        if spec is not None and spec.origin is not None:
+            for folder in map(Path, spec.submodule_search_locations or ()):
+                for path in folder.rglob("*"):
+                    if path.suffix in _CODE:
+                        yield path.relative_to(folder.parent).as_posix(), path
+            if not spec.submodule_search_locations:
+                yield Path(spec.origin).name, Path(spec.origin)
+            return
 
 
 def names(kind: str) -> list[str]:

@@ -1,8 +1,8 @@
 """The workspace: `data/` holds prepared sets, `runs/` what stages made.
 
 The folder of a run is named after what was run and a fingerprint of everything that decides its result: options,
-inputs, plugins and their versions. So the same work is never done twice, whichever recipe or command asked for it, and
-no result ever overwrites another.
+inputs, data, plugins, and the format of the stage. So the same work is never done twice, whichever recipe or command
+asked for it, and no result ever overwrites another.
 """
 
 import json
@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from stmn.errors import DataError, UsageError, near_match
-from stmn.runtime.files import file_digest, is_locked, write_json
+from stmn.runtime.files import file_digest, write_json
+from stmn.runtime.locks import find_holder
 from stmn.store.format.header import HEADER
 
 _RECORD = "run.json"
+#: what is a table in every record
+_TABLES = ("options", "inputs", "data", "given", "outputs", "results")
 
 
 @dataclass
@@ -44,7 +47,7 @@ class Run:
     @property
     def done(self) -> bool:
         """True if the stage finished without an error."""
-        return self.record.get("status") == "done"
+        return self.record.get("status") == "done" and "outputs" in self.record
 
     def makes(self, *kinds: str) -> bool:
         """True if the stage finished and made a file of one of the kinds ("model", "scores", "splits")."""
@@ -90,9 +93,11 @@ class Input:
 def read_run(path: Path) -> Run | None:
     """The run in a folder, or None if there is none or its record is damaged."""
     try:
-        return Run(path, json.loads((path / _RECORD).read_text()))
-    except (OSError, json.JSONDecodeError):
+        record = json.loads((path / _RECORD).read_text())
+    except (OSError, ValueError):
         return None
+    whole = isinstance(record, dict) and all(isinstance(record.get(key, {}), dict) for key in _TABLES)
+    return Run(path, record) if whole and isinstance(record.get("finished", 0), int | float) else None
 
 
 @dataclass(frozen=True)
@@ -145,8 +150,8 @@ class Workspace:
                 if partial:
                     return path
                 raise DataError(f"{path}: is not ready: {run.record.get('error')}")
-            if is_locked(path / "shards"):
-                raise DataError(f"{path}: prepare is working here; wait until it ends")
+            if holder := find_holder(path):
+                raise DataError(f"{path}: prepare is not finished: {holder}; wait until it ends")
             raise DataError(f"{path}: prepare was interrupted; finish it with the same stmn prepare command")
         return path
 
@@ -235,7 +240,9 @@ def as_input(run: Run, *kinds: str) -> Input:
         DataError: the run is unfinished, or made nothing of these kinds.
     """
     if not run.done:
-        raise DataError(f"run {run.name} is not finished (status: {run.record.get('status', 'not started')})")
+        holder = find_holder(run.path)
+        status = f": {holder}" if holder else f" (status: {run.record.get('status', 'not started')})"
+        raise DataError(f"run {run.name} is not finished{status}")
     kind = next((kind for kind in kinds if kind in run.record["outputs"]), kinds[0])
     return Input(run.output(kind), run.record["fingerprint"], run.name, run.label)
 

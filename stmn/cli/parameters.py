@@ -29,6 +29,10 @@ JsonLines = Annotated[bool, _flag("--json", help="print JSON, one object per lin
 Overwrite = Annotated[bool, _flag("--force", help="overwrite existing files")]
 #: of commands that run stages
 Rerun = Annotated[bool, _flag("--force", help="run again even if up to date")]
+#: of commands that run stages; what it means if it isn't given depends on the command
+Wait = Annotated[
+    bool | None, _flag("--wait/--no-wait", help="wait for another process that is at work on the same run")
+]
 Debug = Annotated[bool, _flag("--debug", help="show tracebacks")]
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stmn.cli.app import command, make_app
-from stmn.cli.parameters import DeviceName, Rerun, WorkspacePath
+from stmn.cli.parameters import DeviceName, Rerun, Wait, WorkspacePath
 
 if TYPE_CHECKING:
     from stmn.recipe.load import RecipeStage
@@ -26,6 +26,7 @@ def run(
     workspace: WorkspacePath = None,
     device: DeviceName = None,
     force: Rerun = False,
+    wait: Wait = None,
 ) -> None:
     """Run all stages of a recipe. Stages that are up to date are skipped, interrupted ones resumed."""
     from stmn.cli.display import Display
@@ -38,7 +39,8 @@ def run(
     settings = load_settings(workspace=workspace, device=device)
     overrides = Overrides(settings.defaults, data_root, data)
     space = Workspace(settings.workspace)
-    done = list(run_recipe(load_recipe(recipe), space, Display(), overrides, settings.device, until, force))
+    waits = wait is not False  # another recipe may share a stage with this one
+    done = list(run_recipe(load_recipe(recipe), space, Display(), overrides, settings.device, until, force, waits))
     if not torchrun.rank():
         _print_results(done)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 
 from stmn.cli.app import Command, command, make_app
-from stmn.cli.parameters import DeviceName, JsonLines, Rerun, WorkspacePath
+from stmn.cli.parameters import DeviceName, JsonLines, Rerun, Wait, WorkspacePath
 from stmn.errors import UsageError
 from stmn.options import options_of
 from stmn.options.base import Option, Panel, Shape, StageOptions, build_options
@@ -74,6 +74,7 @@ def _stage_function(verb: str, model: type[StageOptions]) -> Any:
         recipe: _RecipeName = None,
         stage_id: _StageId = None,
         force: Rerun = False,
+        wait: Wait = None,
         as_json: JsonLines = False,
         **values: Any,
     ) -> None:
@@ -81,7 +82,7 @@ def _stage_function(verb: str, model: type[StageOptions]) -> Any:
         for option in described.values():  # an argument that is a flag too
             if option.argument and option.flagged and (flagged := values[f"{option.name}_flag"]) is not None:
                 given[option.name] = flagged
-        _run_stage(verb, model, _parse(given, model), workspace, device, recipe, stage_id, force, as_json)
+        _run_stage(verb, model, _parse(given, model), workspace, device, recipe, stage_id, force, bool(wait), as_json)
 
     def place(option: Option) -> tuple[int, bool, bool, bool]:
         """Data set and split first, then the stage's own options, then those that it shares with others."""
@@ -106,6 +107,7 @@ def _run_stage(
     recipe: str | None,
     stage_id: str | None,
     force: bool,
+    wait: bool,
     as_json: bool,
 ) -> None:
     """Plan and run a stage from flags, or from a recipe's stage under flags; print what it made."""
@@ -130,7 +132,7 @@ def _run_stage(
     else:
         plan = plan_stage(verb, build_options(model, settings.defaults.get(verb, {}) | given, verb), space)
     try:
-        run = execute(plan, space, display, settings.device, force, **about)
+        run = execute(plan, space, display, settings.device, force, wait, **about)
     except BaseException:
         if plan.run.record.get("status") in ("failed", "interrupted"):
             display.event(**plan.run.record)

@@ -98,6 +98,11 @@ class StageOptions(BaseModel):
         """True unless an option takes no output, or has one of the words that stand for something else."""
         return bool(option.inputs) and getattr(self, option.name) not in option.words
 
+    def given(self) -> dict[str, Any]:
+        """The options that were not left to defaults, inputs included; without how fast or where a stage runs."""
+        chosen = {o.name for o in self.described().values() if not o.execution} & self.model_fields_set
+        return self.model_dump(mode="json", include=chosen)
+
     def with_defaults(self, **values: Any) -> Self:
         """A copy in which the options that are None have these values."""
         return self.model_copy(update={key: value for key, value in values.items() if getattr(self, key) is None})

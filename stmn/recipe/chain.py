@@ -44,13 +44,14 @@ class Overrides:
 
 def run_recipe(
     recipe: Recipe, workspace: Workspace, progress: Progress, overrides: Overrides, device: str = "auto",
-    until: str | None = None, force: bool = False,
+    until: str | None = None, force: bool = False, wait: bool = True,
 ) -> Iterator[tuple[RecipeStage, Run]]:  # fmt: skip
     """Run the stages in order, skip what is up to date, and yield each stage with its run.
 
     Args:
         until: the id of the last stage to run.
         force: run every stage even if it is up to date.
+        wait: wait for another process that is at work on a stage: another recipe that shares it, for example.
 
     Raises:
         UsageError: an option, an input or `until` is wrong; nothing has been run then.
@@ -65,9 +66,7 @@ def run_recipe(
     for number, stage in enumerate(recipe.stages, 1):
         progress.say(f"[{number}/{len(recipe.stages)}] {stage.id} ({stage.uses})")
         plan = plan_stage(stage.uses, options[stage.id], workspace, _inputs_of(options[stage.id], runs, workspace))
-        runs[stage.id] = execute(
-            plan, workspace, progress, device, force, wait=True, recipe=recipe.name, stage=stage.id
-        )
+        runs[stage.id] = execute(plan, workspace, progress, device, force, wait, recipe=recipe.name, stage=stage.id)
         yield stage, runs[stage.id]
         if stage.id == until:
             return

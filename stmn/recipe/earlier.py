@@ -25,52 +25,77 @@ def check_earlier(plan: StagePlan, workspace: Workspace) -> str:
     Raises:
         DataError: the earlier run is unfinished and this version of stmn can't resume it.
     """
+    alike: list[tuple[Run, dict[str, str]]] = []
     for run in workspace.runs():
-        if run.record.get("verb") != plan.verb or run.path == plan.run.path:
+        if run.record.get("verb") != plan.verb or run.path == plan.run.path or _was_asked_otherwise(run.record, plan):
             continue
-        differences = list(_differences(run.record, plan.identity))
-        if not differences or any(name is None for name, _ in differences):
+        differences = dict(_differences(run.record, plan))
+        if not differences:
             continue
-        words = "; ".join(text for _, text in differences)
+        alike.append((run, differences))
         unfinished = not run.done and getattr(plan.options, "resume", False) and (run.path / _STATE).exists()
-        if unfinished and {name for name, _ in differences} == {"format"}:
+        if unfinished and "format" in differences and differences.keys() <= {"format", "defaults"}:
             raise DataError(
                 f"{run.path}: is unfinished, and stmn {_version_of(run)} trained it in another way than this version; "
-                f"finish it with that version, or start over with --no-resume"
+                f"finish it with that version, or start over with --no-resume (in a recipe: resume = false)"
             )
-        return f"this is a new run, not {run.name}: {words}"
-    return ""
+    if not alike:
+        return ""
+    run, differences = min(alike, key=lambda item: len(item[1]))
+    return f"this is a new run, not {run.name}: {'; '.join(differences.values())}"
 
 
-def _differences(record: dict[str, Any], identity: dict[str, Any]) -> Iterator[tuple[str | None, str]]:
-    """(What differs, in words) for each difference; None for an option that was given another value."""
-    before, now = record.get("options", {}), identity["options"]
-    for name, value in now.items():
-        if name == "weights" and before.get(name, value) != value:
-            yield (
-                "weights",
-                (
-                    f"that one started from weights {before[name]}, this one starts from {value} (weights = auto takes "
-                    f"ImageNet's if they are on this machine)"
-                ),
-            )
-        elif name in before and before[name] != value:
-            yield None, name
+def _was_asked_otherwise(record: dict[str, Any], plan: StagePlan) -> bool:
+    """True if a run was given another value of an option, another input or another data set than a plan.
+
+    An option that was given as `auto`, for example, has no value of its own until the machine decides it.
+    """
+    before, now = record.get("options", {}), plan.options.model_dump(mode="json")
+    asked = record.get("given", before)
+    for name in plan.options.inputs():
+        if asked.get(name) != plan.given.get(name) and ("given" in record or name in plan.given):
+            return True
+    if plan.identity.get("data", {}).get("name") != record.get("data", {}).get("name"):
+        return True
+    fixed = {name for name, value in plan.given.items() if now.get(name) == value}
+    fixed |= {name for name, value in record.get("given", {}).items() if before.get(name) == value}
+    decides = plan.identity["options"]
+    return any(name in decides and name in before and before[name] != decides[name] for name in fixed)
+
+
+def _differences(record: dict[str, Any], plan: StagePlan) -> Iterator[tuple[str, str]]:
+    """(Kind of difference, in words) between a run and a plan that were asked for the same."""
+    identity, before = plan.identity, record.get("options", {})
+    changed = {k: (before[k], now) for k, now in identity["options"].items() if k in before and before[k] != now}
+    if "weights" in changed:
+        there, here = changed.pop("weights")
+        yield (
+            "weights",
+            f"that one started from weights {there}, this one starts from {here} (weights = auto takes ImageNet's if "
+            f"they are on this machine)",
+        )
+    if changed:
+        words = ", ".join(f"{name} = {here}, there {there}" for name, (there, here) in changed.items())
+        yield "defaults", f"the defaults differ ({words})"
     if identity["format"] != record.get("format"):
         yield "format", "this version of stmn gives other results than the one that made it"
-    if identity["inputs"] != record.get("inputs", {}):
-        yield "inputs", f"the inputs differ ({', '.join(identity['inputs'])})"
-    data, data_before = identity.get("data", {}), record.get("data", {})
-    if data.get("name") != data_before.get("name"):
-        yield None, "data"
-    elif data != data_before:
-        yield "data", f"the data set {data['name']} has changed"
+    if identity["inputs"] != (known := record.get("inputs", {})):
+        names = [name for name, item in identity["inputs"].items() if known.get(name) != item]
+        yield "inputs", f"the inputs differ ({', '.join(names or known)})"
+    if identity.get("data", {}) != record.get("data", {}):
+        yield "data", f"the data set {identity['data']['name']} has changed"
+    plugins = []
     for now_known, known in _pairs(identity["plugins"], record.get("plugins", [])):
         if now_known != known:
-            what = f"{known.get('kind')} {known.get('name')} of {known.get('package')}"
+            what = f"{known.get('kind')} {known.get('name')}"
+            if "digest" in known:
+                plugins.append(f"the content of the {what} has changed")
+                continue
             same_version = now_known.get("version") == known.get("version")
             how = "its code" if same_version else f"its version, {known.get('version')} to {now_known.get('version')},"
-            yield "plugins", f"the plugin {what}: {how} has changed"
+            plugins.append(f"the plugin {what} of {known.get('package')}: {how} has changed")
+    if plugins:
+        yield "plugins", "; ".join(dict.fromkeys(plugins))
 
 
 def _pairs(now: list[dict[str, str]], before: list[dict[str, str]]) -> Iterator[tuple[dict[str, str], dict[str, str]]]:

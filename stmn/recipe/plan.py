@@ -20,6 +20,7 @@ class StagePlan:
 
     Attributes:
         identity: everything that decides the result, as JSON.
+        given: the options that were not left to defaults, as JSON, without those that decide speed or place.
         run: where it runs; its record is that of an earlier run with this fingerprint, if there is one.
     """
 
@@ -29,6 +30,7 @@ class StagePlan:
     data_dir: Path | None
     identity: dict[str, Any]
     run: Run
+    given: dict[str, Any]
 
     @property
     def fingerprint(self) -> str:
@@ -55,6 +57,7 @@ def plan_stage(
         StmnError: an option is wrong, or an input, the data set or a plugin is missing.
     """
     stage, given = find_stage(verb), inputs or {}
+    chosen = options.given()
     options = stage.complete(options, workspace, given)
     resolved = _resolve_inputs(options, workspace, given)
     data_dir = workspace.find_data(options.data) if isinstance(options, DataOptions) else None
@@ -68,7 +71,7 @@ def plan_stage(
     if data_dir is not None:
         identity["data"] = {"name": data_dir.name, "fingerprint": workspace.fingerprint_of(data_dir)}
     run = stage.find_run(options, workspace) or workspace.new_run(stage.label(options), digest(identity))
-    return StagePlan(verb, options, resolved, data_dir, identity, run)
+    return StagePlan(verb, options, resolved, data_dir, identity, run, chosen)
 
 
 def _plugins_of(inputs: dict[str, list[Input]]) -> list[dict[str, str]]:

@@ -1,7 +1,6 @@
 """Files that are whole or absent: written under a temporary name, flushed, renamed."""
 
 import codecs
-import fcntl
 import hashlib
 import json
 import os
@@ -12,10 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from stmn.errors import DataError, StmnError
-
-
-class FolderInUse(StmnError):
-    """Another process holds the lock of a folder."""
 
 
 #: of files of weights and scores, ours and others'
@@ -48,47 +43,6 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise StmnError(f"{path}: can't be written: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder and those above it, if need be. Raises `StmnError` if they can't be made."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StmnError(f"{path}: can't be made: {error.strerror or error}") from error
-
-
-@contextmanager
-def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Keep other processes that ask for the lock out of `folder` until the block, or this process, ends.
-
-    A file system without locks keeps nobody out.
-
-    Raises:
-        FolderInUse: another process holds the lock.
-    """
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FolderInUse(f"{folder}: another process is writing here; wait for it, or end it") from error
-        except OSError:
-            pass
-        yield
-    finally:
-        os.close(handle)
-
-
-def is_locked(folder: Path) -> bool:
-    """True when another process holds the lock of `folder`, which need not be writable."""
-    try:
-        with exclusive_lock(folder):
-            return False
-    except FolderInUse:
-        return True
-    except OSError:  # no such folder
-        return False
 
 
 def read_text(path: Path) -> str:

@@ -73,12 +73,8 @@ class Prepare(Stage[PrepareOptions]):
         Raises:
             DataError: more videos than `allow_failures` were skipped; the others are in the store nevertheless.
         """
-        from stmn.runtime.files import exclusive_lock
-
-        shards = context.out / "shards"
-        shards.mkdir(parents=True, exist_ok=True)
-        with exclusive_lock(shards):
-            return _fill_store(options, context)
+        (context.out / "shards").mkdir(parents=True, exist_ok=True)
+        return _fill_store(options, context)
 
 
 def _folder_of(options: PrepareOptions, workspace: Workspace) -> Path:

@@ -13,6 +13,7 @@ from conftest import train_tiny
 from helpers.commands import call, errors_of, start
 from helpers.packages import on_path
 
+from stmn.nets.tensor_files import read_metadata
 from stmn.stages.train_stream import TrainStream
 from stmn.workspace import Run, Workspace, read_run
 
@@ -59,8 +60,10 @@ def wait_for(what: "callable", seconds: float = 90) -> None:
         time.sleep(0.05)
 
 
-def text_of(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
+def saved_step(run: Run) -> int:
+    """The step of the state that an unfinished training has saved."""
+    path = run.path / "training.safetensors"
+    return read_metadata(path)["training_state"]["step"] if path.exists() else 0
 
 
 def only_run(workspace: Workspace) -> Run | None:
@@ -75,7 +78,9 @@ def test_second_training_of_the_same_run_is_refused_and_the_first_goes_on(scratc
     assert second.exit_code == 1
     [error] = errors_of(second)
     where = re.escape(f"{only_run(scratch).path}: process {first.pid} on {platform.node()} has been running this stage")
-    assert re.fullmatch(where + r" since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d; wait until it ends, or end it", error)
+    assert re.fullmatch(
+        where + r" since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d; wait until it ends \(--wait\), or end it", error
+    )
     assert first.wait(timeout=120) == 0
     run = only_run(scratch)
     rows = [json.loads(row)["step"] for row in (run.path / "metrics.jsonl").read_text().splitlines()]
@@ -86,7 +91,7 @@ def test_second_training_of_the_same_run_is_refused_and_the_first_goes_on(scratc
 def test_lock_of_a_killed_training_is_gone_with_it(scratch):
     command = [*line(4000), "--checkpoint-minutes", "1e-9", "-w", scratch.root]
     first = start(*command, env=ONE_THREAD)
-    wait_for(lambda: (run := only_run(scratch)) and '"step": 10' in text_of(run.path / "metrics.jsonl"))
+    wait_for(lambda: (run := only_run(scratch)) and saved_step(run))
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     assert only_run(scratch).record["status"] == "running"  # it had no time to say otherwise
@@ -154,7 +159,7 @@ def test_unfinished_run_of_an_older_format_is_named(scratch, monkeypatch):
     assert refused.exit_code == 1
     assert errors_of(refused) == [
         f"{run.path}: is unfinished, and stmn 0.0.9 trained it in another way than this version; finish it with that "
-        f"version, or start over with --no-resume"
+        f"version, or start over with --no-resume (in a recipe: resume = false)"
     ]
     assert call(*unfinished, "--no-resume").exit_code == 0
     assert read_run(run.path).record["status"] == "interrupted"
@@ -201,7 +206,9 @@ def test_changed_code_of_a_plugin_makes_a_new_run_and_that_is_said(own, tmp_path
 
 def test_other_starting_weights_than_before_are_said(scratch):
     run = train_tiny(scratch, "rgb", steps=1)
-    run.save(options=run.record["options"] | {"weights": "imagenet"}, fingerprint="that of a machine with weights")
+    given = {name: value for name, value in run.record["given"].items() if name != "weights"}
+    options = run.record["options"] | {"weights": "imagenet"}
+    run.save(options=options, given=given, fingerprint="that of a machine with weights")
     run.path.rename(run.path.with_name("appearance-resnet18-elsewhere"))
     command = "train-stream --arch resnet18 --width 0.25 --size 32 --batch 8 --micro-batch 8 --steps 1 --lr 0.05 --schedule cosine --validation 0 --seed 1"
     made = call(*command.split(), "-w", scratch.root)

@@ -1,0 +1,149 @@
+"""One process at work in a folder: an advisory lock (flock) that ends with the process that holds it.
+
+The lock is on a file, not on the folder, because NFS locks only what is open for writing. The file says who holds the
+lock; what it says counts only while the lock is held, so a file left by a killed process blocks nobody.
+"""
+
+import fcntl
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from stmn.errors import StmnError
+
+#: the file in the folder
+LOCK_FILE = "run.lock"
+#: seconds for which a refusal looks again: others may look at the lock, which takes a moment
+_PATIENCE = 0.5
+#: seconds between looks while waiting
+_POLL_SECONDS = 0.5
+
+
+class FolderInUse(StmnError):
+    """Another process holds the lock of a folder."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock.
+
+    Attributes:
+        host: name of the machine; empty if unknown.
+        pid: process id on that machine.
+        since: when it took the lock, seconds since the epoch.
+    """
+
+    host: str = ""
+    pid: int = 0
+    since: float = 0.0
+
+    def __str__(self) -> str:
+        if not self.host:
+            return "another process has been running this stage"
+        begun = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
+        return f"process {self.pid} on {self.host} has been running this stage since {begun}"
+
+
+@contextmanager
+def hold_lock(folder: Path, say: Callable[[str], None], wait: bool = False) -> Iterator[bool]:
+    """Keep other processes that ask for the lock out of `folder` until the block, or this process, ends.
+
+    Gives whether another process held the lock first. The folder is made if it is missing, and removed again if nothing
+    was written there.
+
+    Args:
+        say: called with a line when there is something to wait for, or when the file system has no locks; then
+            nobody is kept out.
+        wait: wait for the process that holds the lock.
+
+    Raises:
+        FolderInUse: another process holds the lock.
+        StmnError: the folder can't be written.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    path = folder / LOCK_FILE
+    try:
+        handle, waited = _acquire(path, say, wait)
+        try:
+            content = json.dumps({"host": platform.node(), "pid": os.getpid(), "since": round(time.time(), 3)})
+            os.ftruncate(handle, 0)
+            os.write(handle, f"{content}\n".encode())
+            yield waited
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(handle)
+    finally:
+        with suppress(OSError):  # something was written
+            for made in missing:
+                made.rmdir()
+
+
+def find_holder(folder: Path) -> Holder | None:
+    """Who holds the lock of `folder`, which need not be writable; None if nobody does."""
+    try:
+        handle = os.open(folder / LOCK_FILE, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read_holder(folder / LOCK_FILE)
+    except OSError:  # a file system without locks
+        return None
+    finally:
+        os.close(handle)
+    return None
+
+
+def _acquire(path: Path, say: Callable[[str], None], wait: bool) -> tuple[int, bool]:
+    """The open file of the lock, which this process holds now; and whether it had to wait for another one."""
+    begun, said = time.monotonic(), False
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # the other process has just removed the folder that it made
+            continue
+        except OSError as error:
+            raise StmnError(f"{path}: can't be written: {error.strerror or error}") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+        except OSError as error:
+            say(f"{path.parent}: no locks on this file system ({error.strerror}): start one process at a time here")
+            return handle, said
+        else:
+            if _is_there(handle, path):
+                return handle, said
+            os.close(handle)  # its last holder removed it between our opening and locking it
+            continue
+        holder = _read_holder(path)
+        if not wait and time.monotonic() - begun > _PATIENCE:
+            raise FolderInUse(f"{path.parent}: {holder}; wait until it ends (--wait), or end it")
+        if wait and not said and time.monotonic() - begun > _PATIENCE:
+            say(f"waiting for {path.parent}: {holder}")
+            said = True
+        time.sleep(_POLL_SECONDS if said else 0.05)
+
+
+def _is_there(handle: int, path: Path) -> bool:
+    """True if an open file is still the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _read_holder(path: Path) -> Holder:
+    """Who wrote the file of a lock; nobody known if it is gone or half-written."""
+    try:
+        content = json.loads(path.read_text())
+        return Holder(str(content["host"]), int(content["pid"]), float(content["since"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return Holder()
