@@ -12,7 +12,6 @@ from typing import Any
 
 from stmn.errors import DataError, StmnError
 
-
 #: of files of weights and scores, ours and others'
 _ENDINGS = (".safetensors", ".pth", ".pt", ".tar", ".ckpt", ".bin", ".mat")
 

@@ -6,7 +6,6 @@ import platform
 import re
 import signal
 import time
-from pathlib import Path
 
 import pytest
 from conftest import train_tiny
@@ -108,7 +107,7 @@ def test_recipe_waits_for_a_stage_that_another_process_runs(scratch, tmp_path):
         'id = "motion"\nuses = "train-stream"\nmodality = "flow"\narch = "resnet18"\nwidth = 0.125\nweights = "none"\n'
     )
     recipe = tmp_path / "toy.toml"
-    recipe.writetext_of(
+    recipe.write_text(
         f'[recipe]\nname = "toy"\n[[stage]]\n{stage}size = 32\nbatch = 8\nmicro_batch = 8\nsteps = 40\n'
         f'schedule = "cosine"\nvalidation = 0.0\n'
     )
@@ -192,7 +191,7 @@ def test_changed_code_of_a_plugin_makes_a_new_run_and_that_is_said(own, tmp_path
         first = only_run(own)
         assert call("evaluate", first.path, "-w", own.root).exit_code == 0
         assert "up to date" in call(*command).stderr
-        (packages.folder / "my_gates.py").writetext_of(GATE.format(scale=2))
+        (packages.folder / "my_gates.py").write_text(GATE.format(scale=2))
         again = call(*command)
         assert again.exit_code == 0
         assert (
