@@ -66,7 +66,19 @@ def test_json_of_a_stage_without_events_is_its_record(videos, tmp_path):
     tiny = [
         "--arch", "resnet18", "--width", "0.125", "--size", "32", "--steps", "1", "--batch", "2", "--weights", "none",
     ]  # fmt: skip
-    result = call("train-stream", "-w", tmp_path, *tiny, "--micro-batch", "2", "--validation", "0", "--json")
+    result = call(
+        "train-stream",
+        "-w",
+        tmp_path,
+        *tiny,
+        "--micro-batch",
+        "2",
+        "--schedule",
+        "cosine",
+        "--validation",
+        "0",
+        "--json",
+    )
     assert result.exit_code == 0, result.stderr
     [record] = lines_of(result.stdout)
     assert (record["verb"], record["status"]) == ("train-stream", "done")

@@ -84,7 +84,7 @@ def test_training_says_when_it_is_not_float32_and_float32_is_never_tf32(scratch,
     """A program may have allowed TF32; the backward pass must not use it either."""
     line = shlex.split(
         "train-stream --modality rgb --arch resnet18 --width 0.125 --weights none --size 32 --batch 8 "
-        "--micro-batch 8 --steps 1 --validation 0 --bn-passes 0 --force --workspace"
+        "--micro-batch 8 --steps 1 --schedule cosine --validation 0 --bn-passes 0 --force --workspace"
     )
     notice, seen = "precision: convolutions are computed in bfloat16 on cpu", []
     assert notice in call(*line, scratch.root, "--precision", "bfloat16").stderr
