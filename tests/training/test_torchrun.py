@@ -134,6 +134,21 @@ def test_two_processes_train_the_network_of_one(scratch):
 
 
 @pytest.mark.slow
+def test_options_of_optimisation_mean_the_same_to_two_processes(scratch):
+    """The gradient that is clipped, the average, the best validation and the weighted loss are those of all processes."""
+    options = shlex.split(
+        "--clip 0.5 --ema 0.5 --keep best --class-weights --label-smoothing 0.1 --lr-new 2 --lr-bias 2"
+    )
+    other = copied(scratch, "two")
+    alone = call(*STREAM, *options, "--workspace", scratch.root)
+    assert alone.exit_code == 0, alone.stderr
+    done = run(*torchrun(2, *STREAM, *options, "--workspace", other.root))
+    assert done.returncode == 0, done.stderr
+    close(model_of(scratch, "motion"), model_of(other, "motion"))
+    assert done.stderr.count("to train the same way on all") == 1
+
+
+@pytest.mark.slow
 def test_uneven_shares_work_and_empty_shares_are_refused(scratch):
     other = copied(scratch, "three")
     assert call(*STREAM, "--workspace", scratch.root).exit_code == 0
