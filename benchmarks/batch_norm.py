@@ -59,6 +59,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of this benchmark."""
     parser.add_argument("--workspace", type=Path, required=True, help="with finished trainings")
     parser.add_argument("--name", default="", help="only runs whose name or stage begins so")
+    parser.add_argument("--seed", type=int, action="append", help="only runs of this seed (default: all)")
     parser.add_argument("--steps", type=int, default=64, help="steps that running statistics are made from")
     parser.add_argument("--threads", type=int, default=2)
 
@@ -68,8 +69,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(options.threads)
     workspace = Workspace(options.workspace)
     models = []
-    for found in sorted(workspace.runs(), key=lambda item: item.record.get("options", {}).get("seed", 0)):
-        if found.makes("model") and str(found.record.get("stage", found.name)).startswith(options.name):
+    for found in sorted(workspace.runs(), key=seed_of):
+        named = str(found.record.get("stage", found.name)).startswith(options.name)
+        if found.makes("model") and named and (not options.seed or seed_of(found) in options.seed):
             models.append(measure_model(found, workspace, options.steps))
             print(json.dumps(models[-1]), file=sys.stderr, flush=True)
     stages = dict.fromkeys(model["stage"] for model in models)
@@ -78,6 +80,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "over_seeds": {stage: over_seeds([m for m in models if m["stage"] == stage]) for stage in stages},
         "models": models,
     }
+
+
+def seed_of(found: Run) -> int:
+    """The seed of a run."""
+    return int(found.record.get("options", {}).get("seed", 0))
 
 
 def measure_model(found: Run, workspace: Workspace, steps: int) -> dict[str, Any]:
@@ -97,7 +104,7 @@ def measure_model(found: Run, workspace: Workspace, steps: int) -> dict[str, Any
     return {
         "run": found.name,
         "stage": found.record.get("stage", found.name),
-        "seed": found.record["options"]["seed"],
+        "seed": seed_of(found),
         "micro_batch": plan.micro_batch,
         "micro_batches": plan.micro_batches,
         "test_videos": len(labels),
