@@ -151,8 +151,9 @@ def make_statistics(
 ) -> dict[str, Made]:
     """Statistics of each kind, from the samples of the steps from `first` on."""
     layers = Normalisation(network).trained
+    steps = max(steps, count_samples(plan, len(clips)) // plan.batch)
     passes = record_passes(network, clips, plan, first, steps, device)
-    one_pass = count_samples(plan, len(clips)) // plan.micro_batch
+    one_pass = count_samples(plan, len(clips)) // plan.batch * plan.micro_batches
     step_weight = 1 - (1 - 0.05) ** (1 / plan.micro_batches)
     kept = copy.deepcopy(network)
     recompute_statistics(Normalisation(kept), clips, plan, first, device, Silent())

@@ -64,7 +64,8 @@ class TrainingOptions(OptimisationOptions):
     )
     bn_passes: int = option(
         1,
-        "passes over the training list that recompute the batch statistics at the end; 0 keeps the running statistics",
+        "passes over the training list that recompute the batch statistics at the end (a short list: more, up to 1000 "
+        "samples); 0 keeps the running statistics",
         "Optimisation",
         ge=0,
     )

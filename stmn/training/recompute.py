@@ -26,12 +26,23 @@ from stmn.training.plan import Plan
 from stmn.training.state import TrainingState
 
 #: seconds of a pass without gradients, in seconds of a training step of the same videos
-_FORWARD_FRACTION = 0.35
+_FORWARD_FRACTION = 0.4
+#: samples from which statistics hardly move any more (docs/decisions/batch-statistics-are-recomputed.md)
+_ENOUGH = 1000
 
 
 def count_samples(plan: Plan, videos: int) -> int:
-    """Samples that statistics are recomputed from: whole steps, at least `plan.bn_passes` passes over the list."""
-    return plan.bn_passes * ceil(videos / plan.batch) * plan.batch
+    """Samples that statistics are recomputed from, in whole steps: at least `plan.bn_passes` times the training list.
+
+    A short list is passed more often, because the statistics of a few samples move more than running ones do: up to
+    1000 samples, but at most a quarter of those that training itself has seen.
+
+    Args:
+        plan: the training's.
+        videos: length of the list.
+    """
+    once = max(videos, min(_ENOUGH, plan.steps * plan.batch // 4))
+    return plan.bn_passes * ceil(once / plan.batch) * plan.batch
 
 
 def announce_recomputation(plan: Plan, videos: int, state: TrainingState, progress: Progress) -> None:

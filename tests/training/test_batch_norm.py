@@ -19,7 +19,7 @@ from stmn.runtime.progress import Silent
 from stmn.sampling.order import sample_order
 from stmn.training.loop import train
 from stmn.training.normalisation import Normalisation
-from stmn.training.recompute import recompute_statistics
+from stmn.training.recompute import count_samples, recompute_statistics
 from stmn.training.state import STATE_FILE
 
 FIRST = "streams.motion.backbone.bn1"
@@ -117,6 +117,13 @@ def test_statistics_depend_on_the_final_weights_alone(prepared, tmp_path):
     for other in ("running", "two"):
         assert all(torch.equal(nets[other].state_dict()[name], nets["slow"].state_dict()[name]) for name in learned)
         assert not equal(statistics(nets[other]), statistics(nets["slow"]))
+
+
+def test_short_list_is_passed_more_often_but_not_for_long():
+    """Samples, in whole steps: the list, or up to 1000 of a short one, or a quarter of what training has seen."""
+    expected = {(10, 9537): 9544, (10_000, 9537): 9544, (10_000, 41): 1000, (250, 41): 504, (10, 41): 48}
+    assert {key: count_samples(steps(key[0]), key[1]) for key in expected} == expected
+    assert count_samples(steps(250, bn_passes=2), 41) == 1008
 
 
 COMMAND = shlex.split(
