@@ -11,7 +11,7 @@ from typing import Any
 from stmn.errors import DataError, Interrupted
 from stmn.options.base import StageOptions
 from stmn.recipe.earlier import check_earlier
-from stmn.recipe.plan import StagePlan, plan_stage
+from stmn.recipe.plan import StagePlan, find_changed_code, plan_stage
 from stmn.runtime import torchrun
 from stmn.runtime.locks import hold_lock
 from stmn.runtime.progress import Progress
@@ -99,6 +99,8 @@ def _turn(plan: StagePlan, context: Context, force: bool, wait: bool, about: dic
             return
         if not plan.run.record and (note := check_earlier(plan, context.workspace)):
             say(f"{name}: {note}")
+        for line in find_changed_code(plan.inputs):
+            say(line)
         find_stage(plan.verb).check(plan.options, context)  # refuses before anything is written
         yield True
 

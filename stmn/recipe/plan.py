@@ -1,6 +1,5 @@
 """Resolve a stage before it runs: its defaults, its inputs, its data, and the fingerprint of all that decides it."""
 
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,16 +73,35 @@ def plan_stage(
     return StagePlan(verb, options, resolved, data_dir, identity, run, chosen)
 
 
+def find_changed_code(inputs: dict[str, list[Input]]) -> list[str]:
+    """A line for each plugin of an input model whose code is not what the model was made with."""
+    lines = []
+    for item in (item for items in inputs.values() for item in items):
+        for known in _needed_plugins(item):
+            now = registry.find(known["kind"], known["name"]).identity
+            if "source" in known and now.get("source") != known["source"]:
+                what = f"{known['kind']} {known['name']} of {known['package']}"
+                lines.append(f"{item.label}: the code of {what} has changed since the model was made")
+    return lines
+
+
 def _plugins_of(inputs: dict[str, list[Input]]) -> list[dict[str, str]]:
     """The plugins of other packages that input models need, as they are now."""
+    needed = [known for items in inputs.values() for item in items for known in _needed_plugins(item)]
+    return [registry.find(known["kind"], known["name"]).identity for known in needed]
+
+
+def _needed_plugins(item: Input) -> list[dict[str, str]]:
+    """The plugins of other packages that an input model was made with; none for any other file."""
     from stmn.nets.tensor_files import read_metadata
 
-    needed = []
-    for item in (item for items in inputs.values() for item in items if item.path.suffix == ".safetensors"):
-        with suppress(CheckpointError):  # damaged, or other programs' weights: the stage's business
-            needed += read_metadata(item.path).get("plugins", [])
-    other = [known for known in needed if known.get("package") not in (BUILT_IN, "timm")]
-    return [registry.find(known["kind"], known["name"]).identity for known in other]
+    if item.path.suffix != ".safetensors":
+        return []
+    try:
+        needed = read_metadata(item.path).get("plugins", [])
+    except CheckpointError:  # damaged, or other programs' weights: the stage's business
+        return []
+    return [known for known in needed if known.get("package") not in (BUILT_IN, "timm")]
 
 
 def _resolve_inputs(

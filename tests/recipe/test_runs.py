@@ -201,6 +201,7 @@ def test_changed_code_of_a_plugin_makes_a_new_run_and_that_is_said(own, tmp_path
         assert only_run(own).name != first.name
         tested = call("evaluate", first.path, "-w", own.root)  # the same model with other code gives other scores
         assert "up to date" not in tested.stderr and "its code has changed" in tested.stderr
+        assert "the code of fusion gate of my_gates has changed since the model was made" in tested.stderr
 
 
 def test_other_starting_weights_than_before_are_said(scratch):
