@@ -12,6 +12,7 @@ from stmn.recipe.load import list_recipes, load_recipe
 
 RECIPES = Path(stmn.__file__).parents[1] / "recipes"
 FUSED = 'id = "fused"\nuses = "fuse"\nappearance = "rgb"\nmotion = "flow"'
+FULL_LIST = 'validation = 0\nschedule = "steps"'
 STREAM = 'id = "{0}"\nuses = "train-stream"\nmodality = "{0}"'
 
 
@@ -246,9 +247,9 @@ def test_settings_are_below_recipes_and_flags(tmp_path, monkeypatch, scratch):
     ("", "", True),
     ("validation = 0.2", "validation = 0.1", True),  # a larger share holds out what a smaller one does
     ("seed = 5", "", True),
-    ("validation = 0", "validation = 0", True),
+    (FULL_LIST, "validation = 0", True),
     ("", "validation = 0", True),
-    ("validation = 0", "", False),
+    (FULL_LIST, "", False),
     ("validation = 0.05", "", False),
     ("validation_seed = 1", "", False),
 ])  # fmt: skip
