@@ -205,7 +205,8 @@ def recipes_page() -> str:
     rows = []
     for name, path in list_recipes().items():
         recipe = load_recipe(str(path))
-        rows.append((f"[`{name}`](../../recipes/{name}.toml)", ", ".join(s.id for s in recipe.stages)))
+        stages = ", ".join(s.id for s in recipe.stages) if "/" not in name else f"{len(recipe.stages)} stages"
+        rows.append((f"[`{name}`](../../recipes/{name}.toml)", stages))
     blocks = ["# Recipes", MADE, RECIPES_INTRO.strip(), table(("recipe", "stages"), rows), KEYS_INTRO.strip()]
     for verb in MODELS:
         model = options_of(verb)

@@ -28,6 +28,21 @@ class CheckpointError(StmnError):
     """A checkpoint is missing or damaged, or doesn't fit the network."""
 
 
+class MissingWeights(CheckpointError):
+    """ImageNet weights have not been downloaded.
+
+    Args:
+        archs: the architectures whose weights are missing.
+    """
+
+    def __init__(self, *archs: str) -> None:
+        super().__init__(
+            f"the ImageNet weights of {' and '.join(archs)} are not on this machine; download them with: "
+            f"stmn weights {' '.join(archs)}"
+        )
+        self.archs = archs
+
+
 class PluginError(StmnError):
     """A plugin is unknown, ambiguous or broken, or breaks its contract."""
 

@@ -84,7 +84,7 @@ def test_broken_plugin_breaks_only_what_names_it(packages, tmp_path):
 
     # in a process of its own, as for a user
     environment = os.environ | {"PYTHONPATH": str(packages.folder)}
-    for command in (["--help"], ["fuse", "--help"], ["recipes", "validate", "final"]):
+    for command in (["--help"], ["fuse", "--help"], ["recipes", "validate", "demo"]):
         done = subprocess.run([STMN, *command], capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""

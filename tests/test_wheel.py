@@ -66,7 +66,7 @@ def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def test_wheel_contains_the_files_that_are_not_python(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    recipes = {f"stmn/recipes/{path.name}" for path in (CHECKOUT / "recipes").glob("*.toml")}
+    recipes = {f"stmn/{path.relative_to(CHECKOUT).as_posix()}" for path in (CHECKOUT / "recipes").rglob("*.toml")}
     kernel = {
         path.relative_to(CHECKOUT).as_posix()
         for path in CHECKOUT.glob("stmn/**/kernel/*")
@@ -95,9 +95,12 @@ def test_wheel_is_what_runs_and_declares_its_imports(fresh, tmp_path):
 def test_help_and_recipes_work_from_the_wheel(fresh, tmp_path):
     assert "train-stream" in run(fresh / "stmn", "--help", cwd=tmp_path).stdout
     rows = run(fresh / "stmn", "recipes", "list", cwd=tmp_path).stdout.splitlines()
-    assert [row.split()[0] for row in rows] == ["demo", "final", "ut_interaction"]
+    names = [row.split()[0] for row in rows]
+    assert names[:3] == ["demo", "final", "ut_interaction"] and "tables/table2_ucf101" in names and len(names) == 11
     shown = run(fresh / "stmn", "recipes", "show", "recipes/final.toml", cwd=tmp_path).stdout
     assert shown == (CHECKOUT / "recipes/final.toml").read_text()
+    table = run(fresh / "stmn", "recipes", "show", "tables/table2_ucf101", cwd=tmp_path).stdout
+    assert table == (CHECKOUT / "recipes/tables/table2_ucf101.toml").read_text()
 
 
 def test_toy_recipe_runs_from_the_wheel(fresh, tmp_path):

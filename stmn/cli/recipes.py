@@ -20,9 +20,11 @@ def list_() -> None:
 
     from stmn.recipe.load import list_recipes
 
-    for name, path in list_recipes().items():
+    known = list_recipes()
+    width = max(map(len, known))
+    for name, path in known.items():
         about = tomllib.loads(path.read_text(encoding="utf-8")).get("recipe", {}).get("about", "")
-        typer.echo(f"{name:<16} {about}")
+        typer.echo(f"{name:<{width}} {about}")
 
 
 @command(app, examples=("stmn recipes show final", "stmn recipes show final --resolved"))

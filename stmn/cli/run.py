@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stmn.cli.app import command, make_app
-from stmn.cli.parameters import DeviceName, Rerun, Wait, WorkspacePath
+from stmn.cli.parameters import DeviceName, Json, Rerun, Wait, WorkspacePath
 
 if TYPE_CHECKING:
     from stmn.recipe.load import RecipeStage
@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 app = make_app()
 
 
-@command(app, examples=("stmn run recipes/demo.toml", "stmn run ut_interaction --data-root VIDEOS --until motion"))
+@command(
+    app,
+    examples=(
+        "stmn run recipes/demo.toml",
+        "stmn run tables/table2_ucf101 --dry-run",
+        "stmn run ut_interaction --data-root VIDEOS --until motion",
+    ),
+)
 def run(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="a file, or a name that stmn recipes list prints")],
     data_root: Annotated[
@@ -23,13 +30,22 @@ def run(
     ] = None,
     data: Annotated[str | None, typer.Option(metavar="NAME", help="prepared data set, instead of the recipe's")] = None,
     until: Annotated[str | None, typer.Option(metavar="ID", help="stop after this stage")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="print what would be done, and an estimate of the time; run nothing")
+    ] = False,
+    gpus: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="with --dry-run: as if torchrun had started so many processes"),
+    ] = None,
     workspace: WorkspacePath = None,
     device: DeviceName = None,
     force: Rerun = False,
     wait: Wait = None,
+    as_json: Json = False,
 ) -> None:
     """Run all stages of a recipe. Stages that are up to date are skipped, interrupted ones resumed."""
     from stmn.cli.display import Display
+    from stmn.errors import UsageError
     from stmn.recipe.chain import Overrides, run_recipe
     from stmn.recipe.load import load_recipe
     from stmn.runtime import torchrun
@@ -38,9 +54,17 @@ def run(
 
     settings = load_settings(workspace=workspace, device=device)
     overrides = Overrides(settings.defaults, data_root, data)
-    space = Workspace(settings.workspace)
+    space, loaded = Workspace(settings.workspace), load_recipe(recipe)
+    if dry_run:
+        from stmn.cli.dry_run import show_preview
+
+        if not torchrun.rank():
+            show_preview(loaded, space, overrides, settings.device, gpus or torchrun.size(), until, as_json)
+        return
+    if gpus is not None or as_json:
+        raise UsageError("--gpus and --json belong to --dry-run; to train on several GPUs, use torchrun")
     waits = wait is not False  # another recipe may share a stage with this one
-    done = list(run_recipe(load_recipe(recipe), space, Display(), overrides, settings.device, until, force, waits))
+    done = list(run_recipe(loaded, space, Display(), overrides, settings.device, until, force, waits))
     if not torchrun.rank():
         _print_results(done)
 

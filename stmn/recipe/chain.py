@@ -11,6 +11,7 @@ from stmn.recipe.execute import execute
 from stmn.recipe.load import Recipe, RecipeStage, with_shared
 from stmn.recipe.networks import check_recipe
 from stmn.recipe.plan import StagePlan, plan_stage
+from stmn.runtime import torchrun
 from stmn.runtime.progress import Progress
 from stmn.workspace import Input, Run, Workspace, as_input
 
@@ -61,11 +62,11 @@ def run_recipe(
     if until is not None and until not in ids:
         raise UsageError(f"{recipe.path}: no stage '{until}'{near_match(until, ids)}; it has {', '.join(ids)}")
     options = {stage.id: overrides.options(recipe, stage) for stage in recipe.stages}
-    check_recipe(recipe, options)
+    check_recipe(recipe, options, torchrun.size(), until)
     runs: dict[str, Run] = {}
     for number, stage in enumerate(recipe.stages, 1):
         progress.say(f"[{number}/{len(recipe.stages)}] {stage.id} ({stage.uses})")
-        plan = plan_stage(stage.uses, options[stage.id], workspace, _inputs_of(options[stage.id], runs, workspace))
+        plan = plan_stage(stage.uses, options[stage.id], workspace, inputs_of(options[stage.id], runs, workspace))
         runs[stage.id] = execute(plan, workspace, progress, device, force, wait, recipe=recipe.name, stage=stage.id)
         yield stage, runs[stage.id]
         if stage.id == until:
@@ -102,10 +103,10 @@ def plan_in_recipe(
         if not exact:
             progress.say(f"{earlier.id}: using {run.name}, which was made with other options than the recipe's")
         runs[earlier.id] = run
-    return plan_stage(stage.uses, options, workspace, _inputs_of(options, runs, workspace, flags))
+    return plan_stage(stage.uses, options, workspace, inputs_of(options, runs, workspace, flags))
 
 
-def _inputs_of(
+def inputs_of(
     options: StageOptions, runs: dict[str, Run], workspace: Workspace, given: Collection[str] = ()
 ) -> dict[str, list[Input]]:
     """The inputs that name earlier stages, resolved; options in `given` came from flags and are left to look up."""
@@ -140,7 +141,7 @@ def _earlier_run(
         runs[earlier.id], all_exact = run, all_exact and exact
     inputs: dict[str, Any] = {}
     try:
-        plan = plan_stage(stage.uses, options, workspace, _inputs_of(options, runs, workspace))
+        plan = plan_stage(stage.uses, options, workspace, inputs_of(options, runs, workspace))
         if plan.up_to_date:
             return plan.run, all_exact
         inputs = plan.identity["inputs"]

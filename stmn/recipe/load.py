@@ -71,10 +71,12 @@ class Recipe:
 
 
 def list_recipes() -> dict[str, Path]:
-    """Name -> file of the recipes that come with the package: installed, or in a checkout."""
+    """Name -> file of the recipes that come with the package, as `final` and `tables/table2_ucf101`."""
     package = Path(str(files("stmn")))
     folders = [package / "recipes", package.parent / "recipes"]
-    return {path.stem: path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.toml"))}
+    found = [(folder, path) for folder in folders for path in folder.rglob("*.toml")]
+    named = {path.relative_to(folder).with_suffix("").as_posix(): path for folder, path in found}
+    return dict(sorted(named.items(), key=lambda item: ("/" in item[0], item[0])))
 
 
 def find_recipe(name: str) -> Path:
@@ -87,7 +89,10 @@ def find_recipe(name: str) -> Path:
     if path.is_file():
         return path
     known = list_recipes()
-    found = known.get(path.stem) if path.suffix in ("", ".toml") else None
+    wanted = f"/{path.with_suffix('').as_posix()}" if path.suffix in ("", ".toml") else ""
+    # `recipes/final.toml` is `final`, and `table2_ucf101` is `tables/table2_ucf101`
+    fitting = [key for key in known if wanted.endswith(f"/{key}") or f"/{key}".endswith(wanted)] if wanted else []
+    found = known[fitting[0]] if fitting else None
     if found is None:
         there = [file.name for file in path.parent.glob("*.toml")] if path.parent.is_dir() else []
         near = near_match(path.name, there) or near_match(path.stem, known)

@@ -4,16 +4,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stmn.errors import DataError, StmnError, UsageError, near_match
+from stmn.errors import DataError, MissingWeights, StmnError, UsageError, near_match
 from stmn.options.base import StageOptions
 from stmn.options.fuse import FuseOptions
 from stmn.options.train_stream import TrainStreamOptions
 from stmn.recipe.load import Recipe, load_recipe, with_shared
 from stmn.recipe.validation import find_seen_validation
 from stmn.stages import find_stage
+from stmn.stages.fuse import fill_defaults as fill_fuse_defaults
 from stmn.stages.fuse import fused_config
 from stmn.stages.networks import check_network, is_model, read_network
 from stmn.stages.train_stream import choose_start, fill_defaults, stream_config
+from stmn.stages.training import check_processes
 from stmn.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def network_of_recipe(name: str, stage_id: str | None, classes: int) -> tuple[st
         DataError: its streams don't fit.
     """
     recipe = load_recipe(name)
-    found = dict(_networks(recipe, {}, classes))
+    found = dict(networks_of(recipe, {}, classes))
     if not found:
         raise UsageError(f"{recipe.path}: trains no network")
     if stage_id is not None and stage_id not in found:
@@ -52,33 +54,69 @@ def network_of_recipe(name: str, stage_id: str | None, classes: int) -> tuple[st
     return f"{recipe.name}, {chosen}", found[chosen]
 
 
-def check_recipe(recipe: Recipe, options: dict[str, StageOptions] | None = None) -> None:
-    """Find what would stop a recipe halfway: missing weights, streams that can't be tied or validated.
+def check_recipe(
+    recipe: Recipe, options: dict[str, StageOptions] | None = None, processes: int = 1, until: str | None = None
+) -> None:
+    """Find what would stop a recipe halfway.
+
+    That is: missing weights and files, streams that can't be tied or validated, more processes than micro-batches.
 
     Args:
         options: the options of stages by id, if they are not those of the recipe alone.
+        processes: how many of torchrun train together.
+        until: the id of the last stage to look at.
 
     Raises:
-        UsageError: all mistakes, one line each.
+        UsageError: all mistakes, one line each; missing ImageNet weights of all stages share one.
     """
-    given, wrong = options or {}, []
+    given, absent = options or {}, list[str]()
+    wrong: list[str] = []
     for number, stage in enumerate(recipe.stages, 1):
         where = f"{recipe.path}: stage {number} ('{stage.id}')"
         own = given.get(stage.id) or _options_of(recipe, stage.id)
         try:
             find_stage(stage.uses).check_options(own)
+        except MissingWeights as error:
+            absent += error.archs
         except StmnError as error:
             wrong.append(f"{where}: {error}")
+        wrong += [f"{where}: {mistake}" for mistake in _find_late_mistakes(own, recipe, processes)]
+        if stage.id == until:
+            break
     every = {stage.id: given.get(stage.id) or _options_of(recipe, stage.id) for stage in recipe.stages}
     wrong += [f"{recipe.path}: stage '{stage_id}' {text}" for stage_id, text in find_seen_validation(every)]
+    if absent:
+        wrong.append(f"{recipe.path}: {MissingWeights(*dict.fromkeys(absent))}")
     if not wrong:
         try:
-            for _, network in _networks(recipe, given, _SOME_CLASSES):
-                check_network(network)
+            checked: list[NetworkConfig] = []
+            for _, network in networks_of(recipe, given, _SOME_CLASSES):
+                if network not in checked:
+                    check_network(network)
+                    checked.append(network)
         except StmnError as error:
             wrong.append(f"{recipe.path}: {error}")
     if wrong:
         raise UsageError("\n".join(wrong))
+
+
+def _find_late_mistakes(options: StageOptions, recipe: Recipe, processes: int) -> Iterator[str]:
+    """What a stage alone would notice when it starts, which may be days after the recipe did."""
+    if isinstance(options, TrainStreamOptions | FuseOptions):
+        try:
+            check_processes(complete_training(options), processes)
+        except UsageError as error:
+            yield str(error)
+    for name in options.inputs():
+        for value in options.named(name):
+            is_file = Path(value).suffix == ".safetensors" and all(value != stage.id for stage in recipe.stages)
+            if is_file and not Path(value).is_file():
+                yield f"{name} = '{value}': no such file"
+
+
+def complete_training(options: TrainStreamOptions | FuseOptions) -> TrainStreamOptions | FuseOptions:
+    """Options of a training with the defaults that don't depend on the workspace."""
+    return fill_defaults(options) if isinstance(options, TrainStreamOptions) else fill_fuse_defaults(options)
 
 
 def _options_of(recipe: Recipe, stage_id: str) -> StageOptions:
@@ -87,7 +125,7 @@ def _options_of(recipe: Recipe, stage_id: str) -> StageOptions:
     return stage.options(**with_shared(stage.given, stage.options, recipe.shared))
 
 
-def _networks(recipe: Recipe, given: dict[str, StageOptions], classes: int) -> Iterator[tuple[str, "NetworkConfig"]]:
+def networks_of(recipe: Recipe, given: dict[str, StageOptions], classes: int) -> Iterator[tuple[str, "NetworkConfig"]]:
     """The networks that the stages of a recipe train, by the ids of the stages, in order."""
     found: dict[str, NetworkConfig] = {}
     newest: dict[str, NetworkConfig] = {}

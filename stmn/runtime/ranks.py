@@ -20,7 +20,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from stmn.errors import StmnError, UsageError
+from stmn.errors import StmnError
 from stmn.runtime import torchrun
 from stmn.runtime.device import Device
 
@@ -110,16 +110,7 @@ class Ranks:
         return tensor
 
     def share(self, count: int) -> range:
-        """This process's contiguous share of `count` pieces of work.
-
-        Raises:
-            UsageError: there are fewer pieces than processes.
-        """
-        if count < self.size:
-            raise UsageError(
-                f"a step has {count} micro-batch{'es' if count > 1 else ''} for {self.size} processes: "
-                f"use a smaller --micro-batch or fewer processes"
-            )
+        """This process's contiguous share of `count` pieces of work."""
         return range(self.rank * count // self.size, (self.rank + 1) * count // self.size)
 
     def reports_error(self) -> bool:

@@ -1,6 +1,9 @@
 """What torchrun says to each of the processes that it starts. Nothing here imports torch."""
 
 import os
+from math import ceil
+
+from stmn.errors import UsageError
 
 #: set for each process by torchrun, or by whoever starts the processes in its place
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -19,3 +22,25 @@ def rank() -> int:
 def local_rank() -> int:
     """This process's number among those on its machine, which is the number of its GPU."""
     return int(os.environ.get("LOCAL_RANK", rank())) if size() > 1 else 0
+
+
+def check_micro_batches(batch: int, micro_batch: int, processes: int) -> None:
+    """Make sure that each process has a micro-batch of every step.
+
+    Args:
+        batch: videos per step.
+        micro_batch: videos in memory at a time.
+        processes: how many train together.
+
+    Raises:
+        UsageError: there are fewer micro-batches than processes; the message has the micro-batch to set.
+    """
+    count = ceil(batch / micro_batch)
+    if count >= processes:
+        return
+    remedy = f"set micro_batch = {batch // processes} or less" if batch >= processes else "set a larger batch"
+    made, fewer = (f"{count} micro-batches", f"{count} processes") if count > 1 else ("1 micro-batch", "one process")
+    raise UsageError(
+        f"a step has {made} (batch = {batch}, micro_batch = {micro_batch}) for {processes} processes: {remedy}, or use "
+        f"{fewer}"
+    )

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 from stmn import registry
 from stmn.errors import DataError
 from stmn.options.fuse import FuseOptions
+from stmn.runtime import torchrun
 from stmn.stages.base import Context, Result, Stage
-from stmn.stages.training import make_plan, open_clips, train_model
+from stmn.stages.training import check_processes, make_plan, open_clips, train_model
 from stmn.workspace import Input, Workspace
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ class Fuse(Stage[FuseOptions]):
                         f"{_train_command(modality, options)}"
                     )
                 found[name] = str(run.path)
-        epochs = 25 if options.schedule == "authors" else 40
-        return options.with_defaults(batch=128, augment="jitter", epochs=epochs, **found)
+        return fill_defaults(options).with_defaults(**found)
 
     def label(self, options: FuseOptions) -> str:
         """`fused-multiply`."""
@@ -60,6 +60,7 @@ class Fuse(Stage[FuseOptions]):
         """Refuse a missing device or precision, and streams that don't fit each other, the data or the split."""
         from stmn.runtime.device import choose_device
 
+        check_processes(options, torchrun.size())
         choose_device(context.device, options.precision)
         _check_streams(options, context, _describe_streams(context))
 
@@ -71,6 +72,12 @@ class Fuse(Stage[FuseOptions]):
         plan = make_plan(options, len(clips[0]), MILESTONES.get(options.schedule, ()))
         keeps = [kept for kept in clips[0].store.header.keeps if all(kept in stream.keeps for stream in streams)]
         return train_model(network, clips, plan, options, context, keeps, [stream.trained_on for stream in streams])
+
+
+def fill_defaults(options: FuseOptions) -> FuseOptions:
+    """Options with the paper's batch, crops and passes where none were given."""
+    epochs = 25 if options.schedule == "authors" else 40
+    return options.with_defaults(batch=128, augment="jitter", epochs=epochs)
 
 
 def _train_command(modality: str, options: FuseOptions) -> str:

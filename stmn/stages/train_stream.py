@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 from stmn.errors import UsageError, near_match
 from stmn.options.train_stream import TrainStreamOptions
+from stmn.runtime import torchrun
 from stmn.stages.base import Context, Result, Stage
-from stmn.stages.training import make_plan, open_clips, train_model
+from stmn.stages.training import check_processes, make_plan, open_clips, train_model
 from stmn.workspace import Input, Workspace
 
 if TYPE_CHECKING:
@@ -66,9 +67,10 @@ class TrainStream(Stage[TrainStreamOptions]):
         return [backbone_identity(options.arch)]
 
     def check(self, options: TrainStreamOptions, context: Context) -> None:
-        """Refuse a missing device or precision, a start that doesn't fit, and lists that it can't be validated on."""
+        """Refuse a missing device or precision, idle processes, a start that doesn't fit, and unfit lists."""
         from stmn.runtime.device import choose_device
 
+        check_processes(options, torchrun.size())
         choose_device(context.device, options.precision)
         start = _read_start(options, context)
         if start is not None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from stmn.errors import UsageError
 from stmn.options.training import TrainingOptions
+from stmn.runtime import torchrun
 from stmn.stages.base import Context, Result
 
 if TYPE_CHECKING:
@@ -40,6 +41,15 @@ def open_clips(
     )  # fmt: skip
     held_out = Clips(store, lists.held_out, sampling) if lists.held_out else None
     return Clips(store, lists.kept, sampling), held_out
+
+
+def check_processes(options: Any, processes: int) -> None:
+    """Refuse complete options of a training whose steps have fewer micro-batches than processes.
+
+    Raises:
+        UsageError: the message has the micro-batch to set.
+    """
+    torchrun.check_micro_batches(options.batch, min(options.micro_batch, options.batch), processes)
 
 
 def make_plan(options: Any, videos: int, milestones: tuple[int, ...] = ()) -> "Plan":

@@ -10,6 +10,7 @@ from stmn.nets.network import Network
 from stmn.runtime.device import Device
 from stmn.runtime.progress import Progress
 from stmn.runtime.ranks import ALONE, Ranks, report_lost_rank
+from stmn.runtime.torchrun import check_micro_batches
 from stmn.sampling.clips import Clips
 from stmn.sampling.loader import load_batches
 from stmn.sampling.order import MicroBatches
@@ -51,6 +52,7 @@ def train(
     # set up
     check_samples(network, clips, plan)
     check_validation(validation, plan, progress)
+    check_micro_batches(plan.batch, plan.micro_batch, ranks.size)
     own = ranks.share(plan.micro_batches)  # this process's micro-batches of each step
     ranks.join(device)
     device.place(network)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from helpers.commands import call, errors_of, write_recipe
+from helpers.hub import use_cache
 
 import stmn
 from stmn.errors import UsageError
@@ -17,16 +18,17 @@ STREAM = 'id = "{0}"\nuses = "train-stream"\nmodality = "{0}"'
 
 
 def test_every_recipe_file_is_listed():
-    files = {path.stem for path in RECIPES.glob("*.toml")}
+    files = {path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.toml")}
     assert {"demo", "final"} <= files
     assert set(list_recipes()) == files
     rows = call("recipes", "list").stdout.splitlines()
-    assert [row.split()[0] for row in rows] == sorted(files)
+    assert [row.split()[0] for row in rows] == sorted(files, key=lambda name: ("/" in name, name))
     assert all(len(row.split()) > 3 for row in rows), "each says what it is about"
 
 
 @pytest.mark.parametrize("name", [path.stem for path in sorted(RECIPES.glob("*.toml"))])
-def test_every_recipe_file_is_valid(name):
+def test_every_recipe_file_is_valid(name, tmp_path, monkeypatch):
+    use_cache(monkeypatch, tmp_path, "resnet50", "resnet152")
     result = call("recipes", "validate", RECIPES / f"{name}.toml")
     assert result.exit_code == 0, result.stderr
     assert load_recipe(name).name == name

@@ -159,7 +159,10 @@ def test_uneven_shares_work_and_empty_shares_are_refused(scratch):
     refused = run(*torchrun(5, *STREAM, "--steps", 2, "--workspace", other.root))
     assert refused.returncode != 0
     (line,) = errors_of(refused)
-    assert line == "a step has 4 micro-batches for 5 processes: use a smaller --micro-batch or fewer processes"
+    assert line == (
+        "a step has 4 micro-batches (batch = 8, micro_batch = 2) for 5 processes: set micro_batch = 1 or less, or use 4 "
+        "processes"
+    )
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from timm.models import get_pretrained_cfg
 from torch import Tensor
 
-from stmn.errors import CheckpointError
+from stmn.errors import CheckpointError, MissingWeights
 from stmn.nets.backbones import Backbone, replicate_filters
 from stmn.nets.config import ResNetLayout
 from stmn.nets.weights.matconvnet import InputLevels, read_matconvnet
@@ -102,12 +102,10 @@ def resolve_weights(weights: str, arch: str) -> str:
 
 
 def _find_imagenet_file(arch: str) -> Path:
-    """Return the file of an architecture's ImageNet weights. Raises `CheckpointError` if it isn't on this machine."""
+    """Return the file of an architecture's ImageNet weights. Raises `MissingWeights` if it isn't here."""
     path = _find_cached(arch)
     if path is None:
-        raise CheckpointError(
-            f"the ImageNet weights of {arch} are not on this machine; download them with: stmn weights {arch}"
-        )
+        raise MissingWeights(arch)
     return path
 
 

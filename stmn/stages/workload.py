@@ -1,0 +1,118 @@
+"""How much work a stage is: the videos on its lists, the cost of its network, and how fast this machine computes."""
+
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stmn.options.evaluate import EvaluateOptions
+from stmn.options.training import TrainingOptions
+
+if TYPE_CHECKING:
+    from stmn.nets.config import NetworkConfig
+
+#: a training step costs three forward passes: one forward, two in the backward pass (of weights and of features)
+TRAINING_PASSES = 3
+#: seconds over which the rate is measured
+_MEASURED_SECONDS = 1.0
+
+
+def count_classes(folder: Path) -> int:
+    """Classes of a prepared set. Raises `DataError`."""
+    from stmn.store.format.header import read_header
+
+    return len(read_header(folder).classes)
+
+
+def count_training_videos(folder: Path, options: TrainingOptions) -> tuple[int, int]:
+    """How many videos a training learns from, and how many it holds out. Raises `DataError`."""
+    from stmn.sampling.validation import hold_out
+    from stmn.store.format.read import Store
+
+    with Store(folder) as store:
+        lists = hold_out(store.part(options.split, "train"), options.validation, options.validation_seed)
+    return len(lists.kept), len(lists.held_out)
+
+
+def count_test_pixels(folder: Path, options: EvaluateOptions, size: int, stack_length: int) -> tuple[int, float]:
+    """The videos that an evaluation scores, and the pixels of all their chunks.
+
+    Args:
+        folder: the prepared set.
+        options: of the evaluation.
+        size: side of the network's training crop, pixels.
+        stack_length: L, flow fields per chunk.
+
+    Raises:
+        DataError: the set can't be read, or has no such split.
+    """
+    from stmn.sampling.positions import spread_positions
+    from stmn.store.format.read import Store
+
+    videos, pixels = 0, 0.0
+    crops = 10 if options.ten_crop else 2 if options.flips else 1
+    short_side = round(size * 256 / 224)
+    with Store(folder) as store:
+        for split in sorted(store.header.splits) if options.split == "all" else [options.split]:
+            for video in store.part(split, options.part):
+                videos += 1
+                whole = options.fully_conv and not options.ten_crop and not options.centre_crop
+                aspect = max(video.width, video.height) / min(video.width, video.height)
+                area = short_side**2 * aspect if whole else size**2
+                pixels += len(spread_positions(video.frames, stack_length, options.chunks)) * area * crops
+    return videos, pixels
+
+
+def count_cost(config: "NetworkConfig") -> tuple[int, int]:
+    """Parameters of a network, and its multiply-adds for one chunk of its training size."""
+    return _count_cost(config.model_dump_json())
+
+
+@lru_cache(maxsize=64)
+def _count_cost(config: str) -> tuple[int, int]:
+    from stmn.nets.config import NetworkConfig
+    from stmn.nets.show.cost import count_costs, sketch_network, sum_costs
+
+    network = NetworkConfig.model_validate_json(config)
+    return sum_costs(count_costs(sketch_network(network), network.size))
+
+
+def measure_rate(device: str) -> tuple[float, str]:
+    """Multiply-adds per second of a training, measured for about a second, and the device's name.
+
+    A ResNet-18 runs forward and backward on eight random frames of 112 pixels, in the precision that trainings have by
+    default. A step counts as three forward passes.
+
+    Args:
+        device: `auto`, `cpu` or `cuda`.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    import torch
+
+    from stmn.nets.build import build_network
+    from stmn.nets.config import NetworkConfig, StreamConfig
+    from stmn.runtime.device import choose_device
+
+    chosen = choose_device(device, "auto")
+    stream = StreamConfig(modality="rgb", arch="resnet18")
+    config = NetworkConfig(classes=["a", "b"], size=112, stack_length=1, streams=[stream])
+    network = build_network(config).train()
+    chosen.place(network)
+    frames = torch.randn(8, 1, 3, config.size, config.size, device=chosen.device)
+
+    def step() -> None:
+        with chosen.autocast():
+            (logits,) = network(frames)
+        logits.sum().backward()
+        if chosen.is_cuda:
+            torch.cuda.synchronize()
+
+    step()  # what is compiled or chosen once
+    steps, started = 0, time.perf_counter()
+    while (seconds := time.perf_counter() - started) < _MEASURED_SECONDS or not steps:
+        step()
+        steps += 1
+    name = torch.cuda.get_device_name(chosen.device) if chosen.is_cuda else "this CPU"
+    return TRAINING_PASSES * count_cost(config)[1] * len(frames) * steps / seconds, name
