@@ -54,7 +54,7 @@ def count_test_pixels(folder: Path, options: EvaluateOptions, size: int, stack_l
     short_side = round(size * 256 / 224)
     with Store(folder) as store:
         for split in sorted(store.header.splits) if options.split == "all" else [options.split]:
-            for video in store.part(split, options.part):
+            for video in store.part(split, options.part or "test"):
                 videos += 1
                 whole = options.fully_conv and not options.ten_crop and not options.centre_crop
                 aspect = max(video.width, video.height) / min(video.width, video.height)
