@@ -248,11 +248,17 @@ class _Look:
         if folder is None or options.part == "validation":
             return
         size, length = (networks[0].size, networks[0].stack_length) if networks else (224, 10)
-        found.videos, pixels = workload.count_test_pixels(folder, options, size, length)
+        found.split = options.split or self._split_of(given)
+        found.videos, pixels = workload.count_test_pixels(folder, options, found.split, size, length)
         if len(networks) == len(given) and given:
             found.work = sum(workload.count_cost(network)[1] / size**2 * pixels for network in networks)
         elif all(any(name == stage.id and stage.uses == "evaluate" for stage in self.recipe.stages) for name in given):
             found.work = 0.0  # scores are only averaged
+
+    def _split_of(self, given: list[str]) -> str:
+        """The split of what an evaluation names, which is its own if it has none."""
+        splits = [getattr(self.options.get(name), "split", None) for name in given]
+        return next((split for split in splits if split), "1")
 
 
 def describe_preview(preview: Preview) -> dict[str, Any]:

@@ -34,12 +34,15 @@ def count_training_videos(folder: Path, options: TrainingOptions) -> tuple[int, 
     return len(lists.kept), len(lists.held_out)
 
 
-def count_test_pixels(folder: Path, options: EvaluateOptions, size: int, stack_length: int) -> tuple[int, float]:
+def count_test_pixels(
+    folder: Path, options: EvaluateOptions, split: str, size: int, stack_length: int
+) -> tuple[int, float]:
     """The videos that an evaluation scores, and the pixels of all their chunks.
 
     Args:
         folder: the prepared set.
         options: of the evaluation.
+        split: the split, or "all".
         size: side of the network's training crop, pixels.
         stack_length: L, flow fields per chunk.
 
@@ -53,8 +56,8 @@ def count_test_pixels(folder: Path, options: EvaluateOptions, size: int, stack_l
     crops = 10 if options.ten_crop else 2 if options.flips else 1
     short_side = round(size * 256 / 224)
     with Store(folder) as store:
-        for split in sorted(store.header.splits) if options.split == "all" else [options.split]:
-            for video in store.part(split, options.part or "test"):
+        for one in sorted(store.header.splits) if split == "all" else [split]:
+            for video in store.part(one, options.part or "test"):
                 videos += 1
                 whole = options.fully_conv and not options.ten_crop and not options.centre_crop
                 aspect = max(video.width, video.height) / min(video.width, video.height)
@@ -96,7 +99,7 @@ def measure_rate(device: str) -> tuple[float, str]:
     from stmn.runtime.device import choose_device
 
     chosen = choose_device(device, "auto")
-    stream = StreamConfig(modality="rgb", arch="resnet18")
+    stream = StreamConfig(modality="rgb", arch="resnet18", width=1.0, dropout=0.0)
     config = NetworkConfig(classes=["a", "b"], size=112, stack_length=1, streams=[stream])
     network = build_network(config).train()
     chosen.place(network)
