@@ -4,7 +4,7 @@ import sqlite3
 from pathlib import Path
 
 from stmn.datasets.hmdb51 import HMDB51
-from stmn.datasets.ucf101 import UCF101, group_of
+from stmn.datasets.ucf101 import UCF101
 from stmn.store.format.header import Header, Preparation
 from stmn.store.format.shard import SCHEMA, shard_path
 from stmn.workspace import Workspace
@@ -23,7 +23,7 @@ def make_official_set(workspace: Workspace, dataset: str, shared_data: Path) -> 
     rows = []
     for number, video in enumerate(ids, 1):
         name = video.split("/")[0]
-        group = group_of(video, name) if dataset == "ucf101" else video
+        group = name + video.partition("_g")[2][:2] if dataset == "ucf101" else video
         rows.append((number, video, name, group, "ok", FRAMES, WIDTH, HEIGHT, WIDTH, HEIGHT, 25.0, str(number)))
     shard_path(folder, 0).parent.mkdir(parents=True)
     with sqlite3.connect(shard_path(folder, 0)) as connection:
