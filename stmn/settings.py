@@ -77,7 +77,10 @@ def load_settings(**given: Any) -> Settings:
     try:
         settings = Settings(**{key: value for key, value in given.items() if value is not None})
     except ValidationError as error:
-        raise UsageError("\n".join([*wrong, *_describe(error)])) from error
+        defaults = _read_file().get("defaults")
+        if isinstance(defaults, dict):
+            wrong += _mistakes_in_defaults({k: v for k, v in defaults.items() if isinstance(v, dict)})
+        raise UsageError("\n".join([*_describe(error), *wrong])) from error
     wrong += _mistakes_in_defaults(settings.defaults)
     if wrong:
         raise UsageError("\n".join(wrong))

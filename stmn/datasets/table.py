@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stmn.errors import DataError, near_match
+from stmn.runtime.files import refuse_utf16
 
 #: possible separators of cells; in many countries spreadsheets write semicolons
 _SEPARATORS = ",;\t"
@@ -113,6 +114,7 @@ def _read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(line number, cells) of each row that is not empty; a row that spans lines has the number of its last."""
     if not path.is_file():
         raise DataError(f"{path}: no such CSV file")
+    refuse_utf16(path)
     # utf-8-sig: spreadsheets write a byte-order mark; surrogateescape: file names may hold any bytes
     with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         first = file.readline()

@@ -54,13 +54,19 @@ def read_text(path: Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error.strerror or error}") from error
-    if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        raise DataError(f"{path}: is UTF-16 text; save it as UTF-8")
+    refuse_utf16(path)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise DataError(f"{path}, line {line}: is not UTF-8 text; save it as UTF-8") from error
+
+
+def refuse_utf16(path: Path) -> None:
+    """Raise `DataError` if a text file begins with UTF-16's byte-order mark, as some spreadsheets and editors write."""
+    with open(path, "rb") as file:
+        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise DataError(f"{path}: is UTF-16 text; save it as UTF-8")
 
 
 def write_json(path: Path, content: Any) -> None:

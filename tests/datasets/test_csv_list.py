@@ -129,3 +129,12 @@ def test_class_corrected_in_the_list_changes_in_the_store(tmp_path):
     with Store(tmp_path / "data" / "mine") as store:
         [video] = store.part("1", "test")
         assert (video.class_name, video.group, store.header.classes) == ("wave", "g2", ["wave"])
+
+
+def test_utf_16_is_named(tmp_path):
+    """Spreadsheets save "Unicode text" so."""
+    path = tmp_path / "list.csv"
+    path.write_text("path,class\na.avi,wave\n", encoding="utf-16")
+    result = call("prepare", path, "mine", "-w", tmp_path)
+    assert result.exit_code == 1
+    assert errors_of(result) == [f"{path}: is UTF-16 text; save it as UTF-8"]

@@ -36,6 +36,13 @@ def in_empty_folder(tmp_path, monkeypatch):
                 "[defaults.prepare]: unknown option 'worker' (did you mean 'workers'?)",
             ],
         ),
+        (
+            'devise = "cuda"\n[defaults.fuse]\nmicrobatch = 4',
+            [
+                "stmn.toml: unknown key 'devise' (did you mean 'device'?)",
+                "[defaults.fuse]: unknown option 'microbatch' (did you mean 'micro_batch'?)",
+            ],
+        ),
         ("defaults = 3", ["stmn.toml or STMN_*: defaults: input should be a valid dictionary"]),
     ],
 )
