@@ -8,7 +8,7 @@ from stmn.errors import UsageError
 from stmn.recipe.load import load_recipe
 from stmn.recipe.networks import check_recipe
 
-TINY = 'uses = "train-stream"\narch = "resnet18"\nwidth = 0.125\nsize = 32\nweights = "none"\nbatch = 4\nvalidation = 0.0\nsteps = 1'  # fmt: skip
+TINY = 'uses = "train-stream"\narch = "resnet18"\nwidth = 0.125\nsize = 32\nweights = "none"\nbatch = 4\nvalidation = 0.0\nsteps = 1\nschedule = "cosine"'  # fmt: skip
 PROCESSES = {"RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
 
 
