@@ -23,7 +23,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -118,9 +117,8 @@ def measure_model(found: Run, workspace: Workspace, steps: int) -> dict[str, Any
 
 def training_of(found: Run, description: Description, store: Store) -> tuple[Clips, Plan]:
     """The samples and the plan of a finished training; options that came later have their defaults."""
-    known = {name: option.default for name, option in options_of(found.record["verb"]).described().items()}
-    options = SimpleNamespace(**known | description.training)
-    options.strides = (options.stride_min, options.stride_max)
+    model: Any = options_of(found.record["verb"])
+    options = model(**{name: value for name, value in description.training.items() if name in model.model_fields})
     network = description.network
     modalities = tuple(stream.modality for stream in network.streams)
     sampling = Sampling(
