@@ -117,20 +117,22 @@ def accuracy_interval(correct: FloatArray, units: Units) -> list[float]:
     return share_interval(value, (correct - value) / len(correct), units)
 
 
-def class_mean_influence(correct: FloatArray, labels: NDArray[np.int64]) -> FloatArray:
+def class_mean_influence(correct: FloatArray, labels: NDArray[np.int64], units: Units) -> FloatArray:
     """(N,) each video's influence on the mean over classes of each class's accuracy.
 
     Args:
         correct: (N,) 1 if a video is correct, else 0.
         labels: (N,) its class.
+        units: What was drawn independently.
     """
     _, label = np.unique(labels, return_inverse=True)
     videos = np.bincount(label)
     means = np.bincount(label, correct) / videos
-    # a class of n videos shows (n - 1) / n of its variance; one of a single video is measured against the mean of all
-    single = videos == 1
+    single = videos == 1  # a class of one video shows no variance: it is measured against the mean of all
     against = np.where(single, means.mean(), means)
-    grown = np.sqrt(videos / np.maximum(videos - 1, 1))
+    # n videos of a class show (n - 1) / n of their variance; `Units.variance` makes up for that over all units instead
+    made_up = units.count / max(units.count - 1, 1)
+    grown = np.sqrt(np.where(single, made_up, videos / np.maximum(videos - 1, 1)) / made_up)
     influence: FloatArray = (correct - against[label]) * grown[label] / videos[label] / len(videos)
     return influence
 

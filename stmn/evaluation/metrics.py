@@ -59,7 +59,7 @@ def measure(scores: Scores) -> dict[str, Any]:
     intervals = {
         "accuracy": accuracy_interval(correct, units),
         "top5": None if in_top is None else accuracy_interval(in_top, units),
-        "mean_class_accuracy": share_interval(class_mean, class_mean_influence(correct, labels), units),
+        "mean_class_accuracy": share_interval(class_mean, class_mean_influence(correct, labels, units), units),
     }
     result = {
         "videos": len(labels),
@@ -104,9 +104,10 @@ def calibration_error(logits: FloatArray, correct: FloatArray) -> float:
 
 
 def describe_accuracy(result: dict[str, Any]) -> str:
-    """Put the accuracy in words: "94.2 % [92.0, 95.8] of 600 videos"."""
+    """Put the accuracy in words: "94.2 % [92.0, 95.8] of 600 videos", or "... of 600 videos in 12 groups"."""
     low, high = result["interval"]
-    return f"{100 * result['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}] of {result['videos']} videos"
+    share = f"{100 * result['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}] of {result['videos']} videos"
+    return share if result["intervals_over"] == "videos" else f"{share} in {describe_units(result)}"
 
 
 def describe_units(result: dict[str, Any]) -> str:
@@ -148,9 +149,7 @@ def _find_notes(result: dict[str, Any], mean: FloatArray, units: Units) -> Itera
     if units.over == "groups" and units.count == 1:
         yield "All videos are of one group, which says nothing of others: no interval can be given."
     elif units.over == "groups" and units.count < MANY_GROUPS:
-        yield (
-            f"{units.count} groups are few: the intervals are wide because so few show little of how far groups differ."
-        )
+        yield f"{units.count} groups are few: they show little of how far groups differ, so the intervals are wide."
     counts = [found["videos"] for found in result["per_class"].values()]
     missing = [name for name, found in result["per_class"].items() if not found["videos"]]
     if len(missing) == len(counts) - 1:

@@ -31,7 +31,9 @@ def write_report(path: Path, contents: Contents, store: Store) -> None:
     check_extra()
     evaluations, main, header = contents.evaluations, contents.main, store.header
     notes.check_classes(evaluations)
-    gains = compute_gate_gains(evaluations)
+    gains, stream_gains = compute_gate_gains(evaluations), compute_stream_gains(evaluations)
+    single_streams = sum(evaluation.role in ("appearance", "motion") for evaluation in evaluations)
+    limits = [found.overall.test_limit for found in (stream_gains, gains) if found and found.overall.test_limit]
     rows = choose_samples(main.scores, contents.samples) if main else []
     paper = notes.find_paper_accuracies(header.dataset.get("name", ""), len(header.classes), contents)
     write_page(
@@ -46,7 +48,10 @@ def write_report(path: Path, contents: Contents, store: Store) -> None:
         confusions=[notes.list_confusions(evaluation.metrics) for evaluation in evaluations],
         figures=(_draw_figures(evaluations, gains) if main else {}) | _draw_training(contents),
         gains=gains,
-        stream_gains=compute_stream_gains(evaluations),
+        stream_gains=stream_gains,
+        single_streams=single_streams,
+        stream_words="the best single stream" if single_streams > 1 else "the only single stream that was tested",
+        limits=[f"{limit}." for limit in dict.fromkeys(limits)],
         fused=next((e for e in reversed(evaluations) if e.role == "fused"), None),
         paper=paper,
         paper_accuracies=list_paper_accuracies(header.dataset["name"]) if paper else [],

@@ -70,7 +70,7 @@ def test_intervals_hold_the_truth_in_95_percent_of_trials_even_with_few_groups(c
         means = np.mean([first[labels == number].mean() for number in range(4)])
         intervals = {
             "accuracy": (0.7, accuracy_interval(first, units)),
-            "class mean": (0.7, share_interval(float(means), class_mean_influence(first, labels), units)),
+            "class mean": (0.7, share_interval(float(means), class_mean_influence(first, labels, units), units)),
             "difference": (0.0, difference_interval(second - first, units)),
         }
         for name, (truth, (low, high)) in intervals.items():
@@ -97,11 +97,16 @@ def test_class_mean_varies_as_a_bootstrap_says():
     rows = generator.integers(0, 240, (1000, 240))
     means = [recall_score(labels[row], np.where(correct[row], labels[row], -1), labels=range(8), average="macro", zero_division=0) for row in rows[:400]]  # fmt: skip
     value = np.mean([correct[labels == number].mean() for number in range(8)])
-    interval = share_interval(float(value), class_mean_influence(correct, labels), groups(240, 1))
+    interval = share_interval(float(value), class_mean_influence(correct, labels, groups(240, 1)), groups(240, 1))
     assert interval == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=0.02)
 
 
-def test_a_class_mean_of_single_videos_is_a_plain_share():
-    correct = np.array([1.0, 0, 1, 1, 0, 1])
-    influence = class_mean_influence(correct, np.arange(6))
-    assert share_interval(4 / 6, influence, groups(6, 1)) == pytest.approx(wilson_interval(4, 6))
+def test_a_class_mean_that_is_the_accuracy_has_its_interval():
+    """As on Weizmann: each person does each action once, so all classes have as many videos."""
+    correct, labels = np.array([1.0, 0, 1, 1, 0, 1, 1, 1, 0, 0, 1, 1]), np.arange(12) % 4
+    for units in (Units([f"person{number // 4}" for number in range(12)]), groups(12, 1)):
+        interval = share_interval(correct.mean(), class_mean_influence(correct, labels, units), units)
+        if units.over == "groups":
+            assert interval == pytest.approx(accuracy_interval(correct, units))
+    single = class_mean_influence(correct[:6], np.arange(6), groups(6, 1))
+    assert share_interval(correct[:6].mean(), single, groups(6, 1)) == pytest.approx(wilson_interval(4, 6))
