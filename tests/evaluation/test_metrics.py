@@ -11,7 +11,7 @@ from torch.nn.functional import one_hot
 from stmn.errors import DataError
 from stmn.evaluation.comparison import choose_weights, compare_scores
 from stmn.evaluation.intervals import wilson_interval
-from stmn.evaluation.metrics import calibration_error, describe_accuracy, measure
+from stmn.evaluation.metrics import average_splits, calibration_error, describe_accuracy, measure
 from stmn.evaluation.scores import Scores, fuse_late
 
 CLASSES = [f"class{number}" for number in range(8)]
@@ -118,3 +118,75 @@ def test_weights_help_and_are_never_chosen_on_test_videos():
         choose_weights([made(noise, labels, part="test"), parts[1]], ["noise", "signal"])
     with pytest.raises(DataError, match="chosen for 2 to 4 scores, not 5"):
         choose_weights(parts[:1] * 5, list("abcde"))
+
+
+# Test lists that make a number mislead
+
+
+def few(predicted: list[int], labels: list[int], classes: int = 4, groups: list[str] | None = None) -> Scores:
+    values = 2.0 * one_hot(torch.tensor(predicted), classes).float()
+    names = [f"class{number}" for number in range(classes)]
+    return Scores([f"v{n}" for n in range(len(labels))], names, labels, {"motion": values}, {}, groups or [])
+
+
+def test_top5_of_few_classes_is_left_out():
+    result = measure(few([0, 1, 2, 2], [0, 1, 2, 3]))
+    assert result["top5"] is None and result["intervals"]["top5"] is None
+    assert measure(few([0, 1, 2, 2], [0, 1, 2, 3], classes=6))["top5"] is not None
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_class_in_the_test_part_is_said():
+    result = measure(few([1, 1, 0], [1, 1, 1]))
+    assert result["accuracy"] == result["mean_class_accuracy"] == pytest.approx(2 / 3)
+    assert result["confusion"] == [[0, 0, 0, 0], [1, 2, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    assert result["notes"] == ["All videos are of one class, class1: a classifier that always names it has 100 %."]
+
+
+def test_classes_without_videos_are_named():
+    result = measure(few([0, 1, 1], [0, 1, 0]))
+    assert result["mean_class_accuracy"] == pytest.approx(0.75)
+    assert result["notes"] == ["The mean over classes leaves out 2 of 4 classes that have no videos: class2, class3."]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("right", [True, False])
+def test_one_video_of_many_classes(right):
+    result = measure(few([0 if right else 1], [0], classes=9))
+    assert result["accuracy"] == result["mean_class_accuracy"] == float(right)
+    assert result["interval"] == result["intervals"]["mean_class_accuracy"] == pytest.approx(wilson_interval(right, 1))
+
+
+def test_ties_are_counted_and_go_to_the_first_class():
+    scores = Scores(["a", "b"], CLASSES, [0, 7], {"motion": torch.zeros(2, 8)}, {})
+    result = measure(scores)
+    assert result["accuracy"] == 0.5 and result["top5"] == 0.5  # not 100 %: class 7 is the last of equals
+    assert (
+        result["notes"][-1] == "2 videos have several classes with the highest score; the first in the list was taken."
+    )
+
+
+def test_one_person_gives_no_interval():
+    result = measure(few([0, 1, 2, 0], [0, 1, 2, 3], groups=["anna"] * 4))
+    assert result["interval"] == [0.0, 1.0] and (result["units"], result["intervals_over"]) == (1, "groups")
+    assert result["notes"][0].startswith("All videos are of one group, which says nothing of others")
+
+
+def test_sessions_of_all_classes_are_two_groups():
+    """Not one group for each class and session."""
+    groups = [f"session{n % 2}" for n in range(16)]
+    result = measure(few([n // 4 for n in range(16)], [n // 4 for n in range(16)], groups=groups))
+    assert (result["units"], result["intervals_over"]) == (2, "groups")
+    assert "in 2 groups" in describe_accuracy(result) and result["notes"][0].startswith("2 groups are few")
+
+
+def test_videos_that_several_splits_test_count_once():
+    values, labels = drawn(60, 1.5)
+    once, again = made(values, labels), made(values.clone(), labels)
+    alone, mean = measure(once), average_splits([once, again])
+    assert mean["accuracy"] == alone["accuracy"] and mean["units"] == 60
+    assert mean["interval"] == pytest.approx(alone["interval"], abs=0.01)
+    other = Scores([f"w{n}" for n in range(60)], CLASSES, labels, {"motion": values}, {})
+    apart = average_splits([once, other])
+    assert apart["units"] == 120
+    assert np.diff(apart["interval"])[0] == pytest.approx(np.diff(alone["interval"])[0] / np.sqrt(2), rel=0.1)

@@ -56,7 +56,13 @@ def report_of(workspace: Workspace, folder: Path, baseline: dict | None = None, 
         if baseline:
             results = {"metrics": "metrics.json", "scores": "scores.safetensors"}
             (folder / name / "metrics.json").write_text(json.dumps({"box_shape_baseline": baseline}))
-            record = {"verb": "evaluate", "status": "done", "outputs": results, "fingerprint": name, "options": {}}
+            record = {
+                "verb": "evaluate",
+                "status": "done",
+                "outputs": results,
+                "fingerprint": f"{folder.name}-{name}",
+                "options": {},
+            }
             (folder / name / "run.json").write_text(json.dumps(record))
     files = ",".join(str(folder / name / "scores.safetensors") for name in scores)
     made = call("report", "-w", workspace.root, "--data", "small", "--evaluations", files, "--samples", 0)
@@ -116,7 +122,7 @@ def test_box_shapes_are_judged_by_a_paired_test_not_by_intervals(workspace, tmp_
     other = report_of(workspace, tmp_path / "other", shapes | guesses, motion=right_in(range(4, 10)))
     assert "is not clearly better than a guess from frame size and length alone (13.3 %)" in other
     assert "(McNemar's exact test over 30 videos, p = 0.75)" in other
-    unknown = report_of(workspace, tmp_path / "old", shapes, motion=better)
+    unknown = report_of(workspace, tmp_path / "old", shapes, motion=right_in(range(13)))
     assert "was not tested: the guesses of single videos were not recorded. Evaluate again." in unknown
 
 
