@@ -1,6 +1,7 @@
 """The training loop: one function, read in one sitting."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -74,7 +75,8 @@ def train(
     )  # fmt: skip
     batches = iter(load_batches(clips, order, device.loader_threads))
 
-    with catch_signals(progress, ranks) as stop, progress.task("training", plan.steps, "steps", state.step) as task:
+    with catch_signals(progress, ranks) as stop, ExitStack() as bar:
+        task = bar.enter_context(progress.task("training", plan.steps, "steps", state.step))
         while state.step < plan.steps and not plan.schedule.saturated(state.errors):
             # start a step
             normalisation.start_training()
@@ -130,6 +132,7 @@ def train(
             task.advance()
 
         # end: statistics of the final weights; what is saved before is where an interrupted pass starts over
+        bar.close()  # the pass has a bar of its own
         check_weights(network, state.step)
         kept.finish()
         if plan.bn_passes and normalisation.trained:

@@ -1,6 +1,5 @@
 """`stmn data`: numbers of a prepared set, one picture of a video, and its frames and flow as files again."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ from helpers.made_sets import MadeVideo, make_set
 from PIL import Image
 
 from stmn.flow.quantise import quantise
+from stmn.runtime.locks import hold_lock
 from stmn.store.format.read import Store
 from stmn.video.decode import decode_video, probe_video
 
@@ -85,10 +85,10 @@ def test_a_set_under_preparation_is_one_line(work):
         assert refusal(*command, "-w", work) == (
             f"{folder}: prepare was interrupted; finish it with the same stmn prepare command"
         )
-    handle = os.open(folder / "shards", os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)  # as a prepare that is running
-    assert refusal("info", "-w", work) == f"{folder}: prepare is working here; wait until it ends"
-    os.close(handle)
+    with hold_lock(folder, say=pytest.fail):  # as a prepare that is running
+        line = refusal("info", "-w", work)
+    assert line.startswith(f"{folder}: prepare is not finished: process {os.getpid()} on ")
+    assert line.endswith("; wait until it ends")
 
 
 def test_a_set_with_skipped_videos_can_be_looked_at(tmp_path):

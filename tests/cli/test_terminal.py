@@ -39,7 +39,7 @@ def test_only_the_names_in_help_stand_out():
     assert re.search(r"\x1b\[0m +random seed \x1b\[2m\[default: 0\]\x1b\[0m", text)
 
 
-@pytest.mark.parametrize("columns", [60, 80, 100, 140])
+@pytest.mark.parametrize("columns", [60, 80, 100, 160])
 def test_bar_of_a_training_fits_the_line(columns, scratch):
     text = on_terminal(*TRAINING, "-w", scratch.root, columns=columns)
     bars = [line for line in screen_lines(text) if line.startswith("training ")]
@@ -50,7 +50,7 @@ def test_bar_of_a_training_fits_the_line(columns, scratch):
     assert "30/30" in last and "loss " in last
     if columns >= 80:
         assert "acc" in last and "val" in last
-    if columns >= 140:
+    if columns >= 160:
         assert "validation error" in last and "data wait" in last and "steps/s" in last
 
 

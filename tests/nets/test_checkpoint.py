@@ -23,6 +23,7 @@ from stmn.nets.weights.pretrained import load_weights, resolve_weights
 from stmn.runtime.progress import Silent
 from stmn.runtime.ranks import ALONE
 from stmn.store.format.header import Preparation
+from stmn.training.kept import KeptWeights
 from stmn.training.plan import Plan
 from stmn.training.schedule import Schedule
 from stmn.training.state import STATE_FILE, SavedState, TrainingState
@@ -131,7 +132,9 @@ def test_older_training_state_keeps_momentum(tmp_path):
     networks = [build_network(SKIPPING, seed) for seed in (3, 4)]
     optimizers = [SGD(network.parameters(), lr=0.1, momentum=0.9) for network in networks]
     saved = [
-        SavedState(tmp_path, network, optimizer, GradScaler("cpu", enabled=False), plan, ALONE)
+        SavedState(
+            tmp_path, network, optimizer, GradScaler("cpu", enabled=False), KeptWeights(network, plan), plan, ALONE
+        )
         for network, optimizer in zip(networks, optimizers, strict=True)
     ]
     for parameter in networks[0].parameters():
@@ -140,8 +143,9 @@ def test_older_training_state_keeps_momentum(tmp_path):
     saved[0].save(TrainingState(step=1), {})
     written_before(tmp_path / STATE_FILE)
     assert saved[1].load(Silent()).step == 1
-    for one, other in zip(*[optimizer.state_dict()["state"].values() for optimizer in optimizers], strict=True):
-        assert torch.equal(one["momentum_buffer"], other["momentum_buffer"])
+    ours, theirs = (optimizer.state_dict()["state"] for optimizer in optimizers)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[number]["momentum_buffer"], theirs[number]["momentum_buffer"]) for number in ours)
     assert all(torch.equal(*pair) for pair in zip(*[net.parameters() for net in networks], strict=True))
 
 
@@ -301,4 +305,4 @@ def test_missing_imagenet_weights_name_the_command(tmp_path, monkeypatch):
             attempt()
         assert "\n" not in str(error.value)
     with pytest.raises(CheckpointError, match=r"no such weights file; use an existing file, none, imagenet or auto"):
-        resolve_weights("imagnet", "resnet50")
+        resolve_weights("./imagnet", "resnet50")

@@ -108,8 +108,8 @@ def test_ucf101_as_it_is_published(tmp_path, shared_data):
         assert store.header.dataset["name"] == "ucf101"
         [tested] = store.part("1", "test")
         [trained] = store.part("1", "train")
-        assert (tested.id, tested.group) == ("ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi", "g01")
-        assert (trained.id, trained.group) == ("SoccerJuggling/v_SoccerJuggling_g23_c01.avi", "g23")
+        assert (tested.id, tested.group) == ("ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi", "ApplyEyeMakeup_g01")
+        assert (trained.id, trained.group) == ("SoccerJuggling/v_SoccerJuggling_g23_c01.avi", "SoccerJuggling_g23")
         assert store.header.keeps == ["crop", "mirror"]
         with pytest.raises(DataError, match="has no split '3'; it has: 1, 2"):
             store.part("3", "test")
@@ -424,7 +424,7 @@ def test_wrong_flow_options_are_refused_before_any_write(flow, option, line, tmp
 def test_short_videos_can_be_trained_on(tmp_path):
     for name, frames in (("wave", 2), ("clap", 3)):
         film(tmp_path / "v" / "train" / name / "a.mp4", moving(frames, 40, 40))
-        film(tmp_path / "v" / "test" / name / "b.mp4", moving(frames, 40, 40))
+        film(tmp_path / "v" / "test" / name / "b.mp4", moving(frames, 40, 40, seed=1))
     prepare(tmp_path / "v", tmp_path)
     result = call("train-stream", "--modality", "flow", *TINY, "-w", tmp_path)
     assert result.exit_code == 0, result.stderr

@@ -1,6 +1,7 @@
 """Input that doesn't fit is refused before the first step, in one line: what, where, what to do."""
 
 import json
+import re
 import shutil
 import sqlite3
 from pathlib import Path
@@ -37,15 +38,17 @@ def test_other_classes_than_the_checkpoints_are_refused(own):
     make_set(own.data_dir("other"), [MadeVideo(f"{name}/1", name, frames, levels) for name in ("run", "jump", "fall")])
     line = refused(own, *FUSE, "--data", "other")
     assert line == (
-        "the streams know 4 classes, which are not the 3 of data set other: name streams that were trained on it"
+        "no appearance stream was trained on other, split 1; make it with: stmn train-stream --modality rgb"
     )
+    line = refused(own, *FUSE, "--data", "other", "--appearance", "appearance", "--motion", "motion", "--validation", 0)
+    assert re.fullmatch(r"appearance-\S+ knows 4 classes \(.*\), which are not those of data set other", line)
 
 
 def test_checkpoint_of_another_architecture_is_refused(own, tmp_path):
     fused = own.find_input("fused", "model").name
     assert refused(own, *FUSE, "--appearance", fused).startswith(f"{fused}: is not a single appearance stream")
     deeper = train_tiny(own, "flow", arch="resnet50", steps=1).name
-    assert "can't be tied" in refused(own, *FUSE, "--motion", deeper)
+    assert "can't be tied" in refused(own, *FUSE, "--motion", deeper, "--validation", 0)
     weights = tmp_path / "resnet18.safetensors"
     save_file(timm.create_model("resnet18").state_dict(), weights)
     line = refused(own, *STREAM[:1], "--width", 1, *STREAM[3:], "--arch", "resnet34", "--weights", weights)
@@ -108,7 +111,7 @@ def with_text_for_a_description(path: Path) -> None:
 def test_truncated_or_edited_checkpoint_is_refused(own, tmp_path, damage):
     path = shutil.copy(own.find_input("motion", "model").path, tmp_path / "edited.safetensors")
     damage(path)
-    line = refused(own, *FUSE, "--motion", path)
+    line = refused(own, *FUSE, "--motion", path, "--validation", 0)
     assert line.startswith(f"{path}: ")
     assert any(word in line for word in ("truncated or damaged", "don't fit the network", "description is damaged"))
 
