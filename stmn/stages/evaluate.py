@@ -1,6 +1,5 @@
 """evaluate: score the videos of a split, fully convolutional in space and time, and measure (section 4.2)."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -88,8 +87,6 @@ class Evaluate(Stage[EvaluateOptions]):
                 results["box_shape_baseline"] = measure_box_shape_baseline(store, str(options.split), options.seed)
         scores.save(context.out / "scores.safetensors")
         write_json(context.out / "metrics.json", results)
-        for line in _describe_missing_classes(scores):
-            context.progress.say(line)
         context.progress.say(f"{' + '.join(labels)}: {describe_accuracy(results)}")
         for note in results["notes"]:
             context.progress.say(note)
@@ -171,17 +168,3 @@ def _split_of(model: Input, workspace: Workspace, data: str | None) -> str:
 
     header, known = read_header(workspace.find_data(data)), read_description(model.path).trained_on
     return known.split if known.data == header.name and known.split in header.splits else "1"
-
-
-def _describe_missing_classes(scores: "Scores") -> Iterator[str]:
-    """A line if some classes have no video, so that the accuracy says nothing of them."""
-    missing = [name for number, name in enumerate(scores.classes) if number not in set(scores.labels)]
-    if not missing:
-        return
-    part = scores.protocol.get("part", "test")
-    if len(missing) == len(scores.classes) - 1:
-        only = scores.classes[scores.labels[0]]
-        yield f"all {part} videos are of one class, '{only}': the accuracy is that of this class alone"
-    else:
-        some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        yield f"no {part} video of {len(missing)} of {len(scores.classes)} classes: {some}"

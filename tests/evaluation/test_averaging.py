@@ -264,7 +264,7 @@ def test_short_videos_and_missing_classes_are_said(own, tmp_path: Path):
     assert result.exit_code == 0, result.stderr
     said = [line for line in result.stderr.splitlines() if "Warning" not in line]
     assert any("2 of 3 videos are too short for 25 chunks" in line and "the shortest on 1" in line for line in said)
-    assert any(f"all test videos are of one class, '{classes[0]}'" in line for line in said)
+    assert any(f"All videos are of one class, {classes[0]}: " in line for line in said)
     run = next(run for run in own.runs() if run.record["verb"] == "evaluate")
     shown = json.loads(call("scores", "show", run.name, "-w", own.root, "--json").stdout)
     assert shown["protocol"]["fewer_chunks"] == 2 and shown["videos"] == 3
