@@ -37,7 +37,11 @@ def on_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Packages]
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
     registry.plugins.cache_clear()
-    yield Packages(folder)
-    registry.plugins.cache_clear()
-    for file in folder.glob("*.py"):
-        sys.modules.pop(file.stem, None)
+    try:
+        yield Packages(folder)
+    finally:  # also for the tests that follow a failed one
+        sys.path.remove(str(folder))
+        importlib.invalidate_caches()
+        registry.plugins.cache_clear()
+        for file in folder.glob("*.py"):
+            sys.modules.pop(file.stem, None)
