@@ -56,7 +56,7 @@ def check_validation(validation: Clips | None, plan: Plan, progress: Progress) -
         raise UsageError(f"{decides} needs validation, and no videos are held out for it")
     if plan.keep_best and not count:
         raise UsageError(
-            f"keep = best needs a validation, and {plan.steps} steps are too few for one: it comes each "
+            f"keep = best needs a validation, and {plan.steps} steps are too few for one: it comes every "
             f"{plan.validate_every} steps"
         )
     progress.say(
