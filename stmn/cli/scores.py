@@ -140,6 +140,13 @@ def fuse(
             raise UsageError(f"--choose-on: {len(choose_on)} scores for the {len(parts)} to fuse")
         others = _load(choose_on, workspace)
         held, held_names = [part for _, part in others], [item.name for item, _ in others]
+        for name, other, tested, part in zip(held_names, held, names, found, strict=True):
+            swapped = any(set(other.streams) == set(fused.streams) for fused in found)
+            if swapped and set(other.streams) != set(part.streams):
+                own, asked = " + ".join(other.streams), " + ".join(part.streams)
+                raise UsageError(
+                    f"--choose-on {name}: is of {own}, but {tested} of {asked}; name them in the order of the scores"
+                )
         given = choose_weights(held, held_names, average)
         check_disjoint(held[0], found[0], held_names[0], names[0])
         typer.echo(f"weights {', '.join(f'{w:g}' for w in given)}, chosen on {len(held[0].ids)} other videos")

@@ -134,11 +134,15 @@ def load_scores(path: Path) -> Scores:
 def _find_mistake(metadata: _Metadata, streams: dict[str, Tensor]) -> str:
     """The first contradiction within a scores file; empty if there is none."""
     videos, classes = len(metadata.ids), len(metadata.classes)
+    if not videos:
+        return "it scores no video"
     for name, tensor in streams.items():
         if tuple(tensor.shape) != (videos, classes):
             return f"{name} is {tuple(tensor.shape)}, not {(videos, classes)}"
         if not tensor.is_floating_point():
             return f"{name} is not in floating point"
+        if not tensor.isfinite().all():
+            return f"{name} has scores that are NaN or infinite"
     if len(metadata.labels) != videos or not all(0 <= label < classes for label in metadata.labels):
         return f"its labels are not those of {videos} videos of {classes} classes"
     if metadata.groups and len(metadata.groups) != videos:

@@ -137,6 +137,11 @@ def test_mistakes_are_one_line_and_write_nothing(files, tmp_path):
         (("fuse", rgb, files["flow-held"], "-o", out), 1, "does not score the same videos: no scores of 'a [1].avi'"),
         (("fuse", rgb, flow, "-o", out, "--choose-on", rgb, "--choose-on", flow), 1, "scores of test videos"),
         (("fuse", rgb, flow, "-o", out, "--choose-on", rgb), 2, "--choose-on: 1 scores for the 2 to fuse"),
+        (
+            ("fuse", rgb, flow, "-o", out, "--choose-on", files["flow-held"], "--choose-on", files["rgb-held"]),
+            2,
+            "name them in the order of the scores",
+        ),
         (("compare", rgb, files["flow-held"]), 1, "does not score the same videos"),
         (("show", broken), 1, "truncated or damaged"),
         (("show", tmp_path / "no.safetensors"), 2, "no such file"),

@@ -72,6 +72,19 @@ def test_contradictory_scores_file_is_refused(change, tmp_path):
     assert "\n" not in str(error.value)
 
 
+def test_scores_of_no_video_or_that_are_no_numbers_are_refused(tmp_path):
+    path = tmp_path / "scores.safetensors"
+    part = scores("abc")
+    Scores([], part.classes, [], {"svm": torch.zeros(0, 3)}, {}).save(path)
+    with pytest.raises(DataError, match=r"scores\.safetensors: it scores no video"):
+        load_scores(path)
+    for value in (float("nan"), float("inf")):
+        part.streams["appearance"][1, 2] = value
+        part.save(path)
+        with pytest.raises(DataError, match=r"scores\.safetensors: appearance has scores that are NaN or infinite"):
+            load_scores(path)
+
+
 def test_file_without_scores_is_refused(trained, tmp_path):
     with pytest.raises(DataError, match="holds no scores"):
         load_scores(trained.newest("model").output("model"))
