@@ -197,6 +197,7 @@ def fuse_late(
     Raises:
         DataError: The parts are of different videos, classes, data sets, splits or parts, or the weights don't fit.
     """
+    check_average(parts, names, average)
     weights = check_weights(weights, len(parts), average) if weights else [1.0] * len(parts)
     first = parts[0]
     streams: dict[str, Tensor] = {}
@@ -236,6 +237,13 @@ def weigh_streams(scores: Scores, weights: Sequence[float], chosen_on: str = "")
         ratio = ":".join(f"{weight:g}" for weight in weights)
         about["words"] += f", streams {ratio}{f' chosen on {chosen_on}' if chosen_on else ''}"
     return replace(scores, protocol=about)
+
+
+def check_average(parts: Sequence[Scores], names: Sequence[str], average: Average) -> None:
+    """Raise `DataError` if logits are to be averaged, but scores are averaged soft-maxes, of which logits are lost."""
+    for part, name in zip(parts, names, strict=True):
+        if average == "logits" and part.average == "softmax":
+            raise DataError(f"{name}: holds averaged soft-maxes, not logits; pass --average softmax, or test again")
 
 
 def check_weights(weights: Sequence[float], count: int, average: Average) -> list[float]:

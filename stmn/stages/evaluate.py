@@ -54,7 +54,7 @@ class Evaluate(Stage[EvaluateOptions]):
 
     def check(self, options: EvaluateOptions, context: Context) -> None:
         """Refuse a device or a precision that is not here, and scores of other videos."""
-        from stmn.evaluation.scores import load_scores
+        from stmn.evaluation.scores import check_average, load_scores
         from stmn.runtime.device import choose_device
         from stmn.store.format.read import Store
 
@@ -63,6 +63,7 @@ class Evaluate(Stage[EvaluateOptions]):
         if items:
             with Store(context.data) as store:
                 parts, names = [load_scores(item.path) for item in items], [item.label for item in items]
+                check_average(parts, names, options.average)
                 for line in describe_changes(parts, names, store):
                     context.progress.say(line)
 
