@@ -1,6 +1,7 @@
 """The options of both trainings that say how weights are learned: optimizer, learning rates, loss, what is kept."""
 
 import re
+from itertools import pairwise
 from typing import Literal, Self
 
 from pydantic import field_validator, model_validator
@@ -95,8 +96,9 @@ class OptimisationOptions(DataOptions):
         schedule = getattr(self, "schedule", "plateau")
         if self.milestones is not None and schedule != "steps":
             raise ValueError(f"milestones belong to schedule = steps, and schedule is {schedule}")
-        if self.milestones is not None and (not self.milestones or min(self.milestones) <= 0):
-            raise ValueError(f"milestones = {self.milestones}: give numbers of epochs above 0, such as 20,40")
+        rising = [0.0, *(self.milestones or [])]
+        if self.milestones is not None and (not self.milestones or any(b <= a for a, b in pairwise(rising))):
+            raise ValueError(f"milestones = {self.milestones}: give rising numbers of epochs above 0, such as 20,40")
         if self.patience != type(self).model_fields["patience"].default and schedule != "plateau":
             raise ValueError(f"patience belongs to schedule = plateau, and schedule is {schedule}")
         if self.warmup is not None and self.warmup_epochs is not None:
