@@ -74,7 +74,7 @@ def test_plateau_with_too_few_validations_says_that_the_rate_stays(scratch):
 
 @pytest.mark.parametrize(("schedule", "held_out", "more", "line"), [
     ("cosine", True, {"keep_best": True}, "keep = best needs a validation, and 15 steps are too few for one: it comes "
-     "each 50 steps"),
+     "every 50 steps"),
     ("cosine", False, {"keep_best": True}, "keep = best needs validation, and no videos are held out for it"),
     ("plateau", False, {}, "schedule = plateau needs validation, and no videos are held out for it"),
 ])  # fmt: skip
