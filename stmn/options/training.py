@@ -52,7 +52,7 @@ class TrainingOptions(OptimisationOptions):
     bn: Literal["train", "frozen", "partial"] = option(
         "train",
         "batch normalisation; train: by each micro-batch's statistics; frozen: by those of the starting weights, which "
-        "stay as they are, with gains and offsets; partial: frozen but for the first layer of each stream",
+        "stay as they are, with gains and offsets; partial: frozen except the first layer of each stream",
         "Optimisation",
     )
     bn_momentum: float = option(

@@ -94,7 +94,7 @@ def hold_out(videos: Sequence[StoredVideo], share: float, seed: int) -> Validati
 
 
 def _groups_of(videos: Sequence[StoredVideo]) -> list[tuple[str, str]]:
-    """What tells the groups of a list apart, for each video: groups that share a file are one."""
+    """The group of each video, as a key; groups that share a file are one group."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

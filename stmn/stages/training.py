@@ -178,7 +178,7 @@ def _describe_model(
     keeps: "Sequence[str]",
     earlier: "Sequence[TrainedOn]",
 ) -> "Description":
-    """What a model file says of itself, but for its batch statistics."""
+    """The description in a model file, except its batch statistics."""
     from stmn.nets.checkpoint import Description, HeldOut, TrainedOn
 
     training, validation = clips
