@@ -1,15 +1,14 @@
 """prepare: pack videos into a data set of frames and flow."""
 
-import time
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stmn import registry
 from stmn.errors import DataError, UsageError
 from stmn.options.prepare import PrepareOptions
 from stmn.stages.base import Context, Result, Stage
+from stmn.stages.video_jobs import Rate, check_workers, count_skipped, run_video_jobs
 from stmn.workspace import Input, Run, Workspace, read_run
 
 if TYPE_CHECKING:
@@ -62,10 +61,7 @@ class Prepare(Stage[PrepareOptions]):
         """Refuse, before anything is written, what can't be prepared into this folder."""
         _take_inventory(options, context.out)
         self.check_options(options)
-        if options.cluster:
-            from stmn.runtime.cluster import check_cluster
-
-            check_cluster(options.cluster, context.progress.say)
+        check_workers(options, context)
 
     def run(self, options: PrepareOptions, context: Context) -> Result:
         """Prepare every video of the data set that is not in the store yet.
@@ -171,25 +167,17 @@ def _fill_store(options: PrepareOptions, context: Context) -> Result:
     worker = PrepareWorker(folder.resolve(), header.preparation, options.dataset, dataset.root, options.dataset_options)
     found = [finished[entry.id] for entry in entries if entry.id in finished]
     skipped = sum(video.status == "skipped" for video in found)
-    frames = sum(video.frames for video in found)
     for entry in entries:
         if entry.id in finished:
             _report_video(entry.id, finished[entry.id].frames, finished[entry.id].reason, False, context)
-    started, before = time.monotonic(), frames
+    rate = Rate(sum(video.frames for video in found))
     with context.progress.task("videos", len(entries), "videos", done=len(entries) - len(missing)) as task:
-        for outcome in _run_jobs(jobs, worker, options, context):
-            if outcome.error and outcome.job.failure:
-                raise DataError(f"{folder}: can't record that {outcome.job.entry.id!r} was skipped: {outcome.error}")
-            if outcome.error:  # its worker died, hung or could not record it: another worker records that
-                jobs.append(PrepareJob(outcome.job.entry, outcome.error))
-                continue
-            frames += outcome.result.frames
-            if outcome.result.reason:
+        for result in run_video_jobs(jobs, worker, options, context):
+            if result.reason:
                 skipped += 1
-                context.progress.say(f"skipped {outcome.result.entry.id!r}: {outcome.result.reason}")
-            _report_video(outcome.result.entry.id, outcome.result.frames, outcome.result.reason, True, context)
-            rate = (frames - before) / max(time.monotonic() - started, 1e-9)
-            task.advance(**{"frames": frames, "frames/s": rate, "skipped": skipped})
+                context.progress.say(f"skipped {result.entry.id!r}: {result.reason}")
+            _report_video(result.entry.id, result.frames, result.reason, True, context)
+            task.advance(1, skipped=skipped, **rate.add(result.frames))
     return _summarise(options, entries, context)
 
 
@@ -203,18 +191,14 @@ def _summarise(options: PrepareOptions, entries: "list[VideoEntry]", context: Co
     if lost:
         elsewhere = "a worker of the cluster writes elsewhere" if options.cluster else "this is a bug"
         raise DataError(f"{folder}: {len(lost)} videos are in no shard, the first is {lost[0]!r}; {elsewhere}")
-    skipped = [entry.id for entry in entries if finished[entry.id].status == "skipped"]
     _report_short([(entry.id, finished[entry.id].frames) for entry in entries], context)
-    if len(skipped) > options.allow_failures:
-        raise DataError(
-            f"{folder}: {len(skipped)} of {len(entries)} videos were skipped, the first: {skipped[0]!r}: "
-            f"{finished[skipped[0]].reason} (the others are prepared; --allow-failures {len(skipped)} accepts this, "
-            "--retry-skipped tries them again)"
-        )
+    skipped = count_skipped(
+        {entry.id: finished[entry.id].reason for entry in entries}, folder, options.allow_failures, "prepared"
+    )
     for line in _find_copies(folder):
         context.progress.say(line)
     frames = sum(finished[entry.id].frames for entry in entries)
-    counts = {"videos": len(entries), "ok": len(entries) - len(skipped), "skipped": len(skipped), "frames": frames}
+    counts = {"videos": len(entries), "ok": len(entries) - skipped, "skipped": skipped, "frames": frames}
     return Result(outputs={"data": "dataset.json"}, values=counts)
 
 
@@ -240,15 +224,3 @@ def _report_short(frames: list[tuple[str, int]], context: Context) -> None:
 def _report_video(video_id: str, frames: int, reason: str, new: bool, context: Context) -> None:
     """Report to machines what became of a video; `new` if this run prepared it."""
     context.progress.event(video=video_id, status="skipped" if reason else "ok", frames=frames, reason=reason, new=new)
-
-
-def _run_jobs(jobs: deque[Any], worker: Any, options: PrepareOptions, context: Context) -> Iterator[Any]:
-    """What becomes of the jobs, done by processes of this machine or by a cluster."""
-    if options.cluster:
-        from stmn.runtime.cluster import run_on_cluster
-
-        folder = str(context.out.resolve())
-        return run_on_cluster(jobs, worker.on, options.cluster, folder, options.video_timeout, context.progress.say)
-    from stmn.runtime.workers import count_cores, run_jobs
-
-    return run_jobs(jobs, worker, options.workers or count_cores(), options.video_timeout)

@@ -4,9 +4,7 @@ torch and the decoder are imported in the worker only: the process that hands ou
 """
 
 import dataclasses
-import errno
 import platform
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +14,11 @@ from stmn import registry
 from stmn.datasets.base import Dataset, VideoEntry
 from stmn.errors import DataError, StmnError
 from stmn.flow.estimator import load_estimator
-from stmn.runtime.workers import FatalJobError, describe_error
+from stmn.runtime.workers import describe_error
 from stmn.store.format.header import HEADER, Preparation
 from stmn.store.format.shard import FLOW, RGB, shard_path
 from stmn.store.format.write import PictureWriter, ShardWriter, VideoFacts
+from stmn.store.prepare.disk import find_disk_error, stop_on_full_disk
 from stmn.store.prepare.sources import escape_line, hash_files, stamp_files
 
 if TYPE_CHECKING:
@@ -84,14 +83,8 @@ class PrepareWorker:
         shard = ShardWriter(shard_path(self.folder, index, self.machine))
 
         def handle(job: PrepareJob) -> PreparedVideo:
-            try:
+            with stop_on_full_disk(self.folder):
                 return _do_job(job, shard, dataset, how, flow)
-            except sqlite3.OperationalError as error:
-                raise FatalJobError(f"{self.folder}: can't be written: {error}") from error
-            except OSError as error:
-                if disk := _disk_error(error):
-                    raise FatalJobError(f"{disk.filename or self.folder}: can't be written: {disk.strerror}") from error
-                raise
 
         return handle
 
@@ -122,22 +115,13 @@ def _do_job(
                     writer.facts = _store_video(path, writer, how, flow)
             return PreparedVideo(entry, writer.facts.frames)
         except (StmnError, ValueError, RuntimeError, MemoryError) as error:
-            if disk := _disk_error(error):
+            if disk := find_disk_error(error):
                 raise disk from error
             reason = describe_error(error)
     reason = escape_line(reason)
     with shard.transaction():
         shard.skip_video(entry, reason, stamp)
     return PreparedVideo(entry, reason=reason)
-
-
-def _disk_error(error: BaseException | None) -> OSError | None:
-    """The full or read-only disk that caused an error, which is not the video's fault; None if something else did."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            return error
-        error = error.__cause__
-    return None
 
 
 def _store_video(path: Path, writer: PictureWriter, how: Preparation, flow: "FlowFunction") -> VideoFacts:
