@@ -6,8 +6,8 @@ from typing import Any
 from stmn.store.inspect.lookup import quote_id
 from stmn.store.inspect.statistics import STACK_FRAMES
 
-#: at most so many classes and sizes in a line
-_CLASSES, _SIZES = 12, 6
+#: at most so many classes and sizes in a line, and splits with a line of their own
+_CLASSES, _SIZES, _SPLITS = 12, 6, 3
 
 
 def describe(info: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -40,8 +40,7 @@ def describe(info: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if info["groups"]:
         several = info["groups_in_several_classes"]
         yield "groups", f"{info['groups']:,}" + (f", {several:,} of them in several classes" if several else "")
-    for split, parts in info["splits"].items():
-        yield f"split {split}", ", ".join(f"{part}: {_describe_part(counts)}" for part, counts in parts.items())
+    yield from _describe_splits(info["splits"], info["folds"])
     for line in info["copies"]:
         yield "", line
     if flow:
@@ -58,11 +57,39 @@ def describe(info: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "skipped" if number == 0 else "", f"{quote_id(one['id'])}: {one['reason']}"
 
 
+def _describe_splits(splits: dict[str, Any], folds: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """A line per split, or one for all of them if they are many or folds."""
+    if len(splits) <= _SPLITS and not folds:
+        for split, parts in splits.items():
+            yield f"split {split}", ", ".join(f"{part}: {_describe_part(counts)}" for part, counts in parts.items())
+        return
+    names = list(splits)
+    kind = ""
+    if folds:
+        kind = f" {folds['by']} folds" if folds["count"] else ", each tests one group"
+    ranges = []
+    for part in splits[names[0]]:
+        counts = [parts[part] for parts in splits.values()]
+        lacking = _lacking({key: max(one[key] for one in counts) for key in ("missing", "skipped")}, "up to ")
+        ranges.append(f"{part}: {_range([one['ok'] for one in counts])}{lacking}")
+    yield "splits", f"{len(names)}{kind} ({names[0]} to {names[-1]}), {', '.join(ranges)}"
+
+
+def _range(numbers: list[int]) -> str:
+    """`9 to 10`, or `9`."""
+    low, high = min(numbers), max(numbers)
+    return f"{low:,} to {high:,}" if low < high else f"{low:,}"
+
+
 def _describe_part(counts: dict[str, int]) -> str:
     """`41`, or `9,000 (530 missing, 7 skipped)`."""
-    lacking = [f"{counts['missing']:,} missing"] * bool(counts["missing"])
-    lacking += [f"{counts['skipped']:,} skipped"] * bool(counts["skipped"])
-    return f"{counts['ok']:,}" + (f" ({', '.join(lacking)})" if lacking else "")
+    return f"{counts['ok']:,}{_lacking(counts)}"
+
+
+def _lacking(counts: dict[str, int], most: str = "") -> str:
+    """` (530 missing, 7 skipped)`; "" if nothing lacks."""
+    lacking = [f"{most}{counts[key]:,} {key}" for key in ("missing", "skipped") if counts[key]]
+    return f" ({', '.join(lacking)})" if lacking else ""
 
 
 def _more(items: list[Any], shown: int) -> str:

@@ -50,7 +50,7 @@ class Dataset:
         keeps: The augmentations that keep a clip's class: "mirror" (left-right), "crop" (a part of the frame). Training
             uses no others.
         makes_videos: True if the data set needs no folder of videos because `fetch` makes them under the root.
-        renames: Options that decide the names of groups alone. A prepared set takes other values when it is prepared
+        renames: Options that decide groups and splits alone. A prepared set takes other values when it is prepared
             again.
         has_pictures: True if frames and flow are ready, so that `pictures` is called instead of `fetch`.
     """

@@ -8,11 +8,13 @@ For example:
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from stmn.datasets.base import Dataset, Splits, VideoEntry, as_id, hashed_split, missing_file
+from stmn.datasets.groups import SURELY_LIKE_UCF101, GroupNames
 from stmn.datasets.table import TableErrors, TableRow, read_table
-from stmn.errors import DataError, near_match
+from stmn.errors import DataError, UsageError, near_match
 
 _PARTS = ("train", "test")
 
@@ -31,13 +33,22 @@ class CsvList(Dataset):
     Args:
         root: The CSV file.
         test_share: Without a column split, about this fraction of the videos, in whole groups, is for testing.
+        group_pattern: Without a column group, a regular expression that is searched in a video's path; what its first
+            brackets match is the group. Without either, names like UCF101's (`_gNN_cMM`) give groups.
+        groups: Without a column group, whether the same group name in two classes is one group (`shared`) or two
+            (`per_class`), as for the data set `ucf101`.
 
     Raises:
         DataError: The file can't be read or a line is wrong; names the first such line.
+        UsageError: There are a column group and one of the options about groups.
+        ValueError: `group_pattern` or `groups` is wrong.
     """
 
-    def __init__(self, root: Path, test_share: float = 0.3) -> None:
+    renames = frozenset({"groups", "group_pattern", "test_share"})
+
+    def __init__(self, root: Path, test_share: float = 0.3, group_pattern: str = "", groups: str | None = None) -> None:
         self.root = root
+        self._groups = GroupNames(group_pattern, groups, SURELY_LIKE_UCF101)
         self.test_share = float(test_share)
         table = read_table(root)
         self._split_columns = [name for name in table.columns if re.fullmatch(r"split\d*", name)]
@@ -46,16 +57,25 @@ class CsvList(Dataset):
             raise DataError(
                 f"{root}, line 1: columns 'split' and '{self._split_columns[-1]}'; write split1, split2, ..."
             )
+        self._has_groups = "group" in table.columns
+        if self._has_groups and (group_pattern or groups):
+            given = "group_pattern" if group_pattern else "groups"
+            raise UsageError(f"{root}: has a column group, and the option {given} gives groups too; use one of them")
         self._rows = table.rows
         self._check_rows()
 
     def videos(self) -> list[VideoEntry]:
         """List one video per row."""
         folder = self.root.parent
-        return [
+        videos = [
             VideoEntry(_id_of(row), folder / row["path"], as_id(row["class"]), as_id(row["group"]))
             for row in self._rows
         ]
+        return videos if self._has_groups else self._groups.name(videos)
+
+    def describe_groups(self, videos: Sequence[VideoEntry]) -> str:
+        """Say what is taken for a group, unless a column says so."""
+        return "" if self._has_groups else self._groups.describe(videos)
 
     def lacks(self, video: VideoEntry) -> str:
         """Return why a video is unavailable: it has no file."""

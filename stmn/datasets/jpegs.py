@@ -21,6 +21,7 @@ from stmn.datasets.base import (
     without_suffix,
 )
 from stmn.datasets.csv_list import CsvList
+from stmn.datasets.groups import GroupNames
 from stmn.datasets.jpeg_layouts import (
     check_numbers,
     find_layout,
@@ -57,15 +58,14 @@ class Jpegs(Dataset):
         ValueError: `groups` is neither `per_class` nor `shared`.
     """
 
-    renames = frozenset({"groups"})
+    renames = frozenset({"groups", "test_share"})
     has_pictures = True
 
     def __init__(
         self, root: Path, lists: str = "", csv: str = "", test_share: float = 0.3, groups: str | None = None
     ) -> None:
         super().__init__(root)
-        ucf101.check_groups(groups)
-        self._groups = groups
+        self._groups = GroupNames(scope=groups)
         self.test_share = float(test_share)
         self._layout = find_layout(root)
         if lists and csv:
@@ -111,11 +111,11 @@ class Jpegs(Dataset):
         if not entries:
             raise DataError(f"{self.root}: no folders of pictures")
         found = sorted(entries.values(), key=lambda video: video.id)
-        return found if self._csv else ucf101.name_groups(found, self._groups)
+        return found if self._csv else self._groups.name(found)
 
     def describe_groups(self, videos: Sequence[VideoEntry]) -> str:
         """Say whether the `gNN` of a name is the same group in all classes."""
-        return "" if self._csv else ucf101.describe_groups(videos, self._groups)
+        return "" if self._csv else self._groups.describe(videos)
 
     def splits(self) -> Splits:
         """Return the splits of the lists, else one made here."""

@@ -1,7 +1,9 @@
 """The options of prepare."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
+
+from pydantic import model_validator
 
 from stmn.options.base import StageOptions, option
 
@@ -26,6 +28,14 @@ class PrepareOptions(StageOptions):
         plugin="dataset",
     )
     dataset_options: dict[str, Any] = option({}, "options of the data set plugin", "Data")
+    split_by: Literal["group", "video"] | None = option(
+        None,
+        "make splits that test each group, or each video, once [default: the data set's own splits]",
+        "Data",
+    )
+    folds: int | None = option(
+        None, "with --split-by: number of splits [default for groups: one per group]", "Data", ge=2
+    )
     short_side: int = option(256, "short side of stored frames, pixels", "Data", ge=16)
     quality: int = option(95, "JPEG quality of frames and flow", "Data", ge=1, le=100)
     flow: str = option("tvl1", "optical flow estimator: a plugin", "Data", plugin="flow")
@@ -44,6 +54,15 @@ class PrepareOptions(StageOptions):
     video_timeout: float = option(600.0, "seconds allowed per video", "Run", gt=0, execution=True)
     retry_skipped: bool = option(False, "try all skipped videos again, not only changed ones", "Run", execution=True)
     allow_failures: int = option(0, "fail only if more than this many videos are skipped", "Run", ge=0, execution=True)
+
+    @model_validator(mode="after")
+    def _check_folds(self) -> Self:
+        """Folds have to be of something, and those of videos have no natural number."""
+        if self.folds and not self.split_by:
+            raise ValueError("folds: say of what, with split_by = group (--split-by group) or video")
+        if self.split_by == "video" and not self.folds:
+            raise ValueError("split_by = video: say how many folds, such as folds = 5 (--folds 5)")
+        return self
 
     @property
     def is_list(self) -> bool:

@@ -25,7 +25,7 @@ def evaluate_all_splits(options: EvaluateOptions, context: Context) -> Result:
     given = "late_fusion" if context.inputs.get("late_fusion") else "model"
     runs = [read_run(item.path.parent) for item in context.inputs[given]]
     tested: dict[str, Run] = {}
-    for split in sorted(read_header(context.data).splits):
+    for split in read_header(context.data).splits:
         models = [str(_sibling(run, split, context.workspace).path) for run in runs]
         values = {"split": split, given: models if given == "late_fusion" else models[0]}
         tested[split] = context.run_stage(options.model_copy(update=values))

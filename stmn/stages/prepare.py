@@ -107,12 +107,18 @@ def _take_inventory(options: PrepareOptions, folder: Path) -> tuple["Dataset", "
 
     Raises `DataError` if there are no videos and `UsageError` if the folder holds a set that was prepared otherwise.
     """
-    from stmn.store.format.header import Header, Preparation
+    from stmn.datasets.folds import make_folds
+    from stmn.store.format.header import Folds, Header, Preparation
 
     dataset = _create_dataset(options, _root_of(options, folder))
     if dataset.has_pictures and options.camera_motion != "keep":
         raise UsageError(f"data set '{options.dataset}' comes with flow: its camera motion can't be subtracted here")
     entries = list(dataset.videos())
+    if options.split_by:
+        there = [entry for entry in entries if not dataset.lacks(entry)]
+        splits = make_folds(there, options.split_by, options.folds)
+    else:
+        splits = dataset.splits()
     header = Header(
         name=options.set_name,
         dataset=registry.find("dataset", options.dataset).identity,
@@ -120,7 +126,8 @@ def _take_inventory(options: PrepareOptions, folder: Path) -> tuple["Dataset", "
         classes=sorted({entry.class_name for entry in entries if entry.class_name}),
         keeps=sorted(dataset.keeps),
         preparation=Preparation(**{name: getattr(options, name) for name in Preparation.model_fields}),
-        splits=dataset.splits(),
+        splits=splits,
+        folds=Folds(by=options.split_by, count=options.folds) if options.split_by else None,
     )
     _check_same(folder, header, dataset.renames)
     return dataset, entries, header
@@ -158,6 +165,11 @@ def _fill_store(options: PrepareOptions, context: Context) -> Result:
     header.write(folder)
     if note := dataset.describe_groups(entries):
         context.progress.say(note)
+    if header.folds:
+        tested = sorted(len(parts["test"]) for parts in header.splits.values())
+        kind = "folds" if header.folds.count else "one per group"
+        many = f"{tested[0]} to {tested[-1]}" if tested[0] < tested[-1] else f"{tested[0]}"
+        context.progress.say(f"splits: {len(tested)}, {kind}; each tests {many} videos")
 
     recover_videos(folder)  # repairs what a killed writer left
     refresh_videos(folder, dataset, entries, options.retry_skipped, context.progress.say)

@@ -56,7 +56,7 @@ def count_test_pixels(
     crops = 10 if options.ten_crop else 2 if options.flips else 1
     short_side = round(size * 256 / 224)
     with Store(folder) as store:
-        for one in sorted(store.header.splits) if split == "all" else [split]:
+        for one in store.header.splits if split == "all" else [split]:
             for video in store.part(one, options.part or "test"):
                 videos += 1
                 whole = options.fully_conv and not options.ten_crop and not options.centre_crop

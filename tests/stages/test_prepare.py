@@ -381,7 +381,7 @@ def test_again_does_only_what_is_new(tmp_path):
 @pytest.mark.parametrize(("flag", "value", "words"), [
     ("--bound", "7", "bound = 20.0, not 7.0"), ("--short-side", "48", "short_side = 32, not 48"),
     ("--flow", "farneback", "flow = 'tvl1', not 'farneback'"), ("--quality", "50", "quality = 95, not 50"),
-    ("--dataset-options", "test_share=0.5", "test_share = None, not 0.5"),
+    ("--camera-motion", "subtract", "camera_motion = 'keep', not 'subtract'"),
     ("--flow-options", "warps=5", "flow_options = {}, not {'warps': 5}"),
 ])  # fmt: skip
 def test_pictures_prepared_differently_are_never_mixed(flag, value, words, tmp_path):

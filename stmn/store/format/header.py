@@ -29,6 +29,15 @@ class Preparation(BaseModel):
     camera_motion: Literal["keep", "subtract"]
 
 
+class Folds(BaseModel):
+    """How splits were made if they are not the data set's own: `count` folds of groups or videos; None: one a group."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    by: Literal["group", "video"]
+    count: int | None
+
+
 class Header(BaseModel):
     """`dataset.json` of a prepared set."""
 
@@ -42,6 +51,7 @@ class Header(BaseModel):
     keeps: list[str]
     preparation: Preparation
     splits: dict[str, dict[str, list[str]]]
+    folds: Folds | None = None
 
     def part(self, split: str, part: str) -> list[str]:
         """Return the video ids of a part ("train" or "test") of a split.

@@ -118,7 +118,7 @@ class Store:
         rows = [
             [v.id, v.class_name, v.group, v.status, v.frames, v.source_hash] for _, v in sorted(self.videos.items())
         ]
-        header = self.header.model_dump(mode="json")
+        header = self.header.model_dump(mode="json", exclude={"folds"})  # the splits themselves are in it
         return digest([header | {"dataset": without_own_version(self.header.dataset)}, rows])
 
     def video(self, video_id: str) -> StoredVideo:

@@ -89,6 +89,7 @@ def describe_set(store: Store, fields: int, progress: Progress) -> dict[str, Any
             split: {part: _count_part(store, ids) for part, ids in parts.items()}
             for split, parts in header.splits.items()
         },
+        "folds": header.folds.model_dump() if header.folds else None,
         "frames": {
             "all": sum(lengths),
             "least": lengths[0] if lengths else 0,

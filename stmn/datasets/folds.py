@@ -1,0 +1,79 @@
+"""Folds: splits whose test parts share no video and together test every video once."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from stmn.datasets.base import Splits, VideoEntry
+from stmn.datasets.groups import natural
+from stmn.errors import UsageError
+
+#: how to say which videos belong together
+_HINT = (
+    "names like a_g01_c01.avi have groups, as have lists with a column group; for other names give "
+    "--dataset-options group_pattern='/([a-z]+)_', whose brackets match the group"
+)
+
+
+def make_folds(videos: Sequence[VideoEntry], by: Literal["group", "video"], count: int | None) -> Splits:
+    """Make splits "1", "2", ...: each tests one fold and trains on all others.
+
+    Folds are balanced in videos and classes, and depend on nothing but the list.
+
+    Args:
+        videos: The videos to divide.
+        by: "group": whole groups, where a video without one is a group of its own. "video": single videos.
+        count: The number of folds; None for one per group, in natural order of the groups' names.
+
+    Raises:
+        UsageError: There are too few groups or videos, or, for a fold per group, videos without a group.
+    """
+    alone = [video.id for video in videos if not video.group]
+    if by == "group" and len(alone) == len(videos):
+        raise UsageError(f"split_by = group: no video has a group; {_HINT}")
+    if by == "group" and alone and count is None:
+        some = f"{len(alone)} of {len(videos)} videos have no group, the first: '{alone[0]}'"
+        raise UsageError(f"split_by = group: {some}; {_HINT}")
+    units = [video.group if by == "group" and video.group else f"/{video.id}" for video in videos]
+    names = sorted(set(units), key=natural)
+    count = count or len(names)
+    if not 2 <= count <= len(names):
+        kind = "groups" if by == "group" else "videos"
+        raise UsageError(f"{count} folds need at least {max(count, 2)} {kind}, but there are {len(names)}")
+    numbers = {name: number for number, name in enumerate(names)}
+    fold_of = _deal(videos, [numbers[unit] for unit in units], count)
+    folds = [fold_of[numbers[unit]] for unit in units]
+    return {
+        str(number + 1): {
+            "train": [video.id for video, fold in zip(videos, folds, strict=True) if fold != number],
+            "test": [video.id for video, fold in zip(videos, folds, strict=True) if fold == number],
+        }
+        for number in range(count)
+    }
+
+
+def _deal(videos: Sequence[VideoEntry], units: Sequence[int], count: int) -> list[int]:
+    """The fold of each unit: the largest go first, each to the fold that has least of the same classes.
+
+    Args:
+        videos: All videos.
+        units: The unit of each, numbered from 0.
+        count: The number of folds, at most that of the units.
+    """
+    total = max(units) + 1
+    if count == total:
+        return list(range(total))
+    classes = {name: column for column, name in enumerate(sorted({video.class_name for video in videos}))}
+    sizes = np.zeros((total, len(classes)))
+    for video, unit in zip(videos, units, strict=True):
+        sizes[unit, classes[video.class_name]] += 1
+    # shares of each class, and of all videos
+    shares = np.column_stack([sizes / sizes.sum(0), sizes.sum(1) / sizes.sum()])
+    held = np.zeros((count, shares.shape[1]))
+    folds = [0] * total
+    for unit in sorted(range(total), key=lambda unit: -sizes[unit].sum()):
+        # adding a to f raises the sum of squares by 2 f a + a^2: least where f a is; an empty fold always wins
+        folds[unit] = int(np.argmin((held @ shares[unit]).round(9)))
+        held[folds[unit]] += shares[unit]
+    return folds

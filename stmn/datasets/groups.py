@@ -1,0 +1,126 @@
+"""Which videos belong together, judging by their names: a recording or a person is one group.
+
+Names like UCF101's, `v_CLASS_gNN_cMM`, say so themselves; for any others a person gives a pattern.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from stmn.datasets.base import VideoEntry
+from stmn.errors import UsageError, near_match
+
+_CHOICES = ("per_class", "shared")
+#: `gNN` in names like UCF101's, and in any other names that are all but certainly like them
+LIKE_UCF101, SURELY_LIKE_UCF101 = r"_(g\d+)_", r"_(g\d+)_c\d+"
+#: at most so many groups are named in a line
+_MOST_NAMED = 4
+
+#: the classes of UCF101
+_NAMES = """
+ApplyEyeMakeup ApplyLipstick Archery BabyCrawling BalanceBeam BandMarching BaseballPitch Basketball BasketballDunk
+BenchPress Biking Billiards BlowDryHair BlowingCandles BodyWeightSquats Bowling BoxingPunchingBag BoxingSpeedBag
+BreastStroke BrushingTeeth CleanAndJerk CliffDiving CricketBowling CricketShot CuttingInKitchen Diving Drumming
+Fencing FieldHockeyPenalty FloorGymnastics FrisbeeCatch FrontCrawl GolfSwing Haircut Hammering HammerThrow
+HandstandPushups HandstandWalking HeadMassage HighJump HorseRace HorseRiding HulaHoop IceDancing JavelinThrow
+JugglingBalls JumpingJack JumpRope Kayaking Knitting LongJump Lunges MilitaryParade Mixing MoppingFloor Nunchucks
+ParallelBars PizzaTossing PlayingCello PlayingDaf PlayingDhol PlayingFlute PlayingGuitar PlayingPiano PlayingSitar
+PlayingTabla PlayingViolin PoleVault PommelHorse PullUps Punch PushUps Rafting RockClimbingIndoor RopeClimbing
+Rowing SalsaSpin ShavingBeard Shotput SkateBoarding Skiing Skijet SkyDiving SoccerJuggling SoccerPenalty StillRings
+SumoWrestling Surfing Swing TableTennisShot TaiChi TennisSwing ThrowDiscus TrampolineJumping Typing UnevenBars
+VolleyballSpiking WalkingWithDog WallPushups WritingOnBoard YoYo
+"""
+_UCF101 = frozenset(_NAMES.split())
+
+
+@dataclass(frozen=True)
+class GroupNames:
+    """How the group of a video is found in its id.
+
+    Args:
+        pattern: A regular expression that is searched in the id; what its first brackets match is the group. "" to
+            search `gNN` in names like UCF101's.
+        scope: `per_class`: the same name in two classes is two groups, as in UCF101 itself. `shared`: it is the same
+            person or recording. By default `per_class` if all classes are UCF101's own and there is no pattern, and
+            `shared` otherwise, because to take two groups for one is the safer mistake.
+        like_ucf101: The pattern of names like UCF101's.
+
+    Raises:
+        ValueError: An argument is wrong.
+    """
+
+    pattern: str = ""
+    scope: str | None = None
+    like_ucf101: str = LIKE_UCF101
+
+    def __post_init__(self) -> None:
+        if self.scope not in (None, *_CHOICES):
+            raise ValueError(
+                f"groups is '{self.scope}'{near_match(self.scope, _CHOICES)}; it must be per_class or shared"
+            )
+        if not isinstance(self.pattern, str):
+            raise ValueError(f"group_pattern = {self.pattern!r}: must be a regular expression in quotes")
+        try:
+            brackets = re.compile(self.pattern).groups
+        except re.error as error:
+            raise ValueError(f"group_pattern '{self.pattern}': {error}") from error
+        if self.pattern and not brackets:
+            raise ValueError(
+                f"group_pattern '{self.pattern}': put brackets around the part that names the group, as in '/([a-z]+)_'"
+            )
+
+    def name(self, videos: Sequence[VideoEntry]) -> list[VideoEntry]:
+        """Give each video without a group the one in its id, if there is one.
+
+        Args:
+            videos: All videos of the set.
+
+        Raises:
+            UsageError: The pattern matches none of them.
+        """
+        per_class = self._is_per_class(videos)
+        named = []
+        for video in videos:
+            group = self._find(video)
+            if group and per_class:
+                group = f"{video.class_name}_{group}"
+            named.append(video if video.group or not group else replace(video, group=group))
+        if self.pattern and videos and not any(map(self._find, videos)):
+            raise UsageError(f"group_pattern '{self.pattern}' matches none of the videos, such as '{videos[0].id}'")
+        return named
+
+    def describe(self, videos: Sequence[VideoEntry]) -> str:
+        """Say in one line what `name` took for a group; "" if that can't be anything else."""
+        found = {video.id: group for video in videos if (group := self._find(video))}
+        if self.pattern:
+            names = sorted(set(found.values()), key=natural)
+            some = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
+            line = f"groups: {len(names)} ({some})"
+            if others := [video.id for video in videos if video.id not in found]:
+                line += f"; {len(others)} of {len(videos)} videos don't match group_pattern, the first: '{others[0]}'"
+            return line
+        if not found or len({video.class_name for video in videos}) < 2:
+            return ""
+        if self._is_per_class(videos):
+            told, other = "another recording in each class, as in UCF101", "shared"
+        else:
+            told, other = "the same person or recording in all classes", "per_class"
+        choice = "" if self.scope else f"; if that is wrong: --dataset-options groups={other}"
+        return f"groups: the gNN of a name is {told}{choice}"
+
+    def _find(self, video: VideoEntry) -> str:
+        """The group in a video's id, without its class; "" if there is none."""
+        match = re.search(self.pattern or self.like_ucf101, video.id)
+        return (match[1] or "") if match else ""
+
+    def _is_per_class(self, videos: Sequence[VideoEntry]) -> bool:
+        """True if the same name in two classes is two groups."""
+        if self.scope or self.pattern:
+            return self.scope == "per_class"
+        return {video.class_name for video in videos} <= _UCF101
+
+
+def natural(text: str) -> tuple[list[tuple[int, int, str]], str]:
+    """A key that sorts names as people count: g2 before g10."""
+    parts = [part for part in re.split(r"(\d+)", text) if part]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], text

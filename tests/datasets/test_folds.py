@@ -1,0 +1,167 @@
+"""Groups from names, and folds: every video is tested once, and no group is on both sides."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from helpers.commands import call, errors_of
+from helpers.films import film, moving
+
+from stmn.datasets.base import VideoEntry
+from stmn.datasets.csv_list import CsvList
+from stmn.datasets.folder import Folder
+from stmn.datasets.folds import make_folds
+from stmn.store.format.read import Store
+
+FAST = ["--short-side", "32", "--workers", "1", "--flow", "farneback"]
+
+
+def touched(root: Path, *names: str) -> Path:
+    """Empty files: only their names matter here."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def recorded(persons: dict[str, int], classes: int = 3) -> list[VideoEntry]:
+    """So many videos of each person in each class."""
+    return [
+        VideoEntry(f"c{c}/{person}_{n}.avi", Path(), f"c{c}", person)
+        for c in range(classes)
+        for person, count in persons.items()
+        for n in range(count)
+    ]
+
+
+def checked(splits: dict) -> list[list[str]]:
+    """The groups in the test part of each split, after checks that hold for any folds."""
+    everything = sorted(i for part in splits["1"].values() for i in part)
+    assert sorted(i for parts in splits.values() for i in parts["test"]) == everything
+    for parts in splits.values():
+        assert sorted(parts["train"] + parts["test"]) == everything
+    return [sorted({i.split("/")[1].split("_")[0] for i in parts["test"]}) for parts in splits.values()]
+
+
+def test_each_group_is_tested_once_in_natural_order():
+    splits = make_folds(recorded({"p10": 2, "p2": 1, "p1": 3}), "group", None)
+    assert list(splits) == ["1", "2", "3"]
+    assert checked(splits) == [["p1"], ["p2"], ["p10"]]
+
+
+def test_group_folds_are_balanced_in_videos_and_classes():
+    videos = recorded({f"p{n}": 1 + n % 4 for n in range(20)})
+    splits = make_folds(videos, "group", 5)
+    groups = checked(splits)
+    assert sorted(g for fold in groups for g in fold) == sorted({v.group for v in videos})
+    assert [len(parts["test"]) for parts in splits.values()] == [30] * 5
+    for parts in splits.values():
+        assert [sum(i.startswith(f"c{c}/") for i in parts["test"]) for c in range(3)] == [10] * 3
+    assert make_folds(videos, "group", 5) == splits
+
+
+def test_groups_of_one_class_each_are_spread():
+    """As in UCF101, whose g01 is another recording in each class."""
+    videos = [
+        VideoEntry(f"c{c}/g{g}_{n}", Path(), f"c{c}", f"c{c}_g{g}") for c in range(4) for g in range(6) for n in (1, 2)
+    ]
+    for parts in make_folds(videos, "group", 3).values():
+        assert [sum(i.startswith(f"c{c}/") for i in parts["test"]) for c in range(4)] == [4] * 4
+
+
+def test_video_folds_are_stratified():
+    videos = [VideoEntry(f"c{c}/{n}_", Path(), f"c{c}") for c in range(3) for n in range(10 + c)]
+    splits = make_folds(videos, "video", 5)
+    checked(splits)
+    for parts in splits.values():
+        assert all(2 <= sum(i.startswith(f"c{c}/") for i in parts["test"]) <= 3 for c in range(3))
+    sizes = sorted(len(parts["test"]) for parts in splits.values())
+    assert sizes[-1] - sizes[0] <= 1
+
+
+def test_names_like_ucf101s_give_a_folder_and_a_list_groups(tmp_path):
+    names = [f"{c}/v_{c}_g{g:02d}_c01.avi" for c in ("Clap", "Hug") for g in range(1, 6)]
+    folder = Folder(touched(tmp_path, *names))
+    assert sorted({v.group for v in folder.videos()}) == ["g01", "g02", "g03", "g04", "g05"]
+    assert "groups: the gNN of a name is the same person" in folder.describe_groups(folder.videos())
+    [parts] = folder.splits().values()  # whole groups, because there are groups
+    assert not {i[-11:-8] for i in parts["train"]} & {i[-11:-8] for i in parts["test"]}
+    (tmp_path / "list.csv").write_text("path,class\n" + "".join(f"{name},{name[0]}\n" for name in names))
+    assert {v.group for v in CsvList(tmp_path / "list.csv").videos()} == {v.group for v in folder.videos()}
+    # a column decides, even where it is empty
+    (tmp_path / "own.csv").write_text("path,class,group\n" + "".join(f"{name},{name[0]},\n" for name in names))
+    assert {v.group for v in CsvList(tmp_path / "own.csv").videos()} == {""}
+    assert {v.group for v in Folder(touched(tmp_path / "b", "wave/a_g1_.avi", "wave/b_g2_x.avi")).videos()} == {""}
+
+
+def test_a_pattern_finds_the_group_in_a_name(tmp_path):
+    root = touched(tmp_path / "v", "bend/daria_bend.avi", "run/daria_run1.avi", "run/eli_run.avi", "run/7.avi")
+    folder = Folder(root, group_pattern="/([a-z]+)_")
+    assert {v.id: v.group for v in folder.videos()} == {
+        "bend/daria_bend.avi": "daria", "run/daria_run1.avi": "daria", "run/eli_run.avi": "eli", "run/7.avi": "",
+    }  # fmt: skip
+    assert folder.describe_groups(folder.videos()) == (
+        "groups: 2 (daria, eli); 1 of 4 videos don't match group_pattern, the first: 'run/7.avi'"
+    )
+    apart = Folder(root, group_pattern="/([a-z]+)_", groups="per_class")
+    assert [v.group for v in apart.videos()] == ["bend_daria", "", "run_daria", "run_eli"]
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (["--split-by", "group"], "split_by = group: no video has a group; names like a_g01_c01.avi have groups"),
+    (["--split-by", "group", "--dataset-options", "group_pattern=([a-z]+)_"],
+     "split_by = group: 1 of 3 videos have no group, the first: 'run/7.avi'; "),
+    (["--split-by", "group", "--folds", "4", "--dataset-options", "group_pattern=([a-z]+)_"],
+     "4 folds need at least 4 groups, but there are 3"),
+    (["--split-by", "video", "--folds", "4"], "4 folds need at least 4 videos, but there are 3"),
+    (["--split-by", "video"], "split_by = video: say how many folds"),
+    (["--folds", "4"], "folds: say of what, with split_by = group"),
+    (["--folds", "1", "--split-by", "video"], "folds = 1: input should be greater than or equal to 2"),
+    (["--dataset-options", "group_pattern=([a-z"], "group_pattern '([a-z': unterminated character set"),
+    (["--dataset-options", "group_pattern=[a-z]+_"], "group_pattern '[a-z]+_': put brackets around the part"),
+    (["--dataset-options", "group_pattern=(x)"], "group_pattern '(x)' matches none of the videos, such as 'run/7.avi'"),
+    (["--dataset-options", "group_pattern=3"], "group_pattern = 3: must be a regular expression in quotes"),
+    (["--dataset-options", "groups=mine"], "groups is 'mine'; it must be per_class or shared"),
+])  # fmt: skip
+def test_what_can_not_be_divided_is_one_line(options, words, tmp_path):
+    root = touched(tmp_path / "v", "run/daria_1.avi", "run/eli_1.avi", "run/7.avi")
+    result = call("prepare", root, "mine", *FAST, "-w", tmp_path, *options)
+    assert result.exit_code == 2
+    [line] = errors_of(result)
+    assert words in line
+    assert not (tmp_path / "data").exists()
+
+
+def test_group_column_and_pattern_exclude_each_other(tmp_path):
+    (tmp_path / "a.csv").write_text("path,class,group\na.avi,wave,x\n")
+    result = call("prepare", tmp_path / "a.csv", *FAST, "-w", tmp_path, "--dataset-options", "group_pattern=(a)")
+    assert errors_of(result) == [
+        f"{tmp_path / 'a.csv'}: has a column group, and the option group_pattern gives groups too; use one of them"
+    ]
+
+
+def test_prepared_set_takes_other_splits_without_decoding(tmp_path):
+    source = film(tmp_path / "a.mp4", moving(3, 32, 32))
+    for person in ("ann", "bob", "cy", "di"):
+        for name in ("run", "jump"):
+            (tmp_path / "v" / name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, tmp_path / "v" / name / f"{person}_{name}.mp4")
+    line = ["prepare", tmp_path / "v", "mine", *FAST, "-w", tmp_path]
+    assert call(*line).exit_code == 0
+
+    again = call(*line, "--split-by", "group", "--dataset-options", "group_pattern=/([a-z]+)_", "--json")
+    assert again.exit_code == 0, again.stderr
+    assert '"new": true' not in again.stdout
+    with Store(tmp_path / "data" / "mine") as store:
+        assert list(store.header.splits) == ["1", "2", "3", "4"]
+        assert {v.group for v in store.part("3", "test")} == {"cy"}
+        assert store.header.folds.model_dump() == {"by": "group", "count": None}
+    info = call("data", "info", "-w", tmp_path).stdout.splitlines()
+    assert "splits       4, each tests one group (1 to 4), train: 6, test: 2" in info
+    assert not any(line.startswith("split 1") for line in info)
+
+    folds = call(*line, "--split-by", "group", "--folds", "2", "--dataset-options", "group_pattern=/([a-z]+)_")
+    assert "groups: 4 (ann, bob, cy, di)" in folds.stderr
+    assert "splits: 2, folds; each tests 4 videos" in folds.stderr
+    info = call("data", "info", "-w", tmp_path).stdout.splitlines()
+    assert "splits       2 group folds (1 to 2), train: 4, test: 4" in info
