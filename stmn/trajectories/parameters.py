@@ -1,0 +1,91 @@
+"""What decides the tracks of a video."""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+#: of the arithmetic behind the rows; another number means other values from the same options
+FORMAT = 1
+
+
+class FarnebackOptions(BaseModel):
+    """The options of the flow `farneback` of tracks, which is computed on the pyramid of the tracks.
+
+    Attributes:
+        window: Side of the averaging window, pixels.
+        iterations: Iterations per scale.
+        neighbourhood: Pixels to either side that each polynomial is fitted to.
+        sigma: Sigma of the Gaussian that weights this fit, pixels.
+        median: Side of the median filter over each scale's flow: 3, 5, or 0 for none.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    window: int = Field(default=10, ge=2, le=64)
+    iterations: int = Field(default=2, ge=1, le=20)
+    neighbourhood: int = Field(default=7, ge=2, le=15)
+    sigma: float = Field(default=1.5, gt=0, le=10)
+    median: Literal[0, 3, 5] = 5
+
+
+class TrackParameters(BaseModel):
+    """The parameters of improved dense trajectories (Wang and Schmid, ICCV 2013). The defaults are the paper's.
+
+    Attributes:
+        length: Frames that a track is followed: it has `length` displacements, between `length` + 1 points.
+        step: Spacing of the points that tracks start from, pixels of their scale.
+        patch: Side of the square around a track that it is described by, pixels of its scale.
+        cells: Cells of the patch along either side.
+        spans: Spans of time that a track is cut into.
+        scales: Most spatial scales, each smaller by sqrt(2); none has a side shorter than the patch.
+        flow: `farneback`, another flow plugin, or `stored` for fields that the caller has.
+        flow_options: Options of the flow: those of `FarnebackOptions`, or of the plugin.
+        warp: How flow is freed of camera motion: `analytic` moves its end points by the inverse of the camera's motion;
+            `recompute` computes it a second time, with the second frame moved.
+        camera: Remove camera motion.
+        scale: Frames are resized by this factor first.
+        features: Local features that find the camera's motion.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    length: int = Field(default=15, ge=2, le=200)
+    step: int = Field(default=5, ge=1, le=64)
+    patch: int = Field(default=32, ge=4, le=256)
+    cells: int = Field(default=2, ge=1, le=8)
+    spans: int = Field(default=3, ge=1)
+    scales: int = Field(default=8, ge=1, le=16)
+    flow: str = "farneback"
+    flow_options: dict[str, Any] = {}
+    warp: Literal["analytic", "recompute"] = "analytic"
+    camera: bool = True
+    scale: float = Field(default=1.0, gt=0, le=4)
+    features: Literal["orb", "sift", "akaze"] = "orb"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.patch % self.cells:
+            raise ValueError(f"patch is {self.patch}, which {self.cells} cells don't divide")
+        if self.length % self.spans:
+            raise ValueError(f"length is {self.length}, which {self.spans} spans don't divide")
+        if self.flow == "farneback":
+            FarnebackOptions(**self.flow_options)
+        if self.flow == "stored" and self.flow_options:
+            raise ValueError("stored flow has no options")
+        if self.flow == "stored" and self.warp == "recompute" and self.camera:
+            raise ValueError("stored flow can't be computed again; warp must be analytic")
+        return self
+
+    @property
+    def bins(self) -> tuple[int, ...]:
+        """The directions of HOG, HOF (and its bin of no motion), MBHx and MBHy."""
+        return (8, 9, 8, 8)
+
+    @property
+    def columns(self) -> int:
+        """Numbers in a row: 436 with the paper's parameters."""
+        return 10 + 2 * self.length + self.cells**2 * self.spans * sum(self.bins)
+
+
+#: the parameters of the paper
+PAPER = TrackParameters()

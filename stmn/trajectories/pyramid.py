@@ -1,0 +1,48 @@
+"""Grey frames at all spatial scales."""
+
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stmn.errors import MissingExtra
+
+#: each scale is smaller by this
+RATIO = 2**0.5
+
+Grey = NDArray[np.uint8]
+Field = NDArray[np.float32]
+
+
+def load_opencv() -> ModuleType:
+    """The module cv2. Raises `MissingExtra`."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise MissingExtra("tracks", "opencv-contrib-python-headless", "opencv") from error
+    return cv2
+
+
+def scale_shapes(height: int, width: int, scales: int, least: int) -> list[tuple[int, int]]:
+    """The height and width of each scale, the finest first: those whose sides have at least `least` pixels."""
+    ratios = [RATIO**k for k in range(scales) if min(height, width) / RATIO**k >= least]
+    return [(round(height / ratio), round(width / ratio)) for ratio in ratios]
+
+
+def build_pyramid(cv2: ModuleType, grey: Grey, shapes: list[tuple[int, int]]) -> list[Grey]:
+    """A grey frame (H, W) at all scales, each made from the one before it."""
+    levels = [grey]
+    for height, width in shapes[1:]:
+        levels.append(cv2.resize(levels[-1], (width, height), interpolation=cv2.INTER_LINEAR))
+    return levels
+
+
+def resize_field(cv2: ModuleType, field: Field, shape: tuple[int, int]) -> Field:
+    """Flow (2, H, W) at another size, in pixels of that size."""
+    if field.shape[1:] == shape:
+        return field
+    height, width = shape
+    by = (width / field.shape[2], height / field.shape[1])
+    way = cv2.INTER_AREA if min(by) < 1 else cv2.INTER_LINEAR
+    return np.stack([cv2.resize(plane, (width, height), interpolation=way) * np.float32(k)
+                     for plane, k in zip(field, by, strict=True)])  # fmt: skip
