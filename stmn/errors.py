@@ -4,8 +4,9 @@ Every error that a user can cause is a `StmnError`. The command line prints its 
 Any other exception that escapes is a bug in stmn.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 
 class StmnError(Exception):
@@ -64,6 +65,44 @@ class Interrupted(StmnError):
     """Stopped by the user or the system; finished work is kept."""
 
     exit_code = 130
+
+
+#: how the name of a kind of mistake begins -> what is wrong, with the limits that pydantic states
+_MISTAKES = {
+    "missing": "is missing",
+    "extra_forbidden": "is unknown",
+    "bool": "must be true or false",
+    "int": "must be a whole number",
+    "float": "must be a number",
+    "finite_number": "must be a finite number",
+    "string": "must be text",
+    "path": "must be a path",
+    "list": "must be a list",
+    "dict": "must be a table of keys and values",
+    "model": "must be a table of keys and values",
+    "literal_error": "must be {expected}",
+    "greater_than_equal": "must be {ge} or more",
+    "greater_than": "must be above {gt}",
+    "less_than_equal": "must be {le} or less",
+    "less_than": "must be below {lt}",
+    "too_short": "needs {min_length} values, not {actual_length}",
+    "too_long": "needs {max_length} values, not {actual_length}",
+}
+
+
+def describe_mistake(mistake: Mapping[str, Any]) -> str:
+    """What is wrong with a value, in plain words: "must be a whole number".
+
+    Args:
+        mistake: one of the errors of pydantic's `ValidationError`.
+    """
+    kind, context = mistake["type"], mistake.get("ctx", {})
+    if kind == "value_error":
+        return str(context["error"])
+    if kind in _MISTAKES:
+        limits = {key: int(v) if isinstance(v, float) and v.is_integer() else v for key, v in context.items()}
+        return _MISTAKES[kind].format(**limits)
+    return _MISTAKES.get(kind.partition("_")[0], "can't be used")
 
 
 def near_match(name: str, known: Iterable[str]) -> str:

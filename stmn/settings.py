@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import ValidationError, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from stmn.errors import DataError, UsageError, near_match
+from stmn.errors import DataError, UsageError, describe_mistake, near_match
 from stmn.options import MODELS, options_of
 from stmn.options.base import mistakes
 from stmn.runtime.files import read_text
@@ -115,7 +115,7 @@ def _describe(error: ValidationError) -> Iterator[str]:
         if item["type"] == "extra_forbidden":
             yield f"{_FILE}: unknown key '{key}'{near_match(key, Settings.model_fields)}"
         else:
-            yield f"{_FILE} or {_PREFIX}*: {key}: {item['msg'][:1].lower()}{item['msg'][1:]}"
+            yield f"{_FILE} or {_PREFIX}*: {key}: {describe_mistake(item)}"
 
 
 def _mistakes_in_defaults(defaults: dict[str, dict[str, Any]]) -> Iterator[str]:
@@ -130,8 +130,4 @@ def _mistakes_in_defaults(defaults: dict[str, dict[str, Any]]) -> Iterator[str]:
             model(**values)
         except ValidationError as error:
             # options that are missing, or that contradict others, are the business of the command
-            yield from (
-                line
-                for item, line in zip(error.errors(), mistakes(error, model, where), strict=True)
-                if item["loc"] and item["loc"][0] in values
-            )
+            yield from mistakes(error, model, where, only=values)

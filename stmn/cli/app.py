@@ -9,7 +9,7 @@ from textwrap import shorten
 from typing import Any, TypeVar
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from stmn.cli.help import help_text
 from stmn.cli.parameters import Debug
@@ -18,7 +18,15 @@ _Function = TypeVar("_Function", bound=Callable[..., None])
 
 
 class Command(TyperCommand):
-    """A command with our help."""
+    """A command with our help, that refuses a flag which is given twice, as one of the two would not count."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line."""
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for parameter in order:
+            if isinstance(parameter, TyperOption) and not parameter.multiple and order.count(parameter) > 1:
+                raise typer.BadParameter(f"{max(parameter.opts, key=len)} is given twice: give it once", ctx=ctx)
+        return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
@@ -118,8 +126,10 @@ def command(
     def register(function: _Function) -> _Function:
         def run(debug: bool, **values: Any) -> None:
             from stmn.cli.guard import guarded
+            from stmn.settings import load_settings
 
             with guarded(debug):
+                load_settings()  # a mistake there is one, whether this command needs settings or not
                 function(**values)
 
         signature = inspect.signature(function)

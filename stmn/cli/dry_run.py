@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from stmn.recipe.preview import Preview, StagePreview
     from stmn.workspace import Workspace
 
+#: a longer id of a stage is folded
+_ID_WIDTH = 32
 _STATES = {"up to date": "done", "refused": "refused", "to do": ""}
 
 
@@ -48,7 +50,8 @@ def _make_table(name: str, preview: "Preview") -> "Table":
     title = name + "".join(f" on {one}" for one in data if len(data) == 1)
     title += "".join(f", split {one}" for one in splits if len(splits) == 1)
     table = Table(title=f"{escape(title)}: nothing is run", title_justify="left", box=None, pad_edge=False)
-    table.add_column("stage", overflow="fold")
+    longest = max((len(stage.id) for stage in preview.stages), default=0)
+    table.add_column("stage", width=max(len("stage"), min(longest, _ID_WIDTH)), overflow="fold")
     table.add_column("what", overflow="fold")
     for column in ("videos", "M", "GMACs", "time"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -70,7 +73,8 @@ def _say_what(stage: "StagePreview", with_split: bool) -> str:
     if with_split and stage.split and stage.verb != "report":
         parts.append("all splits" if stage.split == "all" else f"split {stage.split}")
     if stage.passes:
-        parts.append(f"{stage.passes:.3g} passes")
+        passes = f"{stage.passes:,.0f}" if stage.passes >= 100 else f"{stage.passes:.3g}"
+        parts.append(f"{passes} pass{'es' if stage.passes != 1 else ''}")
     return "; ".join(parts)
 
 

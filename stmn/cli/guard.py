@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import typer
 
 from stmn.cli.console import say, say_error
-from stmn.errors import StmnError, near_match
+from stmn.errors import StmnError, describe_mistake, near_match
 from stmn.runtime import torchrun
 from stmn.runtime.memory import find_shortage
 
@@ -72,9 +72,14 @@ def report_usage_error(error: typer.TyperException) -> None:
 
 def _describe(error: typer.TyperException) -> str:
     """The message with the nearest command, flag or choice."""
+    from pydantic import ValidationError
+
     message = " ".join(error.format_message().split()).removesuffix(".")
     message = re.sub("^Invalid value: (?=--)", "", message)  # it names the flag already
-    message = message.replace(": Value error, ", ": ").replace(": Input should", ": input should")
+    if isinstance(error.__cause__, ValidationError):  # of Typer's own check of types
+        first = error.__cause__.errors()[0]
+        value = "" if first["type"] == "value_error" else f"{first['input']!r} "  # which names the value
+        message = f"{message.partition(': ')[0]}: {value}{describe_mistake(first).removesuffix('.')}"
     if options := getattr(error, "possibilities", None):
         message = f"{getattr(error, 'message', message)} (did you mean '{options[0]}'?)"
     elif found := re.fullmatch(r"(.*)\. Did you mean (.*)\?", message):

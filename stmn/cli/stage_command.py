@@ -28,7 +28,14 @@ _EXAMPLES: dict[str, tuple[str, ...]] = {
 }
 
 _PANELS = get_args(Panel)
-_TYPES: dict[Shape, Any] = {"switch": bool, "integer": int, "number": float, "path": Path, "table": list[str]}
+_TYPES: dict[Shape, Any] = {
+    "switch": bool,
+    "integer": int,
+    "number": float,
+    "path": Path,
+    "list": list[str],
+    "table": list[str],
+}
 _METAVARS: dict[Shape, str] = {
     "integer": "N",
     "number": "NUMBER",
@@ -81,6 +88,8 @@ def _stage_function(verb: str, model: type[StageOptions]) -> Any:
         given = {name: values[name] for name in described}
         for option in described.values():  # an argument that is a flag too
             if option.argument and option.flagged and (flagged := values[f"{option.name}_flag"]) is not None:
+                if given[option.name] is not None:
+                    raise UsageError(f"{option.name.upper()} and {option.flag} are the same: give one of them")
                 given[option.name] = flagged
         _run_stage(verb, model, _parse(given, model), workspace, device, recipe, stage_id, force, bool(wait), as_json)
 
@@ -162,7 +171,8 @@ def _command_class(model: type[StageOptions]) -> type[Command]:
             for argument in args:
                 if new := renamed.get(argument.partition("=")[0]):
                     raise typer.BadParameter(f"{argument} is called {new} now", ctx=ctx)
-                if len(joined) > 1 and continues(joined[-2], argument):
+                flag, _, begun = joined[-1].partition("=") if joined else ("", "", "")
+                if (len(joined) > 1 and continues(joined[-2], argument)) or (begun and continues(flag, argument)):
                     joined[-1] += f",{argument}"
                 else:
                     joined.append(argument)
@@ -212,13 +222,17 @@ def _parse(values: dict[str, Any], model: type[StageOptions]) -> dict[str, Any]:
         if value is None or value == []:
             continue
         if option.shape == "list":
-            value = [item.strip() for item in value.split(",") if item.strip()]
+            value = [item.strip() for text in value for item in text.split(",") if item.strip()]
         elif option.shape == "table":
             items = [item.strip() for text in value for item in _BETWEEN.split(text)]
             wrong = [item for item in items if not _KEY.match(item)]
             if wrong:
                 raise UsageError(f"{option.flag} {wrong[0]}: write KEY=VALUE")
-            value = {k: _toml_value(v) for k, v in (item.split("=", 1) for item in items)}
+            pairs = [item.split("=", 1) for item in items]
+            keys = [key for key, _ in pairs]
+            if twice := next((key for key in keys if keys.count(key) > 1), None):
+                raise UsageError(f"{option.flag} {twice}=...: is given twice: give it once")
+            value = {key: _toml_value(text) for key, text in pairs}
         given[name] = value
     return given
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from stmn.errors import DataError
+from stmn.errors import DataError, describe_mistake
 from stmn.evaluation.agreement import align_scores
 from stmn.evaluation.protocol import Average, upgrade_protocol
 from stmn.nets.tensor_files import read_metadata, save_tensors
@@ -123,7 +123,8 @@ def load_scores(path: Path) -> Scores:
         metadata = _Metadata.model_validate(about)
     except ValidationError as error:
         first = error.errors()[0]
-        raise DataError(f"{path}: {'.'.join(map(str, first['loc'])) or 'scores'}: {first['msg']}") from error
+        where = ".".join(map(str, first["loc"])) or "scores"
+        raise DataError(f"{path}: damaged: {where} {describe_mistake(first)}") from error
     streams = load_file(path)
     if mistake := _find_mistake(metadata, streams):
         raise DataError(f"{path}: {mistake}")

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from stmn import registry
-from stmn.errors import UsageError, near_match
+from stmn.errors import UsageError, describe_mistake, near_match
 
 
 def load_estimator(name: str, options: Mapping[str, Any]) -> Callable[..., Any]:
@@ -39,8 +39,7 @@ def load_estimator(name: str, options: Mapping[str, Any]) -> Callable[..., Any]:
         try:
             chosen[known[key].name] = TypeAdapter(known[key].annotation).validate_python(value)
         except ValidationError as error:
-            mistake = error.errors()[0]["msg"]
-            raise UsageError(f"flow '{name}': {key} = {value!r}: {mistake[0].lower()}{mistake[1:]}") from error
+            raise UsageError(f"flow '{name}': {key} = {value!r}: {describe_mistake(error.errors()[0])}") from error
     return partial(estimator, **chosen) if chosen else estimator
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
 from stmn import registry
-from stmn.errors import CheckpointError
+from stmn.errors import CheckpointError, describe_mistake
 from stmn.nets.backbones import backbone_identity
 from stmn.nets.build import build_network
 from stmn.nets.config import NetworkConfig
@@ -140,8 +140,12 @@ def read_description(path: Path) -> Description:
             values["training"],
             values.get("batch_statistics", {}),
         )
-    except (ValidationError, KeyError) as error:
-        raise CheckpointError(f"{path}: its description is damaged: {str(error).splitlines()[0]}") from error
+    except KeyError as error:
+        raise CheckpointError(f"{path}: its description is damaged: {error} is missing") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise CheckpointError(f"{path}: its description is damaged: {where} {describe_mistake(first)}") from error
 
 
 def load_checkpoint(path: Path) -> tuple[Network, Description]:

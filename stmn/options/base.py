@@ -4,16 +4,20 @@ The flag, the recipe key, the docs and the run's record all come from the field.
 needs to know more of it than its value; this is the only place that examines a field's type.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
-from stmn.errors import UsageError, near_match
+from stmn.errors import UsageError, describe_mistake, near_match
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 #: what a stage can make for a later one: a file of this kind in its run's folder
 OutputKind = Literal["model", "scores", "splits"]
@@ -68,10 +72,23 @@ class Option:
 class StageOptions(BaseModel):
     """Base of all stages' options: unknown keys are errors, values don't change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     #: former name of an option -> its name today
     renamed: ClassVar[dict[str, str]] = {}
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_stand_ins(cls, value: Any, info: ValidationInfo) -> Any:
+        """A truth value is no number, and nothing is no name and no list."""
+        name = str(info.field_name)
+        shape = cls.described()[name].shape
+        if isinstance(value, bool) and shape in ("integer", "number"):
+            kind = "whole number" if shape == "integer" else "number"
+            raise ValueError(f"{name} = {format_value(value)}: must be a {kind}")
+        if value in ("", []) and shape in ("text", "path", "list"):
+            raise ValueError(f"{name} is empty: give a value, or leave it out")
+        return value
 
     @classmethod
     def described(cls) -> dict[str, Option]:
@@ -117,7 +134,7 @@ class DataOptions(StageOptions):
         json_schema_extra={"panel": "Data", "data": True},
     )
     split: str = Field("1", description="train/test split of the data set", json_schema_extra={"panel": "Data"})
-    seed: int = Field(0, description="random seed", json_schema_extra={"panel": "Run"}, ge=0)
+    seed: int = Field(0, description="random seed", json_schema_extra={"panel": "Run"}, ge=0, le=2**32 - 1)
 
 
 def option(
@@ -202,18 +219,46 @@ def build_options(model: type[StageOptions], values: dict[str, Any], where: str)
         raise UsageError("\n".join(mistakes(error, model, where))) from error
 
 
-def mistakes(error: ValidationError, model: type[StageOptions], where: str) -> list[str]:
-    """One line for each mistake: where, which key, what is wrong."""
-    lines = []
-    for item in error.errors():
-        key = ".".join(map(str, item["loc"])) or "options"
-        if item["type"] == "extra_forbidden" and key in model.renamed:
-            lines.append(f"{where}: option '{key}' is called '{model.renamed[key]}' now")
-        elif item["type"] == "extra_forbidden":
-            lines.append(f"{where}: unknown option '{key}'{near_match(key, model.model_fields)}")
-        elif item["type"] == "value_error":
-            lines.append(f"{where}: {item['msg'].removeprefix('Value error, ')}")
-        else:
-            given = item.get("input")
-            lines.append(f"{where}: {key} = {given!r}: {item['msg'][:1].lower() + item['msg'][1:]}")
-    return lines
+def mistakes(
+    error: ValidationError, model: type[StageOptions], where: str, only: Collection[str] | None = None
+) -> list[str]:
+    """One line for each option that is wrong: where, which key, what is wrong.
+
+    Args:
+        only: the options to speak of; all, and what contradicts each other, by default.
+    """
+    found: dict[str, list[ErrorDetails]] = {}
+    for number, item in enumerate(error.errors()):
+        key = str(item["loc"][0]) if item["loc"] else ""
+        if only is None or key in only:
+            found.setdefault(key or f"options {number}", []).append(item)
+    return [f"{where}: {_describe_mistake(key, items, model)}" for key, items in found.items()]
+
+
+def _describe_mistake(key: str, items: "list[ErrorDetails]", model: type[StageOptions]) -> str:
+    """What is wrong with one option, by the mistakes of its value: one for each type that it could have."""
+    first = items[0]
+    if first["type"] == "extra_forbidden" and key in model.renamed:
+        return f"option '{key}' is called '{model.renamed[key]}' now"
+    if first["type"] == "extra_forbidden":
+        return f"unknown option '{key}'{near_match(key, model.model_fields)}"
+    if first["type"] == "value_error":
+        return describe_mistake(first)
+    what = describe_mistake(first)
+    if first["type"] == "literal_error":
+        what += near_match(str(first["input"]), model.described()[key].choices)
+    words = dict.fromkeys(item["ctx"]["expected"] for item in items[1:] if item["type"] == "literal_error")
+    what += "".join(f", or give {word} alone" for word in words)
+    value = format_value(first["input"])
+    return f"{key}: {value} {what}" if isinstance(first["loc"][-1], int) else f"{key} = {value}: {what}"
+
+
+def format_value(value: Any) -> str:
+    """A value much as a recipe has it: `true`, `[0.4, 0.1]`, `'fuse'`, `{train = 4}`."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return f"[{', '.join(item if isinstance(item, str) else format_value(item) for item in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name} = {format_value(item)}' for name, item in value.items())}}}"
+    return repr(value) if isinstance(value, str) else str(value)

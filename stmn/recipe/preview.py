@@ -218,7 +218,8 @@ class _Look:
             self._measure_test(found, options, folder)
         else:
             given = [value for name in options.inputs() for value in options.named(name)]
-            found.what = f"{found.verb} of {given[0] if len(given) == 1 else len(given)}" if given else found.verb
+            of = given[0] if len(given) == 1 else f"{len(given)} evaluations"
+            found.what = f"{found.verb} of {of}" if given else found.verb
 
     def _measure_training(
         self, found: StagePreview, options: TrainStreamOptions | FuseOptions, folder: Path | None

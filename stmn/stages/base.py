@@ -85,6 +85,7 @@ class Stage(Generic[OptionsT]):
         options: the model of its options.
         makes: the kinds of output that later stages may name.
         shared: under torchrun all processes run it together; otherwise the first process does it alone.
+        all_splits: its split may be `all`.
         always: it runs even if it is up to date, because it looks for changes itself.
         format: part of a run's identity. It is raised when a new version of stmn gives other results for the same
             options, so that an upgrade repeats what it must and nothing else.
@@ -93,6 +94,7 @@ class Stage(Generic[OptionsT]):
     options: type[OptionsT]
     makes: tuple[OutputKind, ...] = ()
     shared = False
+    all_splits = False
     always = False
     format = 1
 

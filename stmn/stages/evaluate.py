@@ -22,6 +22,7 @@ class Evaluate(Stage[EvaluateOptions]):
     options = EvaluateOptions
     makes = ("scores", "splits")
     shared = True
+    all_splits = True
     format = 2
 
     def complete(

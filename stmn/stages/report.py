@@ -12,6 +12,7 @@ class Report(Stage[ReportOptions]):
     """Writes `report.html`."""
 
     options = ReportOptions
+    all_splits = True
 
     def complete(self, options: ReportOptions, workspace: Workspace, inputs: dict[str, list[Input]]) -> ReportOptions:
         """Fill in the evaluations and their data set."""

@@ -175,3 +175,5 @@ def test_table_fits_80_columns(weights, official):
     shown = CliRunner().invoke(app, arguments, env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}).stdout
     assert all(len(line) <= 80 for line in shown.splitlines()), shown
     assert "an estimate" in shown and "0 up to date" in shown and "Traceback" not in shown
+    ids = [stage["id"] for stage in previewed("tables/table4_hmdb51", official)["stages"]]
+    assert set(ids) <= {line.split(" ")[0] for line in shown.splitlines()}, "an id is broken"

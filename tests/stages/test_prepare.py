@@ -410,7 +410,7 @@ def test_flow_takes_its_options(tmp_path):
 
 @pytest.mark.parametrize(("flow", "option", "line"), [
     ("tvl1", "wraps=5", "flow 'tvl1' has no option 'wraps' (did you mean 'warps'?); it has: lambda, theta, tau, "),
-    ("tvl1", "warps=many", "flow 'tvl1': warps = 'many': input should be a valid integer"),
+    ("tvl1", "warps=many", "flow 'tvl1': warps = 'many': must be a whole number"),
     ("tvl1", "tau=0.5", "tvl1: tau is 0.5; it must be "),
     ("dis", "preset=slow", "dis: preset is 'slow'; it must be ultrafast, fast or medium"),
 ])  # fmt: skip

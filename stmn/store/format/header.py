@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from stmn.errors import DataError, near_match
+from stmn.errors import DataError, describe_mistake, near_match
 from stmn.runtime.files import write_json
 
 HEADER = "dataset.json"
@@ -89,4 +89,6 @@ def read_header(folder: Path) -> Header:
     try:
         return Header.model_validate(content)
     except ValidationError as error:
-        raise DataError(f"{path}: damaged: {error.errors()[0]['msg']}") from error
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise DataError(f"{path}: damaged: {where} {describe_mistake(first)}") from error
