@@ -13,8 +13,14 @@ from pathlib import Path
 from stmn.errors import DataError
 from stmn.video.source import VIDEO_SUFFIXES
 
-#: split name -> part ("train", "test") -> video ids
+#: split name -> part ("train", "test", perhaps "validation") -> video ids
 Splits = dict[str, dict[str, list[str]]]
+
+#: what folders and lists call the parts of a split, in lower case -> what they are here
+PARTS = {
+    "train": "train", "training": "train", "val": "validation", "valid": "validation", "validate": "validation",
+    "validation": "validation", "dev": "validation", "test": "test", "testing": "test", "holdout": "test",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,14 @@ class VideoEntry:
     path: Path
     class_name: str
     group: str = ""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file or folder that looks as if it belonged to a data set, and is no video of it; and why."""
+
+    path: Path
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -77,13 +91,17 @@ class Dataset:
         """Return the video's file; make or download it first if need be. Called in worker processes."""
         return video.path
 
-    def describe_groups(self, videos: Sequence[VideoEntry]) -> str:
-        """Say in one line what is taken for a group, if a person may know better; else "".
+    def notes(self, videos: Sequence[VideoEntry]) -> Iterable[str]:
+        """Say, a line each, how the list was understood where a person may know better: what is a group, a class.
 
         Args:
             videos: What `videos` returned.
         """
-        return ""
+        return ()
+
+    def left_out(self) -> Sequence[LeftOut]:
+        """Return what was found beside the videos and not taken. `prepare` counts it."""
+        return ()
 
     def lacks(self, video: VideoEntry) -> str:
         """Return why a video is unavailable if that is known at once, for example because it has no file; else "".
@@ -125,27 +143,17 @@ def as_id(path: str | Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def class_folders(root: Path) -> list[VideoEntry]:
-    """List the videos of a folder that has a folder per class, sorted; their ids are relative paths.
-
-    Every file with a video's suffix counts, readable or not: `prepare` reports what became of each.
-
-    Raises:
-        DataError: There are none.
-    """
-    found = []
-    for path in sorted(root.glob("*/*")):
-        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file() and not path.name.startswith("."):
-            video_id = as_id(path.relative_to(root).as_posix())
-            found.append(VideoEntry(video_id, path, video_id.split("/")[0]))
-    if not found:
-        raise DataError(f"{root}: no videos in folders named after classes (CLASS/VIDEO.mp4)")
-    return found
-
-
 def first_folder(root: Path, *names: str) -> Path:
     """Return the first of the subfolders that exists, else `root` itself."""
     return next((root / name for name in names if (root / name).is_dir()), root)
+
+
+def split_of(parts: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Return a split of lists by part: it tests on the validation list if there is no test list."""
+    train, validation, test = (parts.get(part, []) for part in ("train", "validation", "test"))
+    if not test:
+        return {"train": train, "test": validation}
+    return {"train": train, "test": test} | ({"validation": validation} if validation else {})
 
 
 def hashed_split(videos: Iterable[VideoEntry], test_share: float) -> Splits:

@@ -73,9 +73,9 @@ class CsvList(Dataset):
         ]
         return videos if self._has_groups else self._groups.name(videos)
 
-    def describe_groups(self, videos: Sequence[VideoEntry]) -> str:
+    def notes(self, videos: Sequence[VideoEntry]) -> list[str]:
         """Say what is taken for a group, unless a column says so."""
-        return "" if self._has_groups else self._groups.describe(videos)
+        return list(filter(None, [self._groups.describe(videos)])) if not self._has_groups else []
 
     def lacks(self, video: VideoEntry) -> str:
         """Return why a video is unavailable: it has no file."""

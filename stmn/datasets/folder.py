@@ -1,14 +1,20 @@
-"""`folder`: any folder of videos, as CLASS/VIDEO.mp4, or as train/CLASS/... and test/CLASS/..."""
+"""`folder`: any folder of videos, as CLASS/VIDEO.mp4, or as train/CLASS/..., val/CLASS/... and test/CLASS/..."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
-from stmn.datasets.base import Dataset, Splits, VideoEntry, class_folders, hashed_split
+from stmn.datasets.base import PARTS, Dataset, LeftOut, Splits, VideoEntry, hashed_split, split_of
 from stmn.datasets.groups import SURELY_LIKE_UCF101, GroupNames
+from stmn.datasets.scan import ClassFolders, Scan, scan_folder
+from stmn.errors import DataError
 
 
 class Folder(Dataset):
-    """A folder per class. Folders `train/` and `test/` above them are the split, if there are both.
+    """A folder per class. Folders such as `train/`, `val/` and `test/` above them are the split.
+
+    Videos may lie deeper; their class is still the top folder. Without `test/`, the split tests on `val/`; with it,
+    `val/` is neither trained on nor tested.
 
     Args:
         root: The folder.
@@ -30,27 +36,90 @@ class Folder(Dataset):
         super().__init__(root)
         self._groups = GroupNames(group_pattern, groups, SURELY_LIKE_UCF101)
         self.test_share = float(test_share)
-        self._parts = [part for part in ("train", "test") if (root / part).is_dir()]
 
     def videos(self) -> list[VideoEntry]:
-        """List all videos, sorted by id."""
-        if len(self._parts) < 2:
-            return self._groups.name(class_folders(self.root))
-        return self._groups.name(
-            [
-                VideoEntry(f"{part}/{video.id}", video.path, video.class_name)
-                for part in self._parts
-                for video in class_folders(self.root / part)
-            ]
-        )
+        """List all videos, sorted by path.
 
-    def describe_groups(self, videos: Sequence[VideoEntry]) -> str:
-        """Say what is taken for a group."""
-        return self._groups.describe(videos)
+        Raises:
+            DataError: There are none in class folders.
+        """
+        folders = self._class_folders
+        if list(folders) == [""]:
+            folders[""].check(self.root)
+            return self._groups.name(folders[""].videos)
+        found = []
+        for part, classes in folders.items():
+            classes.check(self.root / part)
+            found += [VideoEntry(f"{part}/{video.id}", video.path, video.class_name) for video in classes.videos]
+        return self._groups.name(found)
+
+    def notes(self, videos: Sequence[VideoEntry]) -> Iterator[str]:
+        """Say what is taken for a class, a part and a group."""
+        for classes in self._class_folders.values():
+            yield from classes.notes()
+        parts = {part: name for part in self._class_folders if (name := PARTS.get(part.lower()))}
+        if "validation" in parts.values():
+            use = "neither trained on nor tested" if "test" in parts.values() else "the test part"
+            yield f"split 1: {_list([part for part in parts if parts[part] == 'validation'])} is {use}"
+        if said := self._groups.describe(videos):
+            yield said
+
+    def left_out(self) -> list[LeftOut]:
+        """Return what was not taken."""
+        return self._outside + [item for classes in self._class_folders.values() for item in classes.left_out]
 
     def splits(self) -> Splits:
         """Return the one split, "1"."""
-        if len(self._parts) == 2:
-            ids = [video.id for video in self.videos()]
-            return {"1": {part: [i for i in ids if i.startswith(f"{part}/")] for part in self._parts}}
-        return hashed_split(self.videos(), self.test_share)
+        if list(self._class_folders) == [""]:
+            return hashed_split(self.videos(), self.test_share)
+        parts: dict[str, list[str]] = {}
+        for video in self.videos():
+            parts.setdefault(PARTS[video.id.split("/")[0].lower()], []).append(video.id)
+        return {"1": split_of(parts)}
+
+    @cached_property
+    def _scan(self) -> Scan:
+        """What is under the root; looked at once, and only where videos are listed."""
+        return scan_folder(self.root)
+
+    @cached_property
+    def _part_folders(self) -> list[Path]:
+        """The folders `train`, `test`, ... at the top, if they hold class folders.
+
+        Raises:
+            DataError: They are all there is, and hold videos without class folders.
+        """
+        tops = [path for path in self._scan.folders if path.parent == self.root]
+        parts = [path for path in tops if path.name.lower() in PARTS]
+        if len({PARTS[path.name.lower()] for path in parts}) < 2:
+            return []
+        direct = [path for path in parts if any(file.parent == path for file in self._scan.files)]
+        if not direct:
+            return parts
+        if len(parts) == len(tops):
+            raise DataError(
+                f"{direct[0]}: its videos are in no class folders ({direct[0].name}/CLASS/VIDEO.mp4); move them into "
+                "some, or list them in a CSV file with the columns path, class, split"
+            )
+        return []
+
+    @cached_property
+    def _class_folders(self) -> dict[str, ClassFolders]:
+        """Name of a part's folder -> its class folders; "" stands for a root that has no parts."""
+        parts = self._part_folders
+        return {path.name: ClassFolders(self._scan.under(path)) for path in parts} or {"": ClassFolders(self._scan)}
+
+    @property
+    def _outside(self) -> list[LeftOut]:
+        """The videos that lie beside the folders of the parts."""
+        parts = self._part_folders
+        if not parts:
+            return []
+        outside = [path for path in self._scan.files if not any(part in path.parents for part in parts)]
+        return [LeftOut(path, f"outside {_list([part.name for part in parts])}") for path in outside]
+
+
+def _list(names: Sequence[str]) -> str:
+    """`train/, val/ and test/`."""
+    named = [f"{name}/" for name in names]
+    return " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)

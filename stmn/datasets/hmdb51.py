@@ -4,9 +4,12 @@ Videos: `CLASS/NAME.avi`. Lists: `CLASS_test_split{1,2,3}.txt`, where 1 is train
 """
 
 import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
-from stmn.datasets.base import Dataset, Splits, VideoEntry, class_folders, first_folder
+from stmn.datasets.base import Dataset, LeftOut, Splits, VideoEntry, first_folder
+from stmn.datasets.scan import ClassFolders, scan_folder
 from stmn.errors import DataError
 from stmn.runtime.files import read_text
 
@@ -24,6 +27,8 @@ class HMDB51(Dataset):
         DataError: There is no such folder.
     """
 
+    renames = frozenset({"lists"})
+
     def __init__(self, root: Path, lists: str | None = None) -> None:
         super().__init__(root)
         self._videos = first_folder(root, "hmdb51_org", "videos")
@@ -31,9 +36,21 @@ class HMDB51(Dataset):
 
     def videos(self) -> list[VideoEntry]:
         """List all videos; the group is the film that a clip was cut from."""
-        return [
-            VideoEntry(v.id, v.path, v.class_name, group_of(v.id, v.class_name)) for v in class_folders(self._videos)
-        ]
+        self._folders.check(self._videos)
+        return [VideoEntry(v.id, v.path, v.class_name, group_of(v.id, v.class_name)) for v in self._folders.videos]
+
+    def notes(self, videos: Sequence[VideoEntry]) -> Iterator[str]:
+        """Say what is taken for a class."""
+        return self._folders.notes()
+
+    def left_out(self) -> list[LeftOut]:
+        """Return what was not taken."""
+        return self._folders.left_out
+
+    @cached_property
+    def _folders(self) -> ClassFolders:
+        """The class folders; looked at once, and only where videos are listed."""
+        return ClassFolders(scan_folder(self._videos), ignore=("testTrainMulti_7030_splits", "splits"))
 
     def splits(self) -> Splits:
         """Return the published splits "1", "2" and "3"."""

@@ -113,9 +113,9 @@ class Jpegs(Dataset):
         found = sorted(entries.values(), key=lambda video: video.id)
         return found if self._csv else self._groups.name(found)
 
-    def describe_groups(self, videos: Sequence[VideoEntry]) -> str:
+    def notes(self, videos: Sequence[VideoEntry]) -> list[str]:
         """Say whether the `gNN` of a name is the same group in all classes."""
-        return "" if self._csv else self._groups.describe(videos)
+        return list(filter(None, [self._groups.describe(videos)])) if not self._csv else []
 
     def splits(self) -> Splits:
         """Return the splits of the lists, else one made here."""

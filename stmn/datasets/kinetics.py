@@ -4,14 +4,13 @@ Lists: CSV files with the columns label, youtube_id, time_start, time_end, split
 in seconds, six digits), in one folder or in subfolders.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from stmn.datasets.base import Dataset, Splits, VideoEntry, as_id, first_folder, missing_file
+from stmn.datasets.scan import scan_folder
 from stmn.datasets.table import TableErrors, TableRow, read_columns, read_table
 from stmn.errors import DataError
-from stmn.video.source import VIDEO_SUFFIXES
 
 #: what lists call their parts -> what they are
 _PARTS = {
@@ -133,10 +132,6 @@ def _id_of(row: TableRow) -> str:
 def _find_clips(folder: Path) -> dict[str, list[Path]]:
     """Name without suffix -> the video files of that name, anywhere under a folder."""
     found: dict[str, list[Path]] = {}
-    for here, folders, files in os.walk(folder):
-        folders.sort()
-        for name in sorted(files):
-            stem, suffix = os.path.splitext(name)
-            if suffix.lower() in VIDEO_SUFFIXES:
-                found.setdefault(stem, []).append(Path(here, name))
+    for path in scan_folder(folder).files:
+        found.setdefault(path.stem, []).append(path)
     return found

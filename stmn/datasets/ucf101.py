@@ -5,11 +5,13 @@ Videos: `UCF-101/CLASS/v_CLASS_gNN_cMM.avi` (or `videos/`, or the class folders 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
-from stmn.datasets.base import Dataset, Splits, VideoEntry, class_folders, first_folder
+from stmn.datasets.base import Dataset, LeftOut, Splits, VideoEntry, first_folder
 from stmn.datasets.groups import GroupNames
+from stmn.datasets.scan import ClassFolders, scan_folder
 from stmn.errors import DataError
 from stmn.runtime.files import read_text
 
@@ -40,11 +42,23 @@ class UCF101(Dataset):
 
     def videos(self) -> list[VideoEntry]:
         """List all videos in the class folders; the group is the `gNN` of the name, if need be with the class."""
-        return self._groups.name(class_folders(self._videos))
+        self._folders.check(self._videos)
+        return self._groups.name(self._folders.videos)
 
-    def describe_groups(self, videos: Sequence[VideoEntry]) -> str:
-        """Say whether `gNN` is the same group in all classes."""
-        return self._groups.describe(videos)
+    def notes(self, videos: Sequence[VideoEntry]) -> Iterator[str]:
+        """Say what is taken for a class, and whether `gNN` is the same group in all classes."""
+        yield from self._folders.notes()
+        if said := self._groups.describe(videos):
+            yield said
+
+    def left_out(self) -> list[LeftOut]:
+        """Return what was not taken."""
+        return self._folders.left_out
+
+    @cached_property
+    def _folders(self) -> ClassFolders:
+        """The class folders; looked at once, and only where videos are listed."""
+        return ClassFolders(scan_folder(self._videos), ignore=("ucfTrainTestlist", "splits"))
 
     def splits(self) -> Splits:
         """Return the published splits "1", "2" and "3", whether or not their videos exist."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from stmn.datasets.scan import scan_folder
 from stmn.errors import CheckpointError, DataError
 from stmn.nets.checkpoint import load_checkpoint
 from stmn.prediction.classifier import Classifier, ClassScore
@@ -14,7 +15,7 @@ from stmn.prediction.windows import Window, classify_spans, read_frames, slide_w
 from stmn.runtime.device import NamedPrecision, choose_device
 from stmn.runtime.progress import Progress, Silent
 from stmn.video.decode import iter_frames
-from stmn.video.source import VIDEO_SUFFIXES, Source, is_live, parse_source
+from stmn.video.source import Source, is_live, parse_source
 
 __all__ = ["ClassScore", "Model", "Source", "Window", "find_videos", "is_live", "load_model"]
 
@@ -117,7 +118,7 @@ def find_videos(arguments: list[str]) -> Iterator[Source]:
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
+            found = scan_folder(path).files
             if not found:
                 raise DataError(f"{path}: no videos in this folder")
             yield from map(parse_source, found)

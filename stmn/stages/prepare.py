@@ -163,8 +163,7 @@ def _fill_store(options: PrepareOptions, context: Context) -> Result:
     folder = context.out
     dataset, entries, header = _take_inventory(options, folder)
     header.write(folder)
-    if note := dataset.describe_groups(entries):
-        context.progress.say(note)
+    _report_list(dataset, entries, context)
     if header.folds:
         tested = sorted(len(parts["test"]) for parts in header.splits.values())
         kind = "folds" if header.folds.count else "one per group"
@@ -231,6 +230,18 @@ def _report_short(frames: list[tuple[str, int]], context: Context) -> None:
             f"{len(short)} of {len(frames)} videos are too short for a whole stack of {_STACK_LENGTH} flow fields, the "
             f"first: {short[0][0]!r} ({short[0][1]} frames); they are kept, their first and last field repeated"
         )
+
+
+def _report_list(dataset: "Dataset", entries: "list[VideoEntry]", context: Context) -> None:
+    """Say how the data set understood its list, and count what it left out; a line each of that for machines."""
+    from stmn.datasets.scan import describe_left_out
+    from stmn.store.prepare.sources import escape_line
+
+    left_out = dataset.left_out()
+    for item in left_out:
+        context.progress.event(left_out=escape_line(str(item.path)), reason=item.reason)
+    for note in filter(None, [describe_left_out(left_out), *dataset.notes(entries)]):
+        context.progress.say(escape_line(note))
 
 
 def _report_video(video_id: str, frames: int, reason: str, new: bool, context: Context) -> None:

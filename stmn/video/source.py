@@ -18,7 +18,9 @@ from stmn.errors import DataError, UsageError
 #: endings of video files, in lower case
 VIDEO_SUFFIXES = frozenset({
     ".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv", ".3gp", ".ts", ".ogv", ".gif",
-    ".m2ts", ".vob", ".asf",
+    ".m2ts", ".vob", ".asf", ".mts", ".m2t", ".mxf", ".f4v", ".dv", ".dif", ".y4m", ".h264", ".264", ".h265", ".265",
+    ".hevc", ".ivf", ".obu", ".3g2", ".3gpp", ".mpe", ".mpv", ".m1v", ".m2v", ".m2p", ".mjpeg", ".mjpg", ".qt", ".divx",
+    ".xvid", ".rm", ".rmvb", ".ogm", ".nut", ".mk3d", ".amv", ".wtv", ".mod", ".tod", ".tp", ".trp", ".lrv", ".insv",
 })  # fmt: skip
 #: FFmpeg's name for the system's cameras, by Python's name for the system
 _CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}

@@ -83,7 +83,8 @@ def test_names_like_ucf101s_give_a_folder_and_a_list_groups(tmp_path):
     names = [f"{c}/v_{c}_g{g:02d}_c01.avi" for c in ("Clap", "Hug") for g in range(1, 6)]
     folder = Folder(touched(tmp_path, *names))
     assert sorted({v.group for v in folder.videos()}) == ["g01", "g02", "g03", "g04", "g05"]
-    assert "groups: the gNN of a name is the same person" in folder.describe_groups(folder.videos())
+    [said] = folder.notes(folder.videos())
+    assert "groups: the gNN of a name is the same person" in said
     [parts] = folder.splits().values()  # whole groups, because there are groups
     assert not {i[-11:-8] for i in parts["train"]} & {i[-11:-8] for i in parts["test"]}
     (tmp_path / "list.csv").write_text("path,class\n" + "".join(f"{name},{name[0]}\n" for name in names))
@@ -100,9 +101,9 @@ def test_a_pattern_finds_the_group_in_a_name(tmp_path):
     assert {v.id: v.group for v in folder.videos()} == {
         "bend/daria_bend.avi": "daria", "run/daria_run1.avi": "daria", "run/eli_run.avi": "eli", "run/7.avi": "",
     }  # fmt: skip
-    assert folder.describe_groups(folder.videos()) == (
+    assert list(folder.notes(folder.videos())) == [
         "groups: 2 (daria, eli); 1 of 4 videos don't match group_pattern, the first: 'run/7.avi'"
-    )
+    ]
     apart = Folder(root, group_pattern="/([a-z]+)_", groups="per_class")
     assert [v.group for v in apart.videos()] == ["bend_daria", "", "run_daria", "run_eli"]
 

@@ -1,0 +1,169 @@
+"""Find the videos under a folder, and account for every file that is not taken."""
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stmn.datasets.base import LeftOut, VideoEntry, as_id
+from stmn.errors import DataError
+from stmn.video.content import holds_video
+from stmn.video.source import VIDEO_SUFFIXES
+
+#: what file managers, archivers and file servers leave in folders; nobody means these, so they are not counted
+_LITTER = frozenset({
+    "thumbs.db", "desktop.ini", "@eadir", "__macosx", "$recycle.bin", "#recycle", "#snapshot", "lost+found",
+    "system volume information", "icon\r",
+})  # fmt: skip
+#: endings of files that are certainly no videos, so that FFmpeg need not look at thousands of them
+_OTHERS = """
+.txt .md .rst .csv .tsv .json .jsonl .xml .yaml .yml .toml .html .htm .log .pdf .doc .docx .xls .xlsx .ods .ini .cfg
+.url .srt .vtt .ass .ssa .sub .idx .lrc .nfo .py .sh .m .ipynb .mat .npy .npz .pkl .pickle .pt .pth .h5 .hdf5 .parquet
+.lmdb .mdb .db .sqlite .zip .tar .gz .tgz .7z .rar .xz .bz2 .zst .jpg .jpeg .png .bmp .tif .tiff .ppm .pgm .svg .heic
+.mp3 .wav .flac .aac .m4a .opus .wma .torrent .part .crdownload .download .tmp .md5 .sha1 .sha256 .lnk
+"""
+_OTHER_SUFFIXES = frozenset(_OTHERS.split())
+_NO_VIDEO = "(no video)"
+#: at most so many kinds of files are named in a line
+_MOST_KINDS = 6
+
+
+@dataclass
+class Scan:
+    """What is under a folder, without hidden files and litter. Paths are sorted.
+
+    Attributes:
+        root: The folder.
+        files: The video files, readable or not: `prepare` reports what became of each.
+        folders: The folders.
+        left_out: All other files, broken links, and folders that can't be read.
+    """
+
+    root: Path
+    files: list[Path] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    def under(self, folder: Path) -> "Scan":
+        """Return the part of this that lies under one of the folders."""
+        files, folders = ([path for path in paths if folder in path.parents] for paths in (self.files, self.folders))
+        return Scan(folder, files, folders, [item for item in self.left_out if folder in item.path.parents])
+
+
+def is_litter(name: str) -> bool:
+    """True for the name of a hidden file or folder, or of one that programs leave behind."""
+    return name.startswith(".") or name.lower() in _LITTER
+
+
+def scan_folder(root: Path) -> Scan:
+    """Look at everything under a folder. Links to folders are followed, but not in circles.
+
+    A file is a video if it has a video's ending, or if FFmpeg finds one in it.
+
+    Raises:
+        DataError: The folder itself can't be read.
+    """
+    found = Scan(root)
+    _scan(root, found, ())
+    found.files.sort()
+    return found
+
+
+def _scan(folder: Path, found: Scan, above: tuple[tuple[int, int], ...]) -> None:
+    """Add what is under a folder to `found`; `above` are the device and inode of the folders that hold it."""
+    try:
+        here = folder.stat()
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        if not above:
+            raise DataError(f"{as_id(folder)}: can't be read: {error.strerror or error}") from error
+        found.left_out.append(LeftOut(folder, "folder that can't be read"))
+        return
+    if (here.st_dev, here.st_ino) in above:
+        found.left_out.append(LeftOut(folder, "link to a folder that holds it"))
+        return
+    if above:
+        found.folders.append(folder)
+    for name in names:
+        if is_litter(name):
+            continue
+        path = folder / name
+        try:
+            kind = path.stat().st_mode
+        except OSError:
+            found.left_out.append(LeftOut(path, "broken link" if path.is_symlink() else "file that can't be read"))
+            continue
+        if stat.S_ISDIR(kind):
+            _scan(path, found, (*above, (here.st_dev, here.st_ino)))
+        elif stat.S_ISREG(kind) and _is_video(path):
+            found.files.append(path)
+        else:
+            found.left_out.append(LeftOut(path, f"{path.suffix.lower() or 'without an ending'} {_NO_VIDEO}"))
+
+
+def _is_video(path: Path) -> bool:
+    """True for a video's ending, or for a file of an unknown ending in which FFmpeg finds a video."""
+    suffix = path.suffix.lower()
+    return suffix in VIDEO_SUFFIXES or (suffix not in _OTHER_SUFFIXES and holds_video(path))
+
+
+class ClassFolders:
+    """The videos of a folder that has a folder per class. The class is the top folder, however deep a video lies.
+
+    Args:
+        scan: What is under the folder.
+        ignore: Names of folders in it that are no classes, such as those of lists.
+
+    Attributes:
+        videos: Sorted by path; their ids are paths relative to the folder.
+        left_out: What was not taken. Files beside the class folders that are no videos are not counted.
+        empty: Class folders without a video.
+    """
+
+    def __init__(self, scan: Scan, ignore: Collection[str] = ()) -> None:
+        self.videos: list[VideoEntry] = []
+        self.left_out: list[LeftOut] = []
+        for path in scan.files:
+            parts = path.relative_to(scan.root).parts
+            if len(parts) == 1:
+                self.left_out.append(LeftOut(path, "in no class folder"))
+            elif parts[0] not in ignore:
+                self.videos.append(VideoEntry(as_id("/".join(parts)), path, as_id(parts[0])))
+        for item in scan.left_out:
+            parts = item.path.relative_to(scan.root).parts
+            if parts[0] not in ignore and not (len(parts) == 1 and item.reason.endswith(_NO_VIDEO)):
+                self.left_out.append(item)
+        classes = {video.class_name for video in self.videos} | set(ignore)
+        tops = (as_id(path.name) for path in scan.folders if path.parent == scan.root)
+        self.empty = [name for name in tops if name not in classes]
+
+    def check(self, root: Path) -> None:
+        """Raise `DataError` if there are no videos in class folders."""
+        if not self.videos:
+            loose = sum(item.reason == "in no class folder" for item in self.left_out)
+            beside = f"; {loose} {'lies' if loose == 1 else 'lie'} in no folder" if loose else ""
+            raise DataError(f"{root}: no videos in folders named after classes (CLASS/VIDEO.mp4){beside}")
+
+    def notes(self) -> Iterator[str]:
+        """Say which class nested videos have, and which folders are no classes."""
+        nested = [video for video in self.videos if video.id.count("/") > 1]
+        if nested:
+            some = f"{len(nested)} of {len(self.videos)} videos, such as '{nested[0].id}',"
+            yield f"{some} lie deeper than CLASS/VIDEO; their class is the top folder"
+        if self.empty:
+            some = ", ".join(self.empty[:_MOST_KINDS]) + (", ..." if len(self.empty) > _MOST_KINDS else "")
+            yield f"folders without a video, which are no classes: {len(self.empty)} ({some})"
+
+
+def describe_left_out(left_out: Iterable[LeftOut]) -> str:
+    """Count what was left out in one line, such as "12 files left out: 9 .txt (no video), 3 in no class folder"."""
+    counts = Counter(item.reason for item in left_out).most_common()
+    if not counts:
+        return ""
+    named = [f"{count} {reason}" for reason, count in counts[:_MOST_KINDS]]
+    if others := sum(count for _, count in counts[_MOST_KINDS:]):
+        named.append(f"{others} others")
+    total = sum(count for _, count in counts)
+    return f"{total} {'file' if total == 1 else 'files'} left out: {', '.join(named)}"

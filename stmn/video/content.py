@@ -1,0 +1,27 @@
+"""Does a file hold a video, whatever its name is?"""
+
+from pathlib import Path
+
+import av
+from av.error import FFmpegError
+from av.stream import Disposition
+
+#: FFmpeg's formats that find pictures in text and data, or are pictures
+_DOUBTFUL = frozenset({"tty", "image2", "image2pipe", "bin", "xbin", "adf", "idf", "rawvideo", "data", "ffmetadata"})
+
+
+def holds_video(path: Path) -> bool:
+    """Return True if FFmpeg recognises a video in a file that it can decode; pictures, sound and text are none."""
+    try:
+        with av.open(str(path.absolute()), metadata_errors="replace") as container:
+            name = container.format.name
+            if name in _DOUBTFUL or name.endswith("_pipe"):
+                return False
+            return any(
+                stream.codec_context is not None
+                and stream.codec_context.width > 0
+                and not stream.disposition & Disposition.attached_pic
+                for stream in container.streams.video
+            )
+    except (FFmpegError, ValueError, OSError):
+        return False
