@@ -16,8 +16,9 @@ from stmn.prediction.options import PredictOptions
 from stmn.prediction.overlay import write_overlay
 from stmn.prediction.windows import Window, classify_spans, count_windows, read_frames, slide_window
 from stmn.runtime.progress import Progress
-from stmn.video.decode import Frame, header_length, iter_frames
-from stmn.video.source import Source
+from stmn.video.decode import header_length, iter_frames
+from stmn.video.frame import Frame
+from stmn.video.source import Source, film_stream
 
 
 @dataclass
@@ -121,7 +122,7 @@ def expected_windows(video: Source, options: PredictOptions) -> int | None:
         return None
     with video.open() as container:
         announced = header_length(container)
-        rate = float(container.streams.video[0].average_rate or 0)
+        rate = float(film_stream(container).average_rate or 0)
     if not rate or not (announced.seconds or announced.frames):
         return None
     return count_windows(announced.seconds or announced.frames / rate, rate, *options.window_and_step)

@@ -29,7 +29,7 @@ from stmn.prediction.panels import (
 )
 from stmn.prediction.windows import TimedFrame, Window, classify_spans, read_frames, slide_window
 from stmn.runtime.progress import Progress
-from stmn.video.decode import Frame
+from stmn.video.frame import Frame
 from stmn.video.write import VideoWriter, video_writer
 
 #: classes shown

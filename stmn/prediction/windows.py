@@ -16,7 +16,7 @@ from stmn.evaluation.protocol import Protocol
 from stmn.flow.pairs import frames_and_flow
 from stmn.prediction.classifier import Classifier
 from stmn.runtime.progress import Progress
-from stmn.video.decode import Frame
+from stmn.video.frame import Frame
 
 #: containers round time stamps by at most this many seconds
 _ROUNDING = 1e-3

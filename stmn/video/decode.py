@@ -13,7 +13,9 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from stmn.errors import DataError
-from stmn.video.source import Source, describe_ffmpeg_error, parse_source
+from stmn.video.deinterlace import deinterlace
+from stmn.video.frame import Frame, Painter
+from stmn.video.source import Source, describe_ffmpeg_error, film_stream, parse_source
 
 #: frames per second of a video that does not state its rate
 _DEFAULT_RATE = Fraction(25)
@@ -38,43 +40,10 @@ class HeaderLength:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Frame:
-    """A decoded frame, `seconds` after the first one, of a video of `rate` frames per second.
-
-    `picture` converts it, so that frames nobody looks at cost nothing more.
-    """
-
-    decoded: av.VideoFrame
-    seconds: float
-    rate: Fraction
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width in pixels, upright."""
-        height, width = self.decoded.height, self.decoded.width
-        return (width, height) if self._turns % 2 else (height, width)
-
-    def picture(self, short_side: int | None = None) -> NDArray[np.uint8]:
-        """Return the frame as (H, W, 3) RGB uint8, upright, scaled to a short side in pixels (None: not scaled)."""
-        width, height = _scale_size(self.decoded.width, self.decoded.height, short_side)
-        picture = (
-            self.decoded.reformat(width, height, format="rgb24", interpolation="BICUBIC")
-            .to_ndarray()
-            .astype(np.uint8, copy=False)
-        )
-        return np.ascontiguousarray(np.rot90(picture, self._turns)) if self._turns else picture
-
-    @property
-    def _turns(self) -> int:
-        """Quarter turns, anticlockwise, that make the frame upright."""
-        return round(getattr(self.decoded, "rotation", 0) / 90) % 4
-
-
 def probe_video(path: Path | str) -> VideoInfo:
     """Read the size and the rate of a video without decoding it. Raises `DataError` if it can't be opened."""
     with parse_source(path).open() as container:
-        stream = container.streams.video[0]
+        stream = film_stream(container)
         return VideoInfo(stream.codec_context.width, stream.codec_context.height, float(stream.average_rate or 0))
 
 
@@ -101,23 +70,24 @@ def iter_frames(video: Path | str | Source) -> Iterator[Frame]:
     """
     source = video if isinstance(video, Source) else parse_source(video)
     with source.open() as container:
-        stream = container.streams.video[0]
+        stream = film_stream(container)
         stream.thread_type = "NONE"  # videos run in parallel instead; decoder threads deadlock in forked workers
         stream.codec_context.thread_count = 1
         rate = stream.average_rate or stream.guessed_rate or _DEFAULT_RATE
         evenly_spaced = container.format.name == "avi"
+        painter = Painter(stream)
         count = 0
         expected = header_length(container)
         first = last = 0.0
         seconds = -float(1 / rate)
         try:
-            for frame in _decode_packets(container, source.kind == "address"):
+            for frame in deinterlace(_decode_packets(container, source.kind == "address")):
                 first, last = (first, _end_of(frame)) if count else (frame.time or 0.0, _end_of(frame))
                 # AVI has no time stamps; those that FFmpeg makes up jump where frames are stored out of order
                 seconds = (
                     float(count / rate) if evenly_spaced else _time_of(frame, first, seconds, float(1 / rate))
                 )  # fmt: skip
-                yield Frame(frame, seconds, rate)
+                yield Frame(frame, seconds, rate, painter)
                 count += 1
         except (FFmpegError, ValueError) as error:
             raise DataError(
@@ -134,7 +104,7 @@ def count_frames(video: Path | str | Source) -> int:
 
 def header_length(container: InputContainer) -> HeaderLength:
     """Return how long the first video stream of an open video is according to its header."""
-    stream = container.streams.video[0]
+    stream = film_stream(container)
     seconds = float((stream.duration or 0) * (stream.time_base or 0))
     if "mp4" in container.format.name.split(","):
         # an edit list may show only a part of the frames that are counted; FFmpeg's duration allows for that
@@ -151,7 +121,7 @@ def header_length(container: InputContainer) -> HeaderLength:
 
 def _decode_packets(container: InputContainer, streamed: bool) -> Iterator[av.VideoFrame]:
     """What FFmpeg decodes. If a `streamed` video breaks off, also the last frames, which the decoder still holds."""
-    stream = container.streams.video[0]
+    stream = film_stream(container)
     try:
         yield from container.decode(stream)
     except FFmpegError:
@@ -173,14 +143,6 @@ def _time_of(frame: av.VideoFrame, first: float, previous: float, step: float) -
 def _end_of(frame: av.VideoFrame) -> float:
     """When a frame stops being shown, in seconds."""
     return float((frame.time or 0.0) + (frame.duration or 0) * (frame.time_base or 0))
-
-
-def _scale_size(width: int, height: int, short_side: int | None) -> tuple[int, int]:
-    """(width, height) scaled to a short side, keeping the aspect; None keeps the size."""
-    if short_side is None:
-        return width, height
-    scale = short_side / min(width, height)
-    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _describe_truncation(expected: HeaderLength, frames: int, seconds: float) -> str:

@@ -12,6 +12,8 @@ from typing import BinaryIO, Literal
 import av
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.stream import Disposition
+from av.video.stream import VideoStream
 
 from stmn.errors import DataError, UsageError
 
@@ -56,13 +58,13 @@ class Source:
             UsageError: It is standard input, and that is a terminal.
         """
         container = _open_container(self)
-        if not container.streams.video:
-            container.close()
-            raise DataError(f"{self.name}: holds no video stream")
-        if container.streams.video[0].codec_context is None:
-            container.close()
+        films = _film_streams(container)
+        if any(stream.codec_context for stream in films):
+            return container
+        container.close()
+        if films:
             raise DataError(f"{self.name}: its video is in a format that FFmpeg can't decode")
-        return container
+        raise DataError(f"{self.name}: holds no video stream")
 
 
 def parse_source(value: str | Path) -> Source:
@@ -83,6 +85,12 @@ def parse_source(value: str | Path) -> Source:
     if path.is_char_device():
         return Source("camera", text, text)
     return Source("address" if "://" in text else "file", text, text)
+
+
+def film_stream(container: InputContainer) -> VideoStream:
+    """Return the video stream that a player shows: the default one, or else the first that FFmpeg can decode."""
+    films = [stream for stream in _film_streams(container) if stream.codec_context]
+    return next((stream for stream in films if stream.disposition & Disposition.default), films[0])
 
 
 def is_live(source: Source) -> bool:
@@ -130,6 +138,12 @@ def describe_ffmpeg_error(error: Exception) -> str:
     """Return FFmpeg's words for an error, without its number and without the path, which the caller names."""
     words = getattr(error, "strerror", None) or str(error)
     return f"no answer within {_TIMEOUT:g} s" if words == "Immediate exit requested" else words
+
+
+def _film_streams(container: InputContainer) -> list[VideoStream]:
+    """The video streams that are films and not covers or thumbnails."""
+    still = Disposition.attached_pic | Disposition.timed_thumbnails
+    return [stream for stream in container.streams.video if not stream.disposition & still]
 
 
 def _open_container(source: Source) -> InputContainer:

@@ -1,0 +1,134 @@
+"""Colours of other spaces as those of BT.709, which prepared sets and models are made of.
+
+Sources: ITU-R BT.2100-2, tables 4 and 5 (PQ and HLG); BT.2390-10, section 5.4.1 (tone mapping); BT.2408-7 (203 cd/m2
+for the white of a page); BT.1886 (the display of BT.709); BT.2087-0 (from BT.2020 to BT.709).
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorPrimaries, ColorTrc
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+#: cd/m2 of the white of a page, which becomes 255
+_WHITE = 203.0
+#: cd/m2 of the brightest point of an HDR video: what HLG is defined for and most PQ is made on
+_PEAK = 1000.0
+#: exponent of BT.709's display
+_GAMMA = 2.4
+#: entries of the table of tone mapping
+_STEPS = 4096
+
+#: chromaticities (x, y) of red, green, blue, by what FFmpeg calls their primaries; the white is D65
+_CHROMATICITIES = {
+    ColorPrimaries.BT709: ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),
+    ColorPrimaries.BT2020: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
+    ColorPrimaries.SMPTE432: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+}
+_D65 = (0.3127, 0.3290)
+
+
+def is_wide(frame: VideoFrame) -> bool:
+    """True if a frame's colours are not those of BT.709: HDR (PQ or HLG), BT.2020, or Display P3."""
+    return frame.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67) or frame.color_primaries in (
+        ColorPrimaries.BT2020,
+        ColorPrimaries.SMPTE432,
+    )
+
+
+def narrow(picture: NDArray[np.uint16], transfer: int, primaries: int) -> NDArray[np.uint8]:
+    """Return the picture that a display of BT.709 shows of one with wider colours or brighter lights.
+
+    Args:
+        picture: (H, W, 3) RGB, 0..65535, of any transfer function and primaries.
+        transfer: FFmpeg's number of the transfer function (`ColorTrc`).
+        primaries: FFmpeg's number of the primaries (`ColorPrimaries`).
+
+    Returns:
+        (H, W, 3) RGB.
+    """
+    light = _light_of_codes(transfer)[picture]
+    if transfer == ColorTrc.ARIB_STD_B67:  # the system gamma of 1.2, BT.2100 table 5: F = L E Y^(1.2 - 1)
+        light *= (light @ _luminance(primaries))[..., None] ** np.float32(0.2)
+    if transfer in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67):
+        light = _tone_map()[(np.sqrt(np.sqrt(np.minimum(light, 1))) * (_STEPS - 1) + 0.5).astype(np.int32)]
+    light = np.clip(light @ _to_bt709(primaries).T, 0, 1)
+    codes: NDArray[np.uint8] = (255 * light ** np.float32(1 / _GAMMA) + 0.5).astype(np.uint8)
+    return codes
+
+
+def blend(picture: NDArray[Any]) -> NDArray[Any]:
+    """Put an RGBA picture (H, W, 4), uint8 or uint16, over black, (H, W, 3). Alpha that is all 0 counts as unused."""
+    colour, alpha = picture[..., :3], picture[..., 3:]
+    if not alpha.any():
+        return np.ascontiguousarray(colour)
+    most = np.iinfo(picture.dtype).max
+    mixed: NDArray[Any] = ((colour.astype(np.uint64) * alpha + most // 2) // most).astype(picture.dtype)
+    return mixed
+
+
+@cache
+def _light_of_codes(transfer: int) -> Floats:
+    """(65536,) light of each code: as a share of the brightest, of the scene for HLG and of the display for others."""
+    code = np.arange(65536) / 65535
+    if transfer == ColorTrc.SMPTE2084:
+        light = _pq_to_nits(code) / _PEAK
+    elif transfer == ColorTrc.ARIB_STD_B67:  # BT.2100 table 5, the inverse OETF
+        a, b, c = 0.17883277, 0.28466892, 0.55991073
+        light = np.where(code <= 0.5, code**2 / 3, (np.exp((code - c) / a) + b) / 12)
+    else:
+        light = code**_GAMMA
+    return np.asarray(light, np.float32)
+
+
+def _pq_to_nits(code: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The light of PQ codes in 0..1, in cd/m2: BT.2100 table 4, the EOTF."""
+    m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
+    root = code ** (1 / m2)
+    return np.asarray(10000 * (np.maximum(root - c1, 0) / (c2 - c3 * root)) ** (1 / m1))
+
+
+def _nits_to_pq(nits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The PQ codes, 0..1, of light in cd/m2."""
+    m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
+    power = (nits / 10000) ** m1
+    return np.asarray(((c1 + c2 * power) / (1 + c3 * power)) ** m2)
+
+
+@cache
+def _tone_map() -> Floats:
+    """(_STEPS,) light of the display, 0..1, for light of HDR; entry i is for light (i / (_STEPS - 1))^4 of the peak.
+
+    BT.2390's curve: as it is up to a knee, then a spline that takes the peak to the display's white.
+    """
+    nits = _PEAK * np.linspace(0, 1, _STEPS) ** 4
+    peak, white = _nits_to_pq(np.array([_PEAK, _WHITE]))
+    e1, most = _nits_to_pq(nits) / peak, white / peak
+    knee = 1.5 * most - 0.5
+    t = np.maximum(e1 - knee, 0) / (1 - knee)
+    spline = (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (-2 * t**3 + 3 * t**2) * most
+    return np.asarray(_pq_to_nits(np.where(e1 < knee, e1, spline) * peak) / _WHITE, np.float32)
+
+
+def _xyz_of_rgb(primaries: int) -> NDArray[np.float64]:
+    """(3, 3) matrix from linear RGB to XYZ. Primaries that are not known count as BT.709's."""
+    corners = _CHROMATICITIES.get(ColorPrimaries(primaries), _CHROMATICITIES[ColorPrimaries.BT709])
+    columns = np.array([(x / y, 1, (1 - x - y) / y) for x, y in corners]).T
+    x, y = _D65
+    return np.asarray(columns * np.linalg.solve(columns, np.array([x / y, 1, (1 - x - y) / y])))
+
+
+@cache
+def _to_bt709(primaries: int) -> Floats:
+    """(3, 3) matrix from linear RGB of some primaries to that of BT.709."""
+    return np.asarray(np.linalg.solve(_xyz_of_rgb(ColorPrimaries.BT709), _xyz_of_rgb(primaries)), np.float32)
+
+
+@cache
+def _luminance(primaries: int) -> Floats:
+    """(3,) weights of linear red, green and blue in the luminance."""
+    return np.asarray(_xyz_of_rgb(primaries)[1], np.float32)

@@ -1,0 +1,118 @@
+"""A decoded frame, and the picture that a player shows of it: square pixels, upright, in the colours of BT.709."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type
+from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from stmn.video.colour import blend, is_wide, narrow
+
+#: a pixel that is more than this many times as wide as high, or as high as wide, is a damaged header's
+_LONGEST_PIXEL = 8
+#: FFmpeg's number of a matrix that is not stated
+_UNSPECIFIED = 2
+#: larger pictures whose matrix is not stated have BT.709's, others BT.601's, as in players
+_SD_WIDTH, _SD_HEIGHT = 1279, 576
+
+
+class Painter:
+    """Makes the pictures of one video's frames. It keeps FFmpeg's scalers, which are costly to set up.
+
+    Args:
+        stream: The video's stream.
+    """
+
+    def __init__(self, stream: VideoStream) -> None:
+        aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
+        plausible = Fraction(1, _LONGEST_PIXEL) <= aspect <= _LONGEST_PIXEL
+        #: width of a pixel by its height
+        self.pixel_aspect = aspect if plausible else Fraction(1)
+        self._scalers: dict[tuple[int, int], VideoReformatter] = {}
+
+    def size(self, frame: av.VideoFrame) -> tuple[int, int]:
+        """Width and height of a frame with square pixels, as it is stored: no pixel is lost."""
+        aspect = self.pixel_aspect
+        return max(frame.width, round(frame.width * aspect)), max(frame.height, round(frame.height / aspect))
+
+    def paint(self, frame: av.VideoFrame, short_side: int | None) -> NDArray[np.uint8]:
+        """Return the picture of a frame, (H, W, 3) RGB, upright."""
+        size = _scale_size(frame, self.pixel_aspect, short_side) if short_side else self.size(frame)
+        wide, alpha = is_wide(frame), any(component.is_alpha for component in frame.format.components)
+        transfer, primaries = frame.color_trc, frame.color_primaries
+        if alpha or frame.format.has_palette:
+            deep = self._convert(frame, (frame.width, frame.height), "rgba64le" if wide else "rgba")
+            frame = av.VideoFrame.from_ndarray(blend(deep), format="rgb48le" if wide else "rgb24")
+        picture = self._convert(frame, size, "rgb48le" if wide else "rgb24")
+        return narrow(picture, transfer, primaries) if wide else picture
+
+    def _convert(self, frame: av.VideoFrame, size: tuple[int, int], pixel_format: str) -> NDArray[Any]:
+        """A frame at a size, (width, height), in a format of RGB. One thread: videos run in parallel instead."""
+        unknown = frame.colorspace == _UNSPECIFIED
+        large = frame.width > _SD_WIDTH or frame.height > _SD_HEIGHT
+        scaler = self._scalers.setdefault(size, VideoReformatter())
+        return scaler.reformat(
+            frame,
+            *size,
+            format=pixel_format,
+            src_colorspace=(Colorspace.ITU709 if large else Colorspace.ITU601) if unknown else None,
+            interpolation=Interpolation.BICUBIC,
+            threads=1,
+        ).to_ndarray()
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A decoded frame, `seconds` after the first one, of a video of `rate` frames per second.
+
+    `picture` converts it, so that frames nobody looks at cost nothing more.
+    """
+
+    decoded: av.VideoFrame
+    seconds: float
+    rate: Fraction
+    painter: Painter
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels, square and upright."""
+        width, height = self.painter.size(self.decoded)
+        return (width, height) if find_orientation(self.decoded)[0] else (height, width)
+
+    def picture(self, short_side: int | None = None) -> NDArray[np.uint8]:
+        """Return the frame as (H, W, 3) RGB uint8, upright, scaled to a short side in pixels (None: not scaled)."""
+        picture = self.painter.paint(self.decoded, short_side)
+        transposed, mirrored, upside_down = find_orientation(self.decoded)
+        if transposed:
+            picture = picture.transpose(1, 0, 2)
+        return np.ascontiguousarray(picture[:: -1 if upside_down else 1, :: -1 if mirrored else 1])
+
+
+def find_orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
+    """How a frame is made upright: is it transposed (x and y swapped), then mirrored, then turned upside down?
+
+    The display matrix takes the point (x, y) to (a x + c y, b x + d y). Players round it to quarter turns and mirrors.
+    """
+    try:
+        side_data: Mapping[Any, Any] = frame.side_data
+        matrix = np.frombuffer(side_data[Type.DISPLAYMATRIX], np.int32)
+    except (KeyError, ValueError):  # PyAV refuses kinds of side data that it does not know
+        turns = round(frame.rotation / 90) % 4  # anticlockwise
+        return turns % 2 == 1, turns in (2, 3), turns in (1, 2)
+    a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        return True, c < 0, b < 0
+    return False, a < 0, d < 0
+
+
+def _scale_size(frame: av.VideoFrame, aspect: Fraction, short_side: int) -> tuple[int, int]:
+    """(width, height) of square pixels at a short side."""
+    width, height = frame.width * aspect, Fraction(frame.height)
+    scale = short_side / min(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
