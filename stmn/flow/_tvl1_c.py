@@ -13,9 +13,9 @@ from stmn.runtime.compiled import Kernel, load_once
 
 # No -ffast-math: linking with it turns denormals off in the whole process. These are the parts of it that the
 # vectoriser needs, and none of them changes the order of a sum.
-_FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffinite-math-only", "-fno-signed-zeros")
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffinite-math-only", "-fno-signed-zeros")
 
-KERNEL = Kernel("tvl1", "stmn.flow", _FLAGS)
+KERNEL = Kernel("tvl1", "stmn.flow", FLAGS)
 
 
 class _Axis(ctypes.Structure):

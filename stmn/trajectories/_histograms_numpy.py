@@ -11,19 +11,10 @@ ARCTANGENT = np.array([1.2732105, -0.42350852, 0.24642316, -0.14823855, 0.067032
 
 
 def describe(
-    grey: Grey, field: Field, corners: NDArray[np.int32], layout: Layout, sums: Field, slots: NDArray[np.int32]
+    grey: Grey, field: Field, corners: NDArray[np.int32], layout: Layout, sums: Field, rows: NDArray[np.int32]
 ) -> None:
-    """Add the descriptors of patches in one frame to sums.
-
-    Args:
-        grey: (H, W).
-        field: (2, H, W) flow without camera motion, pixels.
-        corners: (N, 2) x and y of the upper left pixel of each patch, which is inside the frame.
-        layout: Of the histograms.
-        sums: (M, `layout.numbers`), added to.
-        slots: (N,) the row of `sums` of each patch; no two are the same.
-    """
-    if not len(slots):
+    """As `stmn.trajectories.histograms.describe`."""
+    if not len(rows):
         return
     integral = np.zeros((grey.shape[0] + 1, grey.shape[1] + 1, CELL), np.int32)
     integral[1:, 1:] = np.cumsum(np.cumsum(_bin(grey, field, layout), axis=0, dtype=np.int32), axis=1, dtype=np.int32)
@@ -31,19 +22,19 @@ def describe(
     x, y = corners.T
     cells = []
     for column in range(layout.cells):
-        for row in range(layout.cells):
-            left, top = x + column * side, y + row * side
+        for line in range(layout.cells):
+            left, top = x + column * side, y + line * side
             right, bottom = left + side, top + side
             cells.append(integral[bottom, right] - integral[top, right] - integral[bottom, left] + integral[top, left])
     counts = np.stack(cells, axis=1).astype(np.float32)
-    described = np.empty((len(slots), layout.cells**2, CELL), np.float32)
+    described = np.empty((len(rows), layout.cells**2, CELL), np.float32)
     for k, part in enumerate(_parts()):
         values = counts[..., part] / layout.units[k]
         if k == 1:
             values[..., -1] = counts[..., -1]
         values += np.float32(EPSILON)
         described[..., part] = np.sqrt(values / values.sum(axis=(1, 2), keepdims=True))
-    sums[slots] += described.reshape(len(slots), -1)
+    sums[rows] += described.reshape(len(rows), -1)
 
 
 def _parts() -> list[list[int]]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stmn.trajectories import _camera_c, _camera_numpy
 from stmn.trajectories.boxes import outside
 from stmn.trajectories.pyramid import Field, Grey
 
@@ -17,9 +18,6 @@ _FEATURES = 500
 _CORNERS, _QUALITY, _DISTANCE = 1000, 0.001, 3
 #: a homography is taken from more matches than this, if it agrees within a pixel with more than `_AGREE` of them
 _MATCHES, _AGREE, _TOLERANCE = 50, 25, 1.0
-
-#: bits that are set in a byte
-_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
 
 Points = NDArray[np.float32]
 Homography = NDArray[np.float64]
@@ -37,11 +35,13 @@ class Camera:
         """Begin at a frame (H, W)."""
         self._last = self._find(grey)
 
-    def follow(self, first: Grey, second: Grey, field: Field, boxes: NDArray[np.float32] | None) -> Homography | None:
+    def follow(
+        self, corners: Points, second: Grey, field: Field, boxes: NDArray[np.float32] | None
+    ) -> Homography | None:
         """The homography from the first frame to the second, which becomes the next first one.
 
         Args:
-            first: (H, W), the frame that `start` or the last call ended with.
+            corners: (N, 2) of the first frame, which `start` or the last call ended with.
             second: (H, W).
             field: (2, H, W) flow between them, pixels.
             boxes: (n, 4) around people in the first frame.
@@ -53,7 +53,6 @@ class Camera:
         last, new = self._last, self._find(second)
         self._last = new
         one, two = self._match(last, new)
-        corners = self._corners(first)
         at = np.rint(corners).astype(np.intp)
         moved = corners + field[:, at[:, 1], at[:, 0]].T
         source, target = np.concatenate([one, corners]), np.concatenate([two, moved])
@@ -74,22 +73,46 @@ class Camera:
         return np.asarray(self._cv2.KeyPoint_convert(found), np.float32), descriptors
 
     def _match(self, first: tuple[Points, Any], second: tuple[Points, Any]) -> tuple[Points, Points]:
-        """Pairs of features that are each other's nearest of those in the window."""
+        """Pairs of features."""
         (a, one), (b, two) = first, second
         if one is None or two is None:
             return np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)
-        i, j = np.nonzero((np.abs(a[:, None] - b) <= _WINDOW).all(axis=2))
-        distance = np.full((len(a), len(b)), np.inf, np.float32)
-        distance[i, j] = _compare(one[i], two[j])
-        forth, back = distance.argmin(axis=1), distance.argmin(axis=0)
-        here = np.arange(len(a))
-        both = (back[forth] == here) & np.isfinite(distance[here, forth])
-        return a[both], b[forth[both]]
+        nearest = match(a, b, one, two, _WINDOW)
+        return a[nearest >= 0], b[nearest[nearest >= 0]]
 
-    def _corners(self, grey: Grey) -> Points:
-        """(N, 2) corners of a frame, the best first."""
-        corners = self._cv2.goodFeaturesToTrack(grey, _CORNERS, _QUALITY, _DISTANCE)
-        return np.zeros((0, 2), np.float32) if corners is None else corners.reshape(-1, 2)
+
+def match(first: Points, second: Points, one: NDArray[Any], two: NDArray[Any], window: float) -> NDArray[np.int64]:
+    """Match features that are each other's nearest of those in the window.
+
+    Args:
+        first: (N, 2) x and y of the features of a frame.
+        second: (M, 2), of the other frame.
+        one: (N, D) descriptors: uint8, of which the bits are compared, or float32.
+        two: (M, D).
+        window: How far a feature may move in x and in y, pixels.
+
+    Returns:
+        (N,) the feature of the second frame, or -1.
+    """
+    if _camera_c.problem():
+        return _camera_numpy.match(first, second, one, two, window)
+    return _camera_c.match(first, second, one, two, window)
+
+
+def find_corners(cv2: ModuleType, grey: Grey, strength: Field) -> Points:
+    """Find corners of a frame, the best first.
+
+    Args:
+        grey: (H, W).
+        strength: (H, W), the smaller eigenvalue of its gradients.
+
+    Returns:
+        (N, 2) x and y.
+    """
+    if _camera_c.problem() is None:
+        return _camera_c.find_corners(strength, float(strength.max()) * _QUALITY, _DISTANCE, _CORNERS)
+    corners = cv2.goodFeaturesToTrack(grey, _CORNERS, _QUALITY, _DISTANCE)
+    return np.zeros((0, 2), np.float32) if corners is None else corners.reshape(-1, 2)
 
 
 def _make_detector(cv2: ModuleType, features: str) -> Any:
@@ -98,14 +121,8 @@ def _make_detector(cv2: ModuleType, features: str) -> Any:
         return cv2.SIFT_create(_FEATURES)
     if features == "akaze":  # in OpenCV 5 it is among the extra modules
         return cv2.AKAZE_create() if hasattr(cv2, "AKAZE_create") else cv2.xfeatures2d.AKAZE_create()
-    return cv2.ORB_create(_FEATURES)
-
-
-def _compare(one: NDArray[Any], two: NDArray[Any]) -> NDArray[np.float32]:
-    """How far apart descriptors are: bits that differ, or the squared distance."""
-    binary = one.dtype == np.uint8
-    apart: NDArray[np.float32] = (_BITS[one ^ two] if binary else np.square(one - two)).sum(axis=1, dtype=np.float32)
-    return apart
+    # frames that follow each other have one scale: two levels find more matches than the usual eight, and are faster
+    return cv2.ORB_create(_FEATURES, 1.4, 2, fastThreshold=10)
 
 
 def at_scale(homography: Homography, by: tuple[float, float]) -> Homography:
@@ -114,17 +131,6 @@ def at_scale(homography: Homography, by: tuple[float, float]) -> Homography:
     to_frame = np.array([[kx, 0, kx / 2 - 0.5], [0, ky, ky / 2 - 0.5], [0, 0, 1]])
     scaled: Homography = np.linalg.inv(to_frame) @ homography @ to_frame
     return scaled
-
-
-def apply(homography: NDArray[Any], x: NDArray[Any], y: NDArray[Any]) -> tuple[Field, Field]:
-    """Where a homography maps points."""
-    h = homography
-    third = h[2, 0] * x + h[2, 1] * y + h[2, 2]
-    third = np.where(np.abs(third) < 1e-6, 1e-6, third)
-    return (
-        ((h[0, 0] * x + h[0, 1] * y + h[0, 2]) / third).astype(np.float32),
-        ((h[1, 0] * x + h[1, 1] * y + h[1, 2]) / third).astype(np.float32),
-    )
 
 
 def stabilise(field: Field, homography: Homography) -> Field:
@@ -136,13 +142,13 @@ def stabilise(field: Field, homography: Homography) -> Field:
     Args:
         field: (2, H, W) pixels.
         homography: From the first frame to the second, pixels of this size.
+
+    Returns:
+        (2, H, W) pixels.
     """
-    height, width = field.shape[1:]
-    y, x = np.mgrid[:height, :width]
-    back_x, back_y = apply(np.linalg.inv(homography), x + field[0], y + field[1])
-    to_x, to_y = apply(homography, x, y)
-    seen = (to_x >= 0) & (to_x <= width - 1) & (to_y >= 0) & (to_y <= height - 1)
-    return np.stack([np.where(seen, back_x - x, 0), np.where(seen, back_y - y, 0)]).astype(np.float32)
+    if _camera_c.problem():
+        return _camera_numpy.stabilise(field, homography)
+    return _camera_c.stabilise(field, homography)
 
 
 def warp_back(cv2: ModuleType, first: Grey, second: Grey, homography: Homography) -> Grey:

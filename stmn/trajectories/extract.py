@@ -1,17 +1,18 @@
 """Extract improved dense trajectories from the frames of a video (Wang and Schmid, ICCV 2013)."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stmn.errors import DataError
-from stmn.trajectories._histograms_numpy import describe
 from stmn.trajectories.boxes import Boxes
-from stmn.trajectories.camera import Camera, at_scale, stabilise, warp_back
+from stmn.trajectories.camera import Camera, Points, at_scale, find_corners, stabilise, warp_back
+from stmn.trajectories.histograms import describe
 from stmn.trajectories.layout import Layout
-from stmn.trajectories.motion import make_motion
+from stmn.trajectories.motion import Motion, make_motion
 from stmn.trajectories.parameters import TrackParameters
 from stmn.trajectories.pool import Pool
 from stmn.trajectories.pyramid import RATIO, Field, Grey, build_pyramid, load_opencv, scale_shapes
@@ -51,6 +52,15 @@ def extract_tracks(
     return _Extraction(load_opencv(), parameters, fields, boxes, total).run(frames)
 
 
+@dataclass(frozen=True)
+class _Frame:
+    """A frame at all scales, with the strength of its corners, and the corners of the finest scale."""
+
+    levels: list[Grey]
+    strengths: list[Field]
+    corners: Points
+
+
 class _Extraction:
     """The extraction of one video."""
 
@@ -65,49 +75,74 @@ class _Extraction:
         self._cv2, self._parameters, self._fields, self._total = cv2, parameters, fields, total
         self._boxes = boxes or {}
         self._layout = Layout.of(parameters)
+        self._camera = Camera(cv2, parameters.features)
 
     def run(self, frames: Iterable[NDArray[np.uint8]]) -> Iterator[Tracks]:
         """As `extract_tracks`."""
-        parameters, cv2 = self._parameters, self._cv2
-        camera = Camera(cv2, parameters.features)
-        size, last = (0, 0), list[Grey]()
-        for number, frame in enumerate(frames):
-            grey = self._prepare(frame)
-            if not number:
-                size = grey.shape
+        parameters = self._parameters
+        last: _Frame | None = None
+        for number, picture in enumerate(frames):
+            grey = self._prepare(picture)
+            if last is None:
+                size = (grey.shape[0], grey.shape[1])
                 shapes = scale_shapes(*size, parameters.scales, parameters.patch)
                 if not shapes:
-                    raise DataError(f"frames of {size[1]}x{size[0]} pixels are smaller than a patch of "
-                                    f"{parameters.patch}")  # fmt: skip
-                motion = make_motion(cv2, parameters, shapes, self._fields)
+                    raise DataError(
+                        f"frames of {size[1]}x{size[0]} pixels are smaller than a patch of {parameters.patch}"
+                    )
+                motion = make_motion(self._cv2, parameters, shapes, self._fields)
                 pools = [Pool(parameters) for _ in shapes]
                 if parameters.camera:
-                    camera.start(grey)
+                    self._camera.start(grey)
             elif grey.shape != size:
                 raise DataError(f"frame {number} has another size than the frames before it")
-            levels = build_pyramid(cv2, grey, shapes)
-            if number:
-                flow = motion.between(last[0], grey)
-                still = flow
-                if parameters.camera:
-                    boxes = self._boxes.get(number - 1)
-                    boxes = None if boxes is None else boxes * np.float32(parameters.scale)
-                    homography = camera.follow(last[0], grey, flow[0], boxes)
-                    if homography is not None and parameters.warp == "recompute":
-                        still = motion.again(last[0], warp_back(cv2, last[0], grey, homography))
-                    elif homography is not None:
-                        still = [stabilise(field, at_scale(homography, (size[1] / field.shape[2],
-                                 size[0] / field.shape[1]))) for field in flow]  # fmt: skip
-                ended = []
+            frame = self._look(grey, shapes)
+            if last is not None:
+                flow, still = self._move(motion, last, frame, self._boxes.get(number - 1))
                 for k, pool in enumerate(pools):
-                    self._advance(pool, last[k], flow[k], still[k])
-                    ended.append(make_rows(pool.end(), number, RATIO**k, size, self._total, parameters))
-                tracks = join_tracks(ended)
-                if len(tracks):
-                    yield tracks
-            for level, pool in zip(levels, pools, strict=True):
-                pool.start(self._find_starts(level, pool.heads))
-            last = levels
+                    self._advance(pool, last.levels[k], flow[k], still[k])
+                ended = [pool.end() for pool in pools]
+                if any(len(tracks.points) for tracks in ended):
+                    tracks = join_tracks(
+                        [
+                            make_rows(tracks, number, RATIO**k, size, self._total, parameters)
+                            for k, tracks in enumerate(ended)
+                        ]
+                    )
+                    if len(tracks):
+                        yield tracks
+            for strength, pool in zip(frame.strengths, pools, strict=True):
+                pool.start(self._find_starts(strength, pool.heads))
+            last = frame
+
+    def _look(self, grey: Grey, shapes: list[tuple[int, int]]) -> _Frame:
+        """What the tracks need of a frame."""
+        levels = build_pyramid(self._cv2, grey, shapes)
+        strengths = [self._cv2.cornerMinEigenVal(level, 3, ksize=3) for level in levels]
+        none = np.zeros((0, 2), np.float32)
+        return _Frame(
+            levels, strengths, find_corners(self._cv2, grey, strengths[0]) if self._parameters.camera else none
+        )
+
+    def _move(
+        self, motion: Motion, last: _Frame, frame: _Frame, boxes: NDArray[np.float32] | None
+    ) -> tuple[list[Field], list[Field]]:
+        """The flow from the last frame to this one at all scales, as it is and without camera motion."""
+        flow = motion.between(last.levels, frame.levels)
+        if not self._parameters.camera:
+            return flow, flow
+        if boxes is not None:
+            boxes = boxes * np.float32(self._parameters.scale)
+        homography = self._camera.follow(last.corners, frame.levels[0], flow[0], boxes)
+        if homography is None:
+            return flow, flow
+        if self._parameters.warp == "recompute":
+            warped = warp_back(self._cv2, last.levels[0], frame.levels[0], homography)
+            shapes = [level.shape for level in frame.levels]
+            return flow, motion.again(last.levels, build_pyramid(self._cv2, warped, shapes))
+        height, width = frame.levels[0].shape
+        scales = [(width / field.shape[2], height / field.shape[1]) for field in flow]
+        return flow, [stabilise(f, at_scale(homography, by)) for f, by in zip(flow, scales, strict=True)]
 
     def _prepare(self, frame: NDArray[np.uint8]) -> Grey:
         """The grey frame, resized."""
@@ -137,11 +172,10 @@ class _Extraction:
         describe(grey, still, corners, self._layout, pool.sums, pool.span_rows)
         pool.move(points, still[:, at[:, 1], at[:, 0]].T)
 
-    def _find_starts(self, grey: Grey, heads: Field) -> Field:
-        """(N, 2) centres of the cells of the grid that hold no track and show structure."""
+    def _find_starts(self, strength: Field, heads: Field) -> Field:
+        """(N, 2) centres of the cells of the grid that hold no track and show structure, which `strength` measures."""
         step = self._parameters.step
-        rows, columns = grey.shape[0] // step, grey.shape[1] // step
-        strength = self._cv2.cornerMinEigenVal(grey, 3, ksize=3)
+        rows, columns = strength.shape[0] // step, strength.shape[1] // step
         least = strength.max() * _QUALITY
         middle = slice(step // 2, None, step)
         free = strength[middle, middle][:rows, :columns] > least

@@ -8,19 +8,22 @@ import numpy as np
 
 from stmn.errors import DataError, UsageError
 from stmn.flow.estimator import load_estimator
+from stmn.flow.polynomial import expand, flow_between
 from stmn.trajectories.parameters import FarnebackOptions, TrackParameters
 from stmn.trajectories.pyramid import Field, Grey, resize_field
 
 Shapes = list[tuple[int, int]]
+#: a frame at all scales
+Levels = list[Grey]
 
 
 class Motion(Protocol):
     """Computes flow. Calls are in the order of the frames; `again` follows the call whose flow it computes again."""
 
-    def between(self, first: Grey, second: Grey) -> list[Field]:
-        """The flow from a frame (H, W) to the next one, (2, h, w) pixels at each scale, the finest first."""
+    def between(self, first: Levels, second: Levels) -> list[Field]:
+        """The flow from a frame to the next one, (2, h, w) pixels at each scale, the finest first."""
 
-    def again(self, first: Grey, warped: Grey) -> list[Field]:
+    def again(self, first: Levels, warped: Levels) -> list[Field]:
         """The same with a second frame from which camera motion has been taken."""
 
 
@@ -36,45 +39,41 @@ def make_motion(cv2: ModuleType, parameters: TrackParameters, shapes: Shapes, fi
             raise UsageError("flow is 'stored', but no stored fields were given")
         return _Stored(cv2, shapes, iter(fields))
     if parameters.flow == "farneback":
-        return Farneback(cv2, shapes, FarnebackOptions(**parameters.flow_options))
+        return _Farneback(FarnebackOptions(**parameters.flow_options))
     return _Plugin(cv2, shapes, parameters)
 
 
-class Farneback:
-    """Polynomial expansion on the scales of the tracks, each starting from the flow of the coarser one."""
+class _Farneback:
+    """Polynomial expansion at each scale, which starts from the flow of the coarser one."""
 
-    def __init__(self, cv2: ModuleType, shapes: Shapes, options: FarnebackOptions) -> None:
-        self._cv2, self._shapes, self._options = cv2, shapes, options
+    def __init__(self, options: FarnebackOptions) -> None:
+        self._options = options
+        self._first: list[Field] = []
+        self._second: list[Field] = []
 
-    def between(self, first: Grey, second: Grey) -> list[Field]:
+    def between(self, first: Levels, second: Levels) -> list[Field]:
         """As `Motion` says."""
-        cv2, options = self._cv2, self._options
-        one, two = self._levels(first), self._levels(second)
-        fields: list[Field] = []
-        for k in reversed(range(len(self._shapes))):
-            start = resize_field(cv2, fields[-1], self._shapes[k]) if fields else np.zeros((2, *self._shapes[k]))
-            flow = cv2.calcOpticalFlowFarneback(
-                one[k], two[k], np.ascontiguousarray(start.transpose(1, 2, 0), np.float32), 0.5, 0, options.window,
-                options.iterations, options.neighbourhood, options.sigma, cv2.OPTFLOW_USE_INITIAL_FLOW,
-            )  # fmt: skip
-            planes = [np.ascontiguousarray(flow[..., c]) for c in range(2)]
-            fields.append(np.stack([cv2.medianBlur(p, options.median) if options.median else p for p in planes]))
+        self._first = self._second or self._expand(first)
+        self._second = self._expand(second)
+        return self._solve(self._second, first)
+
+    def again(self, first: Levels, warped: Levels) -> list[Field]:
+        """As `Motion` says."""
+        return self._solve(self._expand(warped), first)
+
+    def _expand(self, levels: Levels) -> list[Field]:
+        """The polynomials of a frame."""
+        return [expand(level, self._options.neighbourhood, self._options.sigma) for level in levels]
+
+    def _solve(self, second: list[Field], levels: Levels) -> list[Field]:
+        """The flow to a frame, from the coarsest scale to the finest."""
+        options, fields = self._options, list[Field]()
+        for one, two, level in reversed(list(zip(self._first, second, levels, strict=True))):
+            start = fields[-1] if fields else None
+            fields.append(
+                flow_between(one, two, start, level.shape[1], options.window, options.iterations, options.median)
+            )
         return fields[::-1]
-
-    def again(self, first: Grey, warped: Grey) -> list[Field]:
-        """As `Motion` says."""
-        return self.between(first, warped)
-
-    def _levels(self, grey: Grey) -> list[Field]:
-        """A frame at all scales, each smoothed as much as it is smaller."""
-        cv2 = self._cv2
-        full = grey.astype(np.float32)
-        levels = [full]
-        for height, width in self._shapes[1:]:
-            sigma = (grey.shape[0] / height - 1) * 0.5
-            side = max(round(sigma * 5) | 1, 3)
-            levels.append(cv2.resize(cv2.GaussianBlur(full, (side, side), sigma), (width, height)))
-        return levels
 
 
 class _Plugin:
@@ -84,14 +83,14 @@ class _Plugin:
         self._cv2, self._shapes = cv2, shapes
         self._estimate = load_estimator(parameters.flow, parameters.flow_options)
 
-    def between(self, first: Grey, second: Grey) -> list[Field]:
+    def between(self, first: Levels, second: Levels) -> list[Field]:
         """As `Motion` says."""
         import torch
 
-        field = self._estimate(torch.from_numpy(first[None]), torch.from_numpy(second[None]))[0].numpy()
+        field = self._estimate(*(torch.from_numpy(levels[0][None]) for levels in (first, second)))[0].numpy()
         return [resize_field(self._cv2, field, shape) for shape in self._shapes]
 
-    def again(self, first: Grey, warped: Grey) -> list[Field]:
+    def again(self, first: Levels, warped: Levels) -> list[Field]:
         """As `Motion` says."""
         return self.between(first, warped)
 
@@ -102,7 +101,7 @@ class _Stored:
     def __init__(self, cv2: ModuleType, shapes: Shapes, fields: Iterator[Field]) -> None:
         self._cv2, self._shapes, self._fields = cv2, shapes, fields
 
-    def between(self, first: Grey, second: Grey) -> list[Field]:
+    def between(self, first: Levels, second: Levels) -> list[Field]:
         """As `Motion` says."""
         field = next(self._fields, None)
         if field is None:
@@ -110,6 +109,6 @@ class _Stored:
         field = resize_field(self._cv2, np.asarray(field, np.float32), self._shapes[0])
         return [resize_field(self._cv2, field, shape) for shape in self._shapes]
 
-    def again(self, first: Grey, warped: Grey) -> list[Field]:
+    def again(self, first: Levels, warped: Levels) -> list[Field]:
         """Not possible; `TrackParameters` refuses it."""
         raise NotImplementedError

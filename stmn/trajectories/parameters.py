@@ -4,6 +4,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from stmn.flow.polynomial import MAX_REACH
+
 #: of the arithmetic behind the rows; another number means other values from the same options
 FORMAT = 1
 
@@ -21,9 +23,9 @@ class FarnebackOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    window: int = Field(default=10, ge=2, le=64)
+    window: int = Field(default=10, ge=2, le=2 * MAX_REACH)
     iterations: int = Field(default=2, ge=1, le=20)
-    neighbourhood: int = Field(default=7, ge=2, le=15)
+    neighbourhood: int = Field(default=7, ge=2, le=MAX_REACH)
     sigma: float = Field(default=1.5, gt=0, le=10)
     median: Literal[0, 3, 5] = 5
 
