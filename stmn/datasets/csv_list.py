@@ -7,9 +7,11 @@ For example:
     /elsewhere/b.avi,clap,bert,test
 """
 
+import os
+import posixpath
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from stmn.datasets.base import Dataset, Splits, VideoEntry, as_id, hashed_split, missing_file
 from stmn.datasets.groups import SURELY_LIKE_UCF101, GroupNames
@@ -97,14 +99,14 @@ class CsvList(Dataset):
         errors = TableErrors(self.root)
         first: dict[str, int] = {}
         for row in self._rows:
-            video_id = _id_of(row)
+            file = os.path.abspath(self.root.parent / row["path"])
             if not row["path"]:
                 errors.add(row.line, "no path")
-            elif video_id in first:
-                errors.add(row.line, f"the same path as in line {first[video_id]}: {video_id}")
+            elif file in first:
+                errors.add(row.line, f"the same path as in line {first[file]}: {_id_of(row)}")
             elif not row["class"]:
                 errors.add(row.line, "no class")
-            first.setdefault(video_id, row.line)
+            first.setdefault(file, row.line)
             for column in self._split_columns:
                 if (part := row[column].lower()) not in (*_PARTS, ""):
                     near = near_match(part, _PARTS)
@@ -115,5 +117,5 @@ class CsvList(Dataset):
 
 
 def _id_of(row: TableRow) -> str:
-    """The path as written, without `./` and doubled slashes."""
-    return as_id(PurePosixPath(row["path"]).as_posix())
+    """The path as written, without `./`, `x/../` and doubled slashes."""
+    return as_id(posixpath.normpath(row["path"])) if row["path"] else ""

@@ -36,6 +36,7 @@ class PrepareOptions(StageOptions):
     folds: int | None = option(
         None, "with --split-by: number of splits [default for groups: one per group]", "Data", ge=2
     )
+    mirror: bool = option(True, "let training and testing mirror videos, if the data set allows it", "Data")
     short_side: int = option(256, "short side of stored frames, pixels", "Data", ge=16)
     quality: int = option(95, "JPEG quality of frames and flow", "Data", ge=1, le=100)
     flow: str = option("tvl1", "optical flow estimator: a plugin", "Data", plugin="flow")

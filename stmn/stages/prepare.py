@@ -124,7 +124,7 @@ def _take_inventory(options: PrepareOptions, folder: Path) -> tuple["Dataset", "
         dataset=registry.find("dataset", options.dataset).identity,
         dataset_options=options.dataset_options,
         classes=sorted({entry.class_name for entry in entries if entry.class_name}),
-        keeps=sorted(dataset.keeps),
+        keeps=sorted(dataset.keeps - (set() if options.mirror else {"mirror"})),
         preparation=Preparation(**{name: getattr(options, name) for name in Preparation.model_fields}),
         splits=splits,
         folds=Folds(by=options.split_by, count=options.folds) if options.split_by else None,
@@ -163,7 +163,7 @@ def _fill_store(options: PrepareOptions, context: Context) -> Result:
     folder = context.out
     dataset, entries, header = _take_inventory(options, folder)
     header.write(folder)
-    _report_list(dataset, entries, context)
+    _report_list(dataset, entries, header, context)
     if header.folds:
         tested = sorted(len(parts["test"]) for parts in header.splits.values())
         kind = "folds" if header.folds.count else "one per group"
@@ -232,15 +232,17 @@ def _report_short(frames: list[tuple[str, int]], context: Context) -> None:
         )
 
 
-def _report_list(dataset: "Dataset", entries: "list[VideoEntry]", context: Context) -> None:
-    """Say how the data set understood its list, and count what it left out; a line each of that for machines."""
+def _report_list(dataset: "Dataset", entries: "list[VideoEntry]", header: "Header", context: Context) -> None:
+    """Say how the data set understood its list, what looks wrong, and what it left out; each file for machines."""
+    from stmn.datasets.doubts import find_doubts
     from stmn.datasets.scan import describe_left_out
     from stmn.store.prepare.sources import escape_line
 
     left_out = dataset.left_out()
     for item in left_out:
         context.progress.event(left_out=escape_line(str(item.path)), reason=item.reason)
-    for note in filter(None, [describe_left_out(left_out), *dataset.notes(entries)]):
+    doubts = find_doubts(entries, header.splits, "mirror" in header.keeps)
+    for note in filter(None, [describe_left_out(left_out), *dataset.notes(entries), *doubts]):
         context.progress.say(escape_line(note))
 
 

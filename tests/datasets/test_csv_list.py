@@ -120,6 +120,14 @@ def test_missing_list_is_named(tmp_path):
         CsvList(tmp_path)
 
 
+def test_one_file_written_in_two_ways_is_one_video(tmp_path):
+    for other in ("./clips/a.avi", "clips//a.avi", "clips/../clips/a.avi", f"{tmp_path}/clips/a.avi"):
+        path = listed(tmp_path / "a.csv", "path,class", "clips/a.avi,wave", f"{other},clap")
+        with pytest.raises(DataError, match="line 3: the same path as in line 2: "):
+            CsvList(path)
+    assert [v.id for v in CsvList(listed(path, "path,class", "x/../clips/./a.avi,wave")).videos()] == ["clips/a.avi"]
+
+
 def test_class_corrected_in_the_list_changes_in_the_store(tmp_path):
     film(tmp_path / "a.mp4", moving(3, 32, 32))
     path = listed(tmp_path / "a.csv", "path,class,group,split", "a.mp4,wvae,g1,train")

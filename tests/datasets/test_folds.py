@@ -117,7 +117,7 @@ def test_a_pattern_finds_the_group_in_a_name(tmp_path):
     (["--split-by", "video", "--folds", "4"], "4 folds need at least 4 videos, but there are 3"),
     (["--split-by", "video"], "split_by = video: say how many folds"),
     (["--folds", "4"], "folds: say of what, with split_by = group"),
-    (["--folds", "1", "--split-by", "video"], "folds = 1: input should be greater than or equal to 2"),
+    (["--folds", "1", "--split-by", "video"], "folds = 1: must be 2 or more"),
     (["--dataset-options", "group_pattern=([a-z"], "group_pattern '([a-z': unterminated character set"),
     (["--dataset-options", "group_pattern=[a-z]+_"], "group_pattern '[a-z]+_': put brackets around the part"),
     (["--dataset-options", "group_pattern=(x)"], "group_pattern '(x)' matches none of the videos, such as 'run/7.avi'"),

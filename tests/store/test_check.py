@@ -302,8 +302,8 @@ def test_problems_of_splits_are_found(folder):
 
 
 def test_same_file_in_both_parts_under_two_names_is_found(folder):
-    change(folder, "UPDATE videos SET source_hash = 'abc' WHERE id IN ('wave/1.mp4', 'wave/2.mp4', 'wave/4.mp4')")
-    line = "split 1: 1 videos of test are in train under another name, the first: 'wave/4.mp4' (as 'wave/2.mp4')"
+    change(folder, "UPDATE videos SET source_hash = 'abc' WHERE id IN ('wave/1.mp4', 'wave/1.mp4', 'wave/4.mp4')")
+    line = "split 1: 1 videos of test are in train under another name, the first: 'wave/4.mp4' (as 'wave/1.mp4')"
     assert problems(folder) == [line]
     assert line in call("data", "info", f"{folder}/").stdout
 
@@ -313,3 +313,51 @@ def test_skipped_video_is_not_a_problem(folder):
     change(folder, "DELETE FROM pictures WHERE key >> 33 = (SELECT number FROM videos WHERE id = 'wave/1.mp4')")
     assert problems(folder) == []
     assert "4 videos (1 skipped by prepare)" in call("data", "check", f"{folder}/").stdout
+
+
+# the same recording on both sides of a split
+
+
+def test_recording_encoded_again_or_mirrored_is_named(tmp_path):
+    frames, flow = wander(0)
+    darker = (frames.float() * 0.8 + torch.randn(frames.shape) * 3 + 8).clamp(0, 255).to(torch.uint8)
+    mirrored = quantise(flow * torch.tensor([-1.0, 1.0])[:, None, None], 20.0)
+    copies = [
+        MadeVideo("wave/dark.mp4", "wave", darker, quantise(flow, 20.0), "test"),
+        MadeVideo("wave/mirror.mp4", "wave", frames.flip(2), mirrored, "test"),
+    ]
+    made = make_set(tmp_path / "mine", [*videos(), *copies])
+    assert problems(made) == [
+        "split 1: 2 videos of test look like videos of train, the first: 'wave/dark.mp4' (like 'wave/0.mp4')"
+    ]
+
+
+def test_two_videos_of_a_fixed_camera_are_no_copies(tmp_path):
+    """The pictures are nearly the same: one small square moves over them, elsewhere in each video."""
+    [background] = moving(1, seed=1)
+    made = []
+    for number, (x, y) in enumerate([(4, 4), (24, 30)]):
+        frames = torch.from_numpy(np.stack([background] * FRAMES))
+        flow = torch.zeros(FRAMES - 1, 2, 48, 64)
+        for t in range(FRAMES):
+            frames[t, y : y + 8, x + t : x + t + 8] = 255
+            flow[t - 1 : t, 0, y : y + 8, x + t - 1 : x + t + 7] = 1
+        part = "test" if number else "train"
+        made.append(MadeVideo(f"wave/{number}.mp4", "wave", frames, quantise(flow, 20.0), part))
+    assert [line for line in problems(make_set(tmp_path / "mine", made)) if "look like" in line] == []
+
+
+def test_copies_in_folds_are_one_line(folder):
+    """Each fold would tell the same story."""
+    change(folder, "UPDATE videos SET source_hash = 'same' WHERE id IN ('wave/0.mp4', 'wave/4.mp4', 'wave/2.mp4')")
+    ids = [f"wave/{n}.mp4" for n in range(5)]
+
+    def edit(header: dict) -> None:
+        header["splits"] = {str(n + 1): {"train": ids[:n] + ids[n + 1 :], "test": [ids[n]]} for n in range(5)}
+
+    change_header(folder, edit)
+    [line] = problems(folder)
+    assert line == (
+        "split 1: 1 videos of test are in train under another name, the first: 'wave/0.mp4' (as 'wave/2.mp4'); "
+        "3 of 5 splits have such videos"
+    )

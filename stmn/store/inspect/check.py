@@ -17,6 +17,7 @@ from stmn.store.format.shard import journal_path, open_read_only, shard_paths
 from stmn.store.inspect.check_video import VideoFindings, check_video
 from stmn.store.inspect.copies import find_copies
 from stmn.store.inspect.lookup import quote_id
+from stmn.store.inspect.near_copies import find_near_copies
 
 #: a mistake that more videos than this share is reported once, with their number
 _MOST_LINES = 3
@@ -54,6 +55,8 @@ def check_set(folder: Path, progress: Progress, workers: int = 1) -> CheckResult
     with Store(folder) as store:
         result.problems += [*_check_rows(store), *_check_splits(store), *find_copies(store)]
         found = _check_videos(store, progress, workers, len(result.problems))
+        looks = {video.id: video.look for video in found if video.look is not None}
+        result.problems += find_near_copies(store, looks)
     result.videos, result.skipped = len(found), len(store.videos) - len(found)
     for video in found:
         result.frames += video.frames

@@ -14,6 +14,7 @@ from stmn.store.format.jpeg import decode_fields, decode_frames
 from stmn.store.format.read import Store, StoredVideo
 from stmn.store.format.shard import FLOW, KIND_NAMES, RGB, picture_checksum, picture_key
 from stmn.store.inspect.lookup import quote_id
+from stmn.store.inspect.near_copies import look_at, look_times
 
 #: flow fields per video that are compared with the frames
 _FIELDS = 16
@@ -25,21 +26,22 @@ _DIFFERENT_LEVELS, _DIFFERENT_FRACTION = 20, 0.002
 
 @dataclass
 class VideoFindings:
-    """What was found in a video: readable pictures, how well flow fits, and a line per problem."""
+    """What was found in a video: readable pictures, how well flow fits, what it looks like, and a line per problem."""
 
     id: str
     frames: int = 0
     fields: int = 0
     fit: Fit = field(default_factory=Fit)
+    look: Tensor | None = None
     problems: list[str] = field(default_factory=list)
 
 
 def check_video(store: Store, video_id: str) -> VideoFindings:
     """Decode all pictures of a video, count them, and compare some of its flow with the frames."""
     video, found = store.video(video_id), VideoFindings(video_id)
-    times = _sample_times(video.frames)
+    times, look = _sample_times(video.frames), look_times(video.frames)
     try:
-        frames = _StoredPictures(store, video, RGB, {t + k for t in times for k in (0, 1)})
+        frames = _StoredPictures(store, video, RGB, {t + k for t in times for k in (0, 1)} | set(look))
         fields = _StoredPictures(store, video, FLOW, {t + k for t in times for k in (-1, 0, 1)})
     except DataError as error:
         found.problems.append(f"video {quote_id(video_id)}: {error}")
@@ -48,6 +50,8 @@ def check_video(store: Store, video_id: str) -> VideoFindings:
     problems = [*frames.problems(), *fields.problems()]
     if not problems and frames.checksum + fields.checksum != _stored_checksum(store, video):
         problems.append("its pictures are not the ones that prepare wrote (checksum)")
+    if frames.kept.keys() >= set(look):
+        found.look = look_at(frames.stack(look))
     times = [
         t for t in times if {t, t + 1} <= frames.kept.keys() and {t - 1, t, t + 1} <= fields.kept.keys()
     ]  # fmt: skip

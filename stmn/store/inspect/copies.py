@@ -1,21 +1,53 @@
 """The same file under two names, on both sides of a split."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 from stmn.store.format.read import Store
 from stmn.store.inspect.lookup import quote_id
 
+#: a set with more splits, which are folds, has one line for all of them
+_MOST_SPLITS = 3
+
 
 def find_copies(store: Store) -> Iterator[str]:
     """Yield a line for each two parts of a split that hold the same files under different names."""
-    contents = {video.id: video.source_hash for video in store.videos.values() if video.status == "ok"}
+    by_content: dict[str, list[str]] = {}
+    for video in store.videos.values():
+        if video.status == "ok" and video.source_hash:
+            by_content.setdefault(video.source_hash, []).append(video.id)
+    copies = {i: [j for j in ids if j != i] for ids in by_content.values() if len(ids) > 1 for i in ids}
+    if copies:
+        yield from describe_leaks(store, copies, "are in {part} under another name", "as")
+
+
+def describe_leaks(store: Store, twins: Mapping[str, Sequence[str]], words: str, link: str) -> Iterator[str]:
+    """Yield a line for each two parts of a split with twins on both sides; one for all splits if they are many.
+
+    Args:
+        store: The set.
+        twins: Video id -> the ids of its twins.
+        words: What is said of the videos; `{part}` stands for the part that their twins are in.
+        link: Stands before the first twin.
+    """
+    lines: list[str] = []
+    splits = 0
     for split, parts in store.header.splits.items():
+        before = len(lines)
         for (one, ids), (other, other_ids) in combinations(parts.items(), 2):
-            first = {contents[i]: i for i in ids if contents.get(i)}
-            copies = [i for i in other_ids if (same := first.get(contents.get(i, ""))) and same != i]
-            if copies:
-                yield (
-                    f"split {split}: {len(copies)} videos of {other} are in {one} under another name, the first: "
-                    f"{quote_id(copies[0])} (as {quote_id(first[contents[copies[0]]])})"
+            there = set(ids)
+            found: dict[str, str] = {}
+            for i in other_ids:
+                for twin in twins.get(i, ()):
+                    if twin in there:
+                        found.setdefault(i, twin)
+            if found:
+                first = next(iter(found))
+                lines.append(
+                    f"split {split}: {len(found)} videos of {other} {words.format(part=one)}, the first: "
+                    f"{quote_id(first)} ({link} {quote_id(found[first])})"
                 )
+        splits += len(lines) > before
+    if len(store.header.splits) > _MOST_SPLITS and splits > 1:
+        lines = [f"{lines[0]}; {splits} of {len(store.header.splits)} splits have such videos"]
+    yield from lines

@@ -1,0 +1,97 @@
+"""What looks wrong in a list of videos before any of them is decoded: a line each for a person to judge."""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+
+from stmn.datasets.base import Splits, VideoEntry
+
+#: words that a mirror exchanges
+_MIRRORED = {"left": "right", "right": "left", "counterclockwise": "clockwise", "anticlockwise": "clockwise"}
+#: at most so many names in a line, and lines of a kind
+_MOST = 3
+
+
+def find_doubts(videos: Sequence[VideoEntry], splits: Splits, mirror: bool) -> Iterator[str]:
+    """Yield a line for each thing that looks wrong.
+
+    Args:
+        videos: All videos.
+        splits: The splits of them.
+        mirror: Training may mirror them, and no classes change places in the mirror.
+    """
+    classes = sorted({video.class_name for video in videos if video.class_name})
+    yield from _alike(classes)
+    yield from _unlisted({video.id for video in videos}, splits)
+    yield from _one_sided({video.id: video.class_name for video in videos}, splits)
+    if mirror and (pairs := find_mirror_pairs(classes)):
+        some = ", ".join(f"'{one}' and '{other}'" for one, other in pairs[:_MOST])
+        more = f" and {len(pairs) - _MOST} more pairs" if len(pairs) > _MOST else ""
+        yield (
+            f"{some}{more} change places in a mirror, and training mirrors half of the videos; --no-mirror forbids it"
+        )
+
+
+def find_mirror_pairs(classes: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the pairs of classes that change places in a mirror, judging by their names."""
+    known = set(classes)
+    pairs = set()
+    for name in classes:
+        for word, other in _MIRRORED.items():
+            swapped = _replace(name, word, other)
+            if swapped != name and swapped in known:
+                pairs.add((min(name, swapped), max(name, swapped)))
+    return sorted(pairs)
+
+
+def _replace(name: str, word: str, other: str) -> str:
+    """A name with one word for another, in capitals, with one capital, or without, as the word was."""
+
+    def in_case(match: re.Match[str]) -> str:
+        found = match[0]
+        return other.upper() if found.isupper() else other.capitalize() if found[0].isupper() else other
+
+    return re.sub(word, in_case, name, flags=re.IGNORECASE)
+
+
+def _alike(classes: Sequence[str]) -> Iterator[str]:
+    """Classes whose names differ only in case, accents' encoding, blanks or hyphens."""
+    by_key: dict[str, list[str]] = {}
+    for name in classes:
+        by_key.setdefault(re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name).casefold()), []).append(name)
+    alike = [names for names in by_key.values() if len(names) > 1]
+    for names in alike[:_MOST]:
+        shown = " and ".join(repr(name) if len({*map(_shown, names)}) == len(names) else ascii(name) for name in names)
+        yield f"classes {shown} differ only in how they are written; they are different classes here"
+    if len(alike) > _MOST:
+        yield f"{len(alike) - _MOST} more classes differ only in how they are written"
+
+
+def _shown(name: str) -> str:
+    """A name as a terminal shows it: composed and decomposed letters look the same."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _unlisted(known: set[str], splits: Splits) -> Iterator[str]:
+    """Videos of the splits that are not there."""
+    listed = dict.fromkeys(i for parts in splits.values() for ids in parts.values() for i in ids)
+    missing = [i for i in listed if i not in known]
+    if missing:
+        yield f"{len(missing)} of {len(listed)} videos that the splits list are not there, the first: '{missing[0]}'"
+
+
+def _one_sided(class_of: Mapping[str, str], splits: Splits) -> Iterator[str]:
+    """Classes that a split trains on and doesn't test, or the other way round, and parts without a video."""
+    lines = []
+    for split, parts in splits.items():
+        train, test = ({class_of[i] for i in parts.get(part, ()) if i in class_of} for part in ("train", "test"))
+        for part, here, there in (("training", train, test), ("test", test, train)):
+            if not here:
+                lines.append(f"split {split} has no {part} video")
+            elif there - here:
+                names = sorted(there - here)
+                some = ", ".join(names[:_MOST]) + (", ..." if len(names) > _MOST else "")
+                lines.append(f"split {split}: {len(names)} classes have no {part} video: {some}")
+    if len(lines) > 2 * _MOST:
+        lines = [f"{lines[0]}; {len(lines) - 1} more such lines about other splits"]
+    yield from lines
