@@ -47,9 +47,9 @@ def test_classes_written_alike_are_named(one, other):
 
 def test_accents_in_two_encodings_are_told_apart():
     """As file systems and archives of different systems store them: both look the same."""
-    composed, decomposed = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD"))
+    composed, decomposed = (unicodedata.normalize(form, "\u00e9") for form in ("NFC", "NFD"))
     [line] = doubts([f"{composed}/a", f"{decomposed}/a"], [f"{composed}/b", f"{decomposed}/b"])
-    assert line.startswith(r"classes 'cafe\u0301' and 'caf\xe9' differ only in how they are written")
+    assert line.startswith(r"classes 'e\u0301' and '\xe9' differ only in how they are written")
 
 
 @pytest.mark.parametrize(("classes", "pairs"), [

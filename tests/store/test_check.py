@@ -302,7 +302,7 @@ def test_problems_of_splits_are_found(folder):
 
 
 def test_same_file_in_both_parts_under_two_names_is_found(folder):
-    change(folder, "UPDATE videos SET source_hash = 'abc' WHERE id IN ('wave/1.mp4', 'wave/1.mp4', 'wave/4.mp4')")
+    change(folder, "UPDATE videos SET source_hash = 'abc' WHERE id IN ('wave/1.mp4', 'wave/2.mp4', 'wave/4.mp4')")
     line = "split 1: 1 videos of test are in train under another name, the first: 'wave/4.mp4' (as 'wave/1.mp4')"
     assert problems(folder) == [line]
     assert line in call("data", "info", f"{folder}/").stdout
