@@ -232,7 +232,9 @@ def _table_4(data: str) -> str:
             parts.append(_test(tests[-1], f'model = "{name}{depth}-1"', "all"))
         tests.append(f"test-late-fusion{depth}")
         weights = (
-            "weights = [1.0, 3.0]     # motion counts three times\n" if data == "hmdb51" else "weights = [1.0, 1.0]\n"
+            "stream_weights = [1.0, 3.0]     # motion counts three times\n"
+            if data == "hmdb51"
+            else "stream_weights = [1.0, 1.0]\n"
         )
         cell = f"Late fusion, ResNet-{depth}: accuracy {TABLE_4['late-fusion', depth][column]} %"
         fused = _test(tests[-1], f'late_fusion = ["appearance{depth}-1", "motion{depth}-1"]', "all", weights)

@@ -105,6 +105,11 @@ def describe_mistake(mistake: Mapping[str, Any]) -> str:
     return _MISTAKES.get(kind.partition("_")[0], "can't be used")
 
 
+def count_of(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: "1 video", "1,200 videos"."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def near_match(name: str, known: Iterable[str]) -> str:
     """`" (did you mean 'multiply'?)"`, or an empty string if `name` is not close to any known name."""
     close = get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -21,7 +21,7 @@ _EXAMPLES: dict[str, tuple[str, ...]] = {
         "stmn train-stream --recipe final --stage motion --micro-batch 8",
     ),
     "fuse": ("stmn fuse --recipe final", "stmn fuse --fusion add --injector none"),
-    "evaluate": ("stmn evaluate fused", "stmn evaluate --late-fusion appearance motion --weights 1,3"),
+    "evaluate": ("stmn evaluate fused", "stmn evaluate --late-fusion appearance motion --stream-weights 1,3"),
     "fuse-idt": ("stmn fuse-idt --idt-scores idt.safetensors",),
     "export": ("stmn export fused --copy-to model.onnx",),
     "report": ("stmn report", "stmn report --split 2 --samples 20"),

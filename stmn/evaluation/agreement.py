@@ -21,6 +21,8 @@ _NOT_MEASURED = (
     "words", "parts", "late_fusion_weights", "stream_weights_chosen_on", "late_fusion_weights_chosen_on", "idt",
     "idt_weights", "fewer_chunks",
 )  # fmt: skip
+#: how many keys are named that only one of two protocols has
+_NAMED = 3
 #: what a protocol means that lacks a key
 _IMPLIED = {"seen_in_training": 0, "average": "logits", "stream_weights": "equal"}
 
@@ -138,7 +140,8 @@ def check_source(
         DataError: The scores are of another data set, split, part or other classes; or it is unknown which split.
     """
     own = read_source(scores.protocol, name)
-    check_data(scores, name, header)
+    if own.data and own.data != header.name:
+        raise refuse_data(name, own.data, header)
     if scores.classes != header.classes:
         raise DataError(
             f"{name}: scores of other classes ({len(scores.classes)}) than those of data set {header.name} "
@@ -162,13 +165,9 @@ def check_source(
     return Source(header.name, split, part, own.data_fingerprint)
 
 
-def check_data(scores: "Scores", name: str, header: "Header") -> None:
-    """Raise `DataError` if scores are of another data set."""
-    own = read_source(scores.protocol, name)
-    if own.data and own.data != header.name:
-        raise DataError(
-            f"{name}: is of data set {own.data}, not of {header.name}; leave it out, or name its set with --data"
-        )
+def refuse_data(name: str, data: str, header: "Header") -> DataError:
+    """The error for scores of another data set than a header's."""
+    return DataError(f"{name}: is of data set {data}, not of {header.name}; leave it out, or name its set with --data")
 
 
 def check_disjoint(held: "Scores", tested: "Scores", held_name: str, name: str) -> None:
@@ -213,26 +212,41 @@ def find_differences(first: dict[str, Any], other: dict[str, Any]) -> dict[str, 
 
     keys = [key for key in {**first, **other} if key not in _NOT_MEASURED]
     found = {key: (value(first, key), value(other, key)) for key in keys if value(first, key) != value(other, key)}
-    if None in found.get("data_fingerprint", ()):  # older files don't state it
-        del found["data_fingerprint"]
-    return found
+    facts = asdict(Source())  # that one of two doesn't state where it comes from is no difference
+    return {key: pair for key, pair in found.items() if key not in facts or None not in pair}
 
 
 def describe_differences(differences: dict[str, tuple[Any, Any]]) -> str:
-    """Differences in words: "chunks 5 instead of 25, flips no instead of yes"."""
-    return ", ".join(
-        "the data set's content"
+    """Differences in words: "chunks 5 instead of 25, flips no instead of yes".
+
+    What only one of the two states is not known to differ, and is only named.
+    """
+    words = {
+        key: "the data set's content" if key == "data_fingerprint" else key.replace("_", " ") for key in differences
+    }
+    stated = {key: pair for key, pair in differences.items() if None not in pair}
+    found = [
+        words[key]
         if key == "data_fingerprint"
-        else f"{key.replace('_', ' ')} {_format_value(others)} instead of {_format_value(firsts)}"
-        for key, (firsts, others) in differences.items()
-    )
+        else f"{words[key]} {_format_value(other)} instead of {_format_value(first)}"
+        for key, (first, other) in stated.items()
+    ]
+    unknown = [words[key] for key in differences if key not in stated]
+    if unknown:
+        more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
+        found.append(f"{', '.join(unknown[:_NAMED])}{more} (stated by only one of the two)")
+    return ", ".join(found)
 
 
 def list_differences(parts: Sequence["Scores"], names: Sequence[str]) -> Iterator[str]:
     """One line for each of several scores that was measured in another way than the first."""
     for part, name in zip(parts[1:], names[1:], strict=True):
         if differences := find_differences(parts[0].protocol, part.protocol):
-            yield f"{name} was measured in another way than {names[0]}: {describe_differences(differences)}"
+            sure = any(None not in pair for pair in differences.values())
+            yield (
+                f"{name} {'was' if sure else 'may have been'} measured in another way than {names[0]}: "
+                f"{describe_differences(differences)}"
+            )
 
 
 def _find_split(scores: "Scores", name: str, header: "Header", part: str) -> str:
@@ -263,5 +277,6 @@ def _format_value(value: Any) -> str:
     """A protocol's value in words."""
     if isinstance(value, dict):
         return ":".join(f"{weight:g}" for weight in value.values())
-    words = {None: "(not recorded)", True: "yes", False: "no"}
-    return words[value] if value is None or isinstance(value, bool) else str(value).replace("_", " ")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value).replace("_", " ")

@@ -10,7 +10,7 @@ from stmn.options.base import DataOptions, option
 class EvaluateOptions(DataOptions):
     """Test a model on the videos of a split."""
 
-    renamed: ClassVar[dict[str, str]] = {"frames": "chunks", "seen": "allow_seen"}
+    renamed: ClassVar[dict[str, str]] = {"frames": "chunks", "seen": "allow_seen", "weights": "stream_weights"}
 
     model: str | None = option(
         None, "model to test: a run or a file [default: the newest]", "Data", argument=True, inputs=("model",)
@@ -34,13 +34,10 @@ class EvaluateOptions(DataOptions):
         "Testing",
         inputs=("scores", "model"),
     )
-    weights: list[float] | None = option(
-        None, "weights for --late-fusion, in the same order; the same as --stream-weights [default: equal]", "Testing"
-    )
     stream_weights: list[float] | Literal["validation"] | None = option(
         None,
-        "weights of the network's streams, or of what --late-fusion names; validation chooses them on the videos that "
-        "training held out [default: equal]",
+        "weights of the network's streams, or of what --late-fusion names, in the same order; validation chooses them "
+        "on the videos that training held out [default: equal]",
         "Testing",
     )
     average: Literal["logits", "softmax"] = option(
@@ -81,10 +78,6 @@ class EvaluateOptions(DataOptions):
             raise ValueError("temporal_window needs temporal_pool = max or average")
         if self.late_fusion and self.model:
             raise ValueError("choose a model or late_fusion, not both")
-        if self.weights and not self.late_fusion:
-            raise ValueError("weights belong to late_fusion, which is missing; for a network's streams: stream_weights")
-        if self.weights and self.stream_weights:
-            raise ValueError("weights and stream_weights are the same: give one of them")
         if self.late_fusion and len(self.late_fusion) < 2:
             raise ValueError("late_fusion needs at least two models or evaluations")
         if self.stream_weights == "validation" and self.part not in (None, "test"):

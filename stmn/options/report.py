@@ -11,9 +11,10 @@ class ReportOptions(DataOptions):
     )
     evaluations: list[str] | None = option(
         None,
-        "evaluations to report [default: the newest of each model on this data set and split, and of all splits]",
+        "evaluations to report [default: the newest of each model, and of each way of testing it, on this data set "
+        "and split, and of all splits]",
         "Data",
         inputs=("scores", "splits"),
     )
-    samples: int = option(8, "test videos to show", "Data", ge=0, le=200)
+    samples: int = option(8, "videos to show", "Data", ge=0, le=200)
     title: str | None = option(None, "title of the page [default: the data set and split]", "Run")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stmn.errors import DataError
+from stmn.evaluation.agreement import Source
 from stmn.evaluation.metrics import measure
 from stmn.evaluation.scores import Scores, load_scores
 from stmn.report.paper import UNKNOWN, NetworkSummary, Role, find_role
@@ -23,6 +24,8 @@ from stmn.report.sources import (
 from stmn.report.words import shorten_path
 from stmn.workspace import Input, Run, read_run
 
+_UNKNOWN_SOURCE = Source()
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -36,6 +39,7 @@ class Evaluation:
         name: its run's name, or its file's.
         tested: fingerprints of the models that it tested.
         networks: the networks that it tested.
+        source: the split, and the part of it, whose videos were tested; empty where nobody asked the data set.
     """
 
     label: str
@@ -45,6 +49,7 @@ class Evaluation:
     name: str
     tested: tuple[str, ...] = ()
     networks: NetworkSummary = UNKNOWN
+    source: Source = _UNKNOWN_SOURCE
 
     @property
     def role(self) -> Role:
@@ -93,7 +98,7 @@ class Contents:
 
     Attributes:
         title: the page's title.
-        split: the split of the evaluations, or "all".
+        splits: the splits of the evaluations; none if they are all of all splits.
         evaluations: evaluations of one split, in the page's order.
         trainings: the trainings that led to them.
         stages: all stages that led to them, causes before effects.
@@ -105,7 +110,7 @@ class Contents:
     """
 
     title: str
-    split: str
+    splits: list[str]
     evaluations: list[Evaluation]
     trainings: list[Training]
     stages: list[StageRecord]
@@ -123,8 +128,13 @@ class Contents:
         return shown[-1] if shown else None
 
 
-def load_evaluations(inputs: Sequence[Input], graph: RunGraph) -> list[Evaluation]:
+def load_evaluations(
+    inputs: Sequence[Input], graph: RunGraph, sources: Sequence[Source] | None = None
+) -> list[Evaluation]:
     """Load scores and what was measured on them. Scores that are no run's are measured here.
+
+    Args:
+        sources: where each comes from, if that was made certain.
 
     Raises:
         DataError: a file holds no valid scores.
@@ -142,8 +152,11 @@ def load_evaluations(inputs: Sequence[Input], graph: RunGraph) -> list[Evaluatio
             name=shorten_path(item.name),
             tested=tuple(cause.record["fingerprint"] for cause in graph.find_causes(run)),
             networks=find_networks(run, graph),
+            source=source,
         )
-        for label, part, item, run in zip(labels, scores, inputs, runs, strict=True)
+        for label, part, item, run, source in zip(
+            labels, scores, inputs, runs, sources or [_UNKNOWN_SOURCE] * len(inputs), strict=True
+        )
     ]
 
 

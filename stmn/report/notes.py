@@ -1,17 +1,22 @@
 """What a page says about its evaluations: how they were measured, what to beware of, what stands beside them."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-from stmn.errors import DataError
+from stmn.errors import count_of
+from stmn.evaluation.agreement import Source
 from stmn.evaluation.baseline import compare_with_baseline
 from stmn.evaluation.paired import LEVEL
 from stmn.report.contents import Contents, Evaluation
 from stmn.report.paper import PaperAccuracy, find_nearest, is_paper_dataset
 from stmn.report.words import describe_p_value, describe_protocol, format_percent
+from stmn.store.format.read import Store
 
 #: pairs of classes that are listed beside a confusion matrix too large to read
 _PAIRS = 12
+#: part of a split -> what its videos are called
+_PARTS = {"test": "test", "validation": "validation", "train": "training"}
 _ROLES = {
     "appearance": "appearance", "motion": "motion", "late_fusion": "late fusion", "fused": "gated fusion",
     "idt": "with IDT", "svm": "with SVM",
@@ -24,15 +29,31 @@ def list_titles(evaluations: Sequence[Evaluation]) -> list[str]:
     return [_ROLES[e.role] if e.role in _ROLES and roles.count(e.role) == 1 else e.label for e in evaluations]
 
 
-def check_classes(evaluations: Sequence[Evaluation]) -> None:
-    """Make sure that evaluations can share a page.
+def list_parts(evaluations: Sequence[Evaluation]) -> str:
+    """Whose videos were tested, in words: "test", "test and validation"."""
+    tested = {evaluation.source.part for evaluation in evaluations}
+    return " and ".join(word for part, word in _PARTS.items() if part in tested)
 
-    Raises:
-        DataError: they have different classes.
+
+def count_videos(evaluations: Sequence[Evaluation], store: Store) -> list[tuple[str, str]]:
+    """For each part of a split that was tested: what its videos are called, and how many of its list have scores.
+
+    The list of the validation videos is training's, so of these only those with scores are counted.
     """
-    for other in evaluations[1:]:
-        if other.metrics["classes"] != evaluations[0].metrics["classes"]:
-            raise DataError(f"{other.name} and {evaluations[0].name} have different classes; make a report of each")
+    scored: dict[Source, set[str]] = {}
+    for evaluation in evaluations:
+        key = replace(evaluation.source, data_fingerprint="")
+        scored.setdefault(key, set()).update(evaluation.scores.ids)
+    several = len({source.split for source in scored}) > 1
+    found = []
+    for source, ids in scored.items():
+        label = f"{_PARTS[source.part].capitalize()} videos{f', split {source.split}' if several else ''}"
+        listed = store.header.part(source.split, source.part) if source.part in ("train", "test") else sorted(ids)
+        readable = [video for i in listed if (video := store.videos.get(i)) and video.status == "ok"]
+        lacking = {"could not be read": len(listed) - len(readable), "without scores": len(readable) - len(ids)}
+        words = f"{len(ids):,}" + (f" of {len(listed):,} listed" if len(listed) > len(ids) else "")
+        found.append((label, words + "".join(f"; {count:,} {what}" for what, count in lacking.items() if count > 0)))
+    return found
 
 
 def find_paper_accuracies(dataset: str, classes: int, contents: Contents) -> dict[str, PaperAccuracy | None]:
@@ -45,10 +66,7 @@ def find_paper_accuracies(dataset: str, classes: int, contents: Contents) -> dic
     """
     if not is_paper_dataset(dataset, classes):
         return {}
-    found = {
-        e.label: find_nearest(dataset, e.role, e.networks, str(e.scores.protocol.get("split") or contents.split))
-        for e in contents.evaluations
-    }
+    found = {e.label: find_nearest(dataset, e.role, e.networks, e.source.split) for e in contents.evaluations}
     return found | {a.label: find_nearest(dataset, a.role, a.networks, "all") for a in contents.all_splits}
 
 
@@ -74,7 +92,10 @@ def list_baselines(evaluations: Sequence[Evaluation]) -> list[tuple[str, dict[st
     found = [e.metrics["box_shape_baseline"] for e in evaluations if e.metrics.get("box_shape_baseline")]
     different = [baseline for number, baseline in enumerate(found) if baseline not in found[:number]]
     words = "frame size and length alone"
-    return [(words if len(different) == 1 else f"{words} ({b['videos']} videos)", b) for b in different]
+    return [
+        (words if len(different) == 1 else f"{words} ({count_of(baseline['videos'], 'video')})", baseline)
+        for baseline in different
+    ]
 
 
 def find_warnings(evaluations: Sequence[Evaluation], same_data: bool) -> Iterator[str]:
@@ -90,7 +111,7 @@ def find_warnings(evaluations: Sequence[Evaluation], same_data: bool) -> Iterato
         yield "These evaluations were not run on the same videos."
     for e in evaluations:
         if seen := (e.metrics.get("protocol") or {}).get("seen_in_training"):
-            yield f"{e.label} was trained on {seen} of the videos it was tested on."
+            yield f"{e.label} was trained on {seen:,} of the {count_of(len(e.scores.ids), 'video')} it was tested on."
         yield from _warn_of_baseline(e)
     yield from dict.fromkeys(note for e in evaluations for note in e.metrics["notes"])
     if not same_data:

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stmn.errors import MissingExtra
+from stmn.errors import MissingExtra, count_of
 from stmn.evaluation.metrics import describe_units
 from stmn.report import words
 from stmn.report.figures import SERIES_COLOURS
@@ -22,6 +22,7 @@ _FILTERS = {
     "duration": words.format_duration,
     "protocol": words.describe_protocol,
     "units": describe_units,
+    "counted": count_of,
 }
 
 

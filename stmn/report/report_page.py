@@ -12,7 +12,7 @@ from stmn.report.gains import Gains, compute_gate_gains, compute_stream_gains, l
 from stmn.report.page import check_extra, write_page
 from stmn.report.paper import list_paper_accuracies
 from stmn.report.samples import choose_samples, draw_flow_wheel, load_samples
-from stmn.report.words import replace_unprintable
+from stmn.report.words import describe_splits, replace_unprintable
 from stmn.store.format.read import Store
 
 
@@ -26,13 +26,14 @@ def write_report(path: Path, contents: Contents, store: Store) -> None:
 
     Raises:
         MissingExtra: matplotlib or jinja2 is not installed.
-        DataError: the evaluations have different classes.
+        DataError: a listed video, or a picture of one, can't be read.
     """
     check_extra()
     evaluations, main, header = contents.evaluations, contents.main, store.header
-    notes.check_classes(evaluations)
-    gains, stream_gains = compute_gate_gains(evaluations), compute_stream_gains(evaluations)
-    single_streams = sum(evaluation.role in ("appearance", "motion") for evaluation in evaluations)
+    # what is compared was tested on the same videos
+    alike = [e for e in evaluations if main and set(e.scores.ids) == set(main.scores.ids)]
+    gains, stream_gains = compute_gate_gains(alike), compute_stream_gains(alike)
+    single_streams = sum(evaluation.role in ("appearance", "motion") for evaluation in alike)
     limits = [found.overall.test_limit for found in (stream_gains, gains) if found and found.overall.test_limit]
     rows = choose_samples(main.scores, contents.samples) if main else []
     paper = notes.find_paper_accuracies(header.dataset.get("name", ""), len(header.classes), contents)
@@ -42,7 +43,10 @@ def write_report(path: Path, contents: Contents, store: Store) -> None:
         contents=contents,
         header=header,
         classes=main.metrics["classes"] if main else header.classes,
-        listed=len(header.splits.get(contents.split, {}).get("test", ())),
+        parts=notes.list_parts(evaluations),
+        compared_part=notes.list_parts(alike),
+        of_splits=describe_splits(contents.splits),
+        videos=notes.count_videos(evaluations, store),
         protocols=notes.list_protocols(evaluations),
         baselines=notes.list_baselines(evaluations),
         confusions=[notes.list_confusions(evaluation.metrics) for evaluation in evaluations],
@@ -52,7 +56,7 @@ def write_report(path: Path, contents: Contents, store: Store) -> None:
         single_streams=single_streams,
         stream_words="the best single stream" if single_streams > 1 else "the only single stream that was tested",
         limits=[f"{limit}." for limit in dict.fromkeys(limits)],
-        fused=next((e for e in reversed(evaluations) if e.role == "fused"), None),
+        fused=next((e for e in reversed(alike) if e.role == "fused"), None),
         paper=paper,
         paper_accuracies=list_paper_accuracies(header.dataset["name"]) if paper else [],
         samples=load_samples(store, main.scores, [e.scores for e in evaluations], rows) if main else [],

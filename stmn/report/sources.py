@@ -1,10 +1,12 @@
 """What the runs of a workspace say: which runs led to which, which evaluations to report, and what to call them."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from stmn.options import options_of
+from stmn.options.base import StageOptions
 from stmn.report.paper import NetworkSummary, Role
 from stmn.report.words import shorten_path, strip_fingerprint
 from stmn.workspace import Input, Run, read_run
@@ -80,7 +82,7 @@ class RunGraph:
 
 
 def find_newest_evaluations(graph: RunGraph, data: str, split: str) -> list[Run]:
-    """The newest finished evaluation on test videos of each distinct model or late fusion.
+    """The newest finished evaluation on test videos of each model or late fusion, and of each way of testing it.
 
     Args:
         graph: the workspace's runs.
@@ -95,7 +97,7 @@ def find_newest_evaluations(graph: RunGraph, data: str, split: str) -> list[Run]
     for run in graph.runs:  # newest first
         tests = run.record.get("options", {}).get("part", "test") == "test"
         if tests and _evaluates(run, data, split) and run.makes("scores", "splits"):
-            key = [run.record["verb"], graph.list_models(run), run.record["options"].get("weights")]
+            key = [run.record["verb"], graph.list_models(run), sorted(_list_settings(run).items())]
             found.setdefault(json.dumps(key), run)
     oldest_first = list(found.values())[::-1]
     return sorted(oldest_first, key=lambda run: _rank(run, graph))
@@ -166,7 +168,7 @@ def label_evaluations(
     """A label for each evaluation that tells it apart from the others.
 
     It is the recipe's id of the stage ("test-fused"), or else what was tested ("fused-multiply"). Where several would
-    share a label, the fingerprint or the full name is added.
+    share a label, how each was tested, the fingerprint or the full name is added.
 
     Args:
         runs: one run per evaluation; without a record if the scores are no run's.
@@ -196,7 +198,30 @@ def _list_labels(run: Run, name: str, models: Sequence[str], graph: RunGraph) ->
         parts = [part for model in run.results.get("of") or models or [name] for part in _list_parts(model, graph)]
         labels = [_label_run(part, graph.find_run(part)) for part in parts]
         short, long = (" + ".join(column) for column in zip(*labels, strict=True))
-    return short, long, f"{long} ({name})"
+    how = "".join(f", {words}" for words in _describe_settings(run))
+    return short, short + how, long + how, f"{long}{how} ({name})"
+
+
+def _list_settings(run: Run) -> dict[str, Any]:
+    """The options by which an evaluation tested or weighed, as far as they are not the defaults."""
+    model = options_of(run.record["verb"]) if _is_evaluation(run) else StageOptions
+    options = {name: value for name, value in run.record.get("options", {}).items() if value is not None}
+    given = {model.renamed.get(name, name): value for name, value in options.items()}
+    known = [option for option in model.described().values() if option.panel == "Testing" and not option.inputs]
+    found = {option.name: given.get(option.name, option.default) for option in known}
+    return {o.name: found[o.name] for o in known if found[o.name] not in (None, o.default)}
+
+
+def _describe_settings(run: Run) -> Iterator[str]:
+    """These options in a few words each: "stream weights 1:3", "no flips", "ten crop"."""
+    for name, value in _list_settings(run).items():
+        words = name.replace("_", " ")
+        if isinstance(value, bool):
+            yield words if value else f"no {words}"
+        elif isinstance(value, list):
+            yield f"{words} {':'.join(f'{number:g}' for number in value)}"
+        else:
+            yield f"{value} {words}" if isinstance(value, int) else f"{words} {value}"
 
 
 def _list_parts(name: str, graph: RunGraph) -> list[str]:

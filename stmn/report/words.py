@@ -1,6 +1,7 @@
 """Numbers, names and times as pages write them."""
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +13,11 @@ _PACKAGES = ("stmn", "torch", "timm")
 def describe_protocol(metrics: dict[str, Any]) -> str:
     """How an evaluation's numbers were measured, by its metrics."""
     return str((metrics.get("protocol") or {}).get("words") or "protocol not recorded")
+
+
+def describe_splits(splits: Sequence[str]) -> str:
+    """`split 1`, `splits 1, 2`; `all splits` if none is named."""
+    return f"split{'s' if len(splits) > 1 else ''} {', '.join(splits)}" if splits else "all splits"
 
 
 def list_versions() -> dict[str, str]:

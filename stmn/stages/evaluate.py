@@ -106,7 +106,7 @@ def _score(given: list[Input], options: EvaluateOptions, store: "Store", context
     ]
     for line in list_differences(parts, names):
         context.progress.say(line)
-    weights, chosen_on = options.stream_weights or options.weights, ""
+    weights, chosen_on = options.stream_weights, ""
     if weights == "validation":
         weights, chosen_on = _choose_weights(given, parts, options, store, context)
     if len(parts) == 1:
@@ -126,7 +126,7 @@ def _choose_weights(
     from stmn.evaluation.comparison import choose_weights
 
     context.progress.say("choosing the weights on the validation part")
-    held = options.model_copy(update={"part": "validation", "stream_weights": None, "weights": None})
+    held = options.model_copy(update={"part": "validation", "stream_weights": None})
     parts = [_without(score_model(item, held, store, context), tested[0], item.label) for item in given]
     names = [item.label for item in given]
     if len(parts) == 1:

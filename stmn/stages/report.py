@@ -1,11 +1,17 @@
 """report: one HTML file with the numbers, figures, curves and sample videos of finished evaluations."""
 
+from typing import TYPE_CHECKING
+
 from stmn.errors import DataError
 from stmn.options.report import ReportOptions
 from stmn.report.sources import RunGraph, find_newest_evaluations, find_run, find_unfinished, list_recipes
 from stmn.stages.base import Context, Result, Stage
 from stmn.stages.sources import find_inputs
 from stmn.workspace import Input, Workspace, read_run
+
+if TYPE_CHECKING:
+    from stmn.evaluation.agreement import Source
+    from stmn.store.format.header import Header
 
 
 class Report(Stage[ReportOptions]):
@@ -18,12 +24,10 @@ class Report(Stage[ReportOptions]):
         """Fill in the evaluations and their data set."""
         if options.evaluations is None and "evaluations" not in inputs:
             return _fill_newest_evaluations(options, workspace)
-        found = find_inputs(options, "evaluations", workspace, inputs)
-        _check_split(found, options.split)
         if options.data is not None:
             return options
-        records = [run.record for item in found if (run := find_run(item))]
-        names = {record.get("options", {}).get("data") or record.get("data", {}).get("name") for record in records}
+        found = find_inputs(options, "evaluations", workspace, inputs)
+        names = {name for item in found if (name := _read_data_set(item)) in workspace.prepared()}
         return options.model_copy(update={"data": names.pop()}) if len(names) == 1 else options
 
     def label(self, options: ReportOptions) -> str:
@@ -31,41 +35,36 @@ class Report(Stage[ReportOptions]):
         return "report"
 
     def check(self, options: ReportOptions, context: Context) -> None:
-        """Raise `MissingExtra` without matplotlib or jinja2."""
+        """Refuse evaluations of another data set, split or other classes, and a missing extra."""
         from stmn.report.page import check_extra
+        from stmn.store.format.header import read_header
 
         check_extra()
+        _find_sources(context.inputs["evaluations"], options, read_header(context.data))
 
     def run(self, options: ReportOptions, context: Context) -> Result:
-        """Write the page.
-
-        Raises:
-            DataError: evaluations belong to another data set or know different classes.
-        """
-        from stmn.evaluation.agreement import check_data, find_changes
+        """Write the page."""
+        from stmn.evaluation.agreement import find_changes
         from stmn.report.contents import Contents, describe_stage, load_all_splits, load_evaluations, load_trainings
         from stmn.report.notes import find_warnings
         from stmn.report.report_page import write_report
+        from stmn.report.words import describe_splits
         from stmn.store.format.read import Store
 
         graph = RunGraph(context.workspace.runs())
         with Store(context.data) as store:
             given = context.inputs["evaluations"]
-            one_split = [item for item in given if item.path.suffix != ".json"]
-            evaluations = load_evaluations(one_split, graph)
+            one_split = [item for item in given if _holds_scores(item)]
+            evaluations = load_evaluations(one_split, graph, _find_sources(given, options, store.header))
             all_splits = load_all_splits([item for item in given if item not in one_split], graph)
-            changed: list[str] = []
-            for item, evaluation in zip(one_split, evaluations, strict=True):
-                check_data(evaluation.scores, item.name, store.header)
-                changed += [line] if (line := find_changes(evaluation.scores, evaluation.label, store)) else []
+            changed = [line for e in evaluations if (line := find_changes(e.scores, e.label, store))]
             led = graph.find_upstream(run for item in given if (run := find_run(item)))
             prepared, own = read_run(context.data), read_run(context.out)
             used = {run.record["data"].get("fingerprint") for run in led if "data" in run.record}
-            splits = dict.fromkeys(str(e.scores.protocol.get("split") or options.split or "1") for e in evaluations)
-            split = ", ".join(splits) or "all"
+            splits = list(dict.fromkeys(e.source.split for e in evaluations))
             contents = Contents(
-                title=options.title or f"Action recognition on {store.header.name}, {_split_words(split)}",
-                split=split,
+                title=options.title or f"Action recognition on {store.header.name}, {describe_splits(splits)}",
+                splits=splits,
                 evaluations=evaluations,
                 all_splits=all_splits,
                 trainings=load_trainings(led),
@@ -101,19 +100,33 @@ def _fill_newest_evaluations(options: ReportOptions, workspace: Workspace) -> Re
     return options.model_copy(update={"evaluations": [str(run.path) for run in given]})
 
 
-def _split_words(split: str) -> str:
-    """`split 1`, `all splits`."""
-    return "all splits" if split == "all" else f"split {split}"
+def _holds_scores(item: Input) -> bool:
+    """False for an evaluation of all splits, which is a table of metrics."""
+    return item.path.suffix != ".json"
 
 
-def _check_split(found: list[Input], split: str | None) -> None:
-    """Raise `DataError` if an evaluation that was named is of another split than was asked for."""
+def _read_data_set(item: Input) -> str:
+    """The data set that an evaluation says it is of; empty if it doesn't."""
     from stmn.evaluation.agreement import read_source
     from stmn.evaluation.scores import load_scores
 
-    if split in (None, "all"):
-        return
-    for item in found:
-        own = read_source(load_scores(item.path).protocol, item.label).split if item.path.suffix != ".json" else ""
-        if own and own != split:
-            raise DataError(f"{item.label}: is of split {own}, not {split}; leave it out, or leave --split out")
+    if _holds_scores(item) and (said := read_source(load_scores(item.path).protocol, item.label).data):
+        return said
+    record = run.record if (run := find_run(item)) else {}
+    return str(record.get("data", {}).get("name") or record.get("options", {}).get("data") or "")
+
+
+def _find_sources(given: list[Input], options: ReportOptions, header: "Header") -> "list[Source]":
+    """Data set, split and part of each scores file.
+
+    Raises:
+        DataError: one is of another data set, split or other classes, or an evaluation of all splits is of another set.
+    """
+    from stmn.evaluation.agreement import check_source, refuse_data
+    from stmn.evaluation.scores import load_scores
+
+    for item in given:
+        if not _holds_scores(item) and (name := _read_data_set(item)) and name != header.name:
+            raise refuse_data(item.label, name, header)
+    split = None if options.split == "all" else options.split
+    return [check_source(load_scores(i.path), i.label, header, split) for i in given if _holds_scores(i)]

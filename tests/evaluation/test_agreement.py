@@ -139,6 +139,16 @@ def test_other_ways_of_measuring_are_said(tmp_path):
     assert "chunks 5 instead of 25, average softmax instead of logits" in result.stdout
 
 
+def test_scores_that_do_not_say_how_they_were_measured_are_a_short_line(tmp_path):
+    """Their data set, split and part are not named: whether those agree was asked already."""
+    measured = says(drawn("motion"), chunks=25, flips=True, spatial="fully_conv", crop=32, short_side=40)
+    files = [saved(tmp_path, "measured", measured), saved(tmp_path, "bare", says(drawn("b"), data=None, split=None))]
+    wanted = "chunks, flips, spatial and 2 more (stated by only one of the two)"
+    fused = call("scores", "fuse", *files, "-o", tmp_path / "fused.safetensors").stdout.splitlines()[0]
+    assert fused == f"{files[1]} may have been measured in another way than {files[0]}: {wanted}"
+    assert f"* bare: {wanted}" in " ".join(call("compare", *files).stdout.split())
+
+
 def test_weights_are_chosen_on_the_same_split_and_on_other_videos(tmp_path):
     files = [saved(tmp_path, name, drawn(name, seed=seed)) for seed, name in enumerate(["appearance", "motion"])]
 
@@ -176,7 +186,7 @@ def test_report_shows_a_late_fusion_under_its_own_split(workspace, tmp_path):
     late = run_stage(workspace, "evaluate", late_fusion=files)
     with pytest.raises(DataError, match="no finished evaluation of data set acts, split 1"):
         run_stage(workspace, "report")
-    with pytest.raises(DataError, match="is of split 2, not 1"):
+    with pytest.raises(DataError, match="split 2, part test, but --split asks for 1"):
         run_stage(workspace, "report", evaluations=[late.name], split="1")
     [row] = run_stage(workspace, "report", split="2").results["table"]
     assert row["videos"] == 4

@@ -165,9 +165,8 @@ def test_streams_have_the_weights_that_are_asked_for(own):
     torch.testing.assert_close(weighed.mean(), (appearance + 3 * motion) / 4)
     assert weighed.protocol["stream_weights"] == {"appearance": 1, "motion": 3}
     assert weighed.protocol["words"].endswith(", streams 1:3") and "stream_weights" not in equal.protocol
-    late = run_stage(own, "evaluate", late_fusion=["appearance", "motion"], chunks=1, stream_weights=[1, 3])
-    same = run_stage(own, "evaluate", late_fusion=["appearance", "motion"], chunks=1, weights=[1, 3])
-    assert torch.equal(load_scores(late.output("scores")).mean(), load_scores(same.output("scores")).mean())
+    with pytest.raises(UsageError, match="option 'weights' is called 'stream_weights' now"):
+        run_stage(own, "evaluate", late_fusion=["appearance", "motion"], weights=[1, 3])
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +221,6 @@ def test_weights_that_cannot_be_are_refused_before_anything_is_tested(own):
         ({"model": "fused", "stream_weights": [1, 2, 3]}, "has 2 streams, but stream_weights are 3"),
         ({"model": "fused", "part": "validation", "stream_weights": "validation"}, "test on the test part"),
         ({"late_fusion": ["motion", evaluation], "stream_weights": "validation"}, "to choose weights in validation"),
-        ({"late_fusion": ["motion", "fused"], "weights": [1, 3], "stream_weights": [1, 3]}, "give one of them"),
         ({"late_fusion": ["motion"]}, "at least two"),
     ):
         with pytest.raises(UsageError, match=words):

@@ -182,7 +182,7 @@ def test_late_fusion_of_runs_averages_their_scores(own):
     of_models = run_stage(own, "evaluate", late_fusion=["appearance", "motion"])  # tests the models
     torch.testing.assert_close(load_scores(of_models.output("scores")).mean(), sum(parts) / 2)
     evaluations = [evaluation(own, name).name for name in ("appearance", "motion")]  # reads their scores
-    weighted = run_stage(own, "evaluate", late_fusion=evaluations, weights=[1.0, 3.0])
+    weighted = run_stage(own, "evaluate", late_fusion=evaluations, stream_weights=[1.0, 3.0])
     torch.testing.assert_close(load_scores(weighted.output("scores")).mean(), (parts[0] + 3 * parts[1]) / 4)
     assert set(weighted.results["streams"]) == {"appearance", "motion"}
 

@@ -183,7 +183,7 @@ def test_all_splits_have_a_model_each_and_a_mean(scratch):
 
 
 def test_lists_take_blanks_or_commas(own):
-    result = call("evaluate", "--late-fusion", "appearance", "motion", "--weights", "1", "3", "-w", own.root)
+    result = call("evaluate", "--late-fusion", "appearance", "motion", "--stream-weights", "1", "3", "-w", own.root)
     assert result.exit_code == 0, result.stderr
     found = load_scores(newest(own).output("scores"))
     assert set(found.streams) == {"appearance", "motion"} and found.protocol["late_fusion_weights"] == [1.0, 3.0]

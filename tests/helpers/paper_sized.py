@@ -18,17 +18,19 @@ IDS = [f"v_{name}_g01_c{take:02d}" for name in CLASSES for take in range(TESTED)
 LABELS = [number for number in range(len(CLASSES)) for _ in range(TESTED)]
 
 
-def paper_sized(root: Path, dataset: str = "ucf101", classes: int = 101) -> Workspace:
-    """A workspace with a set `big` of `classes` classes, as that plugin would have made it: its first two videos."""
+def paper_sized(root: Path, dataset: str = "ucf101", classes: Sequence[str] = CLASSES) -> Workspace:
+    """A workspace with a set `big` of these classes, as that plugin would have made it: its first two videos."""
     workspace = Workspace(root)
     films = [
         MadeVideo(id, name, torch.from_numpy(np.stack(moving(8, seed=seed))), torch.full((7, 2, 48, 64), 150 - 40 * seed, dtype=torch.uint8), "test")
-        for seed, (id, name) in enumerate([(IDS[0], CLASSES[0]), (IDS[3], CLASSES[1])])
+        for seed, (id, name) in enumerate([(IDS[0], classes[0]), (IDS[3], classes[1])])
     ]  # fmt: skip
     folder = make_set(workspace.data_dir("big"), films)
     header = read_header(folder)
-    changes = {"classes": CLASSES[:classes], "dataset": header.dataset | {"name": dataset}}
-    header.model_copy(update=changes | {"splits": {"1": {"train": [], "test": IDS[: classes * TESTED]}}}).write(folder)
+    changes = {"classes": list(classes), "dataset": header.dataset | {"name": dataset}}
+    header.model_copy(update=changes | {"splits": {"1": {"train": [], "test": IDS[: len(classes) * TESTED]}}}).write(
+        folder
+    )
     return workspace
 
 

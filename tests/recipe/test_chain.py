@@ -23,7 +23,7 @@ def toy(path: Path, motion_steps: int = 2, fusion: str = "multiply") -> Path:
         f'id = "motion"\n{TINY}modality = "flow"\nsteps = {motion_steps}',
         f'id = "fused"\nuses = "fuse"\nappearance = "appearance"\nmotion = "motion"\nfusion = "{fusion}"\nchunks = 2\nbatch = 4\nsteps = 2\nvalidation = 0.0',
         'id = "test-fused"\nuses = "evaluate"\nmodel = "fused"',
-        'id = "test-late"\nuses = "evaluate"\nlate_fusion = ["appearance", "motion"]\nweights = [1.0, 3.0]',
+        'id = "test-late"\nuses = "evaluate"\nlate_fusion = ["appearance", "motion"]\nstream_weights = [1.0, 3.0]',
     )  # fmt: skip
 
 

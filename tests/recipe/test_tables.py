@@ -98,7 +98,7 @@ def test_rows_of_tables_2_and_3_are_the_papers(data):
 def test_late_fusion_counts_motion_three_times_on_hmdb51_alone():
     for data, motion in (("ucf101", 1.0), ("hmdb51", 3.0)):
         stages = {stage.id: stage.given for stage in load_recipe(f"tables/table4_{data}").stages}
-        assert [stages[f"test-late-fusion{depth}"]["weights"] for depth in (50, 152)] == [[1.0, motion]] * 2
+        assert [stages[f"test-late-fusion{depth}"]["stream_weights"] for depth in (50, 152)] == [[1.0, motion]] * 2
 
 
 @pytest.mark.parametrize("data", ["ucf101", "hmdb51"])

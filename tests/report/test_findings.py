@@ -18,6 +18,7 @@ from stmn.evaluation.intervals import wilson_interval
 from stmn.evaluation.metrics import measure
 from stmn.evaluation.scores import Scores, fuse_late, load_scores
 from stmn.report.paper import find_role
+from stmn.store.format.header import read_header
 from stmn.workspace import Workspace
 
 #: as on Weizmann: each person does each action once
@@ -45,7 +46,10 @@ def workspace(tmp_path_factory) -> Workspace:
     """A workspace with a set `small` of two videos, which a report needs."""
     workspace = Workspace(tmp_path_factory.mktemp("findings"))
     film, still = torch.from_numpy(np.stack(moving(8))), torch.full((7, 2, 48, 64), 128, dtype=torch.uint8)
-    make_set(workspace.data_dir("small"), [MadeVideo(name, "a", film, still, name) for name in ("train", "test")])
+    folder = make_set(workspace.data_dir("small"), [MadeVideo(n, "action0", film, still, n) for n in ("train", "test")])
+    names = [f"action{number}" for number in range(ACTIONS)]
+    changes = {"classes": names, "splits": {"1": {"train": ["train"], "test": IDS}}}
+    read_header(folder).model_copy(update=changes).write(folder)
     return workspace
 
 

@@ -32,8 +32,8 @@ def pages(tmp_path_factory) -> Path:
     """KIND-EVALUATIONS-CLASSES.html for reports and comparisons of made-up scores."""
 
     def make(root: Path) -> None:
-        workspace = paper_sized(root / "work")
         for name, classes in SETS.items():
+            workspace = paper_sized(root / f"work of {name}", classes=classes)
             files = named_scores(root / name, NAMES, classes)
             for count in (2, 4, 6):
                 page = root / f"compare-{count}-{name}.html"

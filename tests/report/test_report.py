@@ -6,13 +6,15 @@ import re
 import shutil
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 import torch
+from conftest import run_stage, train_tiny
 
 from stmn.errors import DataError, MissingExtra
 from stmn.evaluation.metrics import measure
-from stmn.evaluation.scores import Scores
+from stmn.evaluation.scores import Scores, load_scores
 from stmn.options import options_of
 from stmn.recipe.execute import execute
 from stmn.recipe.plan import plan_stage
@@ -63,12 +65,21 @@ def page(report) -> str:
     return report.output("report").read_text(encoding="utf-8")
 
 
+def with_header(workspace: Workspace, folder: Path, **changes: object) -> Workspace:
+    """A workspace in that folder whose set `synthetic` has the videos of another's, and a changed header."""
+    data = workspace.data_dir("synthetic")
+    shutil.copytree(data, folder / "data" / "synthetic", ignore=shutil.ignore_patterns("videos"))
+    read_header(data).model_copy(update=changes).write(folder / "data" / "synthetic")
+    return Workspace(folder)
+
+
 @pytest.fixture(scope="module")
 def hostile_page(workspace, tmp_path_factory) -> str:
     """The report of made-up scores of the set's own test videos."""
     ids = read_header(workspace.data_dir("synthetic")).part("1", "test")
     classes = [HOSTILE, ODD, ABSENT]
     path = tmp_path_factory.mktemp("scores") / "<b>bold" / "scores.safetensors"
+    workspace = with_header(workspace, path.parents[1] / "work", classes=classes)
     about = {"data": "synthetic", "split": "1", "words": "<i>by hand</i>"}
     labels = [number % 2 for number in range(len(ids))]
     Scores(ids, classes, labels, {"rgb": torch.eye(3).repeat(len(ids), 1)[: len(ids)]}, about).save(path)
@@ -195,7 +206,8 @@ def test_many_classes_and_missing_videos(workspace, tmp_path):
         scores = Scores(ids, classes, labels, {"rgb": torch.randn(200, 101)}, {"words": name, "split": "1"})
         paths.append(tmp_path / name / "scores.safetensors")
         scores.save(paths[-1])
-    made = run(workspace, "report", evaluations=[str(path) for path in paths], samples=3)
+    changed = with_header(workspace, tmp_path / "work", classes=classes, splits={"1": {"train": [], "test": ids}})
+    made = run(changed, "report", evaluations=[str(path) for path in paths], samples=3)
     text = made.output("report").read_text(encoding="utf-8")
     assert "Most frequent confusions" in text and "class 100 &lt;i&gt;" in text
     assert "measured in different ways" in text
@@ -203,12 +215,54 @@ def test_many_classes_and_missing_videos(workspace, tmp_path):
     assert made.results["table"][1]["accuracy"] == measure(scores)["accuracy"]
 
 
-@pytest.mark.filterwarnings("ignore:A single label was found")
-def test_evaluations_of_different_classes_are_refused(workspace, tmp_path):
-    path = tmp_path / "other" / "scores.safetensors"
-    Scores(["v"], ["x", "y"], [0], {"rgb": torch.randn(1, 2)}, {}).save(path)
-    with pytest.raises(DataError, match="have different classes"):
-        run(workspace, "report", evaluations=["test", str(path)])
+def test_scores_that_do_not_fit_the_set_are_refused(workspace, tmp_path):
+    """Of other classes, of another set, or of videos that the split does not test, whatever --split says."""
+    [row] = run(workspace, "report", samples=1).results["table"][:1]
+    scores = load_scores(evaluations(workspace)[0].output("scores"))
+    train = read_header(workspace.data_dir("synthetic")).part("1", "train")
+
+    def report_of(protocol: dict[str, str], classes=scores.classes, ids=scores.ids, split: str | None = None) -> Run:
+        path = tmp_path / "bare" / "scores.safetensors"
+        Scores(ids, classes, scores.labels, scores.streams, protocol).save(path)
+        return run(workspace, "report", evaluations=[str(path)], samples=0, split=split)
+
+    assert report_of({}).results["table"][0]["accuracy"] == row["accuracy"]
+    names = [name + "s" for name in scores.classes]
+    for arguments, words in (
+        (({}, names), r"scores of other classes \(4\) than those of data set synthetic \(4\)"),
+        (({"data": "other"},), "is of data set other, not of synthetic; leave it out, or name its set with --data"),
+        (({"split": "2"},), "has no split '2'"),
+        (({}, scores.classes, train[:12]), "does not say its split, and fits none of synthetic; name it with --split"),
+        (({}, scores.classes, train[:12], "1"), "12 of its 12 videos are no test videos of synthetic split 1"),
+    ):
+        with pytest.raises(DataError, match=words):
+            report_of(*arguments)
+
+
+def test_parts_that_were_tested_are_named(own):
+    """Scores of test and of validation videos on one page: each counted by its own list."""
+    train_tiny(own, "flow", validation=0.25, seed=8)
+    made = run_stage(own, "evaluate", part="validation", chunks=1)
+    tested = evaluations(own)[0]
+    scores = load_scores(tested.output("scores"))
+    scores.take(range(1, 12)).save(tested.output("scores"))
+    page = run(own, "report", evaluations=[str(tested.path), str(made.path)], samples=2).output("report").read_text()
+    text = " ".join(Page(page).said.split())
+    held_out = made.results["videos"]
+    assert "2 evaluations on test and validation videos of synthetic, split 1." in text
+    assert f"Test videos11 of 12 listed; 1 without scores Validation videos{held_out} Pictures" in text
+    assert "could not be read" not in text and "were not run on the same videos" in text
+
+
+@pytest.mark.parametrize(("option", "words"), [
+    ({"stream_weights": [1.0, 3.0]}, "stream weights 1:3"), ({"average": "softmax"}, "average softmax"),
+    ({"precision": "bfloat16"}, "precision bfloat16"),
+])  # fmt: skip
+def test_ways_of_testing_a_model_are_rows_of_their_own(own, option, words):
+    before = len(run(own, "report", samples=0).results["table"])
+    run_stage(own, "evaluate", model="fused", **option)
+    names = [row["name"] for row in run(own, "report", samples=0).results["table"]]
+    assert len(names) == before + 1 and "fused-multiply" in names and f"fused-multiply, {words}" in names
 
 
 def test_nothing_to_report(workspace, tmp_path):
