@@ -379,5 +379,3 @@ def test_evaluate_reports_missing_and_conflicting_options(own, scratch):
         run_stage(scratch, "evaluate")
     with pytest.raises(UsageError, match="choose a model or late_fusion, not both"):
         run_stage(own, "evaluate", model="appearance", late_fusion=["appearance", "motion"])
-    with pytest.raises(UsageError, match="weights belong to late_fusion"):
-        run_stage(own, "evaluate", model="appearance", weights=[1.0, 2.0])
