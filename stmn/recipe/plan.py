@@ -10,8 +10,7 @@ from stmn.options.base import DataOptions, StageOptions
 from stmn.registry import BUILT_IN, without_own_version
 from stmn.runtime.files import digest
 from stmn.stages import find_stage
-from stmn.stages.base import Stage
-from stmn.store.format.header import read_header
+from stmn.stages.base import check_split
 from stmn.workspace import Input, Run, Workspace
 
 
@@ -59,7 +58,7 @@ def plan_stage(
     """
     stage, given = find_stage(verb), inputs or {}
     chosen = options.given()
-    _check_split(stage, options, workspace)
+    check_split(stage, options, workspace)
     options = stage.complete(options, workspace, given)
     resolved = _resolve_inputs(options, workspace, given)
     data_dir = workspace.find_data(options.data) if isinstance(options, DataOptions) else None
@@ -74,19 +73,6 @@ def plan_stage(
         identity["data"] = {"name": data_dir.name, "fingerprint": workspace.fingerprint_of(data_dir)}
     run = stage.find_run(options, workspace) or workspace.new_run(stage.label(options), digest(identity))
     return StagePlan(verb, options, resolved, data_dir, identity, run, chosen)
-
-
-def _check_split(stage: Stage[Any], options: StageOptions, workspace: Workspace) -> None:
-    """Refuse a split that the data set doesn't have, before anything is looked for that is of this split.
-
-    Raises:
-        DataError: the message names the splits there are.
-    """
-    if not isinstance(options, DataOptions) or options.split is None or (options.split == "all" and stage.all_splits):
-        return
-    if options.data is None and len(workspace.prepared()) != 1:  # the inputs may say which set is meant
-        return
-    read_header(workspace.find_data(options.data)).part(options.split, "train")
 
 
 def find_changed_code(inputs: dict[str, list[Input]]) -> list[str]:

@@ -153,6 +153,21 @@ def fill_newest(
     return options.model_copy(update={name: str(run.path)})
 
 
+def check_split(stage: Stage[Any], options: StageOptions, workspace: Workspace) -> None:
+    """Refuse a split that the data set doesn't have, before anything is looked for that is of this split.
+
+    Raises:
+        DataError: the message names the splits there are.
+    """
+    if not isinstance(options, DataOptions) or options.split is None or (options.split == "all" and stage.all_splits):
+        return
+    if options.data is None and len(workspace.prepared()) != 1:  # the inputs may say which set is meant
+        return
+    from stmn.store.format.header import read_header
+
+    read_header(workspace.find_data(options.data)).part(options.split, "train")
+
+
 def find_unknown_plugins(options: StageOptions) -> list[str]:
     """One line for each option that names a plugin which is not installed."""
     wrong = []
