@@ -19,7 +19,7 @@ def load_opencv() -> ModuleType:
     try:
         import cv2
     except ImportError as error:
-        raise MissingExtra("tracks", "opencv-contrib-python-headless", "opencv") from error
+        raise MissingExtra("idt", "opencv-contrib-python-headless", "opencv") from error
     return cv2
 
 
