@@ -233,7 +233,7 @@ def key_row(option: Option) -> tuple[str, str, str, str]:
         shown = f"`{str(default).lower() if isinstance(default, bool) else repr(default).replace(chr(39), chr(34))}`"
     text, shown = split_help(option.help, shown)
     return (
-        f"`{option.name}`",
+        f"`{option.key}`",
         value,
         shown,
         text + (" (also in `[recipe]`)" if option.name in DataOptions.model_fields else ""),

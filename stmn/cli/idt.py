@@ -1,4 +1,4 @@
-"""`stmn idt`: improved dense trajectories."""
+"""`stmn idt`: the steps of improved dense trajectories, and the tracks of a video as a picture."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,8 +7,12 @@ import typer
 
 from stmn.cli.app import command, make_app
 from stmn.cli.parameters import Overwrite, check_new
+from stmn.cli.stage_command import add_stage
 
-app = make_app("Improved dense trajectories: points tracked through videos.")
+app = make_app("Improved dense trajectories, step by step; show the tracks of a video.")
+
+for _step in ("extract", "fit", "encode", "score"):
+    add_stage(app, f"idt-{_step}", _step)
 
 
 @command(app, examples=("stmn idt show clip.avi", "stmn idt show clip.avi --out tracks.mp4 --flow tvl1"))

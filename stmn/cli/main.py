@@ -35,7 +35,10 @@ COMMANDS: dict[str, CommandInfo] = {
     "evaluate": CommandInfo("Test", "Test a model on the videos of a split."),
     "scores": CommandInfo("Test", "Show, convert, compare and fuse scores files.", "stmn.cli.scores"),
     "compare": CommandInfo("Test", "Compare evaluations of the same videos.", "stmn.cli.compare"),
-    "fuse-idt": CommandInfo("Test", "Average network scores with an SVM's on hand-crafted features."),
+    "fuse-idt": CommandInfo("Test", "Average network scores with those of SVMs on improved dense trajectories."),
+    "idt": CommandInfo(
+        "Test", "Improved dense trajectories, step by step; show the tracks of a video.", "stmn.cli.idt"
+    ),
     "predict": CommandInfo("Ship", "Classify videos with a model.", "stmn.cli.predict"),
     "export": CommandInfo("Ship", "Export a model to another format, such as ONNX."),
     "report": CommandInfo("Look", "Write one HTML page about what was run and how well it did."),

@@ -22,7 +22,11 @@ _EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "fuse": ("stmn fuse --recipe final", "stmn fuse --fusion add --injector none"),
     "evaluate": ("stmn evaluate fused", "stmn evaluate --late-fusion appearance motion --stream-weights 1,3"),
-    "fuse-idt": ("stmn fuse-idt --idt-scores idt.safetensors",),
+    "fuse-idt": ("stmn fuse-idt --model fused", "stmn fuse-idt --scores test --idt-scores idt.safetensors"),
+    "idt-extract": ("stmn idt extract --flow dis", "stmn idt extract --from store --flow stored"),
+    "idt-fit": ("stmn idt fit --split 2 --gaussians 64",),
+    "idt-encode": ("stmn idt encode --split 2",),
+    "idt-score": ("stmn idt score", "stmn idt score --split all"),
     "export": ("stmn export fused --copy-to model.onnx",),
     "report": ("stmn report", "stmn report --split 2 --samples 20"),
 }
@@ -66,9 +70,15 @@ _StageId = Annotated[
 
 def stage_app(verb: str) -> typer.Typer:
     """The app of a stage's command."""
-    app, model = make_app(), options_of(verb)
-    command(app, verb, examples=_EXAMPLES[verb], cls=_command_class(model))(_stage_function(verb, model))
+    app = make_app()
+    add_stage(app, verb, verb)
     return app
+
+
+def add_stage(app: typer.Typer, verb: str, name: str) -> None:
+    """Add a stage's command to an app, under a name."""
+    model = options_of(verb)
+    command(app, name, examples=_EXAMPLES[verb], cls=_command_class(model))(_stage_function(verb, model))
 
 
 def _stage_function(verb: str, model: type[StageOptions]) -> Any:

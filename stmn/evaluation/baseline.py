@@ -4,6 +4,7 @@ Data sets of clips cut out by hand may leak the class through the cut. An accura
 above this baseline.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,30 @@ def measure_box_shape_baseline(store: Store, split: str, seed: int = 0) -> dict[
         "accuracy": float(correct.mean()),
         "interval": accuracy_interval(correct, Units([video.group or video.id for video in test])),
         "predictions": {video.id: name for name, video in zip(predicted, test, strict=True)},
+    }
+
+
+def join_baselines(parts: Sequence[dict[str, Any] | None], scores: Scores) -> dict[str, Any] | None:
+    """The baselines of disjoint folds as that of one list of videos.
+
+    Args:
+        parts: What `measure_box_shape_baseline` found for each fold.
+        scores: Scores of the test videos of all folds.
+
+    Returns:
+        As `measure_box_shape_baseline`; None if a fold has none.
+    """
+    found = [part for part in parts if part is not None]
+    if len(found) < len(parts):
+        return None
+    predictions = {video: name for part in found for video, name in part["predictions"].items()}
+    named = zip(scores.ids, scores.labels, strict=True)
+    correct = np.array([float(predictions.get(video) == scores.classes[label]) for video, label in named])
+    return {
+        "videos": len(correct),
+        "accuracy": float(correct.mean()),
+        "interval": accuracy_interval(correct, Units(scores.groups)),
+        "predictions": predictions,
     }
 
 

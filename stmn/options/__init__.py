@@ -11,6 +11,10 @@ MODELS: dict[str, str] = {
     "train-stream": "stmn.options.train_stream:TrainStreamOptions",
     "fuse": "stmn.options.fuse:FuseOptions",
     "evaluate": "stmn.options.evaluate:EvaluateOptions",
+    "idt-extract": "stmn.options.idt:IdtExtractOptions",
+    "idt-fit": "stmn.options.idt:IdtFitOptions",
+    "idt-encode": "stmn.options.idt:IdtEncodeOptions",
+    "idt-score": "stmn.options.idt:IdtScoreOptions",
     "fuse-idt": "stmn.options.fuse_idt:FuseIdtOptions",
     "export": "stmn.options.export:ExportOptions",
     "report": "stmn.options.report:ReportOptions",
@@ -27,6 +31,17 @@ def options_of(verb: str) -> type[StageOptions]:
     module, _, name = MODELS[verb].partition(":")
     model: type[StageOptions] = getattr(import_module(module), name)
     return model
+
+
+def verb_of(options: StageOptions) -> str:
+    """The verb whose options these are."""
+    kind = type(options)
+    return next(verb for verb, name in MODELS.items() if name == f"{kind.__module__}:{kind.__name__}")
+
+
+def command_of(verb: str) -> str:
+    """What a person types for a stage: `idt fit` for `idt-fit`."""
+    return verb.replace("idt-", "idt ") if verb.startswith("idt-") else verb
 
 
 def check_verb(verb: str) -> None:

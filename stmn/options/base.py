@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: what a stage can make for a later one: a file of this kind in its run's folder
 OutputKind = Literal["model", "scores", "splits"]
 #: under which title the help of a command shows an option
-Panel = Literal["Data", "Network", "Optimisation", "Testing", "Run"]
+Panel = Literal["Data", "Network", "Features", "Optimisation", "Testing", "Run"]
 #: how the value of an option is written: `list` is values with commas, `table` is KEY=VALUE
 Shape = Literal["switch", "integer", "number", "text", "path", "choice", "list", "table"]
 
@@ -66,13 +66,24 @@ class Option:
     @property
     def flag(self) -> str:
         """`--late-fusion` for `late_fusion`."""
-        return f"--{self.name.replace('_', '-')}"
+        return f"--{self.key.replace('_', '-')}"
+
+    @property
+    def key(self) -> str:
+        """What a recipe calls it: `from` for `from_`, which is reserved in Python."""
+        return self.name.rstrip("_")
 
 
 class StageOptions(BaseModel):
     """Base of all stages' options: unknown keys are errors, values don't change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        alias_generator=lambda name: name.rstrip("_"),  # `from_` is `from` in recipes
+        populate_by_name=True,
+    )
 
     #: former name of an option -> its name today
     renamed: ClassVar[dict[str, str]] = {}
@@ -125,7 +136,7 @@ class StageOptions(BaseModel):
         return self.model_copy(update={key: value for key, value in values.items() if getattr(self, key) is None})
 
 
-class DataOptions(StageOptions):
+class SetOptions(StageOptions):
     """What every stage that reads a prepared data set has."""
 
     data: str | None = Field(
@@ -133,6 +144,11 @@ class DataOptions(StageOptions):
         description="prepared data set: a name or a folder [default: the only one]",
         json_schema_extra={"panel": "Data", "data": True},
     )
+
+
+class DataOptions(SetOptions):
+    """What every stage that reads a split of a prepared data set has."""
+
     split: str = Field("1", description="train/test split of the data set", json_schema_extra={"panel": "Data"})
     seed: int = Field(0, description="random seed", json_schema_extra={"panel": "Run"}, ge=0, le=2**32 - 1)
 

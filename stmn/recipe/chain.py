@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stmn.errors import DataError, StmnError, UsageError, near_match
-from stmn.options.base import DataOptions, StageOptions, build_options
+from stmn.options.base import SetOptions, StageOptions, build_options
 from stmn.recipe.execute import execute
 from stmn.recipe.load import Recipe, RecipeStage, with_shared
 from stmn.recipe.networks import check_recipe
@@ -90,7 +90,7 @@ def plan_in_recipe(
         DataError: there is no such run either; the message has the command that makes it.
     """
     options = overrides.options(recipe, stage, **flags)
-    if isinstance(options, DataOptions):
+    if isinstance(options, SetOptions):
         workspace.find_data(options.data)  # without data nothing else matters
     runs: dict[str, Run] = {}
     for earlier in _named_stages(recipe, options, flags):
@@ -157,7 +157,7 @@ def _find_substitute(verb: str, options: StageOptions, inputs: dict[str, Any], w
     """
     values = options.model_dump()
     same = {key: value for key in ("modality", "arch", "split") if (value := values.get(key)) is not None}
-    data = workspace.find_data(options.data).name if isinstance(options, DataOptions) else None
+    data = workspace.find_data(options.data).name if isinstance(options, SetOptions) else None
     for run in workspace.runs():
         made, record = run.record.get("options", {}), run.record
         is_same = all(made.get(key) == value for key, value in same.items()) and record.get("inputs", {}) == inputs

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from stmn.errors import DataError, Interrupted
+from stmn.options import verb_of
 from stmn.options.base import StageOptions
 from stmn.recipe.earlier import check_earlier
 from stmn.recipe.plan import StagePlan, find_changed_code, plan_stage
@@ -67,7 +68,7 @@ def _context(plan: StagePlan, workspace: Workspace, progress: Progress, device: 
     """What the stage is given."""
 
     def run_stage(options: StageOptions) -> Run:
-        return execute(plan_stage(plan.verb, options, workspace), workspace, progress, device, wait=wait)
+        return execute(plan_stage(verb_of(options), options, workspace), workspace, progress, device, wait=wait)
 
     return Context(workspace, progress, device, plan.run.path, plan.inputs, plan.data_dir, run_stage)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from stmn import registry
 from stmn.errors import CheckpointError
-from stmn.options.base import DataOptions, StageOptions
+from stmn.options.base import DataOptions, SetOptions, StageOptions
 from stmn.registry import BUILT_IN, without_own_version
 from stmn.runtime.files import digest
 from stmn.stages import find_stage
@@ -61,7 +61,7 @@ def plan_stage(
     check_split(stage, options, workspace)
     options = stage.complete(options, workspace, given)
     resolved = _resolve_inputs(options, workspace, given)
-    data_dir = workspace.find_data(options.data) if isinstance(options, DataOptions) else None
+    data_dir = workspace.find_data(options.data) if isinstance(options, SetOptions) else None
     identity = {
         "verb": verb,
         "format": stage.format,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stmn.errors import DataError, MissingWeights, StmnError, UsageError, near_match
-from stmn.options.base import DataOptions, StageOptions
+from stmn.options.base import SetOptions, StageOptions
 from stmn.options.evaluate import EvaluateOptions
 from stmn.options.fuse import FuseOptions
 from stmn.options.train_stream import TrainStreamOptions
@@ -144,8 +144,8 @@ class _Look:
         if isinstance(options, TrainStreamOptions | FuseOptions):
             options = complete_training(options)
         found = StagePreview(stage.id, stage.uses, **{"what": stage.uses} | self._resolve(stage, options))
-        if isinstance(options, DataOptions):
-            found.split = options.split
+        if isinstance(options, SetOptions):
+            found.split = getattr(options, "split", None)
             folder = self._find_data(options.data)
             found.data = folder.name if folder else options.data
             try:
@@ -162,7 +162,7 @@ class _Look:
         named = {value for name in options.inputs() for value in options.named(name)}
         if any(earlier.id in named and earlier.id not in self.runs for earlier in self.recipe.stages):
             return {}  # an input is still to be made, and this stage depends on its content
-        if isinstance(options, DataOptions) and self._find_data(options.data) is None:
+        if isinstance(options, SetOptions) and self._find_data(options.data) is None:
             return {}
         try:
             plan = plan_stage(stage.uses, options, self.workspace, inputs_of(options, self.runs, self.workspace))
@@ -204,13 +204,13 @@ class _Look:
     def _networks(self) -> dict[str, "NetworkConfig"]:
         """The networks that the recipe trains, as far as they can be built."""
         found: dict[str, NetworkConfig] = {}
-        data = next((o.data for o in self.options.values() if isinstance(o, DataOptions)), None)
+        data = next((o.data for o in self.options.values() if isinstance(o, SetOptions)), None)
         folder = self._find_data(data)
         with suppress(StmnError):  # `check_recipe` has said why
             found.update(networks_of(self.recipe, self.options, workload.count_classes(folder) if folder else 2))
         return found
 
-    def _measure(self, found: StagePreview, options: DataOptions, folder: Path | None) -> None:
+    def _measure(self, found: StagePreview, options: SetOptions, folder: Path | None) -> None:
         """Fill in networks, lists and work."""
         if isinstance(options, TrainStreamOptions | FuseOptions):
             self._measure_training(found, options, folder)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from stmn import registry
 from stmn.errors import DataError, PluginError, StmnError
-from stmn.options.base import DataOptions, OutputKind, StageOptions
+from stmn.options.base import OutputKind, SetOptions, StageOptions
 from stmn.runtime.progress import Progress
 from stmn.workspace import Input, Run, Workspace
 
@@ -34,7 +34,7 @@ class Context:
         out: the folder of its run.
         inputs: the files that its input options name.
         data_dir: the folder of the prepared data set, if the stage reads one.
-        run_stage: runs another stage of the same verb with other options, and returns its run.
+        run_stage: runs another stage, that of the options it is given, unless it is up to date, and returns its run.
     """
 
     workspace: Workspace
@@ -145,7 +145,7 @@ def fill_newest(
     """
     if getattr(options, name) is not None or name in inputs:
         return options
-    data = workspace.find_data(options.data).name if isinstance(options, DataOptions) else None
+    data = workspace.find_data(options.data).name if isinstance(options, SetOptions) else None
     run = workspace.newest(name, data, **match)
     if run is None:
         of = ", ".join([*([data] if data else []), *(f"{key} {value}" for key, value in match.items())])

@@ -40,7 +40,7 @@ class Prepare(Stage[PrepareOptions]):
 
             options = options.model_copy(update={"dataset": dataset_of(Path(options.videos or "."))})
         if "short_side" not in given and registry.load("dataset", options.dataset).has_pictures:
-            dataset = _create_dataset(options, _root_of(options, _folder_of(options, workspace)))
+            dataset = create_dataset(options, root_of(options, _folder_of(options, workspace)))
             options = options.model_copy(update={"short_side": dataset.short_side()})
         return options
 
@@ -78,7 +78,7 @@ def _folder_of(options: PrepareOptions, workspace: Workspace) -> Path:
     return workspace.data_dir(options.out or options.set_name)
 
 
-def _root_of(options: PrepareOptions, folder: Path) -> Path:
+def root_of(options: PrepareOptions, folder: Path) -> Path:
     """Where the videos are; a data set that renders its own keeps them beside the shards in `folder`."""
     if options.videos is None:
         return folder.resolve() / "videos"
@@ -87,7 +87,7 @@ def _root_of(options: PrepareOptions, folder: Path) -> Path:
     return options.videos.resolve()
 
 
-def _create_dataset(options: PrepareOptions, root: Path) -> "Dataset":
+def create_dataset(options: PrepareOptions, root: Path) -> "Dataset":
     """The data set plugin, built. Raises `UsageError` if it does not take its options."""
     plugin = registry.load("dataset", options.dataset)
     if options.videos is None and not plugin.makes_videos:
@@ -110,7 +110,7 @@ def _take_inventory(options: PrepareOptions, folder: Path) -> tuple["Dataset", "
     from stmn.datasets.folds import make_folds
     from stmn.store.format.header import Folds, Header, Preparation
 
-    dataset = _create_dataset(options, _root_of(options, folder))
+    dataset = create_dataset(options, root_of(options, folder))
     if dataset.has_pictures and options.camera_motion != "keep":
         raise UsageError(f"data set '{options.dataset}' comes with flow: its camera motion can't be subtracted here")
     entries = list(dataset.videos())
@@ -188,7 +188,7 @@ def _fill_store(options: PrepareOptions, context: Context) -> Result:
                 skipped += 1
                 context.progress.say(f"skipped {result.entry.id!r}: {result.reason}")
             _report_video(result.entry.id, result.frames, result.reason, True, context)
-            task.advance(1, skipped=skipped, **rate.add(result.frames))
+            task.advance(1, **rate.add(result.frames), skipped=skipped)
     return _summarise(options, entries, context)
 
 
@@ -210,7 +210,8 @@ def _summarise(options: PrepareOptions, entries: "list[VideoEntry]", context: Co
         context.progress.say(line)
     frames = sum(finished[entry.id].frames for entry in entries)
     counts = {"videos": len(entries), "ok": len(entries) - skipped, "skipped": skipped, "frames": frames}
-    return Result(outputs={"data": "dataset.json"}, values=counts)
+    root = {} if options.videos is None else {"root": str(root_of(options, folder))}  # for stages that read the videos
+    return Result(outputs={"data": "dataset.json"}, values=counts | root)
 
 
 def _find_copies(folder: Path) -> list[str]:

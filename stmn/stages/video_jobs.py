@@ -94,7 +94,7 @@ class Rate:
         self.frames = self._before = frames
         self._started = time.monotonic()
 
-    def add(self, frames: int) -> dict[str, object]:
+    def add(self, frames: int) -> dict[str, Any]:
         """Count more frames; return what a progress task shows."""
         self.frames += frames
         rate = (self.frames - self._before) / max(time.monotonic() - self._started, 1e-9)

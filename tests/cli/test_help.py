@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import stmn
 from stmn.cli.main import COMMANDS, app
-from stmn.options import MODELS, options_of
+from stmn.options import MODELS, command_of, options_of
 
 #: what takes long to import and is not needed to answer
 HEAVY = ("torch", "torchvision", "timm", "av", "numpy", "sklearn", "scipy", "pydantic")
@@ -34,11 +34,12 @@ except SystemExit as end:
 
 #: every command that does something, as it is called
 CALLED = [
-    *([name] for name in COMMANDS if name not in ("data", "recipes", "scores", "nets", "plugins")),
+    *([name] for name in COMMANDS if name not in ("data", "recipes", "scores", "nets", "plugins", "idt")),
     *(["data", name] for name in ("info", "check", "extract", "show")),
     *(["recipes", name] for name in ("list", "show", "validate", "copy")),
     *(["scores", name] for name in ("show", "convert", "compare", "fuse")),
     ["nets", "show"], ["plugins", "list"],
+    *(["idt", name] for name in ("extract", "fit", "encode", "score")),
 ]  # fmt: skip
 
 
@@ -92,7 +93,7 @@ def test_quick_answers_import_no_torch(arguments):
 
 @pytest.mark.parametrize("verb", MODELS)
 def test_stage_help_shows_each_option_and_its_default(verb):
-    words = words_of(helped(verb))
+    words = words_of(helped(*command_of(verb).split()))
     for name, option in options_of(verb).described().items():
         label = name.upper() if option.argument else option.flag
         assert label in words, name
@@ -112,13 +113,13 @@ def test_stage_help_shows_each_option_and_its_default(verb):
 
 @pytest.mark.parametrize("verb", MODELS)
 def test_stage_options_stand_in_their_panels(verb):
-    text = helped(verb)
+    text = helped(*command_of(verb).split())
     for option in options_of(verb).described().values():
         if not option.argument:
             panel = text[text.index(f"╭─ {option.panel} ─") :]
             assert option.flag in panel[: panel.index("╰")], option.name
     titles = re.findall("╭─ (.*?) ─", text)
-    order = ["Arguments", "Data", "Network", "Optimisation", "Testing", "Run", "Common options"]
+    order = ["Arguments", "Data", "Network", "Features", "Optimisation", "Testing", "Run", "Common options"]
     assert titles == [title for title in order if title in titles]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stmn.cli.main import COMMANDS
-from stmn.options import MODELS, options_of
+from stmn.options import MODELS, command_of, options_of
 from stmn.recipe.load import load_recipe
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -31,7 +31,8 @@ def test_every_command_and_flag_is_there():
     for name in COMMANDS:
         assert f"\n## stmn {name}\n" in text
     for verb in MODELS:
-        section = text.split(f"\n## stmn {verb}\n")[1].split("\n## ")[0]
+        level = "###" if " " in command_of(verb) else "##"
+        section = text.split(f"\n{level} stmn {command_of(verb)}\n")[1].split("\n## ")[0].split("\n### ")[0]
         for option in options_of(verb).described().values():
             shown = option.name.upper() if option.argument else option.flag
             assert f"| `{shown}" in section, f"{verb}: {option.name}"
@@ -41,7 +42,9 @@ def test_every_key_is_there():
     text = (DOCS / "reference/recipes.md").read_text()
     for verb in MODELS:
         section = text.split(f"\n## {verb}\n")[1].split("\n## ")[0]
-        assert re.findall(r"^\| `(\w+)`", section, re.MULTILINE) == list(options_of(verb).described())
+        assert re.findall(r"^\| `(\w+)`", section, re.MULTILINE) == [
+            o.key for o in options_of(verb).described().values()
+        ]
 
 
 def test_example_recipe_is_valid(tmp_path):

@@ -144,7 +144,7 @@ def test_evaluation_of_soft_maxes_says_so_and_serves_wherever_scores_do(own):
     torch.testing.assert_close(load_scores(late.output("scores")).mean(), found.mean())
     assert "late fusion of soft-maxes" in late.results["protocol"]["words"]
 
-    fused = load_scores(run_stage(own, "fuse-idt", scores=soft.name).output("scores"))
+    fused = load_scores(run_stage(own, "fuse-idt", scores=soft.name, features="grid").output("scores"))
     assert fused.protocol["split"] == "1" and not fused.protocol.get("stream_weights_chosen_on")
     mean = found.mean().exp()
     torch.testing.assert_close(fused.streams["network"], mean / mean.square().sum(dim=1, keepdim=True).sqrt())

@@ -16,7 +16,7 @@ from stmn.errors import DataError
 from stmn.evaluation.kinds import find_features
 from stmn.evaluation.scores import Scores, load_scores
 from stmn.flow.quantise import quantise
-from stmn.idt.descriptors import bin_orientations, describe_video
+from stmn.idt.grid import bin_orientations, describe_video
 from stmn.idt.svm import score_with_svm
 from stmn.store.format.header import read_header
 from stmn.store.format.read import Store
@@ -60,7 +60,9 @@ def guesses(stream: str, seed: int, scale: float = 1.0, order: int = 1) -> Score
 
 def fuse_idt(workspace: Workspace, **options: object) -> Run:
     return run_stage(
-        workspace, "fuse-idt", **({"scores": str(workspace.root.parent / "network.safetensors")} | options)
+        workspace,
+        "fuse-idt",
+        **({"scores": str(workspace.root.parent / "network.safetensors"), "features": "grid"} | options),
     )
 
 
@@ -155,23 +157,24 @@ def test_svm_learns_nothing_from_what_it_is_tested_on(noise, tmp_path):
     """On noise nothing can be learned, but everything remembered: a leak would show as 100 %."""
     scores = noise_scores("2")
     scores.save(tmp_path / "second.safetensors")
-    run = run_stage(noise, "fuse-idt", scores=str(tmp_path / "second.safetensors"))
+    run = run_stage(noise, "fuse-idt", features="grid", scores=str(tmp_path / "second.safetensors"))
     assert run.record["options"]["split"] == "2"
     svm = load_scores(run.output("idt_scores"))
     assert svm.protocol["split"] == "2" and svm.protocol["training_videos"] == 30
     assert run.results["streams"]["svm"] < 0.95 and run.results["protocol"]["split"] == "2"
-    for command in ({"split": "1"}, {"split": "all"}):
-        with pytest.raises(DataError, match=r"scores of data set noise, split 2, part test, but --split asks for"):
-            run_stage(noise, "fuse-idt", scores=str(tmp_path / "second.safetensors"), **command)
+    wrong = {"1": "scores of data set noise, split 2, part test, but --split asks for", "all": "has no split 'all'"}
+    for split, message in wrong.items():
+        with pytest.raises(DataError, match=message):
+            run_stage(noise, "fuse-idt", features="grid", scores=str(tmp_path / "second.safetensors"), split=split)
     with pytest.raises(DataError, match="no prepared data set"):
-        run_stage(noise, "fuse-idt", scores=str(tmp_path / "second.safetensors"), data="other")
+        run_stage(noise, "fuse-idt", features="grid", scores=str(tmp_path / "second.safetensors"), data="other")
 
 
 def test_scored_videos_are_not_learned_from_whatever_a_file_says(noise, tmp_path):
     """Scores from elsewhere may be of a few training videos."""
     some = noise_scores("1", "train").take(range(10))
     some.save(tmp_path / "some.safetensors")
-    run = run_stage(noise, "fuse-idt", scores=str(tmp_path / "some.safetensors"))
+    run = run_stage(noise, "fuse-idt", features="grid", scores=str(tmp_path / "some.safetensors"))
     assert load_scores(run.output("idt_scores")).protocol["training_videos"] == 30 - 10
     assert run.results["streams"]["svm"] < 0.95
 
@@ -180,14 +183,14 @@ def test_copies_of_scored_videos_are_not_learned_from(tmp_path):
     """n00, which is in the training list, is the same file as n30, which is tested."""
     noise = noise_workspace(tmp_path, copies={"n00": "n30"})
     noise_scores("1").save(tmp_path / "scores.safetensors")
-    run = run_stage(noise, "fuse-idt", scores=str(tmp_path / "scores.safetensors"))
+    run = run_stage(noise, "fuse-idt", features="grid", scores=str(tmp_path / "scores.safetensors"))
     assert load_scores(run.output("idt_scores")).protocol["training_videos"] == 30 - 1
 
 
 def test_scores_of_the_whole_training_list_leave_nothing_to_learn_from(noise, tmp_path):
     noise_scores("1", "train").save(tmp_path / "all.safetensors")
     with pytest.raises(DataError, match=r"of the 30 training videos of split 1 none is left; fuse scores of test"):
-        run_stage(noise, "fuse-idt", scores=str(tmp_path / "all.safetensors"))
+        run_stage(noise, "fuse-idt", features="grid", scores=str(tmp_path / "all.safetensors"))
     assert not list(noise.runs_dir.glob("*"))
 
 
@@ -197,7 +200,7 @@ def test_groups_that_training_held_out_are_kept_apart(tmp_path):
     held = noise_scores("1", "train").take([0, 3, 6])
     held.protocol["part"] = "validation"
     held.save(tmp_path / "held.safetensors")
-    run = run_stage(noise, "fuse-idt", scores=str(tmp_path / "held.safetensors"))
+    run = run_stage(noise, "fuse-idt", features="grid", scores=str(tmp_path / "held.safetensors"))
     assert load_scores(run.output("idt_scores")).protocol["training_videos"] == 30 - 6
 
 
@@ -208,10 +211,10 @@ def test_scores_of_svm_must_be_of_the_same_split(noise, tmp_path):
     svm.save(tmp_path / "svm.safetensors")
     files = {"scores": str(tmp_path / "network.safetensors"), "idt_scores": str(tmp_path / "svm.safetensors")}
     with pytest.raises(DataError, match=r"svm.safetensors and .*network.safetensors .*\(split 1, not 2\)"):
-        run_stage(noise, "fuse-idt", **files)
+        run_stage(noise, "fuse-idt", features="grid", **files)
     svm.protocol.clear()  # a file from elsewhere, which says nothing
     svm.save(tmp_path / "svm.safetensors")
-    assert run_stage(noise, "fuse-idt", **files).results["videos"] == 10
+    assert run_stage(noise, "fuse-idt", features="grid", **files).results["videos"] == 10
 
 
 NOISE_LABELS = torch.randint(2, (40,), generator=torch.Generator().manual_seed(3)).tolist()
@@ -327,21 +330,25 @@ def clouds(classes: int, per_class: int, seed: int) -> tuple[np.ndarray, list[in
     return (np.eye(5)[labels] + 0.1 * rng.normal(size=(len(labels), 5))).astype(np.float32), labels
 
 
+def train_and_score(train: np.ndarray, labels: list[int], test: np.ndarray, classes: int) -> Tensor:
+    return score_with_svm(lambda number: train[number], labels, lambda number: test[number], len(test), classes)
+
+
 @pytest.mark.parametrize("classes", [2, 3, 5])
 def test_svm_separates_what_is_separable(classes):
     train, labels = clouds(classes, 8, seed=1)
     test, wanted = clouds(classes, 4, seed=2)
-    scores = score_with_svm(train, labels, test, classes)
+    scores = train_and_score(train, labels, test, classes)
     assert scores.shape == (4 * classes, classes) and scores.dtype == torch.float32
     assert scores.argmax(dim=1).tolist() == wanted
-    assert torch.equal(score_with_svm(train, labels, test, classes), scores)
+    assert torch.equal(train_and_score(train, labels, test, classes), scores)
 
 
 def test_class_without_training_videos_never_wins():
     train, labels = clouds(3, 8, seed=1)
     labels = [{0: 0, 1: 2, 2: 3}[label] for label in labels]  # no videos of classes 1 and 4
     test, _ = clouds(3, 4, seed=2)
-    scores = score_with_svm(train, labels, test, 5)
+    scores = train_and_score(train, labels, test, 5)
     assert set(scores.argmax(dim=1).tolist()) == {0, 2, 3}
     assert torch.equal(scores[:, 1], scores.min(dim=1).values)
 
@@ -349,4 +356,4 @@ def test_class_without_training_videos_never_wins():
 def test_training_list_of_one_class_is_refused():
     train, _ = clouds(1, 8, seed=1)
     with pytest.raises(DataError, match="one class"):
-        score_with_svm(train, [0] * 8, train, 3)
+        train_and_score(train, [0] * 8, train, 3)

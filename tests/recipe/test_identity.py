@@ -30,8 +30,9 @@ def ignore(line: str) -> None:
 def test_formats_of_stages_are_those_of_the_reference():
     """Raise the number when the same options give other results, and say there what changed."""
     table = FORMATS.read_text().partition("| stage | format |")[2].partition("\n\n")[0]
-    rows = re.findall(r"^\| `([a-z-]+)` \| (\d+) \|", table, re.MULTILINE)
-    assert {verb: int(number) for verb, number in rows} == {verb: find_stage(verb).format for verb in MODELS}
+    rows = re.findall(r"^\| (.*?) \| (\d+) \|", table, re.MULTILINE)
+    stated = {verb: int(number) for verbs, number in rows for verb in re.findall("`(.*?)`", verbs)}
+    assert stated == {verb: find_stage(verb).format for verb in MODELS}
 
 
 def test_identity_of_a_run_has_no_version_of_stmn(prepared):

@@ -171,7 +171,7 @@ def test_class_without_test_videos(hostile_page):
 def test_baseline_is_shown_if_only_one_evaluation_has_it(own):
     """Scores fused with an SVM's carry no baseline; the page shows the other evaluations' baselines anyway."""
     evaluated = run(own, "evaluate", model="fused")
-    fused = run(own, "fuse-idt", scores=str(evaluated.path))
+    fused = run(own, "fuse-idt", scores=str(evaluated.path), features="grid")
     metrics = json.loads((evaluated.path / "metrics.json").read_text())
     baseline = {"videos": 12, "accuracy": 0.875, "interval": [0.6, 0.97]}
     write_json(evaluated.path / "metrics.json", metrics | {"box_shape_baseline": baseline})

@@ -1,0 +1,168 @@
+"""What is kept of each video's trajectories, and their Fisher vectors: in shards like those of a prepared set.
+
+A shard has one writer, and a video enters in one transaction (`stmn.store.format.write`). The records of a video are
+a line of facts and blocks of numbers.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stmn.errors import DataError
+from stmn.idt.codebook import WIDTH
+from stmn.store.format.shard import journal_path, open_read_only, picture_key, shard_paths
+from stmn.store.format.write import PictureWriter
+
+#: kinds of records, in the place of frames and flow fields
+_NUMBERS, _FACTS = 0, 1
+#: descriptors of a record: 3.2 MB
+_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class Facts:
+    """How many tracks a video has, and of how many the descriptors were kept."""
+
+    tracks: int
+    kept: int
+
+    @property
+    def whole(self) -> bool:
+        """True if all of them were kept."""
+        return self.kept == self.tracks
+
+
+def write_numbers(writer: PictureWriter, rows: NDArray[Any], facts: Facts) -> None:
+    """Write (N, W) numbers of a video as float16, and its facts."""
+    writer.add(_FACTS, 0, json.dumps(asdict(facts)).encode())
+    halves = np.ascontiguousarray(rows, dtype=np.float16)
+    for number, start in enumerate(range(0, len(halves), _BLOCK)):
+        writer.add(_NUMBERS, number, halves[start : start + _BLOCK].tobytes())
+
+
+class ShardReader:
+    """Reads the shards of a folder. Use as a context manager.
+
+    Args:
+        folder: A run's folder with `shards/`.
+        width: Numbers in a row.
+
+    Raises:
+        DataError: A shard is damaged, or a process is writing it or was interrupted.
+    """
+
+    def __init__(self, folder: Path, width: int = WIDTH) -> None:
+        self.folder, self._width = folder, width
+        self._connections: list[sqlite3.Connection] = []
+        self._places: dict[str, tuple[int, int]] = {}
+        #: video id -> why it has no tracks; "" for those that were read
+        self.reasons: dict[str, str] = {}
+        for shard, path in enumerate(shard_paths(folder)):
+            if journal_path(path).exists():
+                raise DataError(
+                    f"{path}: is being written, or was interrupted; run the same command again to finish it"
+                )
+            self._connections.append(open_read_only(path))
+            for video_id, number, reason in self._query(shard, "SELECT id, number, reason FROM videos", ()):
+                self._places[video_id], self.reasons[video_id] = (shard, number), reason
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for connection in self._connections:
+            connection.close()
+
+    def facts(self, video_id: str) -> Facts:
+        """Return the facts of a video. Raises `DataError` if it was skipped or is damaged."""
+        found = list(self._records(video_id, _FACTS))
+        try:
+            return Facts(**json.loads(found[0]))
+        except (IndexError, ValueError, TypeError) as error:
+            raise DataError(
+                f"{self.folder}: {video_id!r} is damaged; delete that folder and repeat the command"
+            ) from error
+
+    def blocks(self, video_id: str) -> Iterator[NDArray[np.float16]]:
+        """Yield the rows of a video, (n, width) at a time.
+
+        Raises:
+            DataError: It was skipped, or is damaged.
+        """
+        for content in self._records(video_id, _NUMBERS):
+            if len(content) % (2 * self._width):
+                raise DataError(f"{self.folder}: {video_id!r}: holds no rows of {self._width} numbers")
+            yield np.frombuffer(content, np.float16).reshape(-1, self._width)
+
+    def rows(self, video_id: str) -> NDArray[np.float16]:
+        """Return the rows of a video, (N, width). Raises as `blocks` does."""
+        found = list(self.blocks(video_id))
+        return np.concatenate(found) if found else np.zeros((0, self._width), np.float16)
+
+    def _records(self, video_id: str, kind: int) -> Iterator[bytes]:
+        """The records of a kind of a video, in order, one in memory at a time."""
+        if video_id not in self._places:
+            raise DataError(f"{self.folder}: no video {video_id!r}; repeat the command to add it")
+        if reason := self.reasons[video_id]:
+            raise DataError(f"{self.folder}: {video_id!r} was skipped: {reason}")
+        shard, number = self._places[video_id]
+        first, last = (picture_key(number, kind, t) for t in (0, 0xFFFFFFFF))
+        keys = self._query(shard, "SELECT key FROM pictures WHERE key BETWEEN ? AND ? ORDER BY key", (first, last))
+        for (key,) in keys:
+            [(content,)] = self._query(shard, "SELECT jpeg FROM pictures WHERE key = ?", (key,))
+            yield content
+
+    def _query(self, shard: int, statement: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        """All rows of a query. Raises `DataError` if the shard is damaged."""
+        try:
+            return self._connections[shard].execute(statement, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise DataError(f"{shard_paths(self.folder)[shard]}: damaged shard: {error}") from error
+
+
+class Sample:
+    """A random sample of a video's rows, of bounded size, in the order in which they came.
+
+    Each row draws a number, and those with the smallest stay, so that the sample depends on seed and rows alone.
+
+    Args:
+        size: The most rows to keep.
+        seed: Of the draws.
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        self._size, self._draws = size, np.random.default_rng(seed)
+        self._rows: list[NDArray[np.float16]] = []
+        self._numbers: list[NDArray[np.float64]] = []
+        self._held = 0
+        self.seen = 0
+
+    def add(self, rows: NDArray[Any]) -> None:
+        """Offer (N, W) rows."""
+        self._rows.append(rows.astype(np.float16))
+        self._numbers.append(self._draws.random(len(rows)))
+        self._held += len(rows)
+        self.seen += len(rows)
+        if self._held > 2 * self._size:
+            self._reduce()
+
+    def finish(self) -> NDArray[np.float16]:
+        """Return the sample: (N, W), all rows if they are not more than `size`."""
+        self._reduce()
+        return self._rows[0] if self._rows else np.zeros((0, WIDTH), np.float16)
+
+    def _reduce(self) -> None:
+        """Keep the rows with the smallest numbers."""
+        if not self._rows:
+            return
+        rows, numbers = np.concatenate(self._rows), np.concatenate(self._numbers)
+        if len(rows) > self._size:
+            stay = np.sort(np.argpartition(numbers, self._size)[: self._size])
+            rows, numbers = rows[stay], numbers[stay]
+        self._rows, self._numbers, self._held = [rows], [numbers], len(rows)

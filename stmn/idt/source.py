@@ -1,0 +1,140 @@
+"""Where the descriptors of a video come from: its file, the stored frames, or text of the original program."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stmn import registry
+from stmn.datasets.base import Dataset, VideoEntry
+from stmn.errors import DataError
+from stmn.store.format.read import Store
+from stmn.store.format.shard import FLOW, RGB
+from stmn.trajectories.boxes import Boxes, read_boxes
+from stmn.trajectories.parameters import TrackParameters
+from stmn.trajectories.tracks import Tracks
+
+#: the short side of frames that are read from files, unless the video's own is smaller
+SHORT_SIDE = 256
+
+
+@dataclass(frozen=True)
+class TrackSource:
+    """Gives the tracks of the videos of a prepared set.
+
+    Attributes:
+        data: Folder of the set.
+        kind: Track in the files, in the stored frames, or read tracks from text.
+        parameters: Of the tracks.
+        dataset: Name of the data set plugin, which knows where the files are.
+        root: The data set's root.
+        dataset_options: Options of the plugin.
+        short_side: Short side of frames, pixels; None: the video's own, at most 256 of a file.
+        boxes: Folder of files with boxes around people, if there is one.
+        tracks: Folder of text files, if the tracks are read from text.
+    """
+
+    data: Path
+    kind: Literal["videos", "store", "text"]
+    parameters: TrackParameters
+    dataset: str
+    root: Path
+    dataset_options: dict[str, Any] = field(default_factory=dict)
+    short_side: int | None = None
+    boxes: Path | None = None
+    tracks: Path | None = None
+
+    def read(self, entry: VideoEntry) -> Iterator[Tracks]:
+        """Yield the tracks of a video as they end.
+
+        Raises:
+            DataError: A file is missing or damaged.
+            MissingExtra: OpenCV is not installed.
+        """
+        if self.kind == "text":
+            from stmn.trajectories.tracks import read_tracks
+
+            yield read_tracks(find_text(self.tracks or Path(), entry.id))
+            return
+        from stmn.trajectories.extract import extract_tracks
+
+        frames, fields, factor = self._from_store(entry) if self.kind == "store" else self._from_file(entry)
+        yield from extract_tracks(frames, self.parameters, fields=fields, boxes=self._boxes_of(entry, factor))
+
+    def _from_file(self, entry: VideoEntry) -> tuple[Iterator[NDArray[np.uint8]], None, float]:
+        """Frames of the video's file; and how much smaller they are than the file's."""
+        from stmn.video.decode import decode_video, probe_video
+
+        path = self._dataset.fetch(entry)
+        info = probe_video(path)
+        own = min(info.width, info.height)
+        side = self.short_side or min(own, SHORT_SIDE)
+        return decode_video(path, None if side == own else side), None, side / own
+
+    def _from_store(self, entry: VideoEntry) -> tuple[Iterator[NDArray[np.uint8]], Iterator[Any] | None, float]:
+        """Stored frames, and stored flow if that is what the tracks follow."""
+        video = self._store.video(entry.id)
+        if self.short_side not in (None, min(video.width, video.height)):
+            raise DataError(
+                f"{self.data}: its frames have a short side of {min(video.width, video.height)} pixels; "
+                f"--short-side {self.short_side} needs --from videos"
+            )
+        frames = (picture for _, picture in self._store.pictures(entry.id, RGB, range(video.frames)))
+        fields = self._read_flow(entry, video.frames - 1) if self.parameters.flow == "stored" else None
+        return frames, fields, video.width / max(video.source_width, 1)
+
+    def _read_flow(self, entry: VideoEntry, count: int) -> Iterator[NDArray[np.float32]]:
+        """Stored flow fields, (2, H, W) pixels."""
+        import torch
+
+        from stmn.flow.quantise import dequantise
+
+        bound = self._store.header.preparation.bound
+        with Store(self.data) as store:  # its own: two readers of one store share the memory of a picture
+            for _, levels in store.pictures(entry.id, FLOW, range(count)):
+                yield dequantise(torch.from_numpy(levels), bound).numpy()
+
+    def _boxes_of(self, entry: VideoEntry, factor: float) -> Boxes | None:
+        """The boxes of a video in pixels of the frames that are tracked."""
+        if self.boxes is None:
+            return None
+        path = self.boxes / f"{entry.id}.txt"
+        without = self.boxes / f"{Path(entry.id).with_suffix('')}.txt"
+        found = read_boxes(path if path.is_file() else without)
+        return {frame: boxes * np.float32(factor) for frame, boxes in found.items()}
+
+    @cached_property
+    def _dataset(self) -> Dataset:
+        """The data set, in this process."""
+        dataset: Dataset = registry.load("dataset", self.dataset)(self.root, **self.dataset_options)
+        return dataset
+
+    @cached_property
+    def _store(self) -> Store:
+        """The prepared set, open in this process."""
+        return Store(self.data)
+
+
+def find_text(folder: Path, video_id: str) -> Path:
+    """Return the text file with a video's tracks: `VIDEO.txt`, `VIDEO.txt.gz` or `VIDEO.features`.
+
+    VIDEO is the video's id or its file name, with or without its ending.
+
+    Raises:
+        DataError: There is none.
+    """
+    names = [video_id, str(Path(video_id).with_suffix("")), Path(video_id).name, Path(video_id).stem]
+    for name in dict.fromkeys(names):
+        for ending in (".txt", ".txt.gz", ".features", ".gz", ".bin.gz"):
+            if (folder / f"{name}{ending}").is_file():
+                return folder / f"{name}{ending}"
+    raise DataError(f"{folder / names[1]}.txt: no such file of tracks")
+
+
+def stack_descriptors(tracks: Tracks) -> NDArray[np.float32]:
+    """(N, 396): HOG, HOF, MBHx and MBHy of tracks, side by side."""
+    return np.concatenate([tracks.hog, tracks.hof, tracks.mbhx, tracks.mbhy], axis=1)

@@ -1,0 +1,147 @@
+"""What a worker process does with a video: extract its descriptors, or encode them."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stmn.datasets.base import VideoEntry
+from stmn.errors import StmnError
+from stmn.idt.codebook import load_codebook
+from stmn.idt.fisher import FisherSums
+from stmn.idt.shards import Facts, Sample, ShardReader, write_numbers
+from stmn.idt.source import TrackSource, stack_descriptors
+from stmn.runtime.files import digest
+from stmn.runtime.workers import describe_error
+from stmn.store.format.shard import shard_path
+from stmn.store.format.write import PictureWriter, ShardWriter, VideoFacts
+from stmn.store.prepare.disk import find_disk_error, stop_on_full_disk
+from stmn.store.prepare.sources import escape_line
+
+
+@dataclass(frozen=True)
+class VideoJob:
+    """A video to work on or, with a `failure`, to record as skipped."""
+
+    entry: VideoEntry
+    frames: int
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class VideoResult:
+    """What became of a video: frames that were read, its tracks, or why it was skipped."""
+
+    entry: VideoEntry
+    frames: int = 0
+    tracks: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class IdtWorker:
+    """Sets up a worker process, which writes a shard of its own.
+
+    Attributes:
+        folder: Of the run, with `shards/`.
+        source: Where tracks come from.
+        quota: Descriptors to keep per video; for encoding, not used.
+        codebook: The codebook to encode with; None: keep descriptors.
+        kept: The folder with kept descriptors, for encoding.
+        machine: Prefix of the shards' names where several machines write.
+    """
+
+    folder: Path
+    source: TrackSource
+    quota: int = 0
+    codebook: Path | None = None
+    kept: Path | None = None
+    machine: str = ""
+
+    def on(self, machine: str) -> "IdtWorker":
+        """Return the same set-up for processes on another machine, whose name no other machine has."""
+        return dataclasses.replace(self, machine=f"{machine}-")
+
+    def __call__(self, index: int) -> Callable[[VideoJob], VideoResult]:
+        """Return the function that does a job in worker `index`."""
+        import torch
+
+        torch.set_num_threads(1)  # videos run in parallel instead
+        _use_one_thread_in_opencv()
+        shard = ShardWriter(shard_path(self.folder, index, self.machine))
+        work = self._encode() if self.codebook else self._extract
+
+        def handle(job: VideoJob) -> VideoResult:
+            with stop_on_full_disk(self.folder):
+                return _do_job(job, shard, work)
+
+        return handle
+
+    def _extract(self, entry: VideoEntry) -> tuple[NDArray[np.float16], Facts]:
+        """Track a video, and choose which descriptors to keep."""
+        sample = Sample(self.quota, int(digest(entry.id)[:8], 16))
+        for tracks in self.source.read(entry):
+            sample.add(stack_descriptors(tracks))
+        rows = sample.finish()
+        return rows, Facts(sample.seen, len(rows))
+
+    def _encode(self) -> Callable[[VideoEntry], tuple[NDArray[np.float32], Facts]]:
+        """The function that encodes a video, from its kept descriptors if all were kept."""
+        assert self.codebook is not None and self.kept is not None
+        codebook, reader = load_codebook(self.codebook), ShardReader(self.kept)
+
+        def descriptors(entry: VideoEntry) -> Iterator[NDArray[np.floating]]:
+            if reader.facts(entry.id).whole:
+                yield from reader.blocks(entry.id)
+            else:
+                for tracks in self.source.read(entry):
+                    yield stack_descriptors(tracks)
+
+        def encode(entry: VideoEntry) -> tuple[NDArray[np.float32], Facts]:
+            sums = FisherSums(codebook)
+            for rows in descriptors(entry):
+                sums.add(rows)
+            return sums.finish()[None], Facts(sums.tracks, sums.tracks)
+
+        return encode
+
+
+def _do_job(
+    job: VideoJob, shard: ShardWriter, work: Callable[[VideoEntry], tuple[NDArray[np.floating], Facts]]
+) -> VideoResult:
+    """Put what a video gives into the shard, or record why that failed. Raises `OSError` when the disk is full."""
+    entry, reason = job.entry, job.failure
+    if done := shard.video(entry.id):  # its last worker died between the commit and its report
+        return VideoResult(entry, done.frames, reason=done.reason)
+    if not reason:
+        try:
+            rows, facts = work(entry)
+            with shard.add_video(entry) as writer:
+                _write(writer, rows, facts, job.frames)
+            return VideoResult(entry, job.frames, facts.tracks)
+        except (StmnError, ValueError, RuntimeError, MemoryError) as error:
+            if disk := find_disk_error(error):
+                raise disk from error
+            reason = describe_error(error)
+    reason = escape_line(reason)
+    with shard.transaction():
+        shard.skip_video(entry, reason, "")
+    return VideoResult(entry, reason=reason)
+
+
+def _write(writer: PictureWriter, rows: NDArray[np.floating], facts: Facts, frames: int) -> None:
+    """Write the rows of a video and its facts."""
+    write_numbers(writer, rows, facts)
+    writer.facts = VideoFacts(frames=frames)
+
+
+def _use_one_thread_in_opencv() -> None:
+    """Keep OpenCV from starting threads in every worker, if it is installed."""
+    try:
+        import cv2
+    except ImportError:  # the first video says so
+        return
+    cv2.setNumThreads(1)

@@ -1,0 +1,69 @@
+"""idt-encode: a Fisher vector for each video of a split."""
+
+from stmn.options.idt import IdtEncodeOptions, IdtExtractOptions, IdtFitOptions
+from stmn.runtime.files import write_json
+from stmn.stages.base import Context, Result, Stage
+from stmn.stages.idt_lists import fill_split, find_lists
+from stmn.stages.idt_shards import fill_shards
+from stmn.stages.idt_source import check_options, list_videos
+from stmn.stages.idt_steps import describe_steps, run_step, source_of
+from stmn.stages.video_jobs import check_workers
+from stmn.workspace import Input, Workspace
+
+
+class IdtEncode(Stage[IdtEncodeOptions]):
+    """Writes `shards/` with Fisher vectors (float16) and `vectors.json`."""
+
+    options = IdtEncodeOptions
+
+    def check_options(self, options: IdtEncodeOptions) -> None:
+        """Refuse options that contradict each other."""
+        check_options(options)
+
+    def complete(
+        self, options: IdtEncodeOptions, workspace: Workspace, inputs: dict[str, list[Input]]
+    ) -> IdtEncodeOptions:
+        """Fill in data set and split."""
+        check_options(options)
+        return fill_split(options, workspace, inputs)
+
+    def label(self, options: IdtEncodeOptions) -> str:
+        """`idt-vectors`."""
+        return "idt-vectors"
+
+    def plugins(self, options: IdtEncodeOptions) -> list[dict[str, str]]:
+        """What the earlier steps depend on."""
+        return describe_steps(options)
+
+    def check(self, options: IdtEncodeOptions, context: Context) -> None:
+        """Refuse a cluster that can't be reached."""
+        check_workers(options, context)
+
+    def run(self, options: IdtEncodeOptions, context: Context) -> Result:
+        """Encode the training and the scored videos that are not encoded yet.
+
+        Raises:
+            DataError: more videos than `allow_failures` were skipped.
+        """
+        from stmn.idt.codebook import load_codebook
+        from stmn.idt.shards import ShardReader
+        from stmn.idt.work import IdtWorker, VideoJob
+        from stmn.store.format.read import Store
+
+        codebook = run_step(IdtFitOptions, options, context).output("codebook").resolve()
+        tracks = run_step(IdtExtractOptions, options, context).path.resolve()
+        source = source_of(options, context)
+        with Store(context.data) as store, ShardReader(tracks) as reader:
+            lists, entries = find_lists(options, store, context), list_videos(options, source, store)
+            videos = {video.id: video.frames for video in (*lists.train, *lists.scored)}
+            jobs = [
+                VideoJob(entries[video_id], frames)
+                for video_id, frames in videos.items()
+                if not reader.reasons[video_id]
+            ]
+        worker = IdtWorker(context.out.resolve(), source, codebook=codebook, kept=tracks)
+        skipped = fill_shards(jobs, worker, options, context, "encoding", "encoded")
+        about = load_codebook(codebook)
+        values = {"videos": len(jobs) - skipped, "skipped": skipped, "length": about.length, "codebook": about.about}
+        write_json(context.out / "vectors.json", values)
+        return Result({"vectors": "vectors.json"}, values)

@@ -1,0 +1,138 @@
+"""Where improved dense trajectories come from: the videos of a prepared set, its stored frames, or text files."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from stmn import registry
+from stmn.errors import DataError, StmnError, UsageError
+from stmn.options.idt import IdtExtractOptions
+from stmn.options.prepare import PrepareOptions
+from stmn.stages.prepare import create_dataset, root_of
+from stmn.workspace import read_run
+
+if TYPE_CHECKING:
+    from stmn.datasets.base import Dataset, VideoEntry
+    from stmn.idt.source import TrackSource
+    from stmn.store.format.read import Store, StoredVideo
+    from stmn.trajectories.parameters import TrackParameters
+
+
+def make_parameters(options: IdtExtractOptions) -> "TrackParameters":
+    """The parameters of the tracks. Raises `UsageError` if an option does not fit."""
+    from stmn.trajectories.parameters import TrackParameters
+
+    try:
+        return TrackParameters(
+            flow=options.flow,
+            flow_options=options.flow_options,
+            warp=options.warp,
+            camera=options.camera,
+            scale=options.scale,
+            features=options.local_features,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        message = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"idt: {f'{where}: ' if where else ''}{message[:1].lower()}{message[1:]}") from error
+
+
+def check_options(options: IdtExtractOptions) -> None:
+    """Refuse options that contradict each other or what is installed. Raises `StmnError`."""
+    if options.tracks is not None:
+        if not options.tracks.is_dir():
+            raise DataError(f"{options.tracks}: no such folder of tracks")
+        return
+    make_parameters(options)
+    if options.flow == "stored" and options.from_ == "videos":
+        raise UsageError("--flow stored follows the flow of the set, so it tracks in its frames: --from store")
+    if options.boxes is not None and not options.boxes.is_dir():
+        raise DataError(f"{options.boxes}: no such folder of boxes")
+    if options.flow not in ("stored", "farneback"):
+        from stmn.flow.estimator import check_estimator
+
+        check_estimator(options.flow, options.flow_options)
+    from stmn.trajectories.pyramid import load_opencv
+
+    load_opencv()
+
+
+def find_source(options: IdtExtractOptions, folder: Path) -> "TrackSource":
+    """Where the tracks of a prepared set in `folder` come from.
+
+    Raises:
+        DataError: The videos are no longer there.
+        UsageError: The options contradict each other.
+    """
+    from stmn.idt.source import TrackSource
+    from stmn.store.format.header import read_header
+
+    header, parameters = read_header(folder), make_parameters(options)
+    source = TrackSource(folder.resolve(), "text", parameters, header.dataset["name"], folder.resolve())
+    if options.tracks is not None:
+        return replace(source, tracks=options.tracks.resolve())
+    boxes = options.boxes.resolve() if options.boxes else None
+    source = replace(source, kind="store", short_side=options.short_side, boxes=boxes)
+    pictures = registry.load("dataset", header.dataset["name"]).has_pictures
+    if options.from_ == "videos" and pictures:
+        raise UsageError(f"{folder}: was imported as pictures, so there are no videos to read: --from store")
+    if options.from_ == "store" or options.flow == "stored" or pictures:
+        return source
+    dataset = _find_dataset(folder)
+    return replace(source, kind="videos", root=dataset.root, dataset_options=_prepared_with(folder).dataset_options)
+
+
+def list_videos(options: IdtExtractOptions, source: "TrackSource", store: "Store") -> "dict[str, VideoEntry]":
+    """The readable videos of a set by id, as the data set lists them, or as the store does.
+
+    Raises:
+        DataError: None of them is there any more.
+    """
+    from stmn.datasets.base import VideoEntry
+
+    def as_entry(video: "StoredVideo") -> VideoEntry:
+        return VideoEntry(video.id, Path(video.id), video.class_name, video.group)
+
+    stored = {video.id: as_entry(video) for video in store.videos.values() if video.status == "ok"}
+    if source.kind != "videos":
+        return stored
+    there = {entry.id: entry for entry in _find_dataset(store.folder).videos()}
+    found = {video_id: there.get(video_id, entry) for video_id, entry in stored.items()}
+    gone = [video_id for video_id in found if video_id not in there]
+    if len(gone) == len(found):
+        raise DataError(_gone(store.folder, source.root))
+    return found
+
+
+def _prepared_with(folder: Path) -> PrepareOptions:
+    """The options that a set was prepared with. Raises `DataError` if its record is gone."""
+    run = read_run(folder)
+    try:
+        return PrepareOptions(**(run.record["options"] if run else {}))
+    except (ValidationError, KeyError) as error:
+        raise DataError(
+            f"{folder}: has no record of where its videos are; --from store tracks in its frames"
+        ) from error
+
+
+def _find_dataset(folder: Path) -> "Dataset":
+    """The data set of a prepared set, where its videos are now. Raises `DataError` if they are no longer there."""
+    run, options = read_run(folder), _prepared_with(folder)
+    root: Any = run.results.get("root") if run else None
+    root = Path(root) if root else root_of(options, folder)
+    if not root.exists():
+        raise DataError(_gone(folder, root))
+    try:
+        return create_dataset(options, root)
+    except DataError as error:
+        raise DataError(_gone(folder, root)) from error
+    except StmnError:
+        raise
+
+
+def _gone(folder: Path, root: Path) -> str:
+    """That videos are missing, and what can be done."""
+    return f"{root}: the videos of {folder.name} are no longer there; --from store tracks in the stored frames"
