@@ -26,7 +26,6 @@ class CommandInfo(NamedTuple):
 COMMANDS: dict[str, CommandInfo] = {
     "prepare": CommandInfo("Data", "Pack videos into a data set of frames and optical flow."),
     "data": CommandInfo("Data", "Inspect a prepared data set: numbers, checks, pictures, files.", "stmn.cli.data"),
-    "idt": CommandInfo("Data", "Track points through videos: improved dense trajectories.", "stmn.cli.idt"),
     "train-stream": CommandInfo("Train", "Train one stream: appearance (rgb) or motion (flow)."),
     "fuse": CommandInfo("Train", "Tie two trained streams by gates and temporal filters, and train them end to end."),
     "run": CommandInfo("Train", "Run all stages of a recipe.", "stmn.cli.run"),

@@ -39,7 +39,7 @@ CALLED = [
     *(["recipes", name] for name in ("list", "show", "validate", "copy")),
     *(["scores", name] for name in ("show", "convert", "compare", "fuse")),
     ["nets", "show"], ["plugins", "list"],
-    *(["idt", name] for name in ("extract", "fit", "encode", "score")),
+    *(["idt", name] for name in ("extract", "fit", "encode", "score", "show")),
 ]  # fmt: skip
 
 
