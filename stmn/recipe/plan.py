@@ -6,7 +6,7 @@ from typing import Any
 
 from stmn import registry
 from stmn.errors import CheckpointError
-from stmn.options.base import DataOptions, SetOptions, StageOptions
+from stmn.options.base import SetOptions, StageOptions
 from stmn.registry import BUILT_IN, without_own_version
 from stmn.runtime.files import digest
 from stmn.stages import find_stage

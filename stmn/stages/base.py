@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from stmn import registry
 from stmn.errors import DataError, PluginError, StmnError
-from stmn.options.base import OutputKind, SetOptions, StageOptions
+from stmn.options.base import DataOptions, OutputKind, SetOptions, StageOptions
 from stmn.runtime.progress import Progress
 from stmn.workspace import Input, Run, Workspace
 
