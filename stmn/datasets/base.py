@@ -25,12 +25,24 @@ PARTS = {
 
 @dataclass(frozen=True)
 class VideoEntry:
-    """A video of a data set. Its `id` is unique; videos of one `group` are never on both sides of a split."""
+    """A video of a data set. Its `id` is unique; videos of one `group` are never on both sides of a split.
+
+    A video may be a segment of a longer one, from `start` up to, not including, `end`, in seconds; None: to the end.
+    """
 
     id: str
     path: Path
     class_name: str
     group: str = ""
+    start: float = 0.0
+    end: float | None = None
+
+    @property
+    def segment(self) -> str:
+        """The segment, `2.5-7` or `2.5-`; "" for a whole video."""
+        if not self.start and self.end is None:
+            return ""
+        return f"{self.start:.6g}-" + (f"{self.end:.6g}" if self.end is not None else "")
 
 
 @dataclass(frozen=True)

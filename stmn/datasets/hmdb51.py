@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 
 from stmn.datasets.base import Dataset, LeftOut, Splits, VideoEntry, first_folder
+from stmn.datasets.list_text import read_list
+from stmn.datasets.matching import NameMatcher, describe_corrections
 from stmn.datasets.scan import ClassFolders, scan_folder
 from stmn.errors import DataError
-from stmn.runtime.files import read_text
 
 _PARTS = {"1": "train", "2": "test"}
 
@@ -33,6 +34,7 @@ class HMDB51(Dataset):
         super().__init__(root)
         self._videos = first_folder(root, "hmdb51_org", "videos")
         self._lists = Path(lists) if lists else first_folder(root, "testTrainMulti_7030_splits", "splits")
+        self._matcher = NameMatcher(())
 
     def videos(self) -> list[VideoEntry]:
         """List all videos; the group is the film that a clip was cut from."""
@@ -40,8 +42,9 @@ class HMDB51(Dataset):
         return [VideoEntry(v.id, v.path, v.class_name, group_of(v.id, v.class_name)) for v in self._folders.videos]
 
     def notes(self, videos: Sequence[VideoEntry]) -> Iterator[str]:
-        """Say what is taken for a class."""
-        return self._folders.notes()
+        """Say what is taken for a class, and which names of the lists differ from those on disk."""
+        yield from self._folders.notes()
+        yield from filter(None, [describe_corrections(self._matcher.corrected)])
 
     def left_out(self) -> list[LeftOut]:
         """Return what was not taken."""
@@ -54,7 +57,8 @@ class HMDB51(Dataset):
 
     def splits(self) -> Splits:
         """Return the published splits "1", "2" and "3"."""
-        return read_splits(self._lists)
+        self._matcher = NameMatcher(video.id for video in self._folders.videos)
+        return self._matcher.correct(read_splits(self._lists))
 
 
 def group_of(name: str, class_name: str) -> str:
@@ -70,7 +74,7 @@ def read_splits(folder: Path) -> Splits:
         if match is None:
             continue
         split = found.setdefault(match[2], {"train": [], "test": []})
-        for line in read_text(path).splitlines():
+        for line in read_list(path).splitlines():
             name, _, part = line.strip().rpartition(" ")
             if part in _PARTS:
                 split[_PARTS[part]].append(f"{match[1]}/{name.strip()}")
@@ -84,6 +88,6 @@ def read_classes(folder: Path) -> dict[str, str]:
     return {
         line.strip().rpartition(" ")[0].strip(): path.stem.split("_test_split")[0]
         for path in sorted(folder.glob("*_test_split*.txt"))
-        for line in read_text(path).splitlines()
+        for line in read_list(path).splitlines()
         if line.strip()
     }

@@ -6,7 +6,7 @@ round(255 (f + bound) / (2 bound)), as this one does.
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from stmn.datasets import hmdb51, ucf101
@@ -29,6 +29,7 @@ from stmn.datasets.jpeg_layouts import (
     jpeg_short_side,
     list_video_folders,
 )
+from stmn.datasets.matching import NameMatcher, describe_corrections
 from stmn.errors import DataError, UsageError
 
 #: videos that are looked at to find the size of the frames
@@ -72,6 +73,7 @@ class Jpegs(Dataset):
             raise UsageError("jpegs: lists and csv both give classes and splits; use one of them")
         self._csv = CsvList(root / csv) if csv else None
         self._lists = None if csv else _find_lists(root, lists)
+        self._matcher = NameMatcher(())
         self._places = {
             place for folder in dict.fromkeys(self._layout.roots) for place in list_video_folders(folder)
         }  # fmt: skip
@@ -113,9 +115,12 @@ class Jpegs(Dataset):
         found = sorted(entries.values(), key=lambda video: video.id)
         return found if self._csv else self._groups.name(found)
 
-    def notes(self, videos: Sequence[VideoEntry]) -> list[str]:
-        """Say whether the `gNN` of a name is the same group in all classes."""
-        return list(filter(None, [self._groups.describe(videos)])) if not self._csv else []
+    def notes(self, videos: Sequence[VideoEntry]) -> Iterator[str]:
+        """Say which names of the lists differ from those on disk, and whether `gNN` is one group in all classes."""
+        if self._csv:
+            yield from self._csv.notes(videos)
+        else:
+            yield from filter(None, [describe_corrections(self._matcher.corrected), self._groups.describe(videos)])
 
     def splits(self) -> Splits:
         """Return the splits of the lists, else one made here."""
@@ -124,7 +129,8 @@ class Jpegs(Dataset):
         if self._lists is None:
             return hashed_split(self.videos(), self.test_share)
         read_splits = hmdb51.read_splits if any(self._lists.glob("*_test_split*.txt")) else ucf101.read_splits
-        return read_splits(self._lists)
+        self._matcher = NameMatcher(video.id for video in self.videos())
+        return self._matcher.correct(read_splits(self._lists))
 
     def sources(self, video: VideoEntry) -> list[Path]:
         """Return the folders of the video's pictures. They do not show that a file was overwritten in place."""

@@ -1,12 +1,13 @@
 """Read CSV files with a header line, and tell from the header which data set a file is for."""
 
 import csv
+import io
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from stmn.datasets.list_text import read_list
 from stmn.errors import DataError, near_match
-from stmn.runtime.files import refuse_utf16
 
 #: possible separators of cells; in many countries spreadsheets write semicolons
 _SEPARATORS = ",;\t"
@@ -34,6 +35,11 @@ class TableErrors:
     def add(self, line: int, message: str) -> None:
         """Record an error in a line."""
         self._messages.append(f"{self._path}, line {line}: {message}")
+
+    @property
+    def count(self) -> int:
+        """How many errors were recorded."""
+        return len(self._messages)
 
     def check(self) -> None:
         """Raise `DataError` if there are errors."""
@@ -114,16 +120,12 @@ def _read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(line number, cells) of each row that is not empty; a row that spans lines has the number of its last."""
     if not path.is_file():
         raise DataError(f"{path}: no such CSV file")
-    refuse_utf16(path)
-    # utf-8-sig: spreadsheets write a byte-order mark; surrogateescape: file names may hold any bytes
-    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        first = file.readline()
-        file.seek(0)
-        separator = max(_SEPARATORS, key=first.count)
-        reader = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
-        try:
-            for cells in reader:
-                if any(cells):
-                    yield reader.line_num, cells
-        except csv.Error as error:
-            raise DataError(f"{path}, line {reader.line_num}: {error}") from error
+    text = read_list(path)
+    separator = max(_SEPARATORS, key=text.partition("\n")[0].count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
+    try:
+        for cells in reader:
+            if any(map(str.strip, cells)):
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {error}") from error

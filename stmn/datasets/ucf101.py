@@ -11,9 +11,10 @@ from pathlib import Path
 
 from stmn.datasets.base import Dataset, LeftOut, Splits, VideoEntry, first_folder
 from stmn.datasets.groups import GroupNames
+from stmn.datasets.list_text import read_list
+from stmn.datasets.matching import NameMatcher, describe_corrections
 from stmn.datasets.scan import ClassFolders, scan_folder
 from stmn.errors import DataError
-from stmn.runtime.files import read_text
 
 
 class UCF101(Dataset):
@@ -39,6 +40,7 @@ class UCF101(Dataset):
         self._groups = GroupNames(scope=groups)
         self._videos = first_folder(root, "UCF-101", "videos")
         self._lists = Path(lists) if lists else first_folder(root, "ucfTrainTestlist", "splits")
+        self._matcher = NameMatcher(())
 
     def videos(self) -> list[VideoEntry]:
         """List all videos in the class folders; the group is the `gNN` of the name, if need be with the class."""
@@ -48,8 +50,7 @@ class UCF101(Dataset):
     def notes(self, videos: Sequence[VideoEntry]) -> Iterator[str]:
         """Say what is taken for a class, and whether `gNN` is the same group in all classes."""
         yield from self._folders.notes()
-        if said := self._groups.describe(videos):
-            yield said
+        yield from filter(None, [describe_corrections(self._matcher.corrected), self._groups.describe(videos)])
 
     def left_out(self) -> list[LeftOut]:
         """Return what was not taken."""
@@ -62,7 +63,8 @@ class UCF101(Dataset):
 
     def splits(self) -> Splits:
         """Return the published splits "1", "2" and "3", whether or not their videos exist."""
-        return read_splits(self._lists)
+        self._matcher = NameMatcher(video.id for video in self._folders.videos)
+        return self._matcher.correct(read_splits(self._lists))
 
 
 def read_splits(folder: Path) -> Splits:
@@ -81,5 +83,5 @@ def read_splits(folder: Path) -> Splits:
 
 def _read_list(path: Path) -> list[str]:
     """The video ids of a list. Train lists have a class number after each id, which is not needed."""
-    lines = (line.strip() for line in read_text(path).splitlines())
+    lines = (line.strip() for line in read_list(path).splitlines())
     return [re.sub(r"\s+\d+$", "", line) for line in lines if line]

@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.commands import call, errors_of
 from helpers.films import film, moving
@@ -11,6 +12,7 @@ from helpers.films import film, moving
 from stmn.datasets.csv_list import CsvList
 from stmn.errors import DataError
 from stmn.store.format.read import Store
+from stmn.video.decode import decode_video
 
 FAST = ["--short-side", "32", "--workers", "1", "--flow", "farneback"]
 
@@ -91,8 +93,7 @@ def test_files_of_spreadsheets_and_old_disks_are_read(tmp_path):
     (["path,class", "a.avi,wave", ",wave"], "line 3: no path"),
     (["path,class", "a.avi,"], "line 2: no class"),
     (["path,class", "a.avi,wave", "", "./a.avi,clap"], "line 4: the same path as in line 2: a.avi"),
-    (["path,class,split", "a.avi,wave,tain"], "line 2: split is 'tain' (did you mean 'train'?); it must be train, test or empty"),
-    (["path,class,split", "a.avi,wave,validate"], "line 2: split is 'validate'; it must be train, test or empty"),
+    (["path,class,split", "a.avi,wave,tain"], "line 2: split is 'tain' (did you mean 'train'?); it must be train, val, test or empty"),
     (["path,class,split2,split3", "a.avi,,,x"], "line 2: no class (1 more line is wrong)"),
     (["path,klass", "a.avi,wave"], "line 1: no column 'class'; it has: path, klass"),
     (["path,class,gruop", "a.avi,wave,g"], "line 1: unknown column 'gruop' (did you mean 'group'?)"),
@@ -139,10 +140,89 @@ def test_class_corrected_in_the_list_changes_in_the_store(tmp_path):
         assert (video.class_name, video.group, store.header.classes) == ("wave", "g2", ["wave"])
 
 
-def test_utf_16_is_named(tmp_path):
-    """Spreadsheets save "Unicode text" so."""
-    path = tmp_path / "list.csv"
-    path.write_text("path,class\na.avi,wave\n", encoding="utf-16")
-    result = call("prepare", path, "mine", "-w", tmp_path)
-    assert result.exit_code == 1
-    assert errors_of(result) == [f"{path}: is UTF-16 text; save it as UTF-8"]
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_encodings_and_line_ends(encoding, end, tmp_path):
+    """Spreadsheets save "Unicode text" as UTF-16."""
+    text = end.join(["path\tclass\tsplit", "née.avi\tça\ttrain", '" b.avi "\twave\tval', "\t\t", ""])
+    (tmp_path / "a.csv").write_bytes(text.encode(encoding))
+    dataset = CsvList(tmp_path / "a.csv")
+    assert [(v.id, v.class_name) for v in dataset.videos()] == [("née.avi", "ça"), ("b.avi", "wave")]
+    assert dataset.splits() == {"1": {"train": ["née.avi"], "test": ["b.avi"]}}
+
+
+@pytest.mark.parametrize("content", [b"path,class\na.avi,w\x00ave\n", b"\xff\xfep\x00a\x00\x00\xd8"])
+def test_what_is_no_text_is_one_line(content, tmp_path):
+    (tmp_path / "a.csv").write_bytes(content)
+    [line] = errors_of(call("prepare", tmp_path / "a.csv", "mine", "-w", tmp_path))
+    assert "is no text" in line or "is damaged UTF-16 text" in line
+
+
+@pytest.mark.parametrize("written", [
+    r"clips\A b.mp4", "Clips/a B.MP4", "clips/A b", "clips/A b.avi", r"C:\films\clips\A b.mp4", "/home/anna/clips/A b.mp4",
+    "'clips/A b.mp4'", "films/clips/A b.mp4",
+])  # fmt: skip
+def test_path_that_is_written_otherwise_is_found(written, tmp_path):
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "A b.mp4").touch()
+    dataset = CsvList(listed(tmp_path / "a.csv", "path,class,split", f"{written},wave,train"))
+    [video] = dataset.videos()
+    assert (video.id, video.path) == ("clips/A b.mp4", tmp_path / "clips" / "A b.mp4")
+    assert dataset.splits()["1"]["train"] == [video.id]
+    assert list(dataset.notes([video])) == [
+        f"1 names of the list are written otherwise on disk, such as '{written}', which is 'clips/A b.mp4'"
+    ]
+
+
+def test_path_that_fits_several_files_or_none_is_not_found(tmp_path):
+    (tmp_path / "clips").mkdir()
+    for name in ("a.mp4", "A.mp4", "b.mp4", "b.avi"):
+        (tmp_path / "clips" / name).touch()
+    (tmp_path / "1.mp4").touch()
+    path = listed(tmp_path / "a.csv", "path,class", "clips/A.MP4,x", "clips/b,x", "clips/b.mp4,x", "wave/1.mp4,x")
+    dataset = CsvList(path)
+    assert [bool(dataset.lacks(v)) for v in dataset.videos()] == [True, True, False, True]
+
+
+def test_columns_that_are_not_used_are_named(tmp_path):
+    dataset = CsvList(listed(tmp_path / "a.csv", "path,class,fps,note", "a.avi,wave,25,"))
+    assert list(dataset.notes(dataset.videos())) == ["columns not used: fps, note"]
+
+
+# segments
+
+
+def test_segments_of_one_file(tmp_path):
+    """Frames t with start <= t < end, at 25 frames per second; segments of a file are a group."""
+    clip = film(tmp_path / "a.mp4", moving(50, 32, 32))
+    path = listed(
+        tmp_path / "a.csv", "path,class,start,end", "a.mp4,wave,0.4,0.8", "a.mp4,clap,0:00:00.8,", "a.mp4,run,,0.4",
+        "a.mp4,sit,2.1,3",
+    )  # fmt: skip
+    result = call("prepare", path, "mine", *FAST, "-w", tmp_path, "--allow-failures", "1")
+    assert result.exit_code == 0, result.stderr
+    with Store(tmp_path / "data" / "mine") as store:
+        assert {v.id: (v.class_name, v.frames, v.group) for v in store.videos.values()} == {
+            "a.mp4#0.4-0.8": ("wave", 10, "a.mp4"), "a.mp4#0.8-": ("clap", 30, "a.mp4"), "a.mp4#0-0.4": ("run", 10, "a.mp4"),
+            "a.mp4#2.1-3": ("sit", 0, "a.mp4"),
+        }  # fmt: skip
+        whole = np.stack(list(decode_video(clip, 32))[:32]).astype(int)  # then the picture comes round again
+        kept = store.frames("a.mp4#0.4-0.8", [0, 9]).permute(0, 2, 3, 1).numpy()
+        assert [int(np.abs(whole - frame).mean((1, 2, 3)).argmin()) for frame in kept] == [10, 19]
+        assert "its segment 2.1-3 s: holds no frames" in store.videos["a.mp4#2.1-3"].reason
+    os.utime(clip, ns=(10**9, 10**9))
+    again = call("prepare", path, "mine", *FAST, "-w", tmp_path, "--allow-failures", "1")
+    assert "preparing it again" not in again.stderr
+
+
+@pytest.mark.parametrize(("lines", "words"), [
+    (["path,class,start,end", "a.avi,wave,3,2"], "line 2: ends at 2, not after its start, 3"),
+    (["path,class,start,end", "a.avi,wave,x,2"], "line 2: start is 'x'; it must be seconds, such as 2.5, or H:MM:SS"),
+    (["path,class,start,end", "a.avi,wave,1,2", "a.avi,clap,1.0,2"], "line 3: the same path as in line 2: a.avi#1-2"),
+    (["path,class,start,start_time", "a.avi,wave,1,2"], "line 1: columns 'start' and 'start_time' both say the start"),
+    (["path,class,start_frame", "a.avi,wave,1"], "line 1: column 'start_frame': give the start in seconds, as 'start'"),
+])  # fmt: skip
+def test_wrong_segments_are_one_line(lines, words, tmp_path):
+    with pytest.raises(DataError) as caught:
+        CsvList(listed(tmp_path / "a.csv", *lines))
+    assert words in str(caught.value)

@@ -48,6 +48,22 @@ def test_blanks_and_line_ends(end, tmp_path):
     assert HMDB51(tmp_path).splits() == {"2": {"train": ["wave/a_wave_1.avi"], "test": ["wave/two words.avi"]}}
 
 
+def test_names_that_differ_in_case_or_ending_are_matched(tmp_path):
+    """Published: HandstandPushups/v_HandStandPushups_g01_c01.avi. Some copies spell it otherwise, or are MP4."""
+    for name in ("v_HandstandPushups_g01_c01.avi", "v_HandstandPushups_g02_c01.mp4"):
+        (tmp_path / "HandstandPushups").mkdir(exist_ok=True)
+        (tmp_path / "HandstandPushups" / name).touch()
+    listed = [f"HandstandPushups/v_HandStandPushups_g0{n}_c01.avi" for n in (1, 2, 3)]
+    (tmp_path / "trainlist01.txt").write_text(f"{listed[0]} 37\n{listed[2]} 37\n")
+    (tmp_path / "testlist01.txt").write_text(listed[1].replace("/", "\\") + "\n")
+    dataset = UCF101(tmp_path)
+    first, second = dataset.videos()
+    assert dataset.splits() == {"1": {"train": [first.id, listed[2]], "test": [second.id]}}
+    assert list(dataset.notes([first, second])) == [
+        f"2 names of the list are written otherwise on disk, such as '{listed[0]}', which is '{first.id}'"
+    ]
+
+
 def in_ucf101_layout(root: Path, classes: list[str]) -> Path:
     """Empty files named as UCF101's videos are, two groups in each class."""
     for name in classes:

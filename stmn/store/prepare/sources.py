@@ -39,6 +39,12 @@ def hash_files(paths: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
+def hash_source(paths: Iterable[Path], entry: VideoEntry) -> str:
+    """Return `hash_files` of a video's files; of a segment, a hash that says also which part of them it is."""
+    whole = hash_files(paths)
+    return hashlib.sha256(f"{whole} {entry.segment}".encode()).hexdigest() if entry.segment else whole
+
+
 def refresh_videos(
     folder: Path, dataset: Dataset, entries: Iterable[VideoEntry], retry_skipped: bool, say: Callable[[str], None]
 ) -> None:
@@ -95,7 +101,7 @@ def _has_changed(shard: ShardWriter, record: SourceRecord, dataset: Dataset, ent
     stamp = stamp_files(paths)
     if stamp == record.stamp or _MISSING in stamp.split():
         return False
-    if dataset.has_pictures or hash_files(paths) != record.source_hash:
+    if dataset.has_pictures or hash_source(paths, entry) != record.source_hash:
         return True
     shard.set_stamp(record.id, stamp)
     return False

@@ -5,7 +5,7 @@ torch and the decoder are imported in the worker only: the process that hands ou
 
 import dataclasses
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,12 @@ from stmn.store.format.header import HEADER, Preparation
 from stmn.store.format.shard import FLOW, RGB, shard_path
 from stmn.store.format.write import PictureWriter, ShardWriter, VideoFacts
 from stmn.store.prepare.disk import find_disk_error, stop_on_full_disk
-from stmn.store.prepare.sources import escape_line, hash_files, stamp_files
+from stmn.store.prepare.sources import escape_line, hash_source, stamp_files
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from stmn.flow.pairs import FlowFunction
 
 
@@ -112,7 +115,7 @@ def _do_job(
                 path = dataset.fetch(entry)
                 stamp = stamp_files(dataset.sources(entry))  # `fetch` may have made the file
                 with shard.add_video(entry, stamp) as writer:
-                    writer.facts = _store_video(path, writer, how, flow)
+                    writer.facts = _store_video(path, entry, writer, how, flow)
             return PreparedVideo(entry, writer.facts.frames)
         except (StmnError, ValueError, RuntimeError, MemoryError) as error:
             if disk := find_disk_error(error):
@@ -124,16 +127,18 @@ def _do_job(
     return PreparedVideo(entry, reason=reason)
 
 
-def _store_video(path: Path, writer: PictureWriter, how: Preparation, flow: "FlowFunction") -> VideoFacts:
+def _store_video(
+    path: Path, entry: VideoEntry, writer: PictureWriter, how: Preparation, flow: "FlowFunction"
+) -> VideoFacts:
     """Decode, resize, compute flow, quantise and store. Raises `DataError` when there are fewer than two frames."""
     from stmn.flow.pairs import frames_and_flow
     from stmn.store.format.jpeg import encode_field, encode_frame
-    from stmn.video.decode import decode_video, probe_video
+    from stmn.video.decode import probe_video
 
     source = probe_video(path)
     frames = fields = 0
     height = width = 0
-    for pictures, levels in frames_and_flow(decode_video(path, how.short_side), flow, how.bound, how.camera_motion):
+    for pictures, levels in frames_and_flow(_decode(path, entry, how), flow, how.bound, how.camera_motion):
         for picture in pictures:
             writer.add(RGB, frames, encode_frame(picture, how.quality))
             frames += 1
@@ -141,12 +146,24 @@ def _store_video(path: Path, writer: PictureWriter, how: Preparation, flow: "Flo
             writer.add(FLOW, fields, encode_field(field, how.quality))
             fields += 1
         height, width = pictures.shape[1:3]
+    where = f"{path}: its segment {entry.segment} s" if entry.segment else str(path)
     if frames == 0:
-        raise DataError(f"{path}: holds no frames")
+        raise DataError(f"{where}: holds no frames")
     if frames == 1:
-        raise DataError(f"{path}: holds a single frame; flow needs two")
+        raise DataError(f"{where}: holds a single frame; flow needs two")
     if fields != frames - 1:
         raise DataError(f"{path}: {frames} frames but {fields} flow fields")
     return VideoFacts(
-        frames, width, height, source.width, source.height, source.fps, hash_files([path]), how.flow, how.bound
+        frames, width, height, source.width, source.height, source.fps, hash_source([path], entry), how.flow, how.bound
     )  # fmt: skip
+
+
+def _decode(path: Path, entry: VideoEntry, how: Preparation) -> "Iterator[NDArray[np.uint8]]":
+    """The frames of a video or of its segment, at the short side. Raises as `iter_frames` does."""
+    from stmn.video.decode import iter_frames
+
+    for frame in iter_frames(path):
+        if entry.end is not None and frame.seconds >= entry.end:
+            return
+        if frame.seconds >= entry.start:
+            yield frame.picture(how.short_side)

@@ -1,0 +1,41 @@
+"""The text of lists as programs of all systems write it: UTF-8 or UTF-16, with any line ends."""
+
+import codecs
+from pathlib import Path
+
+from stmn.errors import DataError
+
+_UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+#: bytes that are looked at to recognise UTF-16 without a mark
+_SAMPLE = 1000
+
+
+def read_list(path: Path) -> str:
+    """Return the text of a list, without a byte-order mark. Bytes that are not UTF-8 are kept as surrogates.
+
+    File names may hold any bytes; `os.fsencode` gives them back.
+
+    Raises:
+        DataError: It can't be read, or is no text.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: can't be read: {error.strerror or error}") from error
+    encoding = _UTF16.get(content[:2]) or _guess_utf16(content[:_SAMPLE])
+    try:
+        text = content.decode(encoding) if encoding else content.decode("utf-8", "surrogateescape")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is damaged UTF-16 text; save it as UTF-8") from error
+    if "\0" in text:
+        raise DataError(f"{path}: is no text")
+    return text.removeprefix("\ufeff")
+
+
+def _guess_utf16(sample: bytes) -> str:
+    """The encoding of UTF-16 without a mark: the high bytes of most letters are 0; "" for other text."""
+    for first, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        high, low = sample[first::2], sample[1 - first :: 2]
+        if high.count(0) > len(high) / 2 and not low.count(0):
+            return encoding
+    return ""
