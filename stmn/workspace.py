@@ -6,6 +6,7 @@ asked for it, and no result ever overwrites another.
 """
 
 import json
+import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -111,6 +112,19 @@ class Workspace:
         """Where stages write."""
         return self.root / "runs"
 
+    def command(self, *arguments: str, data: str | None = None, split: str | None = None) -> str:
+        """A command line of `stmn` for a message, which works as it is printed.
+
+        Args:
+            arguments: the command, and what it is given.
+            data: the prepared set that it reads; named unless it is the only one.
+            split: the split that it reads; named unless it is the default.
+        """
+        more = ["--data", data] if data and self.prepared() != [data] else []
+        more += ["--split", split] if split not in (None, "1") else []
+        more += ["--workspace", str(self.root)] if self.root != Path(".") else []
+        return shlex.join(["stmn", *arguments, *more])
+
     def data_dir(self, name: str) -> Path:
         """The folder of the prepared set `name`; a path with a separator is taken as it is."""
         return Path(name) if "/" in name else self.root / "data" / name
@@ -133,7 +147,8 @@ class Workspace:
         known = self.prepared()
         if name is None:
             if not known:
-                raise DataError(f"{self.root / 'data'}: no prepared data; make it with: stmn prepare VIDEOS NAME")
+                command = self.command("prepare", "VIDEOS", "NAME")
+                raise DataError(f"{self.root / 'data'}: no prepared data; make it with: {command}")
             if len(known) > 1:
                 raise DataError(f"several prepared data sets: {', '.join(known)}; choose one with {choose}")
             name = known[0]
@@ -141,9 +156,8 @@ class Workspace:
         if name not in known and (Path(name) / HEADER).exists():  # a folder's name without a separator
             path = Path(name)
         if not (path / HEADER).exists():
-            raise DataError(
-                f"{path}: no prepared data set{near_match(name, known)}; make it with: stmn prepare VIDEOS {name}"
-            )
+            how = f"; make it with: {self.command('prepare', 'VIDEOS', name)}" if "/" not in name else ""
+            raise DataError(f"{path}: no prepared data set{near_match(name, known)}{how}")
         run = read_run(path)
         if run is not None and not run.done:
             if run.record.get("status") == "failed":

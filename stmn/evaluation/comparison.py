@@ -118,7 +118,8 @@ def choose_weights(parts: Sequence[Scores], names: Sequence[str], average: Avera
     for part, name in zip(parts, names, strict=True):
         if part.protocol.get("part", "test") == "test":
             raise DataError(
-                f"{name}: scores of test videos; choose weights on others, made with: stmn evaluate --part validation"
+                f"{name}: scores of test videos; choose weights on others, made with: stmn evaluate MODEL --part "
+                f"validation"
             )
     labels = torch.tensor(parts[0].labels)
 

@@ -96,9 +96,12 @@ def plan_in_recipe(
     for earlier in _named_stages(recipe, options, flags):
         run, exact = _earlier_run(recipe, earlier, workspace, overrides)
         if run is None:
+            made = ["run", str(recipe.path), "--until", earlier.id]
+            if overrides.split:  # which `stmn run` takes from the recipe alone
+                made = [earlier.uses, "--recipe", str(recipe.path), "--stage", earlier.id, "--split", overrides.split]
             raise DataError(
                 f"{recipe.path}: its stage '{earlier.id}' has not been run here; make it with: "
-                f"stmn run {recipe.path} --until {earlier.id}"
+                f"{workspace.command(*made, data=overrides.data)}"
             )
         if not exact:
             progress.say(f"{earlier.id}: using {run.name}, which was made with other options than the recipe's")

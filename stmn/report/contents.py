@@ -173,7 +173,7 @@ def load_all_splits(inputs: Sequence[Input], graph: RunGraph) -> list[AllSplits]
     for item, run, names, label in zip(inputs, runs, models, labels, strict=True):
         metrics = read_metrics(run)
         if not metrics.get("splits"):
-            raise DataError(f"{item.path}: missing or damaged; make it again with: stmn evaluate --split all --force")
+            raise DataError(f"{item.path}: missing or damaged; run the same evaluate command again with --force")
         role = find_models_role([model for name in names if (model := graph.find_run(name))])
         found.append(AllSplits(label, metrics, item.fingerprint, run.name, role, find_networks(run, graph)))
     return found

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 OptionsT = TypeVar("OptionsT", bound=StageOptions)
 
-#: kind of output -> what to do if no run made one
+#: kind of output -> what to say if no run made one, and the command that makes one
 _NOT_MADE = {
-    "model": "no trained model{of} in this workspace; make one with: stmn train-stream, then stmn fuse",
-    "scores": "no scores{of} in this workspace; make them with: stmn evaluate",
+    "model": ("no trained model{of} in this workspace; make one with: ", "train-stream"),
+    "scores": ("no scores{of} in this workspace; make them with: ", "evaluate"),
 }
 
 
@@ -149,7 +149,9 @@ def fill_newest(
     run = workspace.newest(name, data, **match)
     if run is None:
         of = ", ".join([*([data] if data else []), *(f"{key} {value}" for key, value in match.items())])
-        raise DataError(_NOT_MADE[name].format(of=f" of {of}" if of else ""))
+        words, verb = _NOT_MADE[name]
+        command = workspace.command(verb, data=getattr(options, "data", None) or data, split=match.get("split"))
+        raise DataError(words.format(of=f" of {of}" if of else "") + command)
     return options.model_copy(update={name: str(run.path)})
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from stmn import registry
 from stmn.errors import DataError
 from stmn.options.fuse import FuseOptions
+from stmn.options.train_stream import TrainStreamOptions
 from stmn.runtime import torchrun
 from stmn.stages.base import Context, Result, Stage
 from stmn.stages.training import check_processes, make_plan, open_clips, train_model
@@ -39,7 +40,7 @@ class Fuse(Stage[FuseOptions]):
                 if run is None:
                     raise DataError(
                         f"no {name} stream was trained on {data}, split {options.split}; make it with: "
-                        f"{_train_command(modality, options)}"
+                        f"{_train_command(modality, options, workspace)}"
                     )
                 found[name] = str(run.path)
         return fill_defaults(options).with_defaults(**found)
@@ -80,10 +81,17 @@ def fill_defaults(options: FuseOptions) -> FuseOptions:
     return options.with_defaults(batch=128, augment="jitter", epochs=epochs)
 
 
-def _train_command(modality: str, options: FuseOptions) -> str:
-    """The command that trains a missing stream."""
-    split = "" if options.split == "1" else f" --split {options.split}"
-    return f"stmn train-stream --modality {modality}{split}"
+def _train_command(modality: str, options: FuseOptions, workspace: Workspace) -> str:
+    """The command that trains a missing stream, which holds out what is validated on here."""
+    data = options.data or workspace.find_data(None).name
+    held_out: list[str] = []
+    if options.validation:
+        defaults = {name: TrainStreamOptions.model_fields[name].default for name in ("validation", "validation_seed")}
+        if options.validation > defaults["validation"]:
+            held_out += ["--validation", f"{options.validation:g}"]
+        if options.validation_seed != defaults["validation_seed"]:
+            held_out += ["--validation-seed", str(options.validation_seed)]
+    return workspace.command("train-stream", "--modality", modality, *held_out, data=data, split=options.split)
 
 
 def _describe_streams(context: Context) -> dict[str, "Description"]:
@@ -116,10 +124,11 @@ def _check_streams(options: FuseOptions, context: Context, streams: dict[str, "D
             label, known = context.inputs[name][0].label, description.trained_on
             check_fits(description, label, store)
             if not options.allow_seen:
+                command = _train_command(description.network.streams[0].modality, options, context.workspace)
                 check_unseen(
                     description, label, store, test, f"test videos of split {options.split}",
                     f"name {'an' if name == 'appearance' else 'a'} {name} stream of that split, or train it: "
-                    f"{_train_command(description.network.streams[0].modality, options)}; --allow-seen ties it anyway",
+                    f"{command}; --allow-seen ties it anyway",
                 )  # fmt: skip
             check_unseen(
                 description, label, store, lists.held_out, "validation videos",

@@ -94,9 +94,8 @@ def _fill_newest_evaluations(options: ReportOptions, workspace: Workspace) -> Re
     if not given:
         begun = find_unfinished(graph, data, splits[0])
         why = f" ({begun.label}: {begun.record.get('status', 'not started')})" if begun else ""
-        raise DataError(
-            f"no finished evaluation of data set {data}, split {splits[0]}{why}; make one with: stmn evaluate"
-        )
+        command = workspace.command("evaluate", data=options.data or data, split=splits[0])
+        raise DataError(f"no finished evaluation of data set {data}, split {splits[0]}{why}; make one with: {command}")
     return options.model_copy(update={"evaluations": [str(run.path) for run in given]})
 
 

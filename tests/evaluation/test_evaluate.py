@@ -245,8 +245,8 @@ def test_streams_that_learned_from_the_test_videos_are_not_fused(own):
     with pytest.raises(
         DataError,
         match=r"^appearance-\S+ was trained on 24 of the 24 test videos of split 2 \(it was trained on split 1\); name an "
-        r"appearance stream of that split, or train it: stmn train-stream --modality rgb --split 2; --allow-seen ties "
-        r"it anyway$",
+        r"appearance stream of that split, or train it: stmn train-stream --modality rgb --split 2 --workspace "
+        r"\S+; --allow-seen ties it anyway$",
     ):
         run_stage(own, "fuse", appearance="appearance", motion="motion", **fuse)
     assert not [run for run in own.runs() if run.record["options"].get("split") == "2"]  # nothing was started

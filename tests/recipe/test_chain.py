@@ -99,7 +99,8 @@ def test_fuse_reads_a_recipe_and_finds_its_streams(scratch, tmp_path):
     missing = call("fuse", "--recipe", recipe, "-w", scratch.root)
     assert missing.exit_code == 1
     assert errors_of(missing) == [
-        f"{recipe}: its stage 'appearance' has not been run here; make it with: stmn run {recipe} --until appearance"
+        f"{recipe}: its stage 'appearance' has not been run here; make it with: stmn run {recipe} --until appearance "
+        f"--workspace {scratch.root}"
     ]
     assert call("run", recipe, "-w", scratch.root, "--until", "motion").exit_code == 0
     fused = call("fuse", "--recipe", recipe, "-w", scratch.root, "--fusion", "add", "--json")

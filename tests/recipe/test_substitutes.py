@@ -78,9 +78,11 @@ def test_a_file_may_stand_beside_stages(work, recipe):
     assert len(json.loads(result.stdout)["inputs"]["late_fusion"]) == 2
 
 
-def missing(recipe: Path) -> list[str]:
+def missing(recipe: Path, work: Workspace, more: str = "", command: str = "") -> list[str]:
+    command = command or f"run {recipe} --until appearance"
     return [
-        f"{recipe}: its stage 'appearance' has not been run here; make it with: stmn run {recipe} --until appearance"
+        f"{recipe}: its stage 'appearance' has not been run here; make it with: stmn {command}{more} --workspace "
+        f"{work.root}"
     ]
 
 
@@ -97,28 +99,30 @@ def test_stream_of_another_split_is_no_substitute(work, recipe):
     resplit(work.root / "data" / "synthetic")
     result = call("fuse", "--recipe", recipe, "--split", "2", *TINY, "-w", work.root)
     assert result.exit_code == 1
-    assert errors_of(result) == missing(recipe)
+    assert errors_of(result) == missing(
+        recipe, work, command=f"train-stream --recipe {recipe} --stage appearance --split 2"
+    )
 
 
 def test_stream_of_another_data_set_is_no_substitute(work, recipe):
     shutil.copytree(work.root / "data" / "synthetic", work.root / "data" / "other")
     result = call("fuse", "--recipe", recipe, "--data", "other", *TINY, "-w", work.root)
     assert result.exit_code == 1
-    assert errors_of(result) == missing(recipe)
+    assert errors_of(result) == missing(recipe, work, " --data other")
 
 
 def test_stream_of_another_architecture_is_no_substitute(work, recipe):
     recipe.write_text(recipe.read_text().replace('"resnet18"', '"resnet34"', 1))
     result = call("fuse", "--recipe", recipe, *TINY, "-w", work.root)
     assert result.exit_code == 1
-    assert errors_of(result) == missing(recipe)
+    assert errors_of(result) == missing(recipe, work)
 
 
 def test_unfinished_run_is_no_substitute(work, recipe):
     record = work.runs_dir / named(work, "appearance-") / "run.json"
     record.write_text(record.read_text().replace('"done"', '"interrupted"'))
     result = call("fuse", "--recipe", recipe, *TINY, "-w", work.root)
-    assert errors_of(result) == missing(recipe)
+    assert errors_of(result) == missing(recipe, work)
 
 
 def test_newest_of_several_substitutes_is_used(work, recipe):

@@ -38,7 +38,8 @@ def test_other_classes_than_the_checkpoints_are_refused(own):
     make_set(own.data_dir("other"), [MadeVideo(f"{name}/1", name, frames, levels) for name in ("run", "jump", "fall")])
     line = refused(own, *FUSE, "--data", "other")
     assert line == (
-        "no appearance stream was trained on other, split 1; make it with: stmn train-stream --modality rgb"
+        "no appearance stream was trained on other, split 1; make it with: stmn train-stream --modality rgb --data "
+        f"other --workspace {own.root}"
     )
     line = refused(own, *FUSE, "--data", "other", "--appearance", "appearance", "--motion", "motion", "--validation", 0)
     assert re.fullmatch(r"appearance-\S+ knows 4 classes \(.*\), which are not those of data set other", line)

@@ -122,6 +122,10 @@ def choose_layout(weights: str) -> ResNetLayout:
 def describe_weights(weights: str, arch: str) -> str:
     """Describe resolved `weights` in a few words for the log."""
     if weights == "none":
+        try:
+            find_hub_name(arch)
+        except CheckpointError:
+            return "random weights"
         return f"random weights (ImageNet weights: stmn weights {arch})"
     return f"the ImageNet weights {find_hub_name(arch)}" if weights == "imagenet" else weights
 
