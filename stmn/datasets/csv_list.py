@@ -30,7 +30,10 @@ _TIMES = {
 
 
 class CsvList(Dataset):
-    """The videos of a CSV file with a header line, in the order of the file.
+    """The videos of a CSV file, in the order of the file.
+
+    Its header line names the columns. A list without one has the columns path, class or path, start, end, class; in a
+    `.txt` file, blanks may stand between path and class.
 
     Columns:
         path: Relative to the CSV's folder, or absolute; it is the video's id. Required. If there is no such file, the
@@ -82,6 +85,7 @@ class CsvList(Dataset):
             if name and name not in ("path", "class", "group", self._start, self._end, *self._split_columns)
         ]  # fmt: skip
         self._files = FileMatcher(root.parent)
+        self._header_note = "" if table.has_header else f"no header line: its columns are {', '.join(table.columns)}"
         self._rows = table.rows
         self._check_rows()
 
@@ -95,6 +99,8 @@ class CsvList(Dataset):
 
     def notes(self, videos: Sequence[VideoEntry]) -> Iterator[str]:
         """Say which columns and paths were understood otherwise than they are written, and what is a group."""
+        if self._header_note:
+            yield self._header_note
         if self._unused:
             yield f"columns not used: {', '.join(map(as_id, self._unused))}"
         if corrected := describe_corrections(self._files.corrected):

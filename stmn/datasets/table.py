@@ -2,15 +2,19 @@
 
 import csv
 import io
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
+from stmn.datasets.base import without_suffix
 from stmn.datasets.list_text import read_list
 from stmn.errors import DataError, near_match
 
 #: possible separators of cells; in many countries spreadsheets write semicolons
 _SEPARATORS = ",;\t"
+_NUMBER = re.compile(r"\d+(\.\d*)?")
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,15 @@ class TableErrors:
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file: its columns, in lower case, and its rows without the empty ones."""
+    """A CSV file: its columns, in lower case, and its rows without the empty ones.
+
+    Without a header line the columns are guessed from the first row.
+    """
 
     path: Path
     columns: list[str]
     rows: list[TableRow]
+    has_header: bool = True
 
     def require(self, columns: Collection[str], optional: Collection[str] = ()) -> None:
         """Check the columns.
@@ -79,24 +87,24 @@ def read_table(path: Path) -> Table:
     Raises:
         DataError: The file can't be read, a column occurs twice, or a row doesn't fit the header; names the line.
     """
-    lines = _read_lines(path)
-    columns = [name.strip().lower() for name in next(lines, (1, [""]))[1]]
+    lines = list(_read_lines(path))
+    columns, has_header = _find_columns(lines)
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:
         raise DataError(f"{path}, line 1: two columns '{twice[0]}'")
     errors, rows = TableErrors(path), []
-    for line, cells in lines:
+    for line, cells in lines[has_header:]:
         if len(cells) == len(columns):
             rows.append(TableRow(line, {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}))
         else:
             errors.add(line, f"{len(cells)} cells, but the header has {len(columns)}")
     errors.check()
-    return Table(path, columns, rows)
+    return Table(path, columns, rows, has_header)
 
 
 def read_columns(path: Path) -> set[str]:
     """Return the columns of a CSV file without reading its rows. Raises `DataError` if it can't be read."""
-    return {name.strip().lower() for name in next(_read_lines(path), (1, [""]))[1]}
+    return set(_find_columns(list(islice(_read_lines(path), 1)))[0])
 
 
 def dataset_of(path: Path) -> str:
@@ -105,6 +113,8 @@ def dataset_of(path: Path) -> str:
     Raises:
         DataError: The file can't be read, or is not a list of videos.
     """
+    if path.suffix.lower() == ".json":
+        return "activitynet"
     columns = read_columns(path)
     if "youtube_id" in columns:
         return "kinetics"
@@ -116,12 +126,30 @@ def dataset_of(path: Path) -> str:
     )
 
 
+def _find_columns(lines: list[tuple[int, list[str]]]) -> tuple[list[str], bool]:
+    """The columns, and whether the first line names them.
+
+    Lists without a header line hold a path and a class, or a path, a start, an end and a class.
+    """
+    first = [cell.strip() for cell in lines[0][1]] if lines else [""]
+    if without_suffix(first[0]) != first[0] and len(first) == 2:
+        return ["path", "class"], False
+    if len(first) == 4 and all(_NUMBER.fullmatch(cell) for cell in first[1:3]):
+        return ["path", "start", "end", "class"], False
+    return [name.lower() for name in first], True
+
+
 def _read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(line number, cells) of each row that is not empty; a row that spans lines has the number of its last."""
     if not path.is_file():
         raise DataError(f"{path}: no such CSV file")
     text = read_list(path)
     separator = max(_SEPARATORS, key=text.partition("\n")[0].count)
+    if path.suffix.lower() == ".txt" and separator not in text.partition("\n")[0]:
+        for number, row in enumerate(text.splitlines(), 1):
+            if row.strip():
+                yield number, row.rsplit(None, 1)
+        return
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
     try:
         for cells in reader:

@@ -7,13 +7,16 @@ from pydantic import model_validator
 
 from stmn.options.base import StageOptions, option
 
+#: endings of files that list videos
+_LISTS = (".csv", ".tsv", ".txt", ".json")
+
 
 class PrepareOptions(StageOptions):
     """Pack videos into a data set of frames and optical flow."""
 
     videos: Path | None = option(
         None,
-        "folder of videos, or CSV file that lists them; not needed if the data set renders its own",
+        "folder of videos, or file that lists them (CSV, JSON); not needed if the data set renders its own",
         "Data",
         argument=True,
         flagged=False,
@@ -23,7 +26,7 @@ class PrepareOptions(StageOptions):
     )
     dataset: str = option(
         "folder",
-        "plugin that finds videos, classes and splits; a CSV file is known by its header",
+        "plugin that finds videos, classes and splits; a list is known by its header",
         "Data",
         plugin="dataset",
     )
@@ -67,8 +70,8 @@ class PrepareOptions(StageOptions):
 
     @property
     def is_list(self) -> bool:
-        """True if a CSV file lists the videos."""
-        return self.videos is not None and self.videos.suffix.lower() == ".csv"
+        """True if a file lists the videos: CSV, text, or ActivityNet's JSON."""
+        return self.videos is not None and self.videos.suffix.lower() in _LISTS
 
     @property
     def set_name(self) -> str:

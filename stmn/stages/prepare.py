@@ -82,7 +82,7 @@ def root_of(options: PrepareOptions, folder: Path) -> Path:
     """Where the videos are; a data set that renders its own keeps them beside the shards in `folder`."""
     if options.videos is None:
         return folder.resolve() / "videos"
-    if options.is_list:  # only its folder is resolved: a link to a list keeps its name, which must end in .csv
+    if options.is_list:  # only its folder is resolved: a link to a list keeps its name, whose ending says what it is
         return options.videos.parent.resolve() / options.videos.name
     return options.videos.resolve()
 

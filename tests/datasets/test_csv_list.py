@@ -226,3 +226,19 @@ def test_wrong_segments_are_one_line(lines, words, tmp_path):
     with pytest.raises(DataError) as caught:
         CsvList(listed(tmp_path / "a.csv", *lines))
     assert words in str(caught.value)
+
+
+# lists without a header line
+
+
+@pytest.mark.parametrize(("name", "lines", "columns", "first"), [
+    ("a.csv", ["clips/a.mp4,wave", "b.mp4,clap"], "path, class", ("clips/a.mp4", "wave")),
+    ("a.tsv", ["clips/a.mp4\tlong jump", "b.mp4\tclap"], "path, class", ("clips/a.mp4", "long jump")),
+    ("a.txt", ["clips/my film.mp4 0", "b.mp4 1"], "path, class", ("clips/my film.mp4", "0")),
+    ("a.csv", ["-5KQ6,902,903.5,wave", "b,1,2,clap"], "path, start, end, class", ("-5KQ6#902-903.5", "wave")),
+])  # fmt: skip
+def test_columns_are_guessed_and_named(name, lines, columns, first, tmp_path):
+    dataset = CsvList(listed(tmp_path / name, *lines))
+    videos = dataset.videos()
+    assert (len(videos), (videos[0].id, videos[0].class_name)) == (2, first)
+    assert list(dataset.notes(videos)) == [f"no header line: its columns are {columns}"]
