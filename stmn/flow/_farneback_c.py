@@ -11,8 +11,6 @@ from stmn.flow._tvl1_c import FLAGS
 from stmn.runtime.compiled import Kernel, load_once
 
 KERNEL = Kernel("farneback", "stmn.flow", FLAGS)
-#: rows of expansions are padded to a multiple of this
-_WIDE = 16
 
 
 class _Expansion(ctypes.Structure):
@@ -38,7 +36,7 @@ def _expansion(reach: int, sigma: float) -> _Expansion:
 
 
 def expand(grey: NDArray[np.uint8], reach: int, sigma: float) -> NDArray[np.float32]:
-    """As `stmn.flow.polynomial.expand`, padded to a width that is a multiple of 16.
+    """As `stmn.flow.polynomial.expand`.
 
     Raises:
         MemoryError: The kernel could not allocate its buffers.
@@ -47,7 +45,7 @@ def expand(grey: NDArray[np.uint8], reach: int, sigma: float) -> NDArray[np.floa
     assert kernel is not None, reason
     grey = np.ascontiguousarray(grey)
     height, width = grey.shape
-    out = np.empty((5, height, -(-width // _WIDE) * _WIDE), np.float32)
+    out = np.empty((height, width, 8), np.float32)
     if kernel.stmn_farneback_expand(
         grey.ctypes.data, height, width, ctypes.byref(_expansion(reach, sigma)), out.ctypes.data
     ):
@@ -56,7 +54,7 @@ def expand(grey: NDArray[np.uint8], reach: int, sigma: float) -> NDArray[np.floa
 
 
 def flow_between(
-    first: NDArray[np.float32], second: NDArray[np.float32], coarse: NDArray[np.float32] | None, width: int,
+    first: NDArray[np.float32], second: NDArray[np.float32], coarse: NDArray[np.float32] | None,
     window: int, iterations: int, median: int,
 ) -> NDArray[np.float32]:  # fmt: skip
     """As `stmn.flow.polynomial.flow_between`.
@@ -66,7 +64,7 @@ def flow_between(
     """
     kernel, reason = _load()
     assert kernel is not None, reason
-    height = first.shape[1]
+    height, width = first.shape[:2]
     flow = np.empty((2, height, width), np.float32)
     shape = (0, 0) if coarse is None else coarse.shape[1:]
     coarse = None if coarse is None else np.ascontiguousarray(coarse)

@@ -15,7 +15,7 @@ Plane = NDArray[np.float32]
 
 
 def expand(grey: NDArray[np.uint8], reach: int, sigma: float) -> Plane:
-    """As `stmn.flow.polynomial.expand`, without padding."""
+    """As `stmn.flow.polynomial.expand`."""
     weights, factors = fit_weights(reach, sigma)
     weights = weights[:, ::-1]  # to correlate, not to convolve
     image = grey.astype(np.float32)
@@ -25,14 +25,13 @@ def expand(grey: NDArray[np.uint8], reach: int, sigma: float) -> Plane:
     in_xx = level + convolve1d(one, weights[2], axis=1, mode="nearest") * factors[2]
     in_yy = level + convolve1d(yy, weights[0], axis=1, mode="nearest") * factors[2]
     in_xy = convolve1d(y, weights[1], axis=1, mode="nearest") * factors[3]
-    return np.stack([in_x * factors[0], in_y * factors[0], in_xx, in_yy, in_xy]).astype(np.float32)
+    return np.stack([in_x * factors[0], in_y * factors[0], in_xx, in_yy, in_xy], axis=2).astype(np.float32)
 
 
-def flow_between(
-    first: Plane, second: Plane, coarse: Plane | None, width: int, window: int, iterations: int, median: int
-) -> Plane:
+def flow_between(first: Plane, second: Plane, coarse: Plane | None, window: int, iterations: int, median: int) -> Plane:
     """As `stmn.flow.polynomial.flow_between`."""
-    height = first.shape[1]
+    height, width = first.shape[:2]
+    first, second = first.transpose(2, 0, 1), second.transpose(2, 0, 1)
     flow = np.zeros((2, height, width), np.float32) if coarse is None else _enlarge(coarse, height, width)
     for _ in range(iterations):
         products = _multiply(first, second, flow)

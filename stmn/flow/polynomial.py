@@ -22,7 +22,7 @@ def expand(grey: NDArray[np.uint8], reach: int, sigma: float) -> NDArray[np.floa
         sigma: Sigma of the Gaussian that weights them, pixels.
 
     Returns:
-        (5, H, W or more): the factors of x, y, x^2, y^2 and xy. Columns beyond W mean nothing.
+        (H, W, 5 or more): the factors of x, y, x^2, y^2 and xy.
     """
     if _farneback_c.problem() is None:
         return _farneback_c.expand(grey, reach, sigma)
@@ -32,7 +32,7 @@ def expand(grey: NDArray[np.uint8], reach: int, sigma: float) -> NDArray[np.floa
 
 
 def flow_between(
-    first: NDArray[np.float32], second: NDArray[np.float32], coarse: NDArray[np.float32] | None, width: int,
+    first: NDArray[np.float32], second: NDArray[np.float32], coarse: NDArray[np.float32] | None,
     window: int, iterations: int, median: int,
 ) -> NDArray[np.float32]:  # fmt: skip
     """Estimate the flow between two images at one scale.
@@ -41,7 +41,6 @@ def flow_between(
         first: What `expand` made of the first image.
         second: What it made of the second.
         coarse: (2, h, w) the flow at a coarser scale, pixels of that scale, to start from; None for zero.
-        width: W of the images, at least 2, as H is.
         window: Side of the window that the fit is averaged over, pixels, at most 2 `MAX_REACH`.
         iterations: How often the second image's polynomials are read where the flow points to.
         median: Side of the median filter over the flow: 3, 5, or 0 for none.
@@ -50,7 +49,7 @@ def flow_between(
         (2, H, W) pixels.
     """
     if _farneback_c.problem() is None:
-        return _farneback_c.flow_between(first, second, coarse, width, window, iterations, median)
+        return _farneback_c.flow_between(first, second, coarse, window, iterations, median)
     from stmn.flow import _farneback_numpy
 
-    return _farneback_numpy.flow_between(first, second, coarse, width, window, iterations, median)
+    return _farneback_numpy.flow_between(first, second, coarse, window, iterations, median)

@@ -15,9 +15,9 @@ from stmn.trajectories.layout import Layout
 from stmn.trajectories.motion import Motion, make_motion
 from stmn.trajectories.parameters import TrackParameters
 from stmn.trajectories.pool import Pool
-from stmn.trajectories.pyramid import RATIO, Field, Grey, build_pyramid, load_opencv, scale_shapes
+from stmn.trajectories.pyramid import Field, Grey, build_pyramid, load_opencv, scale_shapes
 from stmn.trajectories.rows import make_rows
-from stmn.trajectories.tracks import Tracks, join_tracks
+from stmn.trajectories.tracks import Tracks
 
 #: a track starts where the smaller eigenvalue of the gradients is more than this part of the frame's largest
 _QUALITY = 0.001
@@ -102,15 +102,9 @@ class _Extraction:
                 for k, pool in enumerate(pools):
                     self._advance(pool, last.levels[k], flow[k], still[k])
                 ended = [pool.end() for pool in pools]
-                if any(len(tracks.points) for tracks in ended):
-                    tracks = join_tracks(
-                        [
-                            make_rows(tracks, number, RATIO**k, size, self._total, parameters)
-                            for k, tracks in enumerate(ended)
-                        ]
-                    )
-                    if len(tracks):
-                        yield tracks
+                tracks = make_rows(ended, number, size, self._total, parameters)
+                if len(tracks):
+                    yield tracks
             for strength, pool in zip(frame.strengths, pools, strict=True):
                 pool.start(self._find_starts(strength, pool.heads))
             last = frame

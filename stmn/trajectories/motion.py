@@ -55,24 +55,22 @@ class _Farneback:
         """As `Motion` says."""
         self._first = self._second or self._expand(first)
         self._second = self._expand(second)
-        return self._solve(self._second, first)
+        return self._solve(self._second)
 
     def again(self, first: Levels, warped: Levels) -> list[Field]:
         """As `Motion` says."""
-        return self._solve(self._expand(warped), first)
+        return self._solve(self._expand(warped))
 
     def _expand(self, levels: Levels) -> list[Field]:
         """The polynomials of a frame."""
         return [expand(level, self._options.neighbourhood, self._options.sigma) for level in levels]
 
-    def _solve(self, second: list[Field], levels: Levels) -> list[Field]:
+    def _solve(self, second: list[Field]) -> list[Field]:
         """The flow to a frame, from the coarsest scale to the finest."""
         options, fields = self._options, list[Field]()
-        for one, two, level in reversed(list(zip(self._first, second, levels, strict=True))):
+        for one, two in reversed(list(zip(self._first, second, strict=True))):
             start = fields[-1] if fields else None
-            fields.append(
-                flow_between(one, two, start, level.shape[1], options.window, options.iterations, options.median)
-            )
+            fields.append(flow_between(one, two, start, options.window, options.iterations, options.median))
         return fields[::-1]
 
 

@@ -19,12 +19,14 @@ class Ended:
     Attributes:
         points: (N, length + 1, 2) pixels of their scale.
         moves: (N, length, 2) displacements without camera motion, pixels of their scale.
-        sums: (N, spans, numbers of a patch) the sums of each span's descriptors.
+        sums: (capacity, spans, numbers of a patch) the sums of each span's descriptors, of all tracks of the pool.
+        slots: (N,) the rows of `sums` of these tracks, until the pool starts others.
     """
 
     points: Field
     moves: Field
     sums: Field
+    slots: _Slots
 
 
 class Pool:
@@ -69,6 +71,8 @@ class Pool:
 
     def keep(self, which: NDArray[np.bool_]) -> None:
         """End the other live tracks without a trace."""
+        if which.all():
+            return
         self._free = np.concatenate([self._free, self.live[~which]])
         self.live = self.live[which]
 
@@ -83,10 +87,10 @@ class Pool:
         """Take out the tracks that have reached their length."""
         complete = self._age[self.live] == self._length
         slots = self.live[complete]
-        sums = self.sums.reshape(-1, self._spans, self._numbers)[slots]
-        ended = Ended(self._points[slots], self._moves[slots], sums)
-        self.keep(~complete)
-        return ended
+        if len(slots):
+            self.keep(~complete)
+        sums = self.sums.reshape(-1, self._spans, self._numbers)
+        return Ended(self._points[slots], self._moves[slots], sums, slots)
 
     def _grow(self, need: int) -> None:
         """Make at least `need` more slots."""

@@ -1,6 +1,8 @@
 """Turn tracks that ended into rows, and leave out those that say nothing (section 3.1 of the paper)."""
 
-from math import prod, sqrt
+from collections.abc import Sequence
+from functools import lru_cache
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +10,7 @@ from numpy.typing import NDArray
 from stmn.trajectories.layout import CELL, DIRECTIONS
 from stmn.trajectories.parameters import TrackParameters
 from stmn.trajectories.pool import Ended
+from stmn.trajectories.pyramid import RATIO
 from stmn.trajectories.tracks import Rows, Tracks
 
 #: standard deviation of a track's points, pixels: at most this in x and y is static, more in x or y is random
@@ -19,43 +22,38 @@ _BACKGROUND = 1.0
 
 
 def make_rows(
-    ended: Ended, frame: int, scale: float, size: tuple[int, int], total: int | None, parameters: TrackParameters
+    ended: Sequence[Ended], frame: int, size: tuple[int, int], total: int | None, parameters: TrackParameters
 ) -> Tracks:
     """The tracks that are worth keeping.
 
     Args:
-        ended: Tracks of one scale.
+        ended: Tracks of each scale, the finest first.
         frame: The number of the frame in which they ended, from 0.
-        scale: Pixels of the frame in a pixel of the scale.
         size: Height and width of the frame.
         total: Frames of the video, or None if that is not known.
         parameters: Of the tracks.
     """
-    points, moves = ended.points * np.float32(scale), ended.moves * np.float32(scale)
+    scales = np.repeat([np.float32(RATIO**k) for k in range(len(ended))], [len(tracks.slots) for tracks in ended])
+    points, moves = (np.concatenate(parts) for parts in zip(*((t.points, t.moves) for t in ended), strict=True))
+    points, moves = points * scales[:, None, None], moves * scales[:, None, None]
     mean, deviation = points.mean(axis=1), points.std(axis=1)
-    steps = np.linalg.norm(np.diff(points, axis=1), axis=2)
-    path = steps.sum(axis=1)
-    keep = find_valid(deviation, steps, moves)
-    points, moves, mean, deviation, path = (a[keep] for a in (points, moves, mean, deviation, path))
+    steps, lengths = _norm(np.diff(points, axis=1)), _norm(moves)
+    keep = find_valid(deviation, steps, lengths)
+    points, moves, mean, deviation = points[keep], moves[keep], mean[keep], deviation[keep]
+    path, scales, lengths = steps[keep].sum(axis=1), scales[keep], lengths[keep].sum(axis=1)
 
-    height, width = size
-    count = len(points)
-    half = parameters.length / 2
-    when = np.nan if total is None else (frame - half) / total
-    info = np.column_stack([
-        np.full(count, frame), mean, deviation, path, np.full(count, scale),
-        np.clip(mean / (width, height), 0, 0.999), np.full(count, np.clip(when, 0, 0.999)),
-    ])  # fmt: skip
-    lengths = np.linalg.norm(moves, axis=2).sum(axis=1)
-    trajectory = moves / lengths[:, None, None]
-    means = (ended.sums[keep] / (parameters.length // parameters.spans)).reshape(
-        count, parameters.spans, parameters.cells**2, CELL
-    )
-    parts = [means[..., k * DIRECTIONS : (k + 1) * DIRECTIONS] for k in range(4)]
-    parts[1] = np.concatenate([parts[1], means[..., -1:]], axis=3)
-    rows: Rows = np.concatenate(
-        [part.reshape(count, prod(part.shape[1:])) for part in (info, trajectory, *parts)], axis=1, dtype=np.float32
-    )
+    count, (height, width) = len(points), size
+    rows = np.empty((count, parameters.columns), np.float32)
+    when = np.nan if total is None else (frame - parameters.length / 2) / total
+    place = np.clip(mean / np.array([width, height], np.float32), 0, 0.999)
+    for k, column in enumerate((frame, *mean.T, *deviation.T, path, scales, *place.T, np.clip(when, 0, 0.999))):
+        rows[:, k] = column
+    start = len(Tracks.INFO) + 2 * parameters.length
+    rows[:, len(Tracks.INFO) : start] = (moves / lengths[:, None, None]).reshape(count, 2 * parameters.length)
+    kept = np.split(keep, np.cumsum([len(tracks.slots) for tracks in ended])[:-1])
+    sums = np.concatenate([tracks.sums[tracks.slots[which]] for tracks, which in zip(ended, kept, strict=True)])
+    order = _order(parameters.spans * parameters.cells**2)
+    rows[:, start:] = sums.reshape(count, len(order))[:, order] * np.float32(parameters.spans / parameters.length)
     return Tracks(rows, points, parameters)
 
 
@@ -65,12 +63,27 @@ def find_valid(deviation: Rows, steps: Rows, moves: Rows) -> NDArray[np.bool_]:
     Args:
         deviation: (N, 2) standard deviation of the points, pixels.
         steps: (N, length) lengths of the displacements, pixels.
-        moves: (N, length, 2) displacements without camera motion, pixels.
+        moves: (N, length) lengths of the displacements without camera motion, pixels.
     """
     static = (deviation < _STATIC).all(axis=1)
     random = (deviation > _RANDOM).any(axis=1)
     longest = steps.max(axis=1, initial=0)
     jumps = (longest > _JUMP) & (longest > _JUMP_PART * steps.sum(axis=1))
-    background = np.linalg.norm(moves, axis=2).max(axis=1, initial=0) <= _BACKGROUND
+    background = moves.max(axis=1, initial=0) <= _BACKGROUND
     valid: NDArray[np.bool_] = ~(static | random | jumps | background)
     return valid
+
+
+@lru_cache(maxsize=8)
+def _order(cells: int) -> NDArray[np.intp]:
+    """Where the numbers of HOG, HOF, MBHx and MBHy are among the sums of a track, `CELL` for each of its cells."""
+    at = np.arange(cells * CELL).reshape(cells, CELL)
+    parts = [at[:, k * DIRECTIONS : (k + 1) * DIRECTIONS] for k in range(4)]
+    parts[1] = np.concatenate([parts[1], at[:, -1:]], axis=1)
+    return np.concatenate([part.ravel() for part in parts])
+
+
+def _norm(vectors: Rows) -> Rows:
+    """The lengths of vectors (..., 2)."""
+    lengths: Rows = np.hypot(vectors[..., 0], vectors[..., 1])
+    return lengths

@@ -6,9 +6,11 @@
 
 #include "median.h"
 
-enum { COEFFICIENTS = 5, PRODUCTS = 5, WIDE = 16, REACH = 16, BORDER = 5 };
+/* An expansion has EIGHT floats a pixel, of which the last three are unused: they are read where the flow points to. */
+enum { EIGHT = 8, PRODUCTS = 5, WIDE = 16, REACH = 16, BORDER = 5 };
 
 typedef float f32x16 __attribute__((vector_size(64), aligned(4)));
+typedef float f32x8 __attribute__((vector_size(32), aligned(4)));
 
 /* Must match `_Expansion` in _farneback_c.py. The weights at distances 0 to `reach`: g, x g, x^2 g. */
 typedef struct {
@@ -26,20 +28,61 @@ static void extend(float *line, int width, int margin) {
     }
 }
 
+/* Swaps rows and columns of four vectors. */
+static void transpose(f32x4 *v) {
+    f32x4 a = INTERLEAVE_LOW(v[0], v[2]), b = INTERLEAVE_LOW(v[1], v[3]);
+    f32x4 c = INTERLEAVE_HIGH(v[0], v[2]), d = INTERLEAVE_HIGH(v[1], v[3]);
+    v[0] = INTERLEAVE_LOW(a, b);
+    v[1] = INTERLEAVE_HIGH(a, b);
+    v[2] = INTERLEAVE_LOW(c, d);
+    v[3] = INTERLEAVE_HIGH(c, d);
+}
+
+/* Rows of coefficients, `line` apart, to EIGHT floats a pixel; `count` is rounded up to four. */
+static void interleave(const float *rows, ptrdiff_t line, float *out, int count) {
+    for (int x = 0; x < count; x += 4) {
+        f32x4 low[4], high[4] = {{0}};
+        for (int k = 0; k < 4; k++) low[k] = *(const f32x4 *)(rows + k * line + x);
+        high[0] = *(const f32x4 *)(rows + 4 * line + x);
+        transpose(low);
+        transpose(high);
+        for (int k = 0; k < 4; k++) {
+            *(f32x4 *)(out + (x + k) * EIGHT) = low[k];
+            *(f32x4 *)(out + (x + k) * EIGHT + 4) = high[k];
+        }
+    }
+}
+
+/* The reverse of `interleave`. */
+static void separate(const float *pixels, float *rows, ptrdiff_t line, int count) {
+    for (int x = 0; x < count; x += 4) {
+        f32x4 low[4], high[4];
+        for (int k = 0; k < 4; k++) {
+            low[k] = *(const f32x4 *)(pixels + (x + k) * EIGHT);
+            high[k] = *(const f32x4 *)(pixels + (x + k) * EIGHT + 4);
+        }
+        transpose(low);
+        transpose(high);
+        for (int k = 0; k < 4; k++) *(f32x4 *)(rows + k * line + x) = low[k];
+        *(f32x4 *)(rows + 4 * line + x) = high[0];
+    }
+}
+
 /* Fits f(x) = c + b.x + x.A x around each pixel of an image.
- * grey: (H, W); out: (5, H, wide(W)): b of x and of y, A of xx, of yy, and twice that of xy.
+ * grey: (H, W); out: (H, W, 8): b of x and of y, A of xx, of yy, and twice that of xy.
  * Returns 0, or 1 if memory ran out. */
 int stmn_farneback_expand(const uint8_t *grey, int32_t height, int32_t width, const Expansion *fit, float *out) {
     ptrdiff_t stride = wide(width), plane = stride * height, line = stride + 2 * REACH;
-    float *memory = calloc((size_t)(plane + 3 * line), sizeof(float));
+    float *memory = calloc((size_t)(plane + 3 * line + (PRODUCTS + EIGHT) * stride), sizeof(float));
     if (!memory) return 1;
     float *image = memory, *sums[3];
     for (int k = 0; k < 3; k++) sums[k] = memory + plane + k * line + REACH;
+    float *to = memory + plane + 3 * line, *pixels = to + PRODUCTS * stride;
     for (int y = 0; y < height; y++) {
-        float *restrict to = image + y * stride;
+        float *restrict copy = image + y * stride;
         const uint8_t *restrict from = grey + (size_t)y * width;
         INDEPENDENT
-        for (int x = 0; x < width; x++) to[x] = from[x];
+        for (int x = 0; x < width; x++) copy[x] = from[x];
     }
     const float (*w)[REACH] = fit->weights;
     const float *inverse = fit->inverse;
@@ -60,7 +103,6 @@ int stmn_farneback_expand(const uint8_t *grey, int32_t height, int32_t width, co
             *(f32x16 *)(sums[2] + x) = c;
         }
         for (int k = 0; k < 3; k++) extend(sums[k], width, fit->reach);
-        float *to = out + y * stride;
         for (int x = 0; x < stride; x += WIDE) {
             f32x16 one = w[0][0] * *(f32x16 *)(sums[0] + x), in_y = w[0][0] * *(f32x16 *)(sums[1] + x);
             f32x16 in_yy = w[0][0] * *(f32x16 *)(sums[2] + x), in_x = {0}, in_xx = {0}, in_xy = {0};
@@ -77,11 +119,13 @@ int stmn_farneback_expand(const uint8_t *grey, int32_t height, int32_t width, co
                 in_yy += w[0][k] * (*(f32x16 *)(sums[2] + x - k) + *(f32x16 *)(sums[2] + x + k));
             }
             *(f32x16 *)(to + x) = in_x * inverse[0];
-            *(f32x16 *)(to + plane + x) = in_y * inverse[0];
-            *(f32x16 *)(to + 2 * plane + x) = one * inverse[1] + in_xx * inverse[2];
-            *(f32x16 *)(to + 3 * plane + x) = one * inverse[1] + in_yy * inverse[2];
-            *(f32x16 *)(to + 4 * plane + x) = in_xy * inverse[3];
+            *(f32x16 *)(to + stride + x) = in_y * inverse[0];
+            *(f32x16 *)(to + 2 * stride + x) = one * inverse[1] + in_xx * inverse[2];
+            *(f32x16 *)(to + 3 * stride + x) = one * inverse[1] + in_yy * inverse[2];
+            *(f32x16 *)(to + 4 * stride + x) = in_xy * inverse[3];
         }
+        interleave(to, stride, pixels, width);
+        memcpy(out + (ptrdiff_t)y * width * EIGHT, pixels, (size_t)width * EIGHT * sizeof(float));
     }
     free(memory);
     return 0;
@@ -94,54 +138,62 @@ static float certainty(int x, int size) {
 }
 
 /* One row of the products whose averages give the flow: A.A (xx, xy, yy) and A.db (x, y).
- * first, second: expansions; u, v: the flow so far; trust: certainty by column; row: PRODUCTS rows, `line` apart. */
-static void multiply_row(const float *restrict first, const float *restrict second, const float *restrict u,
-                         const float *restrict v, int y, int width, int height, const float *restrict trust,
-                         float *restrict row, ptrdiff_t line) {
-    int stride = wide(width);
-    ptrdiff_t plane = (ptrdiff_t)stride * height;
-    const float *restrict one = first + (ptrdiff_t)y * stride;
-    float trust_y = certainty(y, height);
+ * first, second: expansions; u, v: the flow so far; trust: certainty by column; row: PRODUCTS rows, `line` apart.
+ * lines: 3 + PRODUCTS + EIGHT row buffers. */
+static void multiply_row(const float *first, const float *second, const float *restrict u, const float *restrict v,
+                         int y, int width, int height, const float *restrict trust, float *restrict row, ptrdiff_t line,
+                         float *lines) {
+    /* what the first and the second expansion count: half each, and half of A's xy; the first alone where the flow
+     * points out of the image */
+    static const f32x8 SHARE[2][2] = {{{0.5f, 0.5f, 1, 1, 0.5f}, {0}},
+                                      {{0.5f, 0.5f, 0.5f, 0.5f, 0.25f}, {-0.5f, -0.5f, 0.5f, 0.5f, 0.25f}}};
+    float *restrict past_x = lines, *restrict past_y = lines + line;
+    int32_t *restrict place = (int32_t *)(lines + 2 * line);
+    float *mean = lines + 3 * line, *pixels = mean + PRODUCTS * line;
     INDEPENDENT
     for (int x = 0; x < width; x++) {
         float px = (float)x + u[x], py = (float)y + v[x];
         int ix = (int)floorf(px), iy = (int)floorf(py);
         int inside = (ix >= 0) & (ix < width - 1) & (iy >= 0) & (iy < height - 1);
-        ix = clampi(ix, 0, width - 2);
-        iy = clampi(iy, 0, height - 2);
-        float fx = px - (float)ix, fy = py - (float)iy;
-        float a = (1 - fx) * (1 - fy), b = fx * (1 - fy), c = (1 - fx) * fy, d = fx * fy;
-        int at = iy * stride + ix;
-        const float *restrict s = second;
-#define TWO(k) \
-    (a * s[at + k * plane] + b * s[at + 1 + k * plane] + c * s[at + stride + k * plane] + \
-     d * s[at + stride + 1 + k * plane])
-        float bx = one[x], by = one[x + plane], xx = one[x + 2 * plane], yy = one[x + 3 * plane];
-        float xy = one[x + 4 * plane];
-        float bx2 = TWO(0), by2 = TWO(1), xx2 = TWO(2), yy2 = TWO(3), xy2 = TWO(4);
-#undef TWO
-        float scale = trust[x] * trust_y;
-        bx = 0.5f * (inside ? bx - bx2 : bx);
-        by = 0.5f * (inside ? by - by2 : by);
-        xx = inside ? 0.5f * (xx + xx2) : xx;
-        yy = inside ? 0.5f * (yy + yy2) : yy;
-        xy = inside ? 0.25f * (xy + xy2) : 0.5f * xy;
-        bx = scale * (bx + xx * u[x] + xy * v[x]);
-        by = scale * (by + xy * u[x] + yy * v[x]);
-        xx *= scale;
-        yy *= scale;
-        xy *= scale;
-        row[x] = xx * xx + xy * xy;
-        row[x + line] = xy * (xx + yy);
-        row[x + 2 * line] = yy * yy + xy * xy;
-        row[x + 3 * line] = xx * bx + xy * by;
-        row[x + 4 * line] = xy * bx + yy * by;
+        past_x[x] = px - (float)ix;
+        past_y[x] = py - (float)iy;
+        place[x] = inside ? iy * width + ix : -1;
+    }
+    const float *here = first + (ptrdiff_t)y * width * EIGHT;
+    ptrdiff_t down = (ptrdiff_t)width * EIGHT;
+    for (int x = 0; x < width; x++) {
+        f32x8 one = *(const f32x8 *)(here + x * EIGHT);
+        if (place[x] < 0) {
+            *(f32x8 *)(pixels + x * EIGHT) = one * SHARE[0][0];
+            continue;
+        }
+        const float *at = second + (ptrdiff_t)place[x] * EIGHT;
+        f32x8 a = *(const f32x8 *)at, b = *(const f32x8 *)(at + EIGHT);
+        f32x8 c = *(const f32x8 *)(at + down), d = *(const f32x8 *)(at + down + EIGHT);
+        a += past_x[x] * (b - a);
+        c += past_x[x] * (d - c);
+        a += past_y[x] * (c - a);
+        *(f32x8 *)(pixels + x * EIGHT) = one * SHARE[1][0] + a * SHARE[1][1];
+    }
+    separate(pixels, mean, line, width);
+    float trust_y = certainty(y, height);
+    INDEPENDENT
+    for (int x = 0; x < width; x++) {
+        float xx = mean[x + 2 * line], yy = mean[x + 3 * line], xy = mean[x + 4 * line];
+        float bx = mean[x] + xx * u[x] + xy * v[x], by = mean[x + line] + xy * u[x] + yy * v[x];
+        float weight = trust[x] * trust_y;
+        weight *= weight;
+        row[x] = weight * (xx * xx + xy * xy);
+        row[x + line] = weight * (xy * (xx + yy));
+        row[x + 2 * line] = weight * (yy * yy + xy * xy);
+        row[x + 3 * line] = weight * (xx * bx + xy * by);
+        row[x + 4 * line] = weight * (xy * bx + yy * by);
     }
 }
 
 /* Replaces the flow by the one that fits the averages over a window best. `rows`: 2 reach + 2 rows of products. */
 static void iterate(const float *first, const float *second, float *flow, int width, int height, int reach, float norm,
-                    const float *trust, float *rows, float *sums, float *boxes, ptrdiff_t line) {
+                    const float *trust, float *rows, float *sums, float *boxes, float *lines, ptrdiff_t line) {
     int keep = 2 * reach + 2;
     ptrdiff_t set = PRODUCTS * line, plane = (ptrdiff_t)width * height;
     memset(sums, 0, set * sizeof(float));
@@ -150,7 +202,7 @@ static void iterate(const float *first, const float *second, float *flow, int wi
         int next = y + reach;
         if (next < height)
             multiply_row(first, second, flow + (ptrdiff_t)next * width, flow + plane + (ptrdiff_t)next * width, next,
-                         width, height, trust, rows + (next % keep) * set + REACH, line);
+                         width, height, trust, rows + (next % keep) * set + REACH, line, lines);
         const float *restrict in = rows + (clampi(next, 0, height - 1) % keep) * set;
         const float *restrict gone = rows + (clampi(y - reach - 1, 0, height - 1) % keep) * set;
         float *restrict sum = sums;
@@ -234,14 +286,15 @@ int stmn_farneback_flow(const float *first, const float *second, const float *co
                         int32_t median, float *flow) {
     int reach = window / 2;
     ptrdiff_t line = wide(width) + 2 * REACH, length = row_floats(width), plane = (ptrdiff_t)width * height;
-    size_t floats = (size_t)(2 * reach + 2 + 1) * PRODUCTS * line + 4 * line + 8 * length;
+    size_t floats = (size_t)(2 * reach + 2 + 1) * PRODUCTS * line + (4 + 3 + PRODUCTS + EIGHT) * line + 8 * length;
     char *memory = calloc(1, floats * sizeof(float) + planes_bytes(width, height, 1) + 2 * ALIGNMENT);
     if (!memory) return 1;
     Arena arena = {(char *)(((uintptr_t)memory + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT)};
     Plane copy;
     make_planes(&arena, &copy, 1, width, height);
     float *rows = (float *)arena.next, *sums = rows + (size_t)(2 * reach + 2) * PRODUCTS * line;
-    float *boxes = sums + PRODUCTS * line, *trust = boxes + 2 * line, *past = trust + line, *lines = past + line;
+    float *boxes = sums + PRODUCTS * line, *trust = boxes + 2 * line, *past = trust + line;
+    float *expanded = past + line, *lines = expanded + (3 + PRODUCTS + EIGHT) * line;
     for (int x = 0; x < width; x++) trust[x] = certainty(x, width);
     if (coarse)
         for (int c = 0; c < 2; c++)
@@ -252,7 +305,7 @@ int stmn_farneback_flow(const float *first, const float *second, const float *co
         memset(flow, 0, 2 * plane * sizeof(float));
     for (int k = 0; k < iterations; k++)
         iterate(first, second, flow, width, height, reach, 1 / (float)(window * window), trust, rows, sums, boxes,
-                line);
+                expanded, line);
     if (median)
         for (int c = 0; c < 2; c++) smooth(flow + c * plane, height, width, median, &copy, lines, length);
     free(memory);
