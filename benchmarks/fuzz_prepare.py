@@ -25,8 +25,10 @@ import numpy as np
 
 from benchmarks.frame import STMN, run
 from stmn.runtime.progress import Silent
+from stmn.store.format.read import Store
 from stmn.store.format.write import RecordedVideo, recover_videos
 from stmn.store.inspect.check import check_set
+from stmn.video.decode import count_frames
 from stmn.video.source import VIDEO_SUFFIXES
 
 CONTAINERS = ("mp4", "mkv", "ts")
@@ -146,8 +148,10 @@ def kind_of(reason: str) -> str:
     return re.sub(r"\d+", "N", re.sub(r"^/.*?\.(avi|mp4|mkv|ts): ", "", reason))
 
 
-def judge(found: dict[str, RecordedVideo], names: list[str]) -> dict[str, Any]:
-    """Counts of what became of the variants."""
+def judge(
+    found: dict[str, RecordedVideo], names: list[str], notes: dict[str, str], whole: dict[str, int]
+) -> dict[str, Any]:
+    """Counts of what became of the variants; `whole` has the frames of each clip before it was damaged."""
     by_damage = {damage.__name__: Counter[str]() for damage in DAMAGES}
     for name in names:
         by_damage[name.split("/")[0]][found[name].status if name in found else "lost"] += 1
@@ -155,10 +159,15 @@ def judge(found: dict[str, RecordedVideo], names: list[str]) -> dict[str, Any]:
     return {
         "ok": sum(finished.status == "ok" for finished in found.values()),
         "skipped": len(reasons),
+        "ok_with_a_note": sum(name in notes for name, finished in found.items() if finished.status == "ok"),
+        "ok_and_short_without_a_note": sum(
+            finished.status == "ok" and name not in notes and finished.frames < whole[name.split(" ", 1)[1]]
+            for name, finished in found.items()
+        ),
         "lost": sum(name not in found for name in names),
         "skipped_without_reason": sum(not reason for reason in reasons),
         "crashes": [name for name, f in found.items() if f.reason.startswith("its worker process died")],
-        "hangs": [name for name, f in found.items() if f.reason.startswith("took longer than")],
+        "hangs": [name for name, f in found.items() if f.reason.startswith("no progress for")],
         # an error that is not a `StmnError` begins with its type
         "unforeseen": [name for name, f in found.items() if re.match(r"\w+(Error|Exception): ", f.reason)],
         "by_damage": {damage: dict(counts) for damage, counts in by_damage.items()},
@@ -192,7 +201,9 @@ def fuzz(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if done.returncode:
         return result | {"stderr": done.stderr[-2000:], "wrong": ["prepare failed"]}
     store = folder / "work" / "data" / "fuzz"
-    result |= judge(recover_videos(store), names)
+    with Store(store) as opened:
+        notes = opened.notes()
+    result |= judge(recover_videos(store), names, notes, {clip.name: count_frames(clip) for clip in clips})
     checked = check_set(store, Silent(), options.workers)
     result |= {"frames": checked.frames, "fields": checked.fields, "check_problems": checked.problems}
     counts = json.loads(done.stdout.splitlines()[-1])["results"]

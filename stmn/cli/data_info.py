@@ -55,6 +55,8 @@ def describe(info: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "hint", info["hint"]
     for number, one in enumerate(info["skipped"]):
         yield "skipped" if number == 0 else "", f"{quote_id(one['id'])}: {one['reason']}"
+    for number, one in enumerate(info["notes"]):
+        yield "notes" if number == 0 else "", f"{quote_id(one['id'])}: {one['note']}"
 
 
 def _describe_splits(splits: dict[str, Any], folds: dict[str, Any] | None) -> Iterator[tuple[str, str]]:

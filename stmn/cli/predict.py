@@ -54,6 +54,9 @@ def predict(
         int | None, typer.Option(help="chunks per video or window [default: 25 per video, 5 per window]", min=1)
     ] = None,
     flips: Annotated[bool, typer.Option(help="average over mirrored frames, if training allowed mirroring")] = True,
+    allow_damage: Annotated[
+        float, typer.Option(help="refuse a video if damage costs more than this fraction of its frames", min=0, max=1)
+    ] = 0.05,
     precision: Annotated[
         Literal["float32", "bfloat16", "float16"],
         typer.Option(help="precision of convolutions; the classifier and all averages are float32 in each"),
@@ -71,7 +74,7 @@ def predict(
     from stmn.settings import load_settings
     from stmn.workspace import Workspace
 
-    options = PredictOptions(chunks, flips, window, step, timeline, overlay, gate_part)
+    options = PredictOptions(chunks, flips, window, step, timeline, overlay, gate_part, allow_damage)
     found = list(find_videos(videos))
     options.check(found)
     settings = load_settings(workspace=workspace, device=device)

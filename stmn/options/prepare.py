@@ -48,6 +48,9 @@ class PrepareOptions(StageOptions):
     camera_motion: Literal["keep", "subtract"] = option(
         "keep", "keep the median motion of each flow field, or subtract it", "Data"
     )
+    allow_damage: float = option(
+        0.05, "skip a video if damage costs more than this fraction of its frames", "Data", ge=0, le=1
+    )
     workers: int = option(0, "worker processes if there is no --cluster; 0: one per core", "Run", ge=0, execution=True)
     cluster: str | None = option(
         None,
@@ -55,7 +58,9 @@ class PrepareOptions(StageOptions):
         "Run",
         execution=True,
     )
-    video_timeout: float = option(600.0, "seconds allowed per video", "Run", gt=0, execution=True)
+    video_timeout: float = option(
+        600.0, "give up a video that makes no progress for this many seconds", "Run", gt=0, execution=True
+    )
     retry_skipped: bool = option(False, "try all skipped videos again, not only changed ones", "Run", execution=True)
     allow_failures: int = option(0, "fail only if more than this many videos are skipped", "Run", ge=0, execution=True)
 

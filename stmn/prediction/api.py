@@ -14,7 +14,7 @@ from stmn.prediction.whole_video import read_whole_video
 from stmn.prediction.windows import Window, classify_spans, read_frames, slide_window
 from stmn.runtime.device import NamedPrecision, choose_device
 from stmn.runtime.progress import Progress, Silent
-from stmn.video.decode import iter_frames
+from stmn.video.decode import ALLOWED_DAMAGE, iter_frames
 from stmn.video.source import Source, is_live, parse_source
 
 __all__ = ["ClassScore", "Model", "Source", "Window", "find_videos", "is_live", "load_model"]
@@ -45,8 +45,9 @@ class Model(Classifier):
         return self.rank(torch.stack(self.logits(video, chunks, flips)).mean(dim=0))
 
     def logits(
-        self, video: str | Path | Source, chunks: int = CHUNKS, flips: bool = True, progress: Progress | None = None
-    ) -> list[Tensor]:
+        self, video: str | Path | Source, chunks: int = CHUNKS, flips: bool = True, progress: Progress | None = None,
+        allow_damage: float = ALLOWED_DAMAGE,
+    ) -> list[Tensor]:  # fmt: skip
         """(classes,) logits of each output, from `chunks` chunks of the whole video.
 
         Raises:
@@ -55,7 +56,7 @@ class Model(Classifier):
         """
         protocol = self.protocol(chunks, flips)
         source = _as_source(video)
-        given = read_whole_video(self, source, protocol, progress or Silent())
+        given = read_whole_video(self, source, protocol, progress or Silent(), allow_damage)
         return self.compute_logits(given, protocol, source.name)
 
     def windows(
@@ -78,7 +79,7 @@ class Model(Classifier):
             DataError: The video can't be read.
         """
         given = _as_source(video)
-        spans = slide_window(read_frames(self, iter_frames(given), given.name), length, step)
+        spans = slide_window(read_frames(self, iter_frames(given)), length, step)
         return classify_spans(self, spans, self.protocol(chunks, flips), given.name, Silent())
 
 

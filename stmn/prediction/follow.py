@@ -16,8 +16,9 @@ from stmn.prediction.options import PredictOptions
 from stmn.prediction.overlay import write_overlay
 from stmn.prediction.windows import Window, classify_spans, count_windows, read_frames, slide_window
 from stmn.runtime.progress import Progress
-from stmn.video.decode import header_length, iter_frames
+from stmn.video.decode import iter_frames
 from stmn.video.frame import Frame
+from stmn.video.length import header_length
 from stmn.video.source import Source, film_stream
 
 
@@ -44,7 +45,8 @@ def classify_whole(model: Model, video: Source, options: PredictOptions, progres
     Raises:
         DataError: The video can't be read or has too few frames.
     """
-    return torch.stack(model.logits(video, options.chunks or CHUNKS, options.flips, progress)).mean(dim=0)
+    logits = model.logits(video, options.chunks or CHUNKS, options.flips, progress, options.allow_damage)
+    return torch.stack(logits).mean(dim=0)
 
 
 def follow_windows(
@@ -64,9 +66,12 @@ def follow_windows(
     """
     length, step = options.window_and_step
     protocol = model.protocol(options.chunks or WINDOW_CHUNKS, options.flips)
-    with _until_interrupted(video, progress, endless) as frames:
+    given = iter_frames(
+        video, allow_damage=options.allow_damage, say=lambda words: progress.say(f"{video.name}: {words}")
+    )  # fmt: skip
+    with _until_interrupted(video, given, progress, endless) as frames:
         if options.overlay is None:
-            spans = slide_window(read_frames(model, frames, video.name), length, step)
+            spans = slide_window(read_frames(model, frames), length, step)
             yield from classify_spans(model, spans, protocol, video.name, progress)
             return
         gate = find_gate_map(model, options.gate_part)
@@ -79,10 +84,12 @@ def follow_windows(
 
 
 @contextmanager
-def _until_interrupted(video: Source, progress: Progress, endless: bool) -> Iterator[Iterable[Frame]]:
+def _until_interrupted(
+    video: Source, given: Iterable[Frame], progress: Progress, endless: bool
+) -> Iterator[Iterable[Frame]]:
     """The frames of a video; those of a camera, pipe or stream end at the first Ctrl-C. A second one acts as usual."""
     if video.kind != "pipe" and not endless:
-        yield iter_frames(video)
+        yield given
         return
     interrupted = False
 
@@ -94,7 +101,7 @@ def _until_interrupted(video: Source, progress: Progress, endless: bool) -> Iter
     def frames() -> Iterator[Frame]:
         count = 0
         try:
-            for frame in iter_frames(video):
+            for frame in given:
                 if interrupted:
                     return
                 yield frame

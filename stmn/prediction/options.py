@@ -5,6 +5,7 @@ from pathlib import Path
 
 from stmn.errors import UsageError
 from stmn.prediction.gate_map import GatePart
+from stmn.video.decode import ALLOWED_DAMAGE
 from stmn.video.source import Source
 
 #: seconds of a window by default
@@ -25,6 +26,7 @@ class PredictOptions:
         timeline: The CSV file to write.
         overlay: The MP4 file to write.
         gate_part: The part of the network whose gate the overlay shows.
+        allow_damage: The fraction of a video's frames that damage may cost.
     """
 
     chunks: int | None = None
@@ -34,6 +36,7 @@ class PredictOptions:
     timeline: Path | None = None
     overlay: Path | None = None
     gate_part: GatePart | None = None
+    allow_damage: float = ALLOWED_DAMAGE
 
     def check(self, videos: list[Source]) -> None:
         """Make sure that options and videos go together, before anything is read.

@@ -65,7 +65,7 @@ def write_overlay(
     with video_writer(path) as writer:
         drawing = _Drawing(model, writer, name, gate)
         waiting: deque[TimedFrame] = deque()
-        stream = read_frames(model, frames, name, _fit_panel)
+        stream = read_frames(model, frames, _fit_panel)
         stream = _remember(gate.add_maps(stream) if gate else stream, waiting)
         window: Window | None = None
         for window in classify_spans(model, slide_window(stream, length, step), protocol, name, progress):

@@ -18,25 +18,30 @@ from stmn.video.decode import count_frames, iter_frames
 from stmn.video.source import Source, rereadable
 
 
-def read_whole_video(model: Classifier, source: Source, protocol: Protocol, progress: Progress) -> VideoInput:
+def read_whole_video(
+    model: Classifier, source: Source, protocol: Protocol, progress: Progress, allow_damage: float
+) -> VideoInput:
     """Read the protocol's chunks of a video. A video that is too short for a flow stack is reported to `progress`.
 
     Raises:
         DataError: The video can't be read or has too few frames.
     """
     with rereadable(source) as given:
-        plan = model.plan_chunks(count_frames(given), protocol.chunks, given.name)
+        count = count_frames(given, None, allow_damage, lambda words: progress.say(f"{given.name}: {words}"))
+        plan = model.plan_chunks(count, protocol.chunks, given.name)
         if notice := model.padding_notice(plan.frame_count):
             progress.say(f"{given.name}: {notice}")
-        return model.make_input(plan, *_read_chunks(model, given, plan), protocol)
+        return model.make_input(plan, *_read_chunks(model, given, plan, allow_damage), protocol)
 
 
-def _read_chunks(model: Classifier, source: Source, plan: ChunkPlan) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+def _read_chunks(
+    model: Classifier, source: Source, plan: ChunkPlan, allow_damage: float
+) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
     """(3, H, W) frames and (2, H, W) flow levels by their numbers: what the plan needs, and little more."""
     how, flow = model.description.preparation, model.flow_function()
     frames: dict[int, Tensor] = {}
     levels: dict[int, Tensor] = {}
-    stream, reached = iter_frames(source), 0
+    stream, reached = iter_frames(source, None, allow_damage), 0
     for run in _frame_runs(plan, model.reads_flow):
         part = islice(stream, run.start - reached, run.stop - reached)
         reached = run.stop

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stmn.errors import DataError, UsageError
+from stmn.errors import UsageError
 from stmn.evaluation.protocol import Protocol
 from stmn.flow.pairs import frames_and_flow
 from stmn.prediction.classifier import Classifier
@@ -68,29 +68,21 @@ class Window:
 
 
 def read_frames(
-    model: Classifier, frames: Iterable[Frame], name: str, display: Callable[[Frame], NDArray[np.uint8]] | None = None
+    model: Classifier, frames: Iterable[Frame], display: Callable[[Frame], NDArray[np.uint8]] | None = None
 ) -> Iterator[TimedFrame]:
     """Yield the frames of a video with their flow, prepared as the model's training data.
 
     Args:
         model: Says how frames and flow are prepared.
         frames: The decoded frames.
-        name: The video's name in error messages.
         display: Makes the picture that an overlay shows.
-
-    Raises:
-        DataError: The size of the frames changes within the video.
     """
     how = model.description.preparation
     decoded: deque[tuple[float, Fraction, NDArray[np.uint8] | None]] = deque()
 
     def pictures() -> Iterator[NDArray[np.uint8]]:
-        size: tuple[int, ...] = ()
-        for number, frame in enumerate(frames):
+        for frame in frames:
             picture = frame.picture(how.short_side)
-            if size and picture.shape != size:
-                raise DataError(f"{name}: the frame size changes after {number} frames; cut the video there")
-            size = picture.shape
             decoded.append((frame.seconds, frame.rate, display(frame) if display else None))
             yield picture
 

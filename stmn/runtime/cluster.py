@@ -49,7 +49,7 @@ class _WorkerPool(WorkerPlugin):
 
     Args:
         setup: makes the set-up of the processes.
-        timeout: the longest a job may take, seconds.
+        timeout: the longest that a job may go without progress, seconds.
     """
 
     def __init__(self, setup: ClusterSetup, timeout: float) -> None:
@@ -180,7 +180,7 @@ def run_on_cluster(
         setup: makes the set-up of the processes of a Dask worker.
         address: address of the scheduler, as `tcp://HOST:PORT`.
         name: names the work; processes of an earlier run that still do work of this name are stopped first.
-        timeout: the longest a job may take, seconds.
+        timeout: the longest that a job may go without progress, seconds.
         say: called with a line when the cluster has no workers.
 
     Raises:

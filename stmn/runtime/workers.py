@@ -1,8 +1,8 @@
 """Worker processes that may crash or hang without taking the work down.
 
-Each worker does one job at a time. If it dies, or takes longer than allowed, only that job is lost, and a new process
-takes its place. If it dies before it is ready for a job, all work ends: the next one would die too. Workers end with
-the process that started them, however that ends.
+Each worker does one job at a time, and reports that it gets on with it. If it dies, or reports nothing for longer than
+allowed, only that job is lost, and a new process takes its place. If it dies before it is ready for a job, all work
+ends: the next one would die too. Workers end with the process that started them, however that ends.
 """
 
 import multiprocessing
@@ -49,6 +49,25 @@ class FatalJobError(StmnError):
     """Raised by a job to stop all work, as when the disk is full."""
 
 
+@dataclass
+class _Parent:
+    """The process that started this worker, and when it last heard of it; none outside a worker."""
+
+    connection: Connection | None = None
+    told: float = 0.0
+
+
+_parent = _Parent()
+
+
+def report_progress() -> None:
+    """Tell the parent process that the job gets on, once in a second at most; does nothing outside a worker."""
+    now = time.monotonic()
+    if _parent.connection and now - _parent.told >= 1:
+        _parent.told = now
+        _parent.connection.send(("busy", None))
+
+
 def serve(connection: Connection) -> None:
     """The main loop of a worker process: take a `Setup` and an index, then jobs, until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to handle
@@ -61,6 +80,7 @@ def serve(connection: Connection) -> None:
         connection.send(("fatal", describe_error(error)))
         return
     connection.send(("ready", None))
+    _parent.connection = connection
     while True:
         connection.send_bytes(_answer(do_job, inbox.get()))
 
@@ -157,13 +177,13 @@ class Worker:
         self.process = start(theirs)
         theirs.close()
         self.job: Any = None
-        self._started = 0.0
+        self._heard = 0.0
         self._ready = False
         self._send((setup, index))
 
     def give(self, job: Any) -> None:
         """Start a job."""
-        self.job, self._started = job, time.monotonic()
+        self.job, self._heard = job, time.monotonic()
         self._send(job)
 
     def collect(self, readable: bool, timeout: float) -> Outcome | None:
@@ -171,14 +191,14 @@ class Worker:
 
         Args:
             readable: whether the process has sent something.
-            timeout: the longest a job may take, seconds.
+            timeout: the longest that a job may go without progress, seconds.
 
         Raises:
             FatalJobError: the job raised it, or the process can't start.
         """
         if not readable:
-            if self._ready and time.monotonic() - self._started > timeout:
-                return Outcome(self.job, error=f"took longer than {timeout:g} s", lost=True)
+            if self._ready and time.monotonic() - self._heard > timeout:
+                return Outcome(self.job, error=f"no progress for {timeout:g} s (--video-timeout)", lost=True)
             return None
         try:
             kind, value = self.connection.recv()
@@ -190,8 +210,9 @@ class Worker:
             return Outcome(self.job, error=f"its worker process died ({how})", lost=True)
         if kind == "fatal":
             raise FatalJobError(value)
-        if kind == "ready":  # its first job starts now
-            self._ready, self._started = True, time.monotonic()
+        self._heard = time.monotonic()
+        if kind in ("ready", "busy"):  # its first job starts now, or gets on
+            self._ready = True
             return None
         return Outcome(self.job, result=value) if kind == "ok" else Outcome(self.job, error=value)
 
@@ -214,7 +235,7 @@ def run_jobs(jobs: deque[Any], setup: Setup, workers: int, timeout: float) -> It
         jobs: the jobs, which must be picklable; the caller may append to them while iterating.
         setup: makes, in each process, the function that does a job.
         workers: number of processes.
-        timeout: the longest a job may take, seconds.
+        timeout: the longest that a job may go without progress, seconds.
 
     Raises:
         FatalJobError: a job raised it, or processes can't start.

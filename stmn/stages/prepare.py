@@ -175,7 +175,10 @@ def _fill_store(options: PrepareOptions, context: Context) -> Result:
     finished = recover_videos(folder)
     missing = [entry for entry in entries if entry.id not in finished]
     jobs = deque(PrepareJob(entry) for entry in missing)
-    worker = PrepareWorker(folder.resolve(), header.preparation, options.dataset, dataset.root, options.dataset_options)
+    worker = PrepareWorker(
+        folder.resolve(), header.preparation, options.dataset, dataset.root, options.dataset_options,
+        allow_damage=options.allow_damage,
+    )  # fmt: skip
     found = [finished[entry.id] for entry in entries if entry.id in finished]
     skipped = sum(video.status == "skipped" for video in found)
     for entry in entries:
@@ -187,6 +190,8 @@ def _fill_store(options: PrepareOptions, context: Context) -> Result:
             if result.reason:
                 skipped += 1
                 context.progress.say(f"skipped {result.entry.id!r}: {result.reason}")
+            if result.note:
+                context.progress.say(f"note on {result.entry.id!r}: {result.note}")
             _report_video(result.entry.id, result.frames, result.reason, True, context)
             task.advance(1, **rate.add(result.frames), skipped=skipped)
     return _summarise(options, entries, context)

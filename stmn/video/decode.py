@@ -1,43 +1,36 @@
 """Decode a video, frame by frame, at a given short side."""
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
-from av.container import InputContainer
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from stmn.errors import DataError
+from stmn.runtime.workers import report_progress
+from stmn.video.clock import resample, time_frames
 from stmn.video.deinterlace import deinterlace
 from stmn.video.frame import Frame, Painter
+from stmn.video.length import announced_end, judge
+from stmn.video.reading import FilmReader
 from stmn.video.source import Source, describe_ffmpeg_error, film_stream, parse_source
 
 #: frames per second of a video that does not state its rate
 _DEFAULT_RATE = Fraction(25)
-#: seconds between two frames beyond which a time stamp is taken to be damaged
-_LONGEST_PAUSE = 60
+#: the fraction of a video's frames that damage may cost by default
+ALLOWED_DAMAGE = 0.05
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video's header says: size in pixels before any rotation, and frames per second (0 if unknown)."""
+    """What a video's header says: size in pixels as stored, and frames per second (0 if unknown)."""
 
     width: int
     height: int
     fps: float
-
-
-@dataclass(frozen=True)
-class HeaderLength:
-    """How long a video is according to its header: frames and seconds, each 0 if the header doesn't say."""
-
-    frames: int
-    seconds: float
 
 
 def probe_video(path: Path | str) -> VideoInfo:
@@ -61,98 +54,68 @@ def decode_video(path: Path | str, short_side: int | None = None) -> Iterator[ND
         yield frame.picture(short_side)
 
 
-def iter_frames(video: Path | str | Source) -> Iterator[Frame]:
-    """Yield the frames of a video in order.
+def iter_frames(
+    video: Path | str | Source, fps: float | None = None, allow_damage: float = ALLOWED_DAMAGE,
+    say: Callable[[str], None] | None = None, until: float | None = None,
+) -> Iterator[Frame]:  # fmt: skip
+    """Yield the frames of a video in order, all of one size.
+
+    Args:
+        video: The video.
+        fps: Frames per second, each the one that is shown nearest to its time. By default the video's own frames.
+        allow_damage: The fraction of the frames, 0..1, that may be lost because the file is damaged or cut.
+        say: Gets words, without the video's name, for what is lost or strange in a video that is not refused for it.
+        until: Seconds after which nothing is read, or judged.
 
     Raises:
-        DataError: It can't be opened or decoded, or it ends much earlier than its header says. The frames before that
-            have been yielded.
+        DataError: It can't be opened, damage costs too many frames, or their size changes. The frames before that have
+            been yielded.
     """
     source = video if isinstance(video, Source) else parse_source(video)
+    frames = _read_film(source, allow_damage, say or (lambda _: None), until)
+    yield from _check_size(resample(frames, Fraction(fps).limit_denominator(1001)) if fps else frames, source.name)
+
+
+def count_frames(
+    video: Path | str | Source, fps: float | None = None, allow_damage: float = ALLOWED_DAMAGE,
+    say: Callable[[str], None] | None = None,
+) -> int:  # fmt: skip
+    """Count the frames of a video by decoding it. Arguments and errors are those of `iter_frames`."""
+    return sum(1 for _ in iter_frames(video, fps, allow_damage, say))
+
+
+def _read_film(source: Source, allow_damage: float, say: Callable[[str], None], until: float | None) -> Iterator[Frame]:
+    """The frames of a video with their times. Raises `DataError` as `iter_frames` does."""
     with source.open() as container:
-        stream = film_stream(container)
-        stream.thread_type = "NONE"  # videos run in parallel instead; decoder threads deadlock in forked workers
-        stream.codec_context.thread_count = 1
+        reader = FilmReader(container, patient=source.kind in ("file", "pipe"))
+        stream, tally, announced = reader.stream, reader.tally, announced_end(container)
+        missing = source.missing_bytes()
         rate = stream.average_rate or stream.guessed_rate or _DEFAULT_RATE
-        evenly_spaced = container.format.name == "avi"
-        painter = Painter(stream)
-        count = 0
-        expected = header_length(container)
-        first = last = 0.0
-        seconds = -float(1 / rate)
         try:
-            for frame in deinterlace(_decode_packets(container, source.kind == "address")):
-                first, last = (first, _end_of(frame)) if count else (frame.time or 0.0, _end_of(frame))
-                # AVI has no time stamps; those that FFmpeg makes up jump where frames are stored out of order
-                seconds = (
-                    float(count / rate) if evenly_spaced else _time_of(frame, first, seconds, float(1 / rate))
-                )  # fmt: skip
-                yield Frame(frame, seconds, rate, painter)
-                count += 1
+            for frame in time_frames(deinterlace(reader.frames()), rate, Painter(stream)):
+                report_progress()
+                if until is not None and frame.seconds >= until:
+                    announced = missing = tally.indexed = 0
+                    break
+                yield frame
         except (FFmpegError, ValueError) as error:
             raise DataError(
-                f"{source.name}: decoding failed after {count} frames: {describe_ffmpeg_error(error)}"
+                f"{source.name}: decoding failed after {tally.frames} frames: {describe_ffmpeg_error(error)}"
             ) from error
-        if words := _describe_truncation(expected, count, last - first):
-            raise DataError(f"{source.name}: {words}")
+        if not tally.frames and tally.reason:
+            raise DataError(f"{source.name}: none of its frames can be decoded: {tally.reason}")
+        found = judge(tally, announced, float(rate), missing)
+        if tally.frames and found.lost > allow_damage * found.of:
+            raise DataError(f"{source.name}: {found.words} (--allow-damage accepts {allow_damage:g} of them)")
+        for words in [found.words] * bool(found.lost) + found.notes:
+            say(words)
 
 
-def count_frames(video: Path | str | Source) -> int:
-    """Count the frames of a video by decoding it. Raises as `iter_frames` does."""
-    return sum(1 for _ in iter_frames(video))
-
-
-def header_length(container: InputContainer) -> HeaderLength:
-    """Return how long the first video stream of an open video is according to its header."""
-    stream = film_stream(container)
-    seconds = float((stream.duration or 0) * (stream.time_base or 0))
-    if "mp4" in container.format.name.split(","):
-        # an edit list may show only a part of the frames that are counted; FFmpeg's duration allows for that
-        return HeaderLength(0, seconds)
-    if stream.frames or seconds:
-        return HeaderLength(stream.frames, seconds)
-    # as Matroska states it
-    if match := re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", "").strip()):
-        return HeaderLength(0, 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3]))
-    if len(container.streams) == 1:  # otherwise the duration may be that of the sound
-        return HeaderLength(0, (container.duration or 0) / av.time_base)
-    return HeaderLength(0, 0.0)
-
-
-def _decode_packets(container: InputContainer, streamed: bool) -> Iterator[av.VideoFrame]:
-    """What FFmpeg decodes. If a `streamed` video breaks off, also the last frames, which the decoder still holds."""
-    stream = film_stream(container)
-    try:
-        yield from container.decode(stream)
-    except FFmpegError:
-        if streamed:
-            yield from stream.codec_context.decode(None)
-        raise
-
-
-def _time_of(frame: av.VideoFrame, first: float, previous: float, step: float) -> float:
-    """When a frame is shown, in seconds after the first.
-
-    That is its time stamp, unless it has none or a damaged one, which is not later than the previous frame or minutes
-    later. Then it is `step` after the previous frame.
-    """
-    seconds = previous + step if frame.time is None else frame.time - first
-    return seconds if previous < seconds < previous + _LONGEST_PAUSE else previous + step
-
-
-def _end_of(frame: av.VideoFrame) -> float:
-    """When a frame stops being shown, in seconds."""
-    return float((frame.time or 0.0) + (frame.duration or 0) * (frame.time_base or 0))
-
-
-def _describe_truncation(expected: HeaderLength, frames: int, seconds: float) -> str:
-    """Words for a video that is clearly shorter than its header says; "" for others.
-
-    Published data sets are full of headers that count one or two frames too many, and times are rounded.
-    """
-    if frames and expected.frames - frames > max(3, 0.03 * expected.frames):
-        return f"breaks off after {frames} of {expected.frames} frames"
-    if frames and expected.seconds - seconds > max(0.3, 0.05 * expected.seconds):
-        seconds = max(seconds, 0.0)  # damaged time stamps may run backwards
-        return f"breaks off after {seconds:.1f} of {expected.seconds:.1f} s"
-    return ""
+def _check_size(frames: Iterator[Frame], name: str) -> Iterator[Frame]:
+    """The frames, which must all have the size of the first. Raises `DataError`."""
+    size: tuple[int, int] | None = None
+    for number, frame in enumerate(frames):
+        if size not in (None, frame.size):
+            raise DataError(f"{name}: the frame size changes after {number} frames; cut the video there")
+        size = frame.size
+        yield frame

@@ -1,5 +1,6 @@
 """Where a video comes from: a file, a camera, an address, or a pipe. All are opened in the same way."""
 
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from stmn.errors import DataError, UsageError
+from stmn.video.extent import stated_size
 
 #: endings of video files, in lower case
 VIDEO_SUFFIXES = frozenset({
@@ -65,6 +67,14 @@ class Source:
         if films:
             raise DataError(f"{self.name}: its video is in a format that FFmpeg can't decode")
         raise DataError(f"{self.name}: holds no video stream")
+
+    def missing_bytes(self) -> float:
+        """Return the fraction of a file's bytes that its parts state and that are not there; 0 for other sources."""
+        if self.kind != "file":
+            return 0.0
+        with open(self.place, "rb") as file:
+            stated, size = stated_size(file), file.seek(0, os.SEEK_END)
+        return max(1 - size / stated, 0.0) if stated else 0.0
 
 
 def parse_source(value: str | Path) -> Source:

@@ -84,12 +84,12 @@ def test_gate_map_is_what_the_parts_gate_receives(trained, seen):
         gate = find_gate_map(model, part)
         assert isinstance(gate, GateMap) and gate.part == part
         assert gate.legend == (f"what motion sends at {part}, mean |f(x_m)|:", "it multiplies appearance there")
-        found = list(gate.add_maps(read_frames(model, iter_frames(seen[0]), "a")))
+        found = list(gate.add_maps(read_frames(model, iter_frames(seen[0]))))
         assert len(found) == 60 and [m.seconds for m in found] == sorted(m.seconds for m in found)
         maps[part] = torch.stack([m.gate_map for m in found])
         assert maps[part].shape[-2] == side and bool((maps[part] >= 0).all())
     # in one pass over all frames, so that no stack is cut by a batch
-    gate, context = find_gate_map(model, "conv2"), list(read_frames(model, iter_frames(seen[0]), "a"))
+    gate, context = find_gate_map(model, "conv2"), list(read_frames(model, iter_frames(seen[0])))
     torch.testing.assert_close(gate.compute_maps(context, range(60)), maps["conv2"], rtol=1e-4, atol=1e-6)
 
 

@@ -152,7 +152,7 @@ def test_crash_or_hang_costs_only_its_video(tmp_path, cluster):
     with Store(tmp_path / "data" / "mine") as store:
         skipped = {v.id: v.reason for v in store.videos.values() if v.status == "skipped"}
         assert skipped == {
-            "wave/b segfault.avi": "its worker process died (SIGSEGV)", "wave/d hang.avi": "took longer than 2 s",
+            "wave/b segfault.avi": "its worker process died (SIGSEGV)", "wave/d hang.avi": "no progress for 2 s (--video-timeout)",
         }  # fmt: skip
         assert len(store.videos) == 5
     assert worker.poll() is None

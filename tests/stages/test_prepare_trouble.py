@@ -46,13 +46,17 @@ class Trouble(Folder):
         if "hang" in video.id:
             time.sleep(3600)
         return super().fetch(video)
+
+def slow(first, second):
+    time.sleep(1.1)
+    return first.new_zeros(len(first), 2, *first.shape[1:])
 """
 
 
 @pytest.fixture
 def trouble(tmp_path, monkeypatch):
     with on_path(tmp_path / "site", monkeypatch) as packages:
-        packages.install("trouble", TROUBLE, dataset={"trouble": "Trouble"})
+        packages.install("trouble", TROUBLE, dataset={"trouble": "Trouble"}, flow={"slow": "slow"})
         yield packages.folder
 
 
@@ -121,10 +125,18 @@ def test_crash_or_hang_costs_only_its_video(tmp_path, trouble):
         assert skipped == {
             "wave/b segfault.avi": "its worker process died (SIGSEGV)",
             "wave/d exit.avi": "its worker process died (exit code 3)",
-            "wave/e hang.avi": "took longer than 3 s",
+            "wave/e hang.avi": "no progress for 3 s (--video-timeout)",
             "wave/g raise.avi": "LookupError: unknown video",
         }
         assert {v.id for v in store.videos.values() if v.frames == 3} == {f"wave/{n}.avi" for n in ("a", "c", "f", "h")}
+
+
+def test_time_limit_is_for_time_without_progress(tmp_path, trouble):
+    """A long video may take long: here three batches of a second each."""
+    film(tmp_path / "v" / "wave" / "a.avi", moving(34))
+    arguments = [*SMALL, "--flow", "slow", "--video-timeout", "2"]
+    result = call("prepare", tmp_path / "v", "mine", *arguments, "-w", tmp_path)
+    assert result.exit_code == 0, result.stderr
 
 
 def test_time_limit_is_per_video(tmp_path, trouble):

@@ -121,6 +121,14 @@ class Store:
         header = self.header.model_dump(mode="json", exclude={"folds"})  # the splits themselves are in it
         return digest([header | {"dataset": without_own_version(self.header.dataset)}, rows])
 
+    def notes(self) -> dict[str, str]:
+        """Return what `prepare` noted about videos that it did not skip, by id. Older sets have no notes."""
+        found: dict[str, str] = {}
+        for shard in range(len(self.shards)):
+            if self.query(shard, "SELECT name FROM sqlite_master WHERE name = 'notes'"):
+                found |= dict(self.query(shard, "SELECT id, note FROM notes"))
+        return dict(sorted(found.items()))
+
     def video(self, video_id: str) -> StoredVideo:
         """Return a video's row. Raises `DataError` when the video is not in the set or was skipped."""
         video = self.videos.get(video_id)

@@ -55,12 +55,13 @@ class SourceRecord(NamedTuple):
 
 
 class PictureWriter:
-    """Takes the pictures of one video. The caller sets `facts` before the video is closed."""
+    """Takes the pictures of one video. The caller sets `facts`, and perhaps a `note`, before the video is closed."""
 
     def __init__(self, connection: sqlite3.Connection, number: int) -> None:
         self._connection = connection
         self._number = number
         self.facts = VideoFacts()
+        self.note = ""
         self.checksum = 0
 
     def add(self, kind: int, t: int, jpeg: bytes) -> None:
@@ -119,6 +120,9 @@ class ShardWriter:
             values = asdict(writer.facts) | {"checksum": writer.checksum}
             columns = ", ".join(f"{name} = :{name}" for name in values)
             self._connection.execute(f"UPDATE videos SET {columns} WHERE number = :number", values | {"number": number})
+            self._connection.execute("DELETE FROM notes WHERE id = ?", (entry.id,))
+            if writer.note:
+                self._connection.execute("INSERT INTO notes VALUES (?, ?)", (entry.id, writer.note))
 
     def skip_video(self, entry: VideoEntry, reason: str, stamp: str) -> None:
         """Record that a video could not be prepared, why, and what its source was at that time."""
@@ -131,6 +135,7 @@ class ShardWriter:
             first, end = picture_key(number, RGB, 0), picture_key(number + 1, RGB, 0)
             self._connection.execute("DELETE FROM pictures WHERE key >= ? AND key < ?", (first, end))
             self._connection.execute("DELETE FROM videos WHERE number = ?", (number,))
+            self._connection.execute("DELETE FROM notes WHERE id = ?", (video_id,))
 
     def set_class(self, video_id: str, class_name: str, group: str) -> None:
         """Change the class and the group of a video."""

@@ -80,6 +80,7 @@ def describe_set(store: Store, fields: int, progress: Progress) -> dict[str, Any
         "keeps": header.keeps,
         "videos": {"all": len(videos), "ok": len(ok), "skipped": len(videos) - len(ok)},
         "skipped": [{"id": v.id, "reason": v.reason} for v in videos if v.status != "ok"],
+        "notes": [{"id": video_id, "note": note} for video_id, note in store.notes().items()],
         "groups": len({v.group for v in ok if v.group}),
         "groups_in_several_classes": sum(
             len(classes) > 1 for classes in _classes_by_group(v for v in ok if v.group).values()

@@ -5,7 +5,7 @@ torch and the decoder are imported in the worker only: the process that hands ou
 
 import dataclasses
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,6 @@ from stmn.store.prepare.disk import find_disk_error, stop_on_full_disk
 from stmn.store.prepare.sources import escape_line, hash_source, stamp_files
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from stmn.flow.pairs import FlowFunction
 
 
@@ -38,11 +35,12 @@ class PrepareJob:
 
 @dataclass(frozen=True)
 class PreparedVideo:
-    """What became of a video: how many frames it has, or why it was skipped."""
+    """What became of a video: how many frames it has, or why it was skipped; a note on what is wrong with one kept."""
 
     entry: VideoEntry
     frames: int = 0
     reason: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,6 +54,7 @@ class PrepareWorker:
         root: The data set's root.
         dataset_options: Options of the plugin.
         machine: Prefix of the shards' names where several machines write.
+        allow_damage: The fraction of a video's frames that damage may cost.
     """
 
     folder: Path
@@ -64,6 +63,7 @@ class PrepareWorker:
     root: Path
     dataset_options: dict[str, Any]
     machine: str = ""
+    allow_damage: float = 0.05
 
     def on(self, machine: str) -> "PrepareWorker":
         """Return the same set-up for processes on another machine, whose name no other machine has."""
@@ -87,14 +87,15 @@ class PrepareWorker:
 
         def handle(job: PrepareJob) -> PreparedVideo:
             with stop_on_full_disk(self.folder):
-                return _do_job(job, shard, dataset, how, flow)
+                return _do_job(job, shard, dataset, how, flow, self.allow_damage)
 
         return handle
 
 
 def _do_job(
-    job: PrepareJob, shard: ShardWriter, dataset: Dataset, how: Preparation, flow: "FlowFunction | None"
-) -> PreparedVideo:
+    job: PrepareJob, shard: ShardWriter, dataset: Dataset, how: Preparation, flow: "FlowFunction | None",
+    allow_damage: float,
+) -> PreparedVideo:  # fmt: skip
     """Put a video into the shard, or record why that failed. Raises `OSError` when the disk is full or read-only."""
     entry = job.entry
     if done := shard.video(entry.id):  # its last worker died between the commit and its report
@@ -115,8 +116,8 @@ def _do_job(
                 path = dataset.fetch(entry)
                 stamp = stamp_files(dataset.sources(entry))  # `fetch` may have made the file
                 with shard.add_video(entry, stamp) as writer:
-                    writer.facts = _store_video(path, entry, writer, how, flow)
-            return PreparedVideo(entry, writer.facts.frames)
+                    writer.facts = _store_video(path, entry, writer, how, flow, allow_damage)
+            return PreparedVideo(entry, writer.facts.frames, note=writer.note)
         except (StmnError, ValueError, RuntimeError, MemoryError) as error:
             if disk := find_disk_error(error):
                 raise disk from error
@@ -128,17 +129,23 @@ def _do_job(
 
 
 def _store_video(
-    path: Path, entry: VideoEntry, writer: PictureWriter, how: Preparation, flow: "FlowFunction"
+    path: Path, entry: VideoEntry, writer: PictureWriter, how: Preparation, flow: "FlowFunction", allow_damage: float
 ) -> VideoFacts:
     """Decode, resize, compute flow, quantise and store. Raises `DataError` when there are fewer than two frames."""
     from stmn.flow.pairs import frames_and_flow
     from stmn.store.format.jpeg import encode_field, encode_frame
-    from stmn.video.decode import probe_video
+    from stmn.video.decode import iter_frames, probe_video
 
     source = probe_video(path)
+    notes: list[str] = []
     frames = fields = 0
     height = width = 0
-    for pictures, levels in frames_and_flow(_decode(path, entry, how), flow, how.bound, how.camera_motion):
+    decoded = (
+        frame.picture(how.short_side)
+        for frame in iter_frames(path, None, allow_damage, notes.append, until=entry.end)
+        if frame.seconds >= entry.start
+    )
+    for pictures, levels in frames_and_flow(decoded, flow, how.bound, how.camera_motion):
         for picture in pictures:
             writer.add(RGB, frames, encode_frame(picture, how.quality))
             frames += 1
@@ -153,17 +160,7 @@ def _store_video(
         raise DataError(f"{where}: holds a single frame; flow needs two")
     if fields != frames - 1:
         raise DataError(f"{path}: {frames} frames but {fields} flow fields")
+    writer.note = escape_line("; ".join(notes))
     return VideoFacts(
         frames, width, height, source.width, source.height, source.fps, hash_source([path], entry), how.flow, how.bound
     )  # fmt: skip
-
-
-def _decode(path: Path, entry: VideoEntry, how: Preparation) -> "Iterator[NDArray[np.uint8]]":
-    """The frames of a video or of its segment, at the short side. Raises as `iter_frames` does."""
-    from stmn.video.decode import iter_frames
-
-    for frame in iter_frames(path):
-        if entry.end is not None and frame.seconds >= entry.end:
-            return
-        if frame.seconds >= entry.start:
-            yield frame.picture(how.short_side)

@@ -1,0 +1,51 @@
+"""When the frames of a video are shown: time stamps that make sense, and frames at another rate."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+
+import av
+
+from stmn.video.frame import Frame, Painter
+
+#: seconds between two frames beyond which a time stamp is taken to be damaged
+_LONGEST_PAUSE = 60
+#: containers round time stamps by at most this many seconds
+_ROUNDING = 1e-3
+
+
+def time_frames(frames: Iterable[av.VideoFrame], rate: Fraction, painter: Painter) -> Iterator[Frame]:
+    """Yield the frames with the seconds since the first.
+
+    That is a frame's time stamp, unless it has none or a damaged one, which is not later than the previous frame or
+    more than a minute later. Then it is 1 / `rate` after the previous frame, and what follows is counted from there.
+    """
+    start: float | None = None
+    seconds = step = float(1 / rate)
+    for frame in frames:
+        if start is None:
+            start = frame.time
+            seconds = 0.0
+        else:
+            shown = None if frame.time is None else frame.time - start
+            if shown is None or not seconds < shown < seconds + _LONGEST_PAUSE:
+                shown = seconds + step
+            seconds = shown
+        yield Frame(frame, seconds, rate, painter)
+
+
+def resample(frames: Iterable[Frame], fps: Fraction) -> Iterator[Frame]:
+    """Yield `fps` frames per second: at each time the frame that is shown nearest to it.
+
+    The video keeps its length: the last frame lasts as long as the rate of the video says.
+    """
+    held: Frame | None = None
+    number = 0
+    for frame in frames:
+        while held is not None and number / fps < (held.seconds + frame.seconds) / 2:
+            yield replace(held, seconds=float(number / fps), rate=fps)
+            number += 1
+        held = frame
+    while held is not None and number / fps < held.seconds + 1 / held.rate - _ROUNDING:
+        yield replace(held, seconds=float(number / fps), rate=fps)
+        number += 1

@@ -1,0 +1,91 @@
+"""How many bytes a video file should have, from the sizes that its own parts state: fewer, and the file was cut."""
+
+import os
+import struct
+from collections.abc import Callable
+from typing import BinaryIO
+
+#: what a size means that is not known yet, as in a recording that was never finished
+_UNKNOWN_32 = (0, 2**32 - 1)
+_ASF_START = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
+
+#: the first bytes of a part to its size in bytes, all included; 0 if these are not the first bytes of a part
+_PartSize = Callable[[bytes], int]
+
+
+def stated_size(file: BinaryIO) -> int:
+    """Return the bytes that a file has at least if it is whole: AVI, MP4, MOV, Matroska, WebM, WMV, TS."""
+    start = file.read(189)
+    if start[:4] == b"RIFF":
+        return _walk(file, _riff_size)
+    if start[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp"):
+        return _walk(file, _box_size)
+    if start[:16] == _ASF_START:
+        return _walk(file, _asf_size)
+    if int.from_bytes(start[:4]) == _EBML:
+        return _segment_end(file)
+    if start[:1] == start[188:] == b"G":  # MPEG-TS has packets of 188 bytes
+        return -(-file.seek(0, os.SEEK_END) // 188) * 188
+    return 0
+
+
+def _walk(file: BinaryIO, size_of: _PartSize) -> int:
+    """The end of the last part that begins within the file."""
+    end = 0
+    while True:
+        file.seek(end)
+        size = size_of(file.read(24))
+        if not size:
+            return end
+        end += size
+
+
+def _riff_size(start: bytes) -> int:
+    """A RIFF list of an AVI file; a large file has several."""
+    if len(start) < 12 or start[:4] != b"RIFF" or start[8:11] != b"AVI":
+        return 0
+    [size] = struct.unpack("<I", start[4:8])
+    return 0 if size in _UNKNOWN_32 else 8 + int(size)
+
+
+def _box_size(start: bytes) -> int:
+    """A box of an MP4 or MOV file (ISO/IEC 14496-12, section 4.2); size 0 means up to the end of the file."""
+    if len(start) < 8 or not start[4:8].isalnum():
+        return 0
+    size, header = struct.unpack(">I", start[:4])[0], 8
+    if size == 1 and len(start) >= 16:
+        [size], header = struct.unpack(">Q", start[8:16]), 16
+    return int(size) if size >= header else 0
+
+
+def _asf_size(start: bytes) -> int:
+    """An object of a WMV file: sixteen bytes that name its kind, then its size."""
+    if len(start) < 24:
+        return 0
+    [size] = struct.unpack("<Q", start[16:24])
+    return int(size) if 24 <= size < 2**48 else 0
+
+
+def _segment_end(file: BinaryIO) -> int:
+    """The end of a Matroska file's segment, which follows the EBML header."""
+    file.seek(4)
+    header = _read_length(file)
+    if header is None:
+        return 0
+    file.seek(header, 1)
+    if int.from_bytes(file.read(4)) != _SEGMENT:
+        return 0
+    length = _read_length(file)
+    return 0 if length is None else file.tell() + length
+
+
+def _read_length(file: BinaryIO) -> int | None:
+    """A length of EBML (RFC 8794, section 6); None if it is unknown or damaged."""
+    first = file.read(1)
+    if not first or not first[0]:
+        return None
+    more = 8 - first[0].bit_length()
+    bits = 7 * (more + 1)
+    value = int.from_bytes(first + file.read(more)) & (2**bits - 1)
+    return None if value == 2**bits - 1 else value

@@ -1,0 +1,105 @@
+"""Whether a film is whole: what its file announces, beside what was read and decoded."""
+
+import re
+from dataclasses import dataclass
+
+import av
+from av.container import InputContainer
+
+from stmn.video.reading import Tally
+from stmn.video.source import film_stream
+
+#: containers whose header states how long the video is; FFmpeg estimates others from their bytes
+_STATING = frozenset({"avi", "mov", "matroska", "flv", "asf", "nut", "rm"})
+#: a header may announce this many frames and this fraction more than there is without a word
+_ROUNDED_FRAMES, _ROUNDED_FRACTION = 3.5, 0.03
+
+
+@dataclass(frozen=True)
+class HeaderLength:
+    """How long a video is according to its header: frames and seconds, each 0 if the header doesn't say.
+
+    The seconds may be those of the sound, or count from the beginning of a recording of which this is a part.
+    """
+
+    frames: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is wrong with a film: how many of its frames are lost, in words, and notes on what is not a loss.
+
+    `lost` is a number of frames out of `of`; `words` says how they were lost.
+    """
+
+    lost: int
+    of: int
+    words: str
+    notes: list[str]
+
+
+def header_length(container: InputContainer) -> HeaderLength:
+    """Return how long the film of an open video is according to its header."""
+    stream = film_stream(container)
+    seconds = float((stream.duration or 0) * (stream.time_base or 0))
+    if "mp4" in container.format.name.split(","):
+        # an edit list may show only a part of the frames that are counted; FFmpeg's duration allows for that
+        return HeaderLength(0, seconds)
+    if stream.frames or seconds:
+        return HeaderLength(stream.frames, seconds)
+    # as Matroska states it
+    if match := re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", "").strip()):
+        return HeaderLength(0, 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3]))
+    return HeaderLength(0, (container.duration or 0) / av.time_base)
+
+
+def announced_end(container: InputContainer) -> float:
+    """Return when the last packet of an open video should end, in seconds; 0 if its header doesn't say."""
+    if not _STATING & set(container.format.name.split(",")):
+        return 0.0
+    stream, length = film_stream(container), header_length(container)
+    if container.format.name == "avi" and stream.average_rate:  # of a cut file, FFmpeg gives a part of the seconds
+        return float(length.frames / stream.average_rate)
+    return length.seconds
+
+
+def judge(tally: Tally, announced: float, rate: float, cut: float) -> Findings:
+    """Find out what is missing or damaged in a film that has been read to its end.
+
+    That the header announces more than there is proves nothing: headers give the length of the sound, or of the
+    recording that this is a part of. Frames are lost if the file's index lists packets that were not found, if they
+    could not be decoded, or if there are other signs that the file ends too early.
+
+    Args:
+        tally: What was read and decoded.
+        announced: When the header says that the last packet ends, seconds; 0 if it doesn't.
+        rate: Frames per second.
+        cut: The fraction of the file's bytes that its parts state and that are not there.
+    """
+    missing = announced - tally.end if announced else 0.0
+    unread = max(tally.indexed - tally.packets, 0)
+    ends_early = (cut or tally.incomplete or tally.errors) and missing > 1.5 / rate
+    if ends_early:
+        unread = max(unread, round(missing * rate))
+    if cut and not announced and not unread:
+        unread = round(tally.frames * cut / (1 - cut))
+    lost, notes = unread + tally.failed, []
+    if tally.early:
+        notes.append(f"its first {tally.early} frames need an earlier key frame, which is not in the file")
+    if tally.flawed:
+        notes.append(f"{tally.flawed} of its {tally.frames} frames are damaged")
+    if not unread and missing > max(_ROUNDED_FRAMES / rate, _ROUNDED_FRACTION * announced):
+        notes.append(f"its header announces {announced:.1f} s, and it ends after {max(tally.end, 0):.1f} s")
+    if cut and not announced:
+        notes.append(f"the file is cut, and lacks {max(100 * cut, 0.1):.2g} % of its bytes")
+    of = tally.frames + lost
+    if unread > tally.failed and (ends_early or not announced):
+        words = f"breaks off after {tally.frames} of {of} frames"
+    elif unread > tally.failed:
+        words = f"lacks {lost} of its {of} frames"
+    else:
+        words = f"{lost} of its {of} frames can't be decoded"
+    if tally.reason and lost:
+        words += f": {tally.reason}"
+    return Findings(lost, of, words, notes)

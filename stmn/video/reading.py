@@ -1,0 +1,142 @@
+"""Read and decode the packets of a film, as a player does: what is damaged is left out, and counted."""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+
+from stmn.video.source import describe_ffmpeg_error, film_stream
+
+#: reading ends after this many errors in a row without a packet
+_MOST_ERRORS = 50
+
+
+@dataclass
+class Tally:
+    """What became of a film's packets.
+
+    Attributes:
+        packets: Packets of the film that were read.
+        frames: Frames that were decoded.
+        early: Packets before the first key frame, which can't be decoded.
+        failed: Packets after it that could not be decoded.
+        flawed: Frames that were decoded although the decoder found an error in them, or that were incomplete.
+        errors: Errors in reading.
+        reason: FFmpeg's words for the first error.
+        end: When the last packet of any stream ends, seconds.
+        incomplete: The last packet is incomplete or can't be decoded, or reading ended with an error.
+        indexed: Packets of the film that the file's index lists.
+    """
+
+    packets: int = 0
+    frames: int = 0
+    early: int = 0
+    failed: int = 0
+    flawed: int = 0
+    errors: int = 0
+    reason: str = ""
+    end: float = 0.0
+    incomplete: bool = False
+    indexed: int = 0
+
+
+class FilmReader:
+    """Reads one film from beginning to end.
+
+    Args:
+        container: The open video.
+        patient: Go on after an error in reading. A stream from elsewhere ends there.
+    """
+
+    def __init__(self, container: InputContainer, patient: bool) -> None:
+        self.tally = Tally()
+        self.stream = film_stream(container)
+        self.stream.thread_type = "NONE"  # videos run in parallel instead; decoder threads deadlock in forked workers
+        self.stream.codec_context.thread_count = 1
+        self._container, self._patient = container, patient
+        self._timed_by_packets = container.format.name == "avi"
+        self._times: deque[int | None] = deque()
+        self._broken: FFmpegError | None = None
+
+    def frames(self) -> Iterator[av.VideoFrame]:
+        """Yield the frames that can be decoded. Raises `FFmpegError` if a stream from elsewhere breaks off."""
+        tally, seen_key = self.tally, False
+        tally.indexed = len(self.stream.index_entries)
+        for packet in self._packets():
+            if packet is None:
+                tally.incomplete = True
+                continue
+            self._note_end(packet)
+            if packet.stream_index != self.stream.index:
+                continue
+            tally.packets += 1
+            tally.incomplete = packet.is_corrupt
+            seen_key = seen_key or packet.is_keyframe
+            try:
+                yield from self._decode(packet)
+            except (FFmpegError, ValueError) as error:
+                tally.reason = tally.reason or describe_ffmpeg_error(error)
+                tally.failed += seen_key
+                tally.early += not seen_key
+                tally.incomplete = True
+        yield from self._drain()
+        # a fragmented MP4 lists its packets fragment by fragment
+        tally.indexed = max(tally.indexed, len(self.stream.index_entries))
+        if self._broken:
+            raise self._broken
+
+    def _packets(self) -> "Iterator[Packet[Any] | None]":
+        """The packets of all streams; None for an error in reading."""
+        errors = 0
+        while errors < _MOST_ERRORS:
+            try:
+                for packet in self._container.demux():
+                    if packet.size:
+                        errors = 0
+                        yield packet
+                return
+            except FFmpegError as error:
+                errors += 1
+                self.tally.errors += 1
+                self.tally.reason = self.tally.reason or describe_ffmpeg_error(error)
+                if not self._patient:
+                    self._broken = error
+                    return
+                yield None
+
+    def _decode(self, packet: "Packet[Any]") -> list[av.VideoFrame]:
+        """The frames that a packet completes."""
+        frames = self.stream.codec_context.decode(packet)
+        if self._timed_by_packets and packet.size:
+            self._times.append(packet.dts)
+        for frame in frames:
+            self.tally.frames += 1
+            self.tally.flawed += frame.is_corrupt or packet.is_corrupt
+            if self._timed_by_packets and self._times:
+                # AVI has no time stamps; those that FFmpeg makes up jump where frames are stored out of order
+                frame.pts = self._times.popleft()
+        if not frames and self._times and not self.stream.codec_context.has_b_frames:
+            self._times.pop()  # a packet that stands for "as before"
+        return frames
+
+    def _drain(self) -> Iterator[av.VideoFrame]:
+        """The frames that the decoder still holds."""
+        flush = Packet()
+        flush.time_base = self.stream.time_base or Fraction(1)
+        try:
+            yield from self._decode(flush)
+        except (FFmpegError, ValueError) as error:
+            self.tally.reason = self.tally.reason or describe_ffmpeg_error(error)
+            self.tally.failed += 1
+
+    def _note_end(self, packet: "Packet[Any]") -> None:
+        """Remember when the packets end that were read."""
+        time = packet.dts if packet.pts is None else packet.pts
+        if time is not None:
+            self.tally.end = max(self.tally.end, float((time + (packet.duration or 0)) * packet.time_base))
