@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stmn.errors import DataError
+from stmn.video.pictures import list_pictures
 from stmn.video.source import VIDEO_SUFFIXES
 
 #: split name -> part ("train", "test", perhaps "validation") -> video ids
@@ -140,8 +141,8 @@ class Dataset:
 
 
 def missing_file(path: Path) -> str:
-    """Return why a video without a file is unavailable; "" if the file exists."""
-    return "" if path.is_file() else f"{as_id(path)}: no such video file"
+    """Return why a video without a file is unavailable; "" if the file, or a folder of pictures, exists."""
+    return "" if path.is_file() or list_pictures(path) else f"{as_id(path)}: no such video file"
 
 
 def without_suffix(name: str) -> str:

@@ -87,7 +87,7 @@ class FileMatcher:
         another machine: of `C:\data\clips\a.mp4`, `clips/a.mp4` in the folder is taken.
         """
         path = self._folder / name
-        if path.is_file():
+        if path.exists():
             return path
         parts = _plain_parts(name)
         foreign = name[:1] in "/\\" or _DRIVE.match(name)  # its top folders are those of another machine
@@ -113,7 +113,7 @@ class FileMatcher:
             if len(fitting) != 1:
                 return None
             path = path / fitting[0]
-        return path if path.is_file() else None
+        return path if path.exists() else None
 
     def _names_in(self, folder: Path) -> dict[str, list[str]]:
         """The names in a folder by key; none if it can't be read."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from stmn.datasets.base import LeftOut, VideoEntry, as_id
 from stmn.errors import DataError
 from stmn.video.content import holds_video
+from stmn.video.pictures import PICTURE_SUFFIXES, list_pictures
 from stmn.video.source import VIDEO_SUFFIXES
 
 #: what file managers, archivers and file servers leave in folders; nobody means these, so they are not counted
@@ -60,7 +61,8 @@ def is_litter(name: str) -> bool:
 def scan_folder(root: Path) -> Scan:
     """Look at everything under a folder. Links to folders are followed, but not in circles.
 
-    A file is a video if it has a video's ending, or if FFmpeg finds one in it.
+    A file is a video if it has a video's ending, or if FFmpeg finds one in it. So is a folder of numbered pictures, at
+    least two levels below the root and without a video beside them.
 
     Raises:
         DataError: The folder itself can't be read.
@@ -86,6 +88,7 @@ def _scan(folder: Path, found: Scan, above: tuple[tuple[int, int], ...]) -> None
         return
     if above:
         found.folders.append(folder)
+    before = len(found.files), len(found.left_out)
     for name in names:
         if is_litter(name):
             continue
@@ -101,6 +104,10 @@ def _scan(folder: Path, found: Scan, above: tuple[tuple[int, int], ...]) -> None
             found.files.append(path)
         else:
             found.left_out.append(LeftOut(path, f"{path.suffix.lower() or 'without an ending'} {_NO_VIDEO}"))
+    if len(above) > 1 and len(found.files) == before[0] and len(list_pictures(folder)) > 1:
+        found.files.append(folder)
+        pictures = [item for item in found.left_out[before[1] :] if item.path.suffix.lower() in PICTURE_SUFFIXES]
+        found.left_out[before[1] :] = [item for item in found.left_out[before[1] :] if item not in pictures]
 
 
 def _is_video(path: Path) -> bool:
@@ -152,6 +159,8 @@ class ClassFolders:
         if nested:
             some = f"{len(nested)} of {len(self.videos)} videos, such as '{nested[0].id}',"
             yield f"{some} lie deeper than CLASS/VIDEO; their class is the top folder"
+        if sequences := [video for video in self.videos if video.path.is_dir()]:
+            yield f"{len(sequences)} videos are folders of numbered pictures, such as '{sequences[0].id}'"
         if self.empty:
             some = ", ".join(self.empty[:_MOST_KINDS]) + (", ..." if len(self.empty) > _MOST_KINDS else "")
             yield f"folders without a video, which are no classes: {len(self.empty)} ({some})"

@@ -88,7 +88,7 @@ def read_table(path: Path) -> Table:
         DataError: The file can't be read, a column occurs twice, or a row doesn't fit the header; names the line.
     """
     lines = list(_read_lines(path))
-    columns, has_header = _find_columns(lines)
+    columns, has_header = _find_columns(path, lines)
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:
         raise DataError(f"{path}, line 1: two columns '{twice[0]}'")
@@ -104,7 +104,7 @@ def read_table(path: Path) -> Table:
 
 def read_columns(path: Path) -> set[str]:
     """Return the columns of a CSV file without reading its rows. Raises `DataError` if it can't be read."""
-    return set(_find_columns(list(islice(_read_lines(path), 1)))[0])
+    return set(_find_columns(path, list(islice(_read_lines(path), 1)))[0])
 
 
 def dataset_of(path: Path) -> str:
@@ -126,13 +126,13 @@ def dataset_of(path: Path) -> str:
     )
 
 
-def _find_columns(lines: list[tuple[int, list[str]]]) -> tuple[list[str], bool]:
+def _find_columns(path: Path, lines: list[tuple[int, list[str]]]) -> tuple[list[str], bool]:
     """The columns, and whether the first line names them.
 
     Lists without a header line hold a path and a class, or a path, a start, an end and a class.
     """
     first = [cell.strip() for cell in lines[0][1]] if lines else [""]
-    if without_suffix(first[0]) != first[0] and len(first) == 2:
+    if len(first) == 2 and first[0] and (without_suffix(first[0]) != first[0] or (path.parent / first[0]).exists()):
         return ["path", "class"], False
     if len(first) == 4 and all(_NUMBER.fullmatch(cell) for cell in first[1:3]):
         return ["path", "start", "end", "class"], False

@@ -15,6 +15,7 @@ from stmn.prediction.windows import Window, classify_spans, read_frames, slide_w
 from stmn.runtime.device import NamedPrecision, choose_device
 from stmn.runtime.progress import Progress, Silent
 from stmn.video.decode import ALLOWED_DAMAGE, iter_frames
+from stmn.video.pictures import list_pictures
 from stmn.video.source import Source, is_live, parse_source
 
 __all__ = ["ClassScore", "Model", "Source", "Window", "find_videos", "is_live", "load_model"]
@@ -111,14 +112,14 @@ def load_model(
 
 
 def find_videos(arguments: list[str]) -> Iterator[Source]:
-    """Replace folders by the videos in them, sorted; leave everything else as it is.
+    """Replace folders by the videos in them, sorted; leave everything else, and folders of pictures, as it is.
 
     Raises:
         DataError: A folder has no videos in it.
     """
     for argument in arguments:
         path = Path(argument)
-        if path.is_dir():
+        if path.is_dir() and not list_pictures(path):
             found = scan_folder(path).files
             if not found:
                 raise DataError(f"{path}: no videos in this folder")

@@ -5,6 +5,9 @@ from pathlib import Path
 import av
 from av.error import FFmpegError
 from av.stream import Disposition
+from PIL import Image
+
+from stmn.video.pictures import ANIMATION_SUFFIXES
 
 #: FFmpeg's formats that find pictures in text and data, or are pictures
 _DOUBTFUL = frozenset({"tty", "image2", "image2pipe", "bin", "xbin", "adf", "idf", "rawvideo", "data", "ffmetadata"})
@@ -12,6 +15,8 @@ _DOUBTFUL = frozenset({"tty", "image2", "image2pipe", "bin", "xbin", "adf", "idf
 
 def holds_video(path: Path) -> bool:
     """Return True if FFmpeg recognises a video in a file that it can decode; pictures, sound and text are none."""
+    if path.suffix.lower() in ANIMATION_SUFFIXES:
+        return _is_animated(path)
     try:
         with av.open(str(path.absolute()), metadata_errors="replace") as container:
             name = container.format.name
@@ -24,4 +29,13 @@ def holds_video(path: Path) -> bool:
                 for stream in container.streams.video
             )
     except (FFmpegError, ValueError, OSError):
+        return False
+
+
+def _is_animated(path: Path) -> bool:
+    """True for a picture that moves."""
+    try:
+        with Image.open(path) as image:
+            return bool(getattr(image, "is_animated", False))
+    except (OSError, ValueError):
         return False

@@ -1,4 +1,4 @@
-"""Where a video comes from: a file, a camera, an address, or a pipe. All are opened in the same way."""
+"""Where a video comes from: a file, a folder of pictures, a camera, an address, or a pipe. All are opened alike."""
 
 import os
 import sys
@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 
 from stmn.errors import DataError, UsageError
 from stmn.video.extent import stated_size
+from stmn.video.pictures import ANIMATION_SUFFIXES, open_animation, open_folder
 
 #: endings of video files, in lower case
 VIDEO_SUFFIXES = frozenset({
@@ -70,7 +71,7 @@ class Source:
 
     def missing_bytes(self) -> float:
         """Return the fraction of a file's bytes that its parts state and that are not there; 0 for other sources."""
-        if self.kind != "file":
+        if self.kind != "file" or Path(self.place).is_dir():
             return 0.0
         with open(self.place, "rb") as file:
             stated, size = stated_size(file), file.seek(0, os.SEEK_END)
@@ -165,8 +166,13 @@ def _open_container(source: Source) -> InputContainer:
             return av.open(source.place, metadata_errors=_METADATA_ERRORS, timeout=_TIMEOUT)
         if source.kind == "pipe":
             return av.open(_open_pipe(source), "r", metadata_errors=_METADATA_ERRORS)
-        if not Path(source.place).is_file():
+        path = Path(source.place)
+        if path.is_dir():
+            return open_folder(path)
+        if not path.is_file():
             raise DataError(f"{source.name}: no such video file")
+        if path.suffix.lower() in ANIMATION_SUFFIXES:
+            return open_animation(path)
         # an absolute path: FFmpeg would take the "a" of a:b.avi for a protocol
         return av.open(str(Path(source.place).absolute()), metadata_errors=_METADATA_ERRORS)
     except (FFmpegError, ValueError, OSError) as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from stmn.datasets.base import Dataset, VideoEntry
 from stmn.store.format.shard import shard_path, shard_paths
 from stmn.store.format.write import ShardWriter, SourceRecord, recovered_shard
+from stmn.video.pictures import list_pictures
 
 #: stands in a stamp for a file that does not exist
 _MISSING = "-"
@@ -30,10 +31,10 @@ def stamp_files(paths: Iterable[Path]) -> str:
 
 
 def hash_files(paths: Iterable[Path]) -> str:
-    """Return the SHA-256 of the bytes of files, one after the other, in hex digits."""
+    """Return the SHA-256 of the bytes of files, one after the other, in hex digits; of a folder, of its pictures."""
     total = hashlib.sha256()
-    for path in paths:
-        with open(path, "rb") as file:
+    for file_path in (file for path in paths for file in (list_pictures(path) or [path])):
+        with open(file_path, "rb") as file:
             while block := file.read(1 << 20):
                 total.update(block)
     return total.hexdigest()

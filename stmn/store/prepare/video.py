@@ -135,6 +135,7 @@ def _store_video(
     from stmn.flow.pairs import frames_and_flow
     from stmn.store.format.jpeg import encode_field, encode_frame
     from stmn.video.decode import iter_frames, probe_video
+    from stmn.video.pictures import list_pictures
 
     source = probe_video(path)
     notes: list[str] = []
@@ -158,9 +159,11 @@ def _store_video(
         raise DataError(f"{where}: holds no frames")
     if frames == 1:
         raise DataError(f"{where}: holds a single frame; flow needs two")
+    if path.is_dir() and not entry.segment and frames != (count := len(list_pictures(path))):
+        raise DataError(f"{path}: only {frames} of {count} pictures can be read")
     if fields != frames - 1:
         raise DataError(f"{path}: {frames} frames but {fields} flow fields")
     writer.note = escape_line("; ".join(notes))
-    return VideoFacts(
-        frames, width, height, source.width, source.height, source.fps, hash_source([path], entry), how.flow, how.bound
-    )  # fmt: skip
+    rate = 0.0 if path.is_dir() else source.fps  # pictures don't say how fast they follow each other
+    content = hash_source([path], entry)
+    return VideoFacts(frames, width, height, source.width, source.height, rate, content, how.flow, how.bound)
