@@ -53,3 +53,8 @@ def flow_between(
     from stmn.flow import _farneback_numpy
 
     return _farneback_numpy.flow_between(first, second, coarse, window, iterations, median)
+
+
+def kernel_problem() -> str | None:
+    """Return why there is no C kernel here; None if there is one. The first call may compile it, in 1 to 2 seconds."""
+    return _farneback_c.problem()

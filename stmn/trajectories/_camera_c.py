@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stmn.runtime.compiled import Kernel, load_once
 from stmn.trajectories._histograms_c import FLAGS
-from stmn.trajectories.pyramid import Field
+from stmn.trajectories.pyramid import Field, Grey
 
 KERNEL = Kernel("camera", "stmn.trajectories", FLAGS)
 
@@ -36,6 +36,21 @@ def find_corners(strength: Field, least: float, distance: int, most: int) -> NDA
     if count < 0:
         raise MemoryError("corners: out of memory")
     return found[:count]
+
+
+def measure_corners(grey: Grey) -> Field:
+    """As `stmn.trajectories.camera.measure_corners`.
+
+    Raises:
+        MemoryError: The kernel could not allocate its buffers.
+    """
+    kernel, reason = _load()
+    assert kernel is not None, reason
+    grey = np.ascontiguousarray(grey)
+    strength = np.empty(grey.shape, np.float32)
+    if kernel.stmn_strength(grey.ctypes.data, *grey.shape, strength.ctypes.data):
+        raise MemoryError("corners: out of memory")
+    return strength
 
 
 def match(
@@ -81,6 +96,8 @@ def _load(library: ctypes.CDLL) -> None:
     pointer, number, long, real = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_float
     library.stmn_corners.argtypes = (pointer, number, number, real, number, long, pointer)
     library.stmn_corners.restype = long
+    library.stmn_strength.argtypes = (pointer, number, number, pointer)
+    library.stmn_strength.restype = ctypes.c_int
     library.stmn_match.argtypes = (pointer, pointer, long, long, pointer, pointer, long, number, real, pointer)
     library.stmn_match.restype = ctypes.c_int
     library.stmn_stabilise.argtypes = (pointer, number, number, pointer, pointer, pointer)

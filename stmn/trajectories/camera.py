@@ -99,12 +99,20 @@ def match(first: Points, second: Points, one: NDArray[Any], two: NDArray[Any], w
     return _camera_c.match(first, second, one, two, window)
 
 
+def measure_corners(cv2: ModuleType, grey: Grey) -> Field:
+    """The smaller eigenvalue of the products of the gradients (Sobel) of a frame (H, W), averaged over 3 x 3 pixels."""
+    if _camera_c.problem() is None:
+        return _camera_c.measure_corners(grey)
+    strength: Field = cv2.cornerMinEigenVal(grey, 3, ksize=3)
+    return strength
+
+
 def find_corners(cv2: ModuleType, grey: Grey, strength: Field) -> Points:
     """Find corners of a frame, the best first.
 
     Args:
         grey: (H, W).
-        strength: (H, W), the smaller eigenvalue of its gradients.
+        strength: (H, W), what `measure_corners` says.
 
     Returns:
         (N, 2) x and y.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stmn.errors import DataError
 from stmn.trajectories.boxes import Boxes
-from stmn.trajectories.camera import Camera, Points, at_scale, find_corners, stabilise, warp_back
+from stmn.trajectories.camera import Camera, Points, at_scale, find_corners, measure_corners, stabilise, warp_back
 from stmn.trajectories.histograms import describe
 from stmn.trajectories.layout import Layout
 from stmn.trajectories.motion import Motion, make_motion
@@ -112,7 +112,7 @@ class _Extraction:
     def _look(self, grey: Grey, shapes: list[tuple[int, int]]) -> _Frame:
         """What the tracks need of a frame."""
         levels = build_pyramid(self._cv2, grey, shapes)
-        strengths = [self._cv2.cornerMinEigenVal(level, 3, ksize=3) for level in levels]
+        strengths = [measure_corners(self._cv2, level) for level in levels]
         none = np.zeros((0, 2), np.float32)
         return _Frame(
             levels, strengths, find_corners(self._cv2, grey, strengths[0]) if self._parameters.camera else none

@@ -5,7 +5,7 @@ import pytest
 from helpers.motions import add_disc, pan, texture
 
 from stmn.trajectories import _camera_c, _camera_numpy, _histograms_c, _histograms_numpy
-from stmn.trajectories.camera import find_corners, stabilise
+from stmn.trajectories.camera import find_corners, measure_corners, stabilise
 from stmn.trajectories.extract import extract_tracks
 from stmn.trajectories.histograms import describe
 from stmn.trajectories.layout import Layout
@@ -111,7 +111,9 @@ class TestKernels:
 
     def test_corners_are_those_of_opencv(self, scene):
         grey = scene[0]
-        ours = find_corners(cv2, grey, cv2.cornerMinEigenVal(grey, 3, ksize=3))
+        strength = measure_corners(cv2, grey)
+        assert strength == pytest.approx(cv2.cornerMinEigenVal(grey, 3, ksize=3), rel=1e-3, abs=1e-6)
+        ours = find_corners(cv2, grey, strength)
         assert np.array_equal(ours, cv2.goodFeaturesToTrack(grey, 1000, 0.001, 3).reshape(-1, 2))
 
     def test_tracks(self, monkeypatch):

@@ -38,7 +38,7 @@ static void transpose(f32x4 *v) {
     v[3] = INTERLEAVE_HIGH(c, d);
 }
 
-/* Rows of coefficients, `line` apart, to EIGHT floats a pixel; `count` is rounded up to four. */
+/* Rows of coefficients, `line` apart and padded, to EIGHT floats a pixel. */
 static void interleave(const float *rows, ptrdiff_t line, float *out, int count) {
     for (int x = 0; x < count; x += 4) {
         f32x4 low[4], high[4] = {{0}};
@@ -46,14 +46,14 @@ static void interleave(const float *rows, ptrdiff_t line, float *out, int count)
         high[0] = *(const f32x4 *)(rows + 4 * line + x);
         transpose(low);
         transpose(high);
-        for (int k = 0; k < 4; k++) {
+        for (int k = 0; k < 4 && x + k < count; k++) {
             *(f32x4 *)(out + (x + k) * EIGHT) = low[k];
             *(f32x4 *)(out + (x + k) * EIGHT + 4) = high[k];
         }
     }
 }
 
-/* The reverse of `interleave`. */
+/* The reverse of `interleave`; `count` is rounded up to four. */
 static void separate(const float *pixels, float *rows, ptrdiff_t line, int count) {
     for (int x = 0; x < count; x += 4) {
         f32x4 low[4], high[4];
@@ -73,11 +73,11 @@ static void separate(const float *pixels, float *rows, ptrdiff_t line, int count
  * Returns 0, or 1 if memory ran out. */
 int stmn_farneback_expand(const uint8_t *grey, int32_t height, int32_t width, const Expansion *fit, float *out) {
     ptrdiff_t stride = wide(width), plane = stride * height, line = stride + 2 * REACH;
-    float *memory = calloc((size_t)(plane + 3 * line + (PRODUCTS + EIGHT) * stride), sizeof(float));
+    float *memory = calloc((size_t)(plane + 3 * line + PRODUCTS * stride), sizeof(float));
     if (!memory) return 1;
     float *image = memory, *sums[3];
     for (int k = 0; k < 3; k++) sums[k] = memory + plane + k * line + REACH;
-    float *to = memory + plane + 3 * line, *pixels = to + PRODUCTS * stride;
+    float *to = memory + plane + 3 * line;
     for (int y = 0; y < height; y++) {
         float *restrict copy = image + y * stride;
         const uint8_t *restrict from = grey + (size_t)y * width;
@@ -124,8 +124,7 @@ int stmn_farneback_expand(const uint8_t *grey, int32_t height, int32_t width, co
             *(f32x16 *)(to + 3 * stride + x) = one * inverse[1] + in_yy * inverse[2];
             *(f32x16 *)(to + 4 * stride + x) = in_xy * inverse[3];
         }
-        interleave(to, stride, pixels, width);
-        memcpy(out + (ptrdiff_t)y * width * EIGHT, pixels, (size_t)width * EIGHT * sizeof(float));
+        interleave(to, stride, out + (ptrdiff_t)y * width * EIGHT, width);
     }
     free(memory);
     return 0;
