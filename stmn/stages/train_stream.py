@@ -2,15 +2,16 @@
 
 from typing import TYPE_CHECKING
 
-from stmn.errors import UsageError, near_match
+from stmn.errors import CheckpointError, UsageError, near_match
 from stmn.options.train_stream import TrainStreamOptions
 from stmn.runtime import torchrun
 from stmn.stages.base import Context, Result, Stage
-from stmn.stages.training import check_processes, make_plan, open_clips, train_model
+from stmn.stages.training import check_processes, make_plan, open_clips, train_model, will_resume
 from stmn.workspace import Input, Workspace
 
 if TYPE_CHECKING:
     from stmn.nets.config import NetworkConfig, StreamConfig
+    from stmn.nets.network import Network
     from stmn.nets.weights.transfer import TrainedStream
 
 #: modality -> (batch, dropout, epochs, augmentation): the paper's, or its authors' code where the paper is silent
@@ -69,6 +70,7 @@ class TrainStream(Stage[TrainStreamOptions]):
     def check(self, options: TrainStreamOptions, context: Context) -> None:
         """Refuse a missing device or precision, idle processes, a start that doesn't fit, and unfit lists."""
         from stmn.runtime.device import choose_device
+        from stmn.store.format.header import read_header
 
         check_processes(options, torchrun.size())
         choose_device(context.device, options.precision)
@@ -76,31 +78,45 @@ class TrainStream(Stage[TrainStreamOptions]):
         if start is not None:
             choose_start(start.description.network, options, start.label)
         _check_lists(start, options, context)
+        if options.weights != "none" and not will_resume(options, context.out):
+            try:
+                _make_network(options, read_header(context.data).classes, start, context)
+            except CheckpointError as error:  # before a folder is opened for a training that can't start
+                raise UsageError(str(error)) from error
 
     def run(self, options: TrainStreamOptions, context: Context) -> Result:
         """Train the stream."""
-        from stmn.nets.build import build_network
-        from stmn.nets.weights.pretrained import describe_weights, load_weights
-        from stmn.sampling.augment import FLOW_TO_INPUT, RGB_TO_INPUT
-
         clips = open_clips(options, context, (options.modality,), options.size, options.stack_length)
         header = clips[0].store.header
-        start, given = _read_start(options, context), context.input("weights")
-        config = stream_config(options, header.classes, start.stream if start else None)
-        network = build_network(config, options.seed)
-        stream = network.stream(network.names[0])
-        if start:
-            context.progress.say(f"{options.arch}: starting from {start.fill(stream, config)}")
-            if differences := start.compare_flow(header.preparation, options.modality):
+        start = _read_start(options, context)
+        network, origin = _make_network(options, header.classes, start, context)
+        if not will_resume(options, context.out):
+            context.progress.say(f"{options.arch}: starting from {origin}")
+            if start and (differences := start.compare_flow(header.preparation, options.modality)):
                 context.progress.say(f"{start.label} was trained on other flow: {', '.join(differences)}")
-        else:
-            weights = str(given.path) if given else options.weights
-            context.progress.say(f"{options.arch}: starting from {describe_weights(weights, options.arch)}")
-            levels = RGB_TO_INPUT if options.modality == "rgb" else FLOW_TO_INPUT
-            load_weights(stream.backbone, weights, options.arch, levels)
         plan = make_plan(options, len(clips[0]), MILESTONES[options.modality])
         earlier = [start.description.trained_on] if start else []
         return train_model(network, clips, plan, options, context, header.keeps, earlier)
+
+
+def _make_network(
+    options: TrainStreamOptions, classes: list[str], start: "TrainedStream | None", context: Context
+) -> "tuple[Network, str]":
+    """The network with its starting weights, and these in words. Raises `CheckpointError` if they don't fit."""
+    from stmn.nets.build import build_network
+    from stmn.nets.weights.pretrained import describe_weights, load_weights
+    from stmn.sampling.augment import FLOW_TO_INPUT, RGB_TO_INPUT
+
+    config = stream_config(options, classes, start.stream if start else None)
+    network = build_network(config, options.seed)
+    stream = network.stream(network.names[0])
+    if start:
+        return network, start.fill(stream, config)
+    given = context.input("weights")
+    weights = str(given.path) if given else options.weights
+    levels = RGB_TO_INPUT if options.modality == "rgb" else FLOW_TO_INPUT
+    load_weights(stream.backbone, weights, options.arch, levels)
+    return network, describe_weights(weights, options.arch)
 
 
 def _read_start(options: TrainStreamOptions, context: Context) -> "TrainedStream | None":

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from math import ceil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stmn.errors import UsageError
@@ -41,6 +42,13 @@ def open_clips(
     )  # fmt: skip
     held_out = Clips(store, lists.held_out, sampling) if lists.held_out else None
     return Clips(store, lists.kept, sampling), held_out
+
+
+def will_resume(options: TrainingOptions, out: Path) -> bool:
+    """True if a training continues from the state that an earlier one left in a run's folder."""
+    from stmn.training.state import STATE_FILE
+
+    return options.resume and (out / STATE_FILE).exists()
 
 
 def check_processes(options: Any, processes: int) -> None:

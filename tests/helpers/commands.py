@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from click.testing import Result
@@ -20,6 +21,16 @@ def call(*arguments: object) -> Result:
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
+
+
+def over(command: Sequence[object], *more: object) -> list[str]:
+    """A command with more arguments; flags that it has already are replaced, as none may be given twice."""
+    flags = {str(argument) for argument in more if str(argument).startswith("--")}
+    kept, replaced = [], False
+    for argument in map(str, command):
+        replaced = argument in flags if argument.startswith("--") else replaced
+        kept += [] if replaced else [argument]
+    return kept + list(map(str, more))
 
 
 def errors_of(result: Result | subprocess.CompletedProcess) -> list[str]:

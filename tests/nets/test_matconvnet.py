@@ -321,7 +321,7 @@ def test_bad_mat_file_ends_the_command_before_training(make, message, scratch, t
     path = tmp_path / "bad.mat"
     make(path)
     result = call(*TRAIN, "--weights", path, "--workspace", scratch.root)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert errors_of(result) == [f"{path}: {message}"]
     assert scratch.newest("model") is None
 

@@ -140,7 +140,7 @@ def test_ctrl_c_exits_with_130_and_the_command_resumes(scratch, undisturbed):
 
     again = call(*COMMAND, "--workspace", scratch.root)
     assert again.exit_code == 0
-    assert f"continuing at step {step} of {STEPS}" in again.stderr
+    assert f"continuing at step {step} of {STEPS}" in again.stderr and "starting from" not in again.stderr
     assert equal(load_file(folder / "model.safetensors"), undisturbed)
     assert "up to date" in call(*COMMAND, "--workspace", scratch.root).stderr
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from helpers.commands import call, errors_of, listen, write_recipe
+from helpers.commands import call, errors_of, listen, over, write_recipe
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -140,9 +140,9 @@ def test_options_of_optimisation_mean_the_same_to_two_processes(scratch):
         "--clip 0.5 --ema 0.5 --keep best --class-weights --label-smoothing 0.1 --lr-new 2 --lr-bias 2"
     )
     other = copied(scratch, "two")
-    alone = call(*STREAM, *options, "--workspace", scratch.root)
+    alone = call(*over(STREAM, *options, "--workspace", scratch.root))
     assert alone.exit_code == 0, alone.stderr
-    done = run(*torchrun(2, *STREAM, *options, "--workspace", other.root))
+    done = run(*torchrun(2, *over(STREAM, *options, "--workspace", other.root)))
     assert done.returncode == 0, done.stderr
     close(model_of(scratch, "motion"), model_of(other, "motion"))
     assert done.stderr.count("to train the same way on all") == 1
@@ -156,7 +156,7 @@ def test_uneven_shares_work_and_empty_shares_are_refused(scratch):
     assert done.returncode == 0, done.stderr
     close(model_of(scratch, "motion"), model_of(other, "motion"))
 
-    refused = run(*torchrun(5, *STREAM, "--steps", 2, "--workspace", other.root))
+    refused = run(*torchrun(5, *over(STREAM, "--steps", 2, "--workspace", other.root)))
     assert refused.returncode != 0
     (line,) = errors_of(refused)
     assert line == (
@@ -188,7 +188,7 @@ def test_recipe_with_a_fused_network_runs_under_torchrun(own, tmp_path):
     assert sorted(run.name.split("-")[0] for run in two.runs()) == sorted(run.name.split("-")[0] for run in one.runs())
 
 
-LONG = [*STREAM, "--steps", "2000", "--validation", "0", "--checkpoint-minutes", "1e-9"]
+LONG = over(STREAM, "--steps", "2000", "--validation", "0", "--checkpoint-minutes", "1e-9")
 
 
 @pytest.mark.parametrize("killed", [pytest.param(0, marks=pytest.mark.slow), 1])
@@ -209,7 +209,7 @@ def test_process_that_dies_ends_all_with_one_line(scratch, background, killed):
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_signal_saves_once_and_one_process_resumes(scratch, background, number):
     steps = 40
-    command = [*STREAM, "--steps", str(steps), "--validation", "0", "--checkpoint-minutes", "1e-9"]
+    command = over(STREAM, "--steps", steps, "--validation", 0, "--checkpoint-minutes", "1e-9")
     process = start(background, *torchrun(2, *command, "--workspace", scratch.root))
     folder = until_saved(process, scratch, 2)
     if number == signal.SIGINT:

@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 from conftest import run_stage
-from helpers.commands import call, errors_of, write_recipe
+from helpers.commands import call, errors_of, over, write_recipe
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -31,7 +31,7 @@ def model(workspace: Workspace, name: str) -> Path:
 
 def started(workspace: Workspace, weights: object, *options: object) -> tuple[dict[str, Tensor], str]:
     """The weights of a stream that has started from others, without their prefix, and the line that says so."""
-    done = call(*TRAIN, "--weights", weights, *options, "-w", workspace.root)
+    done = call(*over(TRAIN, "--weights", weights, *options, "-w", workspace.root))
     assert done.exit_code == 0, done.stderr
     lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if "starting from" in line]
     tensors = load_file(workspace.newest("model").output("model"))
@@ -129,7 +129,7 @@ def test_motion_starts_from_a_stack_of_another_length(own):
 )  # fmt: skip
 def test_stream_that_does_not_fit_is_refused_before_anything_is_written(own, source, options, message):
     name, runs = model(own, source).parent.name, len(list(own.runs()))
-    done = call(*TRAIN, *shlex.split(options), "--weights", name, "-w", own.root)
+    done = call(*over(TRAIN, *shlex.split(options), "--weights", name, "-w", own.root))
     assert errors_of(done) == [f"{name}: {message}"]
     assert len(list(own.runs())) == runs and not [p for p in own.runs_dir.iterdir() if not (p / "run.json").exists()]
 
@@ -187,7 +187,7 @@ def test_what_the_start_has_seen_carries_over(own):
 
 def test_start_that_has_seen_the_validation_videos_is_refused(own):
     path = model(own, "motion")  # trained with --validation 0
-    done = call(*TRAIN, "--modality", "flow", "--weights", path, "--validation", 0.3, "-w", own.root)
+    done = call(*over(TRAIN, "--modality", "flow", "--weights", path, "--validation", 0.3, "-w", own.root))
     (line,) = errors_of(done)
     assert line.startswith(f"{path} was trained on ") and line.endswith(
         "start from a model with the same --validation and --validation-seed, or set validation = 0 here"

@@ -4,6 +4,7 @@ A file is a state dict of timm or torchvision (`.safetensors`, `.pth`) or a MatC
 goes online; `stmn weights ARCH` downloads. `docs/reference/weights.md` describes what is read and what is converted.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ _PINNED = {f"resnet{depth}": f"timm/resnet{depth}.tv_in1k" for depth in (18, 34,
 _FILE = "model.safetensors"
 #: under which key trainers put the state dict in what they save
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state")
+#: how names of tensors begin in networks of this project
+_OWN_NAME = re.compile(r"(module\.)?streams\.(appearance|motion)\.")
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -157,7 +160,13 @@ def load_weights(backbone: Backbone, weights: str, arch: str, levels: InputLevel
             raise CheckpointError(f"{path}: MatConvNet weights need a stream with Caffe's layout and its input levels")
         state = read_matconvnet(path, in_channels, levels)
     else:
-        read = _without_prefix(_read_state(path), first)
+        read = _read_state(path)
+        if any(_OWN_NAME.match(name) for name in read):
+            raise CheckpointError(
+                f"{path}: the weights of a model of stmn, without what its file says of them, such as the videos that "
+                f"they have learned from; name that file (model.safetensors), or its run"
+            )
+        read = _without_prefix(read, first)
         state = {name: value for name, value in read.items() if not name.startswith("fc.")}
         if first in state and state[first].ndim == 4 and state[first].shape[1] == 3 != in_channels:
             state[first] = replicate_filters(state[first], in_channels)
