@@ -19,7 +19,8 @@ def describe(info: dict[str, Any]) -> Iterator[tuple[str, str]]:
         f"short side {how['short_side']} px, flow {how['flow']} clipped to {how['bound']:g} px, "
         f"JPEG quality {how['quality']}, camera motion: {how['camera_motion']}",
     )
-    yield "videos", f"{videos['ok']:,} ok, {videos['skipped']:,} skipped"
+    gone = f"; {videos['gone']:,} set apart, which the data set doesn't list any more" if videos["gone"] else ""
+    yield "videos", f"{videos['ok']:,} ok, {videos['skipped']:,} skipped{gone}"
     yield (
         "frames",
         f"{frames['all']:,} ({frames['least']:,} to {frames['most']:,} per video, median {frames['median']:,}), "

@@ -62,6 +62,9 @@ class PrepareOptions(StageOptions):
         600.0, "give up a video that makes no progress for this many seconds", "Run", gt=0, execution=True
     )
     retry_skipped: bool = option(False, "try all skipped videos again, not only changed ones", "Run", execution=True)
+    drop_gone: bool = option(
+        False, "delete what is prepared of videos that are not in the data set any more", "Run", execution=True
+    )
     allow_failures: int = option(0, "fail only if more than this many videos are skipped", "Run", ge=0, execution=True)
 
     @model_validator(mode="after")

@@ -157,7 +157,7 @@ def _check_same(folder: Path, header: "Header", renames: frozenset[str]) -> None
 def _fill_store(options: PrepareOptions, context: Context) -> Result:
     """Bring the store up to date with the data set."""
     from stmn.store.format.write import recover_videos
-    from stmn.store.prepare.sources import refresh_videos
+    from stmn.store.prepare.sources import move_videos, refresh_videos
     from stmn.store.prepare.video import PrepareJob, PrepareWorker
 
     folder = context.out
@@ -171,8 +171,14 @@ def _fill_store(options: PrepareOptions, context: Context) -> Result:
         context.progress.say(f"splits: {len(tested)}, {kind}; each tests {many} videos")
 
     recover_videos(folder)  # repairs what a killed writer left
+    if moved := move_videos(folder, dataset, entries):
+        before, now = moved[0]
+        context.progress.say(
+            f"{len(moved)} videos have other names than before, the first: {now!r}, which was {before!r}"
+        )
     refresh_videos(folder, dataset, entries, options.retry_skipped, context.progress.say)
     finished = recover_videos(folder)
+    _set_apart(sorted(finished.keys() - {entry.id for entry in entries}), header, options, context)
     missing = [entry for entry in entries if entry.id not in finished]
     jobs = deque(PrepareJob(entry) for entry in missing)
     worker = PrepareWorker(
@@ -195,6 +201,21 @@ def _fill_store(options: PrepareOptions, context: Context) -> Result:
             _report_video(result.entry.id, result.frames, result.reason, True, context)
             task.advance(1, **rate.add(result.frames), skipped=skipped)
     return _summarise(options, entries, context)
+
+
+def _set_apart(gone: list[str], header: "Header", options: PrepareOptions, context: Context) -> None:
+    """Hide videos that are prepared and not listed any more, or drop them."""
+    if not gone:
+        return
+    found = f"{len(gone)} prepared videos are not in the data set any more, the first: {gone[0]!r}"
+    if options.drop_gone:
+        from stmn.store.prepare.sources import drop_videos
+
+        drop_videos(context.out, gone)
+        context.progress.say(f"{found}; they are dropped")
+        return
+    header.model_copy(update={"gone": gone}).write(context.out)
+    context.progress.say(f"{found}; they are set apart, and --drop-gone deletes them")
 
 
 def _summarise(options: PrepareOptions, entries: "list[VideoEntry]", context: Context) -> Result:

@@ -155,3 +155,56 @@ def test_video_too_short_for_a_stack_is_kept_with_a_note(tmp_path):
     shutil.rmtree(tmp_path / "v")
     film(tmp_path / "v" / "wave" / "enough.avi", moving(11, 32, 32))
     assert "too short" not in prepare(tmp_path / "v", tmp_path)
+
+
+# a set that changes
+
+
+def test_renamed_class_keeps_its_pictures(tmp_path):
+    for name in ("a", "b"):
+        film(tmp_path / "v" / "wvae" / f"{name}.avi", moving(13, 32, 32, seed=ord(name)))
+    film(tmp_path / "v" / "clap" / "c.avi", moving(13, 32, 32, seed=3))
+    prepare(tmp_path / "v", tmp_path)
+    before = pictures(tmp_path)
+    (tmp_path / "v" / "wvae").rename(tmp_path / "v" / "wave")
+    said = prepare(tmp_path / "v", tmp_path)
+    assert "2 videos have other names than before, the first: 'wave/a.avi', which was 'wvae/a.avi'" in said
+    assert "any more" not in said
+    with Store(tmp_path / "data" / "mine") as store:
+        assert {v.id: v.class_name for v in store.videos.values()} == {
+            "wave/a.avi": "wave", "wave/b.avi": "wave", "clap/c.avi": "clap",
+        }  # fmt: skip
+        assert store.header.classes == ["clap", "wave"]
+    assert pictures(tmp_path) == before
+    assert call("data", "check", "-w", tmp_path).exit_code == 0
+    assert "other names" not in prepare(tmp_path / "v", tmp_path)
+
+
+def test_deleted_video_is_set_apart_until_it_is_dropped(tmp_path):
+    """A disk may be missing for a day: what was prepared comes back with its video."""
+    for name in ("a", "b", "c"):
+        film(tmp_path / "v" / "wave" / f"{name}.avi", moving(13, 32, 32, seed=ord(name)))
+    prepare(tmp_path / "v", tmp_path)
+    folder, size = tmp_path / "data" / "mine", 0
+    (tmp_path / "v" / "wave" / "b.avi").rename(tmp_path / "away.avi")
+    said = prepare(tmp_path / "v", tmp_path)
+    assert (
+        "1 prepared videos are not in the data set any more, the first: 'wave/b.avi'; they are set apart, and --drop-gone "
+        "deletes them"
+    ) in said
+    assert "header's list" not in call("data", "check", "-w", tmp_path).stdout
+    assert "2 ok, 0 skipped; 1 set apart" in call("data", "info", "-w", tmp_path).stdout
+    with Store(folder) as store:
+        apart = store.fingerprint
+        assert sorted(store.videos) == ["wave/a.avi", "wave/c.avi"]
+
+    (tmp_path / "away.avi").rename(tmp_path / "v" / "wave" / "b.avi")
+    said = prepare(tmp_path / "v", tmp_path)
+    assert "videos: 3/3 videos, 0.0/s" in said  # nothing was decoded
+    (tmp_path / "v" / "wave" / "b.avi").unlink()
+    size = sum(path.stat().st_size for path in (folder / "shards").iterdir())
+    assert "'wave/b.avi'; they are dropped" in prepare(tmp_path / "v", tmp_path, "--drop-gone")
+    assert sum(path.stat().st_size for path in (folder / "shards").iterdir()) < 0.8 * size
+    assert pictures(tmp_path) == 2 * 25
+    with Store(folder) as store:
+        assert (store.fingerprint, store.header.gone) == (apart, [])

@@ -52,6 +52,8 @@ class Header(BaseModel):
     preparation: Preparation
     splits: dict[str, dict[str, list[str]]]
     folds: Folds | None = None
+    #: prepared videos that the data set does not list any more
+    gone: list[str] = []
 
     def part(self, split: str, part: str) -> list[str]:
         """Return the video ids of a part ("train" or "test") of a split.

@@ -66,9 +66,11 @@ class Store:
         self.cache_bytes = cache_bytes
         self._reset()
         self.videos: dict[str, StoredVideo] = {}
+        gone = set(self.header.gone)
         for shard in range(len(self.shards)):
             for row in self.query(shard, f"SELECT {_COLUMNS} FROM videos ORDER BY id"):
-                self.videos[row[0]] = StoredVideo(*(*row, shard))
+                if row[0] not in gone:
+                    self.videos[row[0]] = StoredVideo(*(*row, shard))
 
     def _reset(self) -> None:
         """Start without connections and with an empty cache."""
@@ -118,7 +120,7 @@ class Store:
         rows = [
             [v.id, v.class_name, v.group, v.status, v.frames, v.source_hash] for _, v in sorted(self.videos.items())
         ]
-        header = self.header.model_dump(mode="json", exclude={"folds"})  # the splits themselves are in it
+        header = self.header.model_dump(mode="json", exclude={"folds", "gone"})  # the splits themselves are in it
         return digest([header | {"dataset": without_own_version(self.header.dataset)}, rows])
 
     def notes(self) -> dict[str, str]:

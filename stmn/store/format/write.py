@@ -137,6 +137,21 @@ class ShardWriter:
             self._connection.execute("DELETE FROM videos WHERE number = ?", (number,))
             self._connection.execute("DELETE FROM notes WHERE id = ?", (video_id,))
 
+    def rename_video(self, video_id: str, entry: VideoEntry, stamp: str) -> None:
+        """Give a video the id, class and group of an entry, in one transaction; its pictures stay."""
+        with self.transaction():
+            self._connection.execute(
+                "UPDATE videos SET id = ?, class = ?, grp = ? WHERE id = ?",
+                (entry.id, entry.class_name, entry.group, video_id),
+            )
+            self._connection.execute("UPDATE OR REPLACE notes SET id = ? WHERE id = ?", (entry.id, video_id))
+            self._connection.execute("DELETE FROM sources WHERE id = ?", (video_id,))
+            self.set_stamp(entry.id, stamp)
+
+    def shrink(self) -> None:
+        """Give the space of removed videos back to the disk."""
+        self._connection.execute("VACUUM")
+
     def set_class(self, video_id: str, class_name: str, group: str) -> None:
         """Change the class and the group of a video."""
         self._connection.execute("UPDATE videos SET class = ?, grp = ? WHERE id = ?", (class_name, group, video_id))

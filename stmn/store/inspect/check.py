@@ -99,6 +99,8 @@ def _check_rows(store: Store) -> Iterator[str]:
                 if video_id in seen:
                     yield f"video {quote_id(video_id)}: is in {store.shards[seen[video_id]].name} and in {path.name}"
                 seen[video_id] = shard
+                if video_id in store.header.gone:
+                    continue
                 if class_name not in store.header.classes:
                     yield f"video {quote_id(video_id)}: its class {quote_id(class_name)} is not in the header's list"
                 if status == "ok" and bound != set_bound:

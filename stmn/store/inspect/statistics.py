@@ -78,7 +78,7 @@ def describe_set(store: Store, fields: int, progress: Progress) -> dict[str, Any
         "fingerprint": store.fingerprint,
         "preparation": header.preparation.model_dump(mode="json"),
         "keeps": header.keeps,
-        "videos": {"all": len(videos), "ok": len(ok), "skipped": len(videos) - len(ok)},
+        "videos": {"all": len(videos), "ok": len(ok), "skipped": len(videos) - len(ok), "gone": len(header.gone)},
         "skipped": [{"id": v.id, "reason": v.reason} for v in videos if v.status != "ok"],
         "notes": [{"id": video_id, "note": note} for video_id, note in store.notes().items()],
         "groups": len({v.group for v in ok if v.group}),

@@ -91,6 +91,59 @@ def refresh_videos(
                 say(f"skipped {video_id!r}: {escape_line(reason)}")
 
 
+def move_videos(folder: Path, dataset: Dataset, entries: Iterable[VideoEntry]) -> list[tuple[str, str]]:
+    """Give prepared videos that the data set lists under other names, with the same bytes, these names.
+
+    Returns:
+        The old id and the new id of each.
+
+    Raises:
+        DataError: A shard is damaged, or another process is writing it.
+    """
+    new = {entry.id: entry for entry in entries}
+    gone: list[tuple[Path, SourceRecord]] = []
+    for path in shard_paths(folder):
+        with recovered_shard(path) as shard:
+            for record in shard.sources():
+                if record.id in new:
+                    del new[record.id]
+                elif record.status == "ok" and record.stamp:
+                    gone.append((path, record))
+    if not gone or dataset.has_pictures:
+        return []
+    by_size: dict[str, list[VideoEntry]] = {}
+    for entry in new.values():
+        if not dataset.lacks(entry):
+            by_size.setdefault(_sizes(stamp_files(dataset.sources(entry))), []).append(entry)
+    moved = []
+    for path, record in gone:
+        for entry in by_size.get(_sizes(record.stamp or ""), []):
+            if hash_source(dataset.sources(entry), entry) == record.source_hash:
+                with recovered_shard(path) as shard:
+                    shard.rename_video(record.id, entry, stamp_files(dataset.sources(entry)))
+                by_size[_sizes(record.stamp or "")].remove(entry)
+                moved.append((record.id, entry.id))
+                break
+    return moved
+
+
+def drop_videos(folder: Path, ids: Iterable[str]) -> None:
+    """Remove videos and give their space back to the disk. Raises `DataError` as `move_videos` does."""
+    wanted = set(ids)
+    for path in shard_paths(folder):
+        with recovered_shard(path) as shard:
+            here = wanted & shard.videos().keys()
+            for video_id in here:
+                shard.remove_video(video_id)
+            if here:
+                shard.shrink()
+
+
+def _sizes(stamp: str) -> str:
+    """The sizes of files in a stamp; a folder of pictures has no size that says anything."""
+    return " ".join(part.partition(":")[0] for part in stamp.split())
+
+
 def escape_line(text: str) -> str:
     """Return text as one line of valid UTF-8, whatever bytes a file name in it holds."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\n", "\\n")
