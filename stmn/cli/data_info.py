@@ -17,7 +17,8 @@ def describe(info: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield (
         "prepared",
         f"short side {how['short_side']} px, flow {how['flow']} clipped to {how['bound']:g} px, "
-        f"JPEG quality {how['quality']}, camera motion: {how['camera_motion']}",
+        f"JPEG quality {how['quality']}, camera motion: {how['camera_motion']}"
+        + (f", {how['fps']:g} frames per second" if "fps" in how else ""),
     )
     gone = f"; {videos['gone']:,} set apart, which the data set doesn't list any more" if videos["gone"] else ""
     yield "videos", f"{videos['ok']:,} ok, {videos['skipped']:,} skipped{gone}"
@@ -33,6 +34,15 @@ def describe(info: dict[str, Any]) -> Iterator[tuple[str, str]]:
         "sizes",
         ", ".join(f"{s['width']}x{s['height']} ({s['videos']})" for s in sizes[:_SIZES]) + _more(sizes, _SIZES),
     )
+    rates = info["rates"]
+    if rates:
+        yield (
+            "rates",
+            ", ".join(f"{r['fps']:g} ({r['videos']})" for r in rates[:_SIZES]) + _more(rates, _SIZES)
+            + " frames per second",
+        )  # fmt: skip
+    if info["rates_differ"]:
+        yield "", info["rates_differ"]
     mean = f", {info['bytes'] / frames['all'] / 1000:,.1f} kB per frame" if frames["all"] else ""
     yield "on disk", f"{_format_bytes(info['bytes'])} in {info['shards']} shards{mean}"
     classes = list(info["classes"].items())

@@ -122,7 +122,7 @@ class _Printer:
         with ExitStack() as stack:
             total = bar = None
             if not (print_windows or self.as_json):
-                total = expected_windows(video, options)
+                total = expected_windows(self.model, video, options)
                 bar = stack.enter_context(self.display.task(video.name, total, "windows"))
             for window in follow_windows(self.model, video, options, self.display, endless):
                 mean.add(window)

@@ -41,6 +41,9 @@ class PrepareOptions(StageOptions):
     )
     mirror: bool = option(True, "let training and testing mirror videos, if the data set allows it", "Data")
     short_side: int = option(256, "short side of stored frames, pixels", "Data", ge=16)
+    fps: float | None = option(
+        None, "frames per second, each the nearest in time [default: each video's own]", "Data", gt=0, le=1000
+    )
     quality: int = option(95, "JPEG quality of frames and flow", "Data", ge=1, le=100)
     flow: str = option("tvl1", "optical flow estimator: a plugin", "Data", plugin="flow")
     flow_options: dict[str, Any] = option({}, "options of the flow plugin (of tvl1: lambda, theta, tau, ...)", "Data")

@@ -80,7 +80,7 @@ class Model(Classifier):
             DataError: The video can't be read.
         """
         given = _as_source(video)
-        spans = slide_window(read_frames(self, iter_frames(given)), length, step)
+        spans = slide_window(read_frames(self, iter_frames(given, self.description.preparation.fps)), length, step)
         return classify_spans(self, spans, self.protocol(chunks, flips), given.name, Silent())
 
 

@@ -66,9 +66,8 @@ def follow_windows(
     """
     length, step = options.window_and_step
     protocol = model.protocol(options.chunks or WINDOW_CHUNKS, options.flips)
-    given = iter_frames(
-        video, allow_damage=options.allow_damage, say=lambda words: progress.say(f"{video.name}: {words}")
-    )  # fmt: skip
+    fps = model.description.preparation.fps
+    given = iter_frames(video, fps, options.allow_damage, lambda words: progress.say(f"{video.name}: {words}"))
     with _until_interrupted(video, given, progress, endless) as frames:
         if options.overlay is None:
             spans = slide_window(read_frames(model, frames), length, step)
@@ -119,8 +118,8 @@ def _until_interrupted(
         signal.signal(signal.SIGINT, before)
 
 
-def expected_windows(video: Source, options: PredictOptions) -> int | None:
-    """How many windows a file will have according to its header; None if the header does not say.
+def expected_windows(model: Model, video: Source, options: PredictOptions) -> int | None:
+    """How many windows a file will have for a model according to its header; None if the header does not say.
 
     Raises:
         DataError: The file can't be read.
@@ -132,4 +131,5 @@ def expected_windows(video: Source, options: PredictOptions) -> int | None:
         rate = float(film_stream(container).average_rate or 0)
     if not rate or not (announced.seconds or announced.frames):
         return None
-    return count_windows(announced.seconds or announced.frames / rate, rate, *options.window_and_step)
+    seconds = announced.seconds or announced.frames / rate
+    return count_windows(seconds, model.description.preparation.fps or rate, *options.window_and_step)

@@ -27,7 +27,9 @@ def read_whole_video(
         DataError: The video can't be read or has too few frames.
     """
     with rereadable(source) as given:
-        count = count_frames(given, None, allow_damage, lambda words: progress.say(f"{given.name}: {words}"))
+        count = count_frames(
+            given, model.description.preparation.fps, allow_damage, lambda words: progress.say(f"{given.name}: {words}")
+        )
         plan = model.plan_chunks(count, protocol.chunks, given.name)
         if notice := model.padding_notice(plan.frame_count):
             progress.say(f"{given.name}: {notice}")
@@ -41,7 +43,7 @@ def _read_chunks(
     how, flow = model.description.preparation, model.flow_function()
     frames: dict[int, Tensor] = {}
     levels: dict[int, Tensor] = {}
-    stream, reached = iter_frames(source, None, allow_damage), 0
+    stream, reached = iter_frames(source, how.fps, allow_damage), 0
     for run in _frame_runs(plan, model.reads_flow):
         part = islice(stream, run.start - reached, run.stop - reached)
         reached = run.stop

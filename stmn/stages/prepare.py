@@ -113,6 +113,8 @@ def _take_inventory(options: PrepareOptions, folder: Path) -> tuple["Dataset", "
     dataset = create_dataset(options, root_of(options, folder))
     if dataset.has_pictures and options.camera_motion != "keep":
         raise UsageError(f"data set '{options.dataset}' comes with flow: its camera motion can't be subtracted here")
+    if dataset.has_pictures and options.fps:
+        raise UsageError(f"data set '{options.dataset}' comes with frames and flow: --fps can't change their rate")
     entries = list(dataset.videos())
     if options.split_by:
         there = [entry for entry in entries if not dataset.lacks(entry)]
@@ -232,7 +234,7 @@ def _summarise(options: PrepareOptions, entries: "list[VideoEntry]", context: Co
     skipped = count_skipped(
         {entry.id: finished[entry.id].reason for entry in entries}, folder, options.allow_failures, "prepared"
     )
-    for line in _find_copies(folder):
+    for line in _find_trouble(folder):
         context.progress.say(line)
     frames = sum(finished[entry.id].frames for entry in entries)
     counts = {"videos": len(entries), "ok": len(entries) - skipped, "skipped": skipped, "frames": frames}
@@ -240,13 +242,14 @@ def _summarise(options: PrepareOptions, entries: "list[VideoEntry]", context: Co
     return Result(outputs={"data": "dataset.json"}, values=counts | root)
 
 
-def _find_copies(folder: Path) -> list[str]:
-    """A line for each split that trains and tests on the same files under two names."""
+def _find_trouble(folder: Path) -> list[str]:
+    """A line for each split that trains and tests on the same files under two names, and for rates that differ."""
     from stmn.store.format.read import Store
     from stmn.store.inspect.copies import find_copies
+    from stmn.store.inspect.rates import describe_rates
 
     with Store(folder) as store:
-        return list(find_copies(store))
+        return [*find_copies(store), *describe_rates(store)]
 
 
 def _report_short(frames: list[tuple[str, int]], context: Context) -> None:

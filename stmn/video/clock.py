@@ -10,6 +10,8 @@ from stmn.video.frame import Frame, Painter
 
 #: seconds between two frames beyond which a time stamp is taken to be damaged
 _LONGEST_PAUSE = 60
+#: a header's rate is right if the time stamps give it within this fraction
+_ROUNDED_RATE = 0.05
 #: containers round time stamps by at most this many seconds
 _ROUNDING = 1e-3
 
@@ -34,6 +36,16 @@ def time_frames(frames: Iterable[av.VideoFrame], rate: Fraction, painter: Painte
         yield Frame(frame, seconds, rate, painter)
 
 
+def measure_rate(first: Frame, last: Frame, frames: int) -> float:
+    """Return the frames per second from the first frame to the last of `frames`.
+
+    That is what the header says, unless the time stamps differ from it by more than a twentieth.
+    """
+    stated, seconds = float(last.rate), last.seconds - first.seconds
+    measured = (frames - 1) / seconds if seconds > 0 else stated
+    return stated if abs(measured - stated) <= _ROUNDED_RATE * stated else measured
+
+
 def resample(frames: Iterable[Frame], fps: Fraction) -> Iterator[Frame]:
     """Yield `fps` frames per second: at each time the frame that is shown nearest to it.
 
@@ -42,7 +54,7 @@ def resample(frames: Iterable[Frame], fps: Fraction) -> Iterator[Frame]:
     held: Frame | None = None
     number = 0
     for frame in frames:
-        while held is not None and number / fps < (held.seconds + frame.seconds) / 2:
+        while held is not None and number / fps < (held.seconds + frame.seconds) / 2 - _ROUNDING:
             yield replace(held, seconds=float(number / fps), rate=fps)
             number += 1
         held = frame

@@ -26,7 +26,7 @@ ALLOWED_DAMAGE = 0.05
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video's header says: size in pixels as stored, and frames per second (0 if unknown)."""
+    """What a video's header says: size in square pixels before any rotation, and frames per second (0 if unknown)."""
 
     width: int
     height: int
@@ -37,7 +37,8 @@ def probe_video(path: Path | str) -> VideoInfo:
     """Read the size and the rate of a video without decoding it. Raises `DataError` if it can't be opened."""
     with parse_source(path).open() as container:
         stream = film_stream(container)
-        return VideoInfo(stream.codec_context.width, stream.codec_context.height, float(stream.average_rate or 0))
+        size = Painter(stream).size(stream.codec_context.width, stream.codec_context.height)
+        return VideoInfo(*size, float(stream.average_rate or 0))
 
 
 def decode_video(path: Path | str, short_side: int | None = None) -> Iterator[NDArray[np.uint8]]:
@@ -62,7 +63,8 @@ def iter_frames(
 
     Args:
         video: The video.
-        fps: Frames per second, each the one that is shown nearest to its time. By default the video's own frames.
+        fps: Frames per second, each the one that is shown nearest to its time. By default, and of a folder of pictures,
+            all frames.
         allow_damage: The fraction of the frames, 0..1, that may be lost because the file is damaged or cut.
         say: Gets words, without the video's name, for what is lost or strange in a video that is not refused for it.
         until: Seconds after which nothing is read, or judged.
@@ -73,7 +75,9 @@ def iter_frames(
     """
     source = video if isinstance(video, Source) else parse_source(video)
     frames = _read_film(source, allow_damage, say or (lambda _: None), until)
-    yield from _check_size(resample(frames, Fraction(fps).limit_denominator(1001)) if fps else frames, source.name)
+    if fps and not Path(source.place).is_dir():  # pictures don't say how fast they follow each other
+        frames = resample(frames, Fraction(fps).limit_denominator(1001))
+    yield from _check_size(frames, source.name)
 
 
 def count_frames(

@@ -36,14 +36,13 @@ class Painter:
         self.pixel_aspect = aspect if plausible else Fraction(1)
         self._scalers: dict[tuple[int, int], VideoReformatter] = {}
 
-    def size(self, frame: av.VideoFrame) -> tuple[int, int]:
-        """Width and height of a frame with square pixels, as it is stored: no pixel is lost."""
-        aspect = self.pixel_aspect
-        return max(frame.width, round(frame.width * aspect)), max(frame.height, round(frame.height / aspect))
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height that frames stored as `width` x `height` have with square pixels: no pixel is lost."""
+        return max(width, round(width * self.pixel_aspect)), max(height, round(height / self.pixel_aspect))
 
     def paint(self, frame: av.VideoFrame, short_side: int | None) -> NDArray[np.uint8]:
         """Return the picture of a frame, (H, W, 3) RGB, upright."""
-        size = _scale_size(frame, self.pixel_aspect, short_side) if short_side else self.size(frame)
+        size = _scale_size(frame, self.pixel_aspect, short_side) if short_side else self.size(frame.width, frame.height)
         wide, alpha = is_wide(frame), any(component.is_alpha for component in frame.format.components)
         transfer, primaries = frame.color_trc, frame.color_primaries
         if alpha or frame.format.has_palette:
@@ -82,7 +81,7 @@ class Frame:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels, square and upright."""
-        width, height = self.painter.size(self.decoded)
+        width, height = self.painter.size(self.decoded.width, self.decoded.height)
         return (width, height) if find_orientation(self.decoded)[0] else (height, width)
 
     def picture(self, short_side: int | None = None) -> NDArray[np.uint8]:

@@ -22,11 +22,13 @@ def moving(frames: int, height: int = 48, width: int = 64, dx: int = 1, dy: int 
     return [np.roll(picture, (dy * t, dx * t), axis=(0, 1)) for t in range(frames)]
 
 
-def film(path: Path, pictures: Iterable[Picture], codec: str = "mpeg4", pix_fmt: str = "yuv420p") -> Path:
+def film(
+    path: Path, pictures: Iterable[Picture], codec: str = "mpeg4", pix_fmt: str = "yuv420p", rate: int = 25
+) -> Path:
     """Encode pictures in the container that the path's suffix names."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25)
+        stream = container.add_stream(codec, rate=rate)
         stream.pix_fmt = pix_fmt
         if codec == "mpeg4":
             stream.codec_context.qmax = 3  # nearly without loss

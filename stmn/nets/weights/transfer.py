@@ -132,7 +132,7 @@ class TrainedStream:
         known = self.description.preparation
         return [
             f"{key} = {getattr(known, key)}, here {getattr(preparation, key)}"
-            for key in ("flow", "flow_options", "bound", "camera_motion")
+            for key in ("flow", "flow_options", "bound", "camera_motion", "fps")
             if getattr(known, key) != getattr(preparation, key)
         ]
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from stmn.errors import DataError, describe_mistake, near_match
 from stmn.runtime.files import write_json
@@ -16,7 +16,8 @@ FORMAT = 2  # 2: a checksum per video
 class Preparation(BaseModel):
     """How frames and flow were made: everything needed to treat a new video in the same way.
 
-    `short_side` and `bound` are in pixels; `quality` is that of the JPEGs, 1..100.
+    `short_side` and `bound` are in pixels; `quality` is that of the JPEGs, 1..100. `fps` is frames per second, if they
+    were made the same for all videos.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,6 +28,13 @@ class Preparation(BaseModel):
     bound: float
     quality: int
     camera_motion: Literal["keep", "subtract"]
+    fps: float | None = None
+
+    @model_serializer(mode="wrap")
+    def _leave_out_no_fps(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As sets were written before there was `fps`, so that what was trained on them is not trained again."""
+        values: dict[str, Any] = dump(self)
+        return {key: value for key, value in values.items() if key != "fps" or value is not None}
 
 
 class Folds(BaseModel):

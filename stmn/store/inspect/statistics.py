@@ -13,6 +13,7 @@ from stmn.runtime.progress import Progress
 from stmn.store.format.read import Store, StoredVideo
 from stmn.store.format.shard import FLOW, RGB
 from stmn.store.inspect.copies import find_copies
+from stmn.store.inspect.rates import count_rates, describe_rates
 
 #: a shorter video has to repeat flow fields to fill a stack of ten
 STACK_FRAMES = 11
@@ -98,6 +99,8 @@ def describe_set(store: Store, fields: int, progress: Progress) -> dict[str, Any
             "most": lengths[-1] if lengths else 0,
             "seconds": round(sum(v.frames / v.fps for v in ok if v.fps > 0), 2),
         },
+        "rates": [{"fps": fps, "videos": count} for fps, count in count_rates(store)],
+        "rates_differ": next(describe_rates(store), ""),
         "short": [v.id for v in ok if v.frames < STACK_FRAMES],
         "sizes": [{"width": w, "height": h, "videos": count} for (w, h), count in sizes.most_common()],
         "bytes": sum(path.stat().st_size for path in store.shards),

@@ -5,7 +5,7 @@ torch and the decoder are imported in the worker only: the process that hands ou
 
 import dataclasses
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,9 @@ from stmn.store.prepare.disk import find_disk_error, stop_on_full_disk
 from stmn.store.prepare.sources import escape_line, hash_source, stamp_files
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from stmn.flow.pairs import FlowFunction
 
 
@@ -134,19 +137,23 @@ def _store_video(
     """Decode, resize, compute flow, quantise and store. Raises `DataError` when there are fewer than two frames."""
     from stmn.flow.pairs import frames_and_flow
     from stmn.store.format.jpeg import encode_field, encode_frame
-    from stmn.video.decode import iter_frames, probe_video
+    from stmn.video.clock import measure_rate
+    from stmn.video.decode import iter_frames
     from stmn.video.pictures import list_pictures
 
-    source = probe_video(path)
     notes: list[str] = []
     frames = fields = 0
     height = width = 0
-    decoded = (
-        frame.picture(how.short_side)
-        for frame in iter_frames(path, None, allow_damage, notes.append, until=entry.end)
-        if frame.seconds >= entry.start
-    )
-    for pictures, levels in frames_and_flow(decoded, flow, how.bound, how.camera_motion):
+    first = last = None
+
+    def decode() -> "Iterator[NDArray[np.uint8]]":
+        nonlocal first, last
+        for last in iter_frames(path, how.fps, allow_damage, notes.append, until=entry.end):
+            if last.seconds >= entry.start:
+                first = first or last
+                yield last.picture(how.short_side)
+
+    for pictures, levels in frames_and_flow(decode(), flow, how.bound, how.camera_motion):
         for picture in pictures:
             writer.add(RGB, frames, encode_frame(picture, how.quality))
             frames += 1
@@ -164,6 +171,7 @@ def _store_video(
     if fields != frames - 1:
         raise DataError(f"{path}: {frames} frames but {fields} flow fields")
     writer.note = escape_line("; ".join(notes))
-    rate = 0.0 if path.is_dir() else source.fps  # pictures don't say how fast they follow each other
-    content = hash_source([path], entry)
-    return VideoFacts(frames, width, height, source.width, source.height, rate, content, how.flow, how.bound)
+    assert first is not None and last is not None
+    rate = 0.0 if path.is_dir() else measure_rate(first, last, frames)  # pictures don't say how fast they follow
+    content, (source_height, source_width) = hash_source([path], entry), first.size
+    return VideoFacts(frames, width, height, source_width, source_height, rate, content, how.flow, how.bound)

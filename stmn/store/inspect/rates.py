@@ -1,0 +1,26 @@
+"""Frames per second of a set's videos, which flow per frame depends on."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from stmn.store.format.read import Store
+
+#: rates that differ by more than this factor are worth a word
+_LARGEST_RATIO = 1.2
+
+
+def count_rates(store: Store) -> list[tuple[float, int]]:
+    """Return the rates of the prepared videos, rounded to hundredths, and how many have each; the most common first."""
+    rates = Counter(round(video.fps, 2) for video in store.videos.values() if video.status == "ok" and video.fps > 0)
+    return sorted(rates.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
+def describe_rates(store: Store) -> Iterator[str]:
+    """Yield a line if the rates differ so much that one motion makes very different flow."""
+    rates = count_rates(store)
+    lowest, highest = min(rates, default=(0, 0))[0], max(rates, default=(0, 0))[0]
+    if lowest and highest > _LARGEST_RATIO * lowest:
+        yield (
+            f"videos have {lowest:g} to {highest:g} frames per second, so the flow of one motion differs up to "
+            f"{highest / lowest:.1f} times: prepare --fps {rates[0][0]:g} makes a set of one rate"
+        )
