@@ -19,9 +19,6 @@ from stmn.trajectories.pyramid import Field, Grey, build_pyramid, load_opencv, s
 from stmn.trajectories.rows import make_rows
 from stmn.trajectories.tracks import Tracks
 
-#: a track starts where the smaller eigenvalue of the gradients is more than this part of the frame's largest
-_QUALITY = 0.001
-
 
 def extract_tracks(
     frames: Iterable[NDArray[np.uint8]],
@@ -74,12 +71,11 @@ class _Extraction:
     ) -> None:
         self._cv2, self._parameters, self._fields, self._total = cv2, parameters, fields, total
         self._boxes = boxes or {}
-        self._layout = Layout.of(parameters)
         self._camera = Camera(cv2, parameters.features)
 
     def run(self, frames: Iterable[NDArray[np.uint8]]) -> Iterator[Tracks]:
         """As `extract_tracks`."""
-        parameters = self._parameters
+        parameters, layout = self._parameters, Layout.of(self._parameters)
         last: _Frame | None = None
         for number, picture in enumerate(frames):
             grey = self._prepare(picture)
@@ -100,13 +96,14 @@ class _Extraction:
             if last is not None:
                 flow, still = self._move(motion, last, frame, self._boxes.get(number - 1))
                 for k, pool in enumerate(pools):
-                    self._advance(pool, last.levels[k], flow[k], still[k])
+                    corners, rows = pool.advance(flow[k], still[k])
+                    describe(last.levels[k], still[k], corners, layout, pool.sums, rows)
                 ended = [pool.end() for pool in pools]
                 tracks = make_rows(ended, number, size, self._total, parameters)
                 if len(tracks):
                     yield tracks
             for strength, pool in zip(frame.strengths, pools, strict=True):
-                pool.start(self._find_starts(strength, pool.heads))
+                pool.start(strength)
             last = frame
 
     def _look(self, grey: Grey, shapes: list[tuple[int, int]]) -> _Frame:
@@ -150,31 +147,3 @@ class _Extraction:
             grey, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=way
         )
         return resized
-
-    def _advance(self, pool: Pool, grey: Grey, flow: Field, still: Field) -> None:
-        """Move the tracks of a scale with the flow, and describe where they were."""
-        height, width = grey.shape
-        heads = pool.heads
-        at = np.clip(np.rint(heads).astype(np.int32), 0, (width - 1, height - 1))
-        points = heads + flow[:, at[:, 1], at[:, 0]].T
-        x, y = points.T
-        inside = (x > 0) & (x < width) & (y > 0) & (y < height)
-        pool.keep(inside)
-        at, points = at[inside], points[inside]
-        patch = self._layout.patch
-        corners = np.clip(at - patch // 2, 0, (width - patch, height - patch)).astype(np.int32)
-        describe(grey, still, corners, self._layout, pool.sums, pool.span_rows)
-        pool.move(points, still[:, at[:, 1], at[:, 0]].T)
-
-    def _find_starts(self, strength: Field, heads: Field) -> Field:
-        """(N, 2) centres of the cells of the grid that hold no track and show structure, which `strength` measures."""
-        step = self._parameters.step
-        rows, columns = strength.shape[0] // step, strength.shape[1] // step
-        least = strength.max() * _QUALITY
-        middle = slice(step // 2, None, step)
-        free = strength[middle, middle][:rows, :columns] > least
-        cell = np.floor(heads).astype(np.intp) // step
-        cell = cell[(cell[:, 0] < columns) & (cell[:, 1] < rows)]
-        free[cell[:, 1], cell[:, 0]] = False
-        y, x = np.nonzero(free)
-        return np.column_stack([x, y]).astype(np.float32) * step + step // 2

@@ -8,6 +8,10 @@ from numpy.typing import NDArray
 from stmn.trajectories.layout import Layout
 from stmn.trajectories.parameters import TrackParameters
 from stmn.trajectories.pyramid import Field
+from stmn.trajectories.steps import advance, find_starts
+
+#: a track starts where the strength of corners is more than this part of the frame's largest
+_QUALITY = 0.001
 
 _Slots = NDArray[np.int32]
 
@@ -30,7 +34,7 @@ class Ended:
 
 
 class Pool:
-    """Tracks in progress; `live` has their slots.
+    """Tracks in progress.
 
     Attributes:
         sums: (capacity * spans, numbers of a patch): row `slot * spans + span`.
@@ -38,59 +42,54 @@ class Pool:
 
     def __init__(self, parameters: TrackParameters) -> None:
         self._length, self._spans = parameters.length, parameters.spans
+        self._patch, self._step = parameters.patch, parameters.step
         self._numbers = Layout.of(parameters).numbers
-        self.live: _Slots = np.zeros(0, np.int32)
+        self._live: _Slots = np.zeros(0, np.int32)
         self._free: _Slots = np.zeros(0, np.int32)
         self._age = np.zeros(0, np.int32)
         self._points = np.zeros((0, self._length + 1, 2), np.float32)
         self._moves = np.zeros((0, self._length, 2), np.float32)
         self.sums = np.zeros((0, self._numbers), np.float32)
 
-    @property
-    def heads(self) -> Field:
-        """(N, 2), where the live tracks are."""
-        points: Field = self._points[self.live, self._age[self.live]]
-        return points
+    def advance(self, flow: Field, still: Field) -> tuple[NDArray[np.int32], _Slots]:
+        """Move the tracks, and end those that leave the frame.
 
-    @property
-    def span_rows(self) -> _Slots:
-        """(N,) the rows of `sums` for the live tracks' next descriptors."""
-        spans = self._age[self.live] * self._spans // self._length
-        rows: _Slots = (self.live * self._spans + spans).astype(np.int32)
-        return rows
+        Args:
+            flow: (2, H, W) pixels.
+            still: (2, H, W), the flow without camera motion.
 
-    def start(self, points: Field) -> None:
-        """Begin tracks at points (N, 2)."""
+        Returns:
+            (N, 2) x and y of the upper left pixel of the patches that the tracks left; (N,) their rows of `sums`.
+        """
+        arrays = (self._live, self._age, self._points, self._moves)
+        keep, corners, rows = advance(*arrays, self._spans, flow, still, self._patch)
+        self._keep(keep)
+        return corners, rows
+
+    def start(self, strength: Field) -> None:
+        """Begin tracks in a frame whose corners have a strength (H, W), where there are none."""
+        points = find_starts(self._live, self._age, self._points, strength, self._step, _QUALITY)
         if len(points) > len(self._free):
             self._grow(len(points) - len(self._free))
         slots, self._free = self._free[: len(points)], self._free[len(points) :]
         self._age[slots] = 0
         self._points[slots, 0] = points
         self.sums.reshape(-1, self._spans, self._numbers)[slots] = 0
-        self.live = np.concatenate([self.live, slots])
-
-    def keep(self, which: NDArray[np.bool_]) -> None:
-        """End the other live tracks without a trace."""
-        if which.all():
-            return
-        self._free = np.concatenate([self._free, self.live[~which]])
-        self.live = self.live[which]
-
-    def move(self, points: Field, moves: Field) -> None:
-        """Add a point and a displacement, (N, 2) each, to the live tracks."""
-        age = self._age[self.live]
-        self._moves[self.live, age] = moves
-        self._points[self.live, age + 1] = points
-        self._age[self.live] = age + 1
+        self._live = np.concatenate([self._live, slots])
 
     def end(self) -> Ended:
         """Take out the tracks that have reached their length."""
-        complete = self._age[self.live] == self._length
-        slots = self.live[complete]
-        if len(slots):
-            self.keep(~complete)
+        complete = self._age[self._live] == self._length
+        slots = self._live[complete]
+        self._keep(~complete)
         sums = self.sums.reshape(-1, self._spans, self._numbers)
         return Ended(self._points[slots], self._moves[slots], sums, slots)
+
+    def _keep(self, which: NDArray[np.bool_]) -> None:
+        """End the other tracks."""
+        if not which.all():
+            self._free = np.concatenate([self._free, self._live[~which]])
+            self._live = self._live[which]
 
     def _grow(self, need: int) -> None:
         """Make at least `need` more slots."""

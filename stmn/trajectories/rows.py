@@ -38,7 +38,8 @@ def make_rows(
     points, moves = points * scales[:, None, None], moves * scales[:, None, None]
     mean, deviation = points.mean(axis=1), points.std(axis=1)
     steps, lengths = _norm(np.diff(points, axis=1)), _norm(moves)
-    keep = find_valid(deviation, steps, lengths)
+    # where a homography sends a point to infinity, so does the displacement
+    keep = find_valid(deviation, steps, lengths) & np.isfinite(lengths).all(axis=1)
     points, moves, mean, deviation = points[keep], moves[keep], mean[keep], deviation[keep]
     path, scales, lengths = steps[keep].sum(axis=1), scales[keep], lengths[keep].sum(axis=1)
 

@@ -121,8 +121,13 @@ class TestKernels:
         add_disc(frames, (24, 32), 2, radius=16)
         parameters = TrackParameters(scales=2, warp="recompute")
         fast = join_tracks(list(extract_tracks(frames, parameters, total=16)))
-        for module in ("stmn.trajectories._histograms_c", "stmn.trajectories._camera_c", "stmn.flow._farneback_c"):
-            monkeypatch.setattr(f"{module}.problem", lambda: "no compiler")
+        for module in (
+            "trajectories._histograms_c",
+            "trajectories._camera_c",
+            "trajectories._steps_c",
+            "flow._farneback_c",
+        ):
+            monkeypatch.setattr(f"stmn.{module}.problem", lambda: "no compiler")
         slow = join_tracks(list(extract_tracks(frames, parameters, total=16)))
         assert len(fast) > 20
         assert fast.points == pytest.approx(slow.points, abs=0.01)
