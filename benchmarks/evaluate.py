@@ -134,7 +134,7 @@ def inputs(store: Store, video: StoredVideo, network: Network, protocol: Protoco
     return [[x[None] for x in pictures.network_inputs(network.names, view)] for view in protocol.views(*pictures.size)]
 
 
-def forward(network: Network, given: list[list[Tensor]], videos: int, mode: Any) -> None:
+def forward(network: torch.nn.Module, given: list[list[Tensor]], videos: int, mode: Any) -> None:
     """Run the network on tensors in memory, as often as the videos need."""
     with mode:
         for _ in range(videos):

@@ -39,7 +39,7 @@ Group = tuple[Tensor, Tensor]  # first and second frames, (B, H, W) uint8
 def opencv_tvl1(first: Tensor, second: Tensor) -> Tensor:
     """OpenCV's DualTVL1 with its defaults."""
     cv2.setNumThreads(torch.get_num_threads())
-    estimator = cv2.optflow.DualTVL1OpticalFlow_create()
+    estimator = cv2.optflow.DualTVL1OpticalFlow_create()  # type: ignore[attr-defined]
     flows = [estimator.calc(one.numpy(), two.numpy(), None) for one, two in zip(first, second, strict=True)]
     return torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2)
 
@@ -147,7 +147,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         result["pairs"] = {"seconds_a_pair": seconds, "endpoint_error": endpoint_errors(known)}
         result["ratio_vs_opencv_pairs"] = round(seconds["opencv_tvl1"] / seconds["tvl1"], 1)
     torch.set_num_threads(1)
-    one_thread = {"tvl1": tvl1, "dis": dis}
+    one_thread: dict[str, Estimator] = {"tvl1": tvl1, "dis": dis}
     if options.clips:
         result["clips"]["seconds_a_pair_one_thread"] = seconds_a_pair(groups, options.rounds, one_thread)
     moved = (tiny, tiny.roll(1, dims=2))

@@ -107,7 +107,8 @@ def texture(seed: int, short_side: int) -> Iterator[NDArray[np.uint8]]:
     """Blurred coloured noise that drifts."""
     rng = np.random.default_rng(seed)
     noise = cv2.GaussianBlur(rng.uniform(0, 1, (short_side, short_side * 4 // 3, 3)), (0, 0), short_side / 40)
-    picture = cv2.normalize(noise, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    noise -= noise.min()
+    picture = (noise * (255 / noise.max())).astype(np.uint8)
     for t in range(60):
         yield np.ascontiguousarray(np.roll(picture, (t * int(rng.integers(1, 3)), 2 * t), axis=(0, 1)))
 
@@ -161,9 +162,10 @@ class PlainDataset(Dataset[Batch]):
 
         def read(name: str, flags: int) -> NDArray[np.uint8]:
             picture = cv2.imread(str(self.root / video.id / name), flags)
+            assert picture is not None
             box = picture[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
             box = cv2.resize(box, (sampling.size, sampling.size), interpolation=cv2.INTER_LINEAR)
-            return cv2.flip(box, 1) if crop.mirror else box
+            return np.asarray(cv2.flip(box, 1) if crop.mirror else box, np.uint8)
 
         frames, stacks = [], []
         for t in times:
@@ -294,7 +296,7 @@ def small_crops(folder: Path) -> dict[str, float]:
 def bytes_over_payload(store: Store) -> float:
     """Size of the store's files, divided by that of the JPEGs in them."""
     files = sum(path.stat().st_size for path in store.folder.rglob("*") if path.is_file())
-    return files / sum(store.query(shard, "SELECT sum(length(jpeg)) FROM pictures")[0][0] for shard in range(1))
+    return files / float(sum(store.query(shard, "SELECT sum(length(jpeg)) FROM pictures")[0][0] for shard in range(1)))
 
 
 def mean_bytes(store: Store, kind: int) -> float:

@@ -42,7 +42,7 @@ def levels(plane: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 def loop(clips: list[Path], out: Path) -> int:
     """The plain loop; returns the number of frames."""
-    estimator = cv2.optflow.DualTVL1OpticalFlow_create()
+    estimator = cv2.optflow.DualTVL1OpticalFlow_create()  # type: ignore[attr-defined]
     quality = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
     count = 0
     for clip in clips:

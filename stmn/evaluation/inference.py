@@ -173,11 +173,7 @@ def compute_in_memory(
     """`compute_logits` in passes as large as memory allows.
 
     Args:
-        network: A network on the device, in evaluation mode.
-        batch: B videos.
-        protocol: Gives the views to average over.
-        device: Where the network is.
-        limit: The largest pass so far; lowered where it does not fit.
+        limit: The largest pass so far; lowered where it does not fit. The others are those of `compute_logits`.
 
     Raises:
         StmnError: Memory does not suffice for the smallest pass.

@@ -45,8 +45,8 @@ class StreamConfig(_Values):
 
     modality: Modality
     arch: str
-    width: float = Field(1.0, gt=0)
-    dropout: float = Field(0.0, ge=0, lt=1)
+    width: float = Field(default=1.0, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     layout: ResNetLayout = "torchvision"
 
     @property
