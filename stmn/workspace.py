@@ -94,7 +94,7 @@ class Input:
 def read_run(path: Path) -> Run | None:
     """The run in a folder, or None if there is none or its record is damaged."""
     try:
-        record = json.loads((path / _RECORD).read_text())
+        record = json.loads((path / _RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     whole = isinstance(record, dict) and all(isinstance(record.get(key, {}), dict) for key in _TABLES)

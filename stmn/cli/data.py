@@ -56,7 +56,7 @@ def check(
     import torch
 
     from stmn.cli.display import Display
-    from stmn.runtime.workers import count_cores
+    from stmn.runtime.cores import count_cores
     from stmn.store.inspect.check import check_set
 
     folder = _find_set(name, workspace, "stmn data check NAME")
@@ -136,6 +136,9 @@ def show(
         Path | None, typer.Option("--output", "-o", help="PNG file to write [default: named after the video]")
     ] = None,
     columns: Annotated[int, typer.Option(help="moments of the video to show", min=1, max=40)] = 6,
+    font: Annotated[
+        Path | None, typer.Option(help="font file for the text [default: one that has the letters]")
+    ] = None,
     workspace: WorkspacePath = None,
     force: Overwrite = False,
 ) -> None:
@@ -145,6 +148,10 @@ def show(
     from stmn.store.inspect.lookup import find_video
     from stmn.store.inspect.sheet import write_sheet
 
+    if font:
+        from stmn.runtime.fonts import choose_font
+
+        choose_font(font)
     name, video = _split_arguments(places, "stmn data show [NAME] VIDEO")
     with _open_set(name or data, workspace, "stmn data show NAME VIDEO") as store:
         found = find_video(store, video)

@@ -56,8 +56,8 @@ def _examine() -> dict[str, Any]:
     import torch
 
     from stmn import registry
+    from stmn.runtime.cores import count_cores
     from stmn.runtime.device import choose_device
-    from stmn.runtime.workers import count_cores
 
     device = choose_device("auto").device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{count_cores()} cores"

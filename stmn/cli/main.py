@@ -1,7 +1,10 @@
 """`stmn` and the list of its commands. A command's code, and torch, are imported only when it runs."""
 
+import codecs
 import os
+import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -127,11 +130,21 @@ for _name, _info in COMMANDS.items():
     app.command(_name, help=_info.help, rich_help_panel=_info.panel)(_stub)
 
 
+def _print_anything() -> None:
+    """Print names of any letters: what a terminal's encoding lacks becomes an escape, not an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # the locale C says nothing of the terminal; nearly all are UTF-8
+            ascii_only = codecs.lookup(stream.encoding).name == "ascii"
+            stream.reconfigure(encoding="utf-8" if ascii_only else None, errors="backslashreplace")
+
+
 def main() -> None:
     """The entry point of the console script."""
     # Waiting threads of torch's OpenMP spin by default. If another program wants the cores too, that makes training
     # up to 15 times slower. It must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _print_anything()
     try:
         app()
     except KeyboardInterrupt:  # before a command began

@@ -62,7 +62,7 @@ def show(
         from stmn.nets.show.figure import draw_network
 
         with atomic_write(svg) as temporary:
-            temporary.write_text(draw_network(drawn, title))
+            temporary.write_text(draw_network(drawn, title), encoding="utf-8")
     if as_json:
         parts = [vars(part) for part in costs]
         typer.echo(json.dumps({"name": title, "network": config.model_dump(mode="json"), "size": side, "parts": parts}))

@@ -46,6 +46,9 @@ def predict(
     ] = None,
     timeline: Annotated[Path | None, typer.Option(help="write each window's predictions as CSV")] = None,
     overlay: Annotated[Path | None, typer.Option(help="write an MP4 with predictions, flow and gate map")] = None,
+    font: Annotated[
+        Path | None, typer.Option(help="font file for the overlay [default: one that has the letters]")
+    ] = None,
     gate_part: Annotated[
         Literal["conv2", "conv3", "conv4", "conv5"] | None,
         typer.Option(help="part of the network whose gate the overlay shows [default: by frame size]"),
@@ -80,6 +83,8 @@ def predict(
     settings = load_settings(workspace=workspace, device=device)
     loaded = load_model(Workspace(settings.workspace).find_model(model), settings.device, stream, precision)
     printer = _Printer(loaded, top, as_json, Display())
+    if overlay:
+        _choose_font(font, printer)
     failed = 0
     with ExitStack() as stack:
         table = stack.enter_context(write_timeline(timeline, printer.model.classes)) if timeline else None
@@ -100,6 +105,19 @@ def predict(
             printer.display.say(f"{name}: {path}")
     if failed:
         raise typer.Exit(1)
+
+
+def _choose_font(font: Path | None, printer: "_Printer") -> None:
+    """Use a font for the overlay, and say if no font has all letters of the class names."""
+    from stmn.runtime.fonts import choose_font, count_missing, find_font
+
+    if font:
+        choose_font(font)
+    letters = "".join(sorted({*"".join(printer.model.classes)}))
+    if lacking := count_missing(find_font(letters, 10), letters):
+        printer.display.say(
+            f"no font here has all letters of the class names, {lacking} are boxes; name one with --font"
+        )
 
 
 class _Printer:

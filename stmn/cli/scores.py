@@ -72,7 +72,7 @@ def convert(
     check_new(out, force)
     with atomic_write(out) as temporary:
         if out.suffix.lower() == ".csv":
-            with open(temporary, "w", newline="") as file:
+            with open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
                 writer = csv.writer(file)
                 writer.writerow(columns)
                 writer.writerows(zip(*columns.values(), strict=True))

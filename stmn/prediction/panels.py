@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from stmn.runtime.fonts import Font, find_font
 
 Colour = tuple[int, int, int]
 #: (H, W, 3) uint8
@@ -77,7 +79,7 @@ class Sheet:
 
 def draw_text(draw: ImageDraw.ImageDraw, at: tuple[int, int], words: str, room: float, ink: Colour = _INK) -> None:
     """Draw a line of text at (left, top), cut off after `room` pixels."""
-    draw.text(at, _shorten(words, room), ink, _font())
+    draw.text(at, _shorten(words, room), ink, _font(words))
 
 
 def draw_bar(
@@ -115,14 +117,14 @@ def draw_heat_scale(image: Image.Image, at: tuple[int, int], width: int, largest
     draw.text((left + width - _font().getlength(words), top + 15), words, MUTED, _font())
 
 
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font, which every machine has."""
-    return ImageFont.load_default(_TEXT_SIZE)
+def _font(words: str = "") -> Font:
+    """A font that has all letters of a text."""
+    return find_font(words, _TEXT_SIZE)
 
 
 def _shorten(words: str, room: float) -> str:
     """Cut text to a width in pixels."""
-    font = _font()
+    font = _font(words)
     if font.getlength(words) <= room:
         return words
     while words and font.getlength(words + "...") > room:

@@ -54,5 +54,8 @@ def write_timeline(path: Path, classes: Sequence[str]) -> Iterator[Timeline]:
     Raises:
         StmnError: The file can't be written.
     """
-    with atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with (
+        atomic_write(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         yield Timeline(file, classes)

@@ -143,7 +143,7 @@ def list_recipes(runs: Iterable[Run]) -> list[str]:
 def read_metrics(run: Run) -> dict[str, Any]:
     """What a run measured. Empty if its metrics file is missing or damaged."""
     try:
-        metrics: dict[str, Any] = json.loads((run.path / run.record["outputs"]["metrics"]).read_text())
+        metrics: dict[str, Any] = json.loads((run.path / run.record["outputs"]["metrics"]).read_text(encoding="utf-8"))
         return metrics
     except (OSError, ValueError, KeyError):
         return {}
@@ -153,7 +153,7 @@ def read_training_log(run: Run) -> list[dict[str, Any]]:
     """The rows of a run's training log up to the first that is damaged. Empty if it has no log."""
     rows = []
     try:
-        for line in (run.path / "metrics.jsonl").read_text().splitlines():
+        for line in (run.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             if {"step", "loss", "accuracy"} <= row.keys():
                 rows.append(row)

@@ -52,7 +52,7 @@ class Device:
     @property
     def loader_threads(self) -> int:
         """Threads that make batches: on a CPU one, which works where the network leaves a core idle."""
-        from stmn.runtime.workers import count_cores
+        from stmn.runtime.cores import count_cores
 
         return min(8, count_cores()) if self.is_cuda else 1
 

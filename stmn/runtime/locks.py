@@ -143,7 +143,7 @@ def _is_there(handle: int, path: Path) -> bool:
 def _read_holder(path: Path) -> Holder:
     """Who wrote the file of a lock; nobody known if it is gone or half-written."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         return Holder(str(content["host"]), int(content["pid"]), float(content["since"]))
     except (OSError, ValueError, KeyError, TypeError):
         return Holder()

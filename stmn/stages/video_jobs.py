@@ -108,6 +108,7 @@ def _do_all(jobs: deque[Any], worker: Worker, options: WorkOptions, context: Con
 
         folder = str(context.out.resolve())
         return run_on_cluster(jobs, worker.on, options.cluster, folder, options.video_timeout, context.progress.say)
-    from stmn.runtime.workers import count_cores, run_jobs
+    from stmn.runtime.cores import count_cores
+    from stmn.runtime.workers import run_jobs
 
     return run_jobs(jobs, worker, options.workers or count_cores(), options.video_timeout)

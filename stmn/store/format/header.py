@@ -89,7 +89,7 @@ def read_header(folder: Path) -> Header:
     """
     path = folder / HEADER
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"{folder}: no prepared data set here (no {HEADER})") from error
     except (OSError, json.JSONDecodeError) as error:

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from stmn.flow.colour import colour_scale, colour_wheel, paint_flow
 from stmn.flow.quantise import dequantise_for_display, noise_bound
 from stmn.runtime.files import atomic_write
+from stmn.runtime.fonts import Font, find_font
 from stmn.store.format.read import Store, StoredVideo
 from stmn.store.inspect.lookup import quote_id
 
@@ -50,7 +51,7 @@ def _draw_sheet(store: Store, video: StoredVideo, columns: int) -> Image.Image:
     foot = _TEXT + 2 * _GAP
     size = (_LEFT + len(times) * (width + _GAP), _HEAD + len(rows) * (height + _GAP) + foot)
     sheet = Image.new("RGB", size, _PAPER)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_TEXT)
+    draw, font = ImageDraw.Draw(sheet), find_font(quote_id(video.id) + video.class_name, _TEXT)
 
     wheel = _to_image(colour_wheel(_HEAD - 2 * _GAP))
     sheet.paste(wheel, (sheet.width - wheel.width - _GAP, _GAP))
@@ -80,7 +81,7 @@ def _draw_sheet(store: Store, video: StoredVideo, columns: int) -> Image.Image:
     return sheet
 
 
-def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: int) -> str:
+def _shorten(text: str, font: Font, room: int) -> str:
     """Text cut to a width in pixels."""
     if font.getlength(text) <= room:
         return text
