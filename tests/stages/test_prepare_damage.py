@@ -1,5 +1,9 @@
 """`stmn prepare` and `predict` say what they leave out of a video, and how much of that is accepted is an option."""
 
+import json
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import av
@@ -43,6 +47,19 @@ def test_what_a_video_lost_is_said_and_stays_in_the_set(tmp_path):
         assert list(store.notes()) == ["wave/lost.mp4", "wave/worse.mp4"]
     told = call("data", "info", "mine", "-w", tmp_path).stdout
     assert "'wave/lost.mp4': 1 of its 25 frames" in " ".join(told.split()).replace('"', "'")
+
+
+def test_an_older_set_is_read(prepared, tmp_path):
+    """As they were written before there were any, and before there was a rate."""
+    shutil.copytree(prepared.root / "data" / "synthetic", tmp_path / "old")
+    for shard in (tmp_path / "old" / "shards").glob("*.sqlite"):
+        with closing(sqlite3.connect(shard)) as connection, connection:
+            connection.execute("DROP TABLE notes")
+    with Store(prepared.root / "data" / "synthetic") as new, Store(tmp_path / "old") as old:
+        assert old.notes() == {} and old.fingerprint == new.fingerprint
+    assert "fps" not in json.loads((tmp_path / "old" / "dataset.json").read_text())["preparation"]
+    told = call("data", "info", tmp_path / "old")
+    assert told.exit_code == 0 and "notes" not in told.stdout
 
 
 def test_predict_says_what_a_video_lost(trained, tmp_path):

@@ -227,6 +227,24 @@ def test_the_film_is_the_stream_that_a_player_shows(ending, streams, tmp_path):
     assert len(frames) == 5 and np.abs(frames[2].astype(int) - GREEN).max() < 12
 
 
+def test_a_cover_that_comes_before_the_film(tmp_path):
+    """In MP4 the covers stand in `udta`, which some programs write before the tracks."""
+    path = several(tmp_path / "a.mp4", [(Disposition.default, GREEN), (Disposition.attached_pic, RED)])
+    data = path.read_bytes()
+    moov = data.index(b"moov") - 4
+    boxes, at = [], moov + 8
+    while at < len(data):
+        [size] = struct.unpack(">I", data[at : at + 4])
+        boxes.append(data[at : at + size])
+        at += size
+    boxes.sort(key=lambda box: (box[4:8] != b"mvhd", box[4:8] != b"udta"))
+    path.write_bytes(data[: moov + 8] + b"".join(boxes))
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].disposition & Disposition.attached_pic
+    frames = list(decode_video(path))
+    assert len(frames) == 5 and np.abs(frames[2].astype(int) - GREEN).max() < 12
+
+
 def test_a_cover_is_no_film(tmp_path):
     """As in music files."""
     with av.open(str(tmp_path / "a.mp3"), "w") as container:
