@@ -35,9 +35,12 @@ class VideoInfo:
 
 def probe_video(path: Path | str) -> VideoInfo:
     """Read the size and the rate of a video without decoding it. Raises `DataError` if it can't be opened."""
-    with parse_source(path).open() as container:
+    source = parse_source(path)
+    with source.open() as container:
         stream = film_stream(container)
-        size = Painter(stream).size(stream.codec_context.width, stream.codec_context.height)
+        size = Painter(stream, source.find_crop(container)).size(
+            stream.codec_context.width, stream.codec_context.height
+        )
         return VideoInfo(*size, float(stream.average_rate or 0))
 
 
@@ -93,10 +96,10 @@ def _read_film(source: Source, allow_damage: float, say: Callable[[str], None], 
     with source.open() as container:
         reader = FilmReader(container, patient=source.kind in ("file", "pipe"))
         stream, tally, announced = reader.stream, reader.tally, announced_end(container)
-        missing = source.missing_bytes()
+        missing, painter = source.missing_bytes(), Painter(stream, source.find_crop(container))
         rate = stream.average_rate or stream.guessed_rate or _DEFAULT_RATE
         try:
-            for frame in time_frames(deinterlace(reader.frames()), rate, Painter(stream)):
+            for frame in time_frames(deinterlace(reader.frames()), rate, painter):
                 report_progress()
                 if until is not None and frame.seconds >= until:
                     announced = missing = tally.indexed = 0

@@ -13,6 +13,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from stmn.video.colour import blend, is_wide, narrow
+from stmn.video.crop import Crop
 
 #: a pixel that is more than this many times as wide as high, or as high as wide, is a damaged header's
 _LONGEST_PIXEL = 8
@@ -27,29 +28,42 @@ class Painter:
 
     Args:
         stream: The video's stream.
+        crop: Pixels to leave out at each side, if the decoder doesn't.
     """
 
-    def __init__(self, stream: VideoStream) -> None:
+    def __init__(self, stream: VideoStream, crop: Crop | None = None) -> None:
         aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
         plausible = Fraction(1, _LONGEST_PIXEL) <= aspect <= _LONGEST_PIXEL
         #: width of a pixel by its height
         self.pixel_aspect = aspect if plausible else Fraction(1)
+        left, top, right, bottom = crop or (0, 0, 0, 0)
+        inside = left + right < stream.codec_context.width and top + bottom < stream.codec_context.height
+        self._crop = crop if inside else None
         self._scalers: dict[tuple[int, int], VideoReformatter] = {}
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height that frames stored as `width` x `height` have with square pixels: no pixel is lost."""
-        return max(width, round(width * self.pixel_aspect)), max(height, round(height / self.pixel_aspect))
+        """Width and height, with square pixels, of the shown part of frames that are stored as `width` x `height`."""
+        if self._crop:
+            width, height = width - self._crop.left - self._crop.right, height - self._crop.top - self._crop.bottom
+        return _scale_size(width, height, self.pixel_aspect, None)
 
     def paint(self, frame: av.VideoFrame, short_side: int | None) -> NDArray[np.uint8]:
         """Return the picture of a frame, (H, W, 3) RGB, upright."""
-        size = _scale_size(frame, self.pixel_aspect, short_side) if short_side else self.size(frame.width, frame.height)
         wide, alpha = is_wide(frame), any(component.is_alpha for component in frame.format.components)
         transfer, primaries = frame.color_trc, frame.color_primaries
-        if alpha or frame.format.has_palette:
-            deep = self._convert(frame, (frame.width, frame.height), "rgba64le" if wide else "rgba")
-            frame = av.VideoFrame.from_ndarray(blend(deep), format="rgb48le" if wide else "rgb24")
-        picture = self._convert(frame, size, "rgb48le" if wide else "rgb24")
+        rgb, rgba = ("rgb48le", "rgba64le") if wide else ("rgb24", "rgba")
+        if alpha or frame.format.has_palette or self._crop:
+            picture = blend(self._convert(frame, (frame.width, frame.height), rgba))
+            frame = av.VideoFrame.from_ndarray(self._cut(picture), format=rgb)
+        picture = self._convert(frame, _scale_size(frame.width, frame.height, self.pixel_aspect, short_side), rgb)
         return narrow(picture, transfer, primaries) if wide else picture
+
+    def _cut(self, picture: NDArray[Any]) -> NDArray[Any]:
+        """The part of a stored picture that is shown."""
+        if self._crop is None:
+            return picture
+        (left, top, right, bottom), (height, width) = self._crop, picture.shape[:2]
+        return np.ascontiguousarray(picture[top : height - bottom, left : width - right])
 
     def _convert(self, frame: av.VideoFrame, size: tuple[int, int], pixel_format: str) -> NDArray[Any]:
         """A frame at a size, (width, height), in a format of RGB. One thread: videos run in parallel instead."""
@@ -110,8 +124,9 @@ def find_orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     return False, a < 0, d < 0
 
 
-def _scale_size(frame: av.VideoFrame, aspect: Fraction, short_side: int) -> tuple[int, int]:
-    """(width, height) of square pixels at a short side."""
-    width, height = frame.width * aspect, Fraction(frame.height)
-    scale = short_side / min(width, height)
-    return max(1, round(width * scale)), max(1, round(height * scale))
+def _scale_size(width: int, height: int, aspect: Fraction, short_side: int | None) -> tuple[int, int]:
+    """(width, height) with square pixels: at a short side, or without losing a pixel."""
+    if short_side is None:
+        return max(width, round(width * aspect)), max(height, round(height / aspect))
+    scale = short_side / min(width * aspect, Fraction(height))
+    return max(1, round(width * aspect * scale)), max(1, round(height * scale))

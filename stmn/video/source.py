@@ -17,6 +17,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from stmn.errors import DataError, UsageError
+from stmn.video.crop import Crop, find_crop
 from stmn.video.extent import stated_size
 from stmn.video.pictures import ANIMATION_SUFFIXES, open_animation, open_folder
 
@@ -68,6 +69,14 @@ class Source:
         if films:
             raise DataError(f"{self.name}: its video is in a format that FFmpeg can't decode")
         raise DataError(f"{self.name}: holds no video stream")
+
+    def find_crop(self, container: InputContainer) -> Crop | None:
+        """Return what to crop from the film of the open container of a file, beside what its decoder crops."""
+        if self.kind != "file" or not Path(self.place).is_file():
+            return None
+        covers = Disposition.attached_pic
+        tracks = [stream.index for stream in container.streams.video if not stream.disposition & covers]
+        return find_crop(Path(self.place), tracks.index(film_stream(container).index))
 
     def missing_bytes(self) -> float:
         """Return the fraction of a file's bytes that its parts state and that are not there; 0 for other sources."""

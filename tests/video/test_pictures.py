@@ -80,6 +80,47 @@ def test_turned_video_of_wide_pixels(tmp_path):
     assert first(path).shape == (128, 48, 3) and first(path, 24).shape == (64, 24, 3)
 
 
+def with_clap(path: Path, width: int, height: int, right: int, down: int) -> Path:
+    """The same MP4 with a clean aperture of this size, whose middle lies `right` and `down` of the picture's."""
+    data = bytearray(path.read_bytes())
+    box = struct.pack(">I4s8i", 40, b"clap", width, 1, height, 1, right, 1, down, 1)
+    at, end, sizes = 0, len(data), []
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1"):
+        while data[at + 4 : at + 8] != name:
+            at += struct.unpack(">I", data[at : at + 4])[0]
+        sizes.append(at)
+        end = at + struct.unpack(">I", data[at : at + 4])[0]
+        at += 16 if name == b"stsd" else 8
+    for place in sizes:
+        data[place : place + 4] = struct.pack(">I", struct.unpack(">I", data[place : place + 4])[0] + len(box))
+    data[end:end] = box
+    path.write_bytes(data)
+    return path
+
+
+def test_cropping_of_an_mp4(tmp_path):
+    pictures = moving(2, 48, 64, seed=4)
+    path = with_clap(film(tmp_path / "a.mp4", pictures, "libx264", "yuv444p"), 40, 30, 4, -3)
+    found = first(path)
+    assert found.shape == (30, 40, 3) and next(iter_frames(path)).size == (30, 40)
+    assert np.abs(found.astype(int) - pictures[0][6:36, 16:56]).mean() < 8
+    assert first(path, 15).shape == (15, 20, 3)
+
+
+def test_cropping_of_a_matroska_file(tmp_path):
+    pictures = moving(2, 48, 64, seed=4)
+    path = film(tmp_path / "a.mkv", pictures, "ffv1", "yuv444p")
+    unit, left = bytes.fromhex("54b28104"), bytes.fromhex("54cc8108")  # DisplayUnit, PixelCropLeft of 8
+    assert path.read_bytes().count(unit) == 1
+    path.write_bytes(path.read_bytes().replace(unit, left))
+    assert np.abs(first(path).astype(int) - pictures[0][:, 8:]).mean() < 3
+
+
+def test_cropping_that_leaves_nothing_is_ignored(tmp_path):
+    path = with_clap(film(tmp_path / "a.mp4", moving(2), "libx264", "yuv444p"), 64, 48, 100, 0)
+    assert first(path).shape == (48, 64, 3)
+
+
 def test_odd_sides_are_kept(tmp_path):
     pictures = moving(3, 47, 63)
     [found, *_] = decode_video(film(tmp_path / "a.mkv", pictures, "ffv1", "yuv444p"))
