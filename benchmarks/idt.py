@@ -40,6 +40,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "farneback + analytic": {},
     "dis + analytic": {"flow": "dis"},
     "tvl1 + analytic": {"flow": "tvl1"},
+    "tvl1 (warps 2, iterations 8) + analytic": {"flow": "tvl1", "flow_options": {"warps": 2, "iterations": 8}},
     "stored + analytic": {"flow": "stored"},
     "farneback + analytic, scale 0.5": {"scale": 0.5},
     "farneback, camera motion kept": {"camera": False},
@@ -107,6 +108,17 @@ def flow_seconds(frames: Frames, parameters: TrackParameters, rounds: int) -> fl
     return fastest(work, rounds)
 
 
+def opencv_milliseconds(frames: Frames, rounds: int) -> float:
+    """Processor milliseconds of OpenCV's flow with the parameters and scales of `farneback`, to compare."""
+    greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+
+    def work() -> None:
+        for first, second in pairwise(greys):
+            cv2.calcOpticalFlowFarneback(first, second, None, 0.5**0.5, 6, 10, 2, 7, 1.5, 0)
+
+    return round(1e3 * fastest(work, rounds) / len(frames), 2)
+
+
 def measure_row(
     frames: Frames, fields: Iterable[NDArray[np.float32]], options: dict[str, Any], rounds: int
 ) -> dict[str, Any]:
@@ -143,6 +155,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         **describe_machine(),
         "opencv": cv2.__version__,
         "kernel_problem": kernel_problem(),
+        "opencv_farneback_ms_a_frame": opencv_milliseconds(frames, options.rounds),
         "rows": {name: measure_row(frames, fields, row, options.rounds) for name, row in ROWS.items()},
     }
 

@@ -74,13 +74,13 @@ def match(
     return best
 
 
-def stabilise(field: Field, homography: NDArray[np.float64]) -> Field:
+def stabilise(field: Field, homography: NDArray[Any], inverse: NDArray[Any]) -> Field:
     """As `stmn.trajectories.camera.stabilise`."""
     kernel, reason = _load()
     assert kernel is not None, reason
     field = np.ascontiguousarray(field)
     out = np.empty_like(field)
-    forth, back = (np.ascontiguousarray(h, np.float32) for h in (homography, np.linalg.inv(homography)))
+    forth, back = (np.ascontiguousarray(h, np.float32) for h in (homography, inverse))
     kernel.stmn_stabilise(field.ctypes.data, *field.shape[1:], forth.ctypes.data, back.ctypes.data, out.ctypes.data)
     return out
 

@@ -24,11 +24,11 @@ def match(
     return np.where(both, forth, -1)
 
 
-def stabilise(field: Field, homography: NDArray[np.float64]) -> Field:
+def stabilise(field: Field, homography: NDArray[Any], inverse: NDArray[Any]) -> Field:
     """As `stmn.trajectories.camera.stabilise`."""
     height, width = field.shape[1:]
     y, x = np.mgrid[:height, :width]
-    back_x, back_y = _apply(np.linalg.inv(homography), x + field[0], y + field[1])
+    back_x, back_y = _apply(inverse, x + field[0], y + field[1])
     to_x, to_y = _apply(homography, x, y)
     seen = (to_x >= 0) & (to_x <= width - 1) & (to_y >= 0) & (to_y <= height - 1)
     return np.stack([np.where(seen, back_x - x, 0), np.where(seen, back_y - y, 0)]).astype(np.float32)

@@ -20,7 +20,7 @@ _CORNERS, _QUALITY, _DISTANCE = 1000, 0.001, 3
 _MATCHES, _AGREE, _TOLERANCE = 50, 25, 1.0
 
 Points = NDArray[np.float32]
-Homography = NDArray[np.float64]
+Homography = NDArray[np.floating[Any]]
 
 
 class Camera:
@@ -135,13 +135,16 @@ def _make_detector(cv2: ModuleType, features: str) -> Any:
 
 def at_scale(homography: Homography, by: tuple[float, float]) -> Homography:
     """A homography of the frame in the pixels of a scale that is smaller by `by`, in x and in y."""
-    kx, ky = by
-    to_frame = np.array([[kx, 0, kx / 2 - 0.5], [0, ky, ky / 2 - 0.5], [0, 0, 1]])
-    scaled: Homography = np.linalg.inv(to_frame) @ homography @ to_frame
+    k, shift = np.array([*by, 1.0]), np.array([by[0] / 2 - 0.5, by[1] / 2 - 0.5, 0.0])
+    # S^-1 H S, where S = diag(k) + shift maps the scale's pixels to the frame's, whose first pixels share a corner
+    scaled: Homography = homography * k
+    scaled[:, 2] += homography @ shift
+    scaled[:2] -= shift[:2, None] * scaled[2]
+    scaled[:2] /= k[:2, None]
     return scaled
 
 
-def stabilise(field: Field, homography: Homography) -> Field:
+def stabilise(field: Field, homography: Homography, inverse: Homography) -> Field:
     """Flow without the camera's motion H: w(x) = H^-1 (x + f(x)) - x.
 
     It is zero where the background of the first frame has left the second, as when the second frame is warped to the
@@ -150,13 +153,14 @@ def stabilise(field: Field, homography: Homography) -> Field:
     Args:
         field: (2, H, W) pixels.
         homography: From the first frame to the second, pixels of this size.
+        inverse: From the second to the first.
 
     Returns:
         (2, H, W) pixels.
     """
     if _camera_c.problem():
-        return _camera_numpy.stabilise(field, homography)
-    return _camera_c.stabilise(field, homography)
+        return _camera_numpy.stabilise(field, homography, inverse)
+    return _camera_c.stabilise(field, homography, inverse)
 
 
 def warp_back(cv2: ModuleType, first: Grey, second: Grey, homography: Homography) -> Grey:

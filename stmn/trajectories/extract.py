@@ -132,8 +132,11 @@ class _Extraction:
             shapes = [level.shape for level in frame.levels]
             return flow, motion.again(last.levels, build_pyramid(self._cv2, warped, shapes))
         height, width = frame.levels[0].shape
-        scales = [(width / field.shape[2], height / field.shape[1]) for field in flow]
-        return flow, [stabilise(f, at_scale(homography, by)) for f, by in zip(flow, scales, strict=True)]
+        inverse, still = np.linalg.inv(homography), []
+        for field in flow:
+            by = (width / field.shape[2], height / field.shape[1])
+            still.append(stabilise(field, at_scale(homography, by), at_scale(inverse, by)))
+        return flow, still
 
     def _prepare(self, frame: NDArray[np.uint8]) -> Grey:
         """The grey frame, resized."""

@@ -4,13 +4,11 @@ from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Protocol
 
-import numpy as np
-
 from stmn.errors import DataError, UsageError
 from stmn.flow.estimator import load_estimator
 from stmn.flow.polynomial import expand, flow_between
 from stmn.trajectories.parameters import FarnebackOptions, TrackParameters
-from stmn.trajectories.pyramid import Field, Grey, resize_field
+from stmn.trajectories.pyramid import Field, Grey, build_flow_pyramid
 
 Shapes = list[tuple[int, int]]
 #: a frame at all scales
@@ -86,7 +84,7 @@ class _Plugin:
         import torch
 
         field = self._estimate(*(torch.from_numpy(levels[0][None]) for levels in (first, second)))[0].numpy()
-        return [resize_field(self._cv2, field, shape) for shape in self._shapes]
+        return build_flow_pyramid(self._cv2, field, self._shapes)
 
     def again(self, first: Levels, warped: Levels) -> list[Field]:
         """As `Motion` says."""
@@ -104,8 +102,7 @@ class _Stored:
         field = next(self._fields, None)
         if field is None:
             raise DataError("there are fewer stored flow fields than pairs of frames")
-        field = resize_field(self._cv2, np.asarray(field, np.float32), self._shapes[0])
-        return [resize_field(self._cv2, field, shape) for shape in self._shapes]
+        return build_flow_pyramid(self._cv2, field, self._shapes)
 
     def again(self, first: Levels, warped: Levels) -> list[Field]:
         """Not possible; `TrackParameters` refuses it."""

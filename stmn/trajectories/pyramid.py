@@ -43,6 +43,17 @@ def resize_field(cv2: ModuleType, field: Field, shape: tuple[int, int]) -> Field
         return field
     height, width = shape
     by = (width / field.shape[2], height / field.shape[1])
-    way = cv2.INTER_AREA if min(by) < 1 else cv2.INTER_LINEAR
-    return np.stack([cv2.resize(plane, (width, height), interpolation=way) * np.float32(k)
-                     for plane, k in zip(field, by, strict=True)])  # fmt: skip
+    way = cv2.INTER_AREA if max(by) < 0.7 else cv2.INTER_LINEAR
+    resized = np.empty((2, *shape), np.float32)
+    for plane, to, factor in zip(field, resized, by, strict=True):
+        cv2.resize(plane, (width, height), to, interpolation=way)
+        to *= np.float32(factor)
+    return resized
+
+
+def build_flow_pyramid(cv2: ModuleType, field: Field, shapes: list[tuple[int, int]]) -> list[Field]:
+    """Flow (2, H, W) at all scales, in pixels of each, each made from the one before it."""
+    fields = [resize_field(cv2, np.asarray(field, np.float32), shapes[0])]
+    for shape in shapes[1:]:
+        fields.append(resize_field(cv2, fields[-1], shape))
+    return fields

@@ -5,7 +5,7 @@ import pytest
 from helpers.motions import add_disc, pan, texture
 
 from stmn.trajectories import _camera_c, _camera_numpy, _histograms_c, _histograms_numpy
-from stmn.trajectories.camera import find_corners, measure_corners, stabilise
+from stmn.trajectories.camera import at_scale, find_corners, measure_corners, stabilise
 from stmn.trajectories.extract import extract_tracks
 from stmn.trajectories.histograms import describe
 from stmn.trajectories.layout import Layout
@@ -82,6 +82,18 @@ def scene():
     return grey, np.ascontiguousarray(field), homography
 
 
+def test_a_homography_means_the_same_at_every_scale(scene):
+    homography = scene[2]
+
+    def move(matrix, point):
+        x, y, w = matrix @ (*point, 1)
+        return np.array([x / w, y / w])
+
+    by, point = np.array([2.0, 3.0]), np.array([10.0, 7.0])
+    there = (move(at_scale(homography, tuple(by)), point) + 0.5) * by
+    assert there == pytest.approx(move(homography, (point + 0.5) * by - 0.5) + 0.5)
+
+
 @pytest.mark.skipif(_histograms_c.problem() is not None, reason="no C compiler")
 class TestKernels:
     @pytest.mark.parametrize("layout", [PAPER, Layout(24, 3), Layout(64, 1)])
@@ -97,8 +109,9 @@ class TestKernels:
 
     def test_flow_without_camera_motion(self, scene):
         _, field, homography = scene
-        still = stabilise(field, homography)
-        assert still == pytest.approx(_camera_numpy.stabilise(field, homography), abs=1e-3)
+        inverse = np.linalg.inv(homography)
+        still = stabilise(field, homography, inverse)
+        assert still == pytest.approx(_camera_numpy.stabilise(field, homography, inverse), abs=1e-3)
 
     @pytest.mark.parametrize("kind", [np.uint8, np.float32])
     def test_matches(self, kind):
