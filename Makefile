@@ -49,6 +49,7 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.flow --json flow.json $(BENCH)
+	$(BIN)/python -m benchmarks.idt --json idt.json
 	$(BIN)/python -m benchmarks.store_layout --json store_layout.json
 	$(BIN)/python -m benchmarks.memory --json memory.json
 	$(BIN)/python -m benchmarks.loader --json loader.json

@@ -22,6 +22,7 @@ _OPTIONAL = {
     "export --format onnx": (("onnx", "onnxruntime"), "export"),
     "report": (("matplotlib", "jinja2"), "report"),
     "prepare --flow dis, farneback": (("cv2",), "opencv"),
+    "idt": (("cv2",), "opencv"),
     "prepare --cluster": (("distributed",), "cluster"),
 }
 
@@ -75,7 +76,7 @@ def _examine() -> dict[str, Any]:
         "device": f"{device.type}: {name}",
         "decoder": f"PyAV {av.__version__}, FFmpeg libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}",
         "H.264 encoder": "libx264" if "libx264" in av.codecs_available else "missing: the synthetic data set needs it",
-        "C compiler": compiler or "missing: TV-L1 flow and evaluate on a CPU are slower without it",
+        "C compiler": compiler or "missing: TV-L1 flow, tracks and evaluate on a CPU are slower without it",
         "plugins": {kind: len(registry.plugins(kind)) for kind in registry.KINDS},
         "commands": {"prepare, train-stream, fuse, evaluate, fuse-idt, run, predict": "ready", **lacking},
     }
