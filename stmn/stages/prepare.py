@@ -8,15 +8,13 @@ from stmn import registry
 from stmn.errors import DataError, UsageError
 from stmn.options.prepare import PrepareOptions
 from stmn.stages.base import Context, Result, Stage
+from stmn.stages.prepare_notes import find_small, report_list, report_short
 from stmn.stages.video_jobs import Rate, check_workers, count_skipped, run_video_jobs
 from stmn.workspace import Input, Run, Workspace, read_run
 
 if TYPE_CHECKING:
     from stmn.datasets.base import Dataset, VideoEntry
     from stmn.store.format.header import Header
-
-#: L of training, unless it is given
-_STACK_LENGTH = 10
 
 
 class Prepare(Stage[PrepareOptions]):
@@ -165,7 +163,7 @@ def _fill_store(options: PrepareOptions, context: Context) -> Result:
     folder = context.out
     dataset, entries, header = _take_inventory(options, folder)
     header.write(folder)
-    _report_list(dataset, entries, header, context)
+    report_list(dataset, entries, header, context)
     if header.folds:
         tested = sorted(len(parts["test"]) for parts in header.splits.values())
         kind = "folds" if header.folds.count else "one per group"
@@ -182,6 +180,9 @@ def _fill_store(options: PrepareOptions, context: Context) -> Result:
     finished = recover_videos(folder)
     _set_apart(sorted(finished.keys() - {entry.id for entry in entries}), header, options, context)
     missing = [entry for entry in entries if entry.id not in finished]
+    if "short_side" not in options.model_fields_set and not dataset.has_pictures:
+        for line in find_small(missing, options.short_side):
+            context.progress.say(line)
     jobs = deque(PrepareJob(entry) for entry in missing)
     worker = PrepareWorker(
         folder.resolve(), header.preparation, options.dataset, dataset.root, options.dataset_options,
@@ -230,7 +231,7 @@ def _summarise(options: PrepareOptions, entries: "list[VideoEntry]", context: Co
     if lost:
         elsewhere = "a worker of the cluster writes elsewhere" if options.cluster else "this is a bug"
         raise DataError(f"{folder}: {len(lost)} videos are in no shard, the first is {lost[0]!r}; {elsewhere}")
-    _report_short([(entry.id, finished[entry.id].frames) for entry in entries], context)
+    report_short([(entry.id, finished[entry.id].frames) for entry in entries], context)
     skipped = count_skipped(
         {entry.id: finished[entry.id].reason for entry in entries}, folder, options.allow_failures, "prepared"
     )
@@ -250,30 +251,6 @@ def _find_trouble(folder: Path) -> list[str]:
 
     with Store(folder) as store:
         return [*find_copies(store), *describe_rates(store)]
-
-
-def _report_short(frames: list[tuple[str, int]], context: Context) -> None:
-    """Say which of the videos, (id, frames), are too short for a stack of the usual length; they are kept."""
-    short = [(video_id, count) for video_id, count in frames if 0 < count <= _STACK_LENGTH]
-    if short:
-        context.progress.say(
-            f"{len(short)} of {len(frames)} videos are too short for a whole stack of {_STACK_LENGTH} flow fields, the "
-            f"first: {short[0][0]!r} ({short[0][1]} frames); they are kept, their first and last field repeated"
-        )
-
-
-def _report_list(dataset: "Dataset", entries: "list[VideoEntry]", header: "Header", context: Context) -> None:
-    """Say how the data set understood its list, what looks wrong, and what it left out; each file for machines."""
-    from stmn.datasets.doubts import find_doubts
-    from stmn.datasets.scan import describe_left_out
-    from stmn.store.prepare.sources import escape_line
-
-    left_out = dataset.left_out()
-    for item in left_out:
-        context.progress.event(left_out=escape_line(str(item.path)), reason=item.reason)
-    doubts = find_doubts(entries, header.splits, "mirror" in header.keeps)
-    for note in filter(None, [describe_left_out(left_out), *dataset.notes(entries), *doubts]):
-        context.progress.say(escape_line(note))
 
 
 def _report_video(video_id: str, frames: int, reason: str, new: bool, context: Context) -> None:

@@ -128,16 +128,17 @@ def test_info(work):
         "frames       34 (8 to 13 per video, median 13), 1 s",
         "             1 videos have fewer than 11 frames, too few for a stack of flow",
         "sizes        64x48 (3)",
-        lines[6],
+        "rates        25 (3) frames per second",
+        lines[7],
         "classes      2: clap (1), wave (2)",
         "groups       3",
         "split 1      train: 2, test: 1",
         # 12 fields of 2, 7 of 4, 12 of 6 pixels, in steps of 0.157: 1.88, 3.92, 6.12
         "flow         mean 3.98 px, 99 % below 6.1 px; clipped 0.00 %, zero 0.00 %; 0.157 px between levels  (all fields)",
-        lines[11],
+        lines[12],
     ]
-    assert lines[6].startswith("on disk      ")
-    assert lines[11].startswith("             ") and " bytes per frame, " in lines[11]
+    assert lines[7].startswith("on disk      ")
+    assert lines[12].startswith("             ") and " bytes per frame, " in lines[12]
 
 
 def test_info_for_machines(work):
@@ -180,6 +181,16 @@ def test_info_says_when_the_bound_is_too_coarse(tmp_path):
     [line] = [line for line in data("info", "-w", tmp_path).splitlines() if line.startswith("hint")]
     assert "is below the step between two levels (0.16 px)" in line
     assert "--bound 2 would resolve slow motion better" in line
+
+
+def test_info_says_when_the_bound_is_far_too_large(tmp_path):
+    video = panning("wave/a.mp4", 2)
+    make_set(tmp_path / "data" / "mine", [video])
+    [line] = [line for line in data("info", "-w", tmp_path).splitlines() if line.startswith("hint")]
+    assert line == (
+        "hint         99.9 % of u and v stay within 1.9 px, a small part of the bound of 20 px: --bound 2 would resolve slow "
+        "motion better"
+    )
 
 
 # show

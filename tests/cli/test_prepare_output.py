@@ -105,7 +105,7 @@ def test_plain_lines_where_there_is_no_terminal(videos, tmp_path):
     assert any(line.startswith("skipped 'wave/c.mp4': ") for line in lines)
     [last] = [line for line in lines if line.startswith("videos: 3/3 videos, ")]
     assert "frames 14  frames/s " in last
-    assert last.endswith("skipped 1")
+    assert "skipped 1" in last
 
 
 def test_bar_on_a_terminal(videos, tmp_path):

@@ -22,6 +22,8 @@ STACK_FRAMES = 11
 _CLIP_MARGIN = 1
 #: if more of the flow than this is clipped, a larger bound is suggested
 _MOST_CLIPPED = 0.01
+#: a bound this many times too large wastes levels
+_WASTED = 4
 #: fraction of flow components that a bound should hold
 _HELD = 0.999
 #: the bounds to suggest, pixels
@@ -169,12 +171,15 @@ def suggest_bound(flow: FlowStatistics, bound: float) -> str:
             f"a larger bound (--bound {larger:g}) would keep it"
         )
     fitting = next((b for b in _BOUNDS if b >= flow.largest_component), bound)
+    within = f"99.9 % of u and v stay within {flow.largest_component:.1f} px"
+    finer = f"--bound {fitting:g} would resolve slow motion better"
     if flow.mean_speed < flow.step and fitting < bound:
         return (
             f"the mean speed ({flow.mean_speed:.2f} px) is below the step between two levels ({flow.step:.2f} px), "
-            f"and 99.9 % of u and v stay within {flow.largest_component:.1f} px: --bound {fitting:g} would resolve "
-            "slow motion better"
+            f"and {within}: {finer}"
         )
+    if fitting * _WASTED <= bound:
+        return f"{within}, a small part of the bound of {bound:g} px: {finer}"
     return ""
 
 

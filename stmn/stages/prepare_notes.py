@@ -1,0 +1,61 @@
+"""What prepare says of a list before it decodes anything, and of videos that are small or short."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from stmn.errors import DataError
+from stmn.stages.base import Context
+
+if TYPE_CHECKING:
+    from stmn.datasets.base import Dataset, VideoEntry
+    from stmn.store.format.header import Header
+
+#: videos whose headers are read to find out how large they are
+_LOOKED_AT = 15
+#: a short side so much larger than that of the videos is worth a line
+_LARGER = 1.25
+#: L of training, unless it is given
+_STACK_LENGTH = 10
+
+
+def report_list(dataset: "Dataset", entries: "list[VideoEntry]", header: "Header", context: Context) -> None:
+    """Say how the data set understood its list, what looks wrong, and what it left out; each file for machines."""
+    from stmn.datasets.doubts import find_doubts
+    from stmn.datasets.scan import describe_left_out
+    from stmn.store.prepare.sources import escape_line
+
+    left_out = dataset.left_out()
+    for item in left_out:
+        context.progress.event(left_out=escape_line(str(item.path)), reason=item.reason)
+    doubts = find_doubts(entries, header.splits, "mirror" in header.keeps)
+    for note in filter(None, [describe_left_out(left_out), *dataset.notes(entries), *doubts]):
+        context.progress.say(escape_line(note))
+
+
+def find_small(entries: "list[VideoEntry]", short_side: int) -> Iterator[str]:
+    """Say if most videos are smaller than the short side, judging by the headers of a few."""
+    from stmn.video.decode import probe_video
+
+    sizes = []
+    for entry in entries[:: max(len(entries) // _LOOKED_AT, 1)][:_LOOKED_AT]:
+        with suppress(DataError):  # it is skipped later, with the reason
+            info = probe_video(entry.path)
+            sizes.append((min(info.width, info.height), f"{info.width}x{info.height}"))
+    small = sorted(size for size in sizes if size[0] * _LARGER < short_side)
+    if 2 * len(small) > len(sizes):
+        side, example = small[len(small) // 2]
+        yield (
+            f"most videos are smaller than the short side, {short_side} pixels, such as {example}; enlarged they take "
+            f"{(short_side / side) ** 2:.1f} times as long: --short-side {side} keeps their size"
+        )
+
+
+def report_short(frames: list[tuple[str, int]], context: Context) -> None:
+    """Say which of the videos, (id, frames), are too short for a stack of the usual length; they are kept."""
+    short = [(video_id, count) for video_id, count in frames if 0 < count <= _STACK_LENGTH]
+    if short:
+        context.progress.say(
+            f"{len(short)} of {len(frames)} videos are too short for a whole stack of {_STACK_LENGTH} flow fields, the "
+            f"first: {short[0][0]!r} ({short[0][1]} frames); they are kept, their first and last field repeated"
+        )
