@@ -20,19 +20,18 @@ def time_frames(frames: Iterable[av.VideoFrame], rate: Fraction, painter: Painte
     """Yield the frames with the seconds since the first.
 
     That is a frame's time stamp, unless it has none or a damaged one, which is not later than the previous frame or
-    more than a minute later. Then it is 1 / `rate` after the previous frame, and what follows is counted from there.
+    more than a minute later. Then it is 1 / `rate` after the previous frame.
     """
-    start: float | None = None
-    seconds = step = float(1 / rate)
+    start: float | None = None  # the time stamp of the first frame, if it had one
+    step = float(1 / rate)
+    seconds = -step
     for frame in frames:
-        if start is None:
-            start = frame.time
-            seconds = 0.0
-        else:
-            shown = None if frame.time is None else frame.time - start
-            if shown is None or not seconds < shown < seconds + _LONGEST_PAUSE:
-                shown = seconds + step
-            seconds = shown
+        if start is None and frame.time is not None:
+            start = frame.time - (seconds + step)
+        shown = None if frame.time is None or start is None else frame.time - start
+        if shown is None or not seconds < shown < seconds + _LONGEST_PAUSE:
+            shown = seconds + step
+        seconds = shown
         yield Frame(frame, seconds, rate, painter)
 
 

@@ -14,7 +14,7 @@ from stmn.runtime.workers import report_progress
 from stmn.video.clock import resample, time_frames
 from stmn.video.deinterlace import deinterlace
 from stmn.video.frame import Frame, Painter
-from stmn.video.length import announced_end, judge
+from stmn.video.length import Announced, announced_end, judge
 from stmn.video.reading import FilmReader
 from stmn.video.source import Source, describe_ffmpeg_error, film_stream, parse_source
 
@@ -102,7 +102,7 @@ def _read_film(source: Source, allow_damage: float, say: Callable[[str], None], 
             for frame in time_frames(deinterlace(reader.frames()), rate, painter):
                 report_progress()
                 if until is not None and frame.seconds >= until:
-                    announced = missing = tally.indexed = 0
+                    announced, missing, tally.indexed = Announced(0, False), 0, 0
                     break
                 yield frame
         except (FFmpegError, ValueError) as error:
@@ -113,7 +113,7 @@ def _read_film(source: Source, allow_damage: float, say: Callable[[str], None], 
             raise DataError(f"{source.name}: none of its frames can be decoded: {tally.reason}")
         found = judge(tally, announced, float(rate), missing)
         if tally.frames and found.lost > allow_damage * found.of:
-            raise DataError(f"{source.name}: {found.words} (--allow-damage accepts {allow_damage:g} of them)")
+            raise DataError(f"{source.name}: {found.words} (more than --allow-damage {allow_damage:g})")
         for words in [found.words] * bool(found.lost) + found.notes:
             say(words)
 

@@ -15,8 +15,12 @@ _PartSize = Callable[[bytes], int]
 
 
 def stated_size(file: BinaryIO) -> int:
-    """Return the bytes that a file has at least if it is whole: AVI, MP4, MOV, Matroska, WebM, WMV, TS."""
-    start = file.read(189)
+    """Return the bytes that a file has at least if it is whole; 0 for kinds that don't state it.
+
+    AVI, MP4, MOV, Matroska, WebM and WMV state sizes. Of MPEG-TS, GIF and Ogg only the end can be recognised: without
+    it a few bytes are missing.
+    """
+    start = file.read(197)
     if start[:4] == b"RIFF":
         return _walk(file, _riff_size)
     if start[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp"):
@@ -25,9 +29,24 @@ def stated_size(file: BinaryIO) -> int:
         return _walk(file, _asf_size)
     if int.from_bytes(start[:4]) == _EBML:
         return _segment_end(file)
-    if start[:1] == start[188:] == b"G":  # MPEG-TS has packets of 188 bytes
-        return -(-file.seek(0, os.SEEK_END) // 188) * 188
+    for packet, sync in ((188, 0), (192, 4)):  # MPEG-TS, and as cameras and discs have it
+        if start[sync : sync + 1] == start[sync + packet : sync + packet + 1] == b"G":
+            return -(-file.seek(0, os.SEEK_END) // packet) * packet
+    if start[:3] == b"GIF":
+        size, tail = _read_tail(file, 16)
+        return size + (b";" not in tail)  # the trailer
+    if start[:4] == b"OggS":
+        size, tail = _read_tail(file, 2**16)
+        page = tail.rfind(b"OggS")
+        return size + (page < 0 or not tail[page + 5 : page + 6] > b"\x03")  # the flag of a stream's last page
     return 0
+
+
+def _read_tail(file: BinaryIO, length: int) -> tuple[int, bytes]:
+    """The size of a file, and its last bytes."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - length, 0))
+    return size, file.read()
 
 
 def _walk(file: BinaryIO, size_of: _PartSize) -> int:

@@ -11,6 +11,10 @@ from stmn.video.source import film_stream
 
 #: containers whose header states how long the video is; FFmpeg estimates others from their bytes
 _STATING = frozenset({"avi", "mov", "matroska", "flv", "asf", "nut", "rm"})
+#: those that state one length for all streams
+_STATING_ONE_LENGTH = frozenset({"flv", "asf", "rm"})
+#: a fraction of bytes that says how much is missing, and not only that the end is
+_SOME_BYTES = 0.005
 #: a header may announce this many frames and this fraction more than there is without a word
 _ROUNDED_FRAMES, _ROUNDED_FRACTION = 3.5, 0.03
 
@@ -24,6 +28,17 @@ class HeaderLength:
 
     frames: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class Announced:
+    """When the last packet should end according to the header, in seconds; 0 if it doesn't say.
+
+    `of_film` says that it is the film's last packet, and not that of any stream.
+    """
+
+    seconds: float
+    of_film: bool
 
 
 @dataclass(frozen=True)
@@ -54,17 +69,18 @@ def header_length(container: InputContainer) -> HeaderLength:
     return HeaderLength(0, (container.duration or 0) / av.time_base)
 
 
-def announced_end(container: InputContainer) -> float:
-    """Return when the last packet of an open video should end, in seconds; 0 if its header doesn't say."""
-    if not _STATING & set(container.format.name.split(",")):
-        return 0.0
+def announced_end(container: InputContainer) -> Announced:
+    """Return when the last packet of an open video should end."""
+    formats = set(container.format.name.split(","))
+    if not _STATING & formats:
+        return Announced(0.0, False)
     stream, length = film_stream(container), header_length(container)
-    if container.format.name == "avi" and stream.average_rate:  # of a cut file, FFmpeg gives a part of the seconds
-        return float(length.frames / stream.average_rate)
-    return length.seconds
+    if "avi" in formats and stream.average_rate:  # of a cut file, FFmpeg gives a part of the seconds
+        return Announced(float(length.frames / stream.average_rate), True)
+    return Announced(length.seconds, not _STATING_ONE_LENGTH & formats)
 
 
-def judge(tally: Tally, announced: float, rate: float, cut: float) -> Findings:
+def judge(tally: Tally, announced: Announced, rate: float, cut: float) -> Findings:
     """Find out what is missing or damaged in a film that has been read to its end.
 
     That the header announces more than there is proves nothing: headers give the length of the sound, or of the
@@ -73,28 +89,30 @@ def judge(tally: Tally, announced: float, rate: float, cut: float) -> Findings:
 
     Args:
         tally: What was read and decoded.
-        announced: When the header says that the last packet ends, seconds; 0 if it doesn't.
+        announced: When the header says that the last packet ends.
         rate: Frames per second.
         cut: The fraction of the file's bytes that its parts state and that are not there.
     """
-    missing = announced - tally.end if announced else 0.0
+    end = tally.end if announced.of_film else tally.last_end
+    missing = announced.seconds - end if announced.seconds else 0.0
     unread = max(tally.indexed - tally.packets, 0)
-    ends_early = (cut or tally.incomplete or tally.errors) and missing > 1.5 / rate
+    ends_early = (cut or tally.incomplete or tally.errors) and missing > 0.5 / rate
     if ends_early:
         unread = max(unread, round(missing * rate))
-    if cut and not announced and not unread:
+    if cut and not announced.seconds and not unread:
         unread = round(tally.frames * cut / (1 - cut))
     lost, notes = unread + tally.failed, []
     if tally.early:
         notes.append(f"its first {tally.early} frames need an earlier key frame, which is not in the file")
     if tally.flawed:
         notes.append(f"{tally.flawed} of its {tally.frames} frames are damaged")
-    if not unread and missing > max(_ROUNDED_FRAMES / rate, _ROUNDED_FRACTION * announced):
-        notes.append(f"its header announces {announced:.1f} s, and it ends after {max(tally.end, 0):.1f} s")
-    if cut and not announced:
-        notes.append(f"the file is cut, and lacks {max(100 * cut, 0.1):.2g} % of its bytes")
+    if not unread and missing > max(_ROUNDED_FRAMES / rate, _ROUNDED_FRACTION * announced.seconds):
+        notes.append(f"its header announces {announced.seconds:.1f} s, and it ends after {end:.1f} s")
+    if cut:
+        much = f": {100 * cut:.2g} % of its bytes" if cut > _SOME_BYTES else ""
+        notes.append(f"the end of the file is missing{much}")
     of = tally.frames + lost
-    if unread > tally.failed and (ends_early or not announced):
+    if unread > tally.failed and (ends_early or not announced.seconds):
         words = f"breaks off after {tally.frames} of {of} frames"
     elif unread > tally.failed:
         words = f"lacks {lost} of its {of} frames"

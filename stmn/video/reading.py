@@ -29,7 +29,8 @@ class Tally:
         flawed: Frames that were decoded although the decoder found an error in them, or that were incomplete.
         errors: Errors in reading.
         reason: FFmpeg's words for the first error.
-        end: When the last packet of any stream ends, seconds.
+        end: When the last packet of the film ends, seconds.
+        last_end: When the last packet of any stream ends, seconds.
         incomplete: The last packet is incomplete or can't be decoded, or reading ended with an error.
         indexed: Packets of the film that the file's index lists.
     """
@@ -42,6 +43,7 @@ class Tally:
     errors: int = 0
     reason: str = ""
     end: float = 0.0
+    last_end: float = 0.0
     incomplete: bool = False
     indexed: int = 0
 
@@ -139,4 +141,7 @@ class FilmReader:
         """Remember when the packets end that were read."""
         time = packet.dts if packet.pts is None else packet.pts
         if time is not None:
-            self.tally.end = max(self.tally.end, float((time + (packet.duration or 0)) * packet.time_base))
+            end = float((time + (packet.duration or 0)) * packet.time_base)
+            self.tally.last_end = max(self.tally.last_end, end)
+            if packet.stream_index == self.stream.index:
+                self.tally.end = max(self.tally.end, end)

@@ -62,6 +62,12 @@ def test_a_rate_evens_out_a_variable_one(tmp_path):
     assert shown(path, 5) == [(0.0, 0), (0.2, 2), (0.4, 3), (0.6, 4), (0.8, 5), (1.0, 5)]
 
 
+def test_frames_without_time_stamps_follow_the_rate(tmp_path):
+    """As in H.264 without a container."""
+    path = film(tmp_path / "a.h264", moving(10), "libx264")
+    assert [round(25 * frame.seconds) for frame in iter_frames(path)] == list(range(10))
+
+
 def test_wild_time_stamps_are_replaced(tmp_path):
     """One that leaps by minutes, or back, counts as one step; the next right one counts again."""
     path = timed(tmp_path / "a.mkv", [0, 40, 400_000, 400_040])

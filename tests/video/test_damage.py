@@ -174,11 +174,24 @@ def test_film_that_is_damaged_throughout_names_the_error(tmp_path):
         read(path)
 
 
-def test_cut_recording_that_states_no_length_is_noted(tmp_path):
-    path = packets_of(tmp_path / "a.ts")
-    path.write_bytes(path.read_bytes()[: round(0.6 * path.stat().st_size) // 188 * 188 + 100])
+@pytest.mark.parametrize(("ending", "codec", "pix_fmt"), [
+    ("ts", "libx264", "yuv420p"), ("m2ts", "libx264", "yuv420p"), ("gif", "gif", "rgb8"), ("ogv", "libvpx", "yuv420p"),
+])  # fmt: skip
+def test_cut_recording_that_states_no_length_is_noted(ending, codec, pix_fmt, tmp_path):
+    """How much is missing can't be known."""
+    path = film(tmp_path / f"a.{ending}", PICTURES, codec, pix_fmt)
+    assert read(path) == (50, [])
+    path.write_bytes(path.read_bytes()[: round(0.6 * path.stat().st_size) // 192 * 192 + 100])
     frames, notes = read(path)
-    assert 20 < frames < 50 and any(note.startswith("the file is cut, and lacks") for note in notes)
+    assert 0 < frames < 50 and any(note.startswith("the end of the file is missing") for note in notes)
+
+
+def test_cut_behind_the_last_picture_is_noted(tmp_path):
+    """What is missing is the index. All pictures are there."""
+    path = packets_of(tmp_path / "a.avi", "mpeg4")
+    path.write_bytes(path.read_bytes()[: -path.stat().st_size // 100])
+    frames, [note] = read(path)
+    assert frames == 50 and note.startswith("the end of the file is missing")
 
 
 def test_size_that_changes_on_the_way_is_an_error(tmp_path):
