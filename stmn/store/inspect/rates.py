@@ -7,6 +7,8 @@ from stmn.store.format.read import Store
 
 #: rates that differ by more than this factor are worth a word
 _LARGEST_RATIO = 1.2
+#: the rate to suggest is one that this fraction of videos has or exceeds: below it frames would repeat
+_REACH = 0.9
 
 
 def count_rates(store: Store) -> list[tuple[float, int]]:
@@ -20,7 +22,9 @@ def describe_rates(store: Store) -> Iterator[str]:
     rates = count_rates(store)
     lowest, highest = min(rates, default=(0, 0))[0], max(rates, default=(0, 0))[0]
     if lowest and highest > _LARGEST_RATIO * lowest:
+        videos = sum(count for _, count in rates)
+        common = max(r for r, _ in rates if sum(n for rate, n in rates if rate >= r) >= _REACH * videos)
         yield (
             f"videos have {lowest:g} to {highest:g} frames per second, so the flow of one motion differs up to "
-            f"{highest / lowest:.1f} times: prepare --fps {rates[0][0]:g} makes a set of one rate"
+            f"{highest / lowest:.1f} times: prepare --fps {common:g} makes a set of one rate"
         )
