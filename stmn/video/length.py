@@ -77,7 +77,8 @@ def announced_end(container: InputContainer) -> Announced:
     stream, length = film_stream(container), header_length(container)
     if "avi" in formats and stream.average_rate:  # of a cut file, FFmpeg gives a part of the seconds
         return Announced(float(length.frames / stream.average_rate), True)
-    return Announced(length.seconds, not _STATING_ONE_LENGTH & formats)
+    own = bool(stream.duration or stream.metadata.get("DURATION")) and not _STATING_ONE_LENGTH & formats
+    return Announced(length.seconds, own)
 
 
 def judge(tally: Tally, announced: Announced, rate: float, cut: float) -> Findings:

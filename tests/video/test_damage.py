@@ -53,6 +53,13 @@ def long_sound(folder: Path) -> Path:
     return film_with_sound(folder / "a.wmv", "wmv2", "wmav2", 0, 4)
 
 
+def long_sound_of_one_length(folder: Path) -> Path:
+    """Some programs write no lengths of streams into Matroska files, only that of the longest."""
+    path = film_with_sound(folder / "a.mkv", "libx264", "aac", 0, 4)
+    path.write_bytes(path.read_bytes().replace(b"DURATION", b"LENGTHOF"))
+    return path
+
+
 def live_fragment(folder: Path) -> Path:
     """The beginning of a live stream's files, which states no length, and one fragment, whose time stamps go on."""
     options = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
@@ -82,7 +89,7 @@ def empty_chunks(folder: Path) -> Path:
     return folder / "a.avi"
 
 
-@pytest.mark.parametrize("make", [late_start, long_sound, live_fragment, empty_chunks])
+@pytest.mark.parametrize("make", [late_start, long_sound, long_sound_of_one_length, live_fragment, empty_chunks])
 def test_length_announced_is_not_length_shown(make: Callable[[Path], Path], tmp_path):
     path = make(tmp_path)
     assert read(path) == (50, [])
