@@ -208,3 +208,14 @@ def test_deleted_video_is_set_apart_until_it_is_dropped(tmp_path):
     assert pictures(tmp_path) == 2 * 25
     with Store(folder) as store:
         assert (store.fingerprint, store.header.gone) == (apart, [])
+
+
+def test_moved_workspace_and_videos_are_the_same(tmp_path):
+    """On another disk or machine: ids are relative, and the bytes of a video say that it is the same."""
+    film(tmp_path / "here" / "v" / "wave" / "a.avi", moving(13, 32, 32))
+    prepare(tmp_path / "here" / "v", tmp_path / "here")
+    (tmp_path / "here").rename(tmp_path / "there")
+    os.utime(tmp_path / "there" / "v" / "wave" / "a.avi", ns=(10**9, 10**9))
+    before = video(tmp_path / "there", "wave/a.avi")
+    assert "again" not in prepare(tmp_path / "there" / "v", tmp_path / "there")
+    assert video(tmp_path / "there", "wave/a.avi") == before
