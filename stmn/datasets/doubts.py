@@ -28,16 +28,22 @@ def find_doubts(videos: Sequence[VideoEntry], splits: Splits, mirror: bool) -> I
         some = ", ".join(f"'{one}' and '{other}'" for one, other in pairs[:_MOST])
         more = f" and {len(pairs) - _MOST} more pairs" if len(pairs) > _MOST else ""
         yield (
-            f"{some}{more} change places in a mirror, and training mirrors half of the videos; --no-mirror forbids it"
+            f"{some}{more} change places in a mirror, and training mirrors half of the videos; --mirror-pairs "
+            "left=right exchanges them, --no-mirror forbids mirrors"
         )
 
 
-def find_mirror_pairs(classes: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the pairs of classes that change places in a mirror, judging by their names."""
+def find_mirror_pairs(classes: Sequence[str], words: Mapping[str, str] = _MIRRORED) -> list[tuple[str, str]]:
+    """Return the pairs of classes that change places in a mirror, judging by their names.
+
+    Args:
+        classes: All classes.
+        words: Words of class names that change places.
+    """
     known = set(classes)
     pairs = set()
     for name in classes:
-        for word, other in _MIRRORED.items():
+        for word, other in [*words.items(), *((other, word) for word, other in words.items())]:
             swapped = _replace(name, word, other)
             if swapped != name and swapped in known:
                 pairs.add((min(name, swapped), max(name, swapped)))
@@ -51,7 +57,7 @@ def _replace(name: str, word: str, other: str) -> str:
         found = match[0]
         return other.upper() if found.isupper() else other.capitalize() if found[0].isupper() else other
 
-    return re.sub(word, in_case, name, flags=re.IGNORECASE)
+    return re.sub(re.escape(word), in_case, name, flags=re.IGNORECASE)
 
 
 def _alike(classes: Sequence[str]) -> Iterator[str]:

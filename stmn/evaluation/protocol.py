@@ -3,7 +3,7 @@
 import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from stmn.runtime.device import NamedPrecision
 from stmn.sampling.augment import Crop
@@ -52,6 +52,8 @@ class Protocol(BaseModel):
     data_fingerprint: str = ""
     split: str = ""
     part: str = "test"
+    #: class -> the class that its mirrored videos show, as numbers; None if each shows its own
+    mirror_order: list[int] | None = Field(None, exclude=True)
 
     def views(self, height: int, width: int) -> list[Crop]:
         """The boxes, and their mirrors, that are cut out of frames of `height` x `width` pixels."""
@@ -71,7 +73,8 @@ class Protocol(BaseModel):
             "ten_crop": f"corners and centre of {self.crop}, short side {self.short_side}",
             "centre_crop": f"centre {self.crop}",
         }[self.spatial]
-        flips = " and their mirrors" if self.flips else ", no mirrors"
+        exchanged = " with their classes exchanged" if self.mirror_order else ""
+        flips = f" and their mirrors{exchanged}" if self.flips else ", no mirrors"
         pool = ", global average" if self.pool == "global" else ""
         over = f" over {self.temporal_window}" if self.temporal_window else ""
         time = f", {self.temporal_pool}{over} in time" if self.temporal_pool else ""

@@ -21,6 +21,7 @@ from stmn.store.format.header import Preparation
 from stmn.store.format.read import StoredVideo
 
 _KEEPS = TypeAdapter(list[str])
+_PAIRS = TypeAdapter(dict[str, str])
 
 
 class HeldOut(BaseModel):
@@ -85,6 +86,7 @@ class Description:
         keeps: the augmentations that leave the class of a training clip as it is: `mirror`, `crop`.
         training: the options it was trained with.
         batch_statistics: how those of its batch normalisation were made; empty in older files.
+        mirror_pairs: classes that change places in a mirror, both ways; empty in older files.
     """
 
     network: NetworkConfig
@@ -93,6 +95,7 @@ class Description:
     keeps: list[str] = field(default_factory=list)
     training: dict[str, Any] = field(default_factory=dict)
     batch_statistics: dict[str, Any] = field(default_factory=dict)
+    mirror_pairs: dict[str, str] = field(default_factory=dict)
 
     @property
     def test_short_side(self) -> int:
@@ -112,6 +115,7 @@ class Description:
             "keeps": self.keeps,
             "training": self.training,
             "batch_statistics": self.batch_statistics,
+            "mirror_pairs": self.mirror_pairs,
             "plugins": _list_plugins(self.network),
             "versions": {"stmn": version("stmn")},
         }
@@ -139,6 +143,7 @@ def read_description(path: Path) -> Description:
             _KEEPS.validate_python(values["keeps"]),
             values["training"],
             values.get("batch_statistics", {}),
+            _PAIRS.validate_python(values.get("mirror_pairs", {})),
         )
     except KeyError as error:
         raise CheckpointError(f"{path}: its description is damaged: {error} is missing") from error

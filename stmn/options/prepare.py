@@ -40,6 +40,11 @@ class PrepareOptions(StageOptions):
         None, "with --split-by: number of splits [default for groups: one per group]", "Data", ge=2
     )
     mirror: bool = option(True, "let training and testing mirror videos, if the data set allows it", "Data")
+    mirror_pairs: dict[str, str] = option(
+        {},
+        "words that change places in class names when a video is mirrored: left=right",
+        "Data",
+    )
     short_side: int = option(256, "short side of stored frames, pixels", "Data", ge=16)
     fps: float | None = option(
         None, "frames per second, each the nearest in time [default: each video's own]", "Data", gt=0, le=1000
@@ -71,12 +76,16 @@ class PrepareOptions(StageOptions):
     allow_failures: int = option(0, "fail only if more than this many videos are skipped", "Run", ge=0, execution=True)
 
     @model_validator(mode="after")
-    def _check_folds(self) -> Self:
-        """Folds have to be of something, and those of videos have no natural number."""
+    def _check_together(self) -> Self:
+        """Folds have to be of something, and those of videos have no natural number; pairs need mirrors."""
         if self.folds and not self.split_by:
             raise ValueError("folds: say of what, with split_by = group (--split-by group) or video")
         if self.split_by == "video" and not self.folds:
             raise ValueError("split_by = video: say how many folds, such as folds = 5 (--folds 5)")
+        if self.mirror_pairs and not self.mirror:
+            raise ValueError(
+                "mirror_pairs is what a mirror does, and mirror = false (--no-mirror) forbids it; drop one"
+            )
         return self
 
     @property

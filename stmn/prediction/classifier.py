@@ -16,6 +16,7 @@ from stmn.nets.checkpoint import Description
 from stmn.nets.network import Network
 from stmn.runtime.device import Device
 from stmn.runtime.progress import Silent
+from stmn.sampling.augment import mirror_order
 from stmn.sampling.positions import spread_positions, stack_times
 
 
@@ -93,7 +94,9 @@ class Classifier:
 
     def protocol(self, chunks: int, flips: bool = True) -> Protocol:
         """Whole frames of `chunks` chunks; also mirrored frames if the training data allowed mirroring."""
+        pairs = self.description.mirror_pairs
         return Protocol(
+            mirror_order=mirror_order(self.classes, pairs) if pairs else None,
             chunks=chunks,
             flips=flips and "mirror" in self.description.keeps,
             short_side=self.description.test_short_side,

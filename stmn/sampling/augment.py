@@ -1,6 +1,6 @@
 """Crops, flips and normalisation: one draw for all frames of a video and for both modalities (section 4.1)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp, log, sqrt
 from typing import Literal
@@ -128,6 +128,12 @@ def resize(pictures: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(pictures.shape[-2:]) == size:
         return pictures
     return F.interpolate(pictures, size=size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def mirror_order(classes: Sequence[str], pairs: Mapping[str, str]) -> list[int]:
+    """Return for each class the number of the class that its mirrored videos show; its own unless `pairs` names one."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    return [numbers[pairs.get(name, name)] for name in classes]
 
 
 def mirrored(pictures: Tensor, mirror: bool = True) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stmn.errors import DataError
-from stmn.sampling.augment import Augmentation, Crop, cut_field, cut_frame, draw_crop
+from stmn.sampling.augment import Augmentation, Crop, cut_field, cut_frame, draw_crop, mirror_order
 from stmn.sampling.buffers import BufferPool
 from stmn.sampling.colour import ColourJitter, Colours
 from stmn.sampling.order import Index
@@ -67,6 +67,7 @@ class Clips:
     def __init__(self, store: Store, videos: Sequence[StoredVideo], sampling: Sampling) -> None:
         self.store, self.videos, self.sampling = store, list(videos), sampling
         self._classes = {name: number for number, name in enumerate(store.header.classes)}
+        self._mirrored = mirror_order(store.header.classes, store.header.mirror_pairs)
 
     @property
     def labels(self) -> list[int]:
@@ -134,7 +135,8 @@ class Clips:
             times = draw_positions(video.frames, sampling.stack_length, sampling.chunks, stride, rng)
         crop = draw_crop(video.height, video.width, sampling.augmentation, self.store.header.keeps, rng)
         colours = sampling.colour.draw(rng) if sampling.colour and rng else None  # last: it changes no other draw
-        batch["label"][row] = self._classes[video.class_name]
+        label = self._classes[video.class_name]
+        batch["label"][row] = self._mirrored[label] if crop.mirror else label
         if "rgb" in sampling.modalities:
             self._cut(video, RGB, times, crop, batch["rgb"][row].numpy(), colours)
         if "flow" in sampling.modalities:

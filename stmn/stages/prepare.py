@@ -119,18 +119,31 @@ def _take_inventory(options: PrepareOptions, folder: Path) -> tuple["Dataset", "
         splits = make_folds(there, options.split_by, options.folds)
     else:
         splits = dataset.splits()
+    classes = sorted({entry.class_name for entry in entries if entry.class_name})
     header = Header(
         name=options.set_name,
         dataset=registry.find("dataset", options.dataset).identity,
         dataset_options=options.dataset_options,
-        classes=sorted({entry.class_name for entry in entries if entry.class_name}),
+        classes=classes,
         keeps=sorted(dataset.keeps - (set() if options.mirror else {"mirror"})),
+        mirror_pairs=_pair_classes(classes, options.mirror_pairs),
         preparation=Preparation(**{name: getattr(options, name) for name in Preparation.model_fields}),
         splits=splits,
         folds=Folds(by=options.split_by, count=options.folds) if options.split_by else None,
     )
     _check_same(folder, header, dataset.renames)
     return dataset, entries, header
+
+
+def _pair_classes(classes: list[str], words: dict[str, str]) -> dict[str, str]:
+    """The classes that change places in a mirror, both ways. Raises `UsageError` if words are given and none does."""
+    from stmn.datasets.doubts import find_mirror_pairs
+
+    pairs = find_mirror_pairs(classes, words) if words else []
+    if words and not pairs:
+        given = ", ".join(f"{one}={other}" for one, other in words.items())
+        raise UsageError(f"mirror_pairs = {given}: no two classes change places so; classes: {', '.join(classes)}")
+    return dict(pairs) | {other: one for one, other in pairs}
 
 
 def _check_same(folder: Path, header: "Header", renames: frozenset[str]) -> None:

@@ -28,7 +28,7 @@ def report_list(dataset: "Dataset", entries: "list[VideoEntry]", header: "Header
     left_out = dataset.left_out()
     for item in left_out:
         context.progress.event(left_out=escape_line(str(item.path)), reason=item.reason)
-    doubts = find_doubts(entries, header.splits, "mirror" in header.keeps)
+    doubts = find_doubts(entries, header.splits, "mirror" in header.keeps and not header.mirror_pairs)
     for note in filter(None, [describe_left_out(left_out), *dataset.notes(entries), *doubts]):
         context.progress.say(escape_line(note))
 

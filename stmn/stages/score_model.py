@@ -22,6 +22,7 @@ def score_model(model: Input, options: EvaluateOptions, store: "Store", context:
     from stmn.evaluation.protocol import Protocol
     from stmn.evaluation.scores import Scores
     from stmn.nets.checkpoint import load_checkpoint
+    from stmn.sampling.augment import mirror_order
     from stmn.stages.model_fit import check_fits, check_unseen
 
     name = model.label
@@ -49,6 +50,7 @@ def score_model(model: Input, options: EvaluateOptions, store: "Store", context:
         data_fingerprint=store.fingerprint,
         split=str(options.split),
         part=str(options.part),
+        mirror_order=mirror_order(header.classes, header.mirror_pairs) if header.mirror_pairs else None,
     )
     fewer = _count_short(videos, network.config.stack_length, options.chunks, context)
     streams = _score_together(network, store, videos, protocol, context)

@@ -203,7 +203,10 @@ def _describe_model(
             seed=options.validation_seed,
         ),
     )
-    return Description(network.config, header.preparation, trained_on, list(keeps), options.model_dump(mode="json"))
+    return Description(
+        network.config, header.preparation, trained_on, list(keeps), options.model_dump(mode="json"),
+        mirror_pairs=header.mirror_pairs,
+    )  # fmt: skip
 
 
 def _say_short_videos(clips: "Clips", context: Context) -> None:

@@ -4,7 +4,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from helpers.commands import call
+from helpers.commands import call, errors_of
 from helpers.films import film, moving
 
 from stmn.datasets.base import VideoEntry
@@ -62,7 +62,7 @@ def test_classes_that_change_places_in_a_mirror(classes, pairs):
     assert find_mirror_pairs(classes) == pairs
 
 
-def test_mirroring_is_forbidden_with_a_flag(tmp_path):
+def test_mirrors_are_forbidden_or_exchange_classes(tmp_path):
     """It changes nothing in the pictures, so a prepared set takes it when it is prepared again."""
     for name in ("swipe left", "swipe right"):
         for number in range(3):
@@ -71,9 +71,22 @@ def test_mirroring_is_forbidden_with_a_flag(tmp_path):
     said = call(*line).stderr
     assert (
         "'swipe left' and 'swipe right' change places in a mirror, and training mirrors half of the videos; "
-        "--no-mirror forbids it"
+        "--mirror-pairs left=right exchanges them, --no-mirror forbids mirrors"
     ) in said
     assert read_header(tmp_path / "data" / "mine").keeps == ["crop", "mirror"]
+    paired = call(*line, "--mirror-pairs", "left=right")
+    assert (paired.exit_code, "mirror" in paired.stderr) == (0, False)
+    assert read_header(tmp_path / "data" / "mine").mirror_pairs == {
+        "swipe left": "swipe right",
+        "swipe right": "swipe left",
+    }
+    for flags, words in (
+        (["up=down"], "mirror_pairs = up=down: no two classes change places so; classes: swipe left, swipe right"),
+        (["left=right", "--no-mirror"], "prepare: mirror_pairs is what a mirror does, and mirror = false"),
+    ):
+        refused = call(*line, "--mirror-pairs", *flags)
+        assert refused.exit_code == 2
+        assert words in errors_of(refused)[0]
     again = call(*line, "--no-mirror")
     assert (again.exit_code, "mirror" in again.stderr) == (0, False)
     assert read_header(tmp_path / "data" / "mine").keeps == ["crop"]

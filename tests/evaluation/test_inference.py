@@ -78,6 +78,22 @@ class AnyTime(nn.Module):
         return x + x.unflatten(0, (-1, chunks)).mean(dim=1, keepdim=True).expand(-1, chunks, -1, -1, -1).flatten(0, 1)
 
 
+@pytest.mark.parametrize("average", ["logits", "softmax"])
+def test_classes_change_places_in_mirrored_views(average):
+    """So a video and its mirror get each other's scores for a pair of classes."""
+    net, video = stable_pair(), pictures(3)
+    classes = len(net.config.classes)
+    order = [1, 0, *range(2, classes)]
+    protocol = Protocol(short_side=40, crop=32, average=average, mirror_order=order)
+    fields = video.fields.clamp(min=1).flip(-1)
+    fields[:, 0] = (256 - fields[:, 0].int()).to(torch.uint8)  # u changes its sign
+    video = VideoInput(video.frames, video.fields.clamp(min=1), video.stacks)
+    mirror = VideoInput(video.frames.flip(-1), fields, video.stacks)
+    seen, other = (compute_logits(net, [given], protocol, CPU) for given in (video, mirror))
+    assert_same_logits([row[..., order] for row in other], seen, 1e-4)
+    assert not torch.allclose(seen[0][..., 0], seen[0][..., 1])
+
+
 def test_filter_of_unknown_reach_is_never_split():
     net = stable_pair()
     net.stream("motion").backbone.parts["conv3"][0].temporal = AnyTime()

@@ -205,3 +205,20 @@ def test_micro_batches_follow_the_order_and_start_anywhere():
     joined = [item for part in parts for micro in part for item in micro]
     assert joined == sample_order(11, 1, 0, 48)
     assert list(MicroBatches(11, 8, 3, 1, start=2, steps=6)) == [micro for part in parts[2:] for micro in part]
+
+
+def test_mirrored_sample_has_the_class_that_its_mirror_shows(folder):
+    """Frames say where they were cut: x runs backwards in a mirrored sample."""
+    pairs = {"a": "b", "b": "a"}
+    found = clips(folder)
+    found.store.header = found.store.header.model_copy(update={"mirror_pairs": pairs})
+    found = Clips(found.store, found.videos, found.sampling)
+    seen = set()
+    for epoch in range(12):
+        for number, own in enumerate(found.labels):
+            sample = found[(epoch, number)]
+            row = levels(sample)[0][0, 0, 0]
+            mirrored = bool(row[0] > row[-1])
+            assert int(sample["label"]) == (1 - own if mirrored else own)
+            seen.add((own, mirrored))
+    assert len(seen) == 4

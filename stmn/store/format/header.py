@@ -57,6 +57,8 @@ class Header(BaseModel):
     dataset_options: dict[str, Any]
     classes: list[str]
     keeps: list[str]
+    #: classes that change places in a mirror, both ways
+    mirror_pairs: dict[str, str] = {}
     preparation: Preparation
     splits: dict[str, dict[str, list[str]]]
     folds: Folds | None = None

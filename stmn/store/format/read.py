@@ -121,6 +121,8 @@ class Store:
             [v.id, v.class_name, v.group, v.status, v.frames, v.source_hash] for _, v in sorted(self.videos.items())
         ]
         header = self.header.model_dump(mode="json", exclude={"folds", "gone"})  # the splits themselves are in it
+        if not self.header.mirror_pairs:
+            del header["mirror_pairs"]  # older sets have none
         return digest([header | {"dataset": without_own_version(self.header.dataset)}, rows])
 
     def notes(self) -> dict[str, str]:
