@@ -2,8 +2,9 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from stmn.errors import near_match
 from stmn.flow.polynomial import MAX_REACH
 
 #: of the arithmetic behind the rows; another number means other values from the same options
@@ -71,7 +72,7 @@ class TrackParameters(BaseModel):
         if self.length % self.spans:
             raise ValueError(f"length is {self.length}, which {self.spans} spans don't divide")
         if self.flow == "farneback":
-            FarnebackOptions(**self.flow_options)
+            _check_farneback(self.flow_options)
         if self.flow == "stored" and self.flow_options:
             raise ValueError("stored flow has no options")
         if self.flow == "stored" and self.warp == "recompute" and self.camera:
@@ -87,6 +88,22 @@ class TrackParameters(BaseModel):
     def columns(self) -> int:
         """Numbers in a row: 436 with the paper's parameters."""
         return 10 + 2 * self.length + self.cells**2 * self.spans * sum(self.bins)
+
+
+def _check_farneback(options: dict[str, Any]) -> None:
+    """Raise `ValueError`, of one line, if these are no `FarnebackOptions`."""
+    known = FarnebackOptions.model_fields
+    for key in options:
+        if key not in known:
+            raise ValueError(
+                f"flow 'farneback' of tracks has no option '{key}'{near_match(key, known)}; it has: {', '.join(known)}"
+            )
+    try:
+        FarnebackOptions(**options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = first["msg"][:1].lower() + first["msg"][1:]
+        raise ValueError(f"flow 'farneback': {first['loc'][0]} = {first['input']!r}: {message}") from error
 
 
 #: the parameters of the paper

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 from helpers.motions import add_disc, pan
+from pydantic import ValidationError
 
 from stmn.errors import DataError, MissingExtra, UsageError
 from stmn.trajectories.extract import extract_tracks
@@ -172,13 +173,20 @@ def test_what_can_be_wrong():
         tracks_of(pan(4), fields=uniform(pan(3), 1), flow="stored")
 
 
-@pytest.mark.parametrize("wrong", [
-    {"patch": 32, "cells": 3}, {"length": 15, "spans": 4}, {"flow_options": {"windw": 3}}, {"step": 0},
-    {"flow": "stored", "warp": "recompute"},
+@pytest.mark.parametrize(("wrong", "message"), [
+    ({"patch": 32, "cells": 3}, "patch is 32, which 3 cells don't divide"),
+    ({"length": 15, "spans": 4}, "length is 15, which 4 spans don't divide"),
+    ({"flow_options": {"windw": 3}}, "no option 'windw' (did you mean 'window'?); it has: window, iterations"),
+    ({"flow_options": {"window": 99}}, "flow 'farneback': window = 99: input should be less than or equal to 30"),
+    ({"flow": "stored", "warp": "recompute"}, "stored flow can't be computed again; warp must be analytic"),
+    ({"step": 0}, "greater than or equal to 1"),
 ])  # fmt: skip
-def test_parameters_that_do_not_fit_are_refused(wrong):
-    with pytest.raises(ValueError, match="TrackParameters"):
+def test_parameters_that_do_not_fit_are_refused(wrong, message):
+    with pytest.raises(ValidationError) as caught:
         TrackParameters(**wrong)
+    [error] = caught.value.errors()
+    assert message in error["msg"]
+    assert "\n" not in error["msg"]
 
 
 def test_missing_opencv_names_the_extra(monkeypatch):
