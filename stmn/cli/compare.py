@@ -9,6 +9,7 @@ import typer
 from stmn.cli.app import command, make_app
 from stmn.cli.console import answers
 from stmn.cli.parameters import Json, Overwrite, WorkspacePath, check_new, open_workspace
+from stmn.errors import count_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,7 +79,8 @@ def _print_comparison(compared: "list[ComparedEvaluation]") -> None:
     console.print(table)
     metrics = compared[0].metrics
     console.print(
-        f"{metrics['videos']} videos, {len(metrics['classes'])} classes, chance {100 * metrics['chance']:.1f} %; "
+        f"{count_of(metrics['videos'], 'video')}, {count_of(len(metrics['classes']), 'class', 'classes')}, "
+        f"chance {100 * metrics['chance']:.1f} %; "
         f"intervals over {describe_units(metrics)}",
         soft_wrap=True,
     )

@@ -11,6 +11,7 @@ import typer
 from stmn.cli.app import command, make_app
 from stmn.cli.console import say
 from stmn.cli.parameters import Json, Overwrite, WorkspacePath, check_new, open_workspace
+from stmn.errors import count_of
 
 if TYPE_CHECKING:
     from stmn.store.format.read import Store
@@ -69,9 +70,10 @@ def check(
             typer.echo(line)
         skipped = f" ({result.skipped} skipped by prepare)" if result.skipped else ""
         typer.echo(
-            f"{folder}: {result.videos} videos{skipped}, {result.frames:,} frames, {result.fields:,} flow fields; "
-            f"flow compared with the frames of {result.judged} videos; "
-            + (f"{len(result.problems)} problems" if result.problems else "no problems"),
+            f"{folder}: {count_of(result.videos, 'video')}{skipped}, {count_of(result.frames, 'frame')}, "
+            f"{count_of(result.fields, 'flow field')}; "
+            f"flow compared with the frames of {count_of(result.judged, 'video')}; "
+            + (count_of(len(result.problems), "problem") if result.problems else "no problems"),
             err=bool(result.problems),
         )
     if result.problems:
@@ -120,7 +122,7 @@ def extract(
             frames = extract_videos(store, wanted, form, Display(), force or missing, full_colour)
         except KeyboardInterrupt as error:
             raise Interrupted("interrupted; complete videos are kept, --missing writes the others") from error
-    typer.echo(f"{out}: {len(wanted)} videos, {frames:,} frames")
+    typer.echo(f"{out}: {count_of(len(wanted), 'video')}, {count_of(frames, 'frame')}")
 
 
 @command(app, examples=("stmn data show mine g01_c01", "stmn data show mine wave/a.mp4 -o a.png --columns 8"))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from stmn.errors import count_of
 from stmn.store.inspect.lookup import quote_id
 from stmn.store.inspect.statistics import STACK_FRAMES
 
@@ -28,7 +29,11 @@ def describe(info: dict[str, Any]) -> Iterator[tuple[str, str]]:
         f"{frames['seconds']:,.0f} s",
     )
     if info["short"]:
-        yield "", f"{len(info['short'])} videos have fewer than {STACK_FRAMES} frames, too few for a stack of flow"
+        yield (
+            "",
+            f"{count_of(len(info['short']), 'video has', 'videos have')} fewer than {STACK_FRAMES} frames, too few for "
+            "a stack of flow",
+        )
     sizes = info["sizes"]
     yield (
         "sizes",
@@ -44,7 +49,7 @@ def describe(info: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if info["rates_differ"]:
         yield "", info["rates_differ"]
     mean = f", {info['bytes'] / frames['all'] / 1000:,.1f} kB per frame" if frames["all"] else ""
-    yield "on disk", f"{_format_bytes(info['bytes'])} in {info['shards']} shards{mean}"
+    yield "on disk", f"{_format_bytes(info['bytes'])} in {count_of(info['shards'], 'shard')}{mean}"
     classes = list(info["classes"].items())
     named = ", ".join(f"{name} ({count})" for name, count in classes[:_CLASSES])
     yield "classes", f"{len(classes)}: {named}{_more(classes, _CLASSES)}"

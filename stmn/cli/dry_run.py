@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from stmn.errors import count_of
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -101,7 +103,7 @@ def _summarise(preview: "Preview", root: Path) -> list[str]:
     done = sum(stage.state == "up to date" for stage in preview.stages)
     lines = [
         "",
-        f"{len(preview.stages)} stages, {done} up to date in {root}.",
+        f"{count_of(len(preview.stages), 'stage')}, {done} up to date in {root}.",
         "videos: to learn from + held out; M: parameters in millions;",
         "GMACs: 10^9 multiply-adds of one chunk of the training size.",
     ]

@@ -7,6 +7,7 @@ import typer
 
 from stmn.cli.app import command, make_app
 from stmn.cli.parameters import Overwrite, check_new
+from stmn.errors import count_of
 
 app = make_app("List, show, validate and copy recipes.")
 
@@ -56,7 +57,9 @@ def validate(recipe: _RecipeName) -> None:
 
     loaded = load_recipe(recipe)
     check_recipe(loaded)
-    typer.echo(f"{loaded.path}: ok, {len(loaded.stages)} stages: {', '.join(stage.id for stage in loaded.stages)}")
+    typer.echo(
+        f"{loaded.path}: ok, {count_of(len(loaded.stages), 'stage')}: {', '.join(stage.id for stage in loaded.stages)}"
+    )
 
 
 @command(app, examples=("stmn recipes copy final my.toml",))

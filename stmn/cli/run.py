@@ -7,6 +7,7 @@ import typer
 
 from stmn.cli.app import command, make_app
 from stmn.cli.parameters import DeviceName, Json, Rerun, Wait, WorkspacePath
+from stmn.errors import count_of
 
 if TYPE_CHECKING:
     from stmn.recipe.load import RecipeStage
@@ -92,7 +93,7 @@ def _make_table(measured: dict[str, dict[str, Any]]) -> Any:
     from rich.table import Table
 
     first = next(iter(measured.values()))
-    table = Table(title=f"Accuracy on {first['videos']} test videos", title_justify="left")
+    table = Table(title=f"Accuracy on {count_of(first['videos'], 'test video')}", title_justify="left")
     table.add_column("")
     table.add_column("accuracy", justify="right")
     table.add_column("95 % interval", justify="right")

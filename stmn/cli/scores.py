@@ -11,6 +11,7 @@ import typer
 from stmn.cli.app import command, make_app
 from stmn.cli.console import answers
 from stmn.cli.parameters import Json, Overwrite, WorkspacePath, check_new, open_workspace
+from stmn.errors import count_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -83,7 +84,7 @@ def convert(
             except ImportError as error:
                 raise MissingExtra("Parquet", "pyarrow", "parquet") from error
             write_table(pyarrow.table(columns), temporary)
-    typer.echo(f"{out}: {len(found.ids)} videos, {len(columns)} columns")
+    typer.echo(f"{out}: {count_of(len(found.ids), 'video')}, {count_of(len(columns), 'column')}")
 
 
 @command(app, examples=("stmn scores compare test-1a2b test-9f8e", "stmn scores compare a.safetensors b.safetensors"))
@@ -190,7 +191,7 @@ def _metrics_table(result: dict[str, Any]) -> "Table":
             table.add_row(escape(label), f"{100 * value:.1f}", f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}")
     if result["calibration_error"] is not None:
         table.add_row("calibration error", f"{100 * result['calibration_error']:.1f}")
-    table.add_row("chance", f"{100 * result['chance']:.1f}", f"{result['videos']:,} videos")
+    table.add_row("chance", f"{100 * result['chance']:.1f}", count_of(result["videos"], "video"))
     return table
 
 
@@ -222,7 +223,7 @@ def _print_comparison(result: "Comparison", first: str, second: str, videos: boo
         console.print(f"{100 * accuracy:5.1f} %  {escape(name)}", soft_wrap=True)
     console.print(
         f"difference {100 * result.difference:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}] "
-        f"on {result.videos} videos",
+        f"on {count_of(result.videos, 'video')}",
         soft_wrap=True,
     )
     console.print(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from stmn.errors import DataError
+from stmn.errors import DataError, count_of
 
 if TYPE_CHECKING:
     from stmn.evaluation.scores import Scores
@@ -107,7 +107,11 @@ def align_scores(first: "Scores", other: "Scores", name: str, first_name: str = 
     row_of = {video_id: row for row, video_id in enumerate(other.ids)}
     missing = [video_id for video_id in first.ids if video_id not in row_of]
     if missing or len(row_of) != len(other.ids) or len(first.ids) != len(other.ids):
-        what = f"no scores of {missing[0]!r}" if missing else f"{len(other.ids)} rows for {len(first.ids)} videos"
+        what = (
+            f"no scores of {missing[0]!r}"
+            if missing
+            else f"{count_of(len(other.ids), 'row')} for {count_of(len(first.ids), 'video')}"
+        )
         raise DataError(f"{name}: does not score the same videos: {what}{more}")
     if differs:
         raise DataError(f"{name} and {first_name} are scores of different videos ({differs}); name scores that agree")
@@ -159,7 +163,8 @@ def check_source(
     if strangers:
         word = "test" if part == "test" else "training"
         raise DataError(
-            f"{name}: {len(strangers)} of its {len(scores.ids)} videos are no {word} videos of {header.name} split "
+            f"{name}: {len(strangers):,} of its {count_of(len(scores.ids), 'video')} "
+            f"{'is' if len(strangers) == 1 else 'are'} not on the {word} list of {header.name}, split "
             f"{split}, such as {strangers[0]!r}; name its split with --split, or test again"
         )
     return Source(header.name, split, part, own.data_fingerprint)
@@ -179,7 +184,9 @@ def check_disjoint(held: "Scores", tested: "Scores", held_name: str, name: str) 
     pairs = zip(held.ids, held.hashes, strict=True)
     shared = [video for video, content in pairs if video in tested.ids or content in hashes]
     if shared:
-        raise DataError(f"{held_name}: {len(shared)} of its videos are in {name} too, such as {shared[0]!r}")
+        raise DataError(
+            f"{held_name}: {count_of(len(shared), 'video is', 'videos are')} in {name} too, such as {shared[0]!r}"
+        )
 
 
 def find_changes(scores: "Scores", name: str, store: "Store") -> str | None:

@@ -114,7 +114,9 @@ def choose_weights(parts: Sequence[Scores], names: Sequence[str], average: Avera
         DataError: There are too many scores, or they are of test videos, on which nothing may be chosen.
     """
     if len(parts) not in _GRID_STEPS:
-        raise DataError(f"weights are chosen for {min(_GRID_STEPS)} to {max(_GRID_STEPS)} scores, not {len(parts)}")
+        raise DataError(
+            f"weights are chosen for {min(_GRID_STEPS)} to {max(_GRID_STEPS)} scores files, not {len(parts)}"
+        )
     for part, name in zip(parts, names, strict=True):
         if part.protocol.get("part", "test") == "test":
             raise DataError(

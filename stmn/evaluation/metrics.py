@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from stmn.errors import count_of
 from stmn.evaluation.intervals import (
     MANY_GROUPS,
     FloatArray,
@@ -106,14 +107,15 @@ def calibration_error(logits: FloatArray, correct: FloatArray) -> float:
 def describe_accuracy(result: dict[str, Any]) -> str:
     """Put the accuracy in words: "94.2 % [92.0, 95.8] of 600 videos", or "... of 600 videos in 12 groups"."""
     low, high = result["interval"]
-    share = f"{100 * result['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}] of {result['videos']} videos"
+    share = (
+        f"{100 * result['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}] of {count_of(result['videos'], 'video')}"
+    )
     return share if result["intervals_over"] == "videos" else f"{share} in {describe_units(result)}"
 
 
 def describe_units(result: dict[str, Any]) -> str:
     """Put in words what a result's intervals are over: "12 groups", "600 videos"."""
-    count = result["units"]
-    return f"{count:,} {result['intervals_over'] if count != 1 else result['intervals_over'][:-1]}"
+    return count_of(result["units"], result["intervals_over"][:-1])
 
 
 def average_splits(parts: Sequence[Scores]) -> dict[str, Any]:
@@ -149,7 +151,10 @@ def _find_notes(result: dict[str, Any], mean: FloatArray, units: Units) -> Itera
     if units.over == "groups" and units.count == 1:
         yield "All videos are of one group, which says nothing of others: no interval can be given."
     elif units.over == "groups" and units.count < MANY_GROUPS:
-        yield f"{units.count} groups are few: they show little of how far groups differ, so the intervals are wide."
+        yield (
+            f"{count_of(units.count, 'group is', 'groups are')} few: they show little of how far groups differ, so the "
+            f"intervals are wide."
+        )
     counts = [found["videos"] for found in result["per_class"].values()]
     missing = [name for name, found in result["per_class"].items() if not found["videos"]]
     if len(missing) == len(counts) - 1:
@@ -159,10 +164,16 @@ def _find_notes(result: dict[str, Any], mean: FloatArray, units: Units) -> Itera
         )
     elif missing:
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        yield f"The mean over classes leaves out {len(missing)} of {len(counts)} classes that have no videos: {shown}."
+        yield (
+            f"The mean over classes leaves out the {count_of(len(missing), 'class', 'classes')} without videos, of "
+            f"{len(counts):,}: {shown}."
+        )
     best = mean.max(axis=1, keepdims=True)
     if ties := int(((mean == best).sum(axis=1) > 1).sum()):
-        yield f"{ties:,} videos have several classes with the highest score; the first in the list was taken."
+        yield (
+            f"{count_of(ties, 'video has', 'videos have')} several classes with the highest score; the first in the "
+            f"list was taken."
+        )
 
 
 def _count_confusions(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> list[list[int]]:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from stmn.errors import count_of
 from stmn.runtime.device import NamedPrecision
 from stmn.sampling.augment import Crop
 
@@ -80,7 +81,7 @@ class Protocol(BaseModel):
         time = f", {self.temporal_pool}{over} in time" if self.temporal_pool else ""
         precision = "" if self.precision == "float32" else f", in {self.precision}"
         soft = ", soft-maxes averaged" if self.average == "softmax" else ""
-        parts = f"{self.chunks} chunks{flips}, {where}{pool}{time}{precision}{soft}"
+        parts = f"{count_of(self.chunks, 'chunk')}{flips}, {where}{pool}{time}{precision}{soft}"
         return f"{parts}, {self.data} split {self.split} {self.part}"
 
 

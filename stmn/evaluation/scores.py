@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from stmn.errors import DataError, describe_mistake
+from stmn.errors import DataError, count_of, describe_mistake
 from stmn.evaluation.agreement import align_scores
 from stmn.evaluation.protocol import Average, upgrade_protocol
 from stmn.nets.tensor_files import read_metadata, save_tensors
@@ -145,11 +145,11 @@ def _find_mistake(metadata: _Metadata, streams: dict[str, Tensor]) -> str:
         if not tensor.isfinite().all():
             return f"{name} has scores that are NaN or infinite"
     if len(metadata.labels) != videos or not all(0 <= label < classes for label in metadata.labels):
-        return f"its labels are not those of {videos} videos of {classes} classes"
+        return f"its labels are not those of {count_of(videos, 'video')} of {count_of(classes, 'class', 'classes')}"
     if metadata.groups and len(metadata.groups) != videos:
-        return f"it names {len(metadata.groups)} groups for {videos} videos"
+        return f"it names {count_of(len(metadata.groups), 'group')} for {count_of(videos, 'video')}"
     if metadata.hashes and len(metadata.hashes) != videos:
-        return f"it has {len(metadata.hashes)} hashes for {videos} videos"
+        return f"it has {count_of(len(metadata.hashes), 'hash', 'hashes')} for {count_of(videos, 'video')}"
     if len(set(metadata.ids)) != videos:
         return "it scores a video twice"
     return _find_wrong_weights(metadata.protocol.get("stream_weights"), streams)
@@ -271,7 +271,7 @@ def check_weights(weights: Sequence[float], count: int, average: Average) -> lis
     """
     said = ", ".join(f"{weight:g}" for weight in weights)
     if len(weights) != count:
-        raise DataError(f"late fusion of {count} scores with {len(weights)} weights: {said}")
+        raise DataError(f"late fusion of {count} scores with {count_of(len(weights), 'weight')}: {said}")
     if not sum(weights) > 0:
         raise DataError(f"late fusion: the sum of the weights {said} is not positive")
     if average == "softmax" and min(weights) < 0:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stmn.errors import DataError
+from stmn.errors import DataError, count_of
 from stmn.evaluation.inference import VideoInput, check_finite, compute_in_memory, for_inference, resize_to_protocol
 from stmn.evaluation.passes import PassLimit
 from stmn.evaluation.protocol import Protocol
@@ -161,8 +161,8 @@ class Classifier:
         if not self.reads_flow or frame_count > self.stack_length:
             return ""
         return (
-            f"{frame_count} frames are too few for a stack of {self.stack_length} flow fields: "
-            f"the first and the last field are repeated"
+            f"{count_of(frame_count, 'frame is', 'frames are')} too few for a stack of {self.stack_length} flow "
+            f"fields: the first and the last field are repeated"
         )
 
     def rank(self, logits: Tensor) -> list[ClassScore]:

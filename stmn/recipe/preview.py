@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stmn.errors import DataError, MissingWeights, StmnError, UsageError, near_match
+from stmn.errors import DataError, MissingWeights, StmnError, UsageError, count_of, near_match
 from stmn.options.base import SetOptions, StageOptions
 from stmn.options.evaluate import EvaluateOptions
 from stmn.options.fuse import FuseOptions
@@ -218,7 +218,7 @@ class _Look:
             self._measure_test(found, options, folder)
         else:
             given = [value for name in options.inputs() for value in options.named(name)]
-            of = given[0] if len(given) == 1 else f"{len(given)} evaluations"
+            of = given[0] if len(given) == 1 else count_of(len(given), "evaluation")
             found.what = f"{found.verb} of {of}" if given else found.verb
 
     def _measure_training(

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from stmn.errors import DataError
+from stmn.errors import DataError, count_of
 from stmn.evaluation.kinds import holds_logits
 from stmn.evaluation.scores import Scores
 from stmn.flow import colour
@@ -135,7 +135,7 @@ def _load_sample(
         FilmstripFrame(_encode_picture(frame), coloured, f"{t / video.fps:.2f} s" if video.fps > 0 else f"frame {t}")
         for t, frame, coloured in zip(times, frames, flows, strict=True)
     ]
-    size = f"{video.width} × {video.height}, {video.frames} frames"
+    size = f"{video.width} × {video.height}, {count_of(video.frames, 'frame')}"
     return SampleVideo(video_id, class_name, size, fastest, predictions, strip)
 
 

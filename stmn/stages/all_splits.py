@@ -1,6 +1,6 @@
 """evaluate on all splits: one model per split, tested on its own, and their mean, as the literature reports it."""
 
-from stmn.errors import DataError
+from stmn.errors import DataError, count_of
 from stmn.options.evaluate import EvaluateOptions
 from stmn.runtime.files import write_json
 from stmn.stages.base import Context, Result
@@ -35,7 +35,7 @@ def evaluate_all_splits(options: EvaluateOptions, context: Context) -> Result:
     mean = average_splits([load_scores(run.output("scores")) for run in tested.values()])
     low, high = mean["interval"]
     context.progress.say(
-        f"mean of {len(results)} splits: {100 * mean['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+        f"mean of {count_of(len(results), 'split')}: {100 * mean['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
     )
     mean |= {"splits": {split: {key: result[key] for key in _KEPT} for split, result in results.items()}}
     write_json(context.out / "metrics.json", mean)

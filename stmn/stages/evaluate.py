@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from stmn.errors import DataError, UsageError
+from stmn.errors import DataError, UsageError, count_of
 from stmn.options.evaluate import EvaluateOptions
 from stmn.runtime.files import write_json
 from stmn.stages.base import Context, Result, Stage, fill_newest
@@ -160,7 +160,10 @@ def _check_streams(model: Input, options: EvaluateOptions) -> None:
     if count < 2:
         raise UsageError(f"{model.label}: makes one prediction: stream_weights need a network that makes two")
     if options.stream_weights != "validation" and len(options.stream_weights) != count:
-        raise UsageError(f"{model.label}: has {count} streams, but stream_weights are {len(options.stream_weights)}")
+        raise UsageError(
+            f"{model.label}: has {count} streams, and stream_weights has "
+            f"{count_of(len(options.stream_weights), 'weight')}"
+        )
 
 
 def _split_of(model: Input, workspace: Workspace, data: str | None) -> str:

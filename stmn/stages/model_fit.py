@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from stmn.errors import DataError
+from stmn.errors import DataError, count_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,8 +26,8 @@ def check_fits(description: "Description", name: str, store: "Store") -> None:
     known = description.network.classes
     if known != header.classes:
         raise DataError(
-            f"{name} knows {len(known)} classes ({', '.join(known[:3])}, ...), which are not those of data set "
-            f"{header.name}"
+            f"{name} knows {count_of(len(known), 'class', 'classes')} ({', '.join(known[:3])}, ...), which are not "
+            f"those of data set {header.name}"
         )
     for key, value in description.preparation:
         if value != (there := getattr(header.preparation, key)) and key != "quality":
@@ -56,7 +56,7 @@ def check_unseen(
         renamed = sum(video.id not in ids for video in seen)
         under = f"; {renamed} of them under another name" if renamed else ""
         raise DataError(
-            f"{name} was trained on {len(seen)} of the {len(videos)} {what} (it was trained on "
+            f"{name} was trained on {len(seen):,} of the {len(videos):,} {what} (it was trained on "
             f"{describe_list(description, store)}{under}); {remedy}"
         )
 

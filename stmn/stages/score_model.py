@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from stmn.errors import DataError
+from stmn.errors import DataError, count_of
 from stmn.options.evaluate import EvaluateOptions
 from stmn.stages.base import Context
 from stmn.workspace import Input
@@ -70,8 +70,8 @@ def _count_short(videos: Any, stack_length: int, chunks: int, context: Context) 
     found = [count for video in videos if (count := len(spread_positions(video.frames, stack_length, chunks))) < chunks]
     if found:
         context.progress.say(
-            f"{len(found)} of {len(videos)} videos are too short for {chunks} chunks at different times; they are "
-            f"tested on all they have, the shortest on {min(found)}"
+            f"{len(found):,} of {count_of(len(videos), 'video')} {'has' if len(found) == 1 else 'have'} fewer than "
+            f"{chunks} chunks at different times: all there are is tested, of the shortest {min(found)}"
         )
     return len(found)
 

@@ -5,7 +5,7 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stmn.errors import UsageError
+from stmn.errors import UsageError, count_of
 from stmn.options.training import TrainingOptions
 from stmn.runtime import torchrun
 from stmn.stages.base import Context, Result
@@ -77,7 +77,9 @@ def make_plan(options: Any, videos: int, milestones: tuple[int, ...] = ()) -> "P
     steps = options.steps or max(1, ceil(options.epochs * per_epoch))
     warmup = options.warmup if options.warmup_epochs is None else round(options.warmup_epochs * per_epoch)
     if warmup is not None and warmup >= steps:
-        raise UsageError(f"lr would rise for {warmup} steps, and the training has {steps}: use a shorter warm-up")
+        raise UsageError(
+            f"lr would rise for {count_of(warmup, 'step')}, and the training has {steps}: use a shorter warm-up"
+        )
     lowered_at = tuple(round(epoch * per_epoch) for epoch in options.milestones or milestones)
     schedule = Schedule(options.schedule, options.lr, steps, lowered_at, options.patience, warmup=warmup)
     return Plan(
@@ -221,4 +223,7 @@ def _say_short_videos(clips: "Clips", context: Context) -> None:
         where = "at different times: some of theirs are the same"
         if not by_segments:
             where = f"{stride} frames apart: their chunks are spread evenly"
-        context.progress.say(f"{short} of {len(clips)} training videos are too short for {chunks} chunks, {where}")
+        context.progress.say(
+            f"{short:,} of {count_of(len(clips), 'training video')} {'is' if short == 1 else 'are'} too short for "
+            f"{chunks} chunks, {where}"
+        )

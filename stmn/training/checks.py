@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.amp import GradScaler
 
-from stmn.errors import StmnError, UsageError
+from stmn.errors import StmnError, UsageError, count_of
 from stmn.nets.network import Network
 from stmn.runtime.progress import Progress
 from stmn.runtime.ranks import Ranks
@@ -56,11 +56,12 @@ def check_validation(validation: Clips | None, plan: Plan, progress: Progress) -
         raise UsageError(f"{decides} needs validation, and no videos are held out for it")
     if plan.keep_best and not count:
         raise UsageError(
-            f"keep = best needs a validation, and {plan.steps} steps are too few for one: it comes every "
-            f"{plan.validate_every} steps"
+            f"keep = best needs a validation, and {count_of(plan.steps, 'step is', 'steps are')} too few for one: it "
+            f"comes every {count_of(plan.validate_every, 'step')}"
         )
     progress.say(
-        f"plateau: {plan.steps} steps have {count} validations, too few to lower lr with a patience of "
+        f"plateau: {count_of(plan.steps, 'step has', 'steps have')} {count_of(count, 'validation')}, "
+        f"too few to lower lr with a patience of "
         f"{plan.schedule.patience}: it stays at {plan.schedule.rate:g}"
     )
 

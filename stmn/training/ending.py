@@ -6,6 +6,7 @@ from typing import Any
 
 from scipy.stats import linregress
 
+from stmn.errors import count_of
 from stmn.training.kept import best_validation
 from stmn.training.plan import Plan
 from stmn.training.state import TrainingState
@@ -47,7 +48,7 @@ def describe_saturation(found: dict[str, Any], plan: Plan) -> str:
     """A line about what `judge_saturation` found."""
     return (
         f"not saturated: training accuracy is {100 * found['accuracy']:.0f} % and rising, from "
-        f"{100 * found['accuracy_before']:.0f} % {found['steps']} steps before; train longer, with --steps "
+        f"{100 * found['accuracy_before']:.0f} % {count_of(found['steps'], 'step')} before; train longer, with --steps "
         f"{2 * plan.steps} for instance"
     )
 
@@ -81,5 +82,5 @@ def describe_choice(state: TrainingState, plan: Plan, kept_videos: int, held_out
         options += f" --schedule steps --milestones {','.join(lowered)}" if lowered else " --schedule steps"
         # without a lower rate, milestones would be the schedule's own
         options += "" if lowered else f" --milestones {ceil(steps * plan.batch / kept_videos) + 1}"
-    lines.append(f"to train the same way on all {kept_videos + held_out} videos: {options}")
+    lines.append(f"to train the same way on all {count_of(kept_videos + held_out, 'video')}: {options}")
     return lines

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stmn.errors import Interrupted, StmnError
+from stmn.errors import Interrupted, StmnError, count_of
 from stmn.nets.network import Network
 from stmn.runtime.device import Device
 from stmn.runtime.progress import Progress
@@ -56,7 +56,7 @@ def announce_recomputation(plan: Plan, videos: int, state: TrainingState, progre
     speed = state.history[-1]["videos_per_second"] if state.history else 0
     time = f", about {max(1, round(_FORWARD_FRACTION * samples / speed))} s" if speed else ""
     progress.say(
-        f"batch statistics: recomputing them from {samples} samples of the training list{time} "
+        f"batch statistics: recomputing them from {count_of(samples, 'sample')} of the training list{time} "
         f"(--bn-passes 0 keeps the running statistics)"
     )
 
@@ -107,7 +107,9 @@ def recompute_statistics(
     _add_up(sums.values(), ranks)
     for name, layer in sums.items():
         if not layer.store():
-            raise StmnError(f"the batch statistics of {name} are not finite after {first} steps; try a lower lr")
+            raise StmnError(
+                f"the batch statistics of {name} are not finite after {count_of(first, 'step')}; try a lower lr"
+            )
 
 
 class _Sums:

@@ -126,7 +126,7 @@ def test_info(work):
         "prepared     short side 48 px, flow tvl1 clipped to 20 px, JPEG quality 100, camera motion: keep",
         "videos       3 ok, 0 skipped",
         "frames       34 (8 to 13 per video, median 13), 1 s",
-        "             1 videos have fewer than 11 frames, too few for a stack of flow",
+        "             1 video has fewer than 11 frames, too few for a stack of flow",
         "sizes        64x48 (3)",
         "rates        25 (3) frames per second",
         lines[7],

@@ -159,7 +159,7 @@ def test_weights_are_chosen_on_the_same_split_and_on_other_videos(tmp_path):
         return errors_of(result)[0] if result.exit_code else result.stdout
 
     assert "is of split 2, not 1" in choose(split="2", part="train")
-    assert "4 of its videos are in" in choose(split="1", part="test")
+    assert "4 videos are in" in choose(split="1", part="test")
     assert "chosen on 12 other videos" in choose(split="1", part="train")
 
 
@@ -197,7 +197,7 @@ def test_scores_that_do_not_say_their_split_are_known_by_their_videos(workspace,
     unknown = [says(drawn(name, "2"), data=None, split=None, part=None) for name in ("appearance", "motion")]
     files = [saved(tmp_path, f"{number}", scores) for number, scores in enumerate(unknown)]
     assert run_stage(workspace, "evaluate", late_fusion=files).record["options"]["split"] == "2"
-    with pytest.raises(DataError, match=r"4 of its 4 videos are no test videos of acts split 1, such as 'v08'"):
+    with pytest.raises(DataError, match=r"4 of its 4 videos are not on the test list of acts, split 1, such as 'v08'"):
         run_stage(workspace, "evaluate", late_fusion=files, split="1")
     both = says(drawn("x", part="train"), split=None).take(range(8))
     files = [saved(tmp_path, f"{number}", both) for number in range(2)]
@@ -208,7 +208,7 @@ def test_scores_that_do_not_say_their_split_are_known_by_their_videos(workspace,
 
 def test_scores_of_wrong_split_by_their_own_word_are_found_out(workspace, tmp_path):
     files = [saved(tmp_path, name, says(drawn(name, "2"), split="1")) for name in ("appearance", "motion")]
-    with pytest.raises(DataError, match="4 of its 4 videos are no test videos of acts split 1"):
+    with pytest.raises(DataError, match="4 of its 4 videos are not on the test list of acts, split 1"):
         run_stage(workspace, "evaluate", late_fusion=files)
 
 

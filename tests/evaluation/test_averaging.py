@@ -218,7 +218,7 @@ def test_weights_that_cannot_be_are_refused_before_anything_is_tested(own):
     evaluation = next(run.name for run in own.runs() if run.record["verb"] == "evaluate")
     for options, words in (
         ({"model": "appearance", "stream_weights": [1, 3]}, "makes one prediction: stream_weights need a network"),
-        ({"model": "fused", "stream_weights": [1, 2, 3]}, "has 2 streams, but stream_weights are 3"),
+        ({"model": "fused", "stream_weights": [1, 2, 3]}, "has 2 streams, and stream_weights has 3 weights"),
         ({"model": "fused", "part": "validation", "stream_weights": "validation"}, "test on the test part"),
         ({"late_fusion": ["motion", evaluation], "stream_weights": "validation"}, "to choose weights in validation"),
         ({"late_fusion": ["motion"]}, "at least two"),
@@ -261,7 +261,7 @@ def test_short_videos_and_missing_classes_are_said(own, tmp_path: Path):
     result = call("evaluate", "fused", "--data", "short", "-w", own.root)
     assert result.exit_code == 0, result.stderr
     said = [line for line in result.stderr.splitlines() if "Warning" not in line]
-    assert any("2 of 3 videos are too short for 25 chunks" in line and "the shortest on 1" in line for line in said)
+    assert any("2 of 3 videos have fewer than 25 chunks" in line and "of the shortest 1" in line for line in said)
     assert any(f"All videos are of one class, {classes[0]}: " in line for line in said)
     run = next(run for run in own.runs() if run.record["verb"] == "evaluate")
     shown = json.loads(call("scores", "show", run.name, "-w", own.root, "--json").stdout)

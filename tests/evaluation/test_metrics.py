@@ -116,7 +116,7 @@ def test_weights_help_and_are_never_chosen_on_test_videos():
     assert accuracy[1] > accuracy[0] + 0.2
     with pytest.raises(DataError, match="noise: scores of test videos; choose weights on others"):
         choose_weights([made(noise, labels, part="test"), parts[1]], ["noise", "signal"])
-    with pytest.raises(DataError, match="chosen for 2 to 4 scores, not 5"):
+    with pytest.raises(DataError, match="chosen for 2 to 4 scores files, not 5"):
         choose_weights(parts[:1] * 5, list("abcde"))
 
 
@@ -146,7 +146,7 @@ def test_one_class_in_the_test_part_is_said():
 def test_classes_without_videos_are_named():
     result = measure(few([0, 1, 1], [0, 1, 0]))
     assert result["mean_class_accuracy"] == pytest.approx(0.75)
-    assert result["notes"] == ["The mean over classes leaves out 2 of 4 classes that have no videos: class2, class3."]
+    assert result["notes"] == ["The mean over classes leaves out the 2 classes without videos, of 4: class2, class3."]
 
 
 @pytest.mark.filterwarnings("error")

@@ -233,7 +233,7 @@ def test_scores_that_do_not_fit_the_set_are_refused(workspace, tmp_path):
         (({"data": "other"},), "is of data set other, not of synthetic; leave it out, or name its set with --data"),
         (({"split": "2"},), "has no split '2'"),
         (({}, scores.classes, train[:12]), "does not say its split, and fits none of synthetic; name it with --split"),
-        (({}, scores.classes, train[:12], "1"), "12 of its 12 videos are no test videos of synthetic split 1"),
+        (({}, scores.classes, train[:12], "1"), "12 of its 12 videos are not on the test list of synthetic, split 1"),
     ):
         with pytest.raises(DataError, match=words):
             report_of(*arguments)

@@ -60,7 +60,7 @@ def problems(folder: Path) -> list[str]:
         return []
     assert result.exit_code == 1, result.stderr
     assert lines
-    assert f"{len(lines)} problems" in result.stderr
+    assert f"{len(lines)} problem{'s' if len(lines) > 1 else ''}" in result.stderr
     return lines
 
 
@@ -208,7 +208,7 @@ def test_damaged_picture_is_found(kind, what, damage, folder):
     with Store(folder) as store:
         [blob] = store.jpegs("wave/1.mp4", kind, [5])
     change(folder, "UPDATE pictures SET jpeg = ? WHERE key = ?", damage(blob), there)
-    assert problems(folder) == [f"video 'wave/1.mp4': 1 {what}s are not readable JPEGs, the first: 5"]
+    assert problems(folder) == [f"video 'wave/1.mp4': 1 {what} can't be read as JPEG, the first: 5"]
 
 
 @pytest.mark.parametrize("kind", [RGB, FLOW])
@@ -233,8 +233,8 @@ def test_picture_of_another_size_is_found(folder):
                        (FLOW, encode_field(torch.zeros(2, 48, 60, dtype=torch.uint8), 90))):  # fmt: skip
         change(folder, "UPDATE pictures SET jpeg = ? WHERE key = ?", blob, key(folder, "wave/1.mp4", kind, 5))
     assert problems(folder) == [
-        "video 'wave/1.mp4': 1 frames are not 64 x 48, the first: 5 (64 x 50)",
-        "video 'wave/1.mp4': 1 flow fields are not 64 x 48, the first: 5 (60 x 48)",
+        "video 'wave/1.mp4': 1 frame is not 64 x 48, the first: 5 (64 x 50)",
+        "video 'wave/1.mp4': 1 flow field is not 64 x 48, the first: 5 (60 x 48)",
     ]
 
 
@@ -295,9 +295,9 @@ def test_problems_of_splits_are_found(folder):
     change(folder, "UPDATE videos SET grp = 'anna' WHERE id IN ('wave/2.mp4', 'wave/3.mp4', 'wave/4.mp4')")
     assert problems(folder) == [
         "split 1, test: 2 of 5 listed videos are not in the set, the first: 'wave/none.mp4'",
-        "split 1, test: lists 1 videos twice, the first: 'wave/4.mp4'",
-        "split 1: 1 videos are in train and in test, the first: 'wave/0.mp4'",
-        "split 1: 1 groups are in train and in test, the first: 'anna' ('wave/2.mp4', 'wave/4.mp4')",
+        "split 1, test: lists 1 video twice, the first: 'wave/4.mp4'",
+        "split 1: 1 video is in train and in test, the first: 'wave/0.mp4'",
+        "split 1: 1 group is in train and in test, the first: 'anna' ('wave/2.mp4', 'wave/4.mp4')",
     ]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import Result
-from helpers.commands import call, errors_of
+from helpers.commands import call, errors_of, over
 from helpers.packages import Packages, on_path
 
 import stmn
@@ -62,7 +62,7 @@ def greedy(tmp_path, monkeypatch) -> Packages:
 
 
 def fuse(space: Workspace, micro_batch: int, *more: object):
-    return call(*shlex.split(FUSE), "--micro-batch", micro_batch, *more, "-w", space.root)
+    return call(*over(shlex.split(FUSE), "--micro-batch", micro_batch, *more, "-w", space.root))
 
 
 def the_error(result) -> str:

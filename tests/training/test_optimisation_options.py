@@ -5,7 +5,7 @@ import shlex
 
 import numpy as np
 import pytest
-from helpers.commands import call, errors_of, write_recipe
+from helpers.commands import call, errors_of, over, write_recipe
 from helpers.trainings import CPU, network, videos
 from safetensors.torch import load_file
 
@@ -24,7 +24,7 @@ TINY = shlex.split(
 
 def done(workspace: Workspace, *more: object) -> tuple[Run, str]:
     """The run of the command, and what it said."""
-    result = call(*TINY, *more, "--workspace", workspace.root)
+    result = call(*over(TINY, *more, "--workspace", workspace.root))
     assert result.exit_code == 0, result.stderr
     return max(workspace.runs(), key=lambda run: run.path.stat().st_mtime_ns), result.stderr
 
@@ -43,7 +43,7 @@ def done(workspace: Workspace, *more: object) -> tuple[Run, str]:
     ("--class-weights --balance", "balance and class_weights both make up for rare classes, twice over: set one"),
 ])  # fmt: skip
 def test_options_that_do_not_fit_are_refused(scratch, tmp_path, options, line):
-    refused = call(*TINY, *shlex.split(options), "--workspace", scratch.root)
+    refused = call(*over(TINY, *shlex.split(options), "--workspace", scratch.root))
     assert refused.exit_code == 2 and errors_of(refused) == [f"train-stream: {line}"]
     assert not scratch.runs_dir.exists()
 
@@ -59,7 +59,7 @@ def test_plateau_without_validation_is_refused_when_a_recipe_is_checked(tmp_path
 
 def test_warm_up_as_long_as_the_training_is_refused(scratch):
     for warmup in ("--warmup 3", "--warmup-epochs 1"):
-        refused = call(*TINY, "--steps", 3, *shlex.split(warmup), "--workspace", scratch.root)
+        refused = call(*over(TINY, "--steps", 3, *shlex.split(warmup), "--workspace", scratch.root))
         assert refused.exit_code == 2
         (line,) = errors_of(refused)
         assert re.fullmatch(r"lr would rise for \d steps, and the training has 3: use a shorter warm-up", line)

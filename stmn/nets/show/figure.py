@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
+from stmn.errors import count_of
 from stmn.nets.network import Network
 from stmn.nets.show.outline import StreamOutline, group_units, outline_network
 from stmn.nets.two_stream import TwoStream
@@ -154,7 +155,9 @@ def _draw_part(canvas: _Canvas, network: Network, lanes: list[_Lane], part: int,
         end = max(end, at)
     for lane in lanes:
         described = lane.stream.parts[part]
-        words = f"{described.name} · {len(described.units)} units, {described.channels} channels"
+        words = (
+            f"{described.name} · {count_of(len(described.units), 'unit')}, {count_of(described.channels, 'channel')}"
+        )
         canvas.text(x, lane.y - lane.side * 34 + (4 if lane.side > 0 else 8), words, 12, "muted", "start")
     if isinstance(network, TwoStream):
         for number in sorted(places[0].keys() & places[1].keys()):
@@ -256,5 +259,5 @@ def _draw_legend(canvas: _Canvas, network: Network, width: float, height: float)
     if temporal.injector != "none" or (temporal.motion_injector or "none") != "none":
         canvas.box(x + 12, y - 4, 24, 20, f"T{temporal.length}", "temporal")
         start = {"centre": "the identity", "average": "the mean"}[temporal.init]
-        words = f"temporal filter over {temporal.length} chunks, starts as {start}"
+        words = f"temporal filter over {count_of(temporal.length, 'chunk')}, starts as {start}"
         canvas.text(x + 32, y, words, 12, "muted", "start")

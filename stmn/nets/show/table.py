@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from stmn.errors import count_of
 from stmn.nets.network import FUSED, Network
 from stmn.nets.show.cost import PartCost, sum_costs
 from stmn.nets.show.outline import PartOutline, StreamOutline, outline_network
@@ -85,7 +86,7 @@ def _describe_units(numbers: list[int]) -> str:
 def _describe_head(network: Network, stream: StreamOutline) -> str:
     """Describe pooling over time and space, and dropout before the classifier."""
     temporal = network.config.temporal
-    over = f"{temporal.window} chunks" if temporal.window else "T"
+    over = count_of(temporal.window, "chunk") if temporal.window else "T"
     pooled = "no pooling over T" if temporal.pool == "none" else f"{temporal.pool} over {over}"
     dropped = f", dropout {stream.dropout:g}" if stream.dropout else ""
     return f"{pooled}, mean {network.config.window}x{network.config.window}{dropped}"

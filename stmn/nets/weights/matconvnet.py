@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stmn.errors import CheckpointError
+from stmn.errors import CheckpointError, count_of
 from stmn.nets.weights.matlab import Array, DagNN, Layer, read_dagnn
 
 _Floats = NDArray[np.float64]
@@ -216,7 +216,7 @@ def _join(numbers: Iterable[float]) -> str:
 def _read_vector(value: Array, channels: int, name: str) -> _Floats:
     """Return one value per channel from an array of any shape."""
     if value.size != channels:
-        raise CheckpointError(f"{name} has {value.size} values for {channels} channels")
+        raise CheckpointError(f"{name} has {count_of(value.size, 'value')} for {count_of(channels, 'channel')}")
     return value.ravel().astype(np.float64)
 
 

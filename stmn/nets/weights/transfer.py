@@ -6,7 +6,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from stmn.errors import UsageError
+from stmn.errors import UsageError, count_of
 from stmn.nets.backbones import replicate_filters
 from stmn.nets.checkpoint import Description, read_description
 from stmn.nets.config import Modality, NetworkConfig, StreamConfig
@@ -142,7 +142,7 @@ class TrainedStream:
         if self.stream.modality != config.streams[0].modality:
             return f"because that stream reads {self.stream.modality}"
         if len(known) != len(wanted):
-            return f"because it knows {len(known)} classes and this set has {len(wanted)}"
+            return f"because it knows {count_of(len(known), 'class', 'classes')} and this set has {len(wanted)}"
         if set(known) == set(wanted):
             return f"because its {len(known)} classes are in another order"
         return f"because its {len(known)} classes have other names"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
-from stmn.errors import DataError
+from stmn.errors import DataError, count_of
 from stmn.flow.fit import Fit
 from stmn.runtime.progress import Progress
 from stmn.store.format.read import Store
@@ -127,24 +127,28 @@ def _check_splits(store: Store) -> Iterator[str]:
             missing = [i for i in ids if i not in store.videos]
             if missing:
                 yield (
-                    f"split {split}, {part}: {len(missing)} of {len(ids)} listed videos are not in the set, "
+                    f"split {split}, {part}: {len(missing):,} of {count_of(len(ids), 'listed video')} "
+                    f"{'is' if len(missing) == 1 else 'are'} not in the set, "
                     f"the first: {quote_id(missing[0])}"
                 )
             twice = sorted(i for i, times in Counter(ids).items() if times > 1)
             if twice:
-                yield f"split {split}, {part}: lists {len(twice)} videos twice, the first: {quote_id(twice[0])}"
+                count = count_of(len(twice), "video")
+                yield f"split {split}, {part}: lists {count} twice, the first: {quote_id(twice[0])}"
         for (one, ids), (other, other_ids) in combinations(parts.items(), 2):
             common = sorted(set(ids) & set(other_ids))
             if common:
                 yield (
-                    f"split {split}: {len(common)} videos are in {one} and in {other}, the first: {quote_id(common[0])}"
+                    f"split {split}: {count_of(len(common), 'video is', 'videos are')} in {one} and in {other}, "
+                    f"the first: {quote_id(common[0])}"
                 )
             here, there = _first_by_group(store, ids), _first_by_group(store, other_ids)
             shared = sorted(group for group in here.keys() & there.keys() if here[group] != there[group])
             if shared:
                 first = shared[0]
                 yield (
-                    f"split {split}: {len(shared)} groups are in {one} and in {other}, the first: {quote_id(first)} "
+                    f"split {split}: {count_of(len(shared), 'group is', 'groups are')} in {one} and in {other}, "
+                    f"the first: {quote_id(first)} "
                     f"({quote_id(here[first])}, {quote_id(there[first])})"
                 )
 

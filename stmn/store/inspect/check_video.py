@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from stmn.errors import DataError
+from stmn.errors import DataError, count_of
 from stmn.flow.fit import Fit, measure_fit
 from stmn.flow.grey import to_grey
 from stmn.flow.quantise import dequantise
@@ -107,11 +107,11 @@ class _StoredPictures:
         if extra := sorted(stored - expected):
             yield f"has {len(extra)} {name}s beyond its {self.expected}, the first: {extra[0]}"
         if self.damaged:
-            yield f"{len(self.damaged)} {name}s are not readable JPEGs, the first: {self.damaged[0]}"
+            yield f"{count_of(len(self.damaged), name)} can't be read as JPEG, the first: {self.damaged[0]}"
         if self.wrong_size:
             (t, (height, width)), (right_height, right_width) = self.wrong_size[0], self.size
             yield (
-                f"{len(self.wrong_size)} {name}s are not {right_width} x {right_height}, the first: {t} "
+                f"{count_of(len(self.wrong_size), f'{name} is', f'{name}s are')} not {right_width} x {right_height}, the first: {t} "
                 f"({width} x {height})"
             )
 
