@@ -111,8 +111,8 @@ class _StoredPictures:
         if self.wrong_size:
             (t, (height, width)), (right_height, right_width) = self.wrong_size[0], self.size
             yield (
-                f"{count_of(len(self.wrong_size), f'{name} is', f'{name}s are')} not {right_width} x {right_height}, the first: {t} "
-                f"({width} x {height})"
+                f"{count_of(len(self.wrong_size), f'{name} is', f'{name}s are')} not {right_width} x {right_height}, "
+                f"the first: {t} ({width} x {height})"
             )
 
 
