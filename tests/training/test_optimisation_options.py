@@ -170,7 +170,7 @@ def test_noise_is_not_taken_for_learning():
 
 def test_unsaturated_training_says_so_and_records_it(scratch):
     run, said = done(
-        scratch, "--steps", 250, "--schedule", "cosine", "--validation", 0, "--lr", "0.003", "--warmup", 249,
+        scratch, "--steps", 250, "--schedule", "cosine", "--validation", 0, "--lr", "0.001", "--warmup", 249,
         "--batch", 16, "--micro-batch", 16,
     )  # fmt: skip
     found = run.results["unsaturated"]

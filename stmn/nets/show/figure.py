@@ -156,7 +156,7 @@ def _draw_part(canvas: _Canvas, network: Network, lanes: list[_Lane], part: int,
     for lane in lanes:
         described = lane.stream.parts[part]
         words = (
-            f"{described.name} · {count_of(len(described.units), 'unit')}, {count_of(described.channels, 'channel')}"
+            f"{described.name} · {count_of(len(described.units), 'unit')}, {described.channels} channels"
         )
         canvas.text(x, lane.y - lane.side * 34 + (4 if lane.side > 0 else 8), words, 12, "muted", "start")
     if isinstance(network, TwoStream):
