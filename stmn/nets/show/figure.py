@@ -155,9 +155,7 @@ def _draw_part(canvas: _Canvas, network: Network, lanes: list[_Lane], part: int,
         end = max(end, at)
     for lane in lanes:
         described = lane.stream.parts[part]
-        words = (
-            f"{described.name} · {count_of(len(described.units), 'unit')}, {described.channels} channels"
-        )
+        words = f"{described.name} · {count_of(len(described.units), 'unit')}, {described.channels} channels"
         canvas.text(x, lane.y - lane.side * 34 + (4 if lane.side > 0 else 8), words, 12, "muted", "start")
     if isinstance(network, TwoStream):
         for number in sorted(places[0].keys() & places[1].keys()):
