@@ -29,8 +29,10 @@ _WIDTH = 640
 #: sizes in pixels: gaps, and text
 _GAP, _TEXT = 8, 14
 _PAPER, _INK, _MUTED = (255, 255, 255), (20, 20, 20), (110, 110, 110)
-#: colours of a track where it is now, and of its tail's end and beginning
-_HEAD, _NEW, _OLD = (255, 40, 30), (60, 255, 80), (0, 96, 20)
+#: colours of a track: where it is now, and the pieces of its tail, the newest first, of so many displacements each
+_HEAD = (255, 40, 30)
+_COLOURS = ((60, 255, 80), (46, 220, 66), (32, 180, 50), (16, 140, 36), (0, 100, 22))
+_PIECE = 3
 #: how bright the frame is under the tracks
 _DIM = 0.75
 
@@ -145,14 +147,13 @@ def draw_tracks(picture: RgbArray, tails: list[Tail]) -> Image.Image:
     frame = Image.fromarray((picture * _DIM).astype(np.uint8))
     image = frame.resize((width * scale, height * scale), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(image)
-    for tail in tails:
-        points = [((x + 0.5) * scale, (y + 0.5) * scale) for x, y in tail.tolist()]
-        for k in range(len(points) - 1):
-            t = (k + 1) / (len(points) - 1)
-            colour = tuple(round(old + t * (new - old)) for old, new in zip(_OLD, _NEW, strict=True))
-            draw.line((points[k], points[k + 1]), fill=colour)
-    for tail in tails:
-        x, y = ((tail[-1] + 0.5) * scale).tolist()
+    places = [(tail + 0.5) * scale for tail in tails]
+    for place in places:
+        points = list(map(tuple, place.tolist()))
+        for piece in range(0, len(points) - 1, _PIECE):
+            colour = _COLOURS[min((len(points) - 2 - piece) // _PIECE, len(_COLOURS) - 1)]
+            draw.line(points[piece : piece + _PIECE + 1], fill=colour)
+    for x, y in (place[-1].tolist() for place in places):
         draw.rectangle((x - 1, y - 1, x + 1, y + 1), fill=_HEAD)
     return image
 
