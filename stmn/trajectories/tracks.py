@@ -102,8 +102,9 @@ def write_tracks(path: Path, tracks: Tracks) -> None:
         StmnError: The file can't be written.
     """
     with atomic_write(path) as temporary, _open_text(temporary, "w") as file:
+        line = "\t".join(["%.9g"] * tracks.rows.shape[1]) + "\n"  # nine digits tell all float32 apart
         for row in tracks.rows:
-            file.write("\t".join(np.format_float_positional(value, trim="-") for value in row) + "\n")
+            file.write(line % tuple(row.tolist()))
 
 
 def read_tracks(path: Path) -> Tracks:
