@@ -11,6 +11,7 @@ enum { EIGHT = 8, PRODUCTS = 5, WIDE = 16, REACH = 16, BORDER = 5 };
 
 typedef float f32x16 __attribute__((vector_size(64), aligned(4)));
 typedef float f32x8 __attribute__((vector_size(32), aligned(4)));
+#define SHUFFLE8(v, a, b, c, d) ((f32x4){v[a], v[b], v[c], v[d]})
 
 /* Must match `_Expansion` in _farneback_c.py. The weights at distances 0 to `reach`: g, x g, x^2 g. */
 typedef struct {
@@ -50,21 +51,6 @@ static void interleave(const float *rows, ptrdiff_t line, float *out, int count)
             *(f32x4 *)(out + (x + k) * EIGHT) = low[k];
             *(f32x4 *)(out + (x + k) * EIGHT + 4) = high[k];
         }
-    }
-}
-
-/* The reverse of `interleave`; `count` is rounded up to four. */
-static void separate(const float *pixels, float *rows, ptrdiff_t line, int count) {
-    for (int x = 0; x < count; x += 4) {
-        f32x4 low[4], high[4];
-        for (int k = 0; k < 4; k++) {
-            low[k] = *(const f32x4 *)(pixels + (x + k) * EIGHT);
-            high[k] = *(const f32x4 *)(pixels + (x + k) * EIGHT + 4);
-        }
-        transpose(low);
-        transpose(high);
-        for (int k = 0; k < 4; k++) *(f32x4 *)(rows + k * line + x) = low[k];
-        *(f32x4 *)(rows + 4 * line + x) = high[0];
     }
 }
 
@@ -138,7 +124,7 @@ static float certainty(int x, int size) {
 
 /* One row of the products whose averages give the flow: A.A (xx, xy, yy) and A.db (x, y).
  * first, second: expansions; u, v: the flow so far; trust: certainty by column; row: PRODUCTS rows, `line` apart.
- * lines: 3 + PRODUCTS + EIGHT row buffers. */
+ * lines: 3 + PRODUCTS row buffers. */
 static void multiply_row(const float *first, const float *second, const float *restrict u, const float *restrict v,
                          int y, int width, int height, const float *restrict trust, float *restrict row, ptrdiff_t line,
                          float *lines) {
@@ -148,7 +134,7 @@ static void multiply_row(const float *first, const float *second, const float *r
                                       {{0.5f, 0.5f, 0.5f, 0.5f, 0.25f}, {-0.5f, -0.5f, 0.5f, 0.5f, 0.25f}}};
     float *restrict past_x = lines, *restrict past_y = lines + line;
     int32_t *restrict place = (int32_t *)(lines + 2 * line);
-    float *mean = lines + 3 * line, *pixels = mean + PRODUCTS * line;
+    float *mean = lines + 3 * line;
     INDEPENDENT
     for (int x = 0; x < width; x++) {
         float px = (float)x + u[x], py = (float)y + v[x];
@@ -160,21 +146,28 @@ static void multiply_row(const float *first, const float *second, const float *r
     }
     const float *here = first + (ptrdiff_t)y * width * EIGHT;
     ptrdiff_t down = (ptrdiff_t)width * EIGHT;
-    for (int x = 0; x < width; x++) {
-        f32x8 one = *(const f32x8 *)(here + x * EIGHT);
-        if (place[x] < 0) {
-            *(f32x8 *)(pixels + x * EIGHT) = one * SHARE[0][0];
-            continue;
+    for (int x = 0; x < width; x += 4) {
+        f32x4 low[4], high[4];
+        for (int k = 0; k < 4; k++) {
+            int pixel = x + k < width ? x + k : width - 1;
+            f32x8 one = *(const f32x8 *)(here + pixel * EIGHT), mixed = one * SHARE[0][0];
+            if (place[pixel] >= 0) {
+                const float *at = second + (ptrdiff_t)place[pixel] * EIGHT;
+                f32x8 a = *(const f32x8 *)at, b = *(const f32x8 *)(at + EIGHT);
+                f32x8 c = *(const f32x8 *)(at + down), d = *(const f32x8 *)(at + down + EIGHT);
+                a += past_x[pixel] * (b - a);
+                c += past_x[pixel] * (d - c);
+                a += past_y[pixel] * (c - a);
+                mixed = one * SHARE[1][0] + a * SHARE[1][1];
+            }
+            low[k] = SHUFFLE8(mixed, 0, 1, 2, 3);
+            high[k] = SHUFFLE8(mixed, 4, 5, 6, 7);
         }
-        const float *at = second + (ptrdiff_t)place[x] * EIGHT;
-        f32x8 a = *(const f32x8 *)at, b = *(const f32x8 *)(at + EIGHT);
-        f32x8 c = *(const f32x8 *)(at + down), d = *(const f32x8 *)(at + down + EIGHT);
-        a += past_x[x] * (b - a);
-        c += past_x[x] * (d - c);
-        a += past_y[x] * (c - a);
-        *(f32x8 *)(pixels + x * EIGHT) = one * SHARE[1][0] + a * SHARE[1][1];
+        transpose(low);
+        transpose(high);
+        for (int k = 0; k < 4; k++) *(f32x4 *)(mean + k * line + x) = low[k];
+        *(f32x4 *)(mean + 4 * line + x) = high[0];
     }
-    separate(pixels, mean, line, width);
     float trust_y = certainty(y, height);
     INDEPENDENT
     for (int x = 0; x < width; x++) {
@@ -285,7 +278,7 @@ int stmn_farneback_flow(const float *first, const float *second, const float *co
                         int32_t median, float *flow) {
     int reach = window / 2;
     ptrdiff_t line = wide(width) + 2 * REACH, length = row_floats(width), plane = (ptrdiff_t)width * height;
-    size_t floats = (size_t)(2 * reach + 2 + 1) * PRODUCTS * line + (4 + 3 + PRODUCTS + EIGHT) * line + 8 * length;
+    size_t floats = (size_t)(2 * reach + 2 + 1) * PRODUCTS * line + (4 + 3 + PRODUCTS) * line + 8 * length;
     char *memory = calloc(1, floats * sizeof(float) + planes_bytes(width, height, 1) + 2 * ALIGNMENT);
     if (!memory) return 1;
     Arena arena = {(char *)(((uintptr_t)memory + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT)};
@@ -293,7 +286,7 @@ int stmn_farneback_flow(const float *first, const float *second, const float *co
     make_planes(&arena, &copy, 1, width, height);
     float *rows = (float *)arena.next, *sums = rows + (size_t)(2 * reach + 2) * PRODUCTS * line;
     float *boxes = sums + PRODUCTS * line, *trust = boxes + 2 * line, *past = trust + line;
-    float *expanded = past + line, *lines = expanded + (3 + PRODUCTS + EIGHT) * line;
+    float *expanded = past + line, *lines = expanded + (3 + PRODUCTS) * line;
     for (int x = 0; x < width; x++) trust[x] = certainty(x, width);
     if (coarse)
         for (int c = 0; c < 2; c++)
