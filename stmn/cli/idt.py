@@ -8,6 +8,7 @@ import typer
 from stmn.cli.app import command, make_app
 from stmn.cli.parameters import Overwrite, check_new
 from stmn.cli.stage_command import add_stage
+from stmn.errors import count_of
 
 app = make_app("Improved dense trajectories, step by step; show the tracks of a video.")
 
@@ -68,8 +69,8 @@ def show(
     parameters = TrackParameters(flow=flow, warp=warp, camera=camera, features=features, scale=scale)
     around = read_boxes(boxes) if boxes else {}
     if kind == ".mp4":
-        typer.echo(f"{path}: {write_film(video, path, parameters, around)} tracks")
+        typer.echo(f"{path}: {count_of(write_film(video, path, parameters, around), 'track')}")
         return
     shown = write_picture(video, path, parameters, around, frame)
     beside = "" if shown.all is None else f", {shown.all} if camera motion is not removed"
-    typer.echo(f"{path}: frame {shown.frame} of {shown.frames}, {shown.tracks} tracks{beside}")
+    typer.echo(f"{path}: frame {shown.frame} of {shown.frames}, {count_of(shown.tracks, 'track')}{beside}")

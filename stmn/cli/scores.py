@@ -150,7 +150,9 @@ def fuse(
                 )
         given = choose_weights(held, held_names, average)
         check_disjoint(held[0], found[0], held_names[0], names[0])
-        typer.echo(f"weights {', '.join(f'{w:g}' for w in given)}, chosen on {len(held[0].ids)} other videos")
+        typer.echo(
+            f"weights {', '.join(f'{w:g}' for w in given)}, chosen on {count_of(len(held[0].ids), 'other video')}"
+        )
     fused = fuse_late(found, given, names, average)
     if choose_on:
         fused.protocol["late_fusion_weights_chosen_on"] = choose_on

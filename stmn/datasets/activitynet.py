@@ -14,7 +14,7 @@ from typing import Any
 from stmn.datasets.base import PARTS, Dataset, Splits, VideoEntry, as_id, first_folder, missing_file, split_of
 from stmn.datasets.list_text import read_list
 from stmn.datasets.scan import scan_folder
-from stmn.errors import DataError
+from stmn.errors import DataError, count_of
 
 
 class ActivityNet(Dataset):
@@ -53,7 +53,7 @@ class ActivityNet(Dataset):
     def notes(self, videos: Sequence[VideoEntry]) -> Iterator[str]:
         """Say how many files have no annotation."""
         if self._unlabelled:
-            yield f"{self._unlabelled} of {len(self._database)} files have no annotation and are left out"
+            yield f"{self._unlabelled:,} of {count_of(len(self._database), 'file')} left out: no annotation"
 
     def lacks(self, video: VideoEntry) -> str:
         """Return why a video is unavailable: it has no file."""

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 
 from stmn.datasets.base import Splits, VideoEntry
+from stmn.errors import count_of
 
 #: words that a mirror exchanges
 _MIRRORED = {"left": "right", "right": "left", "counterclockwise": "clockwise", "anticlockwise": "clockwise"}
@@ -83,7 +84,10 @@ def _unlisted(known: set[str], splits: Splits) -> Iterator[str]:
     listed = dict.fromkeys(i for parts in splits.values() for ids in parts.values() for i in ids)
     missing = [i for i in listed if i not in known]
     if missing:
-        yield f"{len(missing)} of {len(listed)} videos that the splits list are not there, the first: '{missing[0]}'"
+        yield (
+            f"{len(missing):,} of {count_of(len(listed), 'video')} that the splits list "
+            f"{'is' if len(missing) == 1 else 'are'} not there, the first: '{missing[0]}'"
+        )
 
 
 def _one_sided(class_of: Mapping[str, str], splits: Splits) -> Iterator[str]:
@@ -97,7 +101,9 @@ def _one_sided(class_of: Mapping[str, str], splits: Splits) -> Iterator[str]:
             elif there - here:
                 names = sorted(there - here)
                 some = ", ".join(names[:_MOST]) + (", ..." if len(names) > _MOST else "")
-                lines.append(f"split {split}: {len(names)} classes have no {part} video: {some}")
+                lines.append(
+                    f"split {split}: {count_of(len(names), 'class has', 'classes have')} no {part} video: {some}"
+                )
     if len(lines) > 2 * _MOST:
         lines = [f"{lines[0]}; {len(lines) - 1} more such lines about other splits"]
     yield from lines

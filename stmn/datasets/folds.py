@@ -7,7 +7,7 @@ import numpy as np
 
 from stmn.datasets.base import Splits, VideoEntry
 from stmn.datasets.groups import natural
-from stmn.errors import UsageError
+from stmn.errors import UsageError, count_of
 
 #: how to say which videos belong together
 _HINT = (
@@ -33,7 +33,10 @@ def make_folds(videos: Sequence[VideoEntry], by: Literal["group", "video"], coun
     if by == "group" and len(alone) == len(videos):
         raise UsageError(f"split_by = group: no video has a group; {_HINT}")
     if by == "group" and alone and count is None:
-        some = f"{len(alone)} of {len(videos)} videos have no group, the first: '{alone[0]}'"
+        some = (
+            f"{len(alone):,} of {count_of(len(videos), 'video')} {'has' if len(alone) == 1 else 'have'} no group, "
+            f"the first: '{alone[0]}'"
+        )
         raise UsageError(f"split_by = group: {some}; {_HINT}")
     units = [video.group if by == "group" and video.group else f"/{video.id}" for video in videos]
     names = sorted(set(units), key=natural)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from stmn.datasets.base import VideoEntry
-from stmn.errors import UsageError, near_match
+from stmn.errors import UsageError, count_of, near_match
 
 _CHOICES = ("per_class", "shared")
 #: `gNN` in names like UCF101's, and in any other names that are all but certainly like them
@@ -97,7 +97,10 @@ class GroupNames:
             some = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
             line = f"groups: {len(names)} ({some})"
             if others := [video.id for video in videos if video.id not in found]:
-                line += f"; {len(others)} of {len(videos)} videos don't match group_pattern, the first: '{others[0]}'"
+                line += (
+                    f"; {len(others):,} of {count_of(len(videos), 'video')} "
+                    f"{'does' if len(others) == 1 else 'do'} not match group_pattern, the first: '{others[0]}'"
+                )
             return line
         if not found or len({video.class_name for video in videos}) < 2:
             return ""

@@ -30,7 +30,7 @@ from stmn.datasets.jpeg_layouts import (
     list_video_folders,
 )
 from stmn.datasets.matching import NameMatcher, describe_corrections
-from stmn.errors import DataError, UsageError
+from stmn.errors import DataError, UsageError, count_of
 
 #: videos that are looked at to find the size of the frames
 _SAMPLE = 32
@@ -103,7 +103,8 @@ class Jpegs(Dataset):
             entries[video_id] = VideoEntry(video_id, path, as_id(class_name), known.group if known else "")
         if unknown:
             raise DataError(
-                f"{self.root}: no class for {len(unknown)} videos, the first: {unknown[0]!r}; put them in folders "
+                f"{self.root}: no class for {count_of(len(unknown), 'video')}, the first: {unknown[0]!r}; put "
+                "them in folders "
                 "named after classes, or give --dataset-options lists=FOLDER or csv=FILE"
             )
         if self._csv:
@@ -154,7 +155,7 @@ class Jpegs(Dataset):
             raise DataError(f"{where}: no frames {self._layout.prefixes[0]}NNNNN.jpg")
         for name, files in (("u", u), ("v", v)):
             if not files and len(frames) > 1:
-                raise DataError(f"{where}: {len(frames)} frames, but no flow {name}")
+                raise DataError(f"{where}: {count_of(len(frames), 'frame')}, but no flow {name}")
         for name, files in (("frame", frames), ("flow u", u), ("flow v", v)):
             check_numbers(where, name, files)
         if len(u) != len(v):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stmn.datasets.base import LeftOut, VideoEntry, as_id
-from stmn.errors import DataError
+from stmn.errors import DataError, count_of
 from stmn.video.content import holds_video
 from stmn.video.pictures import PICTURE_SUFFIXES, list_pictures
 from stmn.video.source import VIDEO_SUFFIXES
@@ -160,7 +160,10 @@ class ClassFolders:
             some = f"{len(nested)} of {len(self.videos)} videos, such as '{nested[0].id}',"
             yield f"{some} lie deeper than CLASS/VIDEO; their class is the top folder"
         if sequences := [video for video in self.videos if video.path.is_dir()]:
-            yield f"{len(sequences)} videos are folders of numbered pictures, such as '{sequences[0].id}'"
+            yield (
+                f"{count_of(len(sequences), 'video is a folder', 'videos are folders')} of numbered pictures, "
+                f"such as '{sequences[0].id}'"
+            )
         if self.empty:
             some = ", ".join(self.empty[:_MOST_KINDS]) + (", ..." if len(self.empty) > _MOST_KINDS else "")
             yield f"folders without a video, which are no classes: {len(self.empty)} ({some})"

@@ -134,7 +134,7 @@ def _choose_weights(
         names = list(whole.streams)
         parts = [replace(whole, streams={name: tensor}) for name, tensor in whole.streams.items()]
     weights = choose_weights(parts, names, options.average)
-    words = f"{len(parts[0].ids)} validation videos"
+    words = count_of(len(parts[0].ids), "validation video")
     context.progress.say(f"weights {', '.join(f'{weight:g}' for weight in weights)}, chosen on {words}")
     return weights, words
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from stmn.errors import DataError
+from stmn.errors import DataError, count_of
 from stmn.options.evaluate import EvaluateOptions
 from stmn.options.fuse_idt import FuseIdtOptions
 from stmn.options.idt import IdtScoreOptions
@@ -139,7 +139,8 @@ def _score_idt(network: "Scores", item: Input, options: FuseIdtOptions, store: "
     missing = [video_id for video_id in network.ids if video_id not in row_of]
     if missing:
         raise DataError(
-            f"{run.path}: {len(missing)} videos of {item.label} have no trajectories, the first is {missing[0]!r}; "
+            f"{run.path}: {count_of(len(missing), 'video')} of {item.label} without trajectories, the first is "
+            f"{missing[0]!r}; "
             "they were skipped when the videos were tracked"
         )
     return scores.take([row_of[video_id] for video_id in network.ids])
@@ -156,7 +157,8 @@ def _score_grid(network: "Scores", item: Input, options: FuseIdtOptions, store: 
     train, test = lists.train, lists.scored
     if lists.left_out:
         context.progress.say(
-            f"SVMs learn from {len(train)} training videos; {lists.left_out} others are scored, or of scored groups"
+            f"SVMs learn from {count_of(len(train), 'training video')}; {lists.left_out} others are scored, or of "
+            "scored groups"
         )
     with context.progress.task("HOG, HOF, MBH", len(train) + len(test), "videos") as task:
         rows = []

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stmn import registry
-from stmn.errors import DataError, UsageError
+from stmn.errors import DataError, UsageError, count_of
 from stmn.options.prepare import PrepareOptions
 from stmn.stages.base import Context, Result, Stage
 from stmn.stages.prepare_notes import find_small, report_list, report_short
@@ -187,7 +187,8 @@ def _fill_store(options: PrepareOptions, context: Context) -> Result:
     if moved := move_videos(folder, dataset, entries):
         before, now = moved[0]
         context.progress.say(
-            f"{len(moved)} videos have other names than before, the first: {now!r}, which was {before!r}"
+            f"{count_of(len(moved), 'video has another name', 'videos have other names')} than before, the first: "
+            f"{now!r}, which was {before!r}"
         )
     refresh_videos(folder, dataset, entries, options.retry_skipped, context.progress.say)
     finished = recover_videos(folder)
@@ -243,7 +244,10 @@ def _summarise(options: PrepareOptions, entries: "list[VideoEntry]", context: Co
     lost = [entry.id for entry in entries if entry.id not in finished]
     if lost:
         elsewhere = "a worker of the cluster writes elsewhere" if options.cluster else "this is a bug"
-        raise DataError(f"{folder}: {len(lost)} videos are in no shard, the first is {lost[0]!r}; {elsewhere}")
+        raise DataError(
+            f"{folder}: {count_of(len(lost), 'video is', 'videos are')} in no shard, the first: {lost[0]!r}; "
+            f"{elsewhere}"
+        )
     report_short([(entry.id, finished[entry.id].frames) for entry in entries], context)
     skipped = count_skipped(
         {entry.id: finished[entry.id].reason for entry in entries}, folder, options.allow_failures, "prepared"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from stmn.errors import DataError
+from stmn.errors import DataError, count_of
 from stmn.runtime.workers import Setup
 from stmn.stages.base import Context
 
@@ -80,7 +80,8 @@ def count_skipped(reasons: dict[str, str], folder: Path, allow_failures: int, do
     skipped = [video_id for video_id, reason in reasons.items() if reason]
     if len(skipped) > allow_failures:
         raise DataError(
-            f"{folder}: {len(skipped)} of {len(reasons)} videos were skipped, the first: {skipped[0]!r}: "
+            f"{folder}: {len(skipped):,} of {count_of(len(reasons), 'video')} "
+            f"{'was' if len(skipped) == 1 else 'were'} skipped, the first: {skipped[0]!r}: "
             f"{reasons[skipped[0]]} (the others are {done}; --allow-failures {len(skipped)} accepts this, "
             "--retry-skipped tries them again)"
         )

@@ -133,7 +133,7 @@ def test_mistakes_are_one_line_and_write_nothing(files, tmp_path):
             2,
             "--weights 1;3: must be numbers separated by commas",
         ),
-        (("fuse", rgb, flow, "-o", out, "--weights", "1"), 1, "late fusion of 2 scores with 1 weights"),
+        (("fuse", rgb, flow, "-o", out, "--weights", "1"), 1, "late fusion of 2 scores with 1 weight"),
         (("fuse", rgb, files["flow-held"], "-o", out), 1, "does not score the same videos: no scores of 'a [1].avi'"),
         (("fuse", rgb, flow, "-o", out, "--choose-on", rgb, "--choose-on", flow), 1, "scores of test videos"),
         (("fuse", rgb, flow, "-o", out, "--choose-on", rgb), 2, "--choose-on: 1 scores for the 2 to fuse"),

@@ -30,7 +30,7 @@ def test_each_annotation_is_a_video(tmp_path):
     )  # fmt: skip
     result = call("prepare", path, "mine", *FAST, "-w", tmp_path, "--allow-failures", "1")
     assert result.exit_code == 0, result.stderr
-    assert "1 of 3 files have no annotation and are left out\n" in result.stderr
+    assert "1 of 3 files left out: no annotation\n" in result.stderr
     with Store(tmp_path / "data" / "mine") as store:
         assert {v.id: (v.class_name, v.group, v.frames) for v in store.videos.values()} == {
             "Surfing/abc#0.4-0.8": ("Surfing", "abc", 10), "Ski/abc#1-2": ("Ski", "abc", 25), "Ski/gone#0-1": ("Ski", "gone", 0),

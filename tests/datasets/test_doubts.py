@@ -26,14 +26,14 @@ def test_nothing_is_said_of_a_list_without_doubts():
 
 def test_class_of_one_part_is_named():
     assert doubts(["run/a", "jump/a", "hop/a"], ["run/b", "sit/b"]) == [
-        "split 1: 1 classes have no training video: sit", "split 1: 2 classes have no test video: hop, jump",
+        "split 1: 1 class has no training video: sit", "split 1: 2 classes have no test video: hop, jump",
     ]  # fmt: skip
     assert doubts(["run/a"], []) == ["split 1 has no test video"]
 
 
 def test_listed_video_that_is_not_there_is_counted():
     assert doubts(["run/a", "run/c"], ["run/b"], missing=("run/c",)) == [
-        "1 of 3 videos that the splits list are not there, the first: 'run/c'"
+        "1 of 3 videos that the splits list is not there, the first: 'run/c'"
     ]
 
 

@@ -102,7 +102,7 @@ def test_a_pattern_finds_the_group_in_a_name(tmp_path):
         "bend/daria_bend.avi": "daria", "run/daria_run1.avi": "daria", "run/eli_run.avi": "eli", "run/7.avi": "",
     }  # fmt: skip
     assert list(folder.notes(folder.videos())) == [
-        "groups: 2 (daria, eli); 1 of 4 videos don't match group_pattern, the first: 'run/7.avi'"
+        "groups: 2 (daria, eli); 1 of 4 videos does not match group_pattern, the first: 'run/7.avi'"
     ]
     apart = Folder(root, group_pattern="/([a-z]+)_", groups="per_class")
     assert [v.group for v in apart.videos()] == ["bend_daria", "", "run_daria", "run_eli"]
@@ -111,7 +111,7 @@ def test_a_pattern_finds_the_group_in_a_name(tmp_path):
 @pytest.mark.parametrize(("options", "words"), [
     (["--split-by", "group"], "split_by = group: no video has a group; names like a_g01_c01.avi have groups"),
     (["--split-by", "group", "--dataset-options", "group_pattern=([a-z]+)_"],
-     "split_by = group: 1 of 3 videos have no group, the first: 'run/7.avi'; "),
+     "split_by = group: 1 of 3 videos has no group, the first: 'run/7.avi'; "),
     (["--split-by", "group", "--folds", "4", "--dataset-options", "group_pattern=([a-z]+)_"],
      "4 folds need at least 4 groups, but there are 3"),
     (["--split-by", "video", "--folds", "4"], "4 folds need at least 4 videos, but there are 3"),

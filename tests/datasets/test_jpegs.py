@@ -156,7 +156,7 @@ def test_csv_gives_classes_and_splits(tmp_path):
         "path,class,split\nx/a.avi,wave,train\nx/b.2,clap,test\nx/c.avi,clap,test\n"
     )
     [line] = prepare(tmp_path / "v", tmp_path, "--dataset", "jpegs", "--dataset-options", "csv=list.csv", code=1)
-    assert "1 of 3 videos were skipped, the first: 'x/c.avi': " in line
+    assert "1 of 3 videos was skipped, the first: 'x/c.avi': " in line
     assert "no frames img_NNNNN.jpg" in line
     with Store(tmp_path / "data" / "mine") as store:
         assert [(v.id, v.class_name) for v in store.part("1", "train")] == [("x/a.avi", "wave")]
@@ -211,7 +211,7 @@ def test_incomplete_video_is_skipped_until_it_is_repaired(tmp_path):
 @pytest.mark.parametrize(("make", "arguments", "words"), [
     (lambda root: root.mkdir(), [], "no known layout of frames and flow"),
     (lambda root: (root / "jpegs_256").mkdir(parents=True), [], "tvl1_flow: missing beside jpegs_256"),
-    (lambda root: tsn(root, "abc", *still(2)), [], "no class for 1 videos, the first: 'abc'"),
+    (lambda root: tsn(root, "abc", *still(2)), [], "no class for 1 video, the first: 'abc'"),
     (lambda root: tsn(root, "wave/abc", *still(2)), ["--camera-motion", "subtract"], "comes with flow: its camera motion"),
     (lambda root: tsn(root, "wave/abc", *still(2)), ["--dataset-options", "lists=none"], "none: no such folder of lists"),
     (lambda root: tsn(root, "wave/abc", *still(2)), ["--dataset-options", "csv=none.csv"], "none.csv: no such CSV file"),

@@ -65,7 +65,7 @@ def test_clips_may_be_elsewhere_and_arrive_later(tmp_path):
     assert "2 of 2 videos were skipped" in errors_of(result)[0]
     film(tmp_path / "clips" / "abc_000001_000011.mp4", moving(3, 32, 32))
     result = call(*arguments)
-    assert "1 of 2 videos were skipped, the first: 'clap/def_000002_000012': " in errors_of(result)[0]
+    assert "1 of 2 videos was skipped, the first: 'clap/def_000002_000012': " in errors_of(result)[0]
     film(tmp_path / "clips" / "clap" / "def_000002_000012.webm", moving(3, 32, 32), "libvpx")
     assert call(*arguments).exit_code == 0
     with Store(tmp_path / "data" / "mine") as store:

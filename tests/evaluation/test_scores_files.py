@@ -137,7 +137,7 @@ def test_late_fusion_refuses_duplicates_and_wrong_weights():
     with pytest.raises(DataError, match="first: does not score the same videos"):
         fuse_late([scores("aab"), scores("abc")], None, ["first", "second"])
     for weights in ([1.0], [1.0, 2.0, 3.0]):
-        with pytest.raises(DataError, match=rf"late fusion of 2 scores with {len(weights)} weights"):
+        with pytest.raises(DataError, match=rf"late fusion of 2 scores with {len(weights)} weight"):
             fuse_late([scores("abc"), scores("abc")], weights, ["first", "second"])
     for weights in ([0.0, 0.0], [1.0, -1.0]):
         with pytest.raises(DataError, match="weights"):

@@ -318,7 +318,7 @@ def test_video_that_changes_size_is_skipped_with_a_reason(tmp_path):
     (tmp_path / "v" / "wave").mkdir(parents=True)
     (tmp_path / "v" / "wave" / "both.ts").write_bytes(first + second)
     [line] = prepare(tmp_path / "v", tmp_path, code=1)
-    assert "1 of 1 videos were skipped, the first: 'wave/both.ts': " in line
+    assert "1 of 1 video was skipped, the first: 'wave/both.ts': " in line
 
 
 # what is stored

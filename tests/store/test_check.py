@@ -245,7 +245,7 @@ def test_rows_that_contradict_the_header_are_found(folder):
     assert problems(folder) == [
         "video 'wave/1.mp4': flow of bound 10 px in a set of bound 20 px",
         "video 'wave/2.mp4': its class 'clap' is not in the header's list",
-        f"{folder}/shards/000.sqlite: 1 pictures belong to no video",
+        f"{folder}/shards/000.sqlite: 1 picture belongs to no video",
     ]
 
 
@@ -303,7 +303,7 @@ def test_problems_of_splits_are_found(folder):
 
 def test_same_file_in_both_parts_under_two_names_is_found(folder):
     change(folder, "UPDATE videos SET source_hash = 'abc' WHERE id IN ('wave/1.mp4', 'wave/2.mp4', 'wave/4.mp4')")
-    line = "split 1: 1 videos of test are in train under another name, the first: 'wave/4.mp4' (as 'wave/1.mp4')"
+    line = "split 1: 1 video of test is in train under another name, the first: 'wave/4.mp4' (as 'wave/1.mp4')"
     assert problems(folder) == [line]
     assert line in call("data", "info", f"{folder}/").stdout
 
@@ -358,6 +358,6 @@ def test_copies_in_folds_are_one_line(folder):
     change_header(folder, edit)
     [line] = problems(folder)
     assert line == (
-        "split 1: 1 videos of test are in train under another name, the first: 'wave/0.mp4' (as 'wave/2.mp4'); "
+        "split 1: 1 video of test is in train under another name, the first: 'wave/0.mp4' (as 'wave/2.mp4'); "
         "3 of 5 splits have such videos"
     )

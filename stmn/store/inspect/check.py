@@ -114,7 +114,7 @@ def _check_rows(store: Store) -> Iterator[str]:
             yield str(error)
             continue
         if orphans:
-            yield f"{path}: {orphans} pictures belong to no video"
+            yield f"{path}: {count_of(orphans, 'picture belongs', 'pictures belong')} to no video"
 
 
 def _check_splits(store: Store) -> Iterator[str]:
@@ -197,7 +197,7 @@ def _flow_problems(found: list[VideoFindings]) -> Iterator[str]:
         else:
             first = videos[0]
             yield (
-                f"{words} in {len(videos)} of {len(judged)} videos, the first: {quote_id(first.id)} "
+                f"{words} in {len(videos):,} of {count_of(len(judged), 'video')}, the first: {quote_id(first.id)} "
                 f"({first.fit.evidence})"
             )
     if judged and not by_mistake:

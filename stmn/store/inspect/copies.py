@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
+from stmn.errors import count_of
 from stmn.store.format.read import Store
 from stmn.store.inspect.lookup import quote_id
 
@@ -18,16 +19,19 @@ def find_copies(store: Store) -> Iterator[str]:
             by_content.setdefault(video.source_hash, []).append(video.id)
     copies = {i: [j for j in ids if j != i] for ids in by_content.values() if len(ids) > 1 for i in ids}
     if copies:
-        yield from describe_leaks(store, copies, "are in {part} under another name", "as")
+        words = "in {part} under another name"
+        yield from describe_leaks(store, copies, (f"is {words}", f"are {words}"), "as")
 
 
-def describe_leaks(store: Store, twins: Mapping[str, Sequence[str]], words: str, link: str) -> Iterator[str]:
+def describe_leaks(
+    store: Store, twins: Mapping[str, Sequence[str]], words: tuple[str, str], link: str
+) -> Iterator[str]:
     """Yield a line for each two parts of a split with twins on both sides; one for all splits if they are many.
 
     Args:
         store: The set.
         twins: Video id -> the ids of its twins.
-        words: What is said of the videos; `{part}` stands for the part that their twins are in.
+        words: What is said of one video, and of several; `{part}` stands for the part that their twins are in.
         link: Stands before the first twin.
     """
     lines: list[str] = []
@@ -42,11 +46,10 @@ def describe_leaks(store: Store, twins: Mapping[str, Sequence[str]], words: str,
                     if twin in there:
                         found.setdefault(i, twin)
             if found:
-                first = next(iter(found))
-                lines.append(
-                    f"split {split}: {len(found)} videos of {other} {words.format(part=one)}, the first: "
-                    f"{quote_id(first)} ({link} {quote_id(found[first])})"
-                )
+                first, said = next(iter(found)), [form.format(part=one) for form in words]
+                count = count_of(len(found), f"video of {other} {said[0]}", f"videos of {other} {said[1]}")
+                twin = f"{quote_id(first)} ({link} {quote_id(found[first])})"
+                lines.append(f"split {split}: {count}, the first: {twin}")
         splits += len(lines) > before
     if len(store.header.splits) > _MOST_SPLITS and splits > 1:
         lines = [f"{lines[0]}; {splits} of {len(store.header.splits)} splits have such videos"]
