@@ -7,8 +7,8 @@ for the white of a page); BT.1886 (the display of BT.709); BT.2087-0 (from BT.20
 from functools import cache
 from typing import Any
 
+import av
 import numpy as np
-from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorTrc
 from numpy.typing import NDArray
 
@@ -24,20 +24,40 @@ _GAMMA = 2.4
 _STEPS = 4096
 
 #: chromaticities (x, y) of red, green, blue, by what FFmpeg calls their primaries; the white is D65
-_CHROMATICITIES = {
+_CHROMATICITIES: dict[int, tuple[tuple[float, float], ...]] = {
     ColorPrimaries.BT709: ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),
     ColorPrimaries.BT2020: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
     ColorPrimaries.SMPTE432: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
 }
 _D65 = (0.3127, 0.3290)
+#: transfer functions of HDR: PQ and HLG
+_HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
+#: FFmpeg's numbers of colour matrices: not stated, and those of BT.601, BT.709, BT.2020 and its constant luminance
+_UNKNOWN, _BT601, _BT709, _BT2020, _BT2020_CONSTANT = 2, 6, 1, 9, 10
+#: those that FFmpeg can undo: RGB, BT.709, FCC, BT.601 (two), SMPTE 240M, BT.2020
+_KNOWN = frozenset({0, 1, 4, 5, 6, 7, 9})
+#: larger pictures whose matrix is not stated have that of BT.709, others that of BT.601, as in players
+_SD_WIDTH, _SD_HEIGHT = 1279, 576
 
 
-def is_wide(frame: VideoFrame) -> bool:
+def is_wide(frame: av.VideoFrame) -> bool:
     """True if a frame's colours are not those of BT.709: HDR (PQ or HLG), BT.2020, or Display P3."""
-    return frame.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67) or frame.color_primaries in (
-        ColorPrimaries.BT2020,
-        ColorPrimaries.SMPTE432,
-    )
+    return frame.color_trc in _HDR or frame.color_primaries in (ColorPrimaries.BT2020, ColorPrimaries.SMPTE432)
+
+
+def name_matrix(frame: av.VideoFrame) -> None:
+    """Give a frame the colour matrix that players take it to have, if its header names none that FFmpeg can undo."""
+    if frame.colorspace not in _KNOWN:
+        large = frame.width > _SD_WIDTH or frame.height > _SD_HEIGHT
+        wide = frame.color_trc in _HDR or frame.colorspace == _BT2020_CONSTANT
+        frame.colorspace = _BT2020 if wide else _BT709 if large else _BT601
+
+
+def describe_colours(frame: av.VideoFrame) -> str:
+    """Words for colours that can only be guessed; "" for others."""
+    if frame.colorspace in _KNOWN | {_UNKNOWN}:
+        return ""
+    return f"its colour matrix (number {frame.colorspace} of ITU-T H.273) can't be undone: its colours are a guess"
 
 
 def narrow(picture: NDArray[np.uint16], transfer: int, primaries: int) -> NDArray[np.uint8]:
@@ -52,9 +72,11 @@ def narrow(picture: NDArray[np.uint16], transfer: int, primaries: int) -> NDArra
         (H, W, 3) RGB.
     """
     light = _light_of_codes(transfer)[picture]
+    if transfer in _HDR and primaries not in _CHROMATICITIES:
+        primaries = ColorPrimaries.BT2020
     if transfer == ColorTrc.ARIB_STD_B67:  # the system gamma of 1.2, BT.2100 table 5: F = L E Y^(1.2 - 1)
         light *= (light @ _luminance(primaries))[..., None] ** np.float32(0.2)
-    if transfer in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67):
+    if transfer in _HDR:
         light = _tone_map()[(np.sqrt(np.sqrt(np.minimum(light, 1))) * (_STEPS - 1) + 0.5).astype(np.int32)]
     light = np.clip(light @ _to_bt709(primaries).T, 0, 1)
     codes: NDArray[np.uint8] = (255 * light ** np.float32(1 / _GAMMA) + 0.5).astype(np.uint8)
@@ -116,7 +138,7 @@ def _tone_map() -> Floats:
 
 def _xyz_of_rgb(primaries: int) -> NDArray[np.float64]:
     """(3, 3) matrix from linear RGB to XYZ. Primaries that are not known count as BT.709's."""
-    corners = _CHROMATICITIES.get(ColorPrimaries(primaries), _CHROMATICITIES[ColorPrimaries.BT709])
+    corners = _CHROMATICITIES.get(primaries, _CHROMATICITIES[ColorPrimaries.BT709])
     columns = np.array([(x / y, 1, (1 - x - y) / y) for x, y in corners]).T
     x, y = _D65
     return np.asarray(columns * np.linalg.solve(columns, np.array([x / y, 1, (1 - x - y) / y])))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stmn.errors import DataError
 from stmn.runtime.workers import report_progress
 from stmn.video.clock import resample, time_frames
+from stmn.video.colour import describe_colours
 from stmn.video.deinterlace import deinterlace
 from stmn.video.frame import Frame, Painter
 from stmn.video.length import Announced, announced_end, judge
@@ -99,8 +100,10 @@ def _read_film(source: Source, allow_damage: float, say: Callable[[str], None], 
         missing, painter = source.missing_bytes(), Painter(stream, source.find_crop(container))
         rate = stream.average_rate or stream.guessed_rate or _DEFAULT_RATE
         try:
-            for frame in time_frames(deinterlace(reader.frames()), rate, painter):
+            for number, frame in enumerate(time_frames(deinterlace(reader.frames()), rate, painter)):
                 report_progress()
+                if not number and (words := describe_colours(frame.decoded)):
+                    say(words)
                 if until is not None and frame.seconds >= until:
                     announced, missing, tally.indexed = Announced(0, False), 0, 0
                     break

@@ -7,20 +7,18 @@ from typing import Any
 
 import av
 import numpy as np
+from av.error import FFmpegError
 from av.sidedata.sidedata import Type
-from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from stmn.video.colour import blend, is_wide, narrow
+from stmn.errors import DataError
+from stmn.video.colour import blend, is_wide, name_matrix, narrow
 from stmn.video.crop import Crop
 
 #: a pixel that is more than this many times as wide as high, or as high as wide, is a damaged header's
 _LONGEST_PIXEL = 8
-#: FFmpeg's number of a matrix that is not stated
-_UNSPECIFIED = 2
-#: larger pictures whose matrix is not stated have BT.709's, others BT.601's, as in players
-_SD_WIDTH, _SD_HEIGHT = 1279, 576
 
 
 class Painter:
@@ -48,9 +46,10 @@ class Painter:
         return _scale_size(width, height, self.pixel_aspect, None)
 
     def paint(self, frame: av.VideoFrame, short_side: int | None) -> NDArray[np.uint8]:
-        """Return the picture of a frame, (H, W, 3) RGB, upright."""
+        """Return the picture of a frame as it is stored, (H, W, 3) RGB. Raises `DataError` if FFmpeg can't convert it."""
         wide, alpha = is_wide(frame), any(component.is_alpha for component in frame.format.components)
         transfer, primaries = frame.color_trc, frame.color_primaries
+        name_matrix(frame)
         rgb, rgba = ("rgb48le", "rgba64le") if wide else ("rgb24", "rgba")
         if alpha or frame.format.has_palette or self._crop:
             picture = blend(self._convert(frame, (frame.width, frame.height), rgba))
@@ -67,17 +66,14 @@ class Painter:
 
     def _convert(self, frame: av.VideoFrame, size: tuple[int, int], pixel_format: str) -> NDArray[Any]:
         """A frame at a size, (width, height), in a format of RGB. One thread: videos run in parallel instead."""
-        unknown = frame.colorspace == _UNSPECIFIED
-        large = frame.width > _SD_WIDTH or frame.height > _SD_HEIGHT
         scaler = self._scalers.setdefault(size, VideoReformatter())
-        return scaler.reformat(
-            frame,
-            *size,
-            format=pixel_format,
-            src_colorspace=(Colorspace.ITU709 if large else Colorspace.ITU601) if unknown else None,
-            interpolation=Interpolation.BICUBIC,
-            threads=1,
-        ).to_ndarray()
+        way = Interpolation.BICUBIC
+        try:
+            return scaler.reformat(frame, *size, format=pixel_format, interpolation=way, threads=1).to_ndarray()
+        except FFmpegError as error:
+            raise DataError(
+                f"pictures of FFmpeg's format {frame.format.name} can't be converted to RGB: {error.strerror}"
+            ) from error
 
 
 @dataclass(frozen=True)

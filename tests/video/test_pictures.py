@@ -193,6 +193,15 @@ def test_matrix_of_a_header_that_names_none(width, weights, tmp_path):
     assert np.abs(first(path).astype(int) - GREEN).max() <= 3
 
 
+def test_matrix_that_is_not_known_is_a_guess(tmp_path):
+    """YCgCo (8): the picture is there, its colours as of BT.601, and a note says so."""
+    path = tagged(tmp_path / "a.mkv", [luma_chroma(GREEN, *BT601, False)] * 3, colorspace=8)
+    notes: list[str] = []
+    [frame, *_] = iter_frames(path, say=notes.append)
+    assert np.abs(frame.picture().astype(int) - GREEN).max() <= 3
+    assert notes == ["its colour matrix (number 8 of ITU-T H.273) can't be undone: its colours are a guess"]
+
+
 def coded(path: Path, codes: list[int], transfer: int, primaries: int) -> Path:
     """A film of grey pictures with 10-bit luma `codes` of limited range and a transfer function of HDR."""
     with av.open(str(path), "w") as container:
