@@ -46,7 +46,7 @@ class Painter:
         return _scale_size(width, height, self.pixel_aspect, None)
 
     def paint(self, frame: av.VideoFrame, short_side: int | None) -> NDArray[np.uint8]:
-        """Return the picture of a frame as it is stored, (H, W, 3) RGB. Raises `DataError` if FFmpeg can't convert it."""
+        """Return a frame as it is stored, but with square pixels, (H, W, 3) RGB. Raises `DataError` if FFmpeg can't."""
         wide, alpha = is_wide(frame), any(component.is_alpha for component in frame.format.components)
         transfer, primaries = frame.color_trc, frame.color_primaries
         name_matrix(frame)
