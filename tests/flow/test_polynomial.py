@@ -60,3 +60,14 @@ def test_c_and_numpy_agree(options):
             for way in (_farneback_c, _farneback_numpy)
         )
         assert c == pytest.approx(numpy, abs=2e-3)
+
+
+@pytest.mark.skipif(_farneback_c.problem() is not None, reason="no C compiler")
+@pytest.mark.parametrize("size", [(2, 2), (3, 40), (33, 17)])
+def test_images_smaller_than_the_window(size):
+    pair = [np.random.default_rng(seed).integers(0, 256, size).astype(np.uint8) for seed in (0, 1)]
+    coarse = np.ones((2, 2, 2), np.float32)
+    c, numpy = (
+        flow_of(pair, coarse, window=30, way=(way.expand, way.flow_between)) for way in (_farneback_c, _farneback_numpy)
+    )
+    assert c == pytest.approx(numpy, abs=1e-4)
