@@ -10,11 +10,16 @@ import av
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
+from av.video.frame import PictureType
 
 from stmn.video.source import describe_ffmpeg_error, film_stream
 
 #: reading ends after this many errors in a row without a packet
 _MOST_ERRORS = 50
+#: decoders that begin at a key frame by themselves
+_CAREFUL_DECODERS = frozenset({"h264", "hevc", "vvc", "av1", "libdav1d", "vp8", "vp9"})
+#: a film without a key frame in so many packets has none, and is decoded as it is
+_LONGEST_START = 300
 
 
 @dataclass
@@ -24,8 +29,8 @@ class Tally:
     Attributes:
         packets: Packets of the film that were read.
         frames: Frames that were decoded.
-        early: Packets before the first key frame, which can't be decoded.
-        failed: Packets after it that could not be decoded.
+        early: Packets of frames before the first that can be decoded: they need an earlier key frame.
+        failed: Packets from the first key frame on that could not be decoded.
         flawed: Frames that were decoded although the decoder found an error in them, or that were incomplete.
         errors: Errors in reading.
         reason: FFmpeg's words for the first error.
@@ -65,6 +70,8 @@ class FilmReader:
         self._timed_by_packets = container.format.name == "avi"
         self._times: deque[int | None] = deque()
         self._broken: FFmpegError | None = None
+        self._before: list[int] = []
+        self._starts_late = False
 
     def frames(self) -> Iterator[av.VideoFrame]:
         """Yield the frames that can be decoded. Raises `FFmpegError` if a stream from elsewhere breaks off."""
@@ -80,12 +87,12 @@ class FilmReader:
             tally.packets += 1
             tally.incomplete = packet.is_corrupt
             seen_key = seen_key or packet.is_keyframe
+            self._note_start(packet)
             try:
-                yield from self._decode(packet)
+                yield from self._keep(self._decode(packet), packet.is_corrupt)
             except (FFmpegError, ValueError) as error:
                 tally.reason = tally.reason or describe_ffmpeg_error(error)
                 tally.failed += seen_key
-                tally.early += not seen_key
                 tally.incomplete = True
         yield from self._drain()
         # a fragmented MP4 lists its packets fragment by fragment
@@ -118,8 +125,6 @@ class FilmReader:
         if self._timed_by_packets and packet.size:
             self._times.append(packet.dts)
         for frame in frames:
-            self.tally.frames += 1
-            self.tally.flawed += frame.is_corrupt or packet.is_corrupt
             if self._timed_by_packets and self._times:
                 # AVI has no time stamps; those that FFmpeg makes up jump where frames are stored out of order
                 frame.pts = self._times.popleft()
@@ -127,15 +132,43 @@ class FilmReader:
             self._times.pop()  # a packet that stands for "as before"
         return frames
 
+    def _keep(self, frames: list[av.VideoFrame], corrupt: bool) -> Iterator[av.VideoFrame]:
+        """Count the frames and yield them, but for those that were made without the key frame that they need."""
+        for frame in frames:
+            if self._starts_late and not self.tally.frames and self._needs_others(frame):
+                continue
+            if not self.tally.frames and frame.pts is not None:
+                self.tally.early = sum(time < frame.pts for time in self._before)
+            self.tally.frames += 1
+            self.tally.flawed += frame.is_corrupt or corrupt
+            yield frame
+
+    def _needs_others(self, frame: av.VideoFrame) -> bool:
+        """True for a frame that a careless decoder made from earlier ones that it doesn't have."""
+        name = self.stream.codec_context.codec.name
+        return (
+            name not in _CAREFUL_DECODERS
+            and frame.pict_type in (PictureType.P, PictureType.B, PictureType.S)
+            and len(self._before) < _LONGEST_START
+        )
+
     def _drain(self) -> Iterator[av.VideoFrame]:
         """The frames that the decoder still holds."""
         flush = Packet()
         flush.time_base = self.stream.time_base or Fraction(1)
         try:
-            yield from self._decode(flush)
+            yield from self._keep(self._decode(flush), False)
         except (FFmpegError, ValueError) as error:
             self.tally.reason = self.tally.reason or describe_ffmpeg_error(error)
             self.tally.failed += 1
+
+    def _note_start(self, packet: "Packet[Any]") -> None:
+        """Remember the times of the packets before the first frame, and whether the film begins with a key frame."""
+        if self.tally.packets == 1:
+            self._starts_late = not packet.is_keyframe
+        time = packet.dts if self._timed_by_packets else packet.pts
+        if not self.tally.frames and time is not None and not packet.is_discard:
+            self._before.append(time)
 
     def _note_end(self, packet: "Packet[Any]") -> None:
         """Remember when the packets end that were read."""
