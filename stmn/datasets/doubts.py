@@ -84,10 +84,9 @@ def _unlisted(known: set[str], splits: Splits) -> Iterator[str]:
     listed = dict.fromkeys(i for parts in splits.values() for ids in parts.values() for i in ids)
     missing = [i for i in listed if i not in known]
     if missing:
-        yield (
-            f"{len(missing):,} of {count_of(len(listed), 'video')} that the splits list "
-            f"{'is' if len(missing) == 1 else 'are'} not there, the first: '{missing[0]}'"
-        )
+        verb = "is" if len(missing) == 1 else "are"
+        listed_videos = count_of(len(listed), "video")
+        yield f"{len(missing):,} of {listed_videos} that the splits list {verb} not there, the first: '{missing[0]}'"
 
 
 def _one_sided(class_of: Mapping[str, str], splits: Splits) -> Iterator[str]:
@@ -101,9 +100,8 @@ def _one_sided(class_of: Mapping[str, str], splits: Splits) -> Iterator[str]:
             elif there - here:
                 names = sorted(there - here)
                 some = ", ".join(names[:_MOST]) + (", ..." if len(names) > _MOST else "")
-                lines.append(
-                    f"split {split}: {count_of(len(names), 'class has', 'classes have')} no {part} video: {some}"
-                )
+                count = count_of(len(names), "class has", "classes have")
+                lines.append(f"split {split}: {count} no {part} video: {some}")
     if len(lines) > 2 * _MOST:
         lines = [f"{lines[0]}; {len(lines) - 1} more such lines about other splits"]
     yield from lines

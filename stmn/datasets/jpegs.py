@@ -155,7 +155,9 @@ class Jpegs(Dataset):
             raise DataError(f"{where}: no frames {self._layout.prefixes[0]}NNNNN.jpg")
         for name, files in (("u", u), ("v", v)):
             if not files and len(frames) > 1:
-                raise DataError(f"{where}: {count_of(len(frames), 'frame')}, but no flow {name}")
+                raise DataError(
+                    f"{where}: {count_of(len(frames), 'frame')}, but no flow {name}; --dataset folder computes it"
+                )
         for name, files in (("frame", frames), ("flow u", u), ("flow v", v)):
             check_numbers(where, name, files)
         if len(u) != len(v):

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from stmn.datasets.base import Splits, without_suffix
+from stmn.errors import count_of
 
 #: the letter of a drive before a path of Windows
 _DRIVE = re.compile(r"^[A-Za-z]:")
@@ -62,7 +63,8 @@ def describe_corrections(corrected: dict[str, str]) -> str:
     if not corrected:
         return ""
     name, found = next(iter(corrected.items()))
-    return f"{len(corrected)} names of the list are written otherwise on disk, such as '{name}', which is '{found}'"
+    names = count_of(len(corrected), "name of the list is", "names of the list are")
+    return f"{names} written otherwise on disk, such as '{name}', which is '{found}'"
 
 
 class FileMatcher:

@@ -1,7 +1,6 @@
 """Find the videos under a folder, and account for every file that is not taken."""
 
 import os
-import stat
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -77,7 +76,8 @@ def _scan(folder: Path, found: Scan, above: tuple[tuple[int, int], ...]) -> None
     """Add what is under a folder to `found`; `above` are the device and inode of the folders that hold it."""
     try:
         here = folder.stat()
-        names = sorted(os.listdir(folder))
+        with os.scandir(folder) as listed:
+            entries = sorted(listed, key=lambda entry: entry.name)
     except OSError as error:
         if not above:
             raise DataError(f"{as_id(folder)}: can't be read: {error.strerror or error}") from error
@@ -88,26 +88,30 @@ def _scan(folder: Path, found: Scan, above: tuple[tuple[int, int], ...]) -> None
         return
     if above:
         found.folders.append(folder)
-    before = len(found.files), len(found.left_out)
-    for name in names:
-        if is_litter(name):
+    before, pictures = len(found.files), []
+    for entry in entries:
+        path = folder / entry.name
+        if is_litter(entry.name):
             continue
-        path = folder / name
-        try:
-            kind = path.stat().st_mode
-        except OSError:
-            found.left_out.append(LeftOut(path, "broken link" if path.is_symlink() else "file that can't be read"))
-            continue
-        if stat.S_ISDIR(kind):
+        if entry.is_dir():
             _scan(path, found, (*above, (here.st_dev, here.st_ino)))
-        elif stat.S_ISREG(kind) and _is_video(path):
+        elif not entry.is_file():
+            found.left_out.append(LeftOut(path, "broken link" if entry.is_symlink() else "no file (a pipe, a device)"))
+        elif path.suffix.lower() in PICTURE_SUFFIXES:
+            pictures.append(path)
+        elif _is_video(path):
             found.files.append(path)
         else:
-            found.left_out.append(LeftOut(path, f"{path.suffix.lower() or 'without an ending'} {_NO_VIDEO}"))
-    if len(above) > 1 and len(found.files) == before[0] and len(list_pictures(folder)) > 1:
+            found.left_out.append(_no_video(path))
+    if len(above) > 1 and len(found.files) == before and list_pictures(folder):
         found.files.append(folder)
-        pictures = [item for item in found.left_out[before[1] :] if item.path.suffix.lower() in PICTURE_SUFFIXES]
-        found.left_out[before[1] :] = [item for item in found.left_out[before[1] :] if item not in pictures]
+    else:
+        found.left_out += map(_no_video, pictures)
+
+
+def _no_video(path: Path) -> LeftOut:
+    """A file that is counted by its ending."""
+    return LeftOut(path, f"{path.suffix.lower() or 'without an ending'} {_NO_VIDEO}")
 
 
 def _is_video(path: Path) -> bool:
@@ -143,27 +147,29 @@ class ClassFolders:
             if parts[0] not in ignore and not (len(parts) == 1 and item.reason.endswith(_NO_VIDEO)):
                 self.left_out.append(item)
         classes = {video.class_name for video in self.videos} | set(ignore)
-        tops = (as_id(path.name) for path in scan.folders if path.parent == scan.root)
-        self.empty = [name for name in tops if name not in classes]
+        self._tops = [path for path in scan.folders if path.parent == scan.root]
+        self.empty = [name for path in self._tops if (name := as_id(path.name)) not in classes]
 
     def check(self, root: Path) -> None:
         """Raise `DataError` if there are no videos in class folders."""
         if not self.videos:
             loose = sum(item.reason == "in no class folder" for item in self.left_out)
             beside = f"; {loose} {'lies' if loose == 1 else 'lie'} in no folder" if loose else ""
+            if any(list_pictures(path) for path in self._tops):
+                beside = "; its folders hold numbered pictures: list them in a CSV file with the columns path, class"
             raise DataError(f"{root}: no videos in folders named after classes (CLASS/VIDEO.mp4){beside}")
 
     def notes(self) -> Iterator[str]:
         """Say which class nested videos have, and which folders are no classes."""
         nested = [video for video in self.videos if video.id.count("/") > 1]
         if nested:
-            some = f"{len(nested)} of {len(self.videos)} videos, such as '{nested[0].id}',"
-            yield f"{some} lie deeper than CLASS/VIDEO; their class is the top folder"
-        if sequences := [video for video in self.videos if video.path.is_dir()]:
             yield (
-                f"{count_of(len(sequences), 'video is a folder', 'videos are folders')} of numbered pictures, "
-                f"such as '{sequences[0].id}'"
+                f"deeper than CLASS/VIDEO: {len(nested):,} of {count_of(len(self.videos), 'video')}, such as "
+                f"'{nested[0].id}'; the class is the top folder"
             )
+        if sequences := [video for video in self.videos if video.path.is_dir()]:
+            count = count_of(len(sequences), "video is a folder", "videos are folders")
+            yield f"{count} of numbered pictures, such as '{sequences[0].id}'"
         if self.empty:
             some = ", ".join(self.empty[:_MOST_KINDS]) + (", ..." if len(self.empty) > _MOST_KINDS else "")
             yield f"folders without a video, which are no classes: {len(self.empty)} ({some})"
@@ -174,8 +180,7 @@ def describe_left_out(left_out: Iterable[LeftOut]) -> str:
     counts = Counter(item.reason for item in left_out).most_common()
     if not counts:
         return ""
-    named = [f"{count} {reason}" for reason, count in counts[:_MOST_KINDS]]
+    named = [f"{count:,} {reason}" for reason, count in counts[:_MOST_KINDS]]
     if others := sum(count for _, count in counts[_MOST_KINDS:]):
         named.append(f"{others} others")
-    total = sum(count for _, count in counts)
-    return f"{total} {'file' if total == 1 else 'files'} left out: {', '.join(named)}"
+    return f"{count_of(sum(count for _, count in counts), 'file')} left out: {', '.join(named)}"

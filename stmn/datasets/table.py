@@ -134,6 +134,11 @@ def _find_columns(path: Path, lines: list[tuple[int, list[str]]]) -> tuple[list[
     first = [cell.strip() for cell in lines[0][1]] if lines else [""]
     if len(first) == 2 and first[0] and (without_suffix(first[0]) != first[0] or (path.parent / first[0]).exists()):
         return ["path", "class"], False
+    if len(first) in (7, 8) and all(_NUMBER.fullmatch(cell) for cell in first[1:6]):
+        raise DataError(
+            f"{path}: is a list in AVA's format: boxes of persons, each with several actions at a time; a video has "
+            "one class here: list segments as path, start, end, class"
+        )
     if len(first) == 4 and all(_NUMBER.fullmatch(cell) for cell in first[1:3]):
         return ["path", "start", "end", "class"], False
     return [name.lower() for name in first], True

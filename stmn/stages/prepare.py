@@ -181,15 +181,13 @@ def _fill_store(options: PrepareOptions, context: Context) -> Result:
         tested = sorted(len(parts["test"]) for parts in header.splits.values())
         kind = "folds" if header.folds.count else "one per group"
         many = f"{tested[0]} to {tested[-1]}" if tested[0] < tested[-1] else f"{tested[0]}"
-        context.progress.say(f"splits: {len(tested)}, {kind}; each tests {many} videos")
+        context.progress.say(f"splits: {len(tested)}, {kind}; each tests {many} video{'s' * (tested[-1] != 1)}")
 
     recover_videos(folder)  # repairs what a killed writer left
     if moved := move_videos(folder, dataset, entries):
         before, now = moved[0]
-        context.progress.say(
-            f"{count_of(len(moved), 'video has another name', 'videos have other names')} than before, the first: "
-            f"{now!r}, which was {before!r}"
-        )
+        count = count_of(len(moved), "video has another name", "videos have other names")
+        context.progress.say(f"{count} than before, the first: {now!r}, which was {before!r}")
     refresh_videos(folder, dataset, entries, options.retry_skipped, context.progress.say)
     finished = recover_videos(folder)
     _set_apart(sorted(finished.keys() - {entry.id for entry in entries}), header, options, context)
@@ -224,15 +222,16 @@ def _set_apart(gone: list[str], header: "Header", options: PrepareOptions, conte
     """Hide videos that are prepared and not listed any more, or drop them."""
     if not gone:
         return
-    found = f"{len(gone)} prepared videos are not in the data set any more, the first: {gone[0]!r}"
+    count = count_of(len(gone), "prepared video is", "prepared videos are")
+    found = f"{count} not in the data set any more, the first: {gone[0]!r}"
     if options.drop_gone:
         from stmn.store.prepare.sources import drop_videos
 
         drop_videos(context.out, gone)
-        context.progress.say(f"{found}; they are dropped")
+        context.progress.say(f"{found}; dropped")
         return
     header.model_copy(update={"gone": gone}).write(context.out)
-    context.progress.say(f"{found}; they are set apart, and --drop-gone deletes them")
+    context.progress.say(f"{found}; set apart, and deleted with --drop-gone")
 
 
 def _summarise(options: PrepareOptions, entries: "list[VideoEntry]", context: Context) -> Result:

@@ -170,7 +170,7 @@ def test_path_that_is_written_otherwise_is_found(written, tmp_path):
     assert (video.id, video.path) == ("clips/A b.mp4", tmp_path / "clips" / "A b.mp4")
     assert dataset.splits()["1"]["train"] == [video.id]
     assert list(dataset.notes([video])) == [
-        f"1 names of the list are written otherwise on disk, such as '{written}', which is 'clips/A b.mp4'"
+        f"1 name of the list is written otherwise on disk, such as '{written}', which is 'clips/A b.mp4'"
     ]
 
 
@@ -187,6 +187,12 @@ def test_path_that_fits_several_files_or_none_is_not_found(tmp_path):
 def test_columns_that_are_not_used_are_named(tmp_path):
     dataset = CsvList(listed(tmp_path / "a.csv", "path,class,fps,note", "a.avi,wave,25,"))
     assert list(dataset.notes(dataset.videos())) == ["columns not used: fps, note"]
+
+
+def test_avas_list_is_refused_with_the_reason(tmp_path):
+    path = listed(tmp_path / "ava.csv", "-5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,80,1")
+    [line] = errors_of(call("prepare", path, "mine", "-w", tmp_path))
+    assert line.startswith(f"{path}: is a list in AVA's format: ")
 
 
 # segments

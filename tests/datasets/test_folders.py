@@ -51,7 +51,7 @@ def test_a_mixed_folder(tmp_path):
     assert result.stderr.splitlines()[:3] == [
         "5 files left out: 1 in no class folder, 1 .txt (no video), 1 broken link, 1 .mka (no video), "
         "1 link to a folder that holds it",
-        "1 of 3 videos, such as 'run/session 1/b.mp4', lie deeper than CLASS/VIDEO; their class is the top folder",
+        "deeper than CLASS/VIDEO: 1 of 3 videos, such as 'run/session 1/b.mp4'; the class is the top folder",
         "folders without a video, which are no classes: 1 (empty)",
     ]  # fmt: skip
     with Store(tmp_path / "data" / "mine") as store:

@@ -69,6 +69,12 @@ def test_pictures_beside_a_video_are_no_video(tmp_path):
     assert len(folder.left_out()) == 24
 
 
+def test_frames_without_classes_are_one_line(tmp_path):
+    frames(tmp_path / "34870")
+    with pytest.raises(DataError, match="its folders hold numbered pictures: list them in a CSV file"):
+        Folder(tmp_path).videos()
+
+
 def test_jesters_list(tmp_path):
     """No header line, a number for each folder of frames."""
     frames(tmp_path / "34870")

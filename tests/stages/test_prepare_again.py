@@ -189,8 +189,7 @@ def test_deleted_video_is_set_apart_until_it_is_dropped(tmp_path):
     (tmp_path / "v" / "wave" / "b.avi").rename(tmp_path / "away.avi")
     said = prepare(tmp_path / "v", tmp_path)
     assert (
-        "1 prepared videos are not in the data set any more, the first: 'wave/b.avi'; they are set apart, and --drop-gone "
-        "deletes them"
+        "1 prepared video is not in the data set any more, the first: 'wave/b.avi'; set apart, and deleted with --drop-gone"
     ) in said
     assert "header's list" not in call("data", "check", "-w", tmp_path).stdout
     assert "2 ok, 0 skipped; 1 set apart" in call("data", "info", "-w", tmp_path).stdout
@@ -203,7 +202,7 @@ def test_deleted_video_is_set_apart_until_it_is_dropped(tmp_path):
     assert "videos: 3/3 videos, 0.0/s" in said  # nothing was decoded
     (tmp_path / "v" / "wave" / "b.avi").unlink()
     size = sum(path.stat().st_size for path in (folder / "shards").iterdir())
-    assert "'wave/b.avi'; they are dropped" in prepare(tmp_path / "v", tmp_path, "--drop-gone")
+    assert "'wave/b.avi'; dropped" in prepare(tmp_path / "v", tmp_path, "--drop-gone")
     assert sum(path.stat().st_size for path in (folder / "shards").iterdir()) < 0.8 * size
     assert pictures(tmp_path) == 2 * 25
     with Store(folder) as store:

@@ -89,8 +89,8 @@ class Dying(Folder):
 """
     for name in ("a", "b dies", "c", "d dies", "e"):
         film(tmp_path / "v" / "wave" / f"{name}.avi", moving(5))
-    arguments = ["prepare", tmp_path / "v", "mine", *SMALL]
-    assert call(*arguments, "-w", tmp_path / "calm").exit_code == 0
+    arguments = ["prepare", tmp_path / "v", "mine", "--short-side", "32"]
+    assert call(*arguments, "--workers", "2", "-w", tmp_path / "calm").exit_code == 0
     with on_path(tmp_path / "site", monkeypatch) as packages:
         packages.install("dying", code, dataset={"dying": "Dying"})
         for worker_count in ("1", "2"):

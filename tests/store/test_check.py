@@ -361,3 +361,14 @@ def test_copies_in_folds_are_one_line(folder):
         "split 1: 1 video of test is in train under another name, the first: 'wave/0.mp4' (as 'wave/2.mp4'); "
         "3 of 5 splits have such videos"
     )
+
+
+def test_same_file_in_two_classes_is_found(tmp_path):
+    frames, flow = wander(0)
+    made = [
+        MadeVideo(f"{name}/a.mp4", name, frames, quantise(flow, 20.0), "train", content="same")
+        for name in ("wave", "clap")
+    ]
+    assert problems(make_set(tmp_path / "mine", made)) == [
+        "1 pair of videos is the same file in two classes, the first: 'clap/a.mp4' and 'wave/a.mp4'"
+    ]

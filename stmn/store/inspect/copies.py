@@ -12,15 +12,26 @@ _MOST_SPLITS = 3
 
 
 def find_copies(store: Store) -> Iterator[str]:
-    """Yield a line for each two parts of a split that hold the same files under different names."""
+    """Yield a line for each two parts of a split that hold the same files under other names, and for two classes."""
     by_content: dict[str, list[str]] = {}
     for video in store.videos.values():
         if video.status == "ok" and video.source_hash:
             by_content.setdefault(video.source_hash, []).append(video.id)
     copies = {i: [j for j in ids if j != i] for ids in by_content.values() if len(ids) > 1 for i in ids}
     if copies:
-        words = "in {part} under another name"
-        yield from describe_leaks(store, copies, (f"is {words}", f"are {words}"), "as")
+        yield from _describe_doubtful(store, copies)
+        words = "video of {there} is in {here} under another name", "videos of {there} are in {here} under another name"
+        yield from describe_leaks(store, copies, words, "as")
+
+
+def _describe_doubtful(store: Store, copies: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """A line if videos of different classes are the same file: one of the two labels is wrong."""
+    of = {i: video.class_name for i, video in store.videos.items()}
+    found = {(i, j) for i, others in copies.items() for j in others if i < j and of[i] != of[j]}
+    if found:
+        one, other = min(found)
+        pairs = count_of(len(found), "pair of videos is", "pairs of videos are")
+        yield f"{pairs} the same file in two classes, the first: {quote_id(one)} and {quote_id(other)}"
 
 
 def describe_leaks(
@@ -31,7 +42,7 @@ def describe_leaks(
     Args:
         store: The set.
         twins: Video id -> the ids of its twins.
-        words: What is said of one video, and of several; `{part}` stands for the part that their twins are in.
+        words: What is said of one video, and of several; `{there}` stands for their part, `{here}` for their twins'.
         link: Stands before the first twin.
     """
     lines: list[str] = []
@@ -46,10 +57,10 @@ def describe_leaks(
                     if twin in there:
                         found.setdefault(i, twin)
             if found:
-                first, said = next(iter(found)), [form.format(part=one) for form in words]
-                count = count_of(len(found), f"video of {other} {said[0]}", f"videos of {other} {said[1]}")
-                twin = f"{quote_id(first)} ({link} {quote_id(found[first])})"
-                lines.append(f"split {split}: {count}, the first: {twin}")
+                first = next(iter(found))
+                count = count_of(len(found), *(text.format(here=one, there=other) for text in words))
+                twin = quote_id(found[first])
+                lines.append(f"split {split}: {count}, the first: {quote_id(first)} ({link} {twin})")
         splits += len(lines) > before
     if len(store.header.splits) > _MOST_SPLITS and splits > 1:
         lines = [f"{lines[0]}; {splits} of {len(store.header.splits)} splits have such videos"]

@@ -51,7 +51,8 @@ def find_near_copies(store: Store, looks: Mapping[str, Tensor]) -> Iterator[str]
             alike.setdefault(ids[a], []).append(ids[b])
             alike.setdefault(ids[b], []).append(ids[a])
     if alike:
-        yield from describe_leaks(store, alike, ("looks like one of {part}", "look like videos of {part}"), "like")
+        words = "video of {there} looks like one of {here}", "videos of {there} look like videos of {here}"
+        yield from describe_leaks(store, alike, words, "like")
 
 
 def _find_pairs(looks: Tensor) -> list[tuple[int, int]]:
