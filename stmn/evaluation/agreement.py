@@ -83,7 +83,9 @@ def find_source(parts: Sequence["Scores"], names: Sequence[str]) -> Source:
     for part, name in zip(parts, names, strict=True):
         own = read_source(part.protocol, name)
         if differs := _contradictions(own, merged):
-            raise DataError(f"{name} and {names[0]} are scores of different videos ({differs}); name scores that agree")
+            raise DataError(
+                f"{name} and {names[0]} are scores of different videos ({differs}); name scores of the same ones"
+            )
         merged = _merge(merged, own)
     return merged
 
@@ -103,7 +105,7 @@ def align_scores(first: "Scores", other: "Scores", name: str, first_name: str = 
     differs = _contradictions(read_source(other.protocol, name), read_source(first.protocol, first_name))
     more = f" ({differs})" if differs else ""
     if first.classes != other.classes:
-        raise DataError(f"{name}: scores of other classes ({len(other.classes)} instead of {len(first.classes)}){more}")
+        raise DataError(f"{name}: scores of other classes ({compare_classes(other.classes, first.classes)}){more}")
     row_of = {video_id: row for row, video_id in enumerate(other.ids)}
     missing = [video_id for video_id in first.ids if video_id not in row_of]
     if missing or len(row_of) != len(other.ids) or len(first.ids) != len(other.ids):
@@ -114,7 +116,9 @@ def align_scores(first: "Scores", other: "Scores", name: str, first_name: str = 
         )
         raise DataError(f"{name}: does not score the same videos: {what}{more}")
     if differs:
-        raise DataError(f"{name} and {first_name} are scores of different videos ({differs}); name scores that agree")
+        raise DataError(
+            f"{name} and {first_name} are scores of different videos ({differs}); name scores of the same ones"
+        )
     aligned = other.take([row_of[video_id] for video_id in first.ids])
     for video_id, label, own in zip(first.ids, first.labels, aligned.labels, strict=True):
         if label != own:
@@ -122,7 +126,9 @@ def align_scores(first: "Scores", other: "Scores", name: str, first_name: str = 
             raise DataError(f"{name} and {first_name} give {video_id!r} different true classes ({classes})")
     for video_id, known, own_hash in zip(first.ids, first.hashes, aligned.hashes, strict=True):
         if known and own_hash and known != own_hash:
-            raise DataError(f"{name}: {video_id!r} is another video than in {first_name}; test both on one data set")
+            raise DataError(
+                f"{name}: the file of {video_id!r} is not the one that {first_name} saw; test both on one data set"
+            )
     return aligned
 
 
@@ -148,8 +154,8 @@ def check_source(
         raise refuse_data(name, own.data, header)
     if scores.classes != header.classes:
         raise DataError(
-            f"{name}: scores of other classes ({len(scores.classes)}) than those of data set {header.name} "
-            f"({len(header.classes)})"
+            f"{name}: scores of other classes than those of data set {header.name} "
+            f"({compare_classes(scores.classes, header.classes)})"
         )
     for word, asked, known in (("split", split, own.split), ("part", part, own.part)):
         if asked and known and asked != known:
@@ -170,6 +176,14 @@ def check_source(
     return Source(header.name, split, part, own.data_fingerprint)
 
 
+def compare_classes(own: Sequence[str], other: Sequence[str]) -> str:
+    """How one list of classes differs from another: "5 instead of 4", "in another order", "such as 'jumping'"."""
+    if len(own) != len(other):
+        return f"{len(own):,} instead of {len(other):,}"
+    strangers = [name for name in own if name not in set(other)]
+    return f"such as {strangers[0]!r}" if strangers else "in another order"
+
+
 def refuse_data(name: str, data: str, header: "Header") -> DataError:
     """The error for scores of another data set than a header's."""
     return DataError(f"{name}: is of data set {data}, not of {header.name}; leave it out, or name its set with --data")
@@ -179,7 +193,7 @@ def check_disjoint(held: "Scores", tested: "Scores", held_name: str, name: str) 
     """Raise `DataError` if a choice for tested videos would be made on one of them, or on another data set or split."""
     own, other = read_source(tested.protocol, name), read_source(held.protocol, held_name)
     if differs := _contradictions(replace(other, part=""), own):
-        raise DataError(f"{held_name}: is of {differs} as {name}; choose on the same data set and split")
+        raise DataError(f"{held_name}: is of {differs} like {name}; choose weights on the same data set and split")
     hashes = set(tested.hashes) - {""}
     pairs = zip(held.ids, held.hashes, strict=True)
     shared = [video for video, content in pairs if video in tested.ids or content in hashes]
@@ -199,7 +213,8 @@ def find_changes(scores: "Scores", name: str, store: "Store") -> str | None:
         video = store.videos.get(video_id)
         if known and video and video.source_hash != known:
             raise DataError(
-                f"{name}: {video_id!r} is another video than in data set {store.header.name} today; test again"
+                f"{name}: the file of {video_id!r} in data set {store.header.name} has changed since it was "
+                "tested; test again"
             )
     known = read_source(scores.protocol, name).data_fingerprint
     if known and known != store.fingerprint:

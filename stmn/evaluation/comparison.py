@@ -120,8 +120,7 @@ def choose_weights(parts: Sequence[Scores], names: Sequence[str], average: Avera
     for part, name in zip(parts, names, strict=True):
         if part.protocol.get("part", "test") == "test":
             raise DataError(
-                f"{name}: scores of test videos; choose weights on others, made with: stmn evaluate MODEL --part "
-                f"validation"
+                f"{name}: scores of test videos; weights are chosen on others: stmn evaluate MODEL --part validation"
             )
     labels = torch.tensor(parts[0].labels)
 

@@ -277,7 +277,8 @@ def check_finite(logits: Tensor, what: str, precision: str) -> None:
         return
     if precision == "float16":
         raise DataError(
-            f"{what} are NaN or infinite in float16, which ends at 65504: use bfloat16 or float32 (--precision)"
+            f"{what} are NaN or infinite in float16, whose largest number is 65504: use bfloat16 or float32 "
+            "(--precision)"
         )
     raise DataError(
         f"{what} are NaN or infinite; its training diverged or the model file is damaged: test an earlier model, or "

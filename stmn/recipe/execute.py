@@ -45,7 +45,9 @@ def execute(
             return _run_and_record(plan, context, about) if needed else plan.run
     ranks, stage = context.ranks, find_stage(plan.verb)
     if ranks.broadcast(plan.fingerprint) != plan.fingerprint:
-        raise DataError(f"{workspace.root}: the processes of torchrun see different data or runs; they must share it")
+        raise DataError(
+            f"{workspace.root}: the processes of torchrun see different data or runs; all of them need this one folder"
+        )
     if ranks.first:
         with _turn(plan, context, force, wait, about) as needed:
             ranks.broadcast(needed)

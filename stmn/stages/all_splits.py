@@ -45,16 +45,18 @@ def evaluate_all_splits(options: EvaluateOptions, context: Context) -> Result:
 def _sibling(run: Run | None, split: str, workspace: Workspace) -> Run:
     """The newest model that was trained as `run` was, on `split`. Raises `DataError` with the command for it."""
     if run is None:
-        raise DataError("evaluate on all splits: name runs of this workspace, which know how they were trained")
+        raise DataError(
+            "--split all tests runs of this workspace, whose records say how they were trained; name a run, not a file"
+        )
     if run.record["options"].get("split") == split:
         return run
     for other in workspace.runs():
         same_verb = other.makes("model") and other.record["verb"] == run.record["verb"]
         if same_verb and other.record["options"].get("split") == split and _is_alike(other, run):
             return other
+    command = workspace.command(run.record["verb"], "--split", split, data=run.record.get("data", {}).get("name"))
     raise DataError(
-        f"split {split} has no model that was trained like {run.name}: "
-        f"stmn {run.record['verb']} --split {split}, with the same options"
+        f"split {split} has no model that was trained like {run.name}; train it with the same options: {command} ..."
     )
 
 

@@ -36,10 +36,10 @@ class Evaluate(Stage[EvaluateOptions]):
         given = find_inputs(options, "late_fusion" if late else "model", workspace, inputs)
         scores = [item for item in given if holds_scores(item)]
         if scores and options.split == "all":
-            raise UsageError(f"{scores[0].label}: scores of one split; on all splits, name models")
+            raise UsageError(f"{scores[0].label}: scores of one split; with --split all, name models")
         if scores and options.stream_weights == "validation":
             raise UsageError(
-                f"{scores[0].label}: holds scores of test videos alone; to choose weights in validation, name its model"
+                f"{scores[0].label}: has scores of test videos only; to choose weights in validation, name its model"
             )
         if scores:
             options = fill_source(options, scores, workspace)

@@ -102,7 +102,7 @@ def _describe_streams(context: Context) -> dict[str, "Description"]:
     described = {name: read_description(file.path) for name, file in files.items()}
     for name, description in described.items():
         if [stream.name for stream in description.network.streams] != [name]:
-            raise DataError(f"{files[name].label}: is not a single {name} stream")
+            raise DataError(f"{files[name].label}: is not a model of one {name} stream")
     return described
 
 
@@ -172,9 +172,13 @@ def fused_config(options: FuseOptions, appearance: "NetworkConfig", motion: "Net
     Raises:
         DataError: they don't fit.
     """
+    from stmn.evaluation.agreement import compare_classes
     from stmn.nets.config import GateConfig, NetworkConfig, TemporalConfig
 
-    for what in ("size", "stack_length", "classes"):
+    if appearance.classes != motion.classes:
+        differs = compare_classes(motion.classes, appearance.classes)
+        raise DataError(f"the streams don't fit: motion knows other classes than appearance ({differs})")
+    for what in ("size", "stack_length"):
         if getattr(appearance, what) != getattr(motion, what):
             raise DataError(
                 f"the streams don't fit: {what} is {getattr(appearance, what)} for appearance "

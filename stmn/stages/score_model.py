@@ -70,8 +70,8 @@ def _count_short(videos: Any, stack_length: int, chunks: int, context: Context) 
     found = [count for video in videos if (count := len(spread_positions(video.frames, stack_length, chunks))) < chunks]
     if found:
         context.progress.say(
-            f"{len(found):,} of {count_of(len(videos), 'video')} {'has' if len(found) == 1 else 'have'} fewer than "
-            f"{chunks} chunks at different times: all there are is tested, of the shortest {min(found)}"
+            f"{len(found):,} of {count_of(len(videos), 'video')} {'is' if len(found) == 1 else 'are'} too short for "
+            f"{chunks} different chunks; each is tested on all that it has, the shortest on {min(found)}"
         )
     return len(found)
 
@@ -90,7 +90,7 @@ def _select_videos(options: EvaluateOptions, store: "Store", description: "Descr
     known = description.trained_on
     if known.data != store.header.name or known.split != options.split:
         raise DataError(
-            f"{name} was trained on {known.data} split {known.split}: it held no videos out of {store.header.name} "
+            f"{name} was trained on {known.data} split {known.split}, so it held out no videos of {store.header.name} "
             f"split {options.split}"
         )
     if known.held_out is None:

@@ -93,7 +93,9 @@ class TrainStream(Stage[TrainStreamOptions]):
         if not will_resume(options, context.out):
             context.progress.say(f"{options.arch}: starting from {origin}")
             if start and (differences := start.compare_flow(header.preparation, options.modality)):
-                context.progress.say(f"{start.label} was trained on other flow: {', '.join(differences)}")
+                context.progress.say(
+                    f"{start.label} was trained on flow that was made in another way: {', '.join(differences)}"
+                )
         plan = make_plan(options, len(clips[0]), MILESTONES[options.modality])
         earlier = [start.description.trained_on] if start else []
         return train_model(network, clips, plan, options, context, header.keeps, earlier)

@@ -113,7 +113,7 @@ def test_a_video_of_other_content_is_another_video(command, workspace, tmp_path)
     first.hashes[:], second.hashes[:] = first.ids, [*second.ids[:3], "another file"]
     files = saved(tmp_path, "first", first), saved(tmp_path, "second", second)
     [line] = errors_of(call(*reading_commands(workspace, *files, tmp_path)[command]))
-    assert "'v15' is another video than in" in line
+    assert "the file of 'v15' is not the one that" in line
     second.hashes[3] = ""  # unknown, as in a file from elsewhere
     saved(tmp_path, "second", second)
     result = call(*reading_commands(workspace, *files, tmp_path)[command])
@@ -228,7 +228,9 @@ def test_set_that_has_changed_since_is_noticed(workspace, tmp_path):
 
     assert "has changed since" not in fuse(now, content)
     assert "appearance.safetensors: data set acts has changed since it was tested" in fuse("earlier", content)
-    assert "'v12' is another video than in data set acts today; test again" in fuse("earlier", ["x", *content[1:]])
+    assert "the file of 'v12' in data set acts has changed since it was tested; test again" in fuse(
+        "earlier", ["x", *content[1:]]
+    )
 
 
 # Models
@@ -258,7 +260,7 @@ def test_models_are_tested_on_the_split_of_the_scores_beside_them(own):
     assert (late.results["videos"], late.results["protocol"]["split"]) == (6, "2")
     with pytest.raises(StmnError, match="split 2, part test, but --split asks for 1"):
         run_stage(own, "evaluate", late_fusion=[scores.name, "motion"], split="1", chunks=1)
-    with pytest.raises(StmnError, match="scores of one split; on all splits, name models"):
+    with pytest.raises(StmnError, match="scores of one split; with --split all, name models"):
         run_stage(own, "evaluate", late_fusion=[scores.name, "motion"], split="all")
 
 

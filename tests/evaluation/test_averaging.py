@@ -261,7 +261,9 @@ def test_short_videos_and_missing_classes_are_said(own, tmp_path: Path):
     result = call("evaluate", "fused", "--data", "short", "-w", own.root)
     assert result.exit_code == 0, result.stderr
     said = [line for line in result.stderr.splitlines() if "Warning" not in line]
-    assert any("2 of 3 videos have fewer than 25 chunks" in line and "of the shortest 1" in line for line in said)
+    assert any(
+        "2 of 3 videos are too short for 25 different chunks" in line and "the shortest on 1" in line for line in said
+    )
     assert any(f"All videos are of one class, {classes[0]}: " in line for line in said)
     run = next(run for run in own.runs() if run.record["verb"] == "evaluate")
     shown = json.loads(call("scores", "show", run.name, "-w", own.root, "--json").stdout)

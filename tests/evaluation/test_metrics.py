@@ -114,7 +114,7 @@ def test_weights_help_and_are_never_chosen_on_test_videos():
     assert sum(weights) == pytest.approx(2) and weights[1] > 1.6
     accuracy = [measure(fuse_late(parts, w, ["noise", "signal"]))["accuracy"] for w in ([1, 1], weights)]
     assert accuracy[1] > accuracy[0] + 0.2
-    with pytest.raises(DataError, match="noise: scores of test videos; choose weights on others"):
+    with pytest.raises(DataError, match="noise: scores of test videos; weights are chosen on others"):
         choose_weights([made(noise, labels, part="test"), parts[1]], ["noise", "signal"])
     with pytest.raises(DataError, match="chosen for 2 to 4 scores files, not 5"):
         choose_weights(parts[:1] * 5, list("abcde"))

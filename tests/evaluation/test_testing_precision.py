@@ -144,7 +144,7 @@ def test_float16_that_overflows_is_said_to(own, tmp_path):
             done = call(*command, "--precision", precision, "-w", own.root)
             assert (done.exit_code == 0) == fits, done.stderr
             if not fits:
-                assert "in float16, which ends at 65504: use bfloat16 or float32" in errors_of(done)[0]
+                assert "in float16, whose largest number is 65504: use bfloat16 or float32" in errors_of(done)[0]
 
 
 def test_on_a_gpu_auto_is_bfloat16_and_testing_is_not(monkeypatch):

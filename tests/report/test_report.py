@@ -229,7 +229,7 @@ def test_scores_that_do_not_fit_the_set_are_refused(workspace, tmp_path):
     assert report_of({}).results["table"][0]["accuracy"] == row["accuracy"]
     names = [name + "s" for name in scores.classes]
     for arguments, words in (
-        (({}, names), r"scores of other classes \(4\) than those of data set synthetic \(4\)"),
+        (({}, names), r"scores of other classes than those of data set synthetic \(such as 'downs'\)"),
         (({"data": "other"},), "is of data set other, not of synthetic; leave it out, or name its set with --data"),
         (({"split": "2"},), "has no split '2'"),
         (({}, scores.classes, train[:12]), "does not say its split, and fits none of synthetic; name it with --split"),

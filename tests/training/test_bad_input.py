@@ -47,7 +47,7 @@ def test_other_classes_than_the_checkpoints_are_refused(own):
 
 def test_checkpoint_of_another_architecture_is_refused(own, tmp_path):
     fused = own.find_input("fused", "model").name
-    assert refused(own, *FUSE, "--appearance", fused).startswith(f"{fused}: is not a single appearance stream")
+    assert refused(own, *FUSE, "--appearance", fused).startswith(f"{fused}: is not a model of one appearance stream")
     deeper = train_tiny(own, "flow", arch="resnet50", steps=1).name
     assert "can't be tied" in refused(own, *FUSE, "--motion", deeper, "--validation", 0)
     weights = tmp_path / "resnet18.safetensors"

@@ -62,9 +62,9 @@ def test_missing_stream_names_the_command_that_makes_it(scratch):
 
 def test_streams_that_do_not_fit_are_refused(own):
     motion, appearance = (own.find_input(name, "model") for name in ("motion", "appearance"))
-    with pytest.raises(DataError, match=f"{motion.name}: is not a single appearance stream"):
+    with pytest.raises(DataError, match=f"{motion.name}: is not a model of one appearance stream"):
         fused(own, appearance=motion.name, motion=motion.name)
-    with pytest.raises(DataError, match="is not a single motion stream"):
+    with pytest.raises(DataError, match="is not a model of one motion stream"):
         fused(own, appearance=appearance.name, motion="fused")
     train_tiny(own, "flow", size=40, steps=1)
     with pytest.raises(DataError, match="the streams don't fit: size is 32 for appearance and 40 for motion"):

@@ -281,7 +281,9 @@ def test_other_flow_is_said(own):
     path = model(own, "motion")
     done = call(*TRAIN, "--modality", "flow", "--weights", path, "--data", "wide", "-w", own.root)
     assert done.exit_code == 0, done.stderr
-    assert f"{path} was trained on other flow: bound = 5.0, here 8.0" in done.stdout + done.stderr
+    assert (
+        f"{path} was trained on flow that was made in another way: bound = 5.0, here 8.0" in done.stdout + done.stderr
+    )
 
 
 def test_trained_stream_that_is_damaged_is_refused(own, tmp_path):
