@@ -273,7 +273,6 @@ def _table_5(data: str) -> str:
         _stage(f"with-idt-{split}", "fuse-idt", f"""
 split = "{split}"
 scores = "test-fused-{split}"
-idt_scores = "idt/{data}_split{split}.safetensors"
 weights = [1.0, 1.0]
 normalise_network = true
 """, f"Ours + IDT: accuracy {ours[1]} %, the mean of these three" if split == "1" else "")
@@ -287,9 +286,8 @@ normalise_network = true
 Table 5 on {DATA[data]}: the paper's final network, a ResNet-50 gated by a ResNet-152, alone and with improved dense
 # trajectories (IDT); means over three splits (section 5.4). The paper's accuracies stand above the rows.
 #
-# IDT comes from another program. Its scores, of one SVM per class on Fisher vectors of HOG, HOF and MBH, are read from
-# idt/{data}_split1.safetensors, ..._split2 and ..._split3: scores files (docs/reference/formats.md) with one row per test
-# video. Without them leave the row out:  stmn run tables/table5_{data} --until report
+# IDT is one SVM per class on Fisher vectors of HOG, HOF and MBH along tracks through all videos, which takes hours.
+# Leave the row out with:  stmn run tables/table5_{data} --until report
 #
 # The paper averages "the L2 normalised SVM scores" with "the prediction layer output". Here both are normalised, per video;
 # normalise_network = false leaves the network's as they are.

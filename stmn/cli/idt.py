@@ -1,7 +1,7 @@
 """`stmn idt`: the steps of improved dense trajectories, and the tracks of a video as a picture."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,15 +10,38 @@ from stmn.cli.parameters import Overwrite, check_new
 from stmn.cli.stage_command import add_stage
 from stmn.errors import count_of
 
+if TYPE_CHECKING:
+    from stmn.trajectories.parameters import TrackParameters
+
 app = make_app("Improved dense trajectories, step by step; show the tracks of a video.")
 
 for _step in ("extract", "fit", "encode", "score"):
     add_stage(app, f"idt-{_step}", _step)
 
 
+_Video = Annotated[Path, typer.Argument(metavar="VIDEO", help="the video file")]
+_Camera = Annotated[bool, typer.Option("--camera/--no-camera", help="remove the camera's motion from flow and tracks")]
+_Boxes = Annotated[
+    Path | None,
+    typer.Option(
+        help="boxes around people, whose motion is not the camera's: per line a frame's number, then left, top, right, "
+        "bottom and confidence of each box"
+    ),
+]
+_FlowName = Annotated[str, typer.Option("--flow", help="farneback, or another flow plugin")]
+_Warp = Annotated[
+    Literal["analytic", "recompute"],
+    typer.Option(help="how it is removed from flow: by arithmetic, or by computing flow again on the moved frame"),
+]
+_LocalFeatures = Annotated[
+    Literal["orb", "sift", "akaze"], typer.Option(help="local features that find the camera's motion")
+]
+_Scale = Annotated[float, typer.Option(help="compute flow on frames resized by this factor", min=0.1, max=1)]
+
+
 @command(app, examples=("stmn idt show clip.avi", "stmn idt show clip.avi --out tracks.mp4 --flow tvl1"))
 def show(
-    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="the video file")],
+    video: _Video,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -26,25 +49,12 @@ def show(
         ),
     ] = None,
     frame: Annotated[int | None, typer.Option(help="number of the frame, from 0 [default: the middle]", min=0)] = None,
-    camera: Annotated[bool, typer.Option("--camera/--no-camera", help="remove camera motion")] = True,
-    boxes: Annotated[
-        Path | None,
-        typer.Option(
-            help="boxes around people, whose motion is not the camera's: per line a frame's number, then left, top, "
-            "right, bottom and confidence of each box"
-        ),
-    ] = None,
-    flow: Annotated[str, typer.Option(help="farneback, or another flow plugin")] = "farneback",
-    warp: Annotated[
-        Literal["analytic", "recompute"],
-        typer.Option(
-            help="how flow is freed of camera motion: analytic moves its end points back, recompute computes it again"
-        ),
-    ] = "analytic",
-    features: Annotated[
-        Literal["orb", "sift", "akaze"], typer.Option(help="local features that find the camera's motion")
-    ] = "orb",
-    scale: Annotated[float, typer.Option(help="resize frames by this first", min=0.05, max=4)] = 1.0,
+    camera: _Camera = True,
+    boxes: _Boxes = None,
+    flow: _FlowName = "farneback",
+    warp: _Warp = "analytic",
+    local_features: _LocalFeatures = "orb",
+    scale: _Scale = 1.0,
     force: Overwrite = False,
 ) -> None:
     """Draw the tracks of a video: a green tail, a red point where the track is.
@@ -54,7 +64,6 @@ def show(
     """
     from stmn.errors import UsageError
     from stmn.trajectories.boxes import read_boxes
-    from stmn.trajectories.parameters import TrackParameters
     from stmn.trajectories.show import write_film, write_picture
 
     path = out or Path(f"{video.stem}.png")
@@ -63,10 +72,8 @@ def show(
         raise UsageError(f"{path}: the name must end in .png (one frame) or .mp4 (all frames)")
     if kind == ".mp4" and frame is not None:
         raise UsageError("--frame is for a PNG; an MP4 shows all frames")
-    if flow == "stored":
-        raise UsageError("--flow stored needs a prepared set; a video file has no stored flow")
     check_new(path, force)
-    parameters = TrackParameters(flow=flow, warp=warp, camera=camera, features=features, scale=scale)
+    parameters = _parameters(flow, warp, camera, local_features, scale)
     around = read_boxes(boxes) if boxes else {}
     if kind == ".mp4":
         typer.echo(f"{path}: {count_of(write_film(video, path, parameters, around), 'track')}")
@@ -74,3 +81,48 @@ def show(
     shown = write_picture(video, path, parameters, around, frame)
     beside = "" if shown.all is None else f", {shown.all} if camera motion is not removed"
     typer.echo(f"{path}: frame {shown.frame} of {shown.frames}, {count_of(shown.tracks, 'track')}{beside}")
+
+
+@command(app, examples=("stmn idt track clip.avi --out clip.txt.gz",))
+def track(
+    video: _Video,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="file to write, .txt or .txt.gz [default: VIDEO.txt.gz, named after the video]"
+        ),
+    ] = None,
+    camera: _Camera = True,
+    boxes: _Boxes = None,
+    flow: _FlowName = "farneback",
+    warp: _Warp = "analytic",
+    local_features: _LocalFeatures = "orb",
+    scale: _Scale = 1.0,
+    force: Overwrite = False,
+) -> None:
+    """Write the tracks of a video as text, a track of 436 numbers per line, as the original program does."""
+    from stmn.trajectories.boxes import read_boxes
+    from stmn.trajectories.extract import extract_tracks
+    from stmn.trajectories.tracks import join_tracks, write_tracks
+    from stmn.video.decode import count_frames, decode_video
+
+    path = out or Path(f"{video.stem}.txt.gz")
+    check_new(path, force)
+    parameters = _parameters(flow, warp, camera, local_features, scale)
+    around = read_boxes(boxes) if boxes else None
+    total = count_frames(video)
+    tracks = join_tracks(list(extract_tracks(decode_video(video), parameters, boxes=around, total=total)))
+    write_tracks(path, tracks)
+    typer.echo(f"{path}: {count_of(len(tracks), 'track')}")
+
+
+def _parameters(flow: str, warp: str, camera: bool, local_features: str, scale: float) -> "TrackParameters":
+    """The parameters of the tracks. Raises `UsageError` for the flow of a set, which a file does not have."""
+    from stmn.errors import UsageError
+    from stmn.trajectories.parameters import TrackParameters
+
+    if flow == "stored":
+        raise UsageError("--flow stored needs a prepared set; a video file has no stored flow")
+    return TrackParameters.model_validate(
+        {"flow": flow, "warp": warp, "camera": camera, "features": local_features, "scale": scale}
+    )

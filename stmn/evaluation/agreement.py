@@ -164,7 +164,7 @@ def check_source(
             )
     part = own.part or part or "test"
     split = own.split or split or _find_split(scores, name, header, part)
-    listed = set(header.part(split, "test" if part == "test" else "train"))
+    listed = set(header.listed(split, "test" if part == "test" else "train"))
     strangers = [video_id for video_id in scores.ids if video_id not in listed]
     if strangers:
         word = "test" if part == "test" else "training"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from stmn.datasets.base import VideoEntry
 from stmn.errors import StmnError
@@ -70,6 +71,7 @@ class IdtWorker:
         import torch
 
         torch.set_num_threads(1)  # videos run in parallel instead
+        threadpool_limits(1)  # NumPy's matrix products too: threads that wait for each other cost five times the work
         _use_one_thread_in_opencv()
         shard = ShardWriter(shard_path(self.folder, index, self.machine))
         work = self._encode() if self.codebook else self._extract

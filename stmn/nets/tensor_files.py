@@ -9,14 +9,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stmn.errors import CheckpointError
-from stmn.nets.backbones import PARTS
 from stmn.runtime.files import atomic_write
 
 #: the metadata entry that holds the description
 KEY = "stmn"
 
 #: names of the filters in the skip path in older files -> their names today
-_RENAMED = {f"stage_temporal.stage{number}.": f"skip_temporal.{part}." for number, part in enumerate(PARTS)}
+_RENAMED = {f"stage_temporal.stage{number}.": f"skip_temporal.conv{number + 2}." for number in range(4)}
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:

@@ -67,7 +67,9 @@ class IdtFitOptions(IdtExtractOptions, DataOptions):
     gaussians: int = option(
         0, "K, Gaussians per descriptor; 0: by the number of training videos, 8 to 256", "Features", ge=0, le=4096
     )
-    samples: int = option(256_000, "descriptors that PCA and Gaussians are fitted to", "Features", ge=1000)
+    samples: int = option(
+        0, "descriptors that PCA and Gaussians are fitted to; 0: 1,000 per Gaussian", "Features", ge=0
+    )
 
 
 class IdtEncodeOptions(IdtFitOptions):

@@ -48,7 +48,7 @@ def count_videos(evaluations: Sequence[Evaluation], store: Store) -> list[tuple[
     found = []
     for source, ids in scored.items():
         label = f"{_PARTS[source.part].capitalize()} videos{f', split {source.split}' if several else ''}"
-        listed = store.header.part(source.split, source.part) if source.part in ("train", "test") else sorted(ids)
+        listed = store.header.listed(source.split, source.part) if source.part in ("train", "test") else sorted(ids)
         readable = [video for i in listed if (video := store.videos.get(i)) and video.status == "ok"]
         lacking = {"could not be read": len(listed) - len(readable), "without scores": len(readable) - len(ids)}
         words = f"{len(ids):,}" + (f" of {len(listed):,} listed" if len(listed) > len(ids) else "")

@@ -12,7 +12,7 @@ from stmn.report.words import shorten_path, strip_fingerprint
 from stmn.workspace import Input, Run, read_run
 
 #: stages whose runs are evaluations
-_EVALUATIONS = ("evaluate", "fuse-idt")
+_EVALUATIONS = ("evaluate", "idt-score", "fuse-idt")
 #: options of `fuse` that decide which row of the paper's tables a network belongs to
 _GATE_OPTIONS = ("fusion", "site", "direction", "gated_units", "injector", "temporal_init", "temporal_pool")
 #: (stage, modality) of every model that was tested -> what kind of result that is
@@ -263,10 +263,10 @@ def _evaluates(run: Run, data: str, split: str) -> bool:
     return _is_evaluation(run) and of == (data, split)
 
 
-def _rank(run: Run, graph: RunGraph) -> int:
+def _rank(run: Run, graph: RunGraph) -> float:
     """Where an evaluation stands among others on a page."""
-    if run.record["verb"] == "fuse-idt":
-        return 4
+    if run.record["verb"] in ("idt-score", "fuse-idt"):
+        return 3.5 if run.record["verb"] == "idt-score" else 4
     if run.record["options"].get("late_fusion"):
         return 2
     modalities = [cause.record.get("options", {}).get("modality") for cause in graph.find_causes(run)]

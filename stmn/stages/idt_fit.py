@@ -51,15 +51,15 @@ class IdtFit(Stage[IdtFitOptions]):
         Raises:
             DataError: the training videos have too few tracks.
         """
-        from stmn.idt.codebook import choose_gaussians, fit_codebook
+        from stmn.idt.fit import SAMPLES, choose_gaussians, fit_codebook
         from stmn.idt.shards import ShardReader
         from stmn.store.format.read import Store
 
         tracks = run_step(IdtExtractOptions, options, context)
         with Store(context.data) as store, ShardReader(tracks.path) as reader:
             videos = [video.id for video in find_lists(options, store, context).train if not reader.reasons[video.id]]
-            rows = _sample(reader, videos, options.samples, options.seed)
             gaussians = options.gaussians or choose_gaussians(len(videos))
+            rows = _sample(reader, videos, options.samples or SAMPLES * gaussians, options.seed)
             about = {
                 "parameters": make_parameters(options).model_dump(mode="json"),
                 "gaussians": gaussians,

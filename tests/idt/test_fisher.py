@@ -6,8 +6,9 @@ from skimage.feature import fisher_vector
 from sklearn.mixture import GaussianMixture
 
 from stmn.errors import CheckpointError, DataError
-from stmn.idt.codebook import DESCRIPTORS, WIDTH, Codebook, choose_gaussians, fit_codebook, load_codebook
+from stmn.idt.codebook import DESCRIPTORS, WIDTH, Codebook, load_codebook
 from stmn.idt.fisher import FisherSums
+from stmn.idt.fit import choose_gaussians, fit_codebook
 
 K = 4
 

@@ -78,6 +78,15 @@ class Header(BaseModel):
             )
         return self.splits[split][part]
 
+    def listed(self, split: str, part: str) -> list[str]:
+        """Return the video ids of a part of a split or, for "all", of that part of every split, each once.
+
+        Raises:
+            DataError: There is no such split.
+        """
+        splits = self.splits if split == "all" else [split]
+        return list(dict.fromkeys(video for one in splits for video in self.part(one, part)))
+
     def write(self, folder: Path) -> None:
         """Write the header, whole or not at all."""
         write_json(folder / HEADER, self.model_dump(mode="json"))
