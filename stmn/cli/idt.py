@@ -36,7 +36,7 @@ _Warp = Annotated[
 _LocalFeatures = Annotated[
     Literal["orb", "sift", "akaze"], typer.Option(help="local features that find the camera's motion")
 ]
-_Scale = Annotated[float, typer.Option(help="compute flow on frames resized by this factor", min=0.1, max=1)]
+_Scale = Annotated[float, typer.Option(help="resize frames by this factor first", min=0.05, max=4)]
 
 
 @command(app, examples=("stmn idt show clip.avi", "stmn idt show clip.avi --out tracks.mp4 --flow tvl1"))

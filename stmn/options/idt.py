@@ -26,7 +26,7 @@ class IdtExtractOptions(SetOptions):
     )
     flow: str = option("farneback", "optical flow: farneback, dis, tvl1, another plugin, or stored", "Features")
     flow_options: dict[str, Any] = option({}, "options of the flow", "Features")
-    scale: float = option(1.0, "compute flow on frames resized by this factor", "Features", gt=0, le=1)
+    scale: float = option(1.0, "resize frames by this factor first", "Features", gt=0, le=4)
     camera: bool = option(True, "remove the camera's motion from flow and tracks", "Features")
     warp: Literal["analytic", "recompute"] = option(
         "analytic",
