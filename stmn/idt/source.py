@@ -66,14 +66,15 @@ class TrackSource:
         yield from extract_tracks(frames, self.parameters, fields=fields, boxes=self._boxes_of(entry, factor))
 
     def _from_file(self, entry: VideoEntry) -> tuple[Iterator[NDArray[np.uint8]], None, float]:
-        """Frames of the video's file; and how much smaller they are than the file's."""
-        from stmn.video.decode import decode_video, probe_video
+        """Frames of the video's file, or of its segment; and how much smaller they are than the file's."""
+        from stmn.video.decode import iter_frames, probe_video
 
         path = self._dataset.fetch(entry)
         info = probe_video(path)
         own = min(info.width, info.height)
         side = self.short_side or min(own, SHORT_SIDE)
-        return decode_video(path, None if side == own else side), None, side / own
+        shown = (frame for frame in iter_frames(path, until=entry.end) if frame.seconds >= entry.start)
+        return (frame.picture(None if side == own else side) for frame in shown), None, side / own
 
     def _from_store(self, entry: VideoEntry) -> tuple[Iterator[NDArray[np.uint8]], Iterator[Any] | None, float]:
         """Stored frames, and stored flow if that is what the tracks follow."""

@@ -11,7 +11,9 @@ from helpers.films import film, moving
 
 from stmn.datasets.csv_list import CsvList
 from stmn.errors import DataError
+from stmn.idt.source import TrackSource
 from stmn.store.format.read import Store
+from stmn.trajectories.parameters import TrackParameters
 from stmn.video.decode import decode_video
 
 FAST = ["--short-side", "32", "--workers", "1", "--flow", "farneback"]
@@ -248,3 +250,17 @@ def test_columns_are_guessed_and_named(name, lines, columns, first, tmp_path):
     videos = dataset.videos()
     assert (len(videos), (videos[0].id, videos[0].class_name)) == (2, first)
     assert list(dataset.notes(videos)) == [f"no header line: its columns are {columns}"]
+
+
+def test_tracks_of_a_segment_stay_in_it(tmp_path):
+    """Improved dense trajectories are read from the files."""
+    still, moved = moving(1, 96, 128, seed=1)[0], moving(60, 96, 128, dx=2, seed=2)
+    for picture in moved:
+        picture[:40], picture[:, :40] = still[:40], still[:, :40]  # a part of the picture moves, not the camera
+    film(tmp_path / "a.mp4", moved)
+    path = listed(tmp_path / "a.csv", "path,class,start,end", "a.mp4,wave,0.4,1.2")
+    [video] = CsvList(path).videos()
+    rows = [tracks.rows for tracks in TrackSource(tmp_path, "videos", TrackParameters(), "csv", path).read(video)]
+    ends = np.concatenate(rows)[:, 0]
+    assert len(ends)
+    assert ends.max() <= 19  # frames of the segment, from 0
