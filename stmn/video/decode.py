@@ -112,8 +112,9 @@ def _read_film(source: Source, allow_damage: float, say: Callable[[str], None], 
             raise DataError(
                 f"{source.name}: decoding failed after {tally.frames} frames: {describe_ffmpeg_error(error)}"
             ) from error
-        if not tally.frames and tally.reason:
-            raise DataError(f"{source.name}: none of its frames can be decoded: {tally.reason}")
+        if not tally.frames and (tally.packets or tally.reason):
+            reason = tally.reason or "their key frame is missing or damaged"
+            raise DataError(f"{source.name}: none of its frames can be decoded: {reason}")
         found = judge(tally, announced, float(rate), missing)
         if tally.frames and found.lost > allow_damage * found.of:
             raise DataError(f"{source.name}: {found.words} (more than --allow-damage {allow_damage:g})")

@@ -229,11 +229,14 @@ def test_hdr_is_mapped_to_what_a_display_shows(transfer, white, tmp_path):
         assert np.ptp(picture, axis=2).max() <= 3, "grey stays grey"
 
 
-def test_wide_colours_become_those_of_bt709(tmp_path):
-    """Green of BT.709 written in BT.2020's colours: BT.2087's matrix gives (0.3293, 0.9195, 0.0880) of light."""
-    wide = tuple(round(255 * light ** (1 / 2.4)) for light in (0.3293, 0.9195, 0.0880))
-    levels = luma_chroma(wide, *BT2020, False)
-    tagged(tmp_path / "a.mkv", [levels], colorspace=9, color_primaries=9)
+@pytest.mark.parametrize(("primaries", "green"), [
+    (9, (0.3293, 0.9195, 0.0880)),  # BT.2020: BT.2087-0, the second column of M2
+    (12, (0.1775, 0.9668, 0.0724)),  # Display P3
+])  # fmt: skip
+def test_wide_colours_become_those_of_bt709(primaries, green, tmp_path):
+    """The green of BT.709, written in the light of wider primaries."""
+    levels = luma_chroma(tuple(round(255 * light ** (1 / 2.4)) for light in green), *BT2020, False)
+    tagged(tmp_path / "a.mkv", [levels], colorspace=9, color_primaries=primaries)
     red, green, blue = first(tmp_path / "a.mkv")[0, 0].tolist()
     assert green > 250 and red < 40 and blue < 40
 
