@@ -51,7 +51,7 @@ def clip_frames(path: Path, count: int) -> Frames:
     """The first frames of a video."""
     frames = []
     for frame in decode_video(path):
-        frames.append(cv2.resize(frame, SIZE, interpolation=cv2.INTER_AREA))
+        frames.append(np.asarray(cv2.resize(frame, SIZE, interpolation=cv2.INTER_AREA), np.uint8))
         if len(frames) == count:
             break
     return frames
@@ -94,8 +94,9 @@ def flow_seconds(frames: Frames, parameters: TrackParameters, rounds: int) -> fl
     if parameters.flow == "stored":
         return None
     scaled = [cv2.resize(frame, None, fx=parameters.scale, fy=parameters.scale) for frame in frames]
-    greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in scaled]
-    shapes = scale_shapes(*greys[0].shape, parameters.scales, parameters.patch)
+    greys = [np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), np.uint8) for frame in scaled]
+    height, width = greys[0].shape[:2]
+    shapes = scale_shapes(height, width, parameters.scales, parameters.patch)
     if parameters.flow != "farneback":
         shapes = shapes[:1]
     levels = [build_pyramid(cv2, grey, shapes) for grey in greys]
@@ -114,7 +115,7 @@ def opencv_milliseconds(frames: Frames, rounds: int) -> float:
 
     def work() -> None:
         for first, second in pairwise(greys):
-            cv2.calcOpticalFlowFarneback(first, second, None, 0.5**0.5, 6, 10, 2, 7, 1.5, 0)
+            cv2.calcOpticalFlowFarneback(first, second, None, 0.5**0.5, 6, 10, 2, 7, 1.5, 0)  # type: ignore[call-overload]
 
     return round(1e3 * fastest(work, rounds) / len(frames), 2)
 

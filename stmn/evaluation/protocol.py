@@ -54,7 +54,7 @@ class Protocol(BaseModel):
     split: str = ""
     part: str = "test"
     #: class -> the class that its mirrored videos show, as numbers; None if each shows its own
-    mirror_order: list[int] | None = Field(None, exclude=True)
+    mirror_order: list[int] | None = Field(default=None, exclude=True)
 
     def views(self, height: int, width: int) -> list[Crop]:
         """The boxes, and their mirrors, that are cut out of frames of `height` x `width` pixels."""
