@@ -131,7 +131,11 @@ for _name, _info in COMMANDS.items():
 
 
 def _print_anything() -> None:
-    """Print names of any letters: what a terminal's encoding lacks becomes an escape, not an error."""
+    """Read and print names of any letters: what a terminal's encoding lacks becomes an escape, not an error."""
+    if os.name == "posix" and not sys.flags.utf8_mode and codecs.lookup(sys.getfilesystemencoding()).name != "utf-8":
+        # names on disk and in lists are UTF-8, whatever the locale says; only a new start makes Python believe it
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # the locale C says nothing of the terminal; nearly all are UTF-8

@@ -55,6 +55,11 @@ def test_table_of_scores_is_utf_8_in_any_locale(tmp_path):
     assert "motion: прыжок" in (tmp_path / "table.csv").read_text(encoding="utf-8")
 
 
+def test_files_have_their_names_in_any_locale(tmp_path):
+    run("ascii", "data", "extract", prepared(tmp_path), tmp_path / "größe", "--as", "mp4")
+    assert sorted(path.name for path in (tmp_path / "größe").iterdir()) == [f"{name} 1.mp4" for name in sorted(NAMES)]
+
+
 def test_recipe_in_any_language_and_locale(tmp_path):
     path = write_recipe(tmp_path / "größe.toml", 'name = "größe"', 'id = "a"\nuses = "train-stream"')
     assert "ok, 1 stages" in run("ascii", "recipes", "validate", path)
