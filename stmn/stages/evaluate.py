@@ -7,7 +7,7 @@ from stmn.errors import DataError, UsageError, count_of
 from stmn.options.evaluate import EvaluateOptions
 from stmn.runtime.files import write_json
 from stmn.stages.base import Context, Result, Stage, fill_newest
-from stmn.stages.score_model import score_model
+from stmn.stages.score_model import score_model, select_videos
 from stmn.stages.sources import describe_changes, fill_source, find_inputs, holds_scores
 from stmn.workspace import Input, Workspace
 
@@ -54,19 +54,25 @@ class Evaluate(Stage[EvaluateOptions]):
         return f"{options.part}-late-fusion" if options.late_fusion else str(options.part)
 
     def check(self, options: EvaluateOptions, context: Context) -> None:
-        """Refuse a device or a precision that is not here, and scores of other videos."""
+        """Refuse a device or a precision that is not here, models that can't be tested, and scores of other videos."""
         from stmn.evaluation.scores import check_average, load_scores
         from stmn.runtime.device import choose_device
         from stmn.store.format.read import Store
 
         choose_device(context.device, options.precision)
-        items = [item for item in context.inputs.get("late_fusion", []) if holds_scores(item)]
-        if items:
-            with Store(context.data) as store:
-                parts, names = [load_scores(item.path) for item in items], [item.label for item in items]
-                check_average(parts, names, options.average)
-                for line in describe_changes(parts, names, store):
-                    context.progress.say(line)
+        if options.split == "all":  # each split is a run of its own
+            return
+        given = context.inputs.get("late_fusion") or context.inputs["model"]
+        items = [item for item in given if holds_scores(item)]
+        with Store(context.data) as store:
+            parts, names = [load_scores(item.path) for item in items], [item.label for item in items]
+            check_average(parts, names, options.average)
+            for line in describe_changes(parts, names, store):
+                context.progress.say(line)
+            for model in (item for item in given if item not in items):
+                select_videos(model, options, store)
+                if options.stream_weights == "validation":
+                    select_videos(model, options.model_copy(update={"part": "validation"}), store)
 
     def run(self, options: EvaluateOptions, context: Context) -> Result:
         """Score and measure."""

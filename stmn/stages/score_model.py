@@ -14,7 +14,26 @@ if TYPE_CHECKING:
     from stmn.evaluation.scores import Scores
     from stmn.nets.checkpoint import Description
     from stmn.nets.network import Network
-    from stmn.store.format.read import Store
+    from stmn.store.format.read import Store, StoredVideo
+
+
+def select_videos(model: Input, options: EvaluateOptions, store: "Store") -> "list[StoredVideo]":
+    """The videos that a model is to be tested on.
+
+    Raises:
+        DataError: The model does not fit the data, has learned from these videos, or held none out.
+        CheckpointError: It is no model file.
+    """
+    from stmn.nets.checkpoint import read_description
+    from stmn.stages.model_fit import check_fits, check_unseen
+
+    name, description = model.label, read_description(model.path)
+    check_fits(description, name, store)
+    videos = _find_part(options, store, description, name)
+    if options.part != "train" and not options.allow_seen:
+        what = f"{options.part} videos of split {options.split}"
+        check_unseen(description, name, store, videos, what, "pass --allow-seen to test on them anyway")
+    return videos
 
 
 def score_model(model: Input, options: EvaluateOptions, store: "Store", context: Context) -> "Scores":
@@ -23,17 +42,10 @@ def score_model(model: Input, options: EvaluateOptions, store: "Store", context:
     from stmn.evaluation.scores import Scores
     from stmn.nets.checkpoint import load_checkpoint
     from stmn.sampling.augment import mirror_order
-    from stmn.stages.model_fit import check_fits, check_unseen
 
-    name = model.label
-    context.progress.say(f"model: {name}")
+    context.progress.say(f"model: {model.label}")
     network, description = load_checkpoint(model.path)
-    header = store.header
-    check_fits(description, name, store)
-    videos = _select_videos(options, store, description, name)
-    if options.part != "train" and not options.allow_seen:
-        what = f"{options.part} videos of split {options.split}"
-        check_unseen(description, name, store, videos, what, "pass --allow-seen to test on them anyway")
+    header, videos = store.header, select_videos(model, options, store)
     seen = description.trained_on.seen(videos, header.name)
     protocol = Protocol(
         chunks=options.chunks,
@@ -83,7 +95,7 @@ def _spatial_of(options: EvaluateOptions) -> Literal["fully_conv", "ten_crop", "
     return "centre_crop" if options.centre_crop or not options.fully_conv else "fully_conv"
 
 
-def _select_videos(options: EvaluateOptions, store: "Store", description: "Description", name: str) -> Any:
+def _find_part(options: EvaluateOptions, store: "Store", description: "Description", name: str) -> "list[StoredVideo]":
     """The videos of the chosen part. Raises `DataError` if training held none out of this list."""
     if options.part != "validation":
         return store.part(str(options.split), options.part or "test")

@@ -198,9 +198,13 @@ def test_training_videos_are_not_tested_unless_allowed(own):
     path = own.find_input("appearance", "model").path
     test = read_header(own.data_dir("synthetic")).part("1", "test")
     with_training_list(path, ["another", *test[:3]])
+    before = sorted(own.runs_dir.iterdir())
     for model in ({"model": str(path)}, {"late_fusion": [str(path), "motion"]}):
         with pytest.raises(DataError, match=r"trained on 3 of the 12 test videos of split 1 .*--allow-seen"):
             run_stage(own, "evaluate", **model)
+    with pytest.raises(DataError, match="training held no videos out"):
+        run_stage(own, "evaluate", model="motion", part="validation")
+    assert sorted(own.runs_dir.iterdir()) == before, "a folder was opened for a test that can't be"
     run = run_stage(own, "evaluate", model=str(path), allow_seen=True)
     assert run.results["protocol"]["seen_in_training"] == 3
 
