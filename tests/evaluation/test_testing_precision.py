@@ -64,7 +64,7 @@ def test_half_precision_is_another_run_and_its_protocol_says_so(own):
         half = scores_of(own, precision=precision)
         assert half.protocol["precision"] == precision
         assert f", in {precision}, synthetic split 1 test" in half.protocol["words"]
-        assert 0 < movement(exact, half) < 0.02
+        assert 0 < movement(exact, half) < 0.03
     assert exact.protocol["precision"] == "float32" and "float32" not in exact.protocol["words"]
 
 
