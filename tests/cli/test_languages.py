@@ -62,7 +62,7 @@ def test_files_have_their_names_in_any_locale(tmp_path):
 
 def test_recipe_in_any_language_and_locale(tmp_path):
     path = write_recipe(tmp_path / "größe.toml", 'name = "größe"', 'id = "a"\nuses = "train-stream"')
-    assert "ok, 1 stages" in run("ascii", "recipes", "validate", path)
+    assert "ok, 1 stage: a" in run("ascii", "recipes", "validate", path)
 
 
 @pytest.mark.parametrize("name", NAMES[:2])
