@@ -66,15 +66,19 @@ class TrackSource:
         yield from extract_tracks(frames, self.parameters, fields=fields, boxes=self._boxes_of(entry, factor))
 
     def _from_file(self, entry: VideoEntry) -> tuple[Iterator[NDArray[np.uint8]], None, float]:
-        """Frames of the video's file, or of its segment; and how much smaller they are than the file's."""
-        from stmn.video.decode import iter_frames, probe_video
+        """Frames of the video's file, at the set's rate if it has one; and how much smaller they are than the file's."""
+        from stmn.video.decode import iter_frames
 
-        path = self._dataset.fetch(entry)
-        info = probe_video(path)
-        own = min(info.width, info.height)
+        video, rate = self._store.video(entry.id), self._store.header.preparation.fps
+        own = min(video.source_width, video.source_height)
         side = self.short_side or min(own, SHORT_SIDE)
-        shown = (frame for frame in iter_frames(path, until=entry.end) if frame.seconds >= entry.start)
-        return (frame.picture(None if side == own else side) for frame in shown), None, side / own
+
+        def decode() -> Iterator[NDArray[np.uint8]]:
+            for frame in iter_frames(self._dataset.fetch(entry), rate, 1.0, until=entry.end):  # prepare took it
+                if frame.seconds >= entry.start:
+                    yield frame.picture(None if side == own else side)
+
+        return decode(), None, side / own
 
     def _from_store(self, entry: VideoEntry) -> tuple[Iterator[NDArray[np.uint8]], Iterator[Any] | None, float]:
         """Stored frames, and stored flow if that is what the tracks follow."""
