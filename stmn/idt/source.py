@@ -66,7 +66,7 @@ class TrackSource:
         yield from extract_tracks(frames, self.parameters, fields=fields, boxes=self._boxes_of(entry, factor))
 
     def _from_file(self, entry: VideoEntry) -> tuple[Iterator[NDArray[np.uint8]], None, float]:
-        """Frames of the video's file, at the set's rate if it has one; and how much smaller they are than the file's."""
+        """Frames of the video's file, at the set's rate if it has one; how much smaller they are than the file's."""
         from stmn.video.decode import iter_frames
 
         video, rate = self._store.video(entry.id), self._store.header.preparation.fps
