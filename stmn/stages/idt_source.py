@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from stmn import registry
-from stmn.errors import DataError, StmnError, UsageError
+from stmn.errors import DataError, StmnError, UsageError, describe_mistake
 from stmn.options.idt import IdtExtractOptions
 from stmn.options.prepare import PrepareOptions
 from stmn.stages.prepare import create_dataset, root_of
@@ -36,8 +36,7 @@ def make_parameters(options: IdtExtractOptions) -> "TrackParameters":
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        message = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"idt: {f'{where}: ' if where else ''}{message[:1].lower()}{message[1:]}") from error
+        raise UsageError(f"idt: {f'{where}: ' if where else ''}{describe_mistake(first)}") from error
 
 
 def check_options(options: IdtExtractOptions) -> None:
