@@ -26,13 +26,15 @@ VALUES = [True, -1, 1.5, float("nan"), "", "x", [], ["a"], [1, [2]], {}, {"a": 1
 @pytest.mark.parametrize("verb", MODELS)
 def test_bad_flags_are_one_plain_line(verb, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    command = ["idt", verb.removeprefix("idt-")] if verb.startswith("idt-") else [verb]
     for option in options_of(verb).described().values():
         for text in TEXTS if option.flagged and option.shape != "switch" else ():
             if option.shape in ("text", "path") and text:
                 continue
-            result = call(verb, f"{option.flag}={text}")
+            result = call(*command, f"{option.flag}={text}")
             assert result.exit_code in (1, 2), (option.flag, text)
             assert errors_of(result) == result.stderr.removeprefix("error: ").splitlines(), (option.flag, text)
+            assert "no such command" not in result.stderr
             assert not any(word in result.stderr.lower().replace(option.name, "") for word in FOREIGN), result.stderr
     assert not list(tmp_path.iterdir())
 
