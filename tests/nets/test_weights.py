@@ -232,7 +232,12 @@ def renamed(path: Path) -> None:
 def own_network(path: Path, wrapped: bool = False) -> None:
     """What `torch.save(network.state_dict())` writes of a network of this project."""
     state = build_network(
-        NetworkConfig(classes=["a", "b"], streams=[StreamConfig(modality="rgb", arch="resnet18", width=0.25)])
+        NetworkConfig(
+            classes=["a", "b"],
+            size=32,
+            stack_length=10,
+            streams=[StreamConfig(modality="rgb", arch="resnet18", width=0.25)],
+        )
     ).state_dict()
     torch.save({"state_dict": {f"module.{n}": v for n, v in state.items()}} if wrapped else state, path)
 
