@@ -84,7 +84,7 @@ def find_source(parts: Sequence["Scores"], names: Sequence[str]) -> Source:
         own = read_source(part.protocol, name)
         if differs := _contradictions(own, merged):
             raise DataError(
-                f"{name} and {names[0]} are scores of different videos ({differs}); name scores of the same ones"
+                f"{name} and {names[0]} are scores of different videos ({differs}); name scores of the same videos"
             )
         merged = _merge(merged, own)
     return merged
@@ -117,7 +117,7 @@ def align_scores(first: "Scores", other: "Scores", name: str, first_name: str = 
         raise DataError(f"{name}: does not score the same videos: {what}{more}")
     if differs:
         raise DataError(
-            f"{name} and {first_name} are scores of different videos ({differs}); name scores of the same ones"
+            f"{name} and {first_name} are scores of different videos ({differs}); name scores of the same videos"
         )
     aligned = other.take([row_of[video_id] for video_id in first.ids])
     for video_id, label, own in zip(first.ids, first.labels, aligned.labels, strict=True):
