@@ -16,8 +16,10 @@ def describe_protocol(metrics: dict[str, Any]) -> str:
 
 
 def describe_splits(splits: Sequence[str]) -> str:
-    """`split 1`, `splits 1, 2`; `all splits` if none is named."""
-    return f"split{'s' if len(splits) > 1 else ''} {', '.join(splits)}" if splits else "all splits"
+    """`split 1`, `splits 1, 2`; `all splits` if none is named, or all are meant."""
+    if not splits or list(splits) == ["all"]:
+        return "all splits"
+    return f"split{'s' if len(splits) > 1 else ''} {', '.join(splits)}"
 
 
 def list_versions() -> dict[str, str]:
