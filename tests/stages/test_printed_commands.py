@@ -51,7 +51,7 @@ def follow(command: list[object], limit: int = 8) -> list[str]:
 @pytest.mark.parametrize("verb", ["fuse", "evaluate", "fuse-idt", "report"])
 def test_commands_of_errors_lead_to_what_was_asked_for(verb, two_sets):
     """From nothing but prepared data, each error's own command, and theirs, are enough."""
-    more = ["--chunks", 1] if verb == "evaluate" else FUSE if verb == "fuse" else []
+    more = {"evaluate": ["--chunks", 1], "fuse": FUSE, "fuse-idt": ["--features", "grid"]}.get(verb, [])
     asked = [verb, "--data", "other set", "--split", "2", "--workspace", two_sets.root, *more]
     ran = follow(asked)
     assert ran and all(f"--data 'other set' --split 2 --workspace {two_sets.root}" in line for line in ran)
