@@ -139,9 +139,8 @@ def _score_idt(network: "Scores", item: Input, options: FuseIdtOptions, store: "
     missing = [video_id for video_id in network.ids if video_id not in row_of]
     if missing:
         raise DataError(
-            f"{run.path}: {count_of(len(missing), 'video')} of {item.label} without trajectories, the first is "
-            f"{missing[0]!r}; "
-            "they were skipped when the videos were tracked"
+            f"{run.path}: no trajectories of {count_of(len(missing), 'video')} of {item.label}, which could not be "
+            f"read; the first is {missing[0]!r}"
         )
     return scores.take([row_of[video_id] for video_id in network.ids])
 

@@ -11,6 +11,9 @@ from stmn.stages.idt_steps import describe_steps
 from stmn.stages.video_jobs import check_workers
 from stmn.workspace import Input, Workspace
 
+#: descriptors that are kept of a video at the most: a worker holds up to twice as many, 400 MB
+_MOST_PER_VIDEO = 250_000
+
 
 class IdtExtract(Stage[IdtExtractOptions]):
     """Writes `shards/` with descriptors (float16) and `tracks.json`."""
@@ -62,7 +65,7 @@ class IdtExtract(Stage[IdtExtractOptions]):
         with Store(context.data) as store:
             entries = list_videos(options, source, store)
             jobs = [VideoJob(entry, store.videos[video_id].frames) for video_id, entry in sorted(entries.items())]
-        quota = max(int(options.keep * 1e9 / (2 * WIDTH * len(jobs))), 1)
+        quota = max(min(int(options.keep * 1e9 / (2 * WIDTH * len(jobs))), _MOST_PER_VIDEO), 1)
         worker = IdtWorker(context.out.resolve(), source, quota)
         skipped = fill_shards(jobs, worker, options, context, "tracking", "tracked")
         with ShardReader(context.out) as reader:

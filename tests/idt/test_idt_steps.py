@@ -205,6 +205,25 @@ def test_videos_without_tracks_get_a_zero_vector(tmp_path):
     assert run_of(Workspace(tmp_path), "idt-scores").results["videos"] == 5
 
 
+def test_a_video_that_can_no_longer_be_read_costs_itself_alone(own_moves):
+    folder = own_moves.root / "data" / "moves"
+    record = json.loads((folder / "run.json").read_text())
+    shutil.copytree(record["results"]["root"], own_moves.root / "changed", dirs_exist_ok=True)
+    record["results"]["root"] = str(own_moves.root / "changed")
+    (folder / "run.json").write_text(json.dumps(record))
+    (own_moves.root / "changed/test/left/7.avi").write_bytes(b"junk")
+    command = ["idt", "score", "--flow", "dis", "-w", own_moves.root]
+    refused = call(*command)
+    assert refused.exit_code == 1 and len(errors_of(refused)) == 1
+    assert "1 of 24 videos was skipped, the first: 'test/left/7.avi'" in refused.stderr
+    assert "--allow-failures 1 accepts this" in refused.stderr
+    accepted = call(*command, "--allow-failures", 1)
+    assert accepted.exit_code == 0, accepted.stderr
+    assert run_of(own_moves, "idt-scores").results["videos"] == 8
+    fusion = call("fuse-idt", "--scores", own_moves.root / "network.safetensors", *command[2:], "--allow-failures", 1)
+    assert "no trajectories of 1 video" in errors_of(fusion)[0] and "test/left/7.avi" in errors_of(fusion)[0]
+
+
 def test_all_folds_are_scored_as_one_list(own_moves, tmp_path):
     for number, path in enumerate(sorted((own_moves.root / "videos").glob("*/*/*.avi"))):
         target = tmp_path / "videos" / path.parent.name / f"v_{path.parent.name}_g{number % 4:02d}_c{number:02d}.avi"
