@@ -186,17 +186,22 @@ class Workspace:
         path = self.runs_dir / f"{label}-{fingerprint[:8]}"
         return read_run(path) or Run(path)
 
-    def newest(self, kind: str, data: str | None = None, **match: Any) -> Run | None:
+    def newest(self, kind: str, data: str | None = None, verb: str | None = None, **match: Any) -> Run | None:
         """The newest finished run that made a file of a kind.
 
         Args:
             kind: "model" or "scores".
             data: the name of the prepared set that it read; None for any.
+            verb: the kind of its stage; None for any.
             match: values that its options must have.
         """
         for run in self.runs():
             options, read = run.record.get("options", {}), run.record.get("data", {}).get("name")
-            fits = data in (None, read) and all(options.get(k) == v for k, v in match.items())
+            fits = (
+                data in (None, read)
+                and verb in (None, run.record.get("verb"))
+                and all(options.get(k) == v for k, v in match.items())
+            )
             if fits and run.makes(kind):
                 return run
         return None

@@ -146,7 +146,7 @@ def fill_newest(
     if getattr(options, name) is not None or name in inputs:
         return options
     data = workspace.find_data(options.data).name if isinstance(options, SetOptions) else None
-    run = workspace.newest(name, data, **match)
+    run = workspace.newest(name, data, "evaluate" if name == "scores" else None, **match)  # scores of a network
     if run is None:
         of = ", ".join([*([data] if data else []), *(f"{key} {value}" for key, value in match.items())])
         words, verb = _NOT_MADE[name]

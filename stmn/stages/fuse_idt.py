@@ -60,6 +60,8 @@ class FuseIdt(Stage[FuseIdtOptions]):
         with Store(context.data) as store:
             for line in describe_changes(parts, names, store):
                 context.progress.say(line)
+            if context.input("scores"):
+                _check_network(parts[0], names[0])
             if context.input("idt_scores"):
                 return
             select_videos(str(options.split), store, parts[0] if parts else None)
@@ -111,6 +113,16 @@ def _fill_model(options: FuseIdtOptions, workspace: Workspace, inputs: dict[str,
     [item] = find_inputs(options, "model", workspace, inputs)
     test = Evaluate().complete(_test_of(options, item), workspace, {"model": [item]})
     return options.with_defaults(split=test.split, data=workspace.find_data(options.data).name)
+
+
+def _check_network(scores: "Scores", name: str) -> None:
+    """Refuse scores that SVMs had a part in. Raises `DataError`."""
+    from stmn.evaluation.kinds import find_features
+
+    if "features" in scores.protocol or find_features(scores.protocol):
+        raise DataError(
+            f"{name}: holds scores of SVMs already; name those of a network alone, made with: stmn evaluate"
+        )
 
 
 def _test_of(options: FuseIdtOptions, item: Input) -> EvaluateOptions:
@@ -223,8 +235,8 @@ def _describe(results: dict[str, Any], words: str) -> "list[str]":
     for name, accuracy in results["streams"].items():
         low, high = results["stream_intervals"][name]
         label = "network" if name == "network" else words
-        lines.append(f"{label:<16} {100 * accuracy:5.1f} % [{100 * low:.1f}, {100 * high:.1f}]")
-    lines.append(f"{'both':<16} {describe_accuracy(results)}")
+        lines.append(f"{label:<14} {100 * accuracy:.1f} % [{100 * low:.1f}, {100 * high:.1f}]")
+    lines.append(f"{'both':<14} {describe_accuracy(results)}")
     for name, pair in results["paired"].items():
         label = "network" if name == "network" else words
         lines.append(

@@ -111,6 +111,14 @@ def test_the_table_shows_network_idt_and_both_with_paired_counts(fused):
     assert f"correct where it is wrong {paired['both_correct']}" in pair and "McNemar" in pair
 
 
+def test_scores_of_svms_are_not_taken_for_a_networks(own_moves):
+    newest = call("fuse-idt", "-w", own_moves.root)  # only scores of SVMs are there, and the network's file
+    assert newest.exit_code == 1 and "no scores of moves" in errors_of(newest)[0]
+    for name in ("idt-scores", "fused-idt"):
+        result = call("fuse-idt", "--scores", name, "-w", own_moves.root)
+        assert result.exit_code == 1 and "holds scores of SVMs already" in errors_of(result)[0]
+
+
 def test_nothing_is_done_twice(own_moves):
     before = {run.name: run.record["finished"] for run in own_moves.runs()}
     for command in (["fuse-idt", "--scores", own_moves.root / "network.safetensors"], ["idt", "score"], ["idt", "fit"]):
