@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +37,7 @@ class TrackSource:
         short_side: Short side of frames, pixels; None: the video's own, at most 256 of a file.
         boxes: Folder of files with boxes around people, if there is one.
         tracks: Folder of text files, if the tracks are read from text.
+        fps: Frames per second to take of a file; None: all.
     """
 
     data: Path
@@ -47,6 +49,7 @@ class TrackSource:
     short_side: int | None = None
     boxes: Path | None = None
     tracks: Path | None = None
+    fps: float | None = None
 
     def read(self, entry: VideoEntry) -> Iterator[Tracks]:
         """Yield the tracks of a video as they end.
@@ -66,19 +69,19 @@ class TrackSource:
         yield from extract_tracks(frames, self.parameters, fields=fields, boxes=self._boxes_of(entry, factor))
 
     def _from_file(self, entry: VideoEntry) -> tuple[Iterator[NDArray[np.uint8]], None, float]:
-        """Frames of the video's file, at the set's rate if it has one; how much smaller they are than the file's."""
+        """Frames of the video's file; and how much smaller they are than the file's."""
         from stmn.video.decode import iter_frames
 
-        video, rate = self._store.video(entry.id), self._store.header.preparation.fps
-        own = min(video.source_width, video.source_height)
+        # whatever damage the file has, prepare took it
+        frames = iter_frames(self._dataset.fetch(entry), self.fps, 1.0, until=entry.end)
+        shown = (frame for frame in frames if frame.seconds >= entry.start)
+        first = next(shown, None)
+        if first is None:
+            return iter(()), None, 1.0
+        own = min(first.size)
         side = self.short_side or min(own, SHORT_SIDE)
-
-        def decode() -> Iterator[NDArray[np.uint8]]:
-            for frame in iter_frames(self._dataset.fetch(entry), rate, 1.0, until=entry.end):  # prepare took it
-                if frame.seconds >= entry.start:
-                    yield frame.picture(None if side == own else side)
-
-        return decode(), None, side / own
+        scaled = None if side == own else side
+        return (frame.picture(scaled) for frame in chain([first], shown)), None, side / own
 
     def _from_store(self, entry: VideoEntry) -> tuple[Iterator[NDArray[np.uint8]], Iterator[Any] | None, float]:
         """Stored frames, and stored flow if that is what the tracks follow."""

@@ -81,7 +81,8 @@ def find_source(options: IdtExtractOptions, folder: Path) -> "TrackSource":
     if options.from_ == "store" or options.flow == "stored" or pictures:
         return source
     dataset = _find_dataset(folder)
-    return replace(source, kind="videos", root=dataset.root, dataset_options=_prepared_with(folder).dataset_options)
+    source = replace(source, kind="videos", fps=header.preparation.fps)
+    return replace(source, root=dataset.root, dataset_options=_prepared_with(folder).dataset_options)
 
 
 def list_videos(options: IdtExtractOptions, source: "TrackSource", store: "Store") -> "dict[str, VideoEntry]":
