@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from stmn import registry
-from stmn.errors import DataError, StmnError, UsageError, describe_mistake
+from stmn.errors import DataError, UsageError, describe_mistake
 from stmn.options.idt import IdtExtractOptions
 from stmn.options.prepare import PrepareOptions
 from stmn.stages.prepare import create_dataset, root_of
@@ -129,8 +129,6 @@ def _find_dataset(folder: Path) -> "Dataset":
         return create_dataset(options, root)
     except DataError as error:
         raise DataError(_gone(folder, root)) from error
-    except StmnError:
-        raise
 
 
 def _gone(folder: Path, root: Path) -> str:
