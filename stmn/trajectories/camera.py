@@ -14,7 +14,8 @@ from stmn.trajectories.pyramid import Field, Grey
 _WINDOW = 25
 #: most features of a frame
 _FEATURES = 500
-#: corners, which the flow tells the motion of: their most, quality relative to the best one, and distance in pixels
+#: corners whose motion is read from the flow: the largest number, the lowest quality relative to the best corner, and
+#: the smallest distance between two in pixels
 _CORNERS, _QUALITY, _DISTANCE = 1000, 0.001, 3
 #: a homography is taken from more matches than this, if it agrees within a pixel with more than `_AGREE` of them
 _MATCHES, _AGREE, _TOLERANCE = 50, 25, 1.0

@@ -133,7 +133,7 @@ class FilmReader:
         return frames
 
     def _keep(self, frames: list[av.VideoFrame], corrupt: bool) -> Iterator[av.VideoFrame]:
-        """Count the frames and yield them, but for those that were made without the key frame that they need."""
+        """Count and yield the frames, except those decoded without the key frame that they need."""
         for frame in frames:
             if self._starts_late and not self.tally.frames and self._needs_others(frame):
                 continue

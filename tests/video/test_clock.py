@@ -75,7 +75,7 @@ def test_wild_time_stamps_are_replaced(tmp_path):
 
 
 def test_one_motion_at_three_rates_becomes_one_set(tmp_path):
-    """Without --fps the flow of the fast films is smaller, and that is said."""
+    """Without --fps the flow of films with a higher rate is smaller, and a warning says so."""
     for rate in (25, 50):
         pictures = moving(rate // 5 + 1, 48, 64, dx=100 // rate)
         path = tmp_path / "v" / "run" / f"{rate}.mkv"
