@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from benchmarks.frame import describe_machine, run
 from stmn.flow.estimator import load_estimator
 from stmn.flow.polynomial import kernel_problem
-from stmn.trajectories.extract import extract_tracks
-from stmn.trajectories.motion import make_motion
-from stmn.trajectories.parameters import TrackParameters
-from stmn.trajectories.pyramid import build_pyramid, scale_shapes
+from stmn.idt.trajectories.extract import extract_tracks
+from stmn.idt.trajectories.motion import make_motion
+from stmn.idt.trajectories.parameters import TrackParameters
+from stmn.idt.trajectories.pyramid import build_pyramid, scale_shapes
 from stmn.video.decode import decode_video
 
 SIZE = (320, 240)  # width, height

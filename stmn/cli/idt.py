@@ -11,7 +11,7 @@ from stmn.cli.stage_command import add_stage
 from stmn.errors import count_of
 
 if TYPE_CHECKING:
-    from stmn.trajectories.parameters import TrackParameters
+    from stmn.idt.trajectories.parameters import TrackParameters
 
 app = make_app("Improved dense trajectories, step by step; show the tracks of a video.")
 
@@ -63,8 +63,8 @@ def show(
     tracks of the finest scale are drawn; all are counted.
     """
     from stmn.errors import UsageError
-    from stmn.trajectories.boxes import read_boxes
-    from stmn.trajectories.show import write_film, write_picture
+    from stmn.idt.trajectories.boxes import read_boxes
+    from stmn.idt.trajectories.show import write_film, write_picture
 
     path = out or Path(f"{video.stem}.png")
     kind = path.suffix.lower()
@@ -101,17 +101,14 @@ def track(
     force: Overwrite = False,
 ) -> None:
     """Write the tracks of a video as text, a track of 436 numbers per line, as the original program does."""
-    from stmn.trajectories.boxes import read_boxes
-    from stmn.trajectories.extract import extract_tracks
-    from stmn.trajectories.tracks import join_tracks, write_tracks
-    from stmn.video.decode import count_frames, decode_video
+    from stmn.idt.trajectories.boxes import read_boxes
+    from stmn.idt.trajectories.extract import track_video
+    from stmn.idt.trajectories.tracks import write_tracks
 
     path = out or Path(f"{video.stem}.txt.gz")
     check_new(path, force)
     parameters = _parameters(flow, warp, camera, local_features, scale)
-    around = read_boxes(boxes) if boxes else None
-    total = count_frames(video)
-    tracks = join_tracks(list(extract_tracks(decode_video(video), parameters, boxes=around, total=total)))
+    tracks = track_video(video, parameters, read_boxes(boxes) if boxes else None)
     write_tracks(path, tracks)
     typer.echo(f"{path}: {count_of(len(tracks), 'track')}")
 
@@ -119,7 +116,7 @@ def track(
 def _parameters(flow: str, warp: str, camera: bool, local_features: str, scale: float) -> "TrackParameters":
     """The parameters of the tracks. Raises `UsageError` for the flow of a set, which a file does not have."""
     from stmn.errors import UsageError
-    from stmn.trajectories.parameters import TrackParameters
+    from stmn.idt.trajectories.parameters import TrackParameters
 
     if flow == "stored":
         raise UsageError("--flow stored needs a prepared set; a video file has no stored flow")

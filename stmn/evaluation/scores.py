@@ -13,7 +13,7 @@ from torch import Tensor
 from stmn.errors import DataError, count_of, describe_mistake
 from stmn.evaluation.agreement import align_scores
 from stmn.evaluation.protocol import Average, upgrade_protocol
-from stmn.nets.tensor_files import read_metadata, save_tensors
+from stmn.runtime.tensor_files import read_metadata, save_tensors
 
 
 @dataclass(frozen=True)

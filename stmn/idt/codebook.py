@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from stmn.errors import DataError
-from stmn.nets.tensor_files import read_metadata, read_tensors, save_tensors
+from stmn.runtime.tensor_files import read_metadata, read_tensors, save_tensors
 
 #: the columns of a descriptor row: the paper fuses with HOG, HOF and MBH, not with the shapes of trajectories
 DESCRIPTORS = {"hog": slice(0, 96), "hof": slice(96, 204), "mbhx": slice(204, 300), "mbhy": slice(300, 396)}

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from stmn import registry
 from stmn.datasets.base import Dataset, VideoEntry
 from stmn.errors import DataError
+from stmn.idt.trajectories.boxes import Boxes, read_boxes
+from stmn.idt.trajectories.parameters import TrackParameters
+from stmn.idt.trajectories.tracks import Tracks
 from stmn.store.format.read import Store
 from stmn.store.format.shard import FLOW, RGB
-from stmn.trajectories.boxes import Boxes, read_boxes
-from stmn.trajectories.parameters import TrackParameters
-from stmn.trajectories.tracks import Tracks
 
 #: the short side of frames that are read from files, unless the video's own is smaller
 SHORT_SIDE = 256
@@ -59,11 +59,11 @@ class TrackSource:
             MissingExtra: OpenCV is not installed.
         """
         if self.kind == "text":
-            from stmn.trajectories.tracks import read_tracks
+            from stmn.idt.trajectories.tracks import read_tracks
 
             yield read_tracks(find_text(self.tracks or Path(), entry.id))
             return
-        from stmn.trajectories.extract import extract_tracks
+        from stmn.idt.trajectories.extract import extract_tracks
 
         frames, fields, factor = self._from_store(entry) if self.kind == "store" else self._from_file(entry)
         yield from extract_tracks(frames, self.parameters, fields=fields, boxes=self._boxes_of(entry, factor))

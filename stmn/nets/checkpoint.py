@@ -15,8 +15,8 @@ from stmn.nets.backbones import backbone_identity
 from stmn.nets.build import build_network
 from stmn.nets.config import NetworkConfig
 from stmn.nets.network import Network
-from stmn.nets.tensor_files import read_metadata, read_tensors, save_tensors
 from stmn.runtime.files import digest
+from stmn.runtime.tensor_files import read_metadata, read_tensors, save_tensors
 from stmn.store.format.header import Preparation
 from stmn.store.format.read import StoredVideo
 

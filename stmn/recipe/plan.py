@@ -95,7 +95,7 @@ def _plugins_of(inputs: dict[str, list[Input]]) -> list[dict[str, str]]:
 
 def _needed_plugins(item: Input) -> list[dict[str, str]]:
     """The plugins of other packages that an input model was made with; none for any other file."""
-    from stmn.nets.tensor_files import read_metadata
+    from stmn.runtime.tensor_files import read_metadata
 
     if item.path.suffix != ".safetensors":
         return []

@@ -16,13 +16,13 @@ from stmn.workspace import read_run
 if TYPE_CHECKING:
     from stmn.datasets.base import Dataset, VideoEntry
     from stmn.idt.source import TrackSource
+    from stmn.idt.trajectories.parameters import TrackParameters
     from stmn.store.format.read import Store, StoredVideo
-    from stmn.trajectories.parameters import TrackParameters
 
 
 def make_parameters(options: IdtExtractOptions) -> "TrackParameters":
     """The parameters of the tracks. Raises `UsageError` if an option does not fit."""
-    from stmn.trajectories.parameters import TrackParameters
+    from stmn.idt.trajectories.parameters import TrackParameters
 
     try:
         return TrackParameters(
@@ -54,7 +54,7 @@ def check_options(options: IdtExtractOptions) -> None:
         from stmn.flow.estimator import check_estimator
 
         check_estimator(options.flow, options.flow_options)
-    from stmn.trajectories.pyramid import load_opencv
+    from stmn.idt.trajectories.pyramid import load_opencv
 
     load_opencv()
 

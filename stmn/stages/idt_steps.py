@@ -20,8 +20,8 @@ _STEPS: dict[str, type[IdtExtractOptions]] = {
 def describe_steps(options: IdtExtractOptions) -> list[dict[str, str]]:
     """What decides the results of the steps besides their options: the flow, and the formats of all steps so far."""
     from stmn import registry
+    from stmn.idt.trajectories.parameters import FORMAT
     from stmn.stages import find_stage
-    from stmn.trajectories.parameters import FORMAT
 
     formats = [find_stage(verb).format for verb, step in _STEPS.items() if isinstance(options, step)]
     about = {"kind": "idt", "name": "steps", "package": registry.BUILT_IN}

@@ -15,7 +15,7 @@ OptionsT = TypeVar("OptionsT", bound=DataOptions)
 
 def holds_scores(item: Input) -> bool:
     """True for a scores file, False for a model. Raises `CheckpointError` if it is damaged."""
-    from stmn.nets.tensor_files import read_metadata
+    from stmn.runtime.tensor_files import read_metadata
 
     return "scores" in read_metadata(item.path)
 

@@ -13,9 +13,9 @@ from torch.optim import Optimizer
 from stmn.errors import CheckpointError, DataError
 from stmn.nets.checkpoint import fill_network
 from stmn.nets.network import Network
-from stmn.nets.tensor_files import read_metadata, read_tensors, save_tensors
 from stmn.runtime.progress import Progress
 from stmn.runtime.ranks import Ranks
+from stmn.runtime.tensor_files import read_metadata, read_tensors, save_tensors
 from stmn.training.kept import KeptWeights
 from stmn.training.plan import Plan
 

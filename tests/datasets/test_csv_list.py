@@ -12,8 +12,8 @@ from helpers.films import film, moving
 from stmn.datasets.csv_list import CsvList
 from stmn.errors import DataError
 from stmn.idt.source import TrackSource
+from stmn.idt.trajectories.parameters import TrackParameters
 from stmn.store.format.read import Store
-from stmn.trajectories.parameters import TrackParameters
 from stmn.video.decode import decode_video
 
 FAST = ["--short-side", "32", "--workers", "1", "--flow", "farneback"]

@@ -15,8 +15,8 @@ from helpers.commands import call, errors_of, start, write_recipe
 from helpers.films import film
 
 from stmn.evaluation.scores import Scores, load_scores
-from stmn.trajectories.parameters import TrackParameters
-from stmn.trajectories.tracks import read_tracks
+from stmn.idt.trajectories.parameters import TrackParameters
+from stmn.idt.trajectories.tracks import read_tracks
 from stmn.workspace import Run, Workspace
 
 #: class -> pixels per frame

@@ -12,7 +12,7 @@ from conftest import train_tiny
 from helpers.commands import call, errors_of, start
 from helpers.packages import on_path
 
-from stmn.nets.tensor_files import read_metadata
+from stmn.runtime.tensor_files import read_metadata
 from stmn.stages.train_stream import TrainStream
 from stmn.workspace import Run, Workspace, read_run
 

@@ -75,7 +75,7 @@ def test_variant_of_the_authors_code_is_three_options(own):
 def test_streams_of_unequal_channels_are_refused_before_loading(own, monkeypatch):
     deeper = train_tiny(own, "flow", arch="resnet50", steps=1)
     monkeypatch.setattr("safetensors.torch.load_file", lambda *_: pytest.fail("weights were read"))
-    monkeypatch.setattr("stmn.nets.tensor_files.load_file", lambda *_: pytest.fail("weights were read"))
+    monkeypatch.setattr("stmn.runtime.tensor_files.load_file", lambda *_: pytest.fail("weights were read"))
     refused = fuse(own, "--motion", deeper.name)
     assert refused.exit_code != 0
     (line,) = errors_of(refused)

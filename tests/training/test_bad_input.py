@@ -14,7 +14,7 @@ from helpers.commands import call, errors_of, write_recipe
 from helpers.made_sets import MadeVideo, make_set
 from safetensors.torch import load_file, save_file
 
-from stmn.nets.tensor_files import KEY, read_metadata
+from stmn.runtime.tensor_files import KEY, read_metadata
 from stmn.store.format.read import Store
 from stmn.workspace import Workspace
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from stmn.errors import Interrupted, StmnError
 from stmn.nets.checkpoint import read_description
 from stmn.nets.network import Network
-from stmn.nets.tensor_files import read_metadata
 from stmn.runtime.progress import Silent
+from stmn.runtime.tensor_files import read_metadata
 from stmn.sampling.order import sample_order
 from stmn.training.loop import train
 from stmn.training.normalisation import Normalisation

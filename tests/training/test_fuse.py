@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from stmn.errors import CheckpointError, DataError
 from stmn.nets.checkpoint import load_checkpoint, read_description
-from stmn.nets.tensor_files import KEY, read_metadata
+from stmn.runtime.tensor_files import KEY, read_metadata
 from stmn.workspace import Run, Workspace
 
 #: one step so small that no weight moves

@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from stmn.errors import CheckpointError, Interrupted, StmnError
-from stmn.nets.tensor_files import read_metadata
 from stmn.runtime.progress import Silent
+from stmn.runtime.tensor_files import read_metadata
 from stmn.sampling.clips import Clips
 from stmn.sampling.validation import hold_out
 from stmn.training.loop import train

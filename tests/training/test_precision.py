@@ -10,9 +10,9 @@ from helpers.trainings import CPU, equal, network, steps, videos, weights
 from torch import Tensor
 
 from stmn.errors import Interrupted, UsageError
-from stmn.nets.tensor_files import read_metadata
 from stmn.runtime.device import Device, choose_device
 from stmn.runtime.progress import Silent
+from stmn.runtime.tensor_files import read_metadata
 from stmn.training.loop import train
 from stmn.training.state import STATE_FILE
 from stmn.workspace import Workspace

@@ -18,7 +18,7 @@ from helpers.commands import call, errors_of, listen, over, write_recipe
 from safetensors.torch import load_file
 from torch import Tensor
 
-from stmn.nets.tensor_files import read_metadata
+from stmn.runtime.tensor_files import read_metadata
 from stmn.training.state import STATE_FILE
 from stmn.workspace import Workspace, read_run
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stmn.nets.checkpoint import read_description
-from stmn.nets.tensor_files import KEY
+from stmn.runtime.tensor_files import KEY
 from stmn.workspace import Run, Workspace
 
 #: a step that changes nothing that matters

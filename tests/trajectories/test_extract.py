@@ -8,9 +8,9 @@ from helpers.motions import add_disc, pan
 from pydantic import ValidationError
 
 from stmn.errors import DataError, MissingExtra, UsageError
-from stmn.trajectories.extract import extract_tracks
-from stmn.trajectories.parameters import TrackParameters
-from stmn.trajectories.tracks import Tracks, join_tracks
+from stmn.idt.trajectories.extract import extract_tracks
+from stmn.idt.trajectories.parameters import TrackParameters
+from stmn.idt.trajectories.tracks import Tracks, join_tracks
 
 pytest.importorskip("cv2")
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from stmn.errors import DataError
-from stmn.trajectories.boxes import read_boxes
-from stmn.trajectories.tracks import Tracks, read_tracks, write_tracks
+from stmn.idt.trajectories.boxes import read_boxes
+from stmn.idt.trajectories.tracks import Tracks, read_tracks, write_tracks
 
 
 @pytest.fixture

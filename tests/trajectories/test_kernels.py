@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from helpers.motions import add_disc, pan, texture
 
-from stmn.trajectories import _camera_c, _camera_numpy, _histograms_c, _histograms_numpy
-from stmn.trajectories.camera import at_scale, find_corners, measure_corners, stabilise
-from stmn.trajectories.extract import extract_tracks
-from stmn.trajectories.histograms import describe
-from stmn.trajectories.layout import Layout
-from stmn.trajectories.parameters import TrackParameters
-from stmn.trajectories.tracks import join_tracks
+from stmn.idt.trajectories import _camera_c, _camera_numpy, _histograms_c, _histograms_numpy
+from stmn.idt.trajectories.camera import at_scale, find_corners, measure_corners, stabilise
+from stmn.idt.trajectories.extract import extract_tracks
+from stmn.idt.trajectories.histograms import describe
+from stmn.idt.trajectories.layout import Layout
+from stmn.idt.trajectories.parameters import TrackParameters
+from stmn.idt.trajectories.tracks import join_tracks
 
 cv2 = pytest.importorskip("cv2")
 
@@ -135,9 +135,9 @@ class TestKernels:
         parameters = TrackParameters(scales=2, warp="recompute")
         fast = join_tracks(list(extract_tracks(frames, parameters, total=16)))
         for module in (
-            "trajectories._histograms_c",
-            "trajectories._camera_c",
-            "trajectories._steps_c",
+            "idt.trajectories._histograms_c",
+            "idt.trajectories._camera_c",
+            "idt.trajectories._steps_c",
             "flow._farneback_c",
         ):
             monkeypatch.setattr(f"stmn.{module}.problem", lambda: "no compiler")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from helpers.motions import pan
 
-from stmn.trajectories.extract import extract_tracks
-from stmn.trajectories.parameters import TrackParameters
-from stmn.trajectories.tracks import join_tracks
+from stmn.idt.trajectories.extract import extract_tracks
+from stmn.idt.trajectories.parameters import TrackParameters
+from stmn.idt.trajectories.tracks import join_tracks
 
 cv2 = pytest.importorskip("cv2")
 

@@ -11,8 +11,8 @@ from stmn.nets.backbones import replicate_filters
 from stmn.nets.checkpoint import Description, read_description
 from stmn.nets.config import Modality, NetworkConfig, StreamConfig
 from stmn.nets.stream import Stream
-from stmn.nets.tensor_files import KEY, read_tensors
 from stmn.nets.weights.pretrained import fill_backbone
+from stmn.runtime.tensor_files import KEY, read_tensors
 from stmn.store.format.header import Preparation
 
 

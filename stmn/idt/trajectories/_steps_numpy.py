@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from stmn.trajectories.pyramid import Field
+from stmn.idt.trajectories.pyramid import Field
 
 Slots = NDArray[np.int32]
 
@@ -11,7 +11,7 @@ Slots = NDArray[np.int32]
 def advance(
     live: Slots, age: Slots, points: Field, moves: Field, spans: int, flow: Field, still: Field, patch: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.int32], Slots]:
-    """As `stmn.trajectories.steps.advance`."""
+    """As `stmn.idt.trajectories.steps.advance`."""
     height, width = flow.shape[1:]
     heads = points[live, age[live]]
     at = np.clip(np.rint(heads).astype(np.int32), 0, (width - 1, height - 1))
@@ -28,7 +28,7 @@ def advance(
 
 
 def find_starts(live: Slots, age: Slots, points: Field, strength: Field, step: int, quality: float) -> Field:
-    """As `stmn.trajectories.steps.find_starts`."""
+    """As `stmn.idt.trajectories.steps.find_starts`."""
     rows, columns = strength.shape[0] // step, strength.shape[1] // step
     middle = slice(step // 2, None, step)
     free = strength[middle, middle][:rows, :columns] > strength.max() * np.float32(quality)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stmn.trajectories.parameters import TrackParameters
+from stmn.idt.trajectories.parameters import TrackParameters
 
 #: directions of each of HOG, HOF, MBHx and MBHy
 DIRECTIONS = 8

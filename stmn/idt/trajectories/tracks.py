@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmn.errors import DataError
+from stmn.idt.trajectories.parameters import PAPER, TrackParameters
 from stmn.runtime.files import atomic_write
-from stmn.trajectories.parameters import PAPER, TrackParameters
 
 Rows = NDArray[np.float32]
 #: numbers in a row with the paper's parameters

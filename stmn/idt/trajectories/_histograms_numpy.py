@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from stmn.trajectories.layout import CELL, DIRECTIONS, EPSILON, LIMITS, STILL, Layout
-from stmn.trajectories.pyramid import Field, Grey
+from stmn.idt.trajectories.layout import CELL, DIRECTIONS, EPSILON, LIMITS, STILL, Layout
+from stmn.idt.trajectories.pyramid import Field, Grey
 
 #: atan(t) = pi / 4 * (A1 t + A3 t^3 + ...) for t in 0..1, off by less than 3e-6
 ARCTANGENT = np.array([1.2732105, -0.42350852, 0.24642316, -0.14823855, 0.06703242, -0.01492116], np.float32)
@@ -13,7 +13,7 @@ ARCTANGENT = np.array([1.2732105, -0.42350852, 0.24642316, -0.14823855, 0.067032
 def describe(
     grey: Grey, field: Field, corners: NDArray[np.int32], layout: Layout, sums: Field, rows: NDArray[np.int32]
 ) -> None:
-    """As `stmn.trajectories.histograms.describe`."""
+    """As `stmn.idt.trajectories.histograms.describe`."""
     if not len(rows):
         return
     integral = np.zeros((grey.shape[0] + 1, grey.shape[1] + 1, CELL), np.int32)

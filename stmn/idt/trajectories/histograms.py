@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from stmn.trajectories import _histograms_c, _histograms_numpy
-from stmn.trajectories.layout import Layout
-from stmn.trajectories.pyramid import Field, Grey
+from stmn.idt.trajectories import _histograms_c, _histograms_numpy
+from stmn.idt.trajectories.layout import Layout
+from stmn.idt.trajectories.pyramid import Field, Grey
 
 
 def describe(

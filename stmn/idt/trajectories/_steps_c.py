@@ -5,11 +5,11 @@ import ctypes
 import numpy as np
 from numpy.typing import NDArray
 
+from stmn.idt.trajectories._histograms_c import FLAGS
+from stmn.idt.trajectories.pyramid import Field
 from stmn.runtime.compiled import Kernel, load_once
-from stmn.trajectories._histograms_c import FLAGS
-from stmn.trajectories.pyramid import Field
 
-KERNEL = Kernel("steps", "stmn.trajectories", FLAGS)
+KERNEL = Kernel("steps", "stmn.idt.trajectories", FLAGS)
 
 Slots = NDArray[np.int32]
 
@@ -31,7 +31,7 @@ class _Tracks(ctypes.Structure):
 def advance(
     live: Slots, age: Slots, points: Field, moves: Field, spans: int, flow: Field, still: Field, patch: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.int32], Slots]:
-    """As `stmn.trajectories.steps.advance`."""
+    """As `stmn.idt.trajectories.steps.advance`."""
     kernel, reason = _load()
     assert kernel is not None, reason
     flow, still = np.ascontiguousarray(flow), np.ascontiguousarray(still)
@@ -47,7 +47,7 @@ def advance(
 
 
 def find_starts(live: Slots, age: Slots, points: Field, strength: Field, step: int, quality: float) -> Field:
-    """As `stmn.trajectories.steps.find_starts`."""
+    """As `stmn.idt.trajectories.steps.find_starts`."""
     kernel, reason = _load()
     assert kernel is not None, reason
     strength = np.ascontiguousarray(strength)

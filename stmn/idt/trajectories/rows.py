@@ -7,11 +7,11 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from stmn.trajectories.layout import CELL, DIRECTIONS
-from stmn.trajectories.parameters import TrackParameters
-from stmn.trajectories.pool import Ended
-from stmn.trajectories.pyramid import RATIO
-from stmn.trajectories.tracks import Rows, Tracks
+from stmn.idt.trajectories.layout import CELL, DIRECTIONS
+from stmn.idt.trajectories.parameters import TrackParameters
+from stmn.idt.trajectories.pool import Ended
+from stmn.idt.trajectories.pyramid import RATIO
+from stmn.idt.trajectories.tracks import Rows, Tracks
 
 #: standard deviation of a track's points, pixels: at most this in x and y is static, more in x or y is random
 _STATIC, _RANDOM = sqrt(3), 50.0

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stmn.idt.trajectories._histograms_c import FLAGS
+from stmn.idt.trajectories.pyramid import Field, Grey
 from stmn.runtime.compiled import Kernel, load_once
-from stmn.trajectories._histograms_c import FLAGS
-from stmn.trajectories.pyramid import Field, Grey
 
-KERNEL = Kernel("camera", "stmn.trajectories", FLAGS)
+KERNEL = Kernel("camera", "stmn.idt.trajectories", FLAGS)
 
 
 def find_corners(strength: Field, least: float, distance: int, most: int) -> NDArray[np.float32]:
@@ -39,7 +39,7 @@ def find_corners(strength: Field, least: float, distance: int, most: int) -> NDA
 
 
 def measure_corners(grey: Grey) -> Field:
-    """As `stmn.trajectories.camera.measure_corners`.
+    """As `stmn.idt.trajectories.camera.measure_corners`.
 
     Raises:
         MemoryError: The kernel could not allocate its buffers.
@@ -56,7 +56,7 @@ def measure_corners(grey: Grey) -> Field:
 def match(
     first: NDArray[np.float32], second: NDArray[np.float32], one: NDArray[Any], two: NDArray[Any], window: float
 ) -> NDArray[np.int64]:
-    """As `stmn.trajectories.camera.match`.
+    """As `stmn.idt.trajectories.camera.match`.
 
     Raises:
         MemoryError: The kernel could not allocate its buffers.
@@ -75,7 +75,7 @@ def match(
 
 
 def stabilise(field: Field, homography: NDArray[Any], inverse: NDArray[Any]) -> Field:
-    """As `stmn.trajectories.camera.stabilise`."""
+    """As `stmn.idt.trajectories.camera.stabilise`."""
     kernel, reason = _load()
     assert kernel is not None, reason
     field = np.ascontiguousarray(field)

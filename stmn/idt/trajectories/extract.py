@@ -2,22 +2,24 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stmn.errors import DataError
-from stmn.trajectories.boxes import Boxes
-from stmn.trajectories.camera import Camera, Points, at_scale, find_corners, measure_corners, stabilise, warp_back
-from stmn.trajectories.histograms import describe
-from stmn.trajectories.layout import Layout
-from stmn.trajectories.motion import Motion, make_motion
-from stmn.trajectories.parameters import TrackParameters
-from stmn.trajectories.pool import Pool
-from stmn.trajectories.pyramid import Field, Grey, build_pyramid, load_opencv, scale_shapes
-from stmn.trajectories.rows import make_rows
-from stmn.trajectories.tracks import Tracks
+from stmn.idt.trajectories.boxes import Boxes
+from stmn.idt.trajectories.camera import Camera, Points, at_scale, find_corners, measure_corners, stabilise, warp_back
+from stmn.idt.trajectories.histograms import describe
+from stmn.idt.trajectories.layout import Layout
+from stmn.idt.trajectories.motion import Motion, make_motion
+from stmn.idt.trajectories.parameters import TrackParameters
+from stmn.idt.trajectories.pool import Pool
+from stmn.idt.trajectories.pyramid import Field, Grey, build_pyramid, load_opencv, scale_shapes
+from stmn.idt.trajectories.rows import make_rows
+from stmn.idt.trajectories.tracks import Tracks, join_tracks
+from stmn.video.decode import count_frames, decode_video
 
 
 def extract_tracks(
@@ -56,6 +58,21 @@ class _Frame:
     levels: list[Grey]
     strengths: list[Field]
     corners: Points
+
+
+def track_video(video: Path, parameters: TrackParameters, boxes: Boxes | None = None) -> Tracks:
+    """Track points through a whole video file, whose tracks are all held in memory: 1.7 kB each.
+
+    Args:
+        video: The file.
+        parameters: Of the tracks.
+        boxes: As for `extract_tracks`.
+
+    Raises:
+        DataError: The video can't be read, and as `extract_tracks`.
+    """
+    total = count_frames(video)
+    return join_tracks(list(extract_tracks(decode_video(video), parameters, boxes=boxes, total=total)))
 
 
 class _Extraction:

@@ -5,9 +5,9 @@ import ctypes
 import numpy as np
 from numpy.typing import NDArray
 
+from stmn.idt.trajectories.layout import EPSILON, LIMITS, STILL, Layout
+from stmn.idt.trajectories.pyramid import Field, Grey
 from stmn.runtime.compiled import Kernel, load_once
-from stmn.trajectories.layout import EPSILON, LIMITS, STILL, Layout
-from stmn.trajectories.pyramid import Field, Grey
 
 #: the parts of -ffast-math that the vectoriser needs; no products are fused with sums, as NumPy fuses none
 FLAGS = (
@@ -15,7 +15,7 @@ FLAGS = (
     "-fno-signed-zeros",
 )  # fmt: skip
 
-KERNEL = Kernel("histograms", "stmn.trajectories", FLAGS)
+KERNEL = Kernel("histograms", "stmn.idt.trajectories", FLAGS)
 
 
 class _Layout(ctypes.Structure):
@@ -34,7 +34,7 @@ class _Layout(ctypes.Structure):
 def describe(
     grey: Grey, field: Field, corners: NDArray[np.int32], layout: Layout, sums: Field, rows: NDArray[np.int32]
 ) -> None:
-    """As `stmn.trajectories.histograms.describe`.
+    """As `stmn.idt.trajectories.histograms.describe`.
 
     Raises:
         MemoryError: The kernel could not allocate its buffers.

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from stmn.trajectories import _steps_c, _steps_numpy
-from stmn.trajectories.pyramid import Field
+from stmn.idt.trajectories import _steps_c, _steps_numpy
+from stmn.idt.trajectories.pyramid import Field
 
 Slots = NDArray[np.int32]
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from stmn.errors import DataError
+from stmn.idt.trajectories.boxes import Boxes
+from stmn.idt.trajectories.extract import extract_tracks
+from stmn.idt.trajectories.parameters import TrackParameters
+from stmn.idt.trajectories.tracks import Tracks
 from stmn.runtime.files import atomic_write
-from stmn.trajectories.boxes import Boxes
-from stmn.trajectories.extract import extract_tracks
-from stmn.trajectories.parameters import TrackParameters
-from stmn.trajectories.tracks import Tracks
 from stmn.video.decode import count_frames, iter_frames
 from stmn.video.write import video_writer
 

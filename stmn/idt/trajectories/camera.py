@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stmn.trajectories import _camera_c, _camera_numpy
-from stmn.trajectories.boxes import outside
-from stmn.trajectories.pyramid import Field, Grey
+from stmn.idt.trajectories import _camera_c, _camera_numpy
+from stmn.idt.trajectories.boxes import outside
+from stmn.idt.trajectories.pyramid import Field, Grey
 
 #: a local feature may move this far, pixels in x and in y
 _WINDOW = 25

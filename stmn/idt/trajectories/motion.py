@@ -7,8 +7,8 @@ from typing import Protocol
 from stmn.errors import DataError, UsageError
 from stmn.flow.estimator import load_estimator
 from stmn.flow.polynomial import expand, flow_between
-from stmn.trajectories.parameters import FarnebackOptions, TrackParameters
-from stmn.trajectories.pyramid import Field, Grey, build_flow_pyramid
+from stmn.idt.trajectories.parameters import FarnebackOptions, TrackParameters
+from stmn.idt.trajectories.pyramid import Field, Grey, build_flow_pyramid
 
 Shapes = list[tuple[int, int]]
 #: a frame at all scales

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stmn.trajectories.layout import Layout
-from stmn.trajectories.parameters import TrackParameters
-from stmn.trajectories.pyramid import Field
-from stmn.trajectories.steps import advance, find_starts
+from stmn.idt.trajectories.layout import Layout
+from stmn.idt.trajectories.parameters import TrackParameters
+from stmn.idt.trajectories.pyramid import Field
+from stmn.idt.trajectories.steps import advance, find_starts
 
 #: a track starts where the strength of corners is more than this part of the frame's largest
 _QUALITY = 0.001

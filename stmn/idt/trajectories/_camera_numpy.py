@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stmn.trajectories.pyramid import Field
+from stmn.idt.trajectories.pyramid import Field
 
 #: bits that are set in a byte
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
@@ -14,7 +14,7 @@ _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=
 def match(
     first: NDArray[np.float32], second: NDArray[np.float32], one: NDArray[Any], two: NDArray[Any], window: float
 ) -> NDArray[np.int64]:
-    """As `stmn.trajectories.camera.match`."""
+    """As `stmn.idt.trajectories.camera.match`."""
     i, j = np.nonzero((np.abs(first[:, None] - second) <= window).all(axis=2))
     apart = _BITS[one[i] ^ two[j]] if one.dtype == np.uint8 else np.square(one[i] - two[j])
     distance = np.full((len(first), len(second)), np.inf, np.float32)
@@ -25,7 +25,7 @@ def match(
 
 
 def stabilise(field: Field, homography: NDArray[Any], inverse: NDArray[Any]) -> Field:
-    """As `stmn.trajectories.camera.stabilise`."""
+    """As `stmn.idt.trajectories.camera.stabilise`."""
     height, width = field.shape[1:]
     y, x = np.mgrid[:height, :width]
     back_x, back_y = _apply(inverse, x + field[0], y + field[1])
