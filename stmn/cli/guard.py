@@ -13,6 +13,7 @@ from stmn.cli.console import say, say_error
 from stmn.errors import StmnError, describe_mistake, near_match
 from stmn.runtime import torchrun
 from stmn.runtime.memory import find_shortage
+from stmn.runtime.notices import notices_to
 
 
 @contextmanager
@@ -26,7 +27,8 @@ def guarded(debug: bool = False) -> Iterator[None]:
         typer.Exit: in place of the error.
     """
     try:
-        yield
+        with notices_to(_say_notice):
+            yield
     except StmnError as error:
         if debug:
             traceback.print_exc()
@@ -58,6 +60,12 @@ def guarded(debug: bool = False) -> Iterator[None]:
         if _reports():
             say_error(f"{where}{error.strerror or error}")
         raise typer.Exit(1) from error
+
+
+def _say_notice(line: str) -> None:
+    """Print a notice; under torchrun the first process does."""
+    if not torchrun.rank():
+        say(line)
 
 
 def report_usage_error(error: typer.TyperException) -> None:

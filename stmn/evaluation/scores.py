@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ValidationError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from stmn.errors import DataError, count_of, describe_mistake
 from stmn.evaluation.agreement import align_scores
 from stmn.evaluation.protocol import Average, upgrade_protocol
-from stmn.runtime.tensor_files import read_metadata, save_tensors
+from stmn.runtime.tensor_files import read_metadata, read_tensors, save_tensors
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def load_scores(path: Path) -> Scores:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "scores"
         raise DataError(f"{path}: damaged: {where} {describe_mistake(first)}") from error
-    streams = load_file(path)
+    streams = read_tensors(path)
     if mistake := _find_mistake(metadata, streams):
         raise DataError(f"{path}: {mistake}")
     protocol = upgrade_protocol(metadata.protocol)

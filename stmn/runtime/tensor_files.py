@@ -1,61 +1,151 @@
-"""Tensors with a JSON description, in one safetensors file: model files, training states, scores."""
+"""Tensors with a JSON description, in one safetensors file: model files, training states, scores, codebooks.
 
+A file vouches for itself: one digest in its metadata is of names, types, shapes and bytes of the tensors, another of
+that and of the description. The description alone can so be read, and be trusted, without the tensors.
+"""
+
+import hashlib
 import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stmn.errors import CheckpointError
+from stmn.runtime.cores import count_cores
 from stmn.runtime.files import atomic_write
+from stmn.runtime.json_files import parse_json
+from stmn.runtime.notices import notice
 
-#: the metadata entry that holds the description
-KEY = "stmn"
+#: the metadata entries: the description, the digest of the tensors, and the digest of these two
+KEY, _TENSORS, _DIGEST = "stmn", "tensors", "digest"
+#: what programs that rewrite a safetensors file may add
+_FOREIGN = {"format"}
+#: threads that digest large tensors; the disk or the memory limits more
+_THREADS = 4
+
+#: what to do about a damaged file
+_REMEDY = "use another copy, or make it again"
 
 #: names of the filters in the skip path in older files -> their names today
 _RENAMED = {f"stage_temporal.stage{number}.": f"skip_temporal.conv{number + 2}." for number in range(4)}
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
-    """Write tensors with a description, whole or not at all.
+    """Write tensors with a description and digests of both, whole or not at all.
 
     Raises:
         OSError: the file can't be written; the disk may be full.
     """
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text, digest = json.dumps(description), _digest_tensors(contiguous)
+    metadata = {KEY: text, _TENSORS: digest, _DIGEST: _digest_text(text, digest)}
     with atomic_write(path) as temporary:
-        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         try:
-            save_file(contiguous, temporary, metadata={KEY: json.dumps(description)})
+            save_file(contiguous, temporary, metadata=metadata)
         except SafetensorError as error:
             raise OSError(str(error)) from error
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
-    """Read the description in a file of `save_tensors`. The tensors are not read.
+def is_ours(path: Path) -> bool:
+    """True for a file of `save_tensors`, damaged or not; False for any other, even if it can't be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return not {KEY, _DIGEST}.isdisjoint(file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
+def read_metadata(path: Path, remedy: str = _REMEDY) -> dict[str, Any]:
+    """Read the description in a file of `save_tensors`, and make sure that it is what was written.
+
+    The tensors are not read. A file without digests, which an older version wrote, is read with a notice.
+
+    Args:
+        remedy: what to do about a damaged file.
 
     Raises:
         CheckpointError: there is no such file, or it is damaged, or another program wrote it.
     """
+    with _report_damage(path, remedy):
+        return _read_description(path)[0]
+
+
+def read_tensors(path: Path, remedy: str = _REMEDY) -> dict[str, Tensor]:
+    """Read the tensors in a file of `save_tensors`, and make sure that they are what was written.
+
+    Tensors of older files get today's names.
+
+    Args:
+        remedy: what to do about a damaged file.
+
+    Raises:
+        CheckpointError: as of `read_metadata`.
+    """
+    with _report_damage(path, remedy):
+        _, digest = _read_description(path)
+        tensors = load_file(path)
+        if digest is not None and digest != _digest_tensors(tensors):
+            raise ValueError("its tensors are not what was written")
+    return {_current_name(name): tensor for name, tensor in tensors.items()}
+
+
+def _read_description(path: Path) -> tuple[dict[str, Any], str | None]:
+    """The description of a file, and the digest of its tensors; None in older files."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+    text, tensors, digest = (metadata.get(key) for key in (KEY, _TENSORS, _DIGEST))
+    if text is None and digest is None:
+        raise CheckpointError(f"{path}: a safetensors file, but not one that stmn wrote")
+    if text is None or digest != (_digest_text(text, tensors) if tensors else None):
+        raise ValueError("its description is not what was written")
+    if metadata.keys() - {KEY, _TENSORS, _DIGEST, *_FOREIGN}:
+        raise ValueError("its metadata has an unknown entry")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        description = json.loads(metadata[KEY])
+        description = parse_json(text)
+    except ValueError as error:
+        raise ValueError(f"its description: {error}") from error
+    if not isinstance(description, dict):
+        raise ValueError("its description is not a table")
+    if digest is None:
+        notice(f"{path}: it has no digest, as files of older versions and of other programs: damage may go unnoticed")
+    return description, tensors
+
+
+@contextmanager
+def _report_damage(path: Path, remedy: str) -> Iterator[None]:
+    """Turn the errors of reading a safetensors file into `CheckpointError`."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file") from error
-    except KeyError as error:
-        raise CheckpointError(f"{path}: a safetensors file, but not one that stmn wrote") from error
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path}: truncated or damaged: {error}") from error
-    if not isinstance(description, dict):
-        raise CheckpointError(f"{path}: damaged: its description is not a table")
-    return description
+    except (SafetensorError, OSError, ValueError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path}: is damaged: {why}; {remedy}") from error
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read the tensors in a file of `save_tensors`. Tensors of older files get today's names."""
-    return {_current_name(name): tensor for name, tensor in load_file(path).items()}
+def _digest_text(description: str, tensors: str) -> str:
+    """The digest of a description and of the digest of its tensors."""
+    return hashlib.sha256(f"{tensors} {description}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _digest_tensors(tensors: dict[str, Tensor]) -> str:
+    """The digest of contiguous tensors: of a line for each, by name, with type, shape and the digest of its bytes."""
+    with ThreadPoolExecutor(min(_THREADS, count_cores())) as threads:
+        bytes_ = dict(zip(tensors, threads.map(_digest_tensor, tensors.values()), strict=True))
+    lines = [[name, str(tensors[name].dtype), list(tensors[name].shape), bytes_[name]] for name in sorted(tensors)]
+    return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
+
+
+def _digest_tensor(tensor: Tensor) -> str:
+    """The digest of a tensor's bytes."""
+    return hashlib.sha256(tensor.reshape(-1).view(torch.uint8).numpy().data).hexdigest()
 
 
 def _current_name(name: str) -> str:

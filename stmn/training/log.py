@@ -27,6 +27,7 @@ class Log:
     _loss: Tensor
     _correct: Tensor
     _seen: int
+    _before: tuple[Tensor, Tensor, int, int]
 
     def __init__(
         self, out: Path, plan: Plan, videos: int, state: TrainingState, progress: Progress, ranks: Ranks
@@ -41,6 +42,22 @@ class Log:
             out.mkdir(parents=True, exist_ok=True)
             (out / _METRICS_FILE).write_text("".join(json.dumps(row) + "\n" for row in state.history))
         self._clear()
+        self._resume()
+
+    def start_step(self) -> None:
+        """Remember the sums before a step, which a state that is saved in it has to hold."""
+        self._before = self._loss, self._correct, self._seen, self._steps
+
+    def sums(self) -> list[list[float]]:
+        """What was added to the next row before this step, in each process: loss, correct, videos, steps.
+
+        All processes call it together.
+        """
+        loss, *counts = self._before
+        table = self._loss.new_zeros(self.ranks.size, 4, dtype=torch.float64)
+        table[self.ranks.rank] = torch.stack([loss.to(table), *(torch.as_tensor(count).to(table) for count in counts)])
+        rows: list[list[float]] = self.ranks.all_reduce(table).tolist()
+        return rows
 
     def next_batch(self, batches: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
         """The next batch; the time it takes counts as waiting for data."""
@@ -77,6 +94,7 @@ class Log:
         seconds = max(time.monotonic() - self._started, 1e-9)
         sums = torch.stack([self._loss, self._correct.to(self._loss), self._loss.new_tensor(float(self._seen))])
         loss, correct, seen = self.ranks.all_reduce(sums).tolist()
+        seen_here = seen - self._seen_earlier
         row: dict[str, Any] = {
             "step": self.state.step,
             "epoch": round(self.state.step * self.plan.batch / self.videos, 3),
@@ -84,7 +102,7 @@ class Log:
             "accuracy": round(correct / seen, 4),
             "rate": rate,
             "gradient_norm": float(f"{norm:.5g}") if isfinite(norm) else None,  # float16 overflows now and then
-            "videos_per_second": round(seen / seconds, 2),
+            "videos_per_second": round(seen_here / seconds, 2),
             "data_wait": round(self._waited / seconds, 3),
         }
         if len(self.state.errors) > self._validations:
@@ -109,8 +127,19 @@ class Log:
         self._loss = torch.zeros(())
         self._correct = torch.zeros(())
         self._seen = self._steps = 0
+        self._seen_earlier = 0.0
         self._waited = 0.0
         self._started = time.monotonic()
+
+    def _resume(self) -> None:
+        """Go on with the row that an interrupted run had begun; of other processes' sums the first takes all."""
+        if not self.state.sums:
+            return
+        sums = torch.tensor(self.state.sums, dtype=torch.float64)
+        own = sums[self.ranks.rank] if len(sums) == self.ranks.size else sums.sum(dim=0) * self.ranks.first
+        self._loss, self._correct = own[0].float(), own[1].float()
+        self._seen, self._steps = int(own[2]), int(sums[0, 3])
+        self._seen_earlier = float(sums[:, 2].sum())
 
     def _warn_about_waiting(self, fraction: float) -> None:
         """Say once that training waits for data, and what helps; the first row, which fills caches, doesn't count."""

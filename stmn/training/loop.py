@@ -81,6 +81,7 @@ def train(
             # start a step
             normalisation.start_training()
             statistics.snapshot()
+            log.start_step()
             rate = plan.schedule.rate_at(state.step, state.errors)
             set_rate(optimizer, rate)
             optimizer.zero_grad(set_to_none=True)
@@ -107,6 +108,7 @@ def train(
 
             # save the state before this step: what follows it is finite, so it is a good one
             if check.due or check.stop:
+                state.sums = log.sums()
                 saved.save(state, statistics.before)
             if check.stop:
                 ranks.barrier()  # no process leaves before the state is saved
@@ -136,6 +138,7 @@ def train(
         check_weights(network, state.step)
         kept.finish()
         if plan.bn_passes and normalisation.trained:
+            state.sums = []
             saved.save(state, {})
             announce_recomputation(plan, len(clips), state, progress)
             recompute_statistics(normalisation, clips, plan, state.step, device, progress, ranks, stop)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 from torch.amp import GradScaler
 from torch.optim import Optimizer
@@ -31,12 +32,19 @@ class TrainingState:
         errors: validation errors so far.
         history: rows of the log so far.
         scaler: state of the loss scaler (float16).
+        sums: what the next row of the log adds up, so far, in each process (`stmn.training.log.Log.sums`).
     """
 
     step: int = 0
     errors: list[float] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
     scaler: dict[str, Any] = field(default_factory=dict)
+    sums: list[list[float]] = field(default_factory=list)
+
+
+_STATES = TypeAdapter(TrainingState)
+#: what to do about a damaged state
+_REMEDY = "start over with --no-resume (in a recipe: resume = false)"
 
 
 class SavedState:
@@ -96,12 +104,12 @@ class SavedState:
 
     def _read(self) -> TrainingState:
         """Fill network and optimizer from the file."""
-        about = read_metadata(self.path)
+        about = read_metadata(self.path, _REMEDY)
         try:
-            state = TrainingState(**about["training_state"])
-        except (KeyError, TypeError) as error:
-            raise CheckpointError(f"{self.path}: holds no training state; start over with --no-resume") from error
-        tensors = read_tensors(self.path)
+            state = _STATES.validate_python(about.get("training_state"))
+        except ValidationError as error:
+            raise CheckpointError(f"{self.path}: holds no training state; {_REMEDY}") from error
+        tensors = read_tensors(self.path, _REMEDY)
         weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
         fill_network(self.network, weights, self.path)
         parameters = dict(self.network.named_parameters())

@@ -90,7 +90,7 @@ def test_file_without_scores_is_refused(trained, tmp_path):
         load_scores(trained.newest("model").output("model"))
     scores("abc").save(tmp_path / "cut.safetensors")
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "cut.safetensors").read_bytes()[:-3])
-    with pytest.raises(CheckpointError, match="truncated or damaged"):
+    with pytest.raises(CheckpointError, match="is damaged"):
         load_scores(tmp_path / "cut.safetensors")
 
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from stmn.errors import UsageError, count_of
@@ -12,17 +11,13 @@ from stmn.nets.checkpoint import Description, read_description
 from stmn.nets.config import Modality, NetworkConfig, StreamConfig
 from stmn.nets.stream import Stream
 from stmn.nets.weights.pretrained import fill_backbone
-from stmn.runtime.tensor_files import KEY, read_tensors
+from stmn.runtime.tensor_files import is_ours, read_tensors
 from stmn.store.format.header import Preparation
 
 
 def is_model_file(path: Path) -> bool:
     """True for a file that this project wrote, such as a model; False for any other, even if it can't be read."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return KEY in (file.metadata() or {})
-    except (SafetensorError, OSError):
-        return False
+    return is_ours(path)
 
 
 def choose_stream(network: NetworkConfig, modality: Modality, label: str) -> StreamConfig:
