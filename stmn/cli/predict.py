@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,12 +10,14 @@ import typer
 
 from stmn.cli.app import command, make_app
 from stmn.cli.console import say_error
-from stmn.cli.parameters import DeviceName, JsonLines, WorkspacePath
+from stmn.cli.parameters import DeviceName, JsonLines, Overwrite, WorkspacePath, check_new
+from stmn.errors import count_of
 
 if TYPE_CHECKING:
     from stmn.cli.display import Display
-    from stmn.prediction.api import ClassScore, Model, Source
+    from stmn.prediction.api import ClassScore, Model, Source, Window
     from stmn.prediction.options import PredictOptions
+    from stmn.prediction.table import PredictionTable
     from stmn.prediction.timeline import Timeline
 
 app = make_app()
@@ -25,6 +27,7 @@ app = make_app()
     app,
     examples=(
         "stmn predict fused clip.mp4 --overlay seen.mp4",
+        "stmn predict fused ~/videos --out predictions.csv",
         "stmn predict model.safetensors 0",
         "cat film.avi | stmn predict fused - --window 2 --timeline film.csv",
     ),
@@ -35,7 +38,8 @@ def predict(
         list[str],
         typer.Argument(metavar="VIDEO...", help="files, folders, addresses (rtsp://...), a camera (0), - for stdin"),
     ],
-    top: Annotated[int, typer.Option(help="number of classes to print", min=1)] = 5,
+    out: Annotated[Path | None, typer.Option(help="write a table of all videos: FILE.csv, .jsonl or .parquet")] = None,
+    top: Annotated[int, typer.Option(help="number of classes to print, and in the table", min=1)] = 5,
     stream: Annotated[
         Literal["appearance", "motion", "fused"] | None,
         typer.Option(help="the stream to use, if the model has several [default: their mean]"),
@@ -64,47 +68,75 @@ def predict(
         Literal["float32", "bfloat16", "float16"],
         typer.Option(help="precision of convolutions; the classifier and all averages are float32 in each"),
     ] = "float32",
+    allow_failures: Annotated[
+        int, typer.Option(help="the exit code is 0 if no more videos than this can't be classified", min=0)
+    ] = 0,
     workspace: WorkspacePath = None,
     device: DeviceName = None,
+    force: Overwrite = False,
     as_json: JsonLines = False,
 ) -> None:
     """Classify videos with a model. Its file says how to prepare frames and flow; nothing else is needed."""
     from stmn.cli.display import Display
-    from stmn.errors import DataError
     from stmn.prediction.api import find_videos, load_model
     from stmn.prediction.options import PredictOptions
-    from stmn.prediction.timeline import write_timeline
     from stmn.settings import load_settings
     from stmn.workspace import Workspace
 
-    options = PredictOptions(chunks, flips, window, step, timeline, overlay, gate_part, allow_damage)
-    found = list(find_videos(videos))
+    display = Display()
+    options = PredictOptions(chunks, flips, window, step, out, timeline, overlay, gate_part, allow_damage)
+    found = list(find_videos(videos, display))
     options.check(found)
+    for path in options.outputs.values():
+        check_new(path, force)
     settings = load_settings(workspace=workspace, device=device)
     loaded = load_model(Workspace(settings.workspace).find_model(model), settings.device, stream, precision)
-    printer = _Printer(loaded, top, as_json, Display())
+    printer = _Printer(loaded, top, as_json, display)
     if overlay:
         _choose_font(font, printer)
-    failed = 0
-    with ExitStack() as stack:
-        table = stack.enter_context(write_timeline(timeline, printer.model.classes)) if timeline else None
-        for video in found:
-            try:
-                printer.classify(video, options, table)
-            except DataError as error:
-                failed += 1
-                if failed == len(found):  # then no timeline is written either
-                    raise
-                if table:
-                    table.roll_back()
-                say_error(str(error))
-            if table:
-                table.commit()
-    for name, path in (("timeline", timeline), ("overlay", overlay)):
-        if path:
-            printer.display.say(f"{name}: {path}")
-    if failed:
+    failed = _classify_all(found, printer, options)
+    if failed and len(found) > 1:
+        accept = f"; --allow-failures {failed} accepts this" if failed > allow_failures else ""
+        display.say(f"{failed:,} of {count_of(len(found), 'video')} can't be classified{accept}")
+    for name, path in options.outputs.items():
+        if failed < len(found) or name == "out":
+            display.say(f"{name}: {path}")
+    if failed > allow_failures:
         raise typer.Exit(1)
+
+
+def _classify_all(found: "list[Source]", printer: "_Printer", options: "PredictOptions") -> int:
+    """Classify videos; return how many of them can't be. Each costs itself alone."""
+    from stmn.errors import StmnError, UsageError
+    from stmn.prediction.table import write_predictions
+    from stmn.prediction.timeline import write_timeline
+    from stmn.runtime.workers import describe_error
+
+    failed, classes = 0, printer.model.classes
+    with ExitStack() as outer:
+        if options.out:
+            printer.table = outer.enter_context(write_predictions(options.out, len(classes), printer.top))
+        with suppress(_NoneLeft), ExitStack() as inner:
+            if options.timeline:
+                printer.timeline = inner.enter_context(write_timeline(options.timeline, classes))
+            for video in found:
+                try:
+                    printer.classify(video, options)
+                except UsageError:  # of the options: it concerns all videos
+                    raise
+                except (StmnError, ValueError, RuntimeError, MemoryError) as error:
+                    if not isinstance(error, StmnError) and len(found) == 1:
+                        raise
+                    failed += 1
+                    printer.fail(video, describe_error(error))
+                printer.commit()
+            if failed == len(found):
+                raise _NoneLeft  # then no timeline is written
+    return failed
+
+
+class _NoneLeft(Exception):
+    """No video could be classified."""
 
 
 def _choose_font(font: Path | None, printer: "_Printer") -> None:
@@ -121,43 +153,77 @@ def _choose_font(font: Path | None, printer: "_Printer") -> None:
 
 
 class _Printer:
-    """Classifies videos and prints the predictions."""
+    """Classifies videos, prints the predictions, and puts them into the tables."""
+
+    timeline: "Timeline | None" = None
+    table: "PredictionTable | None" = None
 
     def __init__(self, model: "Model", top: int, as_json: bool, display: "Display") -> None:
         self.model, self.top, self.as_json, self.display = model, top, as_json, display
 
-    def classify(self, video: "Source", options: "PredictOptions", table: "Timeline | None") -> None:
+    def classify(self, video: "Source", options: "PredictOptions") -> None:
         """Classify a video and print a line; also one per window if windows go nowhere else."""
-        from stmn.prediction.api import is_live
-        from stmn.prediction.follow import RunningMean, classify_whole, expected_windows, follow_windows
+        from stmn.prediction.api import CHUNKS, is_live
+        from stmn.prediction.follow import RunningMean, expected_windows, follow_windows
+        from stmn.prediction.notes import NoteTaker
 
+        notes = NoteTaker(self.display, video.name)
         endless = is_live(video)
         if not options.uses_windows and not endless:
-            self.print_line(video.name, self.model.rank(classify_whole(self.model, video, options, self.display)))
+            whole = self.model.classify(video, options.chunks or CHUNKS, options.flips, notes, options.allow_damage)
+            if self.table:
+                self.table.add(video.name, whole.ranked, 0, whole.seconds, whole.frames, notes.taken)
+            self.print_line(video.name, whole.ranked)
             return
         print_windows = options.prints_windows or endless
-        mean = RunningMean()
+        mean, last = RunningMean(), None  # a row is written when it is known what was said until the next
         with ExitStack() as stack:
             total = bar = None
             if not (print_windows or self.as_json):
                 total = expected_windows(self.model, video, options)
                 bar = stack.enter_context(self.display.task(video.name, total, "windows"))
-            for window in follow_windows(self.model, video, options, self.display, endless):
+            for window in follow_windows(self.model, video, options, notes, endless):
                 mean.add(window)
                 ranked = self.model.rank(window.logits)
-                if table:
-                    table.add(video.name, window, ranked)
+                if self.timeline:
+                    self.timeline.add(video.name, window, ranked)
+                self.add_row(video, last)
+                last = window, ranked, notes.take()
                 if print_windows:
                     self.print_line(video.name, ranked, (window.start, window.end))
                 if bar and (total is None or mean.count <= total):  # the header may announce too few
                     bar.advance(1)
+        if last:
+            self.add_row(video, (*last[:2], last[2] + notes.take()))  # with what is said at the end of the video
         self.print_line(video.name, self.model.rank(mean.logits), windows=mean.count)
+
+    def add_row(self, video: "Source", found: "tuple[Window, list[ClassScore], list[str]] | None") -> None:
+        """Put a window into the table, with its classes and what was said of it."""
+        if self.table and found:
+            window, ranked, notes = found
+            self.table.add(video.name, ranked, window.start, window.end, window.frames, notes)
+
+    def fail(self, video: "Source", error: str) -> None:
+        """Say why a video can't be classified, here and in its row; take back what the tables hold of it."""
+        say_error(error)
+        if self.timeline:
+            self.timeline.roll_back()
+        if self.table:
+            self.table.fail(video.name, error)
+
+    def commit(self) -> None:
+        """Keep what the tables hold."""
+        for rows in (self.timeline, self.table):
+            if rows:
+                rows.commit()
 
     def print_line(
         self, name: str, ranked: "Sequence[ClassScore]", span: tuple[float, float] | None = None, windows: int = 0
     ) -> None:
         """Print the best classes of a video, of one window (`span`), or of the mean of its windows."""
-        best = ranked[: self.top]
+        from stmn.datasets.base import as_id
+
+        best, name = ranked[: self.top], as_id(name)
         if self.as_json:
             times = {"start_s": round(span[0], 3), "end_s": round(span[1], 3)} if span else {}
             count = {"windows": windows} if windows else {}

@@ -57,22 +57,26 @@ def is_litter(name: str) -> bool:
     return name.startswith(".") or name.lower() in _LITTER
 
 
-def scan_folder(root: Path) -> Scan:
+def scan_folder(root: Path, sequences_below: int = 2) -> Scan:
     """Look at everything under a folder. Links to folders are followed, but not in circles.
 
-    A file is a video if it has a video's ending, or if FFmpeg finds one in it. So is a folder of numbered pictures, at
-    least two levels below the root and without a video beside them.
+    A file is a video if it has a video's ending, or if FFmpeg finds one in it. So is a folder of numbered pictures
+    without a video beside them.
+
+    Args:
+        root: The folder.
+        sequences_below: How many levels below the root such folders lie at least: 2 where the first is that of classes.
 
     Raises:
         DataError: The folder itself can't be read.
     """
     found = Scan(root)
-    _scan(root, found, ())
+    _scan(root, found, (), sequences_below)
     found.files.sort()
     return found
 
 
-def _scan(folder: Path, found: Scan, above: tuple[tuple[int, int], ...]) -> None:
+def _scan(folder: Path, found: Scan, above: tuple[tuple[int, int], ...], sequences_below: int) -> None:
     """Add what is under a folder to `found`; `above` are the device and inode of the folders that hold it."""
     try:
         here = folder.stat()
@@ -94,7 +98,7 @@ def _scan(folder: Path, found: Scan, above: tuple[tuple[int, int], ...]) -> None
         if is_litter(entry.name):
             continue
         if entry.is_dir():
-            _scan(path, found, (*above, (here.st_dev, here.st_ino)))
+            _scan(path, found, (*above, (here.st_dev, here.st_ino)), sequences_below)
         elif not entry.is_file():
             found.left_out.append(LeftOut(path, "broken link" if entry.is_symlink() else "no file (a pipe, a device)"))
         elif path.suffix.lower() in PICTURE_SUFFIXES:
@@ -103,7 +107,7 @@ def _scan(folder: Path, found: Scan, above: tuple[tuple[int, int], ...]) -> None
             found.files.append(path)
         else:
             found.left_out.append(_no_video(path))
-    if len(above) > 1 and len(found.files) == before and list_pictures(folder):
+    if len(above) >= sequences_below and len(found.files) == before and list_pictures(folder):
         found.files.append(folder)
     else:
         found.left_out += map(_no_video, pictures)

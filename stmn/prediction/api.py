@@ -1,12 +1,13 @@
 """Classify a video with a model file: `stmn.load("model.safetensors").predict("video.mp4")`."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from stmn.datasets.scan import scan_folder
+from stmn.datasets.scan import describe_left_out, scan_folder
 from stmn.errors import CheckpointError, DataError
 from stmn.nets.checkpoint import load_checkpoint
 from stmn.prediction.classifier import Classifier, ClassScore
@@ -26,6 +27,19 @@ CHUNKS = 25
 WINDOW_CHUNKS = 5
 
 
+@dataclass(frozen=True)
+class WholePrediction:
+    """What a whole video was taken for: all classes, best first; and its frames, at the rate of the model, and seconds.
+
+    `logits` has a row of (classes,) for each output of the network.
+    """
+
+    logits: list[Tensor]
+    ranked: list[ClassScore]
+    frames: int
+    seconds: float
+
+
 class Model(Classifier):
     """A trained model. It reads files, online addresses, cameras (by number) and standard input (`-`)."""
 
@@ -43,22 +57,35 @@ class Model(Classifier):
         Raises:
             DataError: The video can't be read or has too few frames.
         """
-        return self.rank(torch.stack(self.logits(video, chunks, flips)).mean(dim=0))
+        return self.classify(video, chunks, flips).ranked
 
-    def logits(
-        self, video: str | Path | Source, chunks: int = CHUNKS, flips: bool = True, progress: Progress | None = None,
-        allow_damage: float = ALLOWED_DAMAGE,
-    ) -> list[Tensor]:  # fmt: skip
+    def logits(self, video: str | Path | Source, chunks: int = CHUNKS, flips: bool = True) -> list[Tensor]:
         """(classes,) logits of each output, from `chunks` chunks of the whole video.
 
         Raises:
             DataError: The video can't be read or has too few frames, or the logits are NaN or infinite.
             StmnError: Memory does not suffice.
         """
+        return self.classify(video, chunks, flips).logits
+
+    def classify(
+        self, video: str | Path | Source, chunks: int = CHUNKS, flips: bool = True, progress: Progress | None = None,
+        allow_damage: float = ALLOWED_DAMAGE,
+    ) -> WholePrediction:  # fmt: skip
+        """Classify a whole video, and say how long it is. Arguments and errors are those of `predict` and `logits`.
+
+        Args:
+            video: A path, an address, a camera's number, or `-`.
+            chunks: How many chunks to spread over the video.
+            flips: Also average over mirrored frames, if the training data allowed mirroring.
+            progress: Gets notices.
+            allow_damage: The fraction of the frames, 0..1, that damage may cost.
+        """
         protocol = self.protocol(chunks, flips)
         source = _as_source(video)
-        given = read_whole_video(self, source, protocol, progress or Silent(), allow_damage)
-        return self.compute_logits(given, protocol, source.name)
+        whole = read_whole_video(self, source, protocol, progress or Silent(), allow_damage)
+        logits = self.compute_logits(whole.given, protocol, source.name)
+        return WholePrediction(logits, self.rank(torch.stack(logits).mean(dim=0)), whole.frames, whole.seconds)
 
     def windows(
         self, video: str | Path | Source, length: float = 2.0, step: float = 0.5, chunks: int = WINDOW_CHUNKS,
@@ -111,18 +138,25 @@ def load_model(
     return Model(network, description, choose_device(device, precision), stream)
 
 
-def find_videos(arguments: list[str]) -> Iterator[Source]:
+def find_videos(arguments: list[str], progress: Progress | None = None) -> Iterator[Source]:
     """Replace folders by the videos in them, sorted; leave everything else, and folders of pictures, as it is.
+
+    Args:
+        arguments: Files, folders, addresses, cameras, "-".
+        progress: Is told what a folder holds beside videos.
 
     Raises:
         DataError: A folder has no videos in it.
     """
     for argument in arguments:
         path = Path(argument)
-        if path.is_dir() and not list_pictures(path):
-            found = scan_folder(path).files
-            if not found:
-                raise DataError(f"{path}: no videos in this folder")
-            yield from map(parse_source, found)
-        else:
+        if not path.is_dir() or list_pictures(path):
             yield parse_source(argument)
+            continue
+        scan = scan_folder(path, sequences_below=1)
+        left_out = describe_left_out(scan.left_out)
+        if not scan.files:
+            raise DataError(f"{path}: no videos in this folder" + (f"; {left_out}" if left_out else ""))
+        if left_out and progress:
+            progress.say(f"{path}: {left_out}")
+        yield from map(parse_source, scan.files)

@@ -1,4 +1,4 @@
-"""Classify one video as `stmn predict` is asked to: whole, or window by window until it ends or Ctrl-C."""
+"""Classify one video as `stmn predict` is asked to, window by window, until it ends or Ctrl-C."""
 
 import signal
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stmn.errors import DataError
-from stmn.prediction.api import CHUNKS, WINDOW_CHUNKS, Model
+from stmn.prediction.api import WINDOW_CHUNKS, Model
 from stmn.prediction.gate_map import find_gate_map
 from stmn.prediction.options import PredictOptions
 from stmn.prediction.overlay import write_overlay
@@ -37,16 +37,6 @@ class RunningMean:
     def logits(self) -> Tensor:
         """(classes,) mean logits of the windows so far."""
         return self.total / self.count
-
-
-def classify_whole(model: Model, video: Source, options: PredictOptions, progress: Progress) -> Tensor:
-    """(classes,) logits of a whole video, averaged over outputs.
-
-    Raises:
-        DataError: The video can't be read or has too few frames.
-    """
-    logits = model.logits(video, options.chunks or CHUNKS, options.flips, progress, options.allow_damage)
-    return torch.stack(logits).mean(dim=0)
 
 
 def follow_windows(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from stmn.errors import UsageError
 from stmn.prediction.gate_map import GatePart
+from stmn.prediction.table import TABLE_SUFFIXES
 from stmn.video.decode import ALLOWED_DAMAGE
 from stmn.video.source import Source
 
@@ -23,6 +24,7 @@ class PredictOptions:
         flips: Also average over mirrored frames, if the training data allowed mirroring.
         window: Seconds of a window.
         step: Seconds from one window to the next.
+        out: The table to write.
         timeline: The CSV file to write.
         overlay: The MP4 file to write.
         gate_part: The part of the network whose gate the overlay shows.
@@ -33,6 +35,7 @@ class PredictOptions:
     flips: bool = True
     window: float | None = None
     step: float | None = None
+    out: Path | None = None
     timeline: Path | None = None
     overlay: Path | None = None
     gate_part: GatePart | None = None
@@ -49,17 +52,32 @@ class PredictOptions:
                 raise UsageError(f"{flag} {seconds:g}: must be a number of seconds above 0")
         if self.gate_part and not self.overlay:
             raise UsageError("--gate-part needs an overlay: add --overlay OUT.mp4")
-        for flag, path, ending in (("--overlay", self.overlay, ".mp4"), ("--timeline", self.timeline, ".csv")):
-            if path is None:
-                continue
-            if path.suffix.lower() != ending:
-                raise UsageError(f"{flag} {path}: the name must end in {ending}")
+        for flag, path, endings in self._outputs:
+            if path.suffix.lower() not in endings:
+                raise UsageError(f"{flag} {path}: the name must end in {_either(endings)}")
             if path.is_dir():
                 raise UsageError(f"{flag} {path}: this is a folder; name a file")
-            if any(v.kind == "file" and path.exists() and path.samefile(v.place) for v in videos):
+            if path.exists() and any(v.kind == "file" and _is_same(path, v.place) for v in videos):
                 raise UsageError(f"{flag} {path}: this is one of the videos and would be overwritten")
+        if self.out and self.timeline and self.out.absolute() == self.timeline.absolute():
+            raise UsageError(f"--out and --timeline both name {self.out}: name two files")
         if self.overlay and len(videos) > 1:
             raise UsageError(f"--overlay {self.overlay}: one file for {len(videos)} videos; pass one video at a time")
+
+    @property
+    def outputs(self) -> dict[str, Path]:
+        """The files to write, by what they are."""
+        return {flag.removeprefix("--"): path for flag, path, _ in self._outputs}
+
+    @property
+    def _outputs(self) -> list[tuple[str, Path, tuple[str, ...]]]:
+        """The flag of each file to write, its path, and the endings that it may have."""
+        given = (
+            ("--out", self.out, TABLE_SUFFIXES),
+            ("--timeline", self.timeline, (".csv",)),
+            ("--overlay", self.overlay, (".mp4",)),
+        )
+        return [(flag, path, endings) for flag, path, endings in given if path]
 
     @property
     def uses_windows(self) -> bool:
@@ -69,10 +87,23 @@ class PredictOptions:
     @property
     def prints_windows(self) -> bool:
         """True if windows are printed because no file is made of them."""
-        return self.uses_windows and not (self.timeline or self.overlay)
+        return self.uses_windows and not self.outputs
 
     @property
     def window_and_step(self) -> tuple[float, float]:
         """Seconds of a window, and from one window to the next."""
         window = self.window or _WINDOW_SECONDS
         return window, self.step or window * _STEP_FRACTION
+
+
+def _either(names: tuple[str, ...]) -> str:
+    """`.csv, .jsonl or .parquet`."""
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _is_same(path: Path, place: str) -> bool:
+    """True if an existing file is the one at another path."""
+    try:
+        return path.samefile(place)
+    except (OSError, ValueError):  # there is none
+        return False

@@ -6,12 +6,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from stmn.datasets.base import as_id
 from stmn.prediction.classifier import ClassScore
+from stmn.prediction.rows import RowFile
 from stmn.prediction.windows import Window
+from stmn.runtime.csv_cells import safe_cell
 from stmn.runtime.files import atomic_write
 
 
-class Timeline:
+class Timeline(RowFile):
     """A CSV table of the windows of one video after another; the rows of a video that fails can be taken back.
 
     Args:
@@ -20,31 +23,19 @@ class Timeline:
     """
 
     def __init__(self, file: TextIO, classes: Sequence[str]) -> None:
-        self._file, self._classes = file, classes
+        super().__init__(file)
+        self._classes = classes
         self._rows = csv.writer(file)
         self._rows.writerow(["start_s", "end_s", "class", "score", "video", *(f"score_{name}" for name in classes)])
-        self._committed = self._position()
+        self.commit()
 
     def add(self, video: str, window: Window, ranked: Sequence[ClassScore]) -> None:
         """Write a row: start and end in seconds, the best class and its score, the video, each class's score."""
         scores = {found.class_name: f"{found.score:.6f}" for found in ranked}
         best = ranked[0].class_name
         times = (f"{seconds:.3f}" for seconds in (window.start, window.end))
-        self._rows.writerow([*times, best, scores[best], video, *(scores[name] for name in self._classes)])
-
-    def commit(self) -> None:
-        """Keep the rows written so far."""
-        self._committed = self._position()
-
-    def roll_back(self) -> None:
-        """Remove the rows written since the last `commit`."""
-        self._file.seek(self._committed)
-        self._file.truncate()
-
-    def _position(self) -> int:
-        """Where the file ends now."""
-        self._file.flush()
-        return self._file.tell()
+        names = safe_cell(best), scores[best], safe_cell(as_id(video))
+        self._rows.writerow([*times, *names, *(scores[name] for name in self._classes)])
 
 
 @contextmanager

@@ -5,6 +5,7 @@ frames and compute their flow.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 
 from torch import Tensor
@@ -14,26 +15,43 @@ from stmn.evaluation.protocol import Protocol
 from stmn.flow.pairs import frames_and_flow
 from stmn.prediction.classifier import ChunkPlan, Classifier
 from stmn.runtime.progress import Progress
-from stmn.video.decode import count_frames, iter_frames
+from stmn.video.decode import iter_frames
 from stmn.video.source import Source, rereadable
+
+
+@dataclass(frozen=True)
+class WholeVideo:
+    """What the chunks of a video read, how many frames it has at the rate of the model, and how many seconds."""
+
+    given: VideoInput
+    frames: int
+    seconds: float
 
 
 def read_whole_video(
     model: Classifier, source: Source, protocol: Protocol, progress: Progress, allow_damage: float
-) -> VideoInput:
+) -> WholeVideo:
     """Read the protocol's chunks of a video. A video that is too short for a flow stack is reported to `progress`.
 
     Raises:
         DataError: The video can't be read or has too few frames.
     """
     with rereadable(source) as given:
-        count = count_frames(
-            given, model.description.preparation.fps, allow_damage, lambda words: progress.say(f"{given.name}: {words}")
-        )
+        count, seconds = _measure(model, given, progress, allow_damage)
         plan = model.plan_chunks(count, protocol.chunks, given.name)
         if notice := model.padding_notice(plan.frame_count):
             progress.say(f"{given.name}: {notice}")
-        return model.make_input(plan, *_read_chunks(model, given, plan, allow_damage), protocol)
+        chunks = _read_chunks(model, given, plan, allow_damage)
+        return WholeVideo(model.make_input(plan, *chunks, protocol), count, seconds)
+
+
+def _measure(model: Classifier, source: Source, progress: Progress, allow_damage: float) -> tuple[int, float]:
+    """How many frames a video has, and how many seconds."""
+    count, end = 0, 0.0
+    fps = model.description.preparation.fps
+    for frame in iter_frames(source, fps, allow_damage, lambda words: progress.say(f"{source.name}: {words}")):
+        count, end = count + 1, frame.seconds + float(1 / frame.rate)
+    return count, end
 
 
 def _read_chunks(

@@ -55,11 +55,12 @@ class Span:
 
 @dataclass(frozen=True)
 class Window:
-    """The prediction for the video from `start` to `end`, in seconds: (classes,) logits."""
+    """The prediction for the video from `start` to `end`, in seconds: (classes,) logits. It has so many `frames`."""
 
     start: float
     end: float
     logits: Tensor
+    frames: int = 0
 
     @property
     def middle(self) -> float:
@@ -156,4 +157,4 @@ def classify_spans(
         flow = {i: frame.flow for i, frame in enumerate(frames) if frame.flow is not None}
         given = model.make_input(plan, {t: frames[t].frame for t in plan.times}, flow, protocol)
         logits = model.compute_logits(given, protocol, name)
-        yield Window(span.start, span.end, torch.stack(logits).mean(dim=0))
+        yield Window(span.start, span.end, torch.stack(logits).mean(dim=0), len(frames))

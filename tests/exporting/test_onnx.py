@@ -190,7 +190,7 @@ def test_export_writes_checks_and_copies_the_file(own, tmp_path):
     assert path.read_bytes() == (tmp_path / "ship" / "model.onnx").read_bytes()
     video = next((own.data_dir("synthetic") / "videos" / "test").glob("*.mp4"))
     model = stmn.load(own.find_input("fused", "model").path)
-    given_video = read_whole_video(model, parse_source(video), model.protocol(25), Silent(), 0.0)
+    given_video = read_whole_video(model, parse_source(video), model.protocol(25), Silent(), 0.0).given
     [view] = model.protocol(25).views(*given_video.size)
     given = [planes[None] for planes in given_video.network_inputs(model.network.names, view)]
     for ours, theirs in zip(model.logits(video), OnnxExporter().runner(path)(given), strict=True):

@@ -135,7 +135,7 @@ def test_progress_counts_up_to_its_total(trained, tmp_path):
         at = header.index(chunk) + 8 + field
         header[at : at + 4] = (20).to_bytes(4, "little")
     video.write_bytes(header)
-    result = call("predict", model_of(trained, "appearance"), video, *flags)
+    result = call("predict", model_of(trained, "appearance"), video, *flags, "--force")
     assert f"{video}: 1/1 windows" in result.stderr and len(table(tmp_path / "t.csv")) == 4
 
 

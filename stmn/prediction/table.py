@@ -1,0 +1,142 @@
+"""The predictions for many videos as one table, a row per video or per window: CSV, lines of JSON, or Parquet."""
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TextIO
+
+from stmn.datasets.base import as_id
+from stmn.errors import MissingExtra
+from stmn.prediction.classifier import ClassScore
+from stmn.prediction.rows import RowFile
+from stmn.runtime.csv_cells import safe_cell
+from stmn.runtime.files import atomic_write
+
+#: endings of the tables that can be written
+TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
+#: rows of Parquet that are in memory at a time
+_BATCH = 10_000
+
+
+class PredictionTable(RowFile):
+    """A table with the columns video, class, score, class_2, score_2, ..., start_s, end_s, frames, notes, error.
+
+    A video that fails has a row with the error, and no other.
+
+    Args:
+        file: An empty text file, open for writing.
+        top: How many classes a row has.
+        as_csv: Write CSV; otherwise lines of JSON.
+    """
+
+    def __init__(self, file: TextIO, top: int, as_csv: bool) -> None:
+        super().__init__(file)
+        self.columns = _columns(top)
+        self._csv = csv.writer(file) if as_csv else None
+        if self._csv:
+            self._csv.writerow(self.columns)
+        self.commit()
+
+    def add(
+        self, video: str, ranked: Sequence[ClassScore], start: float, end: float, frames: int,
+        notes: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        """Write a row: the best classes of a video, or of one window of it.
+
+        Args:
+            video: Its name.
+            ranked: Its classes, best first.
+            start: Where it begins, seconds.
+            end: Where it ends, seconds.
+            frames: How many frames it has, at the rate of the model.
+            notes: What is wrong with it, or strange.
+        """
+        scores: dict[str, Any] = {}
+        for (name, score), found in zip(_pairs(self.columns), ranked, strict=False):
+            scores |= {name: as_id(found.class_name), score: round(found.score, 6)}
+        times = {"start_s": round(start, 3), "end_s": round(end, 3), "frames": frames}
+        self._write({"video": as_id(video)} | scores | times | {"notes": as_id("; ".join(notes)) or None})
+
+    def fail(self, video: str, error: str) -> None:
+        """Take back the rows of a video, and write one that says why."""
+        self.roll_back()
+        self._write({"video": as_id(video), "error": as_id(error)})
+        self.commit()
+
+    def _write(self, row: dict[str, Any]) -> None:
+        """Write a row; columns without a value are empty."""
+        cells = {name: row.get(name) for name in self.columns}
+        if self._csv is None:
+            self._file.write(json.dumps(cells, ensure_ascii=False) + "\n")
+        else:
+            self._csv.writerow(safe_cell(cell) if isinstance(cell, str) else cell for cell in cells.values())
+
+
+@contextmanager
+def write_predictions(path: Path, classes: int, top: int) -> Iterator[PredictionTable]:
+    """Open a table that appears at `path` if the block ends without an error.
+
+    Args:
+        path: Its ending, one of `TABLE_SUFFIXES`, says what it is.
+        classes: How many classes there are.
+        top: How many of them a row has, at most.
+
+    Raises:
+        MissingExtra: Parquet needs a package that is not installed.
+        StmnError: The file can't be written.
+    """
+    kind, top = path.suffix.lower(), min(top, classes)
+    if kind == ".parquet":
+        _check_parquet()
+    with atomic_write(path) as temporary, ExitStack() as stack:
+        text = temporary
+        if kind == ".parquet":  # rows can't be taken out of it: it is made when all are there
+            text = Path(stack.enter_context(TemporaryDirectory(prefix=".", dir=path.parent))) / "rows.jsonl"
+        with open(text, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+            yield PredictionTable(file, top, kind == ".csv")
+        if kind == ".parquet":
+            _write_parquet(text, temporary, _columns(top))
+
+
+def _columns(top: int) -> list[str]:
+    """The names of the columns."""
+    others = [f"{name}_{rank}" for rank in range(2, top + 1) for name in ("class", "score")]
+    return ["video", "class", "score", *others, "start_s", "end_s", "frames", "notes", "error"]
+
+
+def _pairs(columns: Sequence[str]) -> list[tuple[str, str]]:
+    """The names of the columns of each rank: its class, its score."""
+    return list(zip(_starting(columns, "class"), _starting(columns, "score"), strict=True))
+
+
+def _starting(columns: Sequence[str], start: str) -> list[str]:
+    """The columns whose names start so."""
+    return [name for name in columns if name.startswith(start)]
+
+
+def _check_parquet() -> None:
+    """Raise `MissingExtra` before anything is classified."""
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("Parquet", "pyarrow", "parquet") from error
+
+
+def _write_parquet(lines: Path, path: Path, columns: Sequence[str]) -> None:
+    """Make a Parquet file of lines of JSON."""
+    import pyarrow
+    from pyarrow.parquet import ParquetWriter
+
+    def kind(name: str) -> Any:
+        if name == "frames":
+            return pyarrow.int64()
+        return pyarrow.float64() if name.startswith(("score", "start", "end")) else pyarrow.string()
+
+    schema = pyarrow.schema([(name, kind(name)) for name in columns])
+    with ParquetWriter(path, schema) as writer, open(lines, encoding="utf-8") as file:
+        while batch := list(islice(file, _BATCH)):
+            writer.write_table(pyarrow.Table.from_pylist(list(map(json.loads, batch)), schema=schema))
