@@ -221,9 +221,7 @@ class _Printer:
         self, name: str, ranked: "Sequence[ClassScore]", span: tuple[float, float] | None = None, windows: int = 0
     ) -> None:
         """Print the best classes of a video, of one window (`span`), or of the mean of its windows."""
-        from stmn.datasets.base import as_id
-
-        best, name = ranked[: self.top], as_id(name)
+        best = ranked[: self.top]
         if self.as_json:
             times = {"start_s": round(span[0], 3), "end_s": round(span[1], 3)} if span else {}
             count = {"windows": windows} if windows else {}

@@ -1,12 +1,13 @@
 """Classify a video with a model file: `stmn.load("model.safetensors").predict("video.mp4")`."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from stmn.datasets.base import as_id
 from stmn.datasets.scan import describe_left_out, scan_folder
 from stmn.errors import CheckpointError, DataError
 from stmn.nets.checkpoint import load_checkpoint
@@ -141,6 +142,8 @@ def load_model(
 def find_videos(arguments: list[str], progress: Progress | None = None) -> Iterator[Source]:
     """Replace folders by the videos in them, sorted; leave everything else, and folders of pictures, as it is.
 
+    Bytes of names that are not UTF-8 become escapes in what messages and tables call them.
+
     Args:
         arguments: Files, folders, addresses, cameras, "-".
         progress: Is told what a folder holds beside videos.
@@ -151,12 +154,18 @@ def find_videos(arguments: list[str], progress: Progress | None = None) -> Itera
     for argument in arguments:
         path = Path(argument)
         if not path.is_dir() or list_pictures(path):
-            yield parse_source(argument)
+            yield _named(argument)
             continue
         scan = scan_folder(path, sequences_below=1)
         left_out = describe_left_out(scan.left_out)
         if not scan.files:
-            raise DataError(f"{path}: no videos in this folder" + (f"; {left_out}" if left_out else ""))
+            raise DataError(f"{as_id(path)}: no videos in this folder" + (f"; {left_out}" if left_out else ""))
         if left_out and progress:
-            progress.say(f"{path}: {left_out}")
-        yield from map(parse_source, scan.files)
+            progress.say(f"{as_id(path)}: {left_out}")
+        yield from map(_named, scan.files)
+
+
+def _named(place: str | Path) -> Source:
+    """A source with a name that can be written."""
+    source = parse_source(place)
+    return replace(source, name=as_id(source.name))

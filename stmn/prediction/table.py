@@ -9,7 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TextIO
 
-from stmn.datasets.base import as_id
 from stmn.errors import MissingExtra
 from stmn.prediction.classifier import ClassScore
 from stmn.prediction.rows import RowFile
@@ -57,19 +56,19 @@ class PredictionTable(RowFile):
         """
         scores: dict[str, Any] = {}
         for (name, score), found in zip(_pairs(self.columns), ranked, strict=False):
-            scores |= {name: as_id(found.class_name), score: round(found.score, 6)}
+            scores |= {name: found.class_name, score: round(found.score, 6)}
         times = {"start_s": round(start, 3), "end_s": round(end, 3), "frames": frames}
-        self._write({"video": as_id(video)} | scores | times | {"notes": as_id("; ".join(notes)) or None})
+        self._write({"video": video} | scores | times | {"notes": "; ".join(notes) or None})
 
     def fail(self, video: str, error: str) -> None:
         """Take back the rows of a video, and write one that says why."""
         self.roll_back()
-        self._write({"video": as_id(video), "error": as_id(error)})
+        self._write({"video": video, "error": error})
         self.commit()
 
     def _write(self, row: dict[str, Any]) -> None:
         """Write a row; columns without a value are empty."""
-        cells = {name: row.get(name) for name in self.columns}
+        cells = {name: _escape(row.get(name)) for name in self.columns}
         if self._csv is None:
             self._file.write(json.dumps(cells, ensure_ascii=False) + "\n")
         else:
@@ -96,7 +95,7 @@ def write_predictions(path: Path, classes: int, top: int) -> Iterator[Prediction
         text = temporary
         if kind == ".parquet":  # rows can't be taken out of it: it is made when all are there
             text = Path(stack.enter_context(TemporaryDirectory(prefix=".", dir=path.parent))) / "rows.jsonl"
-        with open(text, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        with open(text, "w", newline="", encoding="utf-8") as file:
             yield PredictionTable(file, top, kind == ".csv")
         if kind == ".parquet":
             _write_parquet(text, temporary, _columns(top))
@@ -106,6 +105,11 @@ def _columns(top: int) -> list[str]:
     """The names of the columns."""
     others = [f"{name}_{rank}" for rank in range(2, top + 1) for name in ("class", "score")]
     return ["video", "class", "score", *others, "start_s", "end_s", "frames", "notes", "error"]
+
+
+def _escape(cell: Any) -> Any:
+    """A cell whose text is valid Unicode: names may hold any bytes."""
+    return cell.encode("utf-8", "backslashreplace").decode() if isinstance(cell, str) else cell
 
 
 def _pairs(columns: Sequence[str]) -> list[tuple[str, str]]:

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from stmn.datasets.base import as_id
 from stmn.prediction.classifier import ClassScore
 from stmn.prediction.rows import RowFile
 from stmn.prediction.windows import Window
@@ -34,7 +33,7 @@ class Timeline(RowFile):
         scores = {found.class_name: f"{found.score:.6f}" for found in ranked}
         best = ranked[0].class_name
         times = (f"{seconds:.3f}" for seconds in (window.start, window.end))
-        names = safe_cell(best), scores[best], safe_cell(as_id(video))
+        names = safe_cell(best), scores[best], safe_cell(video)
         self._rows.writerow([*times, *names, *(scores[name] for name in self._classes)])
 
 
