@@ -20,7 +20,7 @@ from stmn.video.decode import ALLOWED_DAMAGE, iter_frames
 from stmn.video.pictures import list_pictures
 from stmn.video.source import Source, is_live, parse_source
 
-__all__ = ["ClassScore", "Model", "Source", "Window", "find_videos", "is_live", "load_model"]
+__all__ = ["ClassScore", "Model", "Source", "WholePrediction", "Window", "find_videos", "is_live", "load_model"]
 
 #: chunks of a whole video (section 4.2)
 CHUNKS = 25
