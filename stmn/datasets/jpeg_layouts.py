@@ -13,6 +13,7 @@ from pathlib import Path
 
 from stmn.datasets.base import first_folder
 from stmn.errors import DataError
+from stmn.video.pictures import open_picture
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,10 @@ def check_numbers(folder: Path, kind: str, files: dict[int, Path]) -> None:
 
 def jpeg_short_side(path: Path) -> int | None:
     """Return the short side of a JPEG file in pixels; None if it can't be read."""
-    from PIL import Image
-
     try:
-        with Image.open(path, formats=["JPEG"]) as picture:
+        with open_picture(path) as picture:
             return min(picture.size)
-    except (OSError, ValueError):
+    except OSError:
         return None
 
 

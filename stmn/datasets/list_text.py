@@ -4,6 +4,7 @@ import codecs
 from pathlib import Path
 
 from stmn.errors import DataError
+from stmn.runtime.files import read_regular
 
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 #: bytes that are looked at to recognise UTF-16 without a mark
@@ -19,7 +20,7 @@ def read_list(path: Path) -> str:
         DataError: It can't be read, or is no text.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error.strerror or error}") from error
     encoding = _UTF16.get(content[:2]) or _guess_utf16(content[:_SAMPLE])

@@ -1,12 +1,15 @@
-"""Files that are whole or absent: written under a temporary name, flushed, renamed."""
+"""Files that are whole or absent: written under a temporary name, flushed, renamed. And files that really are files."""
 
 import codecs
+import errno
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,13 @@ from stmn.errors import DataError, StmnError
 
 #: of files of weights and scores, ours and others'
 _ENDINGS = (".safetensors", ".pth", ".pt", ".tar", ".ckpt", ".bin", ".mat")
+#: bytes of the longest text that is read whole; the longest published list has 150 MB
+_LONGEST_TEXT = 2**29
+#: what else than a file can have a name
+_KINDS = {
+    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}  # fmt: skip
 
 
 @contextmanager
@@ -44,6 +54,52 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_regular(path: Path | str) -> None:
+    """Make sure that a name is that of a file, for libraries that open it by name.
+
+    A pipe could make them wait for ever, and a device such as /dev/zero never ends.
+
+    Raises:
+        OSError: there is no such file, or it is a folder, a pipe, a socket or a device.
+    """
+    _check_mode(os.stat(path).st_mode)
+
+
+def open_regular(path: Path | str) -> BufferedReader:
+    """Open a file for reading; a folder, pipe, socket or device is not opened. Raises `OSError`."""
+    check_regular(path)
+    # what took the file's place meanwhile must not make this wait
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        _check_mode(os.fstat(descriptor).st_mode)
+        return open(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: Path | str, most: int = _LONGEST_TEXT) -> bytes:
+    """Read a whole file.
+
+    Args:
+        path: the file.
+        most: bytes that it may have.
+
+    Raises:
+        OSError: it can't be read, is no file, or is longer.
+    """
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError(errno.EFBIG, f"is larger than {most / 2**20:g} MiB")
+        return file.read(most)
+
+
+def _check_mode(mode: int) -> None:
+    """Raise `OSError` unless it is the mode of a file."""
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, f"is {_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file")
+
+
 def read_text(path: Path) -> str:
     """The text of a file that a person wrote, in UTF-8, with or without a byte-order mark.
 
@@ -51,10 +107,10 @@ def read_text(path: Path) -> str:
         DataError: it can't be read, or it is in another encoding.
     """
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: can't be read: {error.strerror or error}") from error
-    refuse_utf16(path)
+        content = read_regular(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from error
+    _refuse_utf16(path, content[:2])
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -64,9 +120,14 @@ def read_text(path: Path) -> str:
 
 def refuse_utf16(path: Path) -> None:
     """Raise `DataError` if a text file begins with UTF-16's byte-order mark, as some spreadsheets and editors write."""
-    with open(path, "rb") as file:
-        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            raise DataError(f"{path}: is UTF-16 text; save it as UTF-8")
+    with open_regular(path) as file:
+        _refuse_utf16(path, file.read(2))
+
+
+def _refuse_utf16(path: Path, start: bytes) -> None:
+    """Raise `DataError` if the first bytes of a file are that mark."""
+    if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raise DataError(f"{path}: is UTF-16 text; save it as UTF-8")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -84,7 +145,7 @@ def digest(content: Any) -> str:
 
 def file_digest(path: Path) -> str:
     """A hash (16 hex digits) of a file's bytes."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import av
 from av.error import FFmpegError
 from av.stream import Disposition
-from PIL import Image
 
-from stmn.video.pictures import ANIMATION_SUFFIXES
+from stmn.video.opening import open_file
+from stmn.video.pictures import ANIMATION_SUFFIXES, open_picture
 
 #: FFmpeg's formats that find pictures in text and data, or are pictures
 _DOUBTFUL = frozenset({"tty", "image2", "image2pipe", "bin", "xbin", "adf", "idf", "rawvideo", "data", "ffmetadata"})
@@ -18,7 +17,7 @@ def holds_video(path: Path) -> bool:
     if path.suffix.lower() in ANIMATION_SUFFIXES:
         return _is_animated(path)
     try:
-        with av.open(str(path.absolute()), metadata_errors="replace") as container:
+        with open_file(path) as container:
             name = container.format.name
             if name in _DOUBTFUL or name.endswith("_pipe"):
                 return False
@@ -35,7 +34,7 @@ def holds_video(path: Path) -> bool:
 def _is_animated(path: Path) -> bool:
     """True for a picture that moves."""
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             return bool(getattr(image, "is_animated", False))
-    except (OSError, ValueError):
+    except OSError:
         return False

@@ -8,8 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from stmn.runtime.files import open_regular
+
 #: the longest description of an MP4's tracks that is read, and where a Matroska file's is, bytes
 _LONGEST_MOOV, _MATROSKA_HEAD = 2**26, 2**20
+#: boxes of an MP4 that are looked at for that description
+_MOST_BOXES = 2**16
 #: bytes of a video's sample entry before the boxes in it
 _SAMPLE_ENTRY = 78
 _EBML, _SEGMENT, _TRACKS, _ENTRY, _TYPE, _VIDEO = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0xAE, 0x83, 0xE0
@@ -29,7 +33,7 @@ class Crop(NamedTuple):
 def find_crop(path: Path, track: int) -> Crop | None:
     """Return what to crop from a video track; None if nothing. `track` counts the video tracks of the file from 0."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             start = file.read(8)
             if int.from_bytes(start[:4]) == _EBML:
                 file.seek(0)
@@ -38,7 +42,7 @@ def find_crop(path: Path, track: int) -> Crop | None:
                 crops = list(_mp4_crops(file))
             else:
                 return None
-    except (OSError, struct.error, IndexError, ZeroDivisionError):  # a damaged description
+    except (OSError, struct.error, IndexError, ArithmeticError):  # a damaged description
         return None
     crop = crops[track] if track < len(crops) else None
     return crop if crop and any(crop) and min(crop) >= 0 else None
@@ -46,8 +50,8 @@ def find_crop(path: Path, track: int) -> Crop | None:
 
 def _mp4_crops(file: BinaryIO) -> Iterator[Crop | None]:
     """What the `clap` of each video track of an MP4 file says."""
-    at = 0
-    while True:
+    at, kind, size = 0, b"", 0
+    for _ in range(_MOST_BOXES):
         file.seek(at)
         header = file.read(16)
         size, kind = struct.unpack(">I4s", header[:8])

@@ -17,7 +17,7 @@ from stmn.video.deinterlace import deinterlace
 from stmn.video.frame import Frame, Painter
 from stmn.video.length import Announced, announced_end, judge
 from stmn.video.reading import FilmReader
-from stmn.video.source import Source, describe_ffmpeg_error, film_stream, parse_source
+from stmn.video.source import Source, describe_ffmpeg_error, file_source, film_stream
 
 #: frames per second of a video that does not state its rate
 _DEFAULT_RATE = Fraction(25)
@@ -36,7 +36,7 @@ class VideoInfo:
 
 def probe_video(path: Path | str) -> VideoInfo:
     """Read the size and the rate of a video without decoding it. Raises `DataError` if it can't be opened."""
-    source = parse_source(path)
+    source = file_source(path)
     with source.open() as container:
         stream = film_stream(container)
         size = Painter(stream, source.find_crop(container)).size(
@@ -77,7 +77,7 @@ def iter_frames(
         DataError: It can't be opened, damage costs too many frames, or their size changes. The frames before that have
             been yielded.
     """
-    source = video if isinstance(video, Source) else parse_source(video)
+    source = video if isinstance(video, Source) else file_source(video)
     frames = _read_film(source, allow_damage, say or (lambda _: None), until)
     if fps and not Path(source.place).is_dir():  # pictures don't say how fast they follow each other
         frames = resample(frames, Fraction(fps).limit_denominator(1001))
@@ -108,7 +108,7 @@ def _read_film(source: Source, allow_damage: float, say: Callable[[str], None], 
                     announced, missing, tally.indexed = Announced(0, False), 0, 0
                     break
                 yield frame
-        except (FFmpegError, ValueError) as error:
+        except (FFmpegError, OSError, ValueError) as error:
             raise DataError(
                 f"{source.name}: decoding failed after {tally.frames} frames: {describe_ffmpeg_error(error)}"
             ) from error

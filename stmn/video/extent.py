@@ -9,6 +9,10 @@ from typing import BinaryIO
 _UNKNOWN_32 = (0, 2**32 - 1)
 _ASF_START = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
+#: parts that are walked through; 18 hours in fragments of a second have as many
+_MOST_PARTS = 2**17
+#: bytes that no file has; a header that states more is damaged
+_LARGEST_FILE = 2**60
 
 #: the first bytes of a part to its size in bytes, all included; 0 if these are not the first bytes of a part
 _PartSize = Callable[[bytes], int]
@@ -52,12 +56,15 @@ def _read_tail(file: BinaryIO, length: int) -> tuple[int, bytes]:
 def _walk(file: BinaryIO, size_of: _PartSize) -> int:
     """The end of the last part that begins within the file."""
     end = 0
-    while True:
+    for _ in range(_MOST_PARTS):
         file.seek(end)
         size = size_of(file.read(24))
         if not size:
             return end
         end += size
+        if end > _LARGEST_FILE:
+            break
+    return 0
 
 
 def _riff_size(start: bytes) -> int:

@@ -1,14 +1,14 @@
 """A decoded frame, and the picture that a player shows of it: square pixels, upright, in the colours of BT.709."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
 from av.error import FFmpegError
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -16,9 +16,13 @@ from numpy.typing import NDArray
 from stmn.errors import DataError
 from stmn.video.colour import blend, is_wide, name_matrix, narrow
 from stmn.video.crop import Crop
+from stmn.video.limits import LARGEST, MAX_PIXELS
 
 #: a pixel that is more than this many times as wide as high, or as high as wide, is a damaged header's
 _LONGEST_PIXEL = 8
+
+# PyAV's annotations leave its arguments out
+_side_data = cast("Callable[[av.VideoFrame], Mapping[Any, Any]]", SideDataContainer)
 
 
 class Painter:
@@ -109,7 +113,8 @@ def find_orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     The display matrix takes the point (x, y) to (a x + c y, b x + d y). Players round it to quarter turns and mirrors.
     """
     try:
-        side_data: Mapping[Any, Any] = frame.side_data
+        # not frame.side_data: that and the frame would hold each other, and wait for the garbage collector
+        side_data = _side_data(frame)
         matrix = np.frombuffer(side_data[Type.DISPLAYMATRIX], np.int32)
     except (KeyError, ValueError):  # PyAV refuses kinds of side data that it does not know
         turns = round(frame.rotation / 90) % 4  # anticlockwise
@@ -125,4 +130,10 @@ def _scale_size(width: int, height: int, aspect: Fraction, short_side: int | Non
     if short_side is None:
         return max(width, round(width * aspect)), max(height, round(height / aspect))
     scale = short_side / min(width * aspect, Fraction(height))
-    return max(1, round(width * aspect * scale)), max(1, round(height * scale))
+    scaled = max(1, round(width * aspect * scale)), max(1, round(height * scale))
+    if scaled[0] * scaled[1] > MAX_PIXELS:
+        raise DataError(
+            f"pictures of {width}x{height} pixels have {scaled[0]}x{scaled[1]} at a short side of {short_side}, more "
+            f"than {LARGEST}"
+        )
+    return scaled

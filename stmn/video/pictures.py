@@ -1,11 +1,15 @@
 """Pictures that are a video: a folder of numbered files, and an animation that FFmpeg can't decode."""
 
+import errno
 import io
 import os
 import re
+import warnings
+from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -13,6 +17,9 @@ from av.container import InputContainer
 from PIL import Image, ImageSequence
 
 from stmn.errors import DataError
+from stmn.runtime.files import check_regular
+from stmn.video.limits import LARGEST, MAX_PIXELS
+from stmn.video.opening import open_bytes, open_listed
 
 #: endings of pictures that may be a video's frames
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff"})
@@ -20,6 +27,9 @@ PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", "
 ANIMATION_SUFFIXES = frozenset({".webp"})
 #: frames per second, where nothing says them
 _RATE = 25
+#: bytes of a picture or an animation
+_LONGEST_PICTURE = 2**29
+_TOO_LARGE = f"it has more than {LARGEST} pixels"
 _NUMBERED = re.compile(r"(.*?)(\d+)(\.\w+)")
 
 
@@ -54,33 +64,104 @@ def open_folder(folder: Path) -> InputContainer:
     gap = next((one + 1 for one, other in pairwise(numbers) if other != one + 1), None)
     if gap is not None:
         raise DataError(f"{folder}: picture {gap} of {numbers[0]} to {numbers[-1]} is missing")
+    if "\n" in str(folder.absolute()):
+        raise DataError(f"{str(folder)!r}: its path has a line break, which FFmpeg can't read")
     lines = ["ffconcat version 1.0"]
     for path in pictures:
+        try:
+            open_picture(path).close()
+        except OSError as error:
+            raise DataError(f"{path}: not a readable picture: {error.strerror or error}") from error
         quoted = str(path.absolute()).replace("'", r"'\''")
-        lines += [f"file '{quoted}'", f"duration {1 / _RATE}"]
-    text = "\n".join(lines).encode("utf-8", "surrogateescape")
-    # FFmpeg opens only what is named here, and only files
-    return av.open(io.BytesIO(text), "r", format="concat", options={"safe": "0", "protocol_whitelist": "file"})
+        lines += [f"file 'file:{quoted}'", "option pattern_type none", f"duration {1 / _RATE}"]
+    return open_listed("\n".join(lines).encode("utf-8", "surrogateescape"))
+
+
+def open_picture(path: Path) -> Image.Image:
+    """Open a picture with Pillow, which reads its header only.
+
+    Raises:
+        OSError: It is no picture, it has more than `MAX_PIXELS`, or it can't be read.
+    """
+    check_regular(path)
+    if path.stat().st_size > _LONGEST_PICTURE:  # Pillow reads some kinds whole
+        raise OSError(errno.EFBIG, f"is larger than {_LONGEST_PICTURE / 2**20:g} MiB")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(path)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise OSError(errno.EFBIG, _TOO_LARGE) from error
+    except OSError:
+        raise
+    except Exception as error:  # what Pillow's parsers raise when a header is damaged
+        raise OSError(errno.EINVAL, "damaged") from error
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise OSError(errno.EFBIG, _TOO_LARGE)
+    return image
+
+
+def refuse_large(path: Path) -> None:
+    """Raise `OSError` if Pillow knows a picture and it has more than `MAX_PIXELS`; FFmpeg's decoder wouldn't say so."""
+    try:
+        open_picture(path).close()
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise
 
 
 def open_animation(path: Path) -> InputContainer:
-    """Open an animated picture as a video with the times of its frames. It is decoded as a whole.
+    """Open an animated picture as a video with the times of its frames. It is decoded frame by frame.
 
     Raises:
-        OSError, ValueError: It is damaged.
+        OSError, ValueError: It is damaged, or larger than `MAX_PIXELS`.
     """
-    memory = io.BytesIO()
-    with Image.open(path) as image, av.open(memory, "w", format="nut") as container:
-        stream = container.add_stream("rawvideo", rate=_RATE)
-        stream.width, stream.height = (side for side in image.size)
-        stream.pix_fmt = "rgba"
-        stream.codec_context.time_base = Fraction(1, 1000)
-        milliseconds = 0
-        for picture in ImageSequence.Iterator(image):
-            frame = av.VideoFrame.from_ndarray(np.asarray(picture.convert("RGBA")), format="rgba")
-            frame.pts, frame.time_base = milliseconds, Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-            milliseconds += int(picture.info.get("duration") or 1000 / _RATE)
-        container.mux(stream.encode())
-    memory.seek(0)
-    return av.open(memory, "r")
+    return open_bytes(_Animation(path))
+
+
+class _Animation:
+    """An animated picture as a file of uncompressed frames, which are made when they are read."""
+
+    def __init__(self, path: Path) -> None:
+        self._made = io.BytesIO()
+        self._frames = self._encode(path)
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, `size` at most; none at the end."""
+        while not (content := self._made.read(size)):
+            self._made.seek(0)
+            self._made.truncate()
+            try:
+                if next(self._frames, None) is None:
+                    return b""
+            except MemoryError:
+                raise
+            except Exception as error:  # what Pillow's decoders raise when a file is damaged
+                raise OSError(errno.EINVAL, f"damaged: {error}") from error
+            self._made.seek(0)
+        return content
+
+    def _encode(self, path: Path) -> Iterator[bool]:
+        """Write one frame after another."""
+        with open_picture(path) as image, av.open(_WriteOnly(self._made), "w", format="nut") as container:
+            stream = container.add_stream("rawvideo", rate=_RATE)
+            stream.width, stream.height = image.size
+            stream.pix_fmt = "rgba"
+            stream.codec_context.time_base = Fraction(1, 1000)
+            milliseconds = 0
+            for picture in ImageSequence.Iterator(image):
+                frame = av.VideoFrame.from_ndarray(np.asarray(picture.convert("RGBA")), format="rgba")
+                frame.pts, frame.time_base = milliseconds, Fraction(1, 1000)
+                container.mux(stream.encode(frame))
+                milliseconds += int(picture.info.get("duration") or 1000 / _RATE)
+                yield True
+            container.mux(stream.encode())
+        yield True
+
+
+class _WriteOnly:
+    """A file that can't seek, so that nothing is written twice."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.write = file.write

@@ -69,12 +69,12 @@ class FilmReader:
         self._container, self._patient = container, patient
         self._timed_by_packets = container.format.name == "avi"
         self._times: deque[int | None] = deque()
-        self._broken: FFmpegError | None = None
+        self._broken: FFmpegError | OSError | None = None
         self._before: list[int] = []
         self._starts_late = False
 
     def frames(self) -> Iterator[av.VideoFrame]:
-        """Yield the frames that can be decoded. Raises `FFmpegError` if a stream from elsewhere breaks off."""
+        """Yield the frames that can be decoded. Raises an error if a stream or an animation breaks off."""
         tally, seen_key = self.tally, False
         tally.indexed = len(self.stream.index_entries)
         for packet in self._packets():
@@ -110,11 +110,11 @@ class FilmReader:
                         errors = 0
                         yield packet
                 return
-            except FFmpegError as error:
+            except (FFmpegError, OSError) as error:  # the latter of an animation or a pipe
                 errors += 1
                 self.tally.errors += 1
                 self.tally.reason = self.tally.reason or describe_ffmpeg_error(error)
-                if not self._patient:
+                if not self._patient or not isinstance(error, FFmpegError):
                     self._broken = error
                     return
                 yield None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfileobj
 from typing import BinaryIO, Literal
+from urllib.request import url2pathname
 
 import av
 from av.container import InputContainer
@@ -17,9 +18,12 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from stmn.errors import DataError, UsageError
+from stmn.runtime.files import open_regular
 from stmn.video.crop import Crop, find_crop
 from stmn.video.extent import stated_size
-from stmn.video.pictures import ANIMATION_SUFFIXES, open_animation, open_folder
+from stmn.video.limits import LARGEST
+from stmn.video.opening import SCHEMES, is_picture, open_address, open_bytes, open_file
+from stmn.video.pictures import ANIMATION_SUFFIXES, open_animation, open_folder, refuse_large
 
 #: endings of video files, in lower case
 VIDEO_SUFFIXES = frozenset({
@@ -33,9 +37,7 @@ _CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 #: seconds that an address or a camera may take to answer, and to send the next frame
 _TIMEOUT = 15.0
 #: protocols that serve files, which can be read twice
-_FILE_PROTOCOLS = ("http", "https", "ftp", "sftp", "file")
-#: published data sets have metadata in unknown encodings, which must not keep anyone from reading the frames
-_METADATA_ERRORS = "replace"
+_FILE_PROTOCOLS = ("http", "https", "ftp", "sftp")
 
 Kind = Literal["file", "camera", "address", "pipe"]
 
@@ -82,15 +84,23 @@ class Source:
         """Return the fraction of a file's bytes that its parts state and that are not there; 0 for other sources."""
         if self.kind != "file" or Path(self.place).is_dir():
             return 0.0
-        with open(self.place, "rb") as file:
+        with open_regular(self.place) as file:
             stated, size = stated_size(file), file.seek(0, os.SEEK_END)
         return max(1 - size / stated, 0.0) if stated else 0.0
 
 
+def file_source(path: str | Path) -> Source:
+    """A video whose path is given by a file, such as a list, or by a program: never a pipe, a camera or an address."""
+    return Source("file", str(path), str(path))
+
+
 def parse_source(value: str | Path) -> Source:
-    """Interpret an argument: an existing file, "-" for standard input, a camera's number or device, an address, a path.
+    """Interpret what a person typed: a file, "-" for standard input, a camera's number or device, an address, a path.
 
     An existing file is always a file, so a video named `0` is not camera 0.
+
+    Raises:
+        UsageError: It is an address of a kind that is not read.
     """
     text = str(value)
     path = Path(value)
@@ -104,7 +114,17 @@ def parse_source(value: str | Path) -> Source:
         return Source("camera", text, f"camera {text}")
     if path.is_char_device():
         return Source("camera", text, text)
-    return Source("address" if "://" in text else "file", text, text)
+    scheme, colon, rest = text.partition("://")
+    if not colon:
+        return file_source(text)
+    if scheme.lower() == "file":
+        return Source("file", url2pathname(rest.removeprefix("localhost")), text)
+    if scheme.lower() not in SCHEMES:
+        known = ("https", "http", "rtsp", "rtmp", "udp", "srt")
+        raise UsageError(
+            f"{text}: can't be read: neither a file nor an address that begins with one of {', '.join(known)}"
+        )
+    return Source("address", text, text)
 
 
 def film_stream(container: InputContainer) -> VideoStream:
@@ -157,6 +177,8 @@ def rereadable(source: Source) -> Iterator[Source]:
 def describe_ffmpeg_error(error: Exception) -> str:
     """Return FFmpeg's words for an error, without its number and without the path, which the caller names."""
     words = getattr(error, "strerror", None) or str(error)
+    if words == "Invalid argument":  # all that it says of them
+        words += f" (pictures of more than {LARGEST} pixels are refused)"
     return f"no answer within {_TIMEOUT:g} s" if words == "Immediate exit requested" else words
 
 
@@ -172,18 +194,20 @@ def _open_container(source: Source) -> InputContainer:
         if source.kind == "camera":
             return _open_camera(source)
         if source.kind == "address":
-            return av.open(source.place, metadata_errors=_METADATA_ERRORS, timeout=_TIMEOUT)
+            return open_address(source.place, _TIMEOUT)
         if source.kind == "pipe":
-            return av.open(_open_pipe(source), "r", metadata_errors=_METADATA_ERRORS)
+            return open_bytes(_open_pipe(source))
         path = Path(source.place)
         if path.is_dir():
             return open_folder(path)
-        if not path.is_file():
+        if not path.exists():
             raise DataError(f"{source.name}: no such video file")
         if path.suffix.lower() in ANIMATION_SUFFIXES:
             return open_animation(path)
-        # an absolute path: FFmpeg would take the "a" of a:b.avi for a protocol
-        return av.open(str(Path(source.place).absolute()), metadata_errors=_METADATA_ERRORS)
+        container = open_file(path)
+        if is_picture(container):
+            refuse_large(path)
+        return container
     except (FFmpegError, ValueError, OSError) as error:
         raise DataError(f"{source.name}: not a readable video: {describe_ffmpeg_error(error)}") from error
 

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from simplejpeg import decode_jpeg
+from simplejpeg import decode_jpeg, decode_jpeg_header
 from torch import Tensor
+
+from stmn.video.limits import LARGEST, MAX_PIXELS
 
 Bytes = NDArray[np.uint8]
 
@@ -82,6 +84,10 @@ def _encode(picture: Bytes, quality: int) -> bytes:
 def _decode(jpeg: bytes, colours: str, memory: Bytes | None) -> Bytes:
     """Decode to (H, W, channels)."""
     try:
+        if memory is None:
+            height, width, *_ = decode_jpeg_header(jpeg)
+            if height * width > MAX_PIXELS:
+                raise RuntimeError(f"{width}x{height} pixels are more than {LARGEST}")
         picture: Bytes = decode_jpeg(jpeg, colours, buffer=memory)
     except ValueError as error:
         raise RuntimeError(str(error)) from error

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stmn.datasets.base import JpegFiles
 from stmn.errors import DataError
+from stmn.runtime.files import read_regular
 from stmn.store.format.header import Preparation
 from stmn.store.format.jpeg import decode_frames, encode_field
 from stmn.store.format.shard import FLOW, RGB
@@ -52,7 +53,7 @@ def import_jpegs(files: JpegFiles, writer: PictureWriter, how: Preparation) -> V
 def _read_jpeg(path: Path) -> tuple[bytes, Tensor]:
     """A file's bytes, and its pixels as (3, H, W) uint8."""
     try:
-        jpeg = path.read_bytes()
+        jpeg = read_regular(path)
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error.strerror or error}") from error
     try:

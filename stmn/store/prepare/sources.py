@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from stmn.datasets.base import Dataset, VideoEntry
+from stmn.runtime.files import open_regular
 from stmn.store.format.shard import shard_path, shard_paths
 from stmn.store.format.write import ShardWriter, SourceRecord, recovered_shard
 from stmn.video.pictures import list_pictures
@@ -34,7 +35,7 @@ def hash_files(paths: Iterable[Path]) -> str:
     """Return the SHA-256 of the bytes of files, one after the other, in hex digits; of a folder, of its pictures."""
     total = hashlib.sha256()
     for file_path in (file for path in paths for file in (list_pictures(path) or [path])):
-        with open(file_path, "rb") as file:
+        with open_regular(file_path) as file:
             while block := file.read(1 << 20):
                 total.update(block)
     return total.hexdigest()
