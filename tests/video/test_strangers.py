@@ -78,7 +78,7 @@ def test_names_are_names(name, tmp_path, monkeypatch):
 
 def test_referenced_tracks_stay_closed(private, tmp_path):
     data = film(tmp_path / "made.mov", moving(3), "mpeg4").read_bytes()
-    alias = b"alis" + struct.pack(">I", 0) + str(private / "secret.mp4").encode()
+    alias = b"\x61lis" + struct.pack(">I", 0) + str(private / "secret.mp4").encode()
     reference = struct.pack(">I", 8 + len(alias)) + alias
     place = data.index(b"url \0\0\0\1") - 4
     path = tmp_path / "a.mov"
