@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stmn.errors import DataError
-from stmn.runtime.files import digest, write_json
+from stmn.runtime.files import digest, read_regular, write_json
 
 #: levels of tables and lists within each other
 _DEPTH = 50
@@ -51,7 +51,7 @@ def read_json(path: Path) -> Any:
         DataError: it can't be read, or it is damaged.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except FileNotFoundError:
         raise
     except OSError as error:

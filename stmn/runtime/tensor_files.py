@@ -19,7 +19,7 @@ from torch import Tensor
 
 from stmn.errors import CheckpointError
 from stmn.runtime.cores import count_cores
-from stmn.runtime.files import atomic_write
+from stmn.runtime.files import atomic_write, check_regular
 from stmn.runtime.json_files import parse_json
 from stmn.runtime.notices import notice
 
@@ -56,6 +56,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], description: dict[str, 
 def is_ours(path: Path) -> bool:
     """True for a file of `save_tensors`, damaged or not; False for any other, even if it can't be read."""
     try:
+        check_regular(path)
         with safe_open(path, framework="pt") as file:
             return not {KEY, _DIGEST}.isdisjoint(file.metadata() or {})
     except (SafetensorError, OSError):
@@ -98,6 +99,7 @@ def read_tensors(path: Path, remedy: str = _REMEDY) -> dict[str, Tensor]:
 
 def _read_description(path: Path) -> tuple[dict[str, Any], str | None]:
     """The description of a file, and the digest of its tensors; None in older files."""
+    check_regular(path)
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
     text, tensors, digest = (metadata.get(key) for key in (KEY, _TENSORS, _DIGEST))
