@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stmn.datasets.base import LeftOut, VideoEntry, as_id
 from stmn.errors import DataError, count_of
+from stmn.runtime.bounded import BoundedCall
 from stmn.video.content import holds_video
 from stmn.video.pictures import PICTURE_SUFFIXES, list_pictures
 from stmn.video.source import VIDEO_SUFFIXES
@@ -26,6 +27,8 @@ _OTHERS = """
 """
 _OTHER_SUFFIXES = frozenset(_OTHERS.split())
 _NO_VIDEO = "(no video)"
+#: the longest that FFmpeg may look at a file of an unknown ending, seconds
+_LOOK_SECONDS = 10.0
 #: at most so many kinds of files are named in a line
 _MOST_KINDS = 6
 
@@ -71,12 +74,15 @@ def scan_folder(root: Path, sequences_below: int = 2) -> Scan:
         DataError: The folder itself can't be read.
     """
     found = Scan(root)
-    _scan(root, found, (), sequences_below)
+    with BoundedCall(holds_video, _LOOK_SECONDS) as look:
+        _scan(root, found, (), sequences_below, look)
     found.files.sort()
     return found
 
 
-def _scan(folder: Path, found: Scan, above: tuple[tuple[int, int], ...], sequences_below: int) -> None:
+def _scan(
+    folder: Path, found: Scan, above: tuple[tuple[int, int], ...], sequences_below: int, look: BoundedCall[bool]
+) -> None:
     """Add what is under a folder to `found`; `above` are the device and inode of the folders that hold it."""
     try:
         here = folder.stat()
@@ -98,15 +104,21 @@ def _scan(folder: Path, found: Scan, above: tuple[tuple[int, int], ...], sequenc
         if is_litter(entry.name):
             continue
         if entry.is_dir():
-            _scan(path, found, (*above, (here.st_dev, here.st_ino)), sequences_below)
+            _scan(path, found, (*above, (here.st_dev, here.st_ino)), sequences_below, look)
         elif not entry.is_file():
             found.left_out.append(LeftOut(path, "broken link" if entry.is_symlink() else "no file (a pipe, a device)"))
         elif path.suffix.lower() in PICTURE_SUFFIXES:
             pictures.append(path)
-        elif _is_video(path):
+        elif path.suffix.lower() in VIDEO_SUFFIXES:
+            found.files.append(path)
+        elif path.suffix.lower() in _OTHER_SUFFIXES:
+            found.left_out.append(_no_video(path))
+        elif seen := look(path):
             found.files.append(path)
         else:
-            found.left_out.append(_no_video(path))
+            found.left_out.append(
+                _no_video(path) if seen is False else LeftOut(path, "on which FFmpeg hangs or crashes")
+            )
     if len(above) >= sequences_below and len(found.files) == before and list_pictures(folder):
         found.files.append(folder)
     else:
@@ -116,12 +128,6 @@ def _scan(folder: Path, found: Scan, above: tuple[tuple[int, int], ...], sequenc
 def _no_video(path: Path) -> LeftOut:
     """A file that is counted by its ending."""
     return LeftOut(path, f"{path.suffix.lower() or 'without an ending'} {_NO_VIDEO}")
-
-
-def _is_video(path: Path) -> bool:
-    """True for a video's ending, or for a file of an unknown ending in which FFmpeg finds a video."""
-    suffix = path.suffix.lower()
-    return suffix in VIDEO_SUFFIXES or (suffix not in _OTHER_SUFFIXES and holds_video(path))
 
 
 class ClassFolders:

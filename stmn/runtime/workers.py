@@ -138,13 +138,19 @@ def _fork_process(connection: Connection) -> Process:
 
 
 class SpawnedProcess:
-    """A worker process in a new interpreter: slower to start, but a daemonic process can start it too."""
+    """A worker process in a new interpreter: slower to start, but a daemonic process can start it too.
 
-    def __init__(self, connection: Connection) -> None:
+    Args:
+        connection: Its end of a pipe.
+        preload: Import torch at once.
+    """
+
+    def __init__(self, connection: Connection, preload: bool = True) -> None:
         number = connection.fileno()
         code = (
-            "import stmn.runtime.preload; from stmn.runtime.workers import Connection, serve; "
-            f"serve(Connection({number}))"
+            "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "  # Ctrl-C is for the parent to handle
+            + ("import stmn.runtime.preload; " if preload else "")
+            + f"from stmn.runtime.workers import Connection, serve; serve(Connection({number}))"
         )
         self._process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[number], stdin=subprocess.DEVNULL)
 

@@ -1,10 +1,8 @@
 """What prepare says of a list before it decodes anything, and of videos that are small or short."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from stmn.errors import DataError
 from stmn.stages.base import Context
 
 if TYPE_CHECKING:
@@ -13,6 +11,8 @@ if TYPE_CHECKING:
 
 #: videos whose headers are read to find out how large they are
 _LOOKED_AT = 15
+#: the longest that a header may take, seconds
+_LOOK_SECONDS = 10.0
 #: a short side so much larger than that of the videos is worth a line
 _LARGER = 1.25
 #: L of training, unless it is given
@@ -35,13 +35,13 @@ def report_list(dataset: "Dataset", entries: "list[VideoEntry]", header: "Header
 
 def find_small(entries: "list[VideoEntry]", short_side: int) -> Iterator[str]:
     """Say if most videos are smaller than the short side, judging by the headers of a few."""
+    from stmn.runtime.bounded import BoundedCall
     from stmn.video.decode import probe_video
 
-    sizes = []
-    for entry in entries[:: max(len(entries) // _LOOKED_AT, 1)][:_LOOKED_AT]:
-        with suppress(DataError):  # it is skipped later, with the reason
-            info = probe_video(entry.path)
-            sizes.append((min(info.width, info.height), f"{info.width}x{info.height}"))
+    some = entries[:: max(len(entries) // _LOOKED_AT, 1)][:_LOOKED_AT]
+    with BoundedCall(probe_video, _LOOK_SECONDS) as look:
+        infos = [info for entry in some if (info := look(entry.path))]  # others are skipped later, with the reason
+    sizes = [(min(info.width, info.height), f"{info.width}x{info.height}") for info in infos]
     small = sorted(size for size in sizes if size[0] * _LARGER < short_side)
     if 2 * len(small) > len(sizes):
         side, example = small[len(small) // 2]

@@ -142,3 +142,29 @@ def test_a_folder_without_class_folders_is_one_line(tmp_path):
     assert errors_of(result) == [
         f"{root}: no videos in folders named after classes (CLASS/VIDEO.mp4); 2 lie in no folder"
     ]
+
+
+def test_file_that_crashes_ffmpeg_is_left_out(tmp_path, monkeypatch):
+    """Files of unknown endings, and headers, are looked at in a process of their own."""
+    clip = film(tmp_path / "v" / "run" / "a.avi", moving(3, 32, 32)).read_bytes()
+    for name in ("b.avi", "crash", "d.dat"):
+        (tmp_path / "v" / "run" / name).write_bytes(clip)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(CRASHING)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    result = call("prepare", tmp_path / "v", "mine", "--flow", "farneback", "--workers", 1, "-w", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.splitlines()[0] == "1 file left out: 1 on which FFmpeg hangs or crashes"
+    assert "most videos are smaller than the short side, 256 pixels, such as 32x32" in result.stderr
+    with Store(tmp_path / "data" / "mine") as store:
+        assert sorted(store.videos) == ["run/a.avi", "run/b.avi", "run/d.dat"]
+
+
+CRASHING = """
+import av, os
+def open_or_crash(file, *args, **options):
+    if os.path.basename(str(file)) == "crash":
+        os._exit(3)
+    return really_open(file, *args, **options)
+really_open, av.open = av.open, open_or_crash
+"""

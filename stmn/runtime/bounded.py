@@ -1,0 +1,57 @@
+"""Call a function in a process of its own, which may hang or crash: that costs the one call, and not this process."""
+
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.connection import wait
+from typing import Any, Generic, TypeVar
+
+from stmn.runtime.workers import SpawnedProcess, Worker
+
+_Result = TypeVar("_Result")
+
+
+class BoundedCall(Generic[_Result]):
+    """A function that is called in another process. The process starts with the first call, and ends with the block.
+
+    Args:
+        function: A function of a module, of one argument. Argument and result are sent to the process and back.
+        seconds: The longest that a call may take.
+    """
+
+    def __init__(self, function: Callable[[Any], _Result], seconds: float) -> None:
+        self._function, self._seconds = function, seconds
+        self._worker: Worker | None = None
+
+    def __enter__(self) -> "BoundedCall[_Result]":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def __call__(self, argument: Any) -> _Result | None:
+        """Return the result; None if the call raised an error, crashed, or took too long.
+
+        Raises:
+            FatalJobError: Processes can't start.
+        """
+        if self._worker is None:
+            self._worker = Worker(partial(_give, self._function), 0, partial(SpawnedProcess, preload=False))
+        self._worker.give(argument)
+        outcome = None
+        while outcome is None:
+            outcome = self._worker.collect(bool(wait([self._worker.connection], timeout=0.5)), self._seconds)
+        if outcome.lost:
+            self._stop()
+        result: _Result | None = outcome.result
+        return result
+
+    def _stop(self) -> None:
+        """End the process."""
+        if self._worker:
+            self._worker.stop()
+            self._worker = None
+
+
+def _give(function: Callable[[Any], _Result], _: int) -> Callable[[Any], _Result]:
+    """The set-up of the process: nothing but the function."""
+    return function
