@@ -1,0 +1,1 @@
+"""Attacks on `stmn`: what `python -m benchmarks.torture` tries."""
