@@ -21,7 +21,7 @@ from stmn.workspace import Workspace
 def trained(prepared: Workspace, folder, device: Device, **plan: object) -> tuple[dict[str, Tensor], list[float]]:
     """The weights after some steps, and the losses along the way."""
     net = network()
-    state = train(net, videos(prepared), None, steps(20, log_every=5, **plan), device, folder, Silent())
+    state = train(net, videos(prepared), None, steps(12, log_every=4, **plan), device, folder, Silent())
     return {name: value.cpu() for name, value in weights(net).items()}, [row["loss"] for row in state.history]
 
 
@@ -49,14 +49,14 @@ def test_half_precision_learns_alike_with_float32_weights(prepared, tmp_path, pr
 def test_float16_resumes_with_its_loss_scale(prepared, tmp_path):
     class Stop(Silent):
         def __init__(self) -> None:
-            self.left = 4
+            self.left = 1
 
         def advance(self, count: int = 1, **fields: object) -> None:
             self.left -= count
             if self.left < 0:
                 raise Interrupted("stopped by the test")
 
-    device, plan = choose_device("cpu", "float16"), steps(7, checkpoint_minutes=1e-9)
+    device, plan = choose_device("cpu", "float16"), steps(3, batch=4, micro_batch=4, checkpoint_minutes=1e-9)
     whole, parts = network(), network()
     train(whole, videos(prepared), None, plan, device, tmp_path / "whole", Silent())
     with pytest.raises(Interrupted):
