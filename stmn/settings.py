@@ -12,7 +12,6 @@ A key, a variable, a stage or an option that does not exist is a mistake, whiche
 """
 
 import os
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,10 @@ from typing import Any
 from pydantic import ValidationError, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from stmn.errors import DataError, UsageError, describe_mistake, near_match
+from stmn.errors import UsageError, describe_mistake, near_match
 from stmn.options import MODELS, options_of
 from stmn.options.base import mistakes
-from stmn.runtime.files import read_text
+from stmn.runtime.toml_files import read_toml
 
 _FILE = Path("stmn.toml")
 _PREFIX = "STMN_"
@@ -91,12 +90,7 @@ def _read_file() -> dict[str, Any]:
     """What `stmn.toml` says; nothing if there is none."""
     if not _FILE.exists():
         return {}
-    try:
-        return tomllib.loads(read_text(_FILE))
-    except DataError as error:
-        raise UsageError(str(error)) from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{_FILE}: not readable as TOML: {error}") from error
+    return read_toml(_FILE)
 
 
 def _unknown_variables() -> Iterator[str]:

@@ -5,22 +5,56 @@ inputs, data, plugins, and the format of the stage. So the same work is never do
 asked for it, and no result ever overwrites another.
 """
 
-import json
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
-from stmn.errors import DataError, UsageError, near_match
-from stmn.runtime.files import file_digest, write_json
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from stmn.errors import DataError, UsageError, describe_mistake, near_match
+from stmn.runtime.files import digest, file_digest
+from stmn.runtime.json_files import read_record, write_record
 from stmn.runtime.locks import find_holder
+from stmn.runtime.notices import notice
 from stmn.store.format.header import HEADER
 
 _RECORD = "run.json"
-#: what is a table in every record
-_TABLES = ("options", "inputs", "data", "given", "outputs", "results")
+
+
+class _Record(BaseModel):
+    """The types of what a record may hold; what stages measure is in `results`."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    verb: str = ""
+    fingerprint: str = ""
+    status: str = ""
+    error: str = ""
+    recipe: str = ""
+    stage: str = ""
+    stmn: str = ""
+    started: float = 0.0
+    finished: float = 0.0
+    options: dict[str, Any] = {}
+    given: dict[str, Any] = {}
+    inputs: dict[str, list[str]] = {}
+    data: dict[str, str] = {}
+    plugins: list[dict[str, str]] = []
+    outputs: dict[str, str] = {}
+    digests: dict[str, str] = {}
+    results: dict[str, Any] = {}
+
+    @field_validator("outputs", "digests")
+    @classmethod
+    def _stay_inside(cls, files: dict[str, str], info: Any) -> dict[str, str]:
+        """Refuse files outside the folder of the run."""
+        for name in files.values() if info.field_name == "outputs" else files:
+            if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+                raise ValueError("names a file outside the folder")
+        return files
 
 
 @dataclass
@@ -71,7 +105,40 @@ class Run:
     def save(self, **changes: Any) -> None:
         """Update the record on disk."""
         self.record |= changes
-        write_json(self.path / _RECORD, self.record)
+        write_record(self.path / _RECORD, self.record)
+
+    def digest_files(self, names: Iterable[str]) -> dict[str, str]:
+        """The digests of files in the folder, and of folders there by names and sizes, by name."""
+        return {name: _digest(self.path / name) for name in names}
+
+    def find_change(self) -> str:
+        """What a finished run wrote and is not there as it was: "scores.safetensors has changed"; empty if nothing.
+
+        Of runs of older versions, which have no digests, what is not there.
+        """
+        files = dict.fromkeys(self.record.get("outputs", {}).values(), "") | self.record.get("digests", {})
+        for name, written in files.items():
+            if not (self.path / name).exists():
+                return f"{name} is missing"
+            if written and _digest(self.path / name) != written:
+                return f"{name} has changed since it was written"
+        return ""
+
+    def whole_output(self, kind: str) -> Path:
+        """The file of a kind, once it is sure that it is what the stage wrote.
+
+        Raises:
+            DataError: this run made none, or it is missing or has changed.
+        """
+        path = self.output(kind)
+        written = self.record.get("digests", {}).get(self.record["outputs"][kind])
+        if not path.exists():
+            raise DataError(f"{path}: is missing; run its stage again ({self.record.get('verb')})")
+        if written and _digest(path) != written:
+            raise DataError(
+                f"{path}: is not what its stage wrote (digest); run that stage again ({self.record.get('verb')})"
+            )
+        return path
 
 
 @dataclass(frozen=True)
@@ -91,14 +158,31 @@ class Input:
     label: str
 
 
-def read_run(path: Path) -> Run | None:
-    """The run in a folder, or None if there is none or its record is damaged."""
+def load_run(path: Path) -> Run | None:
+    """The run in a folder, or None if there is none.
+
+    Raises:
+        DataError: its record can't be read or is damaged.
+    """
     try:
-        record = json.loads((path / _RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = read_record(path / _RECORD)
+        _Record.model_validate(record)
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    whole = isinstance(record, dict) and all(isinstance(record.get(key, {}), dict) for key in _TABLES)
-    return Run(path, record) if whole and isinstance(record.get("finished", 0), int | float) else None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DataError(f"{path / _RECORD}: is damaged: {where} {describe_mistake(first)}") from error
+    return Run(path, record)
+
+
+def read_run(path: Path) -> Run | None:
+    """The run in a folder, or None if there is none or its record is damaged, which a notice says."""
+    try:
+        return load_run(path)
+    except DataError as error:
+        notice(f"{error}; the run is left out: repeat its command, or delete the folder")
+        return None
 
 
 @dataclass(frozen=True)
@@ -158,7 +242,10 @@ class Workspace:
         if not (path / HEADER).exists():
             how = f"; make it with: {self.command('prepare', 'VIDEOS', name)}" if "/" not in name else ""
             raise DataError(f"{path}: no prepared data set{near_match(name, known)}{how}")
-        run = read_run(path)
+        try:
+            run = load_run(path)
+        except DataError as error:
+            raise DataError(f"{error}; repeat the stmn prepare command: what is prepared stays") from error
         if run is not None and not run.done:
             if run.record.get("status") == "failed":
                 if partial:
@@ -263,7 +350,14 @@ def as_input(run: Run, *kinds: str) -> Input:
         status = f": {holder}" if holder else f" (status: {run.record.get('status', 'not started')})"
         raise DataError(f"run {run.name} is not finished{status}")
     kind = next((kind for kind in kinds if kind in run.record["outputs"]), kinds[0])
-    return Input(run.output(kind), run.record["fingerprint"], run.name, run.label)
+    return Input(run.whole_output(kind), run.record["fingerprint"], run.name, run.label)
+
+
+def _digest(path: Path) -> str:
+    """The digest of a file; of a folder, whose files vouch for themselves, that of their names and sizes."""
+    if path.is_dir():
+        return digest(sorted([file.name, file.stat().st_size] for file in path.glob("*.sqlite")))
+    return file_digest(path)
 
 
 def now() -> float:

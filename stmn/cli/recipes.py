@@ -17,14 +17,13 @@ _RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="a file, or t
 @command(app, "list", examples=("stmn recipes list",))
 def list_() -> None:
     """List the recipes that come with stmn."""
-    import tomllib
-
     from stmn.recipe.load import list_recipes
+    from stmn.runtime.toml_files import read_toml
 
     known = list_recipes()
     width = max(map(len, known))
     for name, path in known.items():
-        about = tomllib.loads(path.read_text(encoding="utf-8")).get("recipe", {}).get("about", "")
+        about = read_toml(path).get("recipe", {}).get("about", "")
         typer.echo(f"{name:<{width}} {about}")
 
 

@@ -2,7 +2,6 @@
 
 import inspect
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -13,6 +12,7 @@ from stmn.cli.parameters import DeviceName, JsonLines, Rerun, Wait, WorkspacePat
 from stmn.errors import UsageError
 from stmn.options import options_of
 from stmn.options.base import Option, Panel, Shape, StageOptions, build_options
+from stmn.runtime.toml_files import parse_toml
 
 _EXAMPLES: dict[str, tuple[str, ...]] = {
     "prepare": ("stmn prepare ~/videos mine", "stmn prepare ~/UCF101 --dataset ucf101 --workers 8"),
@@ -250,6 +250,6 @@ def _parse(values: dict[str, Any], model: type[StageOptions]) -> dict[str, Any]:
 def _toml_value(text: str) -> Any:
     """A number, truth value or list as TOML writes it; anything else is text."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text}")["value"]
+    except ValueError:
         return text

@@ -15,6 +15,7 @@ from stmn.datasets.base import PARTS, Dataset, Splits, VideoEntry, as_id, first_
 from stmn.datasets.list_text import read_list
 from stmn.datasets.scan import scan_folder
 from stmn.errors import DataError, count_of
+from stmn.runtime.json_files import parse_json
 
 
 class ActivityNet(Dataset):
@@ -87,9 +88,9 @@ class ActivityNet(Dataset):
 def _read_database(path: Path) -> dict[str, dict[str, Any]]:
     """Video -> what the file says of it. Raises `DataError`."""
     try:
-        content = json.loads(read_list(path))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno}: is no JSON: {error.msg}") from error
+        content = parse_json(read_list(path))
+    except ValueError as error:
+        raise DataError(f"{path}: can't be used: {error}") from error
     database = content.get("database") if isinstance(content, dict) else None
     if not isinstance(database, dict) or not all(isinstance(video, dict) for video in database.values()):
         raise DataError(f'{path}: not in the format of ActivityNet: {{"database": {{"ID": {{"annotations": [...]}}}}}}')

@@ -100,6 +100,8 @@ def _turn(plan: StagePlan, context: Context, force: bool, wait: bool, about: dic
             say(f"{name}: made by the other process: {plan.run.path}")
             yield False
             return
+        if plan.is_finished and (change := plan.run.find_change()):
+            say(f"{name}: {plan.run.path}: {change}; making it again")
         if not plan.run.record and (note := check_earlier(plan, context.workspace)):
             say(f"{name}: {note}")
         for line in find_changed_code(plan.inputs):
@@ -127,6 +129,7 @@ def _run_and_record(plan: StagePlan, context: Context, about: dict[str, Any]) ->
         finished=now(),
         seconds=round(time.perf_counter() - started, 2),
         outputs=result.outputs,
+        digests=run.digest_files([*result.outputs.values(), *result.files]),
         results=result.values,
     )
     return run

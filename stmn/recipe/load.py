@@ -12,7 +12,6 @@
 Every mistake of a recipe is found at once.
 """
 
-import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -20,10 +19,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from stmn.errors import DataError, UsageError, near_match
+from stmn.errors import UsageError, near_match
 from stmn.options import MODELS, options_of
 from stmn.options.base import StageOptions, mistakes
-from stmn.runtime.files import names_path, read_text
+from stmn.runtime.files import names_path
+from stmn.runtime.toml_files import read_toml
 from stmn.stages import find_stage
 from stmn.stages.base import find_unknown_plugins
 
@@ -107,12 +107,7 @@ def load_recipe(name: str) -> Recipe:
         UsageError: it can't be found or read, or has mistakes: all of them, one line each.
     """
     path = find_recipe(name)
-    try:
-        content = tomllib.loads(read_text(path))
-    except DataError as error:
-        raise UsageError(str(error)) from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: not readable as TOML: {error}") from error
+    content = read_toml(path)
     wrong: list[str] = []
     head = content.get("recipe", {})
     if not isinstance(head, dict) or not isinstance(head.get("name"), str):

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from stmn import registry
 from stmn.errors import CheckpointError
 from stmn.options.base import SetOptions, StageOptions
@@ -12,6 +14,9 @@ from stmn.runtime.files import digest
 from stmn.stages import find_stage
 from stmn.stages.base import check_split
 from stmn.workspace import Input, Run, Workspace
+
+#: what a model file says of its plugins
+_PLUGINS = TypeAdapter(list[dict[str, str]])
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,13 @@ class StagePlan:
 
     @property
     def up_to_date(self) -> bool:
-        """True if the run is finished and all its files exist."""
-        if not self.run.done or self.run.record.get("fingerprint") != self.fingerprint:
-            return False
-        return all((self.run.path / name).exists() for name in self.run.record["outputs"].values())
+        """True if the run is finished and all its files are those that it wrote."""
+        return self.is_finished and not self.run.find_change()
+
+    @property
+    def is_finished(self) -> bool:
+        """True if the run is finished, whatever has become of its files."""
+        return self.run.done and self.run.record.get("fingerprint") == self.fingerprint
 
 
 def plan_stage(
@@ -103,7 +111,11 @@ def _needed_plugins(item: Input) -> list[dict[str, str]]:
         needed = read_metadata(item.path).get("plugins", [])
     except CheckpointError:  # damaged, or other programs' weights: the stage's business
         return []
-    return [known for known in needed if known.get("package") not in (BUILT_IN, "timm")]
+    try:
+        known = _PLUGINS.validate_python(needed)
+    except ValidationError as error:
+        raise CheckpointError(f"{item.path}: its description is damaged: plugins; make it again") from error
+    return [plugin for plugin in known if plugin.get("package") not in (BUILT_IN, "timm") and "kind" in plugin]
 
 
 def _resolve_inputs(

@@ -5,10 +5,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from stmn.errors import DataError
 from stmn.options import options_of
 from stmn.options.base import StageOptions
 from stmn.report.paper import NetworkSummary, Role
 from stmn.report.words import shorten_path, strip_fingerprint
+from stmn.runtime.files import read_regular
+from stmn.runtime.json_files import parse_json, read_json
+from stmn.runtime.notices import notice
 from stmn.workspace import Input, Run, read_run
 
 #: stages whose runs are evaluations
@@ -21,6 +25,10 @@ _ROLES: dict[frozenset[tuple[str, str | None]], Role] = {
     frozenset({("train-stream", "flow")}): "motion",
     frozenset({("train-stream", "rgb"), ("train-stream", "flow")}): "late_fusion",
 }
+
+
+#: a training's log, and what is drawn of it
+_LOG, _CURVES = "metrics.jsonl", ("step", "loss", "accuracy")
 
 
 class RunGraph:
@@ -142,24 +150,41 @@ def list_recipes(runs: Iterable[Run]) -> list[str]:
 
 
 def read_metrics(run: Run) -> dict[str, Any]:
-    """What a run measured. Empty if its metrics file is missing or damaged."""
-    try:
-        metrics: dict[str, Any] = json.loads((run.path / run.record["outputs"]["metrics"]).read_text(encoding="utf-8"))
-        return metrics
-    except (OSError, ValueError, KeyError):
+    """What a run measured. Empty if it measured nothing, or if its metrics are missing or damaged, which is noticed."""
+    if "metrics" not in run.record.get("outputs", {}):
         return {}
+    try:
+        metrics = read_json(run.whole_output("metrics"))
+    except DataError as error:
+        notice(f"{error}; the page is made without it")
+        return {}
+    return metrics if isinstance(metrics, dict) else {}
 
 
 def read_training_log(run: Run) -> list[dict[str, Any]]:
-    """The rows of a run's training log up to the first that is damaged. Empty if it has no log."""
-    rows = []
+    """The rows of a run's training log; of an unfinished training up to the first that is not whole.
+
+    Empty if it has none, or if it is not what the training wrote, which is noticed.
+    """
+    path = run.path / _LOG
+    if not path.exists():
+        return []
+    rows: list[dict[str, Any]] = []
     try:
-        for line in (run.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            if {"step", "loss", "accuracy"} <= row.keys():
-                rows.append(row)
-    except (OSError, ValueError):
-        pass
+        if run.record.get("outputs", {}).get("metrics") == _LOG:
+            run.whole_output("metrics")
+        lines = read_regular(path).splitlines()
+    except (DataError, OSError) as error:
+        notice(f"{error}; its curves are left out")
+        return []
+    for line in lines:
+        try:
+            row = parse_json(line)
+        except ValueError:
+            break
+        if not isinstance(row, dict) or not all(isinstance(row.get(key), int | float) for key in _CURVES):
+            break
+        rows.append(row)
     return rows
 
 

@@ -9,6 +9,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,14 @@ def digest(content: Any) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """A hash (16 hex digits) of a file's bytes."""
+    """A hash (16 hex digits) of a file's bytes. A file that has not changed is read once per process."""
+    about = path.stat()
+    return _hash_file(path, about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _hash_file(path: Path, *about: int) -> str:
+    """The hash of a file of which so much is known."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 

@@ -39,7 +39,7 @@ def parse_json(content: bytes | str) -> Any:
         raise ValueError(f"nested more than {_DEPTH} deep") from error
     except ValueError as error:  # of Python's own limit
         raise ValueError("a number has too many digits") from error
-    _check(value)
+    check_values(value)
     return value
 
 
@@ -47,12 +47,12 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError, NotADirectoryError: there is none.
         DataError: it can't be read, or it is damaged.
     """
     try:
         content = read_regular(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error.strerror or error}") from error
@@ -84,8 +84,12 @@ def read_record(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check(value: Any) -> None:
-    """Raise `ValueError` for what can be read and not be used."""
+def check_values(value: Any) -> None:
+    """Refuse what JSON or TOML can hold, and nothing here can use.
+
+    Raises:
+        ValueError: there is such a value; the message says what it is.
+    """
     level = [value]
     for _ in range(_DEPTH):
         inner: list[Any] = []

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stmn.errors import StmnError
+from stmn.runtime.files import read_regular
+from stmn.runtime.json_files import parse_json
 
 #: the file in the folder
 LOCK_FILE = "run.lock"
@@ -22,6 +24,8 @@ LOCK_FILE = "run.lock"
 _PATIENCE = 0.5
 #: seconds between looks while waiting
 _POLL_SECONDS = 0.5
+#: the end of the year 9999, seconds since the epoch
+_LAST = 253_402_300_799
 
 
 class FolderInUse(StmnError):
@@ -41,6 +45,12 @@ class Holder:
     host: str = ""
     pid: int = 0
     since: float = 0.0
+
+    @property
+    def is_known(self) -> bool:
+        """True if this can be, as in a file that another process has written to its end."""
+        kinds = isinstance(self.host, str) and isinstance(self.pid, int) and isinstance(self.since, int | float)
+        return kinds and self.host.isprintable() and 0 < self.since < _LAST
 
     def __str__(self) -> str:
         if not self.host:
@@ -143,7 +153,7 @@ def _is_there(handle: int, path: Path) -> bool:
 def _read_holder(path: Path) -> Holder:
     """Who wrote the file of a lock; nobody known if it is gone or half-written."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return Holder(str(content["host"]), int(content["pid"]), float(content["since"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        holder = Holder(**parse_json(read_regular(path)))
+        return holder if holder.is_known else Holder()
+    except (OSError, ValueError, TypeError):
         return Holder()

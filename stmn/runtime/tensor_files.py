@@ -1,7 +1,7 @@
 """Tensors with a JSON description, in one safetensors file: model files, training states, scores, codebooks.
 
-A file vouches for itself: one digest in its metadata is of names, types, shapes and bytes of the tensors, another of
-that and of the description. The description alone can so be read, and be trusted, without the tensors.
+A file vouches for itself: its description has an entry `digest` with a digest of names, types, shapes and bytes of the
+tensors, and one of that and of the other entries. So the description can be read, and be trusted, without the tensors.
 """
 
 import hashlib
@@ -23,10 +23,11 @@ from stmn.runtime.files import atomic_write, check_regular
 from stmn.runtime.json_files import parse_json
 from stmn.runtime.notices import notice
 
-#: the metadata entries: the description, the digest of the tensors, and the digest of these two
-KEY, _TENSORS, _DIGEST = "stmn", "tensors", "digest"
-#: what programs that rewrite a safetensors file may add
-_FOREIGN = {"format"}
+#: the metadata entry that holds the description. There is one alone, as safetensors writes several in random order.
+KEY = "stmn"
+#: the entry of the description that vouches for the file, how it begins as text, and its entries
+_DIGEST, _BEGINNING = "digest", '"digest": {"tensors": "'
+_TENSORS, _CONTENT = "tensors", "content"
 #: threads that digest large tensors; the disk or the memory limits more
 _THREADS = 4
 
@@ -44,11 +45,11 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], description: dict[str, 
         OSError: the file can't be written; the disk may be full.
     """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text, digest = json.dumps(description), _digest_tensors(contiguous)
-    metadata = {KEY: text, _TENSORS: digest, _DIGEST: _digest_text(text, digest)}
+    plain, digest = json.loads(json.dumps(description)), _digest_tensors(contiguous)  # plain: as it will be read
+    vouched = {**plain, _DIGEST: {_TENSORS: digest, _CONTENT: _digest_description(plain, digest)}}
     with atomic_write(path) as temporary:
         try:
-            save_file(contiguous, temporary, metadata=metadata)
+            save_file(contiguous, temporary, metadata={KEY: json.dumps(vouched)})
         except SafetensorError as error:
             raise OSError(str(error)) from error
 
@@ -58,7 +59,7 @@ def is_ours(path: Path) -> bool:
     try:
         check_regular(path)
         with safe_open(path, framework="pt") as file:
-            return not {KEY, _DIGEST}.isdisjoint(file.metadata() or {})
+            return any(name == KEY or _BEGINNING in text for name, text in (file.metadata() or {}).items())
     except (SafetensorError, OSError):
         return False
 
@@ -102,22 +103,31 @@ def _read_description(path: Path) -> tuple[dict[str, Any], str | None]:
     check_regular(path)
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
-    text, tensors, digest = (metadata.get(key) for key in (KEY, _TENSORS, _DIGEST))
-    if text is None and digest is None:
+    if KEY not in metadata and any(_BEGINNING in text for text in metadata.values()):
+        raise ValueError("its description has another name")
+    if KEY not in metadata:
         raise CheckpointError(f"{path}: a safetensors file, but not one that stmn wrote")
-    if text is None or digest != (_digest_text(text, tensors) if tensors else None):
-        raise ValueError("its description is not what was written")
-    if metadata.keys() - {KEY, _TENSORS, _DIGEST, *_FOREIGN}:
-        raise ValueError("its metadata has an unknown entry")
     try:
-        description = parse_json(text)
+        description = parse_json(metadata[KEY])
     except ValueError as error:
         raise ValueError(f"its description: {error}") from error
     if not isinstance(description, dict):
         raise ValueError("its description is not a table")
+    digest = description.pop(_DIGEST, None)
+    if digest is None and any(_vouches(value) for value in description.values()):
+        raise ValueError("its description is not what was written")
     if digest is None:
         notice(f"{path}: it has no digest, as files of older versions and of other programs: damage may go unnoticed")
+        return description, None
+    tensors = str(digest[_TENSORS]) if _vouches(digest) else ""
+    if digest != {_TENSORS: tensors, _CONTENT: _digest_description(description, tensors)}:
+        raise ValueError("its description is not what was written")
     return description, tensors
+
+
+def _vouches(value: Any) -> bool:
+    """True for what the entry `digest` of a description can be."""
+    return isinstance(value, dict) and value.keys() == {_TENSORS, _CONTENT}
 
 
 @contextmanager
@@ -132,9 +142,9 @@ def _report_damage(path: Path, remedy: str) -> Iterator[None]:
         raise CheckpointError(f"{path}: is damaged: {why}; {remedy}") from error
 
 
-def _digest_text(description: str, tensors: str) -> str:
-    """The digest of a description and of the digest of its tensors."""
-    return hashlib.sha256(f"{tensors} {description}".encode("utf-8", "surrogatepass")).hexdigest()
+def _digest_description(description: dict[str, Any], tensors: str) -> str:
+    """The digest of a description without its entry `digest`, and of the digest of the tensors."""
+    return hashlib.sha256(json.dumps([tensors, description], sort_keys=True).encode()).hexdigest()
 
 
 def _digest_tensors(tensors: dict[str, Tensor]) -> str:

@@ -72,10 +72,13 @@ class Result:
     Attributes:
         outputs: kind -> file, relative to the folder of the run.
         values: what goes into the record: JSON.
+        files: what else has to be there for the stage to be up to date, relative to the folder: files, or folders of
+            shards.
     """
 
     outputs: dict[str, str]
     values: dict[str, Any] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
 
 
 class Stage(Generic[OptionsT]):

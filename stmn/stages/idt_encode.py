@@ -66,4 +66,4 @@ class IdtEncode(Stage[IdtEncodeOptions]):
         about = load_codebook(codebook)
         values = {"videos": len(jobs) - skipped, "skipped": skipped, "length": about.length, "codebook": about.about}
         write_json(context.out / "vectors.json", values)
-        return Result({"vectors": "vectors.json"}, values)
+        return Result({"vectors": "vectors.json"}, values, ("shards",))

@@ -81,7 +81,7 @@ class IdtExtract(Stage[IdtExtractOptions]):
         }
         context.progress.say(_describe(values))
         write_json(context.out / "tracks.json", values)
-        return Result({"tracks": "tracks.json"}, values)
+        return Result({"tracks": "tracks.json"}, values, ("shards",))
 
 
 def _describe(values: dict[str, Any]) -> str:

@@ -44,7 +44,7 @@ def test_testing_is_tested_if_it_is_annotated(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "words"), [
-    ("{", "line 1: is no JSON: "),
+    ("{", "can't be used: not JSON in line 1: "),
     ("[]", "not in the format of ActivityNet"),
     ('{"database": {}}', "has no annotations"),
     ('{"database": {"a": {"subset": "new", "annotations": [{"segment": [0, 1], "label": "x"}]}}}', "'a': subset is 'new'"),

@@ -1,6 +1,5 @@
 """Protocols: whole frames or crops, pooling, parts of a split, all splits, several processes."""
 
-import json
 import os
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from stmn.nets.build import build_network
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.network import Network
 from stmn.runtime.device import choose_device
+from stmn.runtime.json_files import read_record, write_record
 from stmn.sampling.augment import normalise_flow, normalise_rgb
 from stmn.sampling.validation import hold_out
 from stmn.store.format.read import Store
@@ -157,10 +157,10 @@ def test_validation_part_is_what_training_held_out(scratch):
 def with_second_split(workspace: Workspace) -> None:
     """Give the set a second split in which some videos have changed sides."""
     path = workspace.data_dir("synthetic") / "dataset.json"
-    header = json.loads(path.read_text())
+    header = read_record(path)
     train, test = (header["splits"]["1"][part] for part in ("train", "test"))
     header["splits"]["2"] = {"train": [*train[8:], *test], "test": train[:8]}
-    path.write_text(json.dumps(header))
+    write_record(path, header)
 
 
 def test_all_splits_have_a_model_each_and_a_mean(scratch):

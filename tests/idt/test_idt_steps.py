@@ -17,6 +17,7 @@ from helpers.films import film
 from stmn.evaluation.scores import Scores, load_scores
 from stmn.idt.trajectories.parameters import TrackParameters
 from stmn.idt.trajectories.tracks import read_tracks
+from stmn.runtime.json_files import read_record, write_record
 from stmn.workspace import Run, Workspace
 
 #: class -> pixels per frame
@@ -161,9 +162,9 @@ def test_descriptors_beyond_the_budget_are_tracked_again(own_moves):
 def test_stored_frames_and_flow_serve_when_the_videos_are_gone(own_moves):
     shutil.rmtree(own_moves.root / "videos", ignore_errors=True)
     folder = own_moves.root / "data" / "moves"
-    record = json.loads((folder / "run.json").read_text())
+    record = read_record(folder / "run.json")
     record["results"]["root"] = str(own_moves.root / "videos")
-    (folder / "run.json").write_text(json.dumps(record))
+    write_record(folder / "run.json", record)
     gone = call("idt", "extract", "--flow", "dis", "-w", own_moves.root)
     assert gone.exit_code == 1 and len(errors_of(gone)) == 1
     assert "the videos of moves are no longer there; --from store tracks in the stored frames" in gone.stderr
@@ -215,10 +216,10 @@ def test_videos_without_tracks_get_a_zero_vector(tmp_path):
 
 def test_a_video_that_can_no_longer_be_read_costs_itself_alone(own_moves):
     folder = own_moves.root / "data" / "moves"
-    record = json.loads((folder / "run.json").read_text())
+    record = read_record(folder / "run.json")
     shutil.copytree(record["results"]["root"], own_moves.root / "changed", dirs_exist_ok=True)
     record["results"]["root"] = str(own_moves.root / "changed")
-    (folder / "run.json").write_text(json.dumps(record))
+    write_record(folder / "run.json", record)
     (own_moves.root / "changed/test/left/7.avi").write_bytes(b"junk")
     command = ["idt", "score", "--flow", "dis", "-w", own_moves.root]
     refused = call(*command)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from helpers.commands import call, errors_of, write_recipe
 
-from stmn.workspace import Workspace
+from stmn.runtime.json_files import read_record, write_record
+from stmn.workspace import Workspace, read_run
 
 STREAM = 'uses = "train-stream"\narch = "resnet18"\nwidth = 0.25\nsize = 32\nweights = "none"\nmodality = '
 TINY = ["--steps", "1", "--batch", "2", "--micro-batch", "2", "--chunks", "1", "--validation", "0"]
@@ -88,10 +89,10 @@ def missing(recipe: Path, work: Workspace, more: str = "", command: str = "") ->
 
 def resplit(folder: Path) -> None:
     """Add a split "2" in which training and test videos change places."""
-    header = json.loads((folder / "dataset.json").read_text())
+    header = read_record(folder / "dataset.json")
     one = header["splits"]["1"]
     header["splits"]["2"] = {"train": one["test"], "test": one["train"]}
-    (folder / "dataset.json").write_text(json.dumps(header))
+    write_record(folder / "dataset.json", header)
 
 
 def test_stream_of_another_split_is_no_substitute(work, recipe):
@@ -119,8 +120,7 @@ def test_stream_of_another_architecture_is_no_substitute(work, recipe):
 
 
 def test_unfinished_run_is_no_substitute(work, recipe):
-    record = work.runs_dir / named(work, "appearance-") / "run.json"
-    record.write_text(record.read_text().replace('"done"', '"interrupted"'))
+    read_run(work.runs_dir / named(work, "appearance-")).save(status="interrupted")
     result = call("fuse", "--recipe", recipe, *TINY, "-w", work.root)
     assert errors_of(result) == missing(recipe, work)
 
@@ -129,8 +129,7 @@ def test_newest_of_several_substitutes_is_used(work, recipe):
     name = named(work, "motion-")
     newer = work.runs_dir / "motion-resnet18-00000000"
     shutil.copytree(work.runs_dir / name, newer)
-    record = json.loads((newer / "run.json").read_text())
-    (newer / "run.json").write_text(json.dumps(record | {"finished": time.time(), "fingerprint": "0" * 16}))
+    read_run(newer).save(finished=time.time(), fingerprint="0" * 16)
     os.utime(work.runs_dir / name)  # by the record, not by the file's time
     result = call("fuse", "--recipe", recipe, *TINY, "-w", work.root)
     assert "motion: using motion-resnet18-00000000" in result.stderr

@@ -50,7 +50,10 @@ def workspace(trained, tmp_path_factory) -> Workspace:
     for tested in (appearance, fused):
         metrics = json.loads(tested.output("metrics").read_text())
         write_json(tested.output("metrics"), metrics | {"box_shape_baseline": BASELINE})
-    with open(workspace.newest("model", modality="rgb").output("metrics"), "a") as log:
+        tested.save(digests={})
+    stream = workspace.newest("model", modality="rgb")
+    stream.save(digests={})
+    with open(stream.output("metrics"), "a") as log:
         log.write('{"step": 4, "loss": 1.0, "accuracy": 0.5, "validation_error": 0.7}\n{"step": 5, "lo')
     return workspace
 
@@ -175,6 +178,7 @@ def test_baseline_is_shown_if_only_one_evaluation_has_it(own):
     metrics = json.loads((evaluated.path / "metrics.json").read_text())
     baseline = {"videos": 12, "accuracy": 0.875, "interval": [0.6, 0.97]}
     write_json(evaluated.path / "metrics.json", metrics | {"box_shape_baseline": baseline})
+    evaluated.save(digests={})
     made = run(own, "report", evaluations=[str(evaluated.path), str(fused.path)])
     assert "87.5" in made.output("report").read_text()
 
@@ -246,6 +250,7 @@ def test_parts_that_were_tested_are_named(own):
     tested = evaluations(own)[0]
     scores = load_scores(tested.output("scores"))
     scores.take(range(1, 12)).save(tested.output("scores"))
+    tested.save(digests={})
     page = run(own, "report", evaluations=[str(tested.path), str(made.path)], samples=2).output("report").read_text()
     text = " ".join(Page(page).said.split())
     held_out = made.results["videos"]

@@ -1,5 +1,6 @@
 """A wrong bit in a file is an error that names the file, or changes nothing."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ READERS = {"scores": (scores_file, load_scores), "codebook": (codebook_file, loa
 def test_wrong_bit_in_scores_or_codebook_is_found(tmp_path, make, load):
     path = make(tmp_path)
     found = refusals(path, lambda: contents(load(path)), places=72)
-    assert len(found) > 36 and all(line.startswith(f"{path}: is damaged: ") for line in found)
+    assert len(found) >= 36 and all(line.startswith(f"{path}: is damaged: ") for line in found)
     assert all(line.endswith("; use another copy, or make it again") for line in found)
 
 
@@ -96,8 +97,9 @@ def test_file_of_an_older_version_is_read_with_a_notice(tmp_path, caplog):
     whole = load_scores(path)
     assert not caplog.messages
     with safe_open(path, framework="pt") as file:
-        about = file.metadata()["stmn"]
-    save_file(load_file(path), path, metadata={"stmn": about, "format": "pt"})
+        about = json.loads(file.metadata()["stmn"])
+    del about["digest"]
+    save_file(load_file(path), path, metadata={"stmn": json.dumps(about), "format": "pt"})
     assert contents(load_scores(path)) == contents(whole)
     assert caplog.messages == [
         f"{path}: it has no digest, as files of older versions and of other programs: damage may go unnoticed"

@@ -15,6 +15,7 @@ from helpers.made_sets import MadeVideo, make_set
 from torch import Tensor
 
 from stmn.flow.quantise import quantise
+from stmn.runtime.json_files import read_record, write_record
 from stmn.store.format.jpeg import encode_field, encode_frame
 from stmn.store.format.read import Store
 from stmn.store.format.shard import FLOW, RGB, picture_key
@@ -73,9 +74,9 @@ def change(folder: Path, statement: str, *values: object) -> None:
 
 
 def change_header(folder: Path, edit: Callable[[dict], None]) -> None:
-    header = json.loads((folder / "dataset.json").read_text())
+    header = read_record(folder / "dataset.json")
     edit(header)
-    (folder / "dataset.json").write_text(json.dumps(header))
+    write_record(folder / "dataset.json", header)
 
 
 def key(folder: Path, video_id: str, kind: int, t: int) -> int:
@@ -283,7 +284,7 @@ def test_damaged_header_is_one_line(folder):
     (folder / "dataset.json").write_text("{")
     result = call("data", "check", f"{folder}/")
     assert result.exit_code == 1
-    assert result.stderr.startswith(f"error: {folder}/dataset.json: damaged: ")
+    assert result.stderr.startswith(f"error: {folder}/dataset.json: is damaged: ")
 
 
 def test_problems_of_splits_are_found(folder):

@@ -1,6 +1,5 @@
 """Reading a prepared set: pictures by time, from any process; damage is refused."""
 
-import json
 import multiprocessing
 import os
 import re
@@ -19,6 +18,7 @@ from helpers.films import moving
 from helpers.made_sets import MadeVideo, make_set
 
 from stmn.errors import DataError
+from stmn.runtime.json_files import read_record, write_record
 from stmn.store.format.jpeg import encode_frame
 from stmn.store.format.read import Store
 from stmn.store.format.shard import FLOW, RGB
@@ -134,9 +134,9 @@ def test_fingerprint_depends_on_the_contents(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "copy")
     with Store(folder) as store, Store(tmp_path / "copy") as copy:
         assert store.fingerprint == copy.fingerprint
-    header = json.loads((tmp_path / "copy" / "dataset.json").read_text())
+    header = read_record(tmp_path / "copy" / "dataset.json")
     header["splits"]["1"]["test"].pop()
-    (tmp_path / "copy" / "dataset.json").write_text(json.dumps(header))
+    write_record(tmp_path / "copy" / "dataset.json", header)
     with Store(folder) as store, Store(tmp_path / "copy") as copy:
         assert store.fingerprint != copy.fingerprint
 
@@ -232,10 +232,10 @@ def test_damaged_picture_names_its_video(folder, shard, jpeg, words):
 
 @pytest.mark.parametrize(("text", "words"), [
     (None, "no prepared data set here (no dataset.json)"),
-    ("{", "dataset.json: damaged: "),
-    ("[]", "dataset.json: damaged: "),
+    ("{", "dataset.json: is damaged: "),
+    ("[]", "dataset.json: is damaged: "),
     ('{"format": 99}', "dataset.json: format 99, but this program reads 2; prepare it again"),
-    ('{"format": 2, "name": "x"}', "dataset.json: damaged: "),
+    ('{"format": 2, "name": "x"}', "dataset.json: is damaged: "),
 ])  # fmt: skip
 def test_wrong_header_is_one_line(text, words, folder):
     if text is None:

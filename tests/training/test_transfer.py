@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stmn.nets.checkpoint import read_description
-from stmn.runtime.tensor_files import KEY
+from stmn.runtime.json_files import read_record, write_record
+from stmn.runtime.tensor_files import KEY, read_metadata, read_tensors, save_tensors
 from stmn.workspace import Run, Workspace
 
 #: a step that changes nothing that matters
@@ -86,14 +87,11 @@ def test_other_classes_get_a_new_classifier(own, tmp_path):
 
 def rewrite(path: Path, copy: Path, classes: list[str]) -> None:
     """Write a model file that knows other classes."""
-    tensors = load_file(path)
-    with open(path, "rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    about = json.loads(header["__metadata__"][KEY])
+    tensors, about = read_tensors(path), read_metadata(path)
     about["network"]["classes"] = classes
     for what in ("weight", "bias"):
         tensors[f"streams.motion.fc.{what}"] = tensors[f"streams.motion.fc.{what}"][: len(classes)].clone()
-    save_file(tensors, copy, {KEY: json.dumps(about)})
+    save_tensors(copy, tensors, about)
 
 
 def test_motion_starts_from_an_appearance_stream_as_from_imagenet(own):
@@ -165,10 +163,10 @@ def test_same_weights_by_another_name_are_the_same_run(own, tmp_path):
 def swap_parts(workspace: Workspace) -> None:
     """Add split `2`, whose test videos are the training videos of split 1."""
     header = workspace.data_dir("synthetic") / "dataset.json"
-    about = json.loads(header.read_text())
+    about = read_record(header)
     first = about["splits"]["1"]
     about["splits"]["2"] = {"train": first["test"], "test": first["train"]}
-    header.write_text(json.dumps(about))
+    write_record(header, about)
 
 
 def test_what_the_start_has_seen_carries_over(own):

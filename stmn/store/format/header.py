@@ -1,16 +1,17 @@
 """The header of a prepared set, `dataset.json`: what the set holds and how it was made."""
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from stmn.errors import DataError, describe_mistake, near_match
-from stmn.runtime.files import write_json
+from stmn.runtime.json_files import read_record, write_record
 
 HEADER = "dataset.json"
 FORMAT = 2  # 2: a checksum per video
+#: what to do about a damaged header
+_REMEDY = "delete that file and prepare again with the same options: pictures stay"
 
 
 class Preparation(BaseModel):
@@ -22,11 +23,11 @@ class Preparation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    short_side: int
+    short_side: int = Field(gt=0)
     flow: str
     flow_options: dict[str, Any] = {}
-    bound: float
-    quality: int
+    bound: float = Field(gt=0)
+    quality: int = Field(ge=1, le=100)
     camera_motion: Literal["keep", "subtract"]
     fps: float | None = None
 
@@ -89,7 +90,7 @@ class Header(BaseModel):
 
     def write(self, folder: Path) -> None:
         """Write the header, whole or not at all."""
-        write_json(folder / HEADER, self.model_dump(mode="json"))
+        write_record(folder / HEADER, self.model_dump(mode="json"))
 
 
 def read_header(folder: Path) -> Header:
@@ -100,16 +101,16 @@ def read_header(folder: Path) -> Header:
     """
     path = folder / HEADER
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+        content = read_record(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(f"{folder}: no prepared data set here (no {HEADER})") from error
-    except (OSError, json.JSONDecodeError) as error:
-        raise DataError(f"{path}: damaged: {error}") from error
-    if isinstance(content, dict) and content.get("format") != FORMAT:
+    except DataError as error:
+        raise DataError(f"{error}; {_REMEDY}") from error
+    if content.get("format") != FORMAT:
         raise DataError(f"{path}: format {content.get('format')}, but this program reads {FORMAT}; prepare it again")
     try:
         return Header.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise DataError(f"{path}: damaged: {where} {describe_mistake(first)}") from error
+        raise DataError(f"{path}: is damaged: {where} {describe_mistake(first)}; {_REMEDY}") from error

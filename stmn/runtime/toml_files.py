@@ -1,0 +1,41 @@
+"""TOML that people write: recipes, `stmn.toml`, values of flags. Any mistake is an error of one line."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from stmn.errors import DataError, UsageError
+from stmn.runtime.files import read_text
+from stmn.runtime.json_files import check_values
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Read TOML.
+
+    Raises:
+        ValueError: it is none, is nested too deep, or a number is too large; the message says which.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+    except ValueError as error:  # of Python's own limit
+        raise ValueError("a number has too many digits") from error
+    check_values(table)
+    return table
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        UsageError: it can't be read, or is no TOML.
+    """
+    try:
+        return parse_toml(read_text(path))
+    except DataError as error:
+        raise UsageError(str(error)) from error
+    except ValueError as error:
+        raise UsageError(f"{path}: not readable as TOML: {error}") from error
