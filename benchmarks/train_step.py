@@ -27,9 +27,9 @@ import torch.nn.functional as F
 from benchmarks.frame import Seconds, describe_machine, peak_mb, run, run_apart
 from benchmarks.loader import clips as rendered
 from benchmarks.loader import prepare
-from stmn.nets.build import build_network
+from stmn.nets.build import build_network, sketch_network
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
-from stmn.nets.show.cost import count_costs, sketch_network, sum_costs
+from stmn.nets.show.cost import count_costs, sum_costs
 from stmn.runtime.device import choose_device
 from stmn.runtime.progress import Silent
 from stmn.sampling.clips import Clips, Sampling

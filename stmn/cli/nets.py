@@ -51,7 +51,8 @@ def show(
 ) -> None:
     """Show the parts of a network: gates and temporal filters, shapes, parameters, multiply-adds."""
     from stmn.cli.console import answers
-    from stmn.nets.show.cost import count_costs, sketch_network
+    from stmn.nets.build import sketch_network
+    from stmn.nets.show.cost import count_costs
     from stmn.runtime.files import atomic_write
 
     title, config = _find_network(model, recipe, network, classes, open_workspace(workspace))

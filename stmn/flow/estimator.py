@@ -35,11 +35,13 @@ def load_estimator(name: str, options: Mapping[str, Any]) -> Callable[..., Any]:
     for key, value in options.items():
         if key not in known:
             has = f"it has: {', '.join(known)}" if known else "it has none"
-            raise UsageError(f"flow '{name}' has no option '{key}'{near_match(key, known)}; {has}")
+            raise UsageError(f"flow '{name}' has no option '{key[:100]}'{near_match(key, known)}; {has}")
         try:
             chosen[known[key].name] = TypeAdapter(known[key].annotation).validate_python(value)
         except ValidationError as error:
-            raise UsageError(f"flow '{name}': {key} = {value!r}: {describe_mistake(error.errors()[0])}") from error
+            raise UsageError(
+                f"flow '{name}': {key} = {repr(value)[:100]}: {describe_mistake(error.errors()[0])}"
+            ) from error
     return partial(estimator, **chosen) if chosen else estimator
 
 

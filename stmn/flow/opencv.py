@@ -10,6 +10,12 @@ from torch import Tensor
 from stmn.errors import MissingExtra, UsageError
 from stmn.flow._frames import check_frames
 
+#: the parameters of Farneback's flow; beyond, OpenCV takes all time and memory
+_RANGES = {
+    "scale": (0.1, 0.95), "scales": (1, 32), "window": (1, 255), "iterations": (1, 1000), "neighbourhood": (3, 31),
+    "sigma": (0.1, 10),
+}  # fmt: skip
+
 
 def dis(first: Tensor, second: Tensor, *, preset: str = "medium") -> Tensor:
     """Estimate flow by dense inverse search (Kroeger et al., ECCV 2016): the fastest, without the finest detail.
@@ -50,21 +56,27 @@ def farneback(
     Args:
         first: (B, H, W) grey frames, uint8 or floating point, in 0..255 either way; rounded to 8 bits.
         second: (B, H, W), as `first`.
-        scale: Size of a pyramid level relative to the finer one.
-        scales: Levels of the pyramid.
-        window: Side of the averaging window, pixels.
-        iterations: Iterations per level.
-        neighbourhood: Side of the neighbourhood that each polynomial is fitted to, pixels.
-        sigma: Sigma of the Gaussian that weights this fit, pixels.
+        scale: Size of a pyramid level relative to the finer one, 0.1..0.95.
+        scales: Levels of the pyramid, 1..32.
+        window: Side of the averaging window, pixels, 1..255.
+        iterations: Iterations per level, 1..1000.
+        neighbourhood: Side of the neighbourhood that each polynomial is fitted to, pixels, 3..31.
+        sigma: Sigma of the Gaussian that weights this fit, pixels, 0.1..10.
 
     Returns:
         (B, 2, H, W) float32 on the frames' device: u to the right, v downward, in pixels, from first to second.
 
     Raises:
-        UsageError: The frames don't match, or OpenCV refuses them.
+        UsageError: The frames don't match, a parameter is out of its range, or OpenCV refuses them.
         MissingExtra: OpenCV is not installed.
     """
     check_frames("farneback", first, second)
+    given = (("scale", scale), ("scales", scales), ("window", window), ("iterations", iterations),
+             ("neighbourhood", neighbourhood), ("sigma", sigma))  # fmt: skip
+    for name, value in given:
+        low, high = _RANGES[name]
+        if not low <= value <= high:
+            raise UsageError(f"farneback: {name} is {value!r}; it must be in {low}..{high}")
     cv2 = _opencv("farneback")
 
     def estimate(one: np.ndarray, two: np.ndarray, _: None) -> np.ndarray:

@@ -91,7 +91,10 @@ def _timm_resnet(name: str, in_channels: int = 3, width: float = 1.0) -> Backbon
     options: dict[str, Any] = {}
     if width != 1.0:
         options["channels"] = tuple(max(8, round(channels * width)) for channels in (64, 128, 256, 512))
-    net = timm.create_model(name, pretrained=False, in_chans=in_channels, num_classes=0, **options)
+    try:
+        net = timm.create_model(name, pretrained=False, in_chans=in_channels, num_classes=0, **options)
+    except RuntimeError as error:  # an unknown tag
+        raise UsageError(f"{name}: {error}") from error
     return Backbone(cast(ResNet, net))
 
 

@@ -20,3 +20,9 @@ def build_network(config: NetworkConfig, seed: int = 0) -> Network:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return TwoStream(config) if len(config.streams) == 2 else SingleStream(config)
+
+
+def sketch_network(config: NetworkConfig) -> Network:
+    """Build a network on PyTorch's meta device: its weights take no memory. Raises as `build_network` does."""
+    with torch.device("meta"):
+        return build_network(config)

@@ -3,25 +3,27 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from stmn import registry
-from stmn.errors import CheckpointError, describe_mistake
+from stmn.errors import CheckpointError, PluginError, UsageError, describe_mistake
 from stmn.nets.backbones import backbone_identity
-from stmn.nets.build import build_network
+from stmn.nets.build import build_network, sketch_network
 from stmn.nets.config import NetworkConfig
 from stmn.nets.network import Network
 from stmn.runtime.files import digest
-from stmn.runtime.tensor_files import read_metadata, read_tensors, save_tensors
+from stmn.runtime.tensor_files import read_metadata, read_shapes, read_tensors, save_tensors
 from stmn.store.format.header import Preparation
 from stmn.store.format.read import StoredVideo
 
 _KEEPS = TypeAdapter(list[str])
 _PAIRS = TypeAdapter(dict[str, str])
+_TABLE = TypeAdapter(dict[str, Any])
 
 
 class HeldOut(BaseModel):
@@ -36,7 +38,7 @@ class HeldOut(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     videos: list[str]
-    share: float
+    share: float = Field(ge=0, le=1)
     seed: int
 
 
@@ -136,20 +138,24 @@ def read_description(path: Path) -> Description:
     if "network" not in values:
         raise CheckpointError(f"{path}: not a model file: it describes no network")
     try:
+        network = NetworkConfig.model_validate(values["network"])
+        pairs = _PAIRS.validate_python(values.get("mirror_pairs", {}))
+        if not pairs.keys() | set(pairs.values()) <= set(network.classes):
+            raise CheckpointError(f"{path}: its description is damaged: mirror_pairs names an unknown class")
         return Description(
-            NetworkConfig.model_validate(values["network"]),
+            network,
             Preparation.model_validate(values["preparation"]),
             TrainedOn.model_validate(values["trained_on"]),
             _KEEPS.validate_python(values["keeps"]),
-            values["training"],
-            values.get("batch_statistics", {}),
-            _PAIRS.validate_python(values.get("mirror_pairs", {})),
+            _TABLE.validate_python(values["training"]),
+            _TABLE.validate_python(values.get("batch_statistics", {})),
+            pairs,
         )
     except KeyError as error:
         raise CheckpointError(f"{path}: its description is damaged: {error} is missing") from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        where = ".".join(map(str, first["loc"]))[:200] or "it"
         raise CheckpointError(f"{path}: its description is damaged: {where} {describe_mistake(first)}") from error
 
 
@@ -162,17 +168,51 @@ def load_checkpoint(path: Path) -> tuple[Network, Description]:
         UsageError: it needs a backbone that doesn't exist.
     """
     description = read_description(path)
+    try:
+        expected = sketch_network(description.network).state_dict()
+    except (UsageError, PluginError) as error:
+        raise type(error)(f"{path}: {error}") from error
+    # before any memory is asked for: what is built is as large as the file
+    if mistake := _compare_shapes(expected, read_shapes(path)):
+        raise CheckpointError(f"{path}: its weights don't fit the network that it describes: {mistake}")
     network = build_network(description.network)
     fill_network(network, read_tensors(path), path)
     return network, description
+
+
+def _compare_shapes(expected: dict[str, Tensor], found: dict[str, tuple[int, ...]]) -> str:
+    """The first difference between the tensors of a network and those of a file; empty if there is none."""
+    for name, tensor in expected.items():
+        if name not in found:
+            return f"it lacks {name}"
+        if tuple(tensor.shape) != found[name]:
+            return f"{name} is {_say_shape(found[name])}, not {_say_shape(tuple(tensor.shape))}"
+    return next((f"it has {name[:200]!r}" for name in found if name not in expected), "")
+
+
+def _find_broken(item: tuple[str, Tensor], expected: dict[str, Tensor]) -> str:
+    """What is wrong with the values of a tensor; empty if nothing."""
+    name, tensor = item
+    if tensor.is_complex() or (name in expected and tensor.is_floating_point() != expected[name].is_floating_point()):
+        return f"{name[:200]} holds numbers of the wrong type, {str(tensor.dtype).removeprefix('torch.')}"
+    if tensor.is_floating_point() and not tensor.isfinite().all():
+        return f"{name[:200]} has NaN or infinite values"
+    return f"{name} has negative variances" if name.endswith("running_var") and bool((tensor < 0).any()) else ""
+
+
+def _say_shape(shape: tuple[int, ...]) -> str:
+    """`64 x 3 x 7 x 7`."""
+    return " x ".join(map(str, shape)) or "one number"
 
 
 def fill_network(network: Network, state: dict[str, Tensor], path: Path) -> None:
     """Load a state dict that was read from `path` into a network.
 
     Raises:
-        CheckpointError: a tensor is missing, unknown or of another shape.
+        CheckpointError: a tensor is missing, unknown, of another shape or not finite.
     """
+    if mistake := next(filter(None, map(_find_broken, state.items(), repeat(network.state_dict()))), ""):
+        raise CheckpointError(f"{path}: {mistake}: its training diverged, or it is damaged")
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

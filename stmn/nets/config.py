@@ -4,7 +4,7 @@ Nothing here imports torch.
 """
 
 from math import ceil
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -26,10 +26,18 @@ STREAMS: dict[Modality, str] = {"rgb": "appearance", "flow": "motion"}
 MODALITIES: dict[str, Modality] = {name: modality for modality, name in STREAMS.items()}
 
 
-class _Values(BaseModel):
-    """Immutable, and without unknown keys."""
+#: a class may be called anything but nothing
+ClassName = Annotated[str, Field(min_length=1, max_length=1000)]
+#: name of a plugin: `multiply`, `package:name`, `resnet50.a1_in1k`
+PluginName = Annotated[str, Field(pattern=r"^[\w.:+ -]{1,200}$")]
+#: the most of each that is built: a model file is a stranger's, and its numbers decide how much memory is asked for
+MAX_WIDTH, MAX_SIZE, MAX_STACK, MAX_LENGTH, MAX_CLASSES = 4, 1024, 100, 99, 100_000
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+class _Values(BaseModel):
+    """Immutable, without unknown keys, and without NaN and infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class StreamConfig(_Values):
@@ -44,8 +52,8 @@ class StreamConfig(_Values):
     """
 
     modality: Modality
-    arch: str
-    width: float = Field(default=1.0, gt=0)
+    arch: PluginName
+    width: float = Field(default=1.0, gt=0, le=MAX_WIDTH)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     layout: ResNetLayout = "torchvision"
 
@@ -67,7 +75,7 @@ class GateConfig(_Values):
             value after it. A `direct` gate always takes the value after it.
     """
 
-    fusion: str = "multiply"
+    fusion: PluginName = "multiply"
     site: Site = "residual"
     direction: Direction = "motion_to_appearance"
     units: GatedUnits = "second_unit"
@@ -87,12 +95,12 @@ class TemporalConfig(_Values):
         motion_injector: the motion stream's injector, if it is another one.
     """
 
-    injector: str = "none"
+    injector: PluginName = "none"
     init: TemporalInit = "centre"
-    length: int = Field(default=3, ge=1)
+    length: int = Field(default=3, ge=1, le=MAX_LENGTH)
     pool: TemporalPool = "average"
-    window: int | None = Field(default=None, ge=1)
-    motion_injector: str | None = None
+    window: int | None = Field(default=None, ge=1, le=10_000)
+    motion_injector: PluginName | None = None
 
     def injector_of(self, modality: str) -> str:
         """The injector of the stream that reads `modality`."""
@@ -119,13 +127,20 @@ class NetworkConfig(_Values):
         prediction: which logits two streams give, and with it the losses: one for each stream, or one for both.
     """
 
-    classes: list[str] = Field(min_length=1)
-    size: int = Field(ge=1)
-    stack_length: int = Field(ge=1)
+    classes: list[ClassName] = Field(min_length=1, max_length=MAX_CLASSES)
+    size: int = Field(ge=1, le=MAX_SIZE)
+    stack_length: int = Field(ge=1, le=MAX_STACK)
     streams: list[StreamConfig] = Field(min_length=1, max_length=2)
     gate: GateConfig | None = None
     temporal: TemporalConfig = TemporalConfig()
     prediction: PredictionMode = "per_stream"
+
+    @model_validator(mode="after")
+    def _check_classes(self) -> Self:
+        """Classes are known by their names."""
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("classes has a name twice")
+        return self
 
     @model_validator(mode="after")
     def _check_prediction(self) -> Self:

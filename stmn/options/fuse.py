@@ -38,7 +38,7 @@ class FuseOptions(TrainingOptions):
         None, "injector for the motion stream [default: as --injector]", "Network", plugin="injector"
     )
     temporal_init: Literal["centre", "average"] = option("centre", "initial weights of a temporal filter", "Network")
-    temporal_length: int = option(3, "length of a temporal filter, chunks; odd", "Network", ge=1)
+    temporal_length: int = option(3, "length of a temporal filter, chunks; odd", "Network", ge=1, le=99)
     temporal_pool: Literal["max", "average", "none"] = option(
         "max", "pooling over time before the classifier (eq. 10: max); none classifies each chunk", "Network"
     )

@@ -45,14 +45,14 @@ class PrepareOptions(StageOptions):
         "words that change places in class names when a video is mirrored: left=right",
         "Data",
     )
-    short_side: int = option(256, "short side of stored frames, pixels", "Data", ge=16)
+    short_side: int = option(256, "short side of stored frames, pixels", "Data", ge=16, le=2048)
     fps: float | None = option(
         None, "frames per second, each the nearest in time [default: each video's own]", "Data", gt=0, le=1000
     )
     quality: int = option(95, "JPEG quality of frames and flow", "Data", ge=1, le=100)
     flow: str = option("tvl1", "optical flow estimator: a plugin", "Data", plugin="flow")
     flow_options: dict[str, Any] = option({}, "options of the flow plugin (of tvl1: lambda, theta, tau, ...)", "Data")
-    bound: float = option(20.0, "clip flow at this many pixels per frame, either way", "Data", gt=0)
+    bound: float = option(20.0, "clip flow at this many pixels per frame, either way", "Data", gt=0, le=1000)
     camera_motion: Literal["keep", "subtract"] = option(
         "keep", "keep the median motion of each flow field, or subtract it", "Data"
     )

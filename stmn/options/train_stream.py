@@ -22,8 +22,8 @@ class TrainStreamOptions(TrainingOptions):
         inputs=("model",),
         words=("auto", "imagenet", "none"),
     )
-    size: int = option(224, "side of the training crop, pixels", "Data", ge=32)
-    stack_length: int = option(10, "L: flow fields per stack", "Network", ge=1)
+    size: int = option(224, "side of the training crop, pixels", "Data", ge=32, le=1024)
+    stack_length: int = option(10, "L: flow fields per stack", "Network", ge=1, le=100)
     dropout: float | None = option(
         None, "dropout before the classifier [default: 0.8 for flow, 0 for rgb]", "Network", ge=0, lt=1
     )

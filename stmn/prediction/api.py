@@ -9,7 +9,8 @@ from torch import Tensor
 
 from stmn.datasets.base import as_id
 from stmn.datasets.scan import describe_left_out, scan_folder
-from stmn.errors import CheckpointError, DataError
+from stmn.errors import CheckpointError, DataError, PluginError, UsageError
+from stmn.flow.estimator import check_estimator
 from stmn.nets.checkpoint import load_checkpoint
 from stmn.prediction.classifier import Classifier, ClassScore
 from stmn.prediction.whole_video import read_whole_video
@@ -131,11 +132,17 @@ def load_model(
 
     Raises:
         CheckpointError: The file is missing, damaged or no model, or has no such stream.
-        UsageError: There is no such device or precision.
+        UsageError: There is no such device or precision, or the file names flow options that don't exist.
+        PluginError: A plugin that the file names is not installed.
     """
     network, description = load_checkpoint(Path(path))
     if stream not in (None, *network.outputs):
         raise CheckpointError(f"{path}: has no stream '{stream}'; it has: {', '.join(network.outputs)}")
+    if "motion" in network.names:
+        try:
+            check_estimator(description.preparation.flow, description.preparation.flow_options)
+        except (UsageError, PluginError) as error:
+            raise type(error)(f"{path}: {error}") from error
     return Model(network, description, choose_device(device, precision), stream)
 
 

@@ -17,6 +17,8 @@ from stmn.runtime.files import digest, read_regular, write_json
 _DEPTH = 50
 #: whole numbers of more bits are no count, size, seed or time
 _BITS = 64
+#: bytes or characters; what is read of them takes up to 30 times as many
+_LONGEST = 2**26
 #: the entry of a record that vouches for the others
 _DIGEST = "digest"
 #: halves of characters, except those in which file names hold bytes that are no UTF-8
@@ -29,6 +31,8 @@ def parse_json(content: bytes | str) -> Any:
     Raises:
         ValueError: it can't be used; the message says why, to follow "is damaged: ".
     """
+    if len(content) > _LONGEST:
+        raise ValueError(f"longer than {_LONGEST / 2**20:g} MiB")
     try:
         value = json.loads(content.decode("utf-8") if isinstance(content, bytes) else content)
     except UnicodeDecodeError as error:

@@ -98,6 +98,17 @@ def read_tensors(path: Path, remedy: str = _REMEDY) -> dict[str, Tensor]:
     return {_current_name(name): tensor for name, tensor in tensors.items()}
 
 
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Read names and shapes of the tensors in a file of `save_tensors`, without the tensors. Raises `CheckpointError`.
+
+    Tensors of older files get today's names.
+    """
+    with _report_damage(path, _REMEDY):
+        check_regular(path)
+        with safe_open(path, framework="pt") as file:
+            return {_current_name(name): tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
 def _read_description(path: Path) -> tuple[dict[str, Any], str | None]:
     """The description of a file, and the digest of its tensors; None in older files."""
     check_regular(path)

@@ -24,6 +24,6 @@ def read_network(path: Path) -> "NetworkConfig":
 
 def check_network(config: "NetworkConfig") -> None:
     """Build a network without memory for its weights. Raises `UsageError` if its parts don't fit."""
-    from stmn.nets.show.cost import sketch_network
+    from stmn.nets.build import sketch_network
 
     sketch_network(config)

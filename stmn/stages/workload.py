@@ -73,8 +73,9 @@ def count_cost(config: "NetworkConfig") -> tuple[int, int]:
 
 @lru_cache(maxsize=64)
 def _count_cost(config: str) -> tuple[int, int]:
+    from stmn.nets.build import sketch_network
     from stmn.nets.config import NetworkConfig
-    from stmn.nets.show.cost import count_costs, sketch_network, sum_costs
+    from stmn.nets.show.cost import count_costs, sum_costs
 
     network = NetworkConfig.model_validate_json(config)
     return sum_costs(count_costs(sketch_network(network), network.size))

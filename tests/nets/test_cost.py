@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from stmn import registry
-from stmn.nets.build import build_network
+from stmn.nets.build import build_network, sketch_network
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.network import Network
-from stmn.nets.show.cost import count_costs, sketch_network, sum_costs
+from stmn.nets.show.cost import count_costs, sum_costs
 
 IMAGENET = [f"class{number}" for number in range(1000)]
 #: parameters, and 10^9 multiply-adds for one 224 x 224 image, as torchvision's documentation lists them
@@ -38,7 +38,7 @@ def test_stream_costs_what_is_known_of_its_resnet(arch):
 
 def test_layers_cost_what_a_hand_count_gives():
     tied = network(
-        "resnet50", "resnet50", classes=["a"] * 101, prediction="concatenated",
+        "resnet50", "resnet50", classes=IMAGENET[:101], prediction="concatenated",
         temporal=TemporalConfig(injector="residual_and_skip", length=3),
     )  # fmt: skip
     rows = {row.name: row for row in count_costs(tied, 224)}
@@ -108,7 +108,7 @@ def test_docs_table_of_streams():
     assert [row[:2] for row in rows] == [[m, f"resnet{d}"] for m in ("rgb", "flow") for d in (50, 152)]
     for modality, arch, *numbers in rows:
         stream = StreamConfig(modality=modality, arch=arch)
-        config = NetworkConfig(classes=["a"] * 101, size=224, stack_length=10, streams=[stream])
+        config = NetworkConfig(classes=IMAGENET[:101], size=224, stack_length=10, streams=[stream])
         assert numbers == millions_and_billions(sketch_network(config))
 
 
@@ -119,5 +119,5 @@ def test_docs_table_of_fused_networks():
     assert {row[2] for row in rows} == set(registry.names("injector"))
     for appearance, motion, injector, *numbers in rows:
         temporal = TemporalConfig(injector=injector)
-        tied = network(appearance, motion, classes=["a"] * 101, temporal=temporal)
+        tied = network(appearance, motion, classes=IMAGENET[:101], temporal=temporal)
         assert numbers == millions_and_billions(tied)

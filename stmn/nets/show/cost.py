@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from stmn.nets.build import build_network
-from stmn.nets.config import NetworkConfig
+from stmn.nets.build import sketch_network
 from stmn.nets.network import FUSED, Network
 from stmn.nets.stream import Stream
 from stmn.nets.two_stream import TwoStream, gate_name
@@ -31,16 +30,6 @@ class PartCost:
     shape: tuple[int, ...]
     parameters: int
     multiply_adds: int
-
-
-def sketch_network(config: NetworkConfig) -> Network:
-    """Build a network on PyTorch's meta device: its weights take no memory.
-
-    Raises:
-        UsageError: as `build_network`.
-    """
-    with torch.device("meta"):
-        return build_network(config)
 
 
 def count_costs(network: Network, size: int) -> list[PartCost]:

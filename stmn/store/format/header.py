@@ -13,6 +13,9 @@ FORMAT = 2  # 2: a checksum per video
 #: what to do about a damaged header
 _REMEDY = "delete that file and prepare again with the same options: pictures stay"
 
+#: the most of each that is prepared; a model file, which says how it was trained, may be a stranger's
+MAX_SHORT_SIDE, MAX_BOUND, MAX_FPS = 2048, 1000, 1000
+
 
 class Preparation(BaseModel):
     """How frames and flow were made: everything needed to treat a new video in the same way.
@@ -21,15 +24,15 @@ class Preparation(BaseModel):
     were made the same for all videos.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    short_side: int = Field(gt=0)
-    flow: str
+    short_side: int = Field(ge=1, le=MAX_SHORT_SIDE)
+    flow: str = Field(pattern=r"^[\w.:+ -]{1,200}$")
     flow_options: dict[str, Any] = {}
-    bound: float = Field(gt=0)
+    bound: float = Field(gt=0, le=MAX_BOUND)
     quality: int = Field(ge=1, le=100)
     camera_motion: Literal["keep", "subtract"]
-    fps: float | None = None
+    fps: float | None = Field(default=None, gt=0, le=MAX_FPS)
 
     @model_serializer(mode="wrap")
     def _leave_out_no_fps(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
