@@ -10,7 +10,7 @@ from torch import Tensor
 from stmn.datasets.base import as_id
 from stmn.datasets.scan import describe_left_out, scan_folder
 from stmn.errors import CheckpointError, DataError, PluginError, UsageError
-from stmn.flow.estimator import check_estimator
+from stmn.flow.estimator import check_estimator, load_estimator
 from stmn.nets.checkpoint import load_checkpoint
 from stmn.prediction.classifier import Classifier, ClassScore
 from stmn.prediction.whole_video import read_whole_video
@@ -139,8 +139,9 @@ def load_model(
     if stream not in (None, *network.outputs):
         raise CheckpointError(f"{path}: has no stream '{stream}'; it has: {', '.join(network.outputs)}")
     if "motion" in network.names:
+        how = description.preparation
         try:
-            check_estimator(description.preparation.flow, description.preparation.flow_options)
+            (check_estimator if how.flow_options else load_estimator)(how.flow, how.flow_options)
         except (UsageError, PluginError) as error:
             raise type(error)(f"{path}: {error}") from error
     return Model(network, description, choose_device(device, precision), stream)
