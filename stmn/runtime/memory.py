@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from stmn.errors import StmnError
@@ -61,6 +61,20 @@ def report_shortage(advise: Callable[[Shortage], str]) -> Iterator[None]:
         if shortage is None:
             raise
         raise StmnError(f"{shortage}: {advise(shortage)}") from error
+
+
+def limit_memory(more: int) -> None:
+    """Let this process have `more` bytes beside those that it has, where the system can say how many that are.
+
+    It is for processes that read what may ask for any amount, and can be lost: what asks for more gets `MemoryError`.
+    """
+    with suppress(ImportError, OSError, ValueError):
+        import resource  # not on Windows
+
+        with open("/proc/self/statm", encoding="ascii") as file:
+            pages = int(file.read().split()[0])
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, hard))
 
 
 def _in_words(count: float, unit: str) -> str:

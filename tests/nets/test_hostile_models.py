@@ -1,8 +1,13 @@
 """A model file of a stranger is refused in one line, before it costs memory or time; so are weights and scores."""
 
+import codecs
 import json
 import resource
+import struct
 import time
+import zipfile
+import zlib
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +16,15 @@ import torch
 from helpers.commands import call, errors_of
 from safetensors.torch import save_file
 
-from stmn.errors import StmnError
+from stmn.errors import CheckpointError, StmnError
+from stmn.nets.backbones import create_backbone
 from stmn.nets.build import build_network
 from stmn.nets.checkpoint import Description, TrainedOn, load_checkpoint
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
+from stmn.nets.weights.pretrained import load_weights
 from stmn.prediction.api import load_model
+from stmn.runtime.memory import limit_memory
+from stmn.sampling.augment import RGB_TO_INPUT
 from stmn.store.format.header import Preparation
 
 CONFIG = NetworkConfig(
@@ -31,16 +40,24 @@ def weights() -> dict[str, torch.Tensor]:
     return build_network(CONFIG).state_dict()
 
 
-@pytest.fixture
-def bounded():
+@contextmanager
+def limits(seconds: float = 1):
     """Allow 400 MB more than now, and a second."""
     before = resource.getrlimit(resource.RLIMIT_AS)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 400 * 2**20, before[1]))
+    limit_memory(400 * 2**20)
     start = time.process_time()
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
-    assert time.process_time() - start < 1
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert time.process_time() - start < seconds
+
+
+@pytest.fixture
+def bounded():
+    """The limits for a whole test."""
+    with limits():
+        yield
 
 
 def changed(place: str, value: Any) -> str:
@@ -153,3 +170,75 @@ def test_commands_say_one_line(arguments, weights, tmp_path):
     save_file(weights, path, metadata={"stmn": changed("network.stack_length", 10**8)})
     result = call(*(path if word == "FILE" else word for word in arguments))
     assert result.exit_code in (1, 2) and len(errors_of(result)) == 1 and "Traceback" not in result.stderr
+
+
+class Reduced:
+    """Unpickled, it calls a function."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return self.call
+
+
+def zipped(path: Path, **change: Any) -> Path:
+    """A file of torch whose parts are compressed or changed."""
+    torch.save({"conv1.weight": torch.zeros(2**20)}, path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {info.filename: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile(path, "w", change.get("method", zipfile.ZIP_STORED)) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content[: change.get("most", len(content))])
+    return path
+
+
+def cyclic(path: Path) -> Path:
+    state: dict[str, Any] = {}
+    state["model"] = state
+    torch.save(state, path)
+    return path
+
+
+def written(path: Path, value: Any, **options: Any) -> Path:
+    torch.save(value, path, **options)
+    return path
+
+
+def bomb_of_matlab(path: Path) -> Path:
+    """300 MB of zeros, and a header that says 4 GB of them."""
+    header = b"MATLAB 5.0 MAT-file".ljust(116) + bytes(8) + struct.pack("<HH", 0x0100, 0x4D49)
+    matrix = struct.pack("<IIIIII", 6, 8, 6, 0, 5, 8) + struct.pack("<iiHHI", 1, 2**29, 1, 3, 0x74656E)
+    content = struct.pack("<II", 14, 2**32 - 100) + matrix + struct.pack("<II", 9, 2**32 - 400) + bytes(3 * 10**8)
+    packed = zlib.compress(content, 1)
+    path.write_bytes(header + struct.pack("<II", 15, len(packed)) + packed)
+    return path
+
+
+WEIGHTS = {
+    "memory": lambda path: written(path, {"conv1.weight": Reduced(bytearray, 10**11)}),
+    "memory, older format": lambda path: written(
+        path, {"conv1.weight": Reduced(bytearray, 10**11)}, _use_new_zipfile_serialization=False
+    ),
+    "a tensor's memory": lambda path: written(path, {"conv1.weight": Reduced(torch.Tensor, 10**6, 10**6)}),
+    "codec": lambda path: written(path, {"conv1.weight": Reduced(codecs.encode, "a" * 100, "hex")}),
+    "compressed": lambda path: zipped(path, method=zipfile.ZIP_DEFLATED),
+    "cut parts": lambda path: zipped(path, most=500),
+    "itself": cyclic,
+    "strides of 0": lambda path: written(path, {"conv1.weight": torch.zeros(1).expand(10**6, 3, 10**3, 10**3)}),
+    "sparse": lambda path: written(path, {"conv1.weight": torch.sparse_coo_tensor([[0], [0]], [1.0], (10**6, 10**6))}),
+    "meta": lambda path: written(path, {"conv1.weight": torch.zeros(10**6, 10**6, device="meta")}),
+    "numbers for names": lambda path: written(path, {1: torch.zeros(1)}),
+    "complex": lambda path: written(path, {"conv1.weight": torch.zeros(1, dtype=torch.complex64)}),
+    "MATLAB": lambda path: bomb_of_matlab(path.with_suffix(".mat")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_weights_of_strangers_are_refused(kind, tmp_path):
+    path = WEIGHTS[kind](tmp_path / "w.pth")
+    backbone = create_backbone("resnet50", 3, 0.125, layout="caffe" if kind == "MATLAB" else "torchvision")
+    with limits(), pytest.raises(CheckpointError) as raised:
+        load_weights(backbone, str(path), "resnet50", RGB_TO_INPUT)
+    line = str(raised.value)
+    assert line.startswith(f"{path}: ") and "\n" not in line

@@ -16,10 +16,14 @@ from scipy.io import loadmat
 from scipy.io.matlab import mat_struct
 
 from stmn.errors import CheckpointError
+from stmn.runtime.files import check_regular
+from stmn.runtime.memory import limit_memory
 from stmn.runtime.workers import run_jobs
 
 #: the most seconds that reading may take; the largest files (240 MB) take 10
 _TIMEOUT = 600.0
+#: bytes that reading may take, beside four times those of the file: compressed zeros grow a thousandfold
+_MEMORY = 2**30
 
 #: a MATLAB array: numbers, text, structs or cells
 Array = NDArray[Any]
@@ -81,7 +85,13 @@ def _create_reader(index: int) -> Callable[[Path], DagNN]:
 def _read_or_refuse(path: Path) -> DagNN:
     """Read a network, turning every error into a `CheckpointError`."""
     try:
+        check_regular(path)
+        limit_memory(_MEMORY + 4 * path.stat().st_size)
         return _read_net(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror or error}") from error
     except CheckpointError:
         raise
     except Exception as error:  # the content of a damaged file can be anything

@@ -18,7 +18,8 @@ from stmn.errors import CheckpointError, MissingWeights
 from stmn.nets.backbones import Backbone, replicate_filters
 from stmn.nets.config import ResNetLayout
 from stmn.nets.weights.matconvnet import InputLevels, read_matconvnet
-from stmn.runtime.files import names_path
+from stmn.nets.weights.pickles import load_pickle
+from stmn.runtime.files import check_regular, names_path
 
 #: pinned tags: the ImageNet weights that torchvision trained
 _PINNED = {f"resnet{depth}": f"timm/resnet{depth}.tv_in1k" for depth in (18, 34, 50, 101, 152)}
@@ -211,14 +212,25 @@ def _format_shape(value: Tensor) -> str:
 def _read_state(path: Path) -> dict[str, Tensor]:
     """Read a state dict from `.safetensors` or `.pth`, never executing anything in the file."""
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else _load_pickle(path)
+        check_regular(path)
+        state = load_file(path) if path.suffix == ".safetensors" else load_pickle(path)
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path}: not a readable state dict: {str(error).splitlines()[0]}") from error
-    while isinstance(state, dict) and (inner := next((k for k in _WRAPPERS if isinstance(state.get(k), dict)), None)):
-        state = state[inner]
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path}: not a readable state dict: {why[:300]}") from error
+    for _ in range(len(_WRAPPERS)):  # a dict may hold itself
+        inner = next((k for k in _WRAPPERS if isinstance(state, dict) and isinstance(state.get(k), dict)), None)
+        state = state if inner is None else state[inner]
+    if not isinstance(state, dict) or not state or not all(map(_is_named_tensor, state.items())):
         raise CheckpointError(f"{path}: not a state dict")
     return state
+
+
+def _is_named_tensor(item: tuple[Any, Any]) -> bool:
+    """True for a name with a plain tensor that is as large in memory as its shape says."""
+    name, value = item
+    if not isinstance(name, str) or not isinstance(value, Tensor) or value.is_complex():
+        return False
+    return value.layout == torch.strided and value.untyped_storage().nbytes() >= value.numel() * value.element_size()
 
 
 def _without_prefix(state: dict[str, Tensor], first: str) -> dict[str, Tensor]:
@@ -226,17 +238,3 @@ def _without_prefix(state: dict[str, Tensor], first: str) -> dict[str, Tensor]:
     while first not in state and len({name.partition(".")[0] for name in state}) == 1:
         state = {name.partition(".")[2]: value for name, value in state.items()}
     return state
-
-
-def _load_pickle(path: Path) -> Any:
-    """Load what `torch.save` wrote. Raises `CheckpointError` if it is anything but plain data and tensors."""
-    with open(path, "rb") as file:
-        start = file.read(4)
-    if start != b"PK\x03\x04" and start[:1] != b"\x80":  # a zip file, or the pickle of old torch versions
-        raise CheckpointError(f"{path}: not a weights file; use .safetensors, .pth (written by torch) or .mat")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError):
-        raise
-    except Exception as error:  # pickle's own errors: the file contains code
-        raise CheckpointError(f"{path}: contains more than weights, so it was not loaded") from error
