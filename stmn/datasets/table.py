@@ -15,6 +15,9 @@ from stmn.errors import DataError, near_match
 #: possible separators of cells; in many countries spreadsheets write semicolons
 _SEPARATORS = ",;\t"
 _NUMBER = re.compile(r"\d+(\.\d*)?")
+#: the columns of AVA's lists, which have no header line; the last one is missing in its first versions
+_AVA = ["video_id", "middle_time", "x1", "y1", "x2", "y2", "action_id", "person_id"]
+_AVA_TIMES = ("middle_frame_timestamp", "middle_timestamp", "timestamp", "time_stamp")
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,8 @@ def dataset_of(path: Path) -> str:
     columns = read_columns(path)
     if "youtube_id" in columns:
         return "kinetics"
+    if {"video_id", "middle_time", "action_id"} <= columns:
+        return "ava"
     if "path" in columns:
         return "csv"
     raise DataError(
@@ -129,19 +134,19 @@ def dataset_of(path: Path) -> str:
 def _find_columns(path: Path, lines: list[tuple[int, list[str]]]) -> tuple[list[str], bool]:
     """The columns, and whether the first line names them.
 
-    Lists without a header line hold a path and a class, or a path, a start, an end and a class.
+    Lists without a header line hold a path and a class; or a path, a start, an end and a class; or AVA's columns.
     """
     first = [cell.strip() for cell in lines[0][1]] if lines else [""]
     if len(first) == 2 and first[0] and (without_suffix(first[0]) != first[0] or (path.parent / first[0]).exists()):
         return ["path", "class"], False
-    if len(first) in (7, 8) and all(_NUMBER.fullmatch(cell) for cell in first[1:6]):
-        raise DataError(
-            f"{path}: is a list in AVA's format: boxes of persons, each with several actions at a time; a video has "
-            "one class here: list segments as path, start, end, class"
-        )
+    if len(first) in (7, 8) and all(_NUMBER.fullmatch(cell) for cell in first[1:2] + list(filter(None, first[2:6]))):
+        return _AVA[: len(first)], False
     if len(first) == 4 and all(_NUMBER.fullmatch(cell) for cell in first[1:3]):
         return ["path", "start", "end", "class"], False
-    return [name.lower() for name in first], True
+    names = [name.lower() for name in first]
+    if "video_id" in names:  # AVA's own columns have no names: tools call the second one so or so
+        names = ["middle_time" if name in _AVA_TIMES else name for name in names]
+    return names, True
 
 
 def _read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -41,7 +41,7 @@ def find_small(entries: "list[VideoEntry]", short_side: int) -> Iterator[str]:
     some = entries[:: max(len(entries) // _LOOKED_AT, 1)][:_LOOKED_AT]
     with BoundedCall(probe_video, _LOOK_SECONDS) as look:
         infos = [info for entry in some if (info := look(entry.path))]  # others are skipped later, with the reason
-    sizes = [(min(info.width, info.height), f"{info.width}x{info.height}") for info in infos]
+    sizes = [(side, f"{info.width}x{info.height}") for info in infos if (side := min(info.width, info.height)) > 0]
     small = sorted(size for size in sizes if size[0] * _LARGER < short_side)
     if 2 * len(small) > len(sizes):
         side, example = small[len(small) // 2]

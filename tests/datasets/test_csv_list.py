@@ -191,12 +191,6 @@ def test_columns_that_are_not_used_are_named(tmp_path):
     assert list(dataset.notes(dataset.videos())) == ["columns not used: fps, note"]
 
 
-def test_avas_list_is_refused_with_the_reason(tmp_path):
-    path = listed(tmp_path / "ava.csv", "-5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,80,1")
-    [line] = errors_of(call("prepare", path, "mine", "-w", tmp_path))
-    assert line.startswith(f"{path}: is a list in AVA's format: ")
-
-
 # segments
 
 
