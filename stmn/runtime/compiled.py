@@ -1,4 +1,4 @@
-"""C kernels, compiled at first use and kept in the user's cache.
+"""C kernels, compiled at first use and kept in the user's cache, if this user alone can write there.
 
 They are not built when the package is installed: one wheel serves every platform, and a kernel built with
 `-march=native` is twice as fast as one for the CPUs that a wheel would have to support.
@@ -18,6 +18,9 @@ from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from stmn.runtime.notices import notice
+from stmn.runtime.private import SharedFolderError, is_private_file, make_private_folder
 
 if TYPE_CHECKING:
     from functools import _lru_cache_wrapper
@@ -53,17 +56,24 @@ class Kernel:
         try:
             try:
                 target = self.target(compiler)
-            except OSError:  # no home folder, or one that can't be written: compile for this process only
-                with tempfile.TemporaryDirectory() as folder:
-                    return self._compile(compiler, Path(folder) / f"{self.name}.so")
-            if target.exists():
+            except SharedFolderError as error:
+                notice(f"compiled kernels are not kept, so each process compiles them: {error} (XDG_CACHE_HOME)")
+                return self._compile_for_now(compiler)
+            except (OSError, RuntimeError):  # no home folder, or one that can't be written
+                return self._compile_for_now(compiler)
+            if is_private_file(target):
                 try:
                     return ctypes.CDLL(str(target))
                 except OSError:  # cut short by a full disk, for example: compile it again
-                    target.unlink()
+                    pass
             return self._compile(compiler, target)
         except OSError as error:
             raise KernelUnavailableError(f"can't write or load the compiled kernel: {error}") from error
+
+    def _compile_for_now(self, compiler: list[str]) -> ctypes.CDLL:
+        """Compile for this process only."""
+        with tempfile.TemporaryDirectory() as folder:
+            return self._compile(compiler, Path(folder) / f"{self.name}.so")
 
     def _sources(self) -> dict[str, bytes]:
         """The files of the kernel's folder by name."""
@@ -88,7 +98,8 @@ class Kernel:
                 raise KernelUnavailableError(f"{shlex.join(command)}: {error}") from error
             if run.returncode:
                 raise KernelUnavailableError(f"{shlex.join(command)} failed: {run.stderr.strip()[-500:]}")
-            os.replace(built, target)
+            built.chmod(0o700)  # or the umask may let a group write it
+            os.replace(built, target)  # whatever has its name, a link too
         return ctypes.CDLL(str(target))
 
 
@@ -120,11 +131,8 @@ def load_once(kernel: Kernel) -> Callable[[Callable[[ctypes.CDLL], None]], "_lru
 
 
 def _cache_folder() -> Path:
-    """The folder of compiled kernels, created if needed."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "stmn"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    """The folder of compiled kernels, created if needed. Raises `OSError`."""
+    return make_private_folder(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stmn")
 
 
 def _describe_cpu() -> str:
