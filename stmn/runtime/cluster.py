@@ -3,6 +3,9 @@
 Each thread of a Dask worker hands its job to a process of its own, so that a decoder that crashes or hangs costs its
 video alone and not the Dask worker. If a Dask worker dies, the scheduler gives its jobs to another one. Such a job may
 have been finished just before and is then done twice; the reader of the results has to expect that.
+
+Jobs and results travel as pickles, which run code where they are read: whoever can reach a scheduler without
+certificates can run code on its workers and clients. With `tls://` only who has a certificate can.
 """
 
 import logging
@@ -35,6 +38,8 @@ CONNECT_SECONDS = 10.0
 WORKER_SECONDS = 30.0
 #: jobs sent to the cluster for each of its threads: enough that none idles, few enough for any number of videos
 _JOBS_PER_THREAD = 4
+
+_ADDRESSES = "tcp://HOST:PORT or tls://HOST:PORT"
 
 #: called with a name that no other Dask worker has; returns the set-up of that Dask worker's processes
 ClusterSetup = Callable[[str], Setup]
@@ -127,15 +132,37 @@ def _do_job(pool: str, key: str, job: bytes) -> Outcome:
 
 def _connect(address: str) -> Any:
     """A client of the scheduler at `address`; `UsageError` for a bad address, `StmnError` when nothing answers."""
-    if "://" not in address:
-        raise UsageError(f"cluster '{address}': give the address of a Dask scheduler as tcp://HOST:PORT")
+    scheme, separator, _ = address.partition("://")
+    if scheme not in ("tcp", "tls") or not separator:
+        raise UsageError(f"cluster '{address}': give the address of a Dask scheduler as {_ADDRESSES}")
     _silence_dask()
+    security = _read_certificates(address) if scheme == "tls" else distributed.Security()
     try:
-        return _make_client(address, timeout=CONNECT_SECONDS)
+        return _make_client(address, timeout=CONNECT_SECONDS, security=security)
     except (OSError, TimeoutError) as error:
-        raise StmnError(f"cluster {address}: no Dask scheduler answers; start one with: dask scheduler") from error
-    except (ValueError, TypeError, ImportError) as error:
-        raise UsageError(f"cluster '{address}': {error}; give it as tcp://HOST:PORT") from error
+        if security.require_encryption and scheme == "tcp":
+            raise UsageError(f"cluster {address}: Dask's configuration asks for tls://") from error
+        untrusted = ", or its certificate is not one of the CA's" if scheme == "tls" else ""
+        start = f"dask scheduler{' --protocol tls' if scheme == 'tls' else ''}"
+        raise StmnError(f"cluster {address}: no Dask scheduler answers{untrusted}; start one with: {start}") from error
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
+        raise UsageError(f"cluster '{address}': {error}; give it as {_ADDRESSES}") from error
+
+
+def _read_certificates(address: str) -> Any:
+    """The certificates that Dask's configuration names for clients. Raises `UsageError` if they are of no use."""
+    security = distributed.Security()
+    names = {"tls_ca_file": "ca-file", "tls_client_cert": "client.cert", "tls_client_key": "client.key"}
+    if missing := [key for name, key in names.items() if not getattr(security, name)]:
+        keys = ", ".join(f"distributed.comm.tls.{key}" for key in missing)
+        raise UsageError(f"cluster {address}: tls:// needs certificates: set {keys} in Dask's configuration")
+    try:
+        security.get_connection_args("client")
+    except (OSError, ValueError) as error:  # a certificate that is missing, damaged, or not that of the key
+        files = " or ".join(str(getattr(security, name)) for name in names)
+        why = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"cluster {address}: a certificate can't be used, {files[:300]}: {why}") from error
+    return security
 
 
 def _silence_dask() -> None:
@@ -149,7 +176,7 @@ def check_cluster(address: str, say: Callable[[str], None]) -> None:
     """Make sure that a cluster is ready; waits up to `WORKER_SECONDS` for its first Dask worker.
 
     Args:
-        address: address of the scheduler, as `tcp://HOST:PORT`.
+        address: address of the scheduler, as `tcp://HOST:PORT` or `tls://HOST:PORT`.
         say: called with a line when there is no Dask worker yet.
 
     Raises:
@@ -178,7 +205,7 @@ def run_on_cluster(
     Args:
         jobs: the jobs, which must be picklable; the caller may append to them while iterating.
         setup: makes the set-up of the processes of a Dask worker.
-        address: address of the scheduler, as `tcp://HOST:PORT`.
+        address: address of the scheduler, as `tcp://HOST:PORT` or `tls://HOST:PORT`.
         name: names the work; processes of an earlier run that still do work of this name are stopped first.
         timeout: the longest that a job may go without progress, seconds.
         say: called with a line when the cluster has no workers.

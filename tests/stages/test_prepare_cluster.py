@@ -4,6 +4,7 @@ Scheduler and workers are processes started by `dask`, as users start them.
 """
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -44,7 +45,7 @@ class Trouble(Folder):
 class Cluster:
     """A Dask scheduler and its workers, each a process."""
 
-    def __init__(self, folder: Path, path: str = "") -> None:
+    def __init__(self, folder: Path, path: str = "", certificates: Path | None = None) -> None:
         self.folder = folder
         self.environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(filter(None, [path, os.environ.get("PYTHONPATH")]))
@@ -53,8 +54,15 @@ class Cluster:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        self.address = f"tcp://127.0.0.1:{port}"
-        self.start("scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard")
+        scheme = "tls" if certificates else "tcp"
+        self.address = f"{scheme}://127.0.0.1:{port}"
+        self.tls: list[object] = []
+        if certificates:
+            files = {"ca-file": "cert.pem", "cert": "cert.pem", "key": "key.pem"}
+            self.tls = [word for flag, name in files.items() for word in (f"--tls-{flag}", certificates / name)]
+        self.start(
+            "scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard", "--protocol", scheme, *self.tls
+        )
         self.wait_for("scheduler", "Scheduler at")
 
     def start(self, what: str, *arguments: object) -> subprocess.Popen:
@@ -70,7 +78,7 @@ class Cluster:
     def worker(self, *arguments: object) -> subprocess.Popen:
         """Start a worker of one thread and wait until the scheduler knows it."""
         known = self.log("scheduler").count("Register worker")
-        process = self.start("worker", self.address, "--nthreads", 1, "--no-dashboard", *arguments)
+        process = self.start("worker", self.address, "--nthreads", 1, "--no-dashboard", *self.tls, *arguments)
         wait_until(lambda: self.log("scheduler").count("Register worker") > known)
         return process
 
@@ -216,8 +224,8 @@ def test_missing_scheduler_worker_or_address_is_one_line(tmp_path, cluster, monk
     for address, code, words in (
         ("tcp://127.0.0.1:1", 1, "no Dask scheduler answers; start one with: dask scheduler"),
         (cluster.address, 1, f"it has no workers; start some with: dask worker {cluster.address}"),
-        ("somewhere", 2, "give the address of a Dask scheduler as tcp://HOST:PORT"),
-        ("http://somewhere:80", 2, "give it as tcp://HOST:PORT"),
+        ("somewhere", 2, "give the address of a Dask scheduler as tcp://HOST:PORT or tls://HOST:PORT"),
+        ("http://somewhere:80", 2, "give the address of a Dask scheduler as tcp://HOST:PORT or tls://HOST:PORT"),
     ):
         result = call("prepare", tmp_path / "v", "mine", *SMALL, "--cluster", address, "-w", tmp_path)
         assert result.exit_code == code
@@ -225,3 +233,64 @@ def test_missing_scheduler_worker_or_address_is_one_line(tmp_path, cluster, monk
         assert line.startswith("cluster ")
         assert line.endswith(words)
     assert not (tmp_path / "data").exists()
+
+
+@pytest.fixture
+def certificates(tmp_path):
+    """A certificate that vouches for itself, and its key; and another one."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make certificates with")
+    for name in ("certificates", "others"):
+        folder = tmp_path / name
+        folder.mkdir()
+        files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+        command = [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=stmn",
+            *files,
+        ]
+        subprocess.run(command, check=True, capture_output=True)
+    return tmp_path / "certificates"
+
+
+def configured(folder: Path) -> dict[str, str]:
+    """What Dask's configuration says of a client's certificates."""
+    files = {"ca-file": "cert.pem", "client.cert": "cert.pem", "client.key": "key.pem"}
+    return {f"distributed.comm.tls.{key}": str(folder / name) for key, name in files.items()}
+
+
+@pytest.mark.slow
+def test_work_goes_over_tls(tmp_path, certificates, monkeypatch):
+    import dask
+
+    film(tmp_path / "v" / "wave" / "a.avi", moving(12))
+    prepare = ["prepare", tmp_path / "v", "mine", *SMALL, "-w", tmp_path / "work", "--cluster"]
+    monkeypatch.setattr("stmn.runtime.cluster.CONNECT_SECONDS", 3)
+    (tmp_path / "dask").mkdir()
+    cluster = Cluster(tmp_path / "dask", certificates=certificates)
+    try:
+        refused = [
+            ({}, "needs certificates: set distributed.comm.tls.ca-file"),
+            (configured(tmp_path / "nowhere"), "a certificate can't be used"),
+            (configured(certificates) | {"distributed.comm.tls.client.key": str(certificates / "cert.pem")}, "can't be used"),
+            (configured(tmp_path / "others"), "no Dask scheduler answers, or its certificate is not one of the CA's"),
+        ]  # fmt: skip
+        for values, words in refused:
+            with dask.config.set(values):
+                [error] = errors_of(call(*prepare, cluster.address))
+            assert words in error and error.startswith(f"cluster {cluster.address}: ")
+        cluster.worker("--no-nanny")
+        with dask.config.set(configured(certificates)):
+            done = call(*prepare, cluster.address)
+        assert done.exit_code == 0, done.stderr
+        assert Store(tmp_path / "work" / "data" / "mine").video("wave/a.avi").frames == 12
+    finally:
+        cluster.stop()
