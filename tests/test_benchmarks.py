@@ -18,7 +18,7 @@ NAMES = [
 
 def test_every_benchmark_uses_the_frame():
     assert set(NAMES) == {
-        "batch_norm", "decode", "evaluate", "flow", "fuzz_prepare", "idt", "loader", "memory", "predict_memory", "store_layout", "torture",
+        "batch_norm", "decode", "evaluate", "flow", "fuzz_prepare", "idt", "loader", "memory", "predict_memory", "prepare_before", "store_layout", "torture",
         "train_step",
     }  # fmt: skip
 
