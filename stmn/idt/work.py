@@ -10,36 +10,15 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from stmn.datasets.base import VideoEntry
-from stmn.errors import StmnError
 from stmn.idt.codebook import load_codebook
 from stmn.idt.fisher import FisherSums
 from stmn.idt.shards import Facts, Sample, ShardReader, write_numbers
 from stmn.idt.source import TrackSource, stack_descriptors
 from stmn.runtime.files import digest
-from stmn.runtime.workers import describe_error
 from stmn.store.format.shard import shard_path
-from stmn.store.format.write import PictureWriter, ShardWriter, VideoFacts
-from stmn.store.prepare.disk import find_disk_error, stop_on_full_disk
-from stmn.store.prepare.sources import escape_line
-
-
-@dataclass(frozen=True)
-class VideoJob:
-    """A video to work on or, with a `failure`, to record as skipped."""
-
-    entry: VideoEntry
-    frames: int
-    failure: str = ""
-
-
-@dataclass(frozen=True)
-class VideoResult:
-    """What became of a video: frames that were read, its tracks, or why it was skipped."""
-
-    entry: VideoEntry
-    frames: int = 0
-    tracks: int = 0
-    reason: str = ""
+from stmn.store.format.write import ShardWriter, VideoFacts
+from stmn.store.prepare.disk import stop_on_full_disk
+from stmn.store.prepare.jobs import VideoJob, VideoResult, do_or_skip
 
 
 @dataclass(frozen=True)
@@ -78,7 +57,7 @@ class IdtWorker:
 
         def handle(job: VideoJob) -> VideoResult:
             with stop_on_full_disk(self.folder):
-                return _do_job(job, shard, work)
+                return do_or_skip(job, shard, lambda: _store(job, shard, work))
 
         return handle
 
@@ -111,33 +90,15 @@ class IdtWorker:
         return encode
 
 
-def _do_job(
+def _store(
     job: VideoJob, shard: ShardWriter, work: Callable[[VideoEntry], tuple[NDArray[np.floating], Facts]]
 ) -> VideoResult:
-    """Put what a video gives into the shard, or record why that failed. Raises `OSError` when the disk is full."""
-    entry, reason = job.entry, job.failure
-    if done := shard.video(entry.id):  # its last worker died between the commit and its report
-        return VideoResult(entry, done.frames, reason=done.reason)
-    if not reason:
-        try:
-            rows, facts = work(entry)
-            with shard.add_video(entry) as writer:
-                _write(writer, rows, facts, job.frames)
-            return VideoResult(entry, job.frames, facts.tracks)
-        except (StmnError, ValueError, RuntimeError, MemoryError) as error:
-            if disk := find_disk_error(error):
-                raise disk from error
-            reason = describe_error(error)
-    reason = escape_line(reason)
-    with shard.transaction():
-        shard.skip_video(entry, reason, "")
-    return VideoResult(entry, reason=reason)
-
-
-def _write(writer: PictureWriter, rows: NDArray[np.floating], facts: Facts, frames: int) -> None:
-    """Write the rows of a video and its facts."""
-    write_numbers(writer, rows, facts)
-    writer.facts = VideoFacts(frames=frames)
+    """Put what a video gives into the shard: rows and their facts."""
+    rows, facts = work(job.entry)
+    with shard.add_video(job.entry) as writer:
+        write_numbers(writer, rows, facts)
+        writer.facts = VideoFacts(frames=job.frames)
+    return VideoResult(job.entry, job.frames, facts.tracks)
 
 
 def _use_one_thread_in_opencv() -> None:

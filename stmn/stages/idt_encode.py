@@ -47,8 +47,9 @@ class IdtEncode(Stage[IdtEncodeOptions]):
         """
         from stmn.idt.codebook import load_codebook
         from stmn.idt.shards import ShardReader
-        from stmn.idt.work import IdtWorker, VideoJob
+        from stmn.idt.work import IdtWorker
         from stmn.store.format.read import Store
+        from stmn.store.prepare.jobs import VideoJob
 
         codebook = run_step(IdtFitOptions, options, context).output("codebook").resolve()
         tracks = run_step(IdtExtractOptions, options, context).path.resolve()

@@ -58,8 +58,9 @@ class IdtExtract(Stage[IdtExtractOptions]):
         """
         from stmn.idt.codebook import WIDTH
         from stmn.idt.shards import ShardReader
-        from stmn.idt.work import IdtWorker, VideoJob
+        from stmn.idt.work import IdtWorker
         from stmn.store.format.read import Store
+        from stmn.store.prepare.jobs import VideoJob
 
         source = find_source(options, context.data)
         with Store(context.data) as store:

@@ -10,7 +10,8 @@ from stmn.stages.base import Context
 from stmn.stages.video_jobs import Rate, count_skipped, run_video_jobs
 
 if TYPE_CHECKING:
-    from stmn.idt.work import IdtWorker, VideoJob
+    from stmn.idt.work import IdtWorker
+    from stmn.store.prepare.jobs import VideoJob
 
 
 def fill_shards(

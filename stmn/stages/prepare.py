@@ -170,8 +170,9 @@ def _check_same(folder: Path, header: "Header", renames: frozenset[str]) -> None
 def _fill_store(options: PrepareOptions, context: Context) -> Result:
     """Bring the store up to date with the data set."""
     from stmn.store.format.write import recover_videos
+    from stmn.store.prepare.jobs import VideoJob
     from stmn.store.prepare.sources import move_videos, refresh_videos
-    from stmn.store.prepare.video import PrepareJob, PrepareWorker
+    from stmn.store.prepare.video import PrepareWorker
 
     folder = context.out
     dataset, entries, header = _take_inventory(options, folder)
@@ -195,7 +196,7 @@ def _fill_store(options: PrepareOptions, context: Context) -> Result:
     if "short_side" not in options.model_fields_set and not dataset.has_pictures:
         for line in find_small(missing, options.short_side):
             context.progress.say(line)
-    jobs = deque(PrepareJob(entry) for entry in missing)
+    jobs = deque(VideoJob(entry) for entry in missing)
     worker = PrepareWorker(
         folder.resolve(), header.preparation, options.dataset, dataset.root, options.dataset_options,
         allow_damage=options.allow_damage,

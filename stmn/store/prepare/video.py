@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from stmn import registry
 from stmn.datasets.base import Dataset, VideoEntry
-from stmn.errors import DataError, StmnError
+from stmn.errors import DataError
 from stmn.flow.estimator import load_estimator
-from stmn.runtime.workers import describe_error
 from stmn.store.format.header import HEADER, Preparation
 from stmn.store.format.shard import FLOW, RGB, shard_path
 from stmn.store.format.write import PictureWriter, ShardWriter, VideoFacts
-from stmn.store.prepare.disk import find_disk_error, stop_on_full_disk
+from stmn.store.prepare.disk import stop_on_full_disk
+from stmn.store.prepare.jobs import VideoJob, VideoResult, do_or_skip
 from stmn.store.prepare.sources import escape_line, hash_source, stamp_files
 
 if TYPE_CHECKING:
@@ -26,24 +26,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stmn.flow.pairs import FlowFunction
-
-
-@dataclass(frozen=True)
-class PrepareJob:
-    """A video to prepare or, with a `failure`, to record as skipped."""
-
-    entry: VideoEntry
-    failure: str = ""
-
-
-@dataclass(frozen=True)
-class PreparedVideo:
-    """What became of a video: how many frames it has, or why it was skipped; a note on what is wrong with one kept."""
-
-    entry: VideoEntry
-    frames: int = 0
-    reason: str = ""
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,7 +54,7 @@ class PrepareWorker:
         """Return the same set-up for processes on another machine, whose name no other machine has."""
         return dataclasses.replace(self, machine=f"{machine}-")
 
-    def __call__(self, index: int) -> Callable[[PrepareJob], PreparedVideo]:
+    def __call__(self, index: int) -> Callable[[VideoJob], VideoResult]:
         """Return the function that does a job in worker `index`.
 
         Raises:
@@ -88,47 +70,45 @@ class PrepareWorker:
         flow = None if dataset.has_pictures else load_estimator(how.flow, how.flow_options)
         shard = ShardWriter(shard_path(self.folder, index, self.machine))
 
-        def handle(job: PrepareJob) -> PreparedVideo:
+        def handle(job: VideoJob) -> VideoResult:
             with stop_on_full_disk(self.folder):
-                return _do_job(job, shard, dataset, how, flow, self.allow_damage)
+                source = _Source(dataset, job.entry)
+                return do_or_skip(job, shard, lambda: self._prepare(source, shard, flow), lambda: source.stamp)
 
         return handle
 
+    def _prepare(self, source: "_Source", shard: ShardWriter, flow: "FlowFunction | None") -> VideoResult:
+        """Put a video into the shard. Raises `DataError` and the like if that fails."""
+        dataset, entry, how = source.dataset, source.entry, self.preparation
+        if dataset.has_pictures:
+            from stmn.store.prepare.extracted import import_jpegs
 
-def _do_job(
-    job: PrepareJob, shard: ShardWriter, dataset: Dataset, how: Preparation, flow: "FlowFunction | None",
-    allow_damage: float,
-) -> PreparedVideo:  # fmt: skip
-    """Put a video into the shard, or record why that failed. Raises `OSError` when the disk is full or read-only."""
-    entry = job.entry
-    if done := shard.video(entry.id):  # its last worker died between the commit and its report
-        return PreparedVideo(entry, done.frames, done.reason)
-    # taken before the source is read, so that a change meanwhile is noticed next time
-    stamp = stamp_files(dataset.sources(entry))
-    reason = job.failure
-    if not reason:
-        try:
-            if dataset.has_pictures:
-                from stmn.store.prepare.extracted import import_jpegs
+            files = dataset.pictures(entry)
+            with shard.add_video(entry, source.stamp) as writer:
+                writer.facts = import_jpegs(files, writer, how)
+        else:
+            assert flow is not None
+            path = source.fetch()
+            with shard.add_video(entry, source.stamp) as writer:
+                writer.facts = _store_video(path, entry, writer, how, flow, self.allow_damage)
+        return VideoResult(entry, writer.facts.frames, note=writer.note)
 
-                files = dataset.pictures(entry)
-                with shard.add_video(entry, stamp) as writer:
-                    writer.facts = import_jpegs(files, writer, how)
-            else:
-                assert flow is not None
-                path = dataset.fetch(entry)
-                stamp = stamp_files(dataset.sources(entry))  # `fetch` may have made the file
-                with shard.add_video(entry, stamp) as writer:
-                    writer.facts = _store_video(path, entry, writer, how, flow, allow_damage)
-            return PreparedVideo(entry, writer.facts.frames, note=writer.note)
-        except (StmnError, ValueError, RuntimeError, MemoryError) as error:
-            if disk := find_disk_error(error):
-                raise disk from error
-            reason = describe_error(error)
-    reason = escape_line(reason)
-    with shard.transaction():
-        shard.skip_video(entry, reason, stamp)
-    return PreparedVideo(entry, reason=reason)
+
+class _Source:
+    """Where a video comes from, and its stamp.
+
+    The stamp is taken before the source is read, so that a change meanwhile is noticed next time.
+    """
+
+    def __init__(self, dataset: Dataset, entry: VideoEntry) -> None:
+        self.dataset, self.entry = dataset, entry
+        self.stamp = stamp_files(dataset.sources(entry))
+
+    def fetch(self) -> Path:
+        """The video's file, which may be made here."""
+        path = self.dataset.fetch(self.entry)
+        self.stamp = stamp_files(self.dataset.sources(self.entry))
+        return path
 
 
 def _store_video(
