@@ -62,6 +62,9 @@ A recipe is a TOML file that chains stages:
 `--data-root` gives the folder of the videos to the recipe's prepare stage, `--data` names another prepared set, and
 `--until ID` stops after a stage.
 
+A recipe writes in the workspace alone: the name of a set is a name, not a path, and what leads out of the workspace
+(`copy_to`, `cluster`) is a flag that a person types. It reads what it names, anywhere; `--dry-run` shows what that is.
+
 `stmn recipes validate RECIPE` prints every mistake at once, with the nearest key or value.
 `stmn recipes show RECIPE --resolved` prints every key of every stage, and whether the stage, the recipe or the default
 gave it. A single stage runs with `stmn evaluate --recipe RECIPE --stage ID`; flags win over the recipe's keys.
@@ -211,7 +214,11 @@ def recipes_page() -> str:
     for verb in MODELS:
         model = options_of(verb)
         blocks += [f"## {verb}", (inspect.getdoc(model) or "").strip()]
-        blocks.append(table(("key", "value", "default", "meaning"), map(key_row, model.described().values())))
+        blocks.append(
+            table(
+                ("key", "value", "default", "meaning"), (key_row(o) for o in model.described().values() if not o.typed)
+            )
+        )
         if model.renamed:
             blocks.append(
                 "Renamed: " + ", ".join(f"`{old}` is now `{new}`" for old, new in model.renamed.items()) + "."

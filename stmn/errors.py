@@ -10,9 +10,24 @@ from typing import Any
 
 
 class StmnError(Exception):
-    """Base of all errors that a user can fix; `exit_code` is the exit code of the command."""
+    """Base of all errors that a user can fix; `exit_code` is the exit code of the command.
+
+    Args:
+        lines: what is wrong; several lines for several mistakes. A line break within one is part of a name.
+    """
 
     exit_code = 1
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__(*lines)
+
+    @property
+    def lines(self) -> list[str]:
+        """What is wrong, one mistake each."""
+        return [str(line) for line in self.args]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
 
 
 class UsageError(StmnError):

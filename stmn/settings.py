@@ -17,11 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError, field_validator
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from stmn.errors import UsageError, describe_mistake, near_match
 from stmn.options import MODELS, options_of
-from stmn.options.base import mistakes
+from stmn.options.base import find_outside, mistakes
+from stmn.runtime.json_files import check_values
 from stmn.runtime.toml_files import read_toml
 
 _FILE = Path("stmn.toml")
@@ -47,11 +54,19 @@ class Settings(BaseSettings):
 
     @field_validator("defaults", mode="before")
     @classmethod
-    def _name_stages(cls, defaults: Any) -> Any:
-        """Names of variables have no hyphens: `train_stream` is `train-stream`."""
-        if not isinstance(defaults, dict):
-            return defaults
-        return {str(verb).replace("_", "-"): values for verb, values in defaults.items()}
+    def _without_underscores(cls, defaults: Any) -> Any:
+        """`train_stream` is `train-stream`."""
+        if isinstance(defaults, dict):
+            check_values(defaults)  # of variables; those of the file are checked
+        return _name_stages(defaults)
+
+    @field_validator("workspace", "device", mode="before")
+    @classmethod
+    def _name_something(cls, value: Any) -> Any:
+        """Nothing is called by a NUL character."""
+        if "\0" in str(value):
+            raise ValueError("has a NUL character")
+        return value
 
     @classmethod
     def settings_customise_sources(
@@ -73,22 +88,33 @@ def load_settings(**given: Any) -> Settings:
         UsageError: the file, a variable or a value is wrong; every mistake, one line each.
     """
     wrong = list(_unknown_variables())
+    in_file = _name_stages(_read_file().get("defaults"))
+    tables = {k: v for k, v in in_file.items() if isinstance(v, dict)} if isinstance(in_file, dict) else {}
     try:
         settings = Settings(**{key: value for key, value in given.items() if value is not None})
     except ValidationError as error:
-        defaults = _read_file().get("defaults")
-        if isinstance(defaults, dict):
-            wrong += _mistakes_in_defaults({k: v for k, v in defaults.items() if isinstance(v, dict)})
-        raise UsageError("\n".join([*_describe(error), *wrong])) from error
+        wrong += _mistakes_in_defaults(tables)
+        raise UsageError(*_describe(error), *wrong) from error
+    except (SettingsError, RecursionError) as error:
+        raise UsageError(f"{_PREFIX}DEFAULTS: is not readable as JSON: {error}") from error
     wrong += _mistakes_in_defaults(settings.defaults)
+    for verb, values in tables.items():
+        wrong += find_outside(options_of(verb), values, f"{_FILE}: [defaults.{verb}]") if verb in MODELS else []
     if wrong:
-        raise UsageError("\n".join(wrong))
+        raise UsageError(*wrong)
     return settings
+
+
+def _name_stages(defaults: Any) -> Any:
+    """Names of variables have no hyphens: `train_stream` is `train-stream`."""
+    if not isinstance(defaults, dict):
+        return defaults
+    return {str(verb).replace("_", "-"): values for verb, values in defaults.items()}
 
 
 def _read_file() -> dict[str, Any]:
     """What `stmn.toml` says; nothing if there is none."""
-    if not _FILE.exists():
+    if not os.path.lexists(_FILE):
         return {}
     return read_toml(_FILE)
 

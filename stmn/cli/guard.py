@@ -32,8 +32,8 @@ def guarded(debug: bool = False) -> Iterator[None]:
     except StmnError as error:
         if debug:
             traceback.print_exc()
-        for line in str(error).splitlines() if _reports() else ():
-            say_error(line)
+        if _reports():
+            say_error(*error.lines)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
         if debug:

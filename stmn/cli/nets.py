@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stmn.cli.app import command, make_app
-from stmn.cli.parameters import Json, WorkspacePath, open_workspace
+from stmn.cli.parameters import Json, Overwrite, WorkspacePath, check_new, open_workspace
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -47,6 +47,7 @@ def show(
     ] = None,
     svg: Annotated[Path | None, typer.Option(help="also write a picture to this file")] = None,
     workspace: WorkspacePath = None,
+    force: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Show the parts of a network: gates and temporal filters, shapes, parameters, multiply-adds."""
@@ -55,6 +56,8 @@ def show(
     from stmn.nets.show.cost import count_costs
     from stmn.runtime.files import atomic_write
 
+    if svg:
+        check_new(svg, force)
     title, config = _find_network(model, recipe, network, classes, open_workspace(workspace))
     drawn = sketch_network(config)
     side = size or config.size

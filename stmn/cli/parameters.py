@@ -1,5 +1,6 @@
 """The flags that several commands have, written once."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,5 +63,5 @@ def check_new(path: Path, force: bool) -> None:
     """
     from stmn.errors import UsageError
 
-    if path.exists() and not force:
+    if os.path.lexists(path) and not force:
         raise UsageError(f"{path}: already exists; use --force to overwrite it")

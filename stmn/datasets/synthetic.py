@@ -57,8 +57,10 @@ class Synthetic(Dataset):
         self._task = task
         self._counts = {"train": int(train), "test": int(test)}
         self._frames, self._size, self._seed = int(frames), int(size), int(seed)
-        if self._size % 2 or self._size < 32 or self._frames < 2:
-            raise UsageError("synthetic: size must be even and at least 32, frames at least 2")
+        if self._size % 2 or not 32 <= self._size <= 4096 or not 2 <= self._frames <= 100_000:
+            raise UsageError("synthetic: size must be even, 32 to 4096, and frames 2 to 100,000")
+        if min(self._counts.values()) < 0 or max(self._counts.values()) > 1_000_000:
+            raise UsageError("synthetic: train and test must be 0 to 1,000,000 videos")
         root.mkdir(parents=True, exist_ok=True)
         super().__init__(root)
 

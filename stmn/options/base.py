@@ -4,7 +4,7 @@ The flag, the recipe key, the docs and the run's record all come from the field.
 needs to know more of it than its value; this is the only place that examines a field's type.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic.fields import FieldInfo
 
 from stmn.errors import UsageError, describe_mistake, near_match
+from stmn.runtime.names import find_fault
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -26,6 +27,8 @@ Panel = Literal["Data", "Network", "Features", "Optimisation", "Testing", "Run"]
 #: how the value of an option is written: `list` is values with commas, `table` is KEY=VALUE
 Shape = Literal["switch", "integer", "number", "text", "path", "choice", "list", "table"]
 
+#: characters of a value in a message
+_MOST_SHOWN = 100
 _SHAPES: dict[Any, Shape] = {bool: "switch", int: "integer", float: "number", Path: "path"}
 
 
@@ -47,6 +50,8 @@ class Option:
         execution: it decides speed or place, not the result.
         data: it names the prepared data set.
         plugin: it names a plugin of this kind.
+        typed: a person gives it on the command line; no file may, as it leads out of the workspace.
+        makes: it names a folder that the stage makes; in a file that is a name in the workspace, no path.
     """
 
     name: str
@@ -62,6 +67,8 @@ class Option:
     execution: bool
     data: bool
     plugin: str | None
+    typed: bool
+    makes: bool
 
     @property
     def flag(self) -> str:
@@ -99,6 +106,9 @@ class StageOptions(BaseModel):
             raise ValueError(f"{name} = {format_value(value)}: must be a {kind}")
         if value in ("", []) and shape in ("text", "path", "list"):
             raise ValueError(f"{name} is empty: give a value, or leave it out")
+        for item in _leaves(value):
+            if isinstance(item, str) and "\0" in item:
+                raise ValueError(f"{name} = {format_value(value)}: has a NUL character, which nothing is called")
         return value
 
     @classmethod
@@ -165,6 +175,8 @@ def option(
     execution: bool = False,
     data: bool = False,
     plugin: str | None = None,
+    typed: bool = False,
+    makes: bool = False,
     **limits: Any,
 ) -> Any:
     """A field of an options model; the arguments are those of `Option`.
@@ -181,6 +193,8 @@ def option(
         "execution": execution,
         "data": data,
         "plugin": plugin,
+        "typed": typed,
+        "makes": makes,
     }
     return Field(default, description=help, json_schema_extra=marks, **limits)
 
@@ -209,6 +223,8 @@ def _described(name: str, info: FieldInfo) -> Option:
         execution=marks.get("execution", False),
         data=marks.get("data", False),
         plugin=marks.get("plugin"),
+        typed=marks.get("typed", False),
+        makes=marks.get("makes", False),
     )
 
 
@@ -223,6 +239,19 @@ def _shape(annotation: Any) -> tuple[Shape, tuple[str, ...]]:
     return _SHAPES.get(annotation, "text"), ()
 
 
+def _leaves(value: Any) -> Iterator[Any]:
+    """The values within a value, keys of tables included."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from _leaves(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _leaves(item)
+    else:
+        yield str(value) if isinstance(value, Path) else value
+
+
 def build_options(model: type[StageOptions], values: dict[str, Any], where: str) -> StageOptions:
     """Options from values.
 
@@ -232,7 +261,7 @@ def build_options(model: type[StageOptions], values: dict[str, Any], where: str)
     try:
         return model(**values)
     except ValidationError as error:
-        raise UsageError("\n".join(mistakes(error, model, where))) from error
+        raise UsageError(*mistakes(error, model, where)) from error
 
 
 def mistakes(
@@ -269,12 +298,38 @@ def _describe_mistake(key: str, items: "list[ErrorDetails]", model: type[StageOp
     return f"{key}: {value} {what}" if isinstance(first["loc"][-1], int) else f"{key} = {value}: {what}"
 
 
+def find_outside(model: type[StageOptions], values: Mapping[str, Any], where: str) -> list[str]:
+    """One line for each value in a file that would lead out of the workspace.
+
+    Files come from others as well. What they write to outside of the workspace, a person types.
+
+    Args:
+        values: options by key, as the file has them.
+    """
+    found = []
+    for option in model.described().values():
+        value = values.get(option.key)
+        if value is None:
+            continue
+        if option.typed:
+            found.append(f"{where}: {option.key} leads out of the workspace: type it, {option.flag}")
+        elif option.makes and isinstance(value, str) and (fault := find_fault(value)):
+            found.append(f"{where}: {option.key} = {format_value(value)}: {fault}; it should be the name of a new set")
+    return found
+
+
 def format_value(value: Any) -> str:
-    """A value much as a recipe has it: `true`, `[0.4, 0.1]`, `'fuse'`, `{train = 4}`."""
+    """A value much as a recipe has it: `true`, `[0.4, 0.1]`, `'fuse'`, `{train = 4}`; cut if it is long."""
+    text = _format_value(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+
+
+def _format_value(value: Any) -> str:
+    """The whole value."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
-        return f"[{', '.join(item if isinstance(item, str) else format_value(item) for item in value)}]"
+        return f"[{', '.join(item if isinstance(item, str) else _format_value(item) for item in value)}]"
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{name} = {format_value(item)}' for name, item in value.items())}}}"
+        return f"{{{', '.join(f'{name} = {_format_value(item)}' for name, item in value.items())}}}"
     return repr(value) if isinstance(value, str) else str(value)

@@ -18,4 +18,10 @@ class ExportOptions(StageOptions):
         "type of weights and features in the file; inputs, classifier, averages and logits are float32 in each",
         "Run",
     )
-    copy_to: Path | None = option(None, "also copy the file to this path", "Run", execution=True)
+    copy_to: Path | None = option(
+        None,
+        "also copy the file to this path; what is there is overwritten with --force alone",
+        "Run",
+        execution=True,
+        typed=True,
+    )

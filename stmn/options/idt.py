@@ -45,7 +45,11 @@ class IdtExtractOptions(SetOptions):
     )
     workers: int = option(0, "worker processes if there is no --cluster; 0: one per core", "Run", ge=0, execution=True)
     cluster: str | None = option(
-        None, "Dask scheduler, tcp://HOST:PORT; its workers must see the same folders", "Run", execution=True
+        None,
+        "Dask scheduler, tcp://HOST:PORT; its workers must see the same folders",
+        "Run",
+        execution=True,
+        typed=True,
     )
     video_timeout: float = option(3600.0, "seconds allowed per video", "Run", gt=0, execution=True)
     retry_skipped: bool = option(False, "try all skipped videos again", "Run", execution=True)

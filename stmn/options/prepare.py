@@ -1,5 +1,6 @@
 """The options of prepare."""
 
+import os
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -22,7 +23,7 @@ class PrepareOptions(StageOptions):
         flagged=False,
     )
     out: str | None = option(
-        None, "name of the prepared set [default: the folder's name]", "Data", argument=True, flagged=False
+        None, "name of the prepared set [default: the folder's name]", "Data", argument=True, flagged=False, makes=True
     )
     dataset: str = option(
         "folder",
@@ -65,6 +66,7 @@ class PrepareOptions(StageOptions):
         "Dask scheduler, tcp://HOST:PORT; its workers must see the same folders",
         "Run",
         execution=True,
+        typed=True,
     )
     video_timeout: float = option(
         600.0, "give up a video that makes no progress for this many seconds", "Run", gt=0, execution=True
@@ -97,7 +99,7 @@ class PrepareOptions(StageOptions):
     def set_name(self) -> str:
         """The name of the prepared set."""
         if self.out:
-            return Path(self.out).name
+            return Path(os.path.normpath(self.out)).name
         if self.videos is None:
             return self.dataset
         return self.videos.stem if self.is_list else self.videos.resolve().name

@@ -6,14 +6,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
-from stmn.errors import DataError, Interrupted
+from stmn.errors import DataError, Interrupted, UsageError
 from stmn.options import verb_of
 from stmn.options.base import StageOptions
 from stmn.recipe.earlier import check_earlier
 from stmn.recipe.plan import StagePlan, find_changed_code, plan_stage
 from stmn.runtime import torchrun
+from stmn.runtime.files import refuse_links
 from stmn.runtime.locks import hold_lock
 from stmn.runtime.progress import Progress
 from stmn.stages import find_stage
@@ -37,8 +39,21 @@ def execute(
 
     Raises:
         FolderInUse: another process runs the same stage.
+        UsageError: a file that it would write outside of the workspace exists, and `force` is false.
         Exception: whatever the stage raises; the record then says so.
     """
+    _refuse_existing(plan.options, force)
+    run = _execute(plan, workspace, progress, device, force, wait, about)
+    if not torchrun.rank():
+        find_stage(plan.verb).deliver(plan.options, run)
+    return run
+
+
+def _execute(
+    plan: StagePlan, workspace: Workspace, progress: Progress, device: str, force: bool, wait: bool,
+    about: dict[str, Any],
+) -> Run:  # fmt: skip
+    """Run a stage, alone or with the other processes of torchrun."""
     context = _context(plan, workspace, progress, device, wait)
     if torchrun.size() == 1:
         with _turn(plan, context, force, wait, about) as needed:
@@ -75,6 +90,14 @@ def _context(plan: StagePlan, workspace: Workspace, progress: Progress, device: 
     return Context(workspace, progress, device, plan.run.path, plan.inputs, plan.data_dir, run_stage)
 
 
+def _refuse_existing(options: StageOptions, force: bool) -> None:
+    """Raise `UsageError` if a file that a person named exists and may not be overwritten."""
+    for option in options.described().values():
+        path = getattr(options, option.name)
+        if option.typed and isinstance(path, Path) and os.path.lexists(path) and not force:
+            raise UsageError(f"{path}: already exists; use --force to overwrite it")
+
+
 def _is_needed(plan: StagePlan, force: bool) -> bool:
     """True if a stage has something to do."""
     return force or not plan.up_to_date or find_stage(plan.verb).always
@@ -93,6 +116,7 @@ def _turn(plan: StagePlan, context: Context, force: bool, wait: bool, about: dic
         say(f"{name}: up to date: {plan.run.path}")
         yield False
         return
+    refuse_links(plan.run.path, context.workspace.root)
     with hold_lock(plan.run.path, say, wait) as waited:
         found = read_run(plan.run.path)  # another process may have finished it since it was planned
         plan.run.record = found.record if found else {}

@@ -12,6 +12,7 @@
 Every mistake of a recipe is found at once.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -19,14 +20,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from stmn.errors import UsageError, near_match
+from stmn import registry
+from stmn.errors import PluginError, UsageError, near_match
 from stmn.options import MODELS, options_of
-from stmn.options.base import StageOptions, mistakes
+from stmn.options.base import StageOptions, find_outside, mistakes
+from stmn.options.prepare import PrepareOptions
 from stmn.runtime.files import names_path
 from stmn.runtime.toml_files import read_toml
 from stmn.stages import find_stage
 from stmn.stages.base import find_unknown_plugins
 
+#: more than anyone writes by hand, and few enough to be checked in seconds
+_MOST_STAGES = 1000
 #: keys of [recipe] that are defaults of the stages
 _SHARED = ("seed", "data", "split")
 
@@ -127,6 +132,8 @@ def load_recipe(name: str) -> Recipe:
     if not isinstance(tables, list) or not tables:
         wrong.append("no [[stage]] tables")
         tables = []
+    if len(tables) > _MOST_STAGES:
+        raise UsageError(f"{path}: has {len(tables):,} stages; a recipe has {_MOST_STAGES:,} at most")
     shared = {key: head[key] for key in _SHARED if key in head}
     stages: list[RecipeStage] = []
     for number, table in enumerate(tables, 1):
@@ -135,7 +142,7 @@ def load_recipe(name: str) -> Recipe:
         if stage:
             stages.append(stage)
     if wrong:
-        raise UsageError("\n".join(f"{path}: {line}" for line in wrong))
+        raise UsageError(*(f"{path}: {line}" for line in wrong))
     return Recipe(head["name"], shared, stages, path)
 
 
@@ -180,9 +187,20 @@ def _check_stage(
             options = model(**{key: value for key, value in values.items() if key not in bad})
         except ValidationError:
             return found, wrong
+    wrong += find_outside(model, values, where) + _find_rendering(options, where)
     wrong += _check_inputs(options, where, earlier)
     wrong += [f"{where}: {mistake}" for mistake in find_unknown_plugins(options)]
     return found, wrong
+
+
+def _find_rendering(options: StageOptions, where: str) -> list[str]:
+    """A line if a recipe says where a data set that makes its own videos writes them: that leads out as well."""
+    if not isinstance(options, PrepareOptions) or options.videos is None:
+        return []
+    with suppress(PluginError):  # which is said elsewhere
+        if registry.load("dataset", options.dataset).makes_videos:
+            return [f"{where}: data set '{options.dataset}' makes its videos in the workspace: leave out videos"]
+    return []
 
 
 def _check_inputs(options: StageOptions, where: str, earlier: list[RecipeStage]) -> list[str]:

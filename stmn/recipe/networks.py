@@ -97,7 +97,7 @@ def check_recipe(
         except StmnError as error:
             wrong.append(f"{recipe.path}: {error}")
     if wrong:
-        raise UsageError("\n".join(wrong))
+        raise UsageError(*wrong)
 
 
 def _find_late_mistakes(options: StageOptions, recipe: Recipe, processes: int) -> Iterator[str]:

@@ -116,7 +116,7 @@ def preview_recipe(
     try:
         check_recipe(recipe, look.options, processes, until)
     except UsageError as error:
-        preview.refused += str(error).splitlines()
+        preview.refused += error.lines
     for stage in recipe.stages:
         preview.stages.append(look.at(stage))
         if stage.id == until:

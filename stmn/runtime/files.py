@@ -14,7 +14,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from stmn.errors import DataError, StmnError
+from stmn.errors import DataError, StmnError, UsageError
 
 #: of files of weights and scores, ours and others'
 _ENDINGS = (".safetensors", ".pth", ".pt", ".tar", ".ckpt", ".bin", ".mat")
@@ -101,14 +101,42 @@ def _check_mode(mode: int) -> None:
         raise OSError(errno.EINVAL, f"is {_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file")
 
 
-def read_text(path: Path) -> str:
+def refuse_links(folder: Path, root: Path) -> None:
+    """Refuse a folder below `root` that links lead out of: whoever made them would decide what is overwritten.
+
+    `root`, and the folder in `root` that holds `folder`, may be links. A folder elsewhere may too: a person named it.
+
+    Raises:
+        UsageError: The message names the link.
+    """
+    if folder.is_symlink() and folder.parent.parent == root and not _is_below(folder, folder.parent):
+        raise UsageError(f"{folder}: is a link that leads out of the workspace; name the folder that it leads to")
+    for place, folders, files in os.walk(folder):
+        for path in (Path(place, name) for name in (*folders, *files)):
+            if path.is_symlink() and not _is_below(path, folder):
+                raise UsageError(f"{path}: is a link that leads out of its folder; put what it leads to in its place")
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    """True if a path leads to a place in a folder."""
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a link in a circle
+        return False
+
+
+def read_text(path: Path, most: int = _LONGEST_TEXT) -> str:
     """The text of a file that a person wrote, in UTF-8, with or without a byte-order mark.
+
+    Args:
+        path: the file.
+        most: bytes that it may have.
 
     Raises:
         DataError: it can't be read, or it is in another encoding.
     """
     try:
-        content = read_regular(path)
+        content = read_regular(path, most)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from error
     _refuse_utf16(path, content[:2])

@@ -8,6 +8,9 @@ from stmn.errors import DataError, UsageError
 from stmn.runtime.files import read_text
 from stmn.runtime.json_files import check_values
 
+#: bytes; a recipe of a thousand stages needs a tenth of it
+_LONGEST = 4 * 2**20
+
 
 def parse_toml(text: str) -> dict[str, Any]:
     """Read TOML.
@@ -34,7 +37,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         UsageError: it can't be read, or is no TOML.
     """
     try:
-        return parse_toml(read_text(path))
+        return parse_toml(read_text(path, _LONGEST))
     except DataError as error:
         raise UsageError(str(error)) from error
     except ValueError as error:

@@ -134,6 +134,9 @@ class Stage(Generic[OptionsT]):
         """Do the work, and write files to `context.out`."""
         raise NotImplementedError
 
+    def deliver(self, options: OptionsT, run: Run) -> None:
+        """Write what options ask for outside of the run's folder, of a run that may have been there already."""
+
 
 def fill_newest(
     options: OptionsT, name: OutputKind, workspace: Workspace, inputs: dict[str, list[Input]], **match: Any

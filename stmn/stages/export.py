@@ -4,7 +4,7 @@ from stmn import registry
 from stmn.errors import UsageError
 from stmn.options.export import ExportOptions
 from stmn.stages.base import Context, Result, Stage, fill_newest
-from stmn.workspace import Input, Workspace
+from stmn.workspace import Input, Run, Workspace
 
 
 class Export(Stage[ExportOptions]):
@@ -32,8 +32,6 @@ class Export(Stage[ExportOptions]):
 
     def run(self, options: ExportOptions, context: Context) -> Result:
         """Write the file under a temporary name, compare its outputs with the network's, then rename it."""
-        import shutil
-
         from stmn.exporting.base import TOLERANCES, check_parity, example_inputs
         from stmn.nets.checkpoint import load_checkpoint
         from stmn.runtime.files import atomic_write
@@ -49,10 +47,17 @@ class Export(Stage[ExportOptions]):
             difference = check_parity(network, description, exporter.runner(temporary), tolerance)
         what = "" if options.precision == "float32" else f"in {options.precision}, "
         context.progress.say(f"{source.label} -> {path}: {what}outputs agree to {difference:.1e}")
-        if options.copy_to:
-            with atomic_write(options.copy_to) as temporary:
-                shutil.copyfile(path, temporary)
         return Result(
             outputs={"export": path.name},
             values={"of": source.name, "relative_difference": difference, "bytes": path.stat().st_size},
         )
+
+    def deliver(self, options: ExportOptions, run: Run) -> None:
+        """Copy the file."""
+        import shutil
+
+        from stmn.runtime.files import atomic_write
+
+        if options.copy_to:
+            with atomic_write(options.copy_to) as temporary:
+                shutil.copyfile(run.output("export"), temporary)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from stmn import registry
 from stmn.errors import DataError, UsageError, count_of
 from stmn.options.prepare import PrepareOptions
+from stmn.runtime.names import find_fault
 from stmn.stages.base import Context, Result, Stage
 from stmn.stages.prepare_notes import find_small, report_list, report_short
 from stmn.stages.video_jobs import Rate, check_workers, count_skipped, run_video_jobs
@@ -72,8 +73,13 @@ class Prepare(Stage[PrepareOptions]):
 
 
 def _folder_of(options: PrepareOptions, workspace: Workspace) -> Path:
-    """Where the prepared set is or will be."""
-    return workspace.data_dir(options.out or options.set_name)
+    """Where the prepared set is or will be. Raises `UsageError` if its name can't be that of a folder."""
+    name = options.out or options.set_name
+    path = workspace.data_dir(name)
+    if fault := find_fault(name if "/" not in name else path.resolve().name):
+        command = workspace.command("prepare", "VIDEOS", "NAME")
+        raise UsageError(f"prepared set '{name}': {fault}; choose another name: {command}")
+    return path
 
 
 def root_of(options: PrepareOptions, folder: Path) -> Path:

@@ -90,7 +90,7 @@ def test_other_encodings_are_one_line():
     assert errors_of(call("export")) == ["stmn.toml, line 2: is not UTF-8 text; save it as UTF-8"]
     Path("stmn.toml").unlink()
     Path("stmn.toml").mkdir()
-    assert errors_of(call("export")) == ["stmn.toml: can't be read: Is a directory"]
+    assert errors_of(call("export")) == ["stmn.toml: can't be read: is a folder, not a file"]
     Path("stmn.toml").rmdir()
     recipe = write_recipe(Path("toy.toml"), 'name = "toy"', 'id = "a"\nuses = "train-stream"')
     recipe.write_text(recipe.read_text(), encoding="utf-16")

@@ -1,0 +1,53 @@
+"""Names that strangers chose: what may name a folder, and how text that may hold anything is printed."""
+
+import os
+import re
+import unicodedata
+
+#: bytes of a name that every file system takes, less those that temporary names add
+MOST_BYTES = 200
+
+#: what acts on a terminal or turns the order of letters instead of being a letter: control characters, marks and
+#: overrides of direction, ends of lines and paragraphs, tags, and what stands for a byte that is no text. Joiners are
+#: left alone, since scripts and emoji need them.
+_ACTING = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
+)
+#: names of devices on Windows, with any ending
+_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\.|$)", re.IGNORECASE)
+#: characters that Windows allows in no name
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*]')
+
+
+def printable(text: str) -> str:
+    r"""Return text as one line that only shows letters: `\x1b[2J` in place of what clears a screen."""
+    return _ACTING.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def find_fault(name: str) -> str:
+    """Say why a name can't be that of a new folder, as "is longer than 200 bytes"; empty if it can."""
+    if not name or name in (".", ".."):
+        return "names no folder"
+    if "/" in name or os.sep in name:
+        return "has a slash"
+    if _ACTING.search(name):
+        return "has control characters"
+    if name != name.strip():
+        return "begins or ends with a blank"
+    if len(os.fsencode(name)) > MOST_BYTES:
+        return f"is longer than {MOST_BYTES} bytes"
+    return ""
+
+
+def portable(name: str) -> str:
+    """Return a name with `_` for what some file system forbids: it stays in its folder, visible, on Windows too."""
+    flat = _FORBIDDEN.sub("_", _ACTING.sub("_", name.strip("/"))).rstrip(". ")
+    return f"_{flat}" if not flat or flat[0] in ". " or _DEVICES.match(flat) else flat
+
+
+def cut_bytes(name: str, most: int) -> str:
+    """Return the beginning of a name, in at most so many bytes of UTF-8 and whole letters."""
+    cut = name.encode("utf-8", "replace")[:most].decode("utf-8", "ignore")
+    while cut and unicodedata.combining(name[len(cut) : len(cut) + 1] or "a"):  # an accent belongs to its letter
+        cut = cut[:-1]
+    return cut
