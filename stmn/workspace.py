@@ -111,13 +111,18 @@ class Run:
         """The digests of files in the folder, and of folders there by names and sizes, by name."""
         return {name: _digest(self.path / name) for name in names}
 
-    def find_change(self) -> str:
+    def find_change(self, only: str = "") -> str:
         """What a finished run wrote and is not there as it was: "scores.safetensors has changed"; empty if nothing.
 
         Of runs of older versions, which have no digests, what is not there.
+
+        Args:
+            only: look at this file or folder alone.
         """
         files = dict.fromkeys(self.record.get("outputs", {}).values(), "") | self.record.get("digests", {})
         for name, written in files.items():
+            if only not in ("", name):
+                continue
             if not (self.path / name).exists():
                 return f"{name} is missing"
             if written and _digest(self.path / name) != written:
@@ -223,7 +228,7 @@ class Workspace:
         Args:
             name: its name, or its folder.
             choose: how the command names a set, for the message that lists several.
-            partial: also find a set whose `prepare` failed because videos were skipped.
+            partial: also find a set whose `prepare` failed because videos were skipped, or that lacks shards.
 
         Raises:
             DataError: there is no such set, or several; the message has the command that makes one, or the names.
@@ -254,6 +259,8 @@ class Workspace:
             if holder := find_holder(path):
                 raise DataError(f"{path}: prepare is not finished: {holder}; wait until it ends")
             raise DataError(f"{path}: prepare was interrupted; finish it with the same stmn prepare command")
+        if run is not None and not partial and (change := run.find_change("shards")):
+            raise DataError(f"{path}: {change}; repeat the stmn prepare command, which adds what is missing")
         return path
 
     def fingerprint_of(self, data_dir: Path) -> str:

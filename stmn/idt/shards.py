@@ -7,16 +7,29 @@ a line of facts and blocks of numbers.
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from stmn.errors import DataError
 from stmn.idt.codebook import WIDTH
-from stmn.store.format.shard import journal_path, open_read_only, picture_key, shard_paths
+from stmn.runtime.json_files import parse_json
+from stmn.store.format.shard import (
+    REMEDY,
+    VOUCHED,
+    check_rows,
+    describe_damage,
+    journal_path,
+    open_read_only,
+    picture_checksum,
+    picture_key,
+    shard_paths,
+)
 from stmn.store.format.write import PictureWriter
 
 #: kinds of records, in the place of frames and flow fields
@@ -36,6 +49,9 @@ class Facts:
     def whole(self) -> bool:
         """True if all of them were kept."""
         return self.kept == self.tracks
+
+
+_FACT_LINES = TypeAdapter(Facts)
 
 
 def write_numbers(writer: PictureWriter, rows: NDArray[Any], facts: Facts) -> None:
@@ -61,16 +77,21 @@ class ShardReader:
         self.folder, self._width = folder, width
         self._connections: list[sqlite3.Connection] = []
         self._places: dict[str, tuple[int, int]] = {}
-        #: video id -> why it has no tracks; "" for those that were read
-        self.reasons: dict[str, str] = {}
+        self._checksums: dict[str, int] = {}
+        #: video id -> why it has no tracks; "" for those that were read; of others `DataError`
+        self.reasons: dict[str, str] = _Reasons(folder)
         for shard, path in enumerate(shard_paths(folder)):
             if journal_path(path).exists():
                 raise DataError(
                     f"{path}: is being written, or was interrupted; run the same command again to finish it"
                 )
             self._connections.append(open_read_only(path))
-            for video_id, number, reason in self._query(shard, "SELECT id, number, reason FROM videos", ()):
-                self._places[video_id], self.reasons[video_id] = (shard, number), reason
+            with self._connection(shard) as connection:
+                rows = check_rows(connection, "videos", path)
+            for values in rows:
+                row = dict(zip(VOUCHED["videos"], values, strict=True))
+                self._places[row["id"]] = (shard, row["number"])
+                self._checksums[row["id"]], self.reasons[row["id"]] = row["checksum"], row["reason"]
 
     def __enter__(self) -> Self:
         return self
@@ -83,11 +104,9 @@ class ShardReader:
         """Return the facts of a video. Raises `DataError` if it was skipped or is damaged."""
         found = list(self._records(video_id, _FACTS))
         try:
-            return Facts(**json.loads(found[0]))
-        except (IndexError, ValueError, TypeError) as error:
-            raise DataError(
-                f"{self.folder}: {video_id!r} is damaged; delete that folder and repeat the command"
-            ) from error
+            return _FACT_LINES.validate_python(parse_json(found[0]))
+        except (IndexError, ValueError) as error:
+            raise self._damaged(video_id, "its facts can't be read") from error
 
     def blocks(self, video_id: str) -> Iterator[NDArray[np.float16]]:
         """Yield the rows of a video, (n, width) at a time.
@@ -95,10 +114,14 @@ class ShardReader:
         Raises:
             DataError: It was skipped, or is damaged.
         """
-        for content in self._records(video_id, _NUMBERS):
+        total = sum(picture_checksum(_FACTS, t, content) for t, content in enumerate(self._records(video_id, _FACTS)))
+        for t, content in enumerate(self._records(video_id, _NUMBERS)):
+            total += picture_checksum(_NUMBERS, t, content)
             if len(content) % (2 * self._width):
                 raise DataError(f"{self.folder}: {video_id!r}: holds no rows of {self._width} numbers")
             yield np.frombuffer(content, np.float16).reshape(-1, self._width)
+        if total != self._checksums[video_id]:
+            raise self._damaged(video_id, "its records are not what was written (checksum)")
 
     def rows(self, video_id: str) -> NDArray[np.float16]:
         """Return the rows of a video, (N, width). Raises as `blocks` does."""
@@ -108,22 +131,53 @@ class ShardReader:
     def _records(self, video_id: str, kind: int) -> Iterator[bytes]:
         """The records of a kind of a video, in order, one in memory at a time."""
         if video_id not in self._places:
-            raise DataError(f"{self.folder}: no video {video_id!r}; repeat the command to add it")
+            raise _lacks(self.folder, video_id)
         if reason := self.reasons[video_id]:
             raise DataError(f"{self.folder}: {video_id!r} was skipped: {reason}")
         shard, number = self._places[video_id]
         first, last = (picture_key(number, kind, t) for t in (0, 0xFFFFFFFF))
         keys = self._query(shard, "SELECT key FROM pictures WHERE key BETWEEN ? AND ? ORDER BY key", (first, last))
         for (key,) in keys:
-            [(content,)] = self._query(shard, "SELECT jpeg FROM pictures WHERE key = ?", (key,))
-            yield content
+            [record] = self._query(shard, "SELECT * FROM pictures WHERE key = ?", (key,))
+            _, content, *written = record  # shards of older versions have no checksum of a record
+            if isinstance(content, bytes) and written in ([], [None], [picture_checksum(kind, key - first, content)]):
+                yield content
+            else:
+                raise self._damaged(video_id, "its records are not what was written (checksum)")
+
+    def _damaged(self, video_id: str, why: str) -> DataError:
+        """What to say of a video whose records have changed."""
+        path = shard_paths(self.folder)[self._places[video_id][0]]
+        return DataError(f"{path}: is damaged: video {video_id!r}: {why}; {REMEDY}")
 
     def _query(self, shard: int, statement: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
         """All rows of a query. Raises `DataError` if the shard is damaged."""
+        with self._connection(shard) as connection:
+            return connection.execute(statement, values).fetchall()
+
+    @contextmanager
+    def _connection(self, shard: int) -> Iterator[sqlite3.Connection]:
+        """The connection to a shard; SQLite's errors in the block become `DataError`."""
         try:
-            return self._connections[shard].execute(statement, values).fetchall()
-        except sqlite3.DatabaseError as error:
-            raise DataError(f"{shard_paths(self.folder)[shard]}: damaged shard: {error}") from error
+            yield self._connections[shard]
+        except (sqlite3.DatabaseError, OverflowError) as error:
+            raise describe_damage(shard_paths(self.folder)[shard], error) from error
+
+
+class _Reasons(dict[str, str]):
+    """Reasons by video id; of a video that is in no shard of a folder `DataError`."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def __missing__(self, video_id: str) -> str:
+        raise _lacks(self._folder, video_id)
+
+
+def _lacks(folder: Path, video_id: str) -> DataError:
+    """What to say of a video that is in no shard."""
+    return DataError(f"{folder}: no video {video_id!r}; repeat the command that wrote it to add what is missing")
 
 
 class Sample:

@@ -263,7 +263,7 @@ def _summarise(options: PrepareOptions, entries: "list[VideoEntry]", context: Co
     frames = sum(finished[entry.id].frames for entry in entries)
     counts = {"videos": len(entries), "ok": len(entries) - skipped, "skipped": skipped, "frames": frames}
     root = {} if options.videos is None else {"root": str(root_of(options, folder))}  # for stages that read the videos
-    return Result(outputs={"data": "dataset.json"}, values=counts | root)
+    return Result(outputs={"data": "dataset.json"}, values=counts | root, files=("shards",))
 
 
 def _find_trouble(folder: Path) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 from helpers.commands import call, errors_of
 from helpers.films import film, moving, sound
 from helpers.made_sets import MadeVideo, make_set
+from helpers.shards import change_shard
 from PIL import Image
 
 from stmn.flow.quantise import quantise
@@ -313,10 +314,7 @@ def test_what_was_extracted_can_be_prepared_again(work):
 
 def test_extract_mp4_keeps_rate_and_frames_of_odd_sizes(tmp_path):
     folder = make_set(tmp_path / "data" / "mine", [panning("wave/a.mp4", 1, height=49)])
-    connection = sqlite3.connect(folder / "shards" / "000.sqlite")
-    connection.execute("UPDATE videos SET fps = 29.97")
-    connection.commit()
-    connection.close()
+    change_shard(folder / "shards" / "000.sqlite", "UPDATE videos SET fps = 29.97")
     data("extract", tmp_path / "out", "-w", tmp_path, "--as", "mp4")
     assert probe_video(tmp_path / "out" / "a.mp4").fps == pytest.approx(29.97, abs=1e-3)
     frames = list(decode_video(tmp_path / "out" / "a.mp4"))

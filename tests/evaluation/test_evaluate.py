@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from conftest import TINY_TRAINING, run_stage, train_tiny
 from helpers.commands import call
 from helpers.films import moving
 from helpers.made_sets import MadeVideo, make_set
+from helpers.shards import change_shard
 from torch import Tensor
 
 from stmn.errors import DataError, UsageError
@@ -30,7 +30,7 @@ from stmn.sampling import positions
 from stmn.sampling.augment import FLOW_STD, Crop
 from stmn.store.format.header import read_header
 from stmn.store.format.read import Store
-from stmn.workspace import Run, Workspace
+from stmn.workspace import Run, Workspace, read_run
 
 CPU = choose_device("cpu")
 
@@ -275,9 +275,8 @@ def rename_contents(workspace: Workspace, copies: dict[str, str]) -> None:
     with Store(folder) as store:
         hashes = {video_id: video.source_hash for video_id, video in store.videos.items()}
     for path in (folder / "shards").glob("*.sqlite"):
-        with sqlite3.connect(path) as shard:
-            for copy, original in copies.items():
-                shard.execute("UPDATE videos SET source_hash = ? WHERE id = ?", (hashes[original], copy))
+        for copy, original in copies.items():
+            change_shard(path, "UPDATE videos SET source_hash = ? WHERE id = ?", hashes[original], copy)
 
 
 def test_copies_within_a_set_are_named_in_testing_and_do_not_stop_a_training(scratch):
@@ -296,6 +295,7 @@ def test_copies_within_a_set_are_named_in_testing_and_do_not_stop_a_training(scr
 def test_streams_of_an_older_version_are_not_validated_by_guess(own):
     for name in ("appearance", "motion"):
         path = own.find_input(name, "model").path
+        read_run(path.parent).save(digests={})  # as older versions
         net, description = load_checkpoint(path)
         trained_on = description.trained_on.model_copy(update={"held_out": None, "contents": []})
         save_checkpoint(path, net, replace(description, trained_on=trained_on))

@@ -28,6 +28,15 @@ def contents(folder: Path) -> dict[str, tuple]:
     return found
 
 
+def change_shard(path: Path, statement: str, *values: object) -> None:
+    """Run SQL on a shard, which no longer vouches for its rows then, as one of an older version."""
+    connection = sqlite3.connect(path)
+    connection.execute(statement, values)
+    connection.execute("DROP TABLE IF EXISTS totals")
+    connection.commit()
+    connection.close()
+
+
 def places(folder: Path) -> dict[str, tuple[str, int]]:
     """Video id -> its shard and row; a video that is prepared again gets another row."""
     found = {}

@@ -6,17 +6,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import run_stage
 from helpers.damage import refusals
+from helpers.shards import change_shard
 from helpers.trainings import CPU, network, steps, videos
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from stmn.errors import Interrupted
+from stmn.datasets.base import VideoEntry
+from stmn.errors import DataError, Interrupted
 from stmn.evaluation.scores import Scores, load_scores
-from stmn.idt.codebook import DESCRIPTORS, Codebook, Mixture, load_codebook
+from stmn.idt.codebook import DESCRIPTORS, WIDTH, Codebook, Mixture, load_codebook
+from stmn.idt.shards import Facts, ShardReader, write_numbers
 from stmn.nets.checkpoint import load_checkpoint
 from stmn.runtime.progress import Silent
 from stmn.runtime.tensor_files import read_metadata, read_tensors
+from stmn.store.format.read import Store
+from stmn.store.format.shard import FLOW, RGB, picture_key, shard_path
+from stmn.store.format.write import ShardWriter
 from stmn.training.loop import train
 from stmn.training.state import STATE_FILE
 
@@ -104,3 +111,67 @@ def test_file_of_an_older_version_is_read_with_a_notice(tmp_path, caplog):
     assert caplog.messages == [
         f"{path}: it has no digest, as files of older versions and of other programs: damage may go unnoticed"
     ]
+
+
+def test_wrong_bit_in_a_shard_of_a_set_is_found(scratch):
+    folder = scratch.data_dir("synthetic")
+    [path, *_] = sorted((folder / "shards").glob("*.sqlite"))
+
+    def read() -> object:
+        with Store(folder) as store:
+            shown = {
+                (video_id, kind): b"".join(store.jpegs(video_id, kind, range(video.frames - kind)))
+                for video_id, video in store.videos.items()
+                for kind in (RGB, FLOW)
+            }
+            return store.fingerprint, shown, store.notes()
+
+    found = refusals(path, read, places=80)
+    assert len(found) > 30 and all(line.startswith(f"{path}: ") for line in found)
+    assert all(line.endswith("delete that file and run the command that wrote it again") for line in found)
+
+
+def test_wrong_bit_in_a_shard_of_tracks_is_found(tmp_path):
+    draws = np.random.default_rng(0)
+    path = shard_path(tmp_path, 0)
+    with ShardWriter(path) as shard:
+        for name in "abc":
+            with shard.add_video(VideoEntry(name, Path(name), "wave", name)) as writer:
+                write_numbers(writer, draws.random((20, WIDTH)), Facts(30, 20))
+
+    def read() -> object:
+        with ShardReader(tmp_path) as reader:
+            return {name: (reader.facts(name), reader.rows(name).tobytes()) for name in "abc"}, dict(reader.reasons)
+
+    found = refusals(path, read, places=80)
+    assert len(found) > 30 and all(line.startswith(f"{path}: is damaged: ") for line in found)
+
+
+def test_set_of_an_older_version_is_checked_video_by_video(scratch):
+    folder = scratch.data_dir("synthetic")
+    with Store(folder) as store:
+        before, video = store.fingerprint, next(iter(store.videos.values()))
+        shard, first = store.shards[video.shard], picture_key(video.number, RGB, 0)
+        whole = store.jpegs(video.id, RGB, [3])
+    change_shard(shard, "ALTER TABLE pictures DROP COLUMN crc")
+    with Store(folder) as store:
+        assert store.fingerprint == before and store.jpegs(video.id, RGB, [3]) == whole
+    copied = "(SELECT jpeg FROM pictures WHERE key = ?)"
+    change_shard(shard, f"UPDATE pictures SET jpeg = {copied} WHERE key = ?", first, first + 1)
+    with (
+        Store(folder) as store,
+        pytest.raises(DataError, match=r"its pictures are not what prepare wrote \(checksum\)"),
+    ):
+        store.jpegs(video.id, RGB, [3])
+
+
+def test_shard_that_is_gone_is_missed(scratch):
+    folder = scratch.data_dir("synthetic")
+    [path, *_] = sorted((folder / "shards").glob("*.sqlite"))
+    path.unlink()
+    with pytest.raises(DataError, match="shards has changed since it was written; repeat the stmn prepare command"):
+        scratch.find_data("synthetic")
+    size = {"train": 24, "test": 12}
+    run_stage(scratch, "prepare", dataset="synthetic", dataset_options=size, short_side=40, bound=5.0)
+    with Store(scratch.find_data("synthetic")) as store:
+        assert len(store.part("1", "train")) == 24 and len(store.part("1", "test")) == 12

@@ -225,7 +225,7 @@ def test_damaged_shard_says_what_to_do(tmp_path):
     result = call(*arguments)
     assert result.exit_code == 1
     [line] = errors_of(result)
-    assert line.startswith(f"{shard}: damaged shard: ")
-    assert line.endswith("; delete the file and prepare again")
+    assert line.startswith(f"{shard}: is damaged: ")
+    assert line.endswith("; delete that file and run the command that wrote it again")
     shard.unlink()
     assert call(*arguments).exit_code == 0

@@ -12,6 +12,7 @@ import torch
 from helpers.commands import call
 from helpers.films import moving
 from helpers.made_sets import MadeVideo, make_set
+from helpers.shards import change_shard
 from torch import Tensor
 
 from stmn.flow.quantise import quantise
@@ -67,10 +68,7 @@ def problems(folder: Path) -> list[str]:
 
 def change(folder: Path, statement: str, *values: object) -> None:
     """Run SQL on the set's shard."""
-    connection = sqlite3.connect(folder / "shards" / "000.sqlite")
-    connection.execute(statement, values)
-    connection.commit()
-    connection.close()
+    change_shard(folder / "shards" / "000.sqlite", statement, *values)
 
 
 def change_header(folder: Path, edit: Callable[[dict], None]) -> None:
@@ -196,7 +194,9 @@ def test_real_clips_and_their_mistakes(flow, tmp_path, shared_data):
 def test_missing_and_extra_pictures_are_found(kind, what, count, folder):
     for t in (3, 9):
         change(folder, "DELETE FROM pictures WHERE key = ?", key(folder, "wave/1.mp4", kind, t))
-    change(folder, "INSERT INTO pictures SELECT ?, jpeg FROM pictures LIMIT 1", key(folder, "wave/3.mp4", kind, 99))
+    change(
+        folder, "INSERT INTO pictures SELECT ?, jpeg, NULL FROM pictures LIMIT 1", key(folder, "wave/3.mp4", kind, 99)
+    )
     found = problems(folder)
     assert f"video 'wave/1.mp4': lacks 2 of {count} {what}s, the first: 3" in found
     assert f"video 'wave/3.mp4': has 1 {what}s beyond its {count}, the first: 99" in found
@@ -240,7 +240,7 @@ def test_picture_of_another_size_is_found(folder):
 
 
 def test_rows_that_contradict_the_header_are_found(folder):
-    change(folder, "INSERT INTO pictures SELECT (99 << 33), jpeg FROM pictures LIMIT 1")
+    change(folder, "INSERT INTO pictures SELECT (99 << 33), jpeg, NULL FROM pictures LIMIT 1")
     change(folder, "UPDATE videos SET bound = 10 WHERE id = 'wave/1.mp4'")
     change(folder, "UPDATE videos SET class = 'clap' WHERE id = 'wave/2.mp4'")
     assert problems(folder) == [
@@ -271,8 +271,8 @@ def test_journal_of_an_interrupted_prepare_is_found(folder):
 def test_damaged_shard_is_found(damage, folder):
     damage(folder / "shards" / "000.sqlite")
     [line] = problems(folder)
-    assert line.startswith(f"{folder}/shards/000.sqlite: damaged shard: ")
-    assert line.endswith("delete the file and prepare again")
+    assert line.startswith(f"{folder}/shards/000.sqlite: is damaged: ")
+    assert line.endswith("; delete that file and run the command that wrote it again")
 
 
 def test_set_without_shards_is_found(folder):

@@ -21,7 +21,7 @@ from stmn.errors import DataError
 from stmn.runtime.json_files import read_record, write_record
 from stmn.store.format.jpeg import encode_frame
 from stmn.store.format.read import Store
-from stmn.store.format.shard import FLOW, RGB
+from stmn.store.format.shard import FLOW, RGB, picture_checksum
 from stmn.workspace import Workspace
 
 VIDEO = "train/which_moves_00003.mp4"
@@ -221,7 +221,8 @@ def test_damaged_picture_names_its_video(folder, shard, jpeg, words):
     connection = sqlite3.connect(shard)
     if callable(jpeg):
         jpeg = jpeg(connection.execute("SELECT jpeg FROM pictures WHERE key = ?", (key,)).fetchone()[0])
-    connection.execute("UPDATE pictures SET jpeg = ? WHERE key = ?", (jpeg, key))
+    crc = picture_checksum(RGB, 4, jpeg)
+    connection.execute("UPDATE pictures SET jpeg = ?, crc = ? WHERE key = ?", (jpeg, crc, key))
     connection.commit()
     connection.close()
     with Store(folder) as store:

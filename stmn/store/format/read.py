@@ -4,6 +4,7 @@ import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -16,14 +17,32 @@ from stmn.errors import DataError
 from stmn.registry import without_own_version
 from stmn.runtime.files import digest
 from stmn.store.format.header import read_header
-from stmn.store.format.shard import FLOW, KIND_NAMES, RGB, journal_path, open_read_only, picture_key, shard_paths
+from stmn.store.format.shard import (
+    FLOW,
+    KIND_NAMES,
+    REMEDY,
+    RGB,
+    VOUCHED,
+    check_rows,
+    describe_damage,
+    journal_path,
+    open_read_only,
+    picture_checksum,
+    picture_key,
+    shard_paths,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _COLUMNS = (
-    "id, class, grp, status, reason, frames, width, height, source_width, source_height, fps, source_hash, number"
-)
+    "id", "class", "grp", "status", "reason", "frames", "width", "height", "source_width", "source_height", "fps",
+    "source_hash", "number",
+)  # fmt: skip
+
+
+#: what each process has of its own
+_OWN = ("_connections", "_checksums", "_checked", "cache", "cached", "_lock")
 
 
 @dataclass(frozen=True)
@@ -68,19 +87,22 @@ class Store:
         self.videos: dict[str, StoredVideo] = {}
         gone = set(self.header.gone)
         for shard in range(len(self.shards)):
-            for row in self.query(shard, f"SELECT {_COLUMNS} FROM videos ORDER BY id"):
-                if row[0] not in gone:
-                    self.videos[row[0]] = StoredVideo(*(*row, shard))
+            for values in sorted(self._rows(shard, "videos"), key=lambda row: str(row[1])):
+                row = dict(zip(VOUCHED["videos"], values, strict=True))
+                if row["id"] not in gone:
+                    self.videos[row["id"]] = StoredVideo(*(*(row[name] for name in _COLUMNS), shard))
 
     def _reset(self) -> None:
         """Start without connections and with an empty cache."""
         self._connections: dict[int, sqlite3.Connection] = {}
+        self._checksums: dict[int, bool] = {}
+        self._checked: set[str] = set()
         self.cache: OrderedDict[tuple[str, int, int], NDArray[np.uint8]] = OrderedDict()
         self.cached = 0
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_connections", "cache", "cached", "_lock")}
+        return {k: v for k, v in self.__dict__.items() if k not in _OWN}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
@@ -104,15 +126,26 @@ class Store:
         Raises:
             DataError: The shard is damaged, or a `prepare` is writing it or was interrupted.
         """
+        with self._connection(shard) as connection:
+            return connection.execute(statement, values).fetchall()
+
+    @contextmanager
+    def _connection(self, shard: int) -> Iterator[sqlite3.Connection]:
+        """The connection to a shard; SQLite's errors in the block become `DataError`."""
         path = self.shards[shard]
         try:
             if shard not in self._connections:
                 if journal_path(path).exists():
                     raise DataError(f"{path}: prepare is running or was interrupted; run prepare again to finish it")
                 self._connections[shard] = open_read_only(path)
-            return self._connections[shard].execute(statement, values).fetchall()
-        except sqlite3.DatabaseError as error:
-            raise DataError(f"{path}: damaged shard: {error}") from error
+            yield self._connections[shard]
+        except (sqlite3.DatabaseError, OverflowError) as error:
+            raise describe_damage(path, error) from error
+
+    def _rows(self, shard: int, table: str) -> list[tuple[Any, ...]]:
+        """All rows of a table of a shard that vouches for them. Raises `DataError`."""
+        with self._connection(shard) as connection:
+            return check_rows(connection, table, self.shards[shard])
 
     @property
     def fingerprint(self) -> str:
@@ -130,7 +163,7 @@ class Store:
         found: dict[str, str] = {}
         for shard in range(len(self.shards)):
             if self.query(shard, "SELECT name FROM sqlite_master WHERE name = 'notes'"):
-                found |= dict(self.query(shard, "SELECT id, note FROM notes"))
+                found |= dict(self._rows(shard, "notes"))
         return dict(sorted(found.items()))
 
     def video(self, video_id: str) -> StoredVideo:
@@ -208,16 +241,51 @@ class Store:
             yield t, picture
 
     def jpegs(self, video_id: str, kind: int, times: Sequence[int]) -> list[bytes]:
-        """Return the stored JPEGs at sorted, distinct `times`. Raises `DataError` when one is missing."""
+        """Return the stored JPEGs at sorted, distinct `times`. Raises `DataError` if one is missing or has changed."""
         video, rows = self.video(video_id), []
+        crc = "crc" if self._has_checksums(video.shard) else "NULL"
+        statement = f"SELECT jpeg, {crc} FROM pictures WHERE key BETWEEN ? AND ? ORDER BY key"
         for first, last in _ranges(times):  # a range is contiguous on disk: one short statement reads it
-            keys = [picture_key(video.number, kind, t) for t in (first, last)]
-            rows += self.query(video.shard, "SELECT jpeg FROM pictures WHERE key BETWEEN ? AND ? ORDER BY key", keys)
+            rows += self.query(video.shard, statement, [picture_key(video.number, kind, t) for t in (first, last)])
         if len(rows) != len(times):
             raise DataError(
                 f"{self.folder}: video '{video_id}' lacks a {KIND_NAMES[kind]} among {times[0]}..{times[-1]}"
             )
+        for t, (jpeg, written) in zip(times, rows, strict=True):
+            if written is None:
+                self._check_video(video)
+            elif not isinstance(jpeg, bytes) or picture_checksum(kind, t, jpeg) != written:
+                raise self._changed(video, f"{KIND_NAMES[kind]} {t} is")
         return [row[0] for row in rows]
+
+    def _has_checksums(self, shard: int) -> bool:
+        """True if a shard has a checksum of each picture; those of older versions have one of each video alone."""
+        if shard not in self._checksums:
+            columns = self.query(shard, "PRAGMA table_info(pictures)")
+            self._checksums[shard] = any(column[1] == "crc" for column in columns)
+        return self._checksums[shard]
+
+    def _check_video(self, video: StoredVideo) -> None:
+        """Make sure once that the pictures of a video without checksums of their own are what `prepare` wrote."""
+        if video.id in self._checked:
+            return
+        total, start = 0, picture_key(video.number, RGB, 0)
+        end = picture_key(video.number + 1, RGB, 0)
+        with self._connection(video.shard) as connection:
+            statement = "SELECT key - ?, jpeg FROM pictures WHERE key >= ? AND key < ?"
+            for place, jpeg in connection.execute(statement, (start, start, end)):
+                total += picture_checksum(place >> 32, place & 0xFFFFFFFF, jpeg) if isinstance(jpeg, bytes) else 0
+            [written] = connection.execute("SELECT checksum FROM videos WHERE number = ?", (video.number,)).fetchone()
+        if total != written:
+            raise self._changed(video, "its pictures are")
+        self._checked.add(video.id)
+
+    def _changed(self, video: StoredVideo, what: str) -> DataError:
+        """What to say of pictures that have changed."""
+        return DataError(
+            f"{self.shards[video.shard]}: is damaged: video '{video.id}': {what} not what prepare wrote (checksum); "
+            f"{REMEDY}"
+        )
 
     def _stack(self, video_id: str, kind: int, times: Sequence[int]) -> "Tensor":
         """The pictures at `times`, in their order; each distinct one is decoded once."""

@@ -3,6 +3,9 @@
 import sqlite3
 import zlib
 from pathlib import Path
+from typing import Any
+
+from stmn.errors import DataError
 
 # Pictures never share a page, so small pages waste least. On real clips, pages of 512 bytes waste 1.5 % at short side
 # 256, 3 % at 128 and 12 % at 40; pages of 8192 bytes waste 11, 12 and 14 %. Small pages add 0.1 ms to reading ten flow
@@ -28,10 +31,23 @@ CREATE TABLE IF NOT EXISTS videos (
     bound REAL NOT NULL DEFAULT 0,
     checksum INTEGER NOT NULL DEFAULT 0
 );
-CREATE TABLE IF NOT EXISTS pictures (key INTEGER PRIMARY KEY, jpeg BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS pictures (key INTEGER PRIMARY KEY, jpeg BLOB NOT NULL, crc INTEGER);
 CREATE TABLE IF NOT EXISTS sources (id TEXT PRIMARY KEY, stamp TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS notes (id TEXT PRIMARY KEY, note TEXT NOT NULL);
 """
+#: what vouches for the rows of other tables; shards of older versions don't have it
+TOTALS = "CREATE TABLE totals (name TEXT PRIMARY KEY, number INTEGER NOT NULL, checksum INTEGER NOT NULL)"
+
+#: the tables of which `totals` has the number of rows and the sum of their checksums, and their columns
+VOUCHED = {
+    "videos": (
+        "number", "id", "class", "grp", "status", "reason", "frames", "width", "height", "source_width",
+        "source_height", "fps", "source_hash", "flow", "bound", "checksum",
+    ),
+    "notes": ("id", "note"),
+}  # fmt: skip
+#: what to do about a shard whose content is not what was written
+REMEDY = "delete that file and run the command that wrote it again"
 
 #: kinds of pictures, and what messages call them
 RGB, FLOW = 0, 1
@@ -52,6 +68,45 @@ def picture_key(number: int, kind: int, t: int) -> int:
 def picture_checksum(kind: int, t: int, jpeg: bytes) -> int:
     """Return the CRC-32 of a picture and its place in the video. A video's checksum is the sum over its pictures."""
     return zlib.crc32(jpeg, (kind << 31) | t)
+
+
+def row_checksum(*values: object) -> int:
+    """Return the CRC-32 of a row of a vouched table, from the values of its columns in their order."""
+    return zlib.crc32(repr(values).encode("utf-8", "surrogatepass"))
+
+
+def check_rows(connection: sqlite3.Connection, table: str, shard: Path) -> list[tuple[Any, ...]]:
+    """Read all rows of a vouched table, and make sure that they are those that were written.
+
+    Args:
+        connection: To the shard.
+        table: `videos` or `notes`.
+        shard: Its file, for the message.
+
+    Returns:
+        The columns of `VOUCHED`. Shards of older versions have no totals: there any rows will do.
+
+    Raises:
+        DataError: A row is missing or has changed.
+        sqlite3.DatabaseError: The file is damaged.
+    """
+    rows = connection.execute(f"SELECT {', '.join(VOUCHED[table])} FROM {table}").fetchall()
+    if has_totals(connection):
+        written = connection.execute("SELECT number, checksum FROM totals WHERE name = ?", (table,)).fetchone()
+        if written != (len(rows), sum(row_checksum(*row) for row in rows)):
+            raise DataError(f"{shard}: is damaged: its {table} are not what was written; {REMEDY}")
+    return rows
+
+
+def describe_damage(shard: Path, error: Exception) -> DataError:
+    """Return what to say of a shard that SQLite can't read. What SQLite says may quote what it found."""
+    words = "".join(letter if letter.isprintable() else " " for letter in str(error))
+    return DataError(f"{shard}: is damaged: {' '.join(words.split())[:200]}; {REMEDY}")
+
+
+def has_totals(connection: sqlite3.Connection) -> bool:
+    """Return whether a shard vouches for its rows; those of older versions don't."""
+    return connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'totals'").fetchone() is not None
 
 
 def shard_path(folder: Path, worker: int, machine: str = "") -> Path:

@@ -13,9 +13,15 @@ from stmn.store.format.shard import (
     PAGE_SIZE,
     RGB,
     SCHEMA,
+    TOTALS,
+    VOUCHED,
+    check_rows,
+    describe_damage,
+    has_totals,
     journal_path,
     picture_checksum,
     picture_key,
+    row_checksum,
     shard_paths,
 )
 
@@ -66,8 +72,9 @@ class PictureWriter:
 
     def add(self, kind: int, t: int, jpeg: bytes) -> None:
         """Store picture `t` (counted from 0) of a kind (`RGB` or `FLOW`)."""
-        self._connection.execute("INSERT INTO pictures VALUES (?, ?)", (picture_key(self._number, kind, t), jpeg))
-        self.checksum += picture_checksum(kind, t, jpeg)
+        crc, key = picture_checksum(kind, t, jpeg), picture_key(self._number, kind, t)
+        self._connection.execute("INSERT INTO pictures VALUES (?, ?, ?)", (key, jpeg, crc))
+        self.checksum += crc
 
 
 class ShardWriter:
@@ -82,10 +89,14 @@ class ShardWriter:
 
     def __init__(self, path: Path, patience: float = 60) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
         self._connection = sqlite3.connect(path, isolation_level=None, timeout=patience)
         self._connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
         self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.executescript(SCHEMA)
+        if not has_totals(self._connection):
+            self._begin_totals()
+        self._keep_totals()
 
     def __enter__(self) -> Self:
         return self
@@ -160,6 +171,11 @@ class ShardWriter:
         """Record what a video was made from."""
         self._connection.execute("INSERT OR REPLACE INTO sources VALUES (?, ?)", (video_id, stamp))
 
+    def check(self) -> None:
+        """Make sure that the rows are those that were written. Raises `DataError`."""
+        for table in VOUCHED:
+            check_rows(self._connection, table, self._path)
+
     def video(self, video_id: str) -> RecordedVideo | None:
         """Return what the shard records of a video; None if it has no such video."""
         row = self._connection.execute("SELECT status, reason, frames FROM videos WHERE id = ?", (video_id,)).fetchone()
@@ -183,6 +199,31 @@ class ShardWriter:
         SQLite itself ignores such a journal; to readers it would look like one that is still needed.
         """
         self._connection.execute("PRAGMA user_version = 0")  # any write does
+
+    def _begin_totals(self) -> None:
+        """Add what a new shard, or one of an older version, lacks to vouch for its content."""
+        with self.transaction():
+            self._connection.execute(TOTALS)
+            if all(row[1] != "crc" for row in self._connection.execute("PRAGMA table_info(pictures)")):
+                self._connection.execute("ALTER TABLE pictures ADD COLUMN crc INTEGER")
+            for table, columns in VOUCHED.items():
+                rows = self._connection.execute(f"SELECT {', '.join(columns)} FROM {table}").fetchall()
+                total = table, len(rows), sum(row_checksum(*row) for row in rows)
+                self._connection.execute("INSERT INTO totals VALUES (?, ?, ?)", total)
+
+    def _keep_totals(self) -> None:
+        """Let SQLite keep the totals: what changes a row of a vouched table changes them, in one transaction."""
+        self._connection.create_function("row_checksum", -1, row_checksum, deterministic=True)
+        self._connection.execute("PRAGMA recursive_triggers = ON")  # what REPLACE deletes counts too
+        for table, columns in VOUCHED.items():
+            old, new = (f"row_checksum({', '.join(f'{row}.{name}' for name in columns)})" for row in ("OLD", "NEW"))
+            changes = {"INSERT": ("+ 1", f"+ {new}"), "DELETE": ("- 1", f"- {old}"), "UPDATE": ("", f"+ {new} - {old}")}
+            for event, (number, checksum) in changes.items():
+                update = f"UPDATE totals SET number = number {number}, checksum = checksum {checksum}"
+                self._connection.execute(
+                    f"CREATE TEMP TRIGGER {table}_{event.lower()} AFTER {event} ON main.{table} BEGIN "
+                    f"{update} WHERE name = '{table}'; END"
+                )
 
     def _insert(self, entry: VideoEntry, status: str, reason: str, stamp: str | None) -> int:
         """Add a row to the video table; return its number."""
@@ -233,6 +274,7 @@ def recovered_shard(path: Path) -> Iterator[ShardWriter]:
             with shard.transaction():  # fails while another process is still writing
                 if journal_path(path).exists():
                     shard.remove_stale_journal()
+            shard.check()
             yield shard
     except sqlite3.DatabaseError as error:
         code = error.sqlite_errorcode & 0xFF  # the primary result code
@@ -240,4 +282,4 @@ def recovered_shard(path: Path) -> Iterator[ShardWriter]:
             raise DataError(f"{path}: another process is writing here; wait for it, or stop it") from error
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
             raise DataError(f"{path}: can't be written: {error}") from error
-        raise DataError(f"{path}: damaged shard: {error}; delete the file and prepare again") from error
+        raise describe_damage(path, error) from error
