@@ -15,7 +15,7 @@ from stmn.options.base import StageOptions
 from stmn.recipe.earlier import check_earlier
 from stmn.recipe.plan import StagePlan, find_changed_code, plan_stage
 from stmn.runtime import torchrun
-from stmn.runtime.files import refuse_links
+from stmn.runtime.files import refuse_links, remove_leftovers
 from stmn.runtime.locks import hold_lock
 from stmn.runtime.progress import Progress
 from stmn.stages import find_stage
@@ -131,6 +131,7 @@ def _turn(plan: StagePlan, context: Context, force: bool, wait: bool, about: dic
         for line in find_changed_code(plan.inputs):
             say(line)
         find_stage(plan.verb).check(plan.options, context)  # refuses before anything is written
+        remove_leftovers(plan.run.path)
         yield True
 
 

@@ -2,13 +2,16 @@
 
 import codecs
 import errno
+import fcntl
+import glob
 import hashlib
 import json
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from io import BufferedReader
 from pathlib import Path
@@ -20,6 +23,8 @@ from stmn.errors import DataError, StmnError, UsageError
 _ENDINGS = (".safetensors", ".pth", ".pt", ".tar", ".ckpt", ".bin", ".mat")
 #: bytes of the longest text that is read whole; the longest published list has 150 MB
 _LONGEST_TEXT = 2**29
+#: names that `atomic_write` gives, and those that safetensors writes first
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.part(\.\w+)?|\.tmp\w{6}")
 #: what else than a file can have a name
 _KINDS = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
@@ -36,12 +41,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".part{path.suffix}", dir=path.parent)
     except OSError as error:
         raise StmnError(f"{path}: can't be written: {error.strerror or error}") from error
-    os.close(handle)
     temporary = Path(name)
     try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_SH)  # until this process ends: a file that nobody locks is left over
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
@@ -53,6 +59,24 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise StmnError(f"{path}: can't be written: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Remove what killed processes have left in a folder under temporary names.
+
+    Those of `atomic_write` that a living process locks are spared, and all where the file system has no locks. The
+    caller makes sure that nobody else writes safetensors files there.
+
+    Args:
+        folder: where to look.
+        name: of the file that was being written; by default of any, also in the folders below.
+    """
+    for path in folder.rglob(".*") if name == "*" else folder.glob(f".{glob.escape(name)}.*"):
+        if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            with suppress(OSError), open(path, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
 
 
 def check_regular(path: Path | str) -> None:

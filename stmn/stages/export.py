@@ -56,8 +56,9 @@ class Export(Stage[ExportOptions]):
         """Copy the file."""
         import shutil
 
-        from stmn.runtime.files import atomic_write
+        from stmn.runtime.files import atomic_write, remove_leftovers
 
         if options.copy_to:
+            remove_leftovers(options.copy_to.parent, options.copy_to.name)
             with atomic_write(options.copy_to) as temporary:
                 shutil.copyfile(run.output("export"), temporary)

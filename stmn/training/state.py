@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from stmn.errors import CheckpointError, DataError
 from stmn.nets.checkpoint import fill_network
 from stmn.nets.network import Network
+from stmn.runtime.files import remove_leftovers
 from stmn.runtime.progress import Progress
 from stmn.runtime.ranks import Ranks
 from stmn.runtime.tensor_files import read_metadata, read_tensors, save_tensors
@@ -70,7 +71,7 @@ class SavedState:
             DataError: the processes see different states.
         """
         if self.ranks.first:
-            _remove_partial_files(self.folder) if self.plan.resume else remove_state(self.folder)
+            remove_leftovers(self.folder) if self.plan.resume else remove_state(self.folder)
         self.ranks.barrier()
         state = self._read() if self.path.exists() else TrainingState()
         if self.ranks.broadcast(state.step) != state.step:
@@ -128,11 +129,4 @@ class SavedState:
 def remove_state(folder: Path) -> None:
     """Remove a folder's saved state: its training is finished or starts over."""
     (folder / STATE_FILE).unlink(missing_ok=True)
-    _remove_partial_files(folder)
-
-
-def _remove_partial_files(folder: Path) -> None:
-    """Remove what processes that were killed while writing a state or a model have left."""
-    for pattern in (".*.safetensors.*", ".tmp*"):  # our temporary files, and those that safetensors writes first
-        for left in folder.glob(pattern):
-            left.unlink(missing_ok=True)
+    remove_leftovers(folder)
