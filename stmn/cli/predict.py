@@ -145,10 +145,12 @@ def _choose_font(font: Path | None, printer: "_Printer") -> None:
 
     if font:
         choose_font(font)
-    letters = "".join(sorted({*"".join(printer.model.classes)}))
-    if lacking := count_missing(find_font(letters, 10), letters):
+    # each name is drawn in a font of its own
+    lacking = [name for name in printer.model.classes if count_missing(find_font(name, 10), name)]
+    if lacking:
         printer.display.say(
-            f"no font here has all letters of the class names, {lacking} are boxes; name one with --font"
+            f"no font here has all letters of {count_of(len(lacking), 'class name')}, such as {lacking[0]!r}; name one "
+            "with --font"
         )
 
 

@@ -273,7 +273,10 @@ def _find_trouble(folder: Path) -> list[str]:
     from stmn.store.inspect.rates import describe_rates
 
     with Store(folder) as store:
-        return [*find_copies(store), *describe_rates(store)]
+        copies = list(find_copies(store))
+        if copies:
+            copies[-1] += "; stmn data check also finds copies that were encoded again"
+        return [*copies, *describe_rates(store)]
 
 
 def _report_video(video_id: str, frames: int, reason: str, new: bool, context: Context) -> None:

@@ -1,5 +1,6 @@
 """What `stmn prepare` says of a list before it decodes a video."""
 
+import shutil
 import unicodedata
 from pathlib import Path
 
@@ -90,3 +91,16 @@ def test_mirrors_are_forbidden_or_exchange_classes(tmp_path):
     again = call(*line, "--no-mirror")
     assert (again.exit_code, "mirror" in again.stderr) == (0, False)
     assert read_header(tmp_path / "data" / "mine").keeps == ["crop"]
+
+
+def test_same_file_in_two_parts_leads_to_data_check(tmp_path):
+    clip = film(tmp_path / "v" / "train" / "run" / "a.mp4", moving(3, 32, 32))
+    for name in ("train/jump/b.mp4", "test/jump/c.mp4"):
+        film(tmp_path / "v" / name, moving(3, 32, 32, seed=len(name)))
+    shutil.copy(clip, film(tmp_path / "v" / "test" / "run" / "d.mp4", moving(2)))
+    result = call("prepare", tmp_path / "v", "mine", "-w", tmp_path, *FAST)
+    assert result.exit_code == 0
+    assert (
+        "split 1: 1 video of test is in train under another name, the first: 'test/run/d.mp4' (as 'train/run/a.mp4'); "
+        "stmn data check also finds copies that were encoded again"
+    ) in result.stderr.splitlines()

@@ -11,6 +11,7 @@ from helpers.predicting import model_of
 from numpy.typing import NDArray
 
 import stmn
+from stmn.nets.checkpoint import load_checkpoint, save_checkpoint
 from stmn.prediction.gate_map import GateMap, find_gate_map
 from stmn.prediction.panels import BAR, GAP, LINE, draw_heat_map
 from stmn.prediction.windows import read_frames
@@ -167,3 +168,40 @@ def test_overlay_keeps_rate_and_length_of_real_clips(trained, shared_data, tmp_p
     [clip] = shared_data.glob("clips/TrumanShow*")
     overlay(trained, "fused", clip, tmp_path / "o.mp4", "--gate-part", "conv3")
     assert (probe_video(tmp_path / "o.mp4").fps, len(list(decode_video(tmp_path / "o.mp4")))) == (30, 48)
+
+
+def test_font_with_the_letters_can_be_named(own, tmp_path):
+    """Class names in letters that no font of this machine has, and a font made here that has them."""
+    builders = pytest.importorskip("fontTools.fontBuilder")
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+
+    path = model_of(own, "appearance")
+    network, description = load_checkpoint(path)
+    names = ["\U00100123\U00100124", *description.network.classes[1:]]  # for private use, as 中文 where no font has Chinese
+    changed = description.network.model_copy(update={"classes": names})
+    network.classes = names
+    save_checkpoint(path, network, type(description)(**(vars(description) | {"network": changed})))
+    font, glyphs = builders.FontBuilder(1000), {".notdef": 400, "one": 700, "two": 900}
+    drawn = {}
+    for name, width in glyphs.items():
+        pen = TTGlyphPen(None)
+        pen.moveTo((50, 0)), pen.lineTo((50, width - 100)), pen.lineTo((width - 50, 0)), pen.closePath()
+        drawn[name] = pen.glyph()
+    font.setupGlyphOrder(list(glyphs))
+    font.setupCharacterMap({0x100123: "one", 0x100124: "two"})
+    font.setupGlyf(drawn)
+    font.setupHorizontalMetrics({name: (width, 0) for name, width in glyphs.items()})
+    font.setupHorizontalHeader(ascent=800, descent=-200)
+    font.setupNameTable({"familyName": "Made", "styleName": "Regular"})
+    font.setupOS2()
+    font.setupPost()
+    font.save(tmp_path / "made.ttf")
+    video = film(tmp_path / "a.avi", moving(12))
+    line = ["predict", path, video, "--overlay"]
+    lacking = call(*line, tmp_path / "a.mp4")
+    words = f"no font here has all letters of 1 class name, such as {names[0]!r}; name one with --font"
+    assert words in lacking.stderr.splitlines()
+    given = call(*line, tmp_path / "b.mp4", "--font", tmp_path / "made.ttf")
+    assert given.exit_code == 0 and "no font" not in given.stderr
+    one, other = (next(decode_video(tmp_path / name)).astype(int) for name in ("a.mp4", "b.mp4"))
+    assert np.abs(one - other).max() > 50

@@ -1,7 +1,9 @@
 """Unusual videos: rotated, of variable rate, of ten bits, with strange metadata, truncated."""
 
+import io
 import shutil
 import struct
+import uuid
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import av
 import numpy as np
 import pytest
 from helpers.films import film, moving
+from PIL import Image
 
 from stmn.errors import DataError
 from stmn.video.decode import decode_video
@@ -89,6 +92,30 @@ def test_metadata_that_are_not_utf8(tmp_path):
     with pytest.raises(UnicodeDecodeError):
         av.open(str(path))
     assert len(frames(path)) == 3
+
+
+def with_picture(wmv: bytes, picture: bytes) -> bytes:
+    """A WMV with a picture attached: `WM/Picture` in an Extended Content Description Object of ASF's header."""
+    value = b"\x03" + struct.pack("<I", len(picture)) + "image/png\0".encode("utf-16-le") + "\0".encode("utf-16-le")
+    value += picture  # 3: the front cover
+    name = "WM/Picture\0".encode("utf-16-le")
+    content = struct.pack("<HH", 1, len(name)) + name + struct.pack("<HH", 1, len(value)) + value
+    guid = uuid.UUID("D2D0A440-E307-11D2-97F0-00A0C95EA850").bytes_le
+    added = guid + struct.pack("<Q", 24 + len(content)) + content
+    size, count = struct.unpack_from("<QI", wmv, 16)  # of the Header Object
+    return wmv[:16] + struct.pack("<QI", size + len(added), count + 1) + wmv[28:30] + added + wmv[30:]
+
+
+def test_picture_attached_to_a_wmv_is_no_film(tmp_path):
+    film(tmp_path / "a.wmv", moving(5), "wmv2")
+    expected = frames(tmp_path / "a.wmv")
+    png = io.BytesIO()
+    Image.new("RGB", (24, 24), "red").save(png, "png")
+    (tmp_path / "b.wmv").write_bytes(with_picture((tmp_path / "a.wmv").read_bytes(), png.getvalue()))
+    with av.open(str(tmp_path / "b.wmv")) as container:  # FFmpeg sees the picture
+        assert [stream.codec_context.name for stream in container.streams.video].count("png") == 1
+    found = frames(tmp_path / "b.wmv")
+    assert len(found) == 5 and all((one == other).all() for one, other in zip(expected, found, strict=True))
 
 
 def test_real_metadata_that_are_not_utf8(shared_data):
