@@ -177,7 +177,10 @@ def test_font_with_the_letters_can_be_named(own, tmp_path):
 
     path = model_of(own, "appearance")
     network, description = load_checkpoint(path)
-    names = ["\U00100123\U00100124", *description.network.classes[1:]]  # for private use, as 中文 where no font has Chinese
+    names = [
+        "\U00100123\U00100124",
+        *description.network.classes[1:],
+    ]  # for private use, as 中文 where no font has Chinese
     changed = description.network.model_copy(update={"classes": names})
     network.classes = names
     save_checkpoint(path, network, type(description)(**(vars(description) | {"network": changed})))
