@@ -16,6 +16,7 @@ from stmn.video.colour import describe_colours
 from stmn.video.deinterlace import deinterlace
 from stmn.video.frame import Frame, Painter
 from stmn.video.length import Announced, announced_end, judge
+from stmn.video.limits import LARGEST
 from stmn.video.reading import FilmReader
 from stmn.video.source import Source, describe_ffmpeg_error, file_source, film_stream
 
@@ -35,10 +36,12 @@ class VideoInfo:
 
 
 def probe_video(path: Path | str) -> VideoInfo:
-    """Read the size and the rate of a video without decoding it. Raises `DataError` if it can't be opened."""
+    """Read the size and the rate of a video without decoding it. Raises `DataError` if it can't, or states no size."""
     source = file_source(path)
     with source.open() as container:
         stream = film_stream(container)
+        if not stream.codec_context.width or not stream.codec_context.height:
+            raise DataError(f"{source.name}: states no size, or more than {LARGEST} pixels")
         size = Painter(stream, source.find_crop(container)).size(
             stream.codec_context.width, stream.codec_context.height
         )

@@ -147,6 +147,9 @@ def bomb(folder: Path, kind: str) -> Path:
         Image.new("P", (64, 48)).save(path, save_all=True, append_images=[Image.new("P", (64, 48), 1)])
         data = path.read_bytes()
         path.write_bytes(data[:6] + struct.pack("<HH", 60000, 60000) + data[10:])
+    elif kind == "mjpeg":
+        whole = bomb(folder, "jpg").read_bytes()
+        path.write_bytes(whole * 2)
     elif kind == "webp":
         Image.new("RGB", (64, 48)).save(path, save_all=True, append_images=[Image.new("RGB", (64, 48), "red")])
         data = path.read_bytes()
@@ -155,7 +158,7 @@ def bomb(folder: Path, kind: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", ["png", "jpg", "gif", "webp", "folder"])
+@pytest.mark.parametrize("kind", ["png", "jpg", "gif", "mjpeg", "webp", "folder"])
 def test_pictures_are_bounded(kind, tmp_path, little_memory):
     path = bomb(tmp_path, kind)
     with pytest.raises(DataError, match="8192x8192") as raised:
