@@ -105,8 +105,9 @@ def _read_film(source: Source, allow_damage: float, say: Callable[[str], None], 
         try:
             for number, frame in enumerate(time_frames(deinterlace(reader.frames()), rate, painter)):
                 report_progress()
-                if not number and (words := describe_colours(frame.decoded)):
-                    say(words)
+                if not number:
+                    for words in filter(None, [describe_colours(frame.decoded), reader.note]):
+                        say(words)
                 if until is not None and frame.seconds >= until:
                     announced, missing, tally.indexed = Announced(0, False), 0, 0
                     break

@@ -12,6 +12,7 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.video.frame import PictureType
 
+from stmn.video.alpha import has_hidden_alpha, open_alpha_decoder
 from stmn.video.source import describe_ffmpeg_error, film_stream
 
 #: reading ends after this many errors in a row without a packet
@@ -66,6 +67,10 @@ class FilmReader:
         self.stream = film_stream(container)
         self.stream.thread_type = "NONE"  # videos run in parallel instead; decoder threads deadlock in forked workers
         self.stream.codec_context.thread_count = 1
+        hidden = open_alpha_decoder(self.stream) if has_hidden_alpha(self.stream) else None
+        self._decoder = hidden or self.stream.codec_context
+        #: what a person should know of how it is decoded
+        self.note = "" if hidden or not has_hidden_alpha(self.stream) else "its alpha is left out: FFmpeg lacks libvpx"
         self._container, self._patient = container, patient
         self._timed_by_packets = container.format.name == "avi"
         self._times: deque[int | None] = deque()
@@ -121,7 +126,7 @@ class FilmReader:
 
     def _decode(self, packet: "Packet[Any]") -> list[av.VideoFrame]:
         """The frames that a packet completes."""
-        frames = self.stream.codec_context.decode(packet)
+        frames = self._decoder.decode(packet)
         if self._timed_by_packets and packet.size:
             self._times.append(packet.dts)
         for frame in frames:

@@ -252,6 +252,23 @@ def test_what_shines_through_is_black(alpha, shown, tmp_path):
     assert np.abs(first(tmp_path / "a.mkv").astype(int) - shown).max() <= 1
 
 
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+def test_alpha_of_webm_is_black_too(codec, tmp_path):
+    """It lies beside the picture, and most decoders ignore it."""
+    picture = np.concatenate([flat((*RED, 255))[:, :32], flat((*RED, 0))[:, 32:]], axis=1)
+    with av.open(str(tmp_path / "a.webm"), "w") as container:
+        stream = container.add_stream(codec, rate=25, options={"auto-alt-ref": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuva420p"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgba")))
+        container.mux(stream.encode())
+    shown = list(decode_video(tmp_path / "a.webm"))
+    assert len(shown) == 3
+    for picture in shown:
+        assert np.abs(picture[:, 4:28].mean(axis=(0, 1)) - RED).max() < 6
+        assert picture[:, 36:60].max() <= 2
+
+
 def several(path: Path, streams: list[tuple[Disposition, tuple[int, ...]]]) -> Path:
     """A file with several video streams, each of one colour."""
     with av.open(str(path), "w") as container:

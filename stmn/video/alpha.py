@@ -1,0 +1,28 @@
+"""The alpha of VP8 and VP9 in WebM: FFmpeg's own decoders ignore it, those of libvpx don't."""
+
+import av
+from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
+
+from stmn.video.limits import MAX_PIXELS
+
+#: FFmpeg's name of a codec -> its decoder that knows of alpha
+_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+
+
+def has_hidden_alpha(stream: VideoStream) -> bool:
+    """True if a film has alpha that the decoder of its stream ignores."""
+    return stream.codec_context.name in _DECODERS and stream.metadata.get("alpha_mode") == "1"
+
+
+def open_alpha_decoder(stream: VideoStream) -> VideoCodecContext | None:
+    """Return a decoder for a film with hidden alpha; None if this FFmpeg has none."""
+    try:
+        decoder = av.CodecContext.create(_DECODERS[stream.codec_context.name], "r")
+    except (ValueError, KeyError):
+        return None
+    assert isinstance(decoder, VideoCodecContext)
+    decoder.extradata = stream.codec_context.extradata
+    decoder.thread_count = 1
+    decoder.options = {"max_pixels": str(MAX_PIXELS)}
+    return decoder
