@@ -15,6 +15,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 from stmn.errors import PluginError, near_match
@@ -72,7 +73,9 @@ class Plugin:
         """
         try:
             return self.entry.load()
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # it may call `sys.exit`
             raise PluginError(
                 f"{self.kind} '{self.name}' of package {self.package} {self.version} can't be imported: "
                 f"{type(error).__name__}: {error}"
@@ -87,6 +90,20 @@ def plugins(kind: str) -> tuple[Plugin, ...]:
         package, version = (entry.dist.name, entry.dist.version) if entry.dist else ("unknown", "0")
         found.append(Plugin(kind, entry.name, package, version, entry))
     return tuple(sorted(found, key=lambda plugin: (plugin.name, plugin.package)))
+
+
+def describe_unexpected(error: BaseException) -> str:
+    """A line about an error that nobody expected: what it is, and whose code it came from."""
+    modules = {
+        p.entry.module.split(".")[0]: p.package for kind in KINDS for p in plugins(kind) if p.package != BUILT_IN
+    }
+    frames = [str(frame.f_globals.get("__name__", "")).split(".")[0] for frame, _ in walk_tb(error.__traceback__)]
+    guilty = next((modules[name] for name in reversed(frames) if name in modules), None)
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if isinstance(error, SystemExit):
+        what = f"sys.exit({error.code!r}) was called"
+    whose = f"a bug of the plugins of {guilty}" if guilty else "a bug of stmn"
+    return f"{what}: {whose}; --debug shows where"
 
 
 def without_own_version(identity: dict[str, str]) -> dict[str, str]:

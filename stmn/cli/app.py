@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from textwrap import shorten
 from typing import Any, TypeVar
 
@@ -125,10 +126,11 @@ def command(
 
     def register(function: _Function) -> _Function:
         def run(debug: bool, **values: Any) -> None:
+            from stmn.cli.console import answers_alone
             from stmn.cli.guard import guarded
             from stmn.settings import load_settings
 
-            with guarded(debug):
+            with guarded(debug), answers_alone() if values.get("as_json") else nullcontext():
                 load_settings()  # a mistake there is one, whether this command needs settings or not
                 function(**values)
 

@@ -1,13 +1,12 @@
 """`stmn compare`: several evaluations of the same videos, as one table and one page."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stmn.cli.app import command, make_app
-from stmn.cli.console import answers
+from stmn.cli.console import answer, answer_json, answers
 from stmn.cli.parameters import Json, Overwrite, WorkspacePath, check_new, open_workspace
 from stmn.errors import count_of
 
@@ -59,17 +58,15 @@ def compare(
 
         write_comparison(page, compared, title or f"Comparison of {len(compared)} evaluations")
     if as_json:
-        typer.echo(json.dumps({"first": compared[0].evaluation.name, "runs": [item.as_json() for item in compared]}))
+        answer_json({"first": compared[0].evaluation.name, "runs": [item.as_json() for item in compared]})
         return
     _print_comparison(compared)
     if page:
-        typer.echo(f"page: {page}")
+        answer(f"page: {page}")
 
 
 def _print_comparison(compared: "list[ComparedEvaluation]") -> None:
     """Print the table, and how the numbers were measured differently."""
-    from rich.markup import escape
-
     from stmn.evaluation.agreement import describe_differences
     from stmn.evaluation.metrics import describe_units
     from stmn.report.comparison import describe_tests
@@ -87,14 +84,14 @@ def _print_comparison(compared: "list[ComparedEvaluation]") -> None:
     for line in describe_tests(compared):
         console.print(line, soft_wrap=True)
     for note in dict.fromkeys(note for item in compared for note in item.metrics["notes"]):
-        console.print(escape(note), soft_wrap=True)
+        console.print(note, soft_wrap=True)
     for item in compared:
-        label = escape(item.evaluation.label)
+        label = item.evaluation.label
         if not with_streams and len(item.metrics["streams"]) > 1:
             parts = ", ".join(f"{name} {100 * share:.1f} %" for name, share in item.metrics["streams"].items())
-            console.print(f"{label}: {escape(parts)}", soft_wrap=True)
+            console.print(f"{label}: {parts}", soft_wrap=True)
         if item.differences:
-            console.print(f"* {label}: {escape(describe_differences(item.differences))}", soft_wrap=True)
+            console.print(f"* {label}: {describe_differences(item.differences)}", soft_wrap=True)
 
 
 def _fit_table(compared: "list[ComparedEvaluation]", console: "Console") -> "tuple[Table, bool]":
@@ -117,8 +114,8 @@ def _make_table(
 
     `intervals`: also of the differences; `label_width`: longer labels are broken; None: as narrow as the terminal is.
     """
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     from stmn.report.comparison import list_streams
     from stmn.report.words import format_p_value, format_percent, format_points
@@ -133,15 +130,18 @@ def _make_table(
     for item in compared:
         metrics = item.metrics
         low, high = metrics["interval"]
-        cells = [f"[bold]{format_percent(metrics['accuracy'])}[/]", f"{format_percent(low)} to {format_percent(high)}"]
+        cells: list[str | Text] = [
+            Text(format_percent(metrics["accuracy"]), "bold"),
+            f"{format_percent(low)} to {format_percent(high)}",
+        ]
         cells += [format_percent(metrics["top5"])] if many else []
         cells += [format_percent(metrics["mean_class_accuracy"])]
         cells += [format_percent(metrics["streams"][name]) if name in metrics["streams"] else "-" for name in streams]
         if item.gains:
             overall = item.gains.overall
-            spread = f" \\[{', '.join(map(format_points, overall.interval))}]" if intervals else ""
+            spread = f" [{', '.join(map(format_points, overall.interval))}]" if intervals else ""
             cells += [format_points(overall.difference) + spread, format_p_value(overall.p_value)]
         else:
             cells += ["-", "-"]
-        table.add_row(escape(item.evaluation.label) + (" *" if item.differences else ""), *cells)
+        table.add_row(item.evaluation.label + (" *" if item.differences else ""), *cells)
     return table

@@ -1,36 +1,118 @@
-"""Where text for people goes: answers to standard output, messages to standard error. Both honour NO_COLOR."""
+"""Where text for people goes: answers to standard output, messages to standard error. Both honour NO_COLOR.
 
+All that is printed passes here. Names of files, classes, videos, runs and recipes are data: nothing in them acts on a
+terminal, ends a line, or is read as rich's markup.
+"""
+
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
+
+import typer
 from rich.console import Console
 from rich.text import Text
 
-from stmn.runtime.names import printable
+from stmn.runtime.names import escape_letters, printable
 
 #: errors that are printed at a time, and letters of a message: a screen full
 _MOST_ERRORS, _MOST_LETTERS = 30, 2000
 
+
+class _PlainConsole(Console):
+    """Prints strings as they are, on one line each; only a `Text` of our own has styles."""
+
+    def __init__(self, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """A string as text."""
+        return super().render_str(printable(text), **options)
+
+
 #: standard error: notices, errors, progress
-messages = Console(stderr=True, highlight=False)
+messages = _PlainConsole(stderr=True)
+#: standard output while `answers_alone` keeps it; None at other times
+_kept: list[TextIO | None] = [None]
 
 
 def answers() -> Console:
     """Standard output, as wide as the terminal is now."""
-    return Console(highlight=False)
+    return _PlainConsole()
+
+
+def answer(line: str, err: bool = False) -> None:
+    """Print a line on standard output, or on standard error."""
+    typer.echo(printable(line), file=None if err else _kept[0], err=err)
+
+
+def answer_json(content: Any, indent: int | None = None, letters: bool = False) -> None:
+    """Print JSON on standard output.
+
+    Args:
+        content: what to print; numbers that are not finite, which JSON lacks, become null.
+        indent: blanks per level; None: one line.
+        letters: print letters beyond ASCII as they are.
+    """
+    try:
+        text = json.dumps(content, indent=indent, ensure_ascii=not letters, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_without_nan(content), indent=indent, ensure_ascii=not letters)
+    escaped = "\n".join(escape_letters(line, lambda letter: json.dumps(letter)[1:-1]) for line in text.split("\n"))
+    typer.echo(escaped, file=_kept[0])
+
+
+@contextmanager
+def answers_alone() -> Iterator[None]:
+    """Keep standard output for `answer_json`: what plugins and libraries print there goes to standard error."""
+    stdout = sys.stdout
+    stdout.flush()
+    number = copy = None
+    with suppress(AttributeError, io.UnsupportedOperation):  # a stream that is no file
+        number = stdout.fileno()
+        copy = os.dup(number)
+        os.dup2(2, number)
+    if copy is None:
+        _kept[0] = stdout
+    else:
+        kept = io.FileIO(copy, "w", closefd=False)
+        _kept[0] = io.TextIOWrapper(io.BufferedWriter(kept), encoding=stdout.encoding, errors=stdout.errors)
+    sys.stdout = sys.stderr
+    try:
+        yield
+    finally:
+        _kept[0], sys.stdout = None, stdout
+        if copy is not None and number is not None:
+            os.dup2(copy, number)
+            os.close(copy)
 
 
 def say(line: str) -> None:
     """Print a message on one line, whatever names it holds."""
-    messages.print(Text(_cut(line)), soft_wrap=True)
+    messages.print(_cut(line), soft_wrap=True)
 
 
 def say_error(*lines: str) -> None:
     """Print `error: LINE` for each mistake."""
     for line in lines[:_MOST_ERRORS]:
-        messages.print(Text(f"error: {_cut(line)}", style="red"), soft_wrap=True)
+        messages.print(f"error: {_cut(line)}", style="red", soft_wrap=True)
     if more := lines[_MOST_ERRORS:]:
-        messages.print(Text(f"error: {len(more):,} more of this kind", style="red"), soft_wrap=True)
+        messages.print(f"error: {len(more):,} more of this kind", style="red", soft_wrap=True)
 
 
 def _cut(line: str) -> str:
-    """A line of letters alone, that fits a screen."""
-    line = printable(line[:_MOST_LETTERS])
+    """A line that fits a screen."""
     return line if len(line) < _MOST_LETTERS else f"{line[:_MOST_LETTERS]}..."
+
+
+def _without_nan(content: Any) -> Any:
+    """Content with None for numbers that are not finite."""
+    if isinstance(content, dict):
+        return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -1,6 +1,5 @@
 """`stmn data`: info, check, extract, show. What a prepared set holds, and whether it is right."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from stmn.cli.app import command, make_app
-from stmn.cli.console import say
+from stmn.cli.console import answer, answer_json, say
 from stmn.cli.parameters import Json, Overwrite, WorkspacePath, check_new, open_workspace
 from stmn.errors import count_of
 
@@ -38,10 +37,10 @@ def info(
     with _open_set(name, workspace, "stmn data info NAME") as store:
         found = describe_set(store, fields, Display(as_json))
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        answer_json(found, indent=1)
         return
     for label, text in describe(found):
-        typer.echo(f"{label:<12} {text}")
+        answer(f"{label:<12} {text}")
 
 
 @command(app, examples=("stmn data check", "stmn data check ucf101 --workers 8"))
@@ -64,12 +63,12 @@ def check(
     torch.set_num_threads(1)  # videos are checked in parallel
     result = check_set(folder, Display(as_json), workers or count_cores())
     if as_json:
-        typer.echo(json.dumps({"path": str(folder)} | asdict(result), indent=1))
+        answer_json({"path": str(folder)} | asdict(result), indent=1)
     else:
         for line in result.problems:
-            typer.echo(line)
+            answer(line)
         skipped = f" ({result.skipped} skipped by prepare)" if result.skipped else ""
-        typer.echo(
+        answer(
             f"{folder}: {count_of(result.videos, 'video')}{skipped}, {count_of(result.frames, 'frame')}, "
             f"{count_of(result.fields, 'flow field')}; "
             f"flow compared with the frames of {count_of(result.judged, 'video')}; "
@@ -122,7 +121,7 @@ def extract(
             frames = extract_videos(store, wanted, form, Display(), force or missing, full_colour)
         except KeyboardInterrupt as error:
             raise Interrupted("interrupted; complete videos are kept, --missing writes the others") from error
-    typer.echo(f"{out}: {count_of(len(wanted), 'video')}, {count_of(frames, 'frame')}")
+    answer(f"{out}: {count_of(len(wanted), 'video')}, {count_of(frames, 'frame')}")
 
 
 @command(app, examples=("stmn data show mine g01_c01", "stmn data show mine wave/a.mp4 -o a.png --columns 8"))
@@ -162,7 +161,7 @@ def show(
             raise UsageError(f"{path}: is a folder; name a PNG file")
         check_new(path, force)
         write_sheet(store, found, path, columns)
-    typer.echo(str(path))
+    answer(str(path))
 
 
 def _split_arguments(places: list[str], usage: str) -> tuple[str | None, str]:

@@ -1,6 +1,5 @@
 """How progress looks: live bars on a terminal, plain lines elsewhere. All of it goes to standard error."""
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +11,9 @@ from rich.progress import Task as RichTask
 from rich.table import Column
 from rich.text import Text
 
-from stmn.cli.console import messages, say
+from stmn.cli.console import answer_json, messages, say
 from stmn.runtime import torchrun
+from stmn.runtime.names import printable
 
 #: seconds between plain lines
 _PLAIN_SECONDS = 10.0
@@ -89,7 +89,7 @@ class Display:
     def event(self, **fields: object) -> None:
         """Print a line of JSON for a machine; a person sees the bars."""
         if self._as_json:
-            print(json.dumps(fields), flush=True)
+            answer_json(fields)
 
     @contextmanager
     def task(self, description: str, total: int | None, unit: str, done: int = 0) -> Iterator[_LiveTask | _PlainTask]:
@@ -100,7 +100,7 @@ class Display:
             plain.print_line()
             return
         with RichProgress(*_columns(messages.width), console=messages, speed_estimate_period=_SPEED_SECONDS) as bars:
-            number = bars.add_task(description, total=total, completed=done, unit=unit, shown={})
+            number = bars.add_task(printable(description), total=total, completed=done, unit=unit, shown={})
             yield _LiveTask(bars, number)
 
 

@@ -1,6 +1,5 @@
 """`stmn doctor`: what is here, and what each command lacks."""
 
-import json
 import os
 import platform
 import shutil
@@ -9,9 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
-import typer
-
 from stmn.cli.app import command, make_app
+from stmn.cli.console import answer, answer_json
 from stmn.cli.parameters import Json
 
 app = make_app()
@@ -32,15 +30,15 @@ def doctor(as_json: Json = False) -> None:
     """Show versions and devices, and what is missing."""
     found = _examine()
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        answer_json(found, indent=1)
         return
     for key, value in found.items():
         if isinstance(value, dict):
-            typer.echo(f"{key}:")
+            answer(f"{key}:")
             for name, state in value.items():
-                typer.echo(f"  {name:<58} {state}" if key == "commands" else f"  {name:<14} {state}")
+                answer(f"  {name:<58} {state}" if key == "commands" else f"  {name:<14} {state}")
         else:
-            typer.echo(f"{key + ':':<15} {value}")
+            answer(f"{key + ':':<15} {value}")
 
 
 def _package_version(name: str) -> str:

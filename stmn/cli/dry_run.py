@@ -1,6 +1,5 @@
 """`stmn run RECIPE --dry-run`: what would be done, as a table of 80 columns or as JSON."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,16 +25,16 @@ def show_preview(
     as_json: bool,
 ) -> None:  # fmt: skip
     """Print what a recipe would do. Exits with 2 if something would stop it."""
-    from stmn.cli.console import answers, say_error
+    from stmn.cli.console import answer, answer_json, answers, say_error
     from stmn.recipe.preview import describe_preview, preview_recipe
 
     preview = preview_recipe(recipe, workspace, overrides, device, processes, until)
     if as_json:
-        typer.echo(json.dumps({"recipe": recipe.name, **describe_preview(preview)}))
+        answer_json({"recipe": recipe.name, **describe_preview(preview)})
     else:
         answers().print(_make_table(recipe.name, preview))
         for line in _summarise(preview, workspace.root):
-            typer.echo(line)
+            answer(line)
     for line in preview.refused:
         say_error(line)
     if preview.refused:
@@ -44,14 +43,13 @@ def show_preview(
 
 def _make_table(name: str, preview: "Preview") -> "Table":
     """One row per stage; long cells break between words."""
-    from rich.markup import escape
     from rich.table import Table
 
     splits = {stage.split for stage in preview.stages if stage.split}
     data = {stage.data for stage in preview.stages if stage.data}
     title = name + "".join(f" on {one}" for one in data if len(data) == 1)
     title += "".join(f", split {one}" for one in splits if len(splits) == 1)
-    table = Table(title=f"{escape(title)}: nothing is run", title_justify="left", box=None, pad_edge=False)
+    table = Table(title=f"{title}: nothing is run", title_justify="left", box=None, pad_edge=False)
     longest = max((len(stage.id) for stage in preview.stages), default=0)
     table.add_column("stage", width=max(len("stage"), min(longest, _ID_WIDTH)), overflow="fold")
     table.add_column("what", overflow="fold")
@@ -59,8 +57,8 @@ def _make_table(name: str, preview: "Preview") -> "Table":
         table.add_column(column, justify="right", no_wrap=True)
     for stage in preview.stages:
         table.add_row(
-            escape(stage.id),
-            escape(_say_what(stage, len(splits) > 1)),
+            stage.id,
+            _say_what(stage, len(splits) > 1),
             _say_videos(stage),
             f"{stage.parameters / 1e6:.1f}" if stage.parameters else "",
             f"{stage.multiply_adds / 1e9:.2f}" if stage.multiply_adds else "",

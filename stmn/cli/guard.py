@@ -11,6 +11,7 @@ import typer
 
 from stmn.cli.console import say, say_error
 from stmn.errors import StmnError, describe_mistake, near_match
+from stmn.registry import describe_unexpected
 from stmn.runtime import torchrun
 from stmn.runtime.memory import find_shortage
 from stmn.runtime.notices import notices_to
@@ -45,13 +46,14 @@ def guarded(debug: bool = False) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from error
     except (MemoryError, RuntimeError) as error:
-        shortage = find_shortage(error)
-        if shortage is None:
+        if isinstance(error, typer.Exit | typer.Abort):
             raise
         if debug:
             traceback.print_exc()
+        shortage = find_shortage(error)
+        advice = f"{shortage}: close other programs, or run this where there is more"
         if _reports():
-            say_error(f"{shortage}: close other programs, or run this where there is more")
+            say_error(describe_unexpected(error) if shortage is None else advice)
         raise typer.Exit(1) from error
     except OSError as error:
         if debug:
@@ -59,6 +61,14 @@ def guarded(debug: bool = False) -> Iterator[None]:
         where = f"{error.filename}: " if error.filename else ""
         if _reports():
             say_error(f"{where}{error.strerror or error}")
+        raise typer.Exit(1) from error
+    except typer.TyperException:
+        raise
+    except BaseException as error:
+        if debug:
+            traceback.print_exc()
+        if _reports():
+            say_error(describe_unexpected(error))
         raise typer.Exit(1) from error
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from stmn.cli.app import command, make_app
+from stmn.cli.console import answer
 from stmn.cli.parameters import Overwrite, check_new
 from stmn.cli.stage_command import add_stage
 from stmn.errors import count_of
@@ -76,11 +77,11 @@ def show(
     parameters = _parameters(flow, warp, camera, local_features, scale)
     around = read_boxes(boxes) if boxes else {}
     if kind == ".mp4":
-        typer.echo(f"{path}: {count_of(write_film(video, path, parameters, around), 'track')}")
+        answer(f"{path}: {count_of(write_film(video, path, parameters, around), 'track')}")
         return
     shown = write_picture(video, path, parameters, around, frame)
     beside = "" if shown.all is None else f", {shown.all} if camera motion is not removed"
-    typer.echo(f"{path}: frame {shown.frame} of {shown.frames}, {count_of(shown.tracks, 'track')}{beside}")
+    answer(f"{path}: frame {shown.frame} of {shown.frames}, {count_of(shown.tracks, 'track')}{beside}")
 
 
 @command(app, examples=("stmn idt track clip.avi --out clip.txt.gz",))
@@ -110,7 +111,7 @@ def track(
     parameters = _parameters(flow, warp, camera, local_features, scale)
     tracks = track_video(video, parameters, read_boxes(boxes) if boxes else None)
     write_tracks(path, tracks)
-    typer.echo(f"{path}: {count_of(len(tracks), 'track')}")
+    answer(f"{path}: {count_of(len(tracks), 'track')}")
 
 
 def _parameters(flow: str, warp: str, camera: bool, local_features: str, scale: float) -> "TrackParameters":

@@ -1,12 +1,12 @@
 """`stmn nets show`: a network as a tree of its parts, with gates, temporal filters and costs, and as a picture."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stmn.cli.app import command, make_app
+from stmn.cli.console import answer_json
 from stmn.cli.parameters import Json, Overwrite, WorkspacePath, check_new, open_workspace
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def show(
             temporary.write_text(draw_network(drawn, title), encoding="utf-8")
     if as_json:
         parts = [vars(part) for part in costs]
-        typer.echo(json.dumps({"name": title, "network": config.model_dump(mode="json"), "size": side, "parts": parts}))
+        answer_json({"name": title, "network": config.model_dump(mode="json"), "size": side, "parts": parts})
         return
     answers().print(_make_table(title, drawn, costs, side))
 

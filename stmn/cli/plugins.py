@@ -1,11 +1,11 @@
 """`stmn plugins`: what options and recipes can name."""
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stmn.cli.app import command, make_app
+from stmn.cli.console import answer, answer_json
 from stmn.cli.parameters import Json
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ def list_(
                 row["state"] = _check(plugin)
             rows.append(row)
     if as_json:
-        typer.echo(json.dumps(rows, indent=1))
+        answer_json(rows, indent=1)
         return
     for row in rows:
         state = f"  {row['state']}" if check else ""
-        typer.echo(f"{row['kind']:<10} {row['name']:<20} {row['package']} {row['version']}{state}")
+        answer(f"{row['kind']:<10} {row['name']:<20} {row['package']} {row['version']}{state}")
 
 
 def _check(plugin: "Plugin") -> str:

@@ -1,6 +1,5 @@
 """`stmn predict MODEL VIDEO...`: classify videos, also over time, and show what the network looked at."""
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from stmn.cli.app import command, make_app
-from stmn.cli.console import say_error
+from stmn.cli.console import answer, answer_json, say_error
 from stmn.cli.parameters import DeviceName, JsonLines, Overwrite, WorkspacePath, check_new
 from stmn.errors import count_of
 
@@ -228,11 +227,9 @@ class _Printer:
             times = {"start_s": round(span[0], 3), "end_s": round(span[1], 3)} if span else {}
             count = {"windows": windows} if windows else {}
             scores = {found.class_name: round(found.score, 6) for found in best}
-            line = json.dumps({"video": name, **times, **count, "scores": scores}, ensure_ascii=False)
+            answer_json({"video": name, **times, **count, "scores": scores}, letters=True)
         else:
             when = f" {span[0]:.2f} to {span[1]:.2f} s" if span else ""
             what = f" (mean of {windows} windows)" if windows > 1 else ""
-            line = (
-                f"{name}{when}: " + ", ".join(f"{found.class_name} {100 * found.score:.1f} %" for found in best) + what
-            )
-        print(line, flush=True)  # a stream's lines appear as they come
+            classes = ", ".join(f"{found.class_name} {100 * found.score:.1f} %" for found in best)
+            answer(f"{name}{when}: {classes}{what}")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from stmn.cli.app import command, make_app
+from stmn.cli.console import answer
 from stmn.cli.parameters import Overwrite, check_new
 from stmn.errors import count_of
 
@@ -24,7 +25,7 @@ def list_() -> None:
     width = max(map(len, known))
     for name, path in known.items():
         about = read_toml(path).get("recipe", {}).get("about", "")
-        typer.echo(f"{name:<{width}} {about}")
+        answer(f"{name:<{width}} {about}")
 
 
 @command(app, examples=("stmn recipes show final", "stmn recipes show final --resolved"))
@@ -37,15 +38,16 @@ def show(
     from stmn.runtime.files import read_text
 
     if not resolved:
-        typer.echo(read_text(find_recipe(recipe)), nl=False)
+        for line in read_text(find_recipe(recipe)).removesuffix("\n").split("\n"):
+            answer(line.rstrip("\r").expandtabs())
         return
     loaded = load_recipe(recipe)
     for stage in loaded.stages:
-        typer.echo(f"[{stage.id}] {stage.uses}")
+        answer(f"[{stage.id}] {stage.uses}")
         given = with_shared(stage.given, stage.options, loaded.shared)
         for key, value in stage.options(**given).model_dump(mode="json").items():
             source = "stage" if key in stage.given else "recipe" if key in given else "default"
-            typer.echo(f"  {key} = {value!r}  ({source})")
+            answer(f"  {key} = {value!r}  ({source})")
 
 
 @command(app, examples=("stmn recipes validate my.toml",))
@@ -56,7 +58,7 @@ def validate(recipe: _RecipeName) -> None:
 
     loaded = load_recipe(recipe)
     check_recipe(loaded)
-    typer.echo(
+    answer(
         f"{loaded.path}: ok, {count_of(len(loaded.stages), 'stage')}: {', '.join(stage.id for stage in loaded.stages)}"
     )
 
@@ -76,4 +78,4 @@ def copy(
     check_new(target, force)
     with atomic_write(target) as temporary:
         temporary.write_text(read_text(source), encoding="utf-8")
-    typer.echo(str(target))
+    answer(str(target))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stmn.cli.app import command, make_app
+from stmn.cli.console import answer
 from stmn.cli.parameters import DeviceName, Json, Rerun, Wait, WorkspacePath
 from stmn.errors import count_of
 
@@ -84,13 +85,13 @@ def _print_results(done: list[tuple["RecipeStage", "Run"]]) -> None:
         if kind in run.record["outputs"]
     ]
     for kind, stage_id, path in rows:
-        typer.echo(f"{kind:<7} {stage_id:<18} {path}")
+        answer(f"{kind:<7} {stage_id:<18} {path}")
 
 
 def _make_table(measured: dict[str, dict[str, Any]]) -> Any:
     """Accuracies by stage id, under those of chance and of box shapes alone."""
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     first = next(iter(measured.values()))
     table = Table(title=f"Accuracy on {count_of(first['videos'], 'test video')}", title_justify="left")
@@ -101,7 +102,7 @@ def _make_table(measured: dict[str, dict[str, Any]]) -> Any:
     if baseline := next((r["box_shape_baseline"] for r in measured.values() if r.get("box_shape_baseline")), None):
         table.add_row("box shapes alone", _percent(baseline["accuracy"]), _interval(baseline["interval"]))
     for name, results in measured.items():
-        table.add_row(escape(name), f"[bold]{_percent(results['accuracy'])}[/]", _interval(results["interval"]))
+        table.add_row(name, Text(_percent(results["accuracy"]), "bold"), _interval(results["interval"]))
     return table
 
 
@@ -112,4 +113,4 @@ def _percent(fraction: float) -> str:
 
 def _interval(interval: list[float]) -> str:
     """`[49.9, 59.6]`, in percent."""
-    return rf"\[{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+    return f"[{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"

@@ -1,7 +1,6 @@
 """`stmn scores`: show, convert, compare and fuse scores files."""
 
 import csv
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from stmn.cli.app import command, make_app
-from stmn.cli.console import answers
+from stmn.cli.console import answer, answer_json, answers
 from stmn.cli.parameters import Json, Overwrite, WorkspacePath, check_new, open_workspace
 from stmn.errors import count_of
 
@@ -38,16 +37,19 @@ def show(
     [(item, found)] = _load([scores], workspace)
     result = measure(found)
     if as_json:
-        typer.echo(json.dumps({"name": item.name, "protocol": found.protocol, **result}))
+        answer_json({"name": item.name, "protocol": found.protocol, **result})
         return
-    from rich.markup import escape
+
+    from rich.text import Text
+
+    from stmn.runtime.names import printable
 
     protocol = found.protocol.get("words", "protocol not recorded")
     console = answers()
-    console.print(f"[bold]{escape(item.name)}[/]: {escape(protocol)}", soft_wrap=True)
+    console.print(Text.assemble((printable(item.name), "bold"), f": {printable(protocol)}"), soft_wrap=True)
     console.print(_metrics_table(result))
     for note in result["notes"]:
-        console.print(escape(note))
+        console.print(note)
     if videos:
         console.print(_mistakes_table(found, videos))
 
@@ -64,6 +66,7 @@ def convert(
 ) -> None:
     """Write a table with one row per video: id, group, class, prediction, and all scores."""
     from stmn.errors import MissingExtra, UsageError
+    from stmn.runtime.csv_cells import safe_cell
     from stmn.runtime.files import atomic_write
 
     if out.suffix.lower() not in (".csv", ".parquet"):
@@ -75,8 +78,9 @@ def convert(
         if out.suffix.lower() == ".csv":
             with open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
                 writer = csv.writer(file)
-                writer.writerow(columns)
-                writer.writerows(zip(*columns.values(), strict=True))
+                writer.writerow(map(safe_cell, columns))
+                for row in zip(*columns.values(), strict=True):
+                    writer.writerow(safe_cell(cell) if isinstance(cell, str) else cell for cell in row)
         else:
             try:
                 import pyarrow
@@ -84,7 +88,7 @@ def convert(
             except ImportError as error:
                 raise MissingExtra("Parquet", "pyarrow", "parquet") from error
             write_table(pyarrow.table(columns), temporary)
-    typer.echo(f"{out}: {count_of(len(found.ids), 'video')}, {count_of(len(columns), 'column')}")
+    answer(f"{out}: {count_of(len(found.ids), 'video')}, {count_of(len(columns), 'column')}")
 
 
 @command(app, examples=("stmn scores compare test-1a2b test-9f8e", "stmn scores compare a.safetensors b.safetensors"))
@@ -101,7 +105,7 @@ def compare(
     (one, ours), (other, theirs) = _load([first, second], workspace)
     result = compare_scores(ours, theirs, other.name)
     if as_json:
-        typer.echo(json.dumps({"first": one.name, "second": other.name, **asdict(result)}))
+        answer_json({"first": one.name, "second": other.name, **asdict(result)})
     else:
         _print_comparison(result, one.name, other.name, videos)
 
@@ -150,16 +154,14 @@ def fuse(
                 )
         given = choose_weights(held, held_names, average)
         check_disjoint(held[0], found[0], held_names[0], names[0])
-        typer.echo(
-            f"weights {', '.join(f'{w:g}' for w in given)}, chosen on {count_of(len(held[0].ids), 'other video')}"
-        )
+        answer(f"weights {', '.join(f'{w:g}' for w in given)}, chosen on {count_of(len(held[0].ids), 'other video')}")
     fused = fuse_late(found, given, names, average)
     if choose_on:
         fused.protocol["late_fusion_weights_chosen_on"] = choose_on
     for line in list_differences(found, names):
-        typer.echo(line)
+        answer(line)
     fused.save(out)
-    typer.echo(f"{out}: {describe_accuracy(measure(fused))}")
+    answer(f"{out}: {describe_accuracy(measure(fused))}")
 
 
 def _load(names: list[str], workspace: Path | None) -> list[tuple["Input", "Scores"]]:
@@ -173,7 +175,6 @@ def _load(names: list[str], workspace: Path | None) -> list[tuple["Input", "Scor
 
 def _metrics_table(result: dict[str, Any]) -> "Table":
     """The metrics with their intervals."""
-    from rich.markup import escape
     from rich.table import Table
 
     from stmn.evaluation.metrics import describe_units
@@ -190,7 +191,7 @@ def _metrics_table(result: dict[str, Any]) -> "Table":
     ]
     for label, value, interval in rows:
         if value is not None:
-            table.add_row(escape(label), f"{100 * value:.1f}", f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}")
+            table.add_row(label, f"{100 * value:.1f}", f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}")
     if result["calibration_error"] is not None:
         table.add_row("calibration error", f"{100 * result['calibration_error']:.1f}")
     table.add_row("chance", f"{100 * result['chance']:.1f}", count_of(result["videos"], "video"))
@@ -199,7 +200,6 @@ def _metrics_table(result: dict[str, Any]) -> "Table":
 
 def _mistakes_table(scores: "Scores", count: int) -> "Table":
     """The wrong videos, most confident first."""
-    from rich.markup import escape
     from rich.table import Table
 
     from stmn.evaluation.kinds import holds_logits
@@ -210,19 +210,18 @@ def _mistakes_table(scores: "Scores", count: int) -> "Table":
     table = Table("mistake", "true class", "predicted", *(["confidence"] if sure else []), box=None, pad_edge=False)
     for i in sorted(wrong, key=lambda i: -float(confidence[i]))[:count]:
         names = (scores.ids[i], scores.classes[scores.labels[i]], scores.classes[int(predicted[i])])
-        table.add_row(*map(escape, names), *([f"{100 * float(confidence[i]):.0f} %"] if sure else []))
+        table.add_row(*names, *([f"{100 * float(confidence[i]):.0f} %"] if sure else []))
     return table
 
 
 def _print_comparison(result: "Comparison", first: str, second: str, videos: bool) -> None:
     """Print a comparison, and the flipped videos if asked for."""
-    from rich.markup import escape
     from rich.table import Table
 
     console = answers()
     low, high = result.interval
     for name, accuracy in ((first, result.accuracies[0]), (second, result.accuracies[1])):
-        console.print(f"{100 * accuracy:5.1f} %  {escape(name)}", soft_wrap=True)
+        console.print(f"{100 * accuracy:5.1f} %  {name}", soft_wrap=True)
     console.print(
         f"difference {100 * result.difference:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}] "
         f"on {count_of(result.videos, 'video')}",
@@ -239,7 +238,7 @@ def _print_comparison(result: "Comparison", first: str, second: str, videos: boo
     if videos:
         table = Table("video", "true class", "first predicts", "second predicts", box=None, pad_edge=False)
         for row in result.flipped:
-            table.add_row(*map(escape, row))
+            table.add_row(*row)
         console.print(table)
 
 

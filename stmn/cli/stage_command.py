@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 
 from stmn.cli.app import Command, command, make_app
+from stmn.cli.console import answer
 from stmn.cli.parameters import DeviceName, JsonLines, Rerun, Wait, WorkspacePath
 from stmn.errors import UsageError
 from stmn.options import options_of
@@ -161,7 +162,7 @@ def _run_stage(
     elif not torchrun.rank():
         stage = f" ({run.record['stage']})" if run.record.get("stage") else ""
         for kind in run.record["outputs"]:
-            typer.echo(f"{kind}{stage}: {run.output(kind)}")
+            answer(f"{kind}{stage}: {run.output(kind)}")
 
 
 def _command_class(model: type[StageOptions]) -> type[Command]:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from stmn.cli.app import command, make_app
+from stmn.cli.console import answer
 
 app = make_app()
 
@@ -19,4 +20,4 @@ def weights(
 
     for name in arch:
         check_arch(name)
-        typer.echo(f"{name}: {fetch_weights(name)}")
+        answer(f"{name}: {fetch_weights(name)}")

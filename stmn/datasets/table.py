@@ -11,6 +11,7 @@ from pathlib import Path
 from stmn.datasets.base import without_suffix
 from stmn.datasets.list_text import read_list
 from stmn.errors import DataError, near_match
+from stmn.runtime.csv_cells import plain_cell
 
 #: possible separators of cells; in many countries spreadsheets write semicolons
 _SEPARATORS = ",;\t"
@@ -98,7 +99,9 @@ def read_table(path: Path) -> Table:
     errors, rows = TableErrors(path), []
     for line, cells in lines[has_header:]:
         if len(cells) == len(columns):
-            rows.append(TableRow(line, {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}))
+            rows.append(
+                TableRow(line, {name: plain_cell(cell.strip()) for name, cell in zip(columns, cells, strict=True)})
+            )
         else:
             errors.add(line, f"{len(cells)} cells, but the header has {len(columns)}")
     errors.check()

@@ -9,11 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from stmn.errors import DataError, Interrupted, UsageError
+from stmn.errors import DataError, Interrupted, PluginError, UsageError
 from stmn.options import verb_of
 from stmn.options.base import StageOptions
 from stmn.recipe.earlier import check_earlier
 from stmn.recipe.plan import StagePlan, find_changed_code, plan_stage
+from stmn.registry import describe_unexpected
 from stmn.runtime import torchrun
 from stmn.runtime.files import refuse_links, remove_leftovers
 from stmn.runtime.locks import hold_lock
@@ -145,10 +146,14 @@ def _run_and_record(plan: StagePlan, context: Context, about: dict[str, Any]) ->
     run.save(status="running", started=now(), process=os.getpid())
     try:
         result = stage.run(options, context)
-    except BaseException as error:
+    except (Exception, KeyboardInterrupt) as error:
         interrupted = isinstance(error, KeyboardInterrupt | Interrupted)
         run.save(status="interrupted" if interrupted else "failed", error=str(error))
         raise
+    except BaseException as error:  # a plugin that calls `sys.exit`, for example, would end all with success
+        what = describe_unexpected(error)
+        run.save(status="failed", error=what)
+        raise PluginError(f"{about.get('stage', plan.verb)} did not finish: {what}") from error
     run.save(
         status="done",
         finished=now(),

@@ -3,6 +3,7 @@
 import os
 import re
 import unicodedata
+from collections.abc import Callable
 
 #: bytes of a name that every file system takes, less those that temporary names add
 MOST_BYTES = 200
@@ -21,7 +22,12 @@ _FORBIDDEN = re.compile(r'[<>:"/\\|?*]')
 
 def printable(text: str) -> str:
     r"""Return text as one line that only shows letters: `\x1b[2J` in place of what clears a screen."""
-    return _ACTING.sub(lambda found: repr(found[0])[1:-1], text)
+    return escape_letters(text, lambda letter: repr(letter)[1:-1])
+
+
+def escape_letters(text: str, escape: Callable[[str], str]) -> str:
+    """Return text in which `escape` has replaced each letter that acts instead of being one."""
+    return _ACTING.sub(lambda found: escape(found[0]), text)
 
 
 def find_fault(name: str) -> str:

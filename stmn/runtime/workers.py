@@ -76,7 +76,7 @@ def serve(connection: Connection) -> None:
     try:
         setup, index = pickle.loads(inbox.get())
         do_job = setup(index)
-    except Exception as error:
+    except BaseException as error:
         connection.send(("fatal", describe_error(error)))
         return
     connection.send(("ready", None))
@@ -100,11 +100,11 @@ def _answer(do_job: Callable[[Any], Any], message: bytes) -> bytes:
         return pickle.dumps(("ok", do_job(pickle.loads(message))))
     except FatalJobError as error:
         return pickle.dumps(("fatal", str(error)))
-    except Exception as error:
+    except BaseException as error:  # `sys.exit` of a plugin costs its job alone
         return pickle.dumps(("error", describe_error(error)))
 
 
-def describe_error(error: Exception) -> str:
+def describe_error(error: BaseException) -> str:
     """An error as a line for a person; with its type unless it is a `StmnError` or tells of a lack of memory."""
     if shortage := find_shortage(error):
         return str(shortage)

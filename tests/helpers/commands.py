@@ -20,6 +20,7 @@ def call(*arguments: object) -> Result:
     result = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"})
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
+    assert ": a bug of stmn; --debug" not in result.stderr, result.stderr
     return result
 
 

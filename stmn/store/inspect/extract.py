@@ -24,6 +24,7 @@ from stmn.errors import StmnError, UsageError
 from stmn.flow.colour import colour_scale, paint_flow
 from stmn.flow.quantise import dequantise_for_display
 from stmn.runtime.files import digest
+from stmn.runtime.names import MOST_BYTES, cut_bytes, portable
 from stmn.runtime.progress import Progress
 from stmn.store.format.read import Store, StoredVideo
 from stmn.store.format.shard import RGB
@@ -136,15 +137,20 @@ def _unique_names(store: Store) -> dict[str, str]:
     names = {i: i.rpartition("/")[2] for i in store.videos}
     if max(Counter(map(without_suffix, names.values())).values(), default=0) > 1:
         names = {i: i for i in store.videos}
-    names = {i: file_name(name) for i, name in names.items()}
-    counts = Counter(names.values())
-    return {i: name if counts[name] == 1 else f"{name}-{digest(i)[:8]}" for i, name in names.items()}
+    made = {i: file_name(name) for i, name in names.items()}
+    counts = Counter(name.casefold() for name in made.values())  # some file systems know no case
+    return {i: name if counts[name.casefold()] == 1 else _number(name, i) for i, name in made.items()}
 
 
 def _flatten(name: str) -> str:
-    """A name that stays in its folder and is not hidden."""
-    flat = name.strip("/").replace("/", "_").replace("\0", "_")
-    return f"_{flat}" if flat.startswith(".") or not flat else flat
+    """A name that stays in its folder, is not hidden, and is short enough and allowed everywhere."""
+    flat = portable(name)
+    return flat if len(os.fsencode(flat)) <= MOST_BYTES else _number(flat, name)
+
+
+def _number(name: str, whole: str) -> str:
+    """A name that only one video has: its beginning, and a hash of the whole."""
+    return f"{cut_bytes(name, MOST_BYTES - 9)}-{digest(whole)[:8]}"
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from difflib import get_close_matches
 
 from stmn.errors import DataError, near_match
+from stmn.runtime.names import printable
 from stmn.store.format.read import Store, StoredVideo
 
 #: an error lists no more candidates
@@ -11,7 +12,7 @@ _MOST_LISTED = 5
 
 def quote_id(video_id: str) -> str:
     """Return an id in quotes, on one line whatever a file name holds."""
-    return "'" + "".join(c if c.isprintable() else repr(c)[1:-1] for c in video_id) + "'"
+    return f"'{printable(video_id)}'"
 
 
 def find_video(store: Store, text: str) -> StoredVideo:

@@ -10,6 +10,7 @@ from stmn.flow.colour import colour_scale, colour_wheel, paint_flow
 from stmn.flow.quantise import dequantise_for_display, noise_bound
 from stmn.runtime.files import atomic_write
 from stmn.runtime.fonts import Font, find_font
+from stmn.runtime.names import printable
 from stmn.store.format.read import Store, StoredVideo
 from stmn.store.inspect.lookup import quote_id
 
@@ -58,7 +59,7 @@ def _draw_sheet(store: Store, video: StoredVideo, columns: int) -> Image.Image:
     rate = f", {video.fps:.4g} per second" if video.fps > 0 else ""
     head = (
         quote_id(video.id),
-        f"{video.class_name}: {video.frames} frames of {video.width} x {video.height}{rate}",
+        f"{printable(video.class_name)}: {video.frames} frames of {video.width} x {video.height}{rate}",
         f"flow: direction as from the wheel's centre; full at {full:.1f} px per frame, white below {quiet:.1f} px",
         f"u (to the right), v (down): black -{full:.1f}, grey 0, white +{full:.1f} px per frame",
     )
