@@ -1,5 +1,6 @@
 """Export to ONNX with free batch size, number of chunks, height and width."""
 
+import hashlib
 import json
 import warnings
 from collections.abc import Sequence
@@ -9,17 +10,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stmn.errors import MissingExtra
+from stmn.errors import CheckpointError, MissingExtra
 from stmn.exporting.base import Runner
 from stmn.nets.checkpoint import Description
 from stmn.nets.network import Network
 
+#: the metadata entry that vouches for the rest
+_DIGEST = "digest"
+#: how many entries there are, with that one
+_ENTRIES = 3
 #: the averages and the classifier, which stay float32 in a float16 file
 _FLOAT32_OPERATIONS = ["AveragePool", "Gemm", "GlobalAveragePool", "MatMul", "ReduceMean"]
 
 
 class OnnxExporter:
-    """Writes a `.onnx` file with the model's description (classes, preprocessing, plugins) in its metadata."""
+    """Writes a `.onnx` file with the model's description (classes, preprocessing, plugins) in its metadata.
+
+    Its metadata also has the digest of all the rest.
+    """
 
     suffix = ".onnx"
     precisions = ("float32", "float16")
@@ -60,6 +68,8 @@ class OnnxExporter:
         if precision == "float16":
             model = _to_float16(model)
         onnx.helper.set_model_props(model, {"stmn": json.dumps(description.to_json()), "precision": precision})
+        digest = _digest(model)
+        model.metadata_props.add(key=_DIGEST, value=digest)
         onnx.save(model, path)
 
     def runner(self, path: Path) -> Runner:
@@ -67,11 +77,13 @@ class OnnxExporter:
 
         Raises:
             MissingExtra: The package onnxruntime is not installed.
+            CheckpointError: The file is damaged.
         """
         try:
             import onnxruntime
         except ImportError as error:
             raise MissingExtra("the parity check of ONNX files", "onnxruntime", "export") from error
+        check_file(path)
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         names = [given.name for given in session.get_inputs()]
 
@@ -80,6 +92,41 @@ class OnnxExporter:
             return [torch.from_numpy(output) for output in session.run(None, values)]
 
         return run
+
+
+def check_file(path: Path) -> None:
+    """Make sure that an ONNX file is what was written; one without a digest is none of ours, or older.
+
+    Raises:
+        MissingExtra: The package onnx is not installed.
+        CheckpointError: It is damaged.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtra("reading ONNX files", "onnx", "export") from error
+    try:
+        model = onnx.load(path)
+        places = [place for place, entry in enumerate(model.metadata_props) if entry.key == _DIGEST]
+        if places:
+            written = model.metadata_props.pop(places[0]).value
+            whole = written == _digest(model)
+        else:  # the entry itself may have changed
+            whole = len(model.metadata_props) != _ENTRIES
+    except Exception as error:  # protobuf raises its own errors
+        raise _damaged(path) from error
+    if not whole:
+        raise _damaged(path)
+
+
+def _damaged(path: Path) -> CheckpointError:
+    """What to say of a damaged file."""
+    return CheckpointError(f"{path}: is damaged: not what stmn export wrote; use another copy, or export it again")
+
+
+def _digest(model: Any) -> str:
+    """The SHA-256 of a serialised ONNX model, which doesn't have the entry of the digest."""
+    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
 
 
 def _to_float16(model: Any) -> Any:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import pytest
 import torch
 from conftest import run_stage
+from helpers.damage import refusals
 from torch import Tensor
 
 import stmn
 from stmn.errors import DataError, MissingExtra, PluginError, StmnError, UsageError
 from stmn.exporting.base import TOLERANCES, check_parity, example_inputs
-from stmn.exporting.onnx import OnnxExporter
+from stmn.exporting.onnx import OnnxExporter, check_file
 from stmn.nets.build import build_network
 from stmn.nets.checkpoint import Description, TrainedOn
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
@@ -220,3 +221,17 @@ def test_failed_export_says_why(own, scratch, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(MissingExtra, match=r"export to ONNX needs the package 'onnx': pip install 'stmn\[export\]'"):
         run_stage(own, "export", model="fused")
+
+
+def test_wrong_bit_in_an_exported_file_is_found(tmp_path):
+    net, description = made(streams=[StreamConfig(modality="flow", arch="resnet18", width=0.125)])
+    path = tmp_path / "model.onnx"
+    OnnxExporter().write(net, description, example_inputs(net, description, 2, 3), path)
+    found = refusals(path, lambda: check_file(path))
+    assert len(found) > 30
+    remedy = "is damaged: not what stmn export wrote; use another copy, or export it again"
+    assert set(found) == {f"{path}: {remedy}"}
+    model = onnx.load(path)
+    del model.metadata_props[-1]  # as older versions
+    onnx.save(model, path)
+    check_file(path)
