@@ -212,13 +212,15 @@ def specials() -> Iterator[Trick]:
     for (name, make), command in itertools.product(
         links.items(),
         (
-            _predict("trick.mp4"), "predict trick.mp4 videos/test/left/3.mp4", "scores show trick.mp4", "run trick.mp4",
+            _predict("folder"), "predict trick.mp4 videos/test/left/3.mp4", "scores show trick.mp4", "run trick.mp4",
             "prepare trick.mp4 trick -w work", "nets show trick.mp4", "data info trick.mp4",
         ),
     ):  # fmt: skip
 
         def special(arena: Arena, make: Callable[[Path], object] = make) -> None:
-            make(arena.root / "trick.mp4")
+            (arena.root / "folder").mkdir()
+            for path in (arena.root / "trick.mp4", arena.root / "folder" / "trick.mp4"):
+                make(path)
 
         yield Trick(f"file: {name}, {command}", special, (command,), refused=True)
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import model_validator
 
 from stmn.options.base import StageOptions, option
+from stmn.runtime.files import real_path
 
 #: endings of files that list videos
 _LISTS = (".csv", ".tsv", ".txt", ".json")
@@ -102,4 +103,4 @@ class PrepareOptions(StageOptions):
             return Path(os.path.normpath(self.out)).name
         if self.videos is None:
             return self.dataset
-        return self.videos.stem if self.is_list else self.videos.resolve().name
+        return self.videos.stem if self.is_list else real_path(self.videos).name

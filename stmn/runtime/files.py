@@ -141,11 +141,19 @@ def refuse_links(folder: Path, root: Path) -> None:
                 raise UsageError(f"{path}: is a link that leads out of its folder; put what it leads to in its place")
 
 
+def real_path(path: Path) -> Path:
+    """The absolute path without links. Raises `OSError` if a link leads to itself."""
+    try:
+        return path.resolve()
+    except RuntimeError as error:  # of Python before 3.13
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from error
+
+
 def _is_below(path: Path, folder: Path) -> bool:
     """True if a path leads to a place in a folder."""
     try:
-        return path.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # a link in a circle
+        return real_path(path).is_relative_to(real_path(folder))
+    except OSError:  # a link that leads to itself
         return False
 
 

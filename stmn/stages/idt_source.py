@@ -10,6 +10,7 @@ from stmn import registry
 from stmn.errors import DataError, UsageError, describe_mistake
 from stmn.options.idt import IdtExtractOptions
 from stmn.options.prepare import PrepareOptions
+from stmn.runtime.files import real_path
 from stmn.stages.prepare import create_dataset, root_of
 from stmn.workspace import read_run
 
@@ -70,10 +71,10 @@ def find_source(options: IdtExtractOptions, folder: Path) -> "TrackSource":
     from stmn.store.format.header import read_header
 
     header, parameters = read_header(folder), make_parameters(options)
-    source = TrackSource(folder.resolve(), "text", parameters, header.dataset["name"], folder.resolve())
+    source = TrackSource(real_path(folder), "text", parameters, header.dataset["name"], real_path(folder))
     if options.tracks is not None:
-        return replace(source, tracks=options.tracks.resolve())
-    boxes = options.boxes.resolve() if options.boxes else None
+        return replace(source, tracks=real_path(options.tracks))
+    boxes = real_path(options.boxes) if options.boxes else None
     source = replace(source, kind="store", short_side=options.short_side, boxes=boxes)
     pictures = registry.load("dataset", header.dataset["name"]).has_pictures
     if options.from_ == "videos" and pictures:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from stmn import registry
 from stmn.errors import DataError, UsageError, count_of
 from stmn.options.prepare import PrepareOptions
+from stmn.runtime.files import real_path
 from stmn.runtime.names import find_fault
 from stmn.stages.base import Context, Result, Stage
 from stmn.stages.prepare_notes import find_small, report_list, report_short
@@ -76,7 +77,7 @@ def _folder_of(options: PrepareOptions, workspace: Workspace) -> Path:
     """Where the prepared set is or will be. Raises `UsageError` if its name can't be that of a folder."""
     name = options.out or options.set_name
     path = workspace.data_dir(name)
-    if fault := find_fault(name if "/" not in name else path.resolve().name):
+    if fault := find_fault(name if "/" not in name else real_path(path).name):
         command = workspace.command("prepare", "VIDEOS", "NAME")
         raise UsageError(f"prepared set '{name}': {fault}; choose another name: {command}")
     return path
@@ -85,10 +86,10 @@ def _folder_of(options: PrepareOptions, workspace: Workspace) -> Path:
 def root_of(options: PrepareOptions, folder: Path) -> Path:
     """Where the videos are; a data set that renders its own keeps them beside the shards in `folder`."""
     if options.videos is None:
-        return folder.resolve() / "videos"
+        return real_path(folder) / "videos"
     if options.is_list:  # only its folder is resolved: a link to a list keeps its name, whose ending says what it is
-        return options.videos.parent.resolve() / options.videos.name
-    return options.videos.resolve()
+        return real_path(options.videos.parent) / options.videos.name
+    return real_path(options.videos)
 
 
 def create_dataset(options: PrepareOptions, root: Path) -> "Dataset":
@@ -204,7 +205,7 @@ def _fill_store(options: PrepareOptions, context: Context) -> Result:
             context.progress.say(line)
     jobs = deque(VideoJob(entry) for entry in missing)
     worker = PrepareWorker(
-        folder.resolve(), header.preparation, options.dataset, dataset.root, options.dataset_options,
+        real_path(folder), header.preparation, options.dataset, dataset.root, options.dataset_options,
         allow_damage=options.allow_damage,
     )  # fmt: skip
     found = [finished[entry.id] for entry in entries if entry.id in finished]

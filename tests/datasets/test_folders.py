@@ -93,6 +93,13 @@ def test_links_to_folders_are_followed(tmp_path):
     assert ids(tmp_path / "v") == ["jump/b.mp4", "run/a.mp4"]
 
 
+def test_a_link_to_itself_is_one_line(tmp_path):
+    (tmp_path / "videos").symlink_to(tmp_path / "videos")
+    refused = call("prepare", tmp_path / "videos", "mine", "-w", tmp_path)
+    assert refused.exit_code == 1
+    assert errors_of(refused) == [f"{tmp_path}/videos: Too many levels of symbolic links"]
+
+
 def test_hidden_files_are_ignored_everywhere(tmp_path):
     root = touched(tmp_path, "run/a.mp4", "run/._a.mp4", ".trash/b.mp4", "run/.c/c.mp4", "__MACOSX/run/a.mp4")
     assert ids(root) == ["run/a.mp4"]
