@@ -101,7 +101,8 @@ def _refuse_existing(options: StageOptions, force: bool) -> None:
 
 def _is_needed(plan: StagePlan, force: bool) -> bool:
     """True if a stage has something to do."""
-    return force or not plan.up_to_date or find_stage(plan.verb).always
+    stage = find_stage(plan.verb)
+    return force or not plan.up_to_date or stage.always or stage.asks_more(plan.options, plan.run)
 
 
 @contextmanager

@@ -135,7 +135,11 @@ class Stage(Generic[OptionsT]):
         raise NotImplementedError
 
     def deliver(self, options: OptionsT, run: Run) -> None:
-        """Write what options ask for outside of the run's folder, of a run that may have been there already."""
+        """Write what options ask for beside the result, of a run that may have been there already."""
+
+    def asks_more(self, options: OptionsT, run: Run) -> bool:
+        """True if options that don't decide the result ask for work that an up-to-date run has not done."""
+        return False
 
 
 def fill_newest(

@@ -8,8 +8,8 @@ from stmn.options.fuse import FuseOptions
 from stmn.options.train_stream import TrainStreamOptions
 from stmn.runtime import torchrun
 from stmn.stages.base import Context, Result, Stage
-from stmn.stages.training import check_processes, make_plan, open_clips, train_model
-from stmn.workspace import Input, Workspace
+from stmn.stages.training import check_processes, deliver_board, make_plan, open_clips, train_model
+from stmn.workspace import Input, Run, Workspace
 
 if TYPE_CHECKING:
     from stmn.nets.checkpoint import Description
@@ -44,6 +44,10 @@ class Fuse(Stage[FuseOptions]):
                     )
                 found[name] = str(run.path)
         return fill_defaults(options).with_defaults(**found)
+
+    def deliver(self, options: FuseOptions, run: Run) -> None:
+        """Write the log for TensorBoard, if it is asked for and the training did not."""
+        deliver_board(options, run)
 
     def label(self, options: FuseOptions) -> str:
         """`fused-multiply`."""

@@ -8,7 +8,7 @@ from stmn.stages.idt_shards import fill_shards
 from stmn.stages.idt_source import check_options, list_videos
 from stmn.stages.idt_steps import describe_steps, run_step, source_of
 from stmn.stages.video_jobs import check_workers
-from stmn.workspace import Input, Workspace
+from stmn.workspace import Input, Run, Workspace
 
 
 class IdtEncode(Stage[IdtEncodeOptions]):
@@ -34,6 +34,10 @@ class IdtEncode(Stage[IdtEncodeOptions]):
     def plugins(self, options: IdtEncodeOptions) -> list[dict[str, str]]:
         """What the earlier steps depend on."""
         return describe_steps(options)
+
+    def asks_more(self, options: IdtEncodeOptions, run: Run) -> bool:
+        """True if skipped videos are to be tried again and there are any."""
+        return options.retry_skipped and bool(run.results.get("skipped"))
 
     def check(self, options: IdtEncodeOptions, context: Context) -> None:
         """Refuse a cluster that can't be reached."""

@@ -9,7 +9,7 @@ from stmn.stages.idt_shards import fill_shards
 from stmn.stages.idt_source import check_options, find_source, list_videos, make_parameters
 from stmn.stages.idt_steps import describe_steps
 from stmn.stages.video_jobs import check_workers
-from stmn.workspace import Input, Workspace
+from stmn.workspace import Input, Run, Workspace
 
 #: descriptors that are kept of a video at the most: a worker holds up to twice as many, 400 MB
 _MOST_PER_VIDEO = 250_000
@@ -41,6 +41,10 @@ class IdtExtract(Stage[IdtExtractOptions]):
     def plugins(self, options: IdtExtractOptions) -> list[dict[str, str]]:
         """The flow, and the arithmetic of the tracks."""
         return describe_steps(options)
+
+    def asks_more(self, options: IdtExtractOptions, run: Run) -> bool:
+        """True if skipped videos are to be tried again and there are any."""
+        return options.retry_skipped and bool(run.results.get("skipped"))
 
     def check(self, options: IdtExtractOptions, context: Context) -> None:
         """Refuse, before anything is written, what can't be tracked."""

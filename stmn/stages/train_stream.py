@@ -6,8 +6,8 @@ from stmn.errors import CheckpointError, UsageError, near_match
 from stmn.options.train_stream import TrainStreamOptions
 from stmn.runtime import torchrun
 from stmn.stages.base import Context, Result, Stage
-from stmn.stages.training import check_processes, make_plan, open_clips, train_model, will_resume
-from stmn.workspace import Input, Workspace
+from stmn.stages.training import check_processes, deliver_board, make_plan, open_clips, train_model, will_resume
+from stmn.workspace import Input, Run, Workspace
 
 if TYPE_CHECKING:
     from stmn.nets.config import NetworkConfig, StreamConfig
@@ -56,6 +56,10 @@ class TrainStream(Stage[TrainStreamOptions]):
                 raise UsageError(f"weights = {options.weights}: no such weights{near}") from error
         options = fill_defaults(options)
         return options.model_copy(update={"weights": resolve_weights(options.weights, options.arch)})
+
+    def deliver(self, options: TrainStreamOptions, run: Run) -> None:
+        """Write the log for TensorBoard, if it is asked for and the training did not."""
+        deliver_board(options, run)
 
     def label(self, options: TrainStreamOptions) -> str:
         """`motion-resnet152`."""

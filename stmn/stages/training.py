@@ -9,6 +9,7 @@ from stmn.errors import UsageError, count_of
 from stmn.options.training import TrainingOptions
 from stmn.runtime import torchrun
 from stmn.stages.base import Context, Result
+from stmn.workspace import Run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +50,18 @@ def will_resume(options: TrainingOptions, out: Path) -> bool:
     from stmn.training.state import STATE_FILE
 
     return options.resume and (out / STATE_FILE).exists()
+
+
+def deliver_board(options: TrainingOptions, run: Run) -> None:
+    """Write the log of a finished training for TensorBoard, if that is asked for and is not there.
+
+    Raises:
+        MissingExtra: TensorBoard is not installed.
+    """
+    if options.tensorboard and run.done:
+        from stmn.training.log import write_board
+
+        write_board(run.path)
 
 
 def check_processes(options: Any, processes: int) -> None:

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from stmn.errors import MissingExtra
+from stmn.runtime.files import read_text
+from stmn.runtime.json_files import parse_json
 from stmn.runtime.progress import Progress, Task
 from stmn.runtime.ranks import Ranks
 from stmn.training.plan import Plan
 from stmn.training.state import TrainingState
 
-_METRICS_FILE = "metrics.jsonl"
+_METRICS_FILE, _BOARD = "metrics.jsonl", "tensorboard"
 #: fraction of the time spent waiting for data above which a notice says so
 _LONG_WAIT = 0.1
 
@@ -37,7 +39,7 @@ class Log:
         self._rows = 0
         self._warned = False
         self._validations = len(state.errors)
-        self._board = _open_board(out / "tensorboard", state.step) if plan.tensorboard and ranks.first else None
+        self._board = _open_board(out / _BOARD, state.step) if plan.tensorboard and ranks.first else None
         if ranks.first:  # with the rows up to the saved state: a killed run may have logged more
             out.mkdir(parents=True, exist_ok=True)
             (out / _METRICS_FILE).write_text("".join(json.dumps(row) + "\n" for row in state.history))
@@ -113,10 +115,7 @@ class Log:
             with open(self.out / _METRICS_FILE, "a") as file:
                 file.write(json.dumps(row) + "\n")
         if self._board is not None:
-            for name, value in row.items():
-                if name != "step" and value is not None:
-                    self._board.add_scalar(name, value, self.state.step)
-            self._board.flush()
+            _add_to_board(self._board, row)
         shown = {name: row[name] for name in ("loss", "accuracy", "validation_error") if name in row}
         task.advance(0, **shown, lr=rate, data_wait=f"{100 * row['data_wait']:.0f}%")
         self._warn_about_waiting(row["data_wait"])
@@ -151,6 +150,28 @@ class Log:
             f"waiting for data takes {100 * fraction:.0f} % of the time: a larger --cache-mb keeps decoded pictures in "
             f"memory, a set prepared with a smaller --short-side decodes faster, and a local disk reads faster"
         )
+
+
+def write_board(out: Path) -> None:
+    """Write the log in the folder of a training for TensorBoard, unless that is there already.
+
+    Raises:
+        MissingExtra: TensorBoard is not installed.
+    """
+    if (out / _BOARD).exists():
+        return
+    board = _open_board(out / _BOARD, 0)
+    for line in read_text(out / _METRICS_FILE).splitlines():
+        _add_to_board(board, parse_json(line))
+    board.close()
+
+
+def _add_to_board(board: Any, row: dict[str, Any]) -> None:
+    """Add a row to TensorBoard."""
+    for name, value in row.items():
+        if name != "step" and value is not None:
+            board.add_scalar(name, value, row["step"])
+    board.flush()
 
 
 def _open_board(folder: Path, step: int) -> Any:

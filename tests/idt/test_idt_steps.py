@@ -220,7 +220,9 @@ def test_a_video_that_can_no_longer_be_read_costs_itself_alone(own_moves):
     shutil.copytree(record["results"]["root"], own_moves.root / "changed", dirs_exist_ok=True)
     record["results"]["root"] = str(own_moves.root / "changed")
     write_record(folder / "run.json", record)
-    (own_moves.root / "changed/test/left/7.avi").write_bytes(b"junk")
+    film = own_moves.root / "changed/test/left/7.avi"
+    whole = film.read_bytes()
+    film.write_bytes(b"junk")
     command = ["idt", "score", "--flow", "dis", "-w", own_moves.root]
     refused = call(*command)
     assert refused.exit_code == 1 and len(errors_of(refused)) == 1
@@ -231,6 +233,11 @@ def test_a_video_that_can_no_longer_be_read_costs_itself_alone(own_moves):
     assert run_of(own_moves, "idt-scores").results["videos"] == 8
     fusion = call("fuse-idt", "--scores", own_moves.root / "network.safetensors", *command[2:], "--allow-failures", 1)
     assert "no trajectories of 1 video" in errors_of(fusion)[0] and "test/left/7.avi" in errors_of(fusion)[0]
+    film.write_bytes(whole)
+    assert run_of(own_moves, "idt-tracks").results["skipped"] == 1
+    again = call("idt", "extract", *command[2:], "--retry-skipped")  # though it is up to date
+    assert again.exit_code == 0, again.stderr
+    assert run_of(own_moves, "idt-tracks").results["skipped"] == 0
 
 
 def test_all_folds_are_scored_as_one_list(own_moves, tmp_path):

@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+from conftest import train_tiny
 from helpers.commands import call, errors_of
 from helpers.trainings import CPU, network, steps, videos
 
@@ -84,6 +85,18 @@ def test_tensorboard_shows_each_row_once_even_after_resuming(prepared, tmp_path)
     assert set(board.Tags()["scalars"]) == set(state.history[0]) - {"step"}
     losses = [(event.step, event.value) for event in board.Scalars("loss")]
     assert losses == [(row["step"], pytest.approx(row["loss"])) for row in state.history]
+
+
+def test_tensorboard_is_written_of_a_finished_training_too(own):
+    reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    before = train_tiny(own, "flow").record["finished"]
+    run = train_tiny(own, "flow", tensorboard=True)
+    assert run.record["finished"] == before  # it was up to date
+    board = reading.EventAccumulator(str(run.path / "tensorboard")).Reload()
+    rows = [json.loads(line) for line in run.output("metrics").read_text().splitlines()]
+    assert [(event.step, event.value) for event in board.Scalars("loss")] == [
+        (row["step"], pytest.approx(row["loss"])) for row in rows
+    ]
 
 
 def test_missing_tensorboard_names_its_extra(scratch, monkeypatch):
