@@ -65,8 +65,7 @@ def run(
         return
     if gpus is not None or as_json:
         raise UsageError("--gpus and --json belong to --dry-run; to train on several GPUs, use torchrun")
-    waits = wait is not False  # another recipe may share a stage with this one
-    done = list(run_recipe(loaded, space, Display(), overrides, settings.device, until, force, waits))
+    done = list(run_recipe(loaded, space, Display(), overrides, settings.device, until, force, wait))
     if not torchrun.rank():
         _print_results(done)
 

@@ -1,6 +1,8 @@
 """Run the stages of a recipe one after another; find what earlier stages made."""
 
+import os
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from stmn.recipe.load import Recipe, RecipeStage, with_shared
 from stmn.recipe.networks import check_recipe
 from stmn.recipe.plan import StagePlan, plan_stage
 from stmn.runtime import torchrun
+from stmn.runtime.files import digest
+from stmn.runtime.locks import hold_lock
 from stmn.runtime.progress import Progress
 from stmn.workspace import Input, Run, Workspace, as_input
 
@@ -45,17 +49,19 @@ class Overrides:
 
 def run_recipe(
     recipe: Recipe, workspace: Workspace, progress: Progress, overrides: Overrides, device: str = "auto",
-    until: str | None = None, force: bool = False, wait: bool = True,
+    until: str | None = None, force: bool = False, wait: bool | None = None,
 ) -> Iterator[tuple[RecipeStage, Run]]:  # fmt: skip
     """Run the stages in order, skip what is up to date, and yield each stage with its run.
 
     Args:
         until: the id of the last stage to run.
         force: run every stage even if it is up to date.
-        wait: wait for another process that is at work on a stage: another recipe that shares it, for example.
+        wait: wait for another process that runs this recipe, or that is at work on a stage. None: for a stage alone,
+            which another recipe may share.
 
     Raises:
         UsageError: an option, an input or `until` is wrong; nothing has been run then.
+        FolderInUse: another process runs the same recipe.
         StmnError: what a stage raises.
     """
     ids = [stage.id for stage in recipe.stages]
@@ -64,13 +70,27 @@ def run_recipe(
     options = {stage.id: overrides.options(recipe, stage) for stage in recipe.stages}
     check_recipe(recipe, options, torchrun.size(), until)
     runs: dict[str, Run] = {}
-    for number, stage in enumerate(recipe.stages, 1):
-        progress.say(f"[{number}/{len(recipe.stages)}] {stage.id} ({stage.uses})")
-        plan = plan_stage(stage.uses, options[stage.id], workspace, inputs_of(options[stage.id], runs, workspace))
-        runs[stage.id] = execute(plan, workspace, progress, device, force, wait, recipe=recipe.name, stage=stage.id)
-        yield stage, runs[stage.id]
-        if stage.id == until:
-            return
+    with _turn(options, workspace, progress, bool(wait)):
+        for number, stage in enumerate(recipe.stages, 1):
+            progress.say(f"[{number}/{len(recipe.stages)}] {stage.id} ({stage.uses})")
+            plan = plan_stage(stage.uses, options[stage.id], workspace, inputs_of(options[stage.id], runs, workspace))
+            about = {"recipe": recipe.name, "stage": stage.id}
+            runs[stage.id] = execute(plan, workspace, progress, device, force, wait is not False, **about)
+            yield stage, runs[stage.id]
+            if stage.id == until:
+                return
+
+
+@contextmanager
+def _turn(options: dict[str, StageOptions], workspace: Workspace, progress: Progress, wait: bool) -> Iterator[None]:
+    """Keep other processes from running the same stages in the same order. Raises `FolderInUse`."""
+    same = digest({stage_id: one.model_dump(mode="json") for stage_id, one in options.items()})
+    there = next(path for path in (workspace.runs_dir, *workspace.runs_dir.absolute().parents) if path.exists())
+    if torchrun.rank() or not os.access(there, os.W_OK):  # where nothing can be written, nothing has to be kept apart
+        yield
+        return
+    with hold_lock(workspace.runs_dir / f".recipe-{same}", progress.say, wait, "this recipe"):
+        yield
 
 
 def plan_in_recipe(

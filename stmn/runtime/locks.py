@@ -8,10 +8,12 @@ import fcntl
 import json
 import os
 import platform
+import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from stmn.errors import StmnError
@@ -24,6 +26,8 @@ LOCK_FILE = "run.lock"
 _PATIENCE = 0.5
 #: seconds between looks while waiting
 _POLL_SECONDS = 0.5
+#: letters of a command line in a message
+_LONGEST = 200
 #: the end of the year 9999, seconds since the epoch
 _LAST = 253_402_300_799
 
@@ -40,47 +44,55 @@ class Holder:
         host: name of the machine; empty if unknown.
         pid: process id on that machine.
         since: when it took the lock, seconds since the epoch.
+        command: its command line.
+        work: what it does, as "this stage".
     """
 
     host: str = ""
     pid: int = 0
     since: float = 0.0
+    command: str = ""
+    work: str = "this stage"
 
     @property
     def is_known(self) -> bool:
         """True if this can be, as in a file that another process has written to its end."""
         kinds = isinstance(self.host, str) and isinstance(self.pid, int) and isinstance(self.since, int | float)
-        return kinds and self.host.isprintable() and 0 < self.since < _LAST
+        texts = isinstance(self.command, str) and isinstance(self.work, str)
+        return kinds and texts and self.host.isprintable() and 0 < self.since < _LAST
 
     def __str__(self) -> str:
         if not self.host:
-            return "another process has been running this stage"
+            return f"another process has been running {self.work}"
         begun = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
-        return f"process {self.pid} on {self.host} has been running this stage since {begun}"
+        how = f" ({self.command})" if self.command else ""
+        return f"process {self.pid} on {self.host} has been running {self.work} since {begun}{how}"
 
 
 @contextmanager
-def hold_lock(folder: Path, say: Callable[[str], None], wait: bool = False) -> Iterator[bool]:
+def hold_lock(folder: Path, say: Callable[[str], None], wait: bool = False, work: str = "this stage") -> Iterator[bool]:
     """Keep other processes that ask for the lock out of `folder` until the block, or this process, ends.
 
-    Gives whether another process held the lock first. The folder is made if it is missing, and removed again if nothing
-    was written there.
+    Gives whether another process held the lock first. The folder is made if it is missing, and removed if nothing is in
+    it at the end.
 
     Args:
         say: called with a line when there is something to wait for, or when the file system has no locks; then
             nobody is kept out.
         wait: wait for the process that holds the lock.
+        work: what is done meanwhile, for messages.
 
     Raises:
         FolderInUse: another process holds the lock.
         StmnError: the folder can't be written.
     """
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    made = [folder, *(path for path in folder.parents if not path.exists())]
     path = folder / LOCK_FILE
     try:
         handle, waited = _acquire(path, say, wait)
         try:
-            content = json.dumps({"host": platform.node(), "pid": os.getpid(), "since": round(time.time(), 3)})
+            own = Holder(platform.node(), os.getpid(), round(time.time(), 3), _command_line(), work)
+            content = json.dumps(asdict(own))
             os.ftruncate(handle, 0)
             os.write(handle, f"{content}\n".encode())
             yield waited
@@ -89,14 +101,14 @@ def hold_lock(folder: Path, say: Callable[[str], None], wait: bool = False) -> I
             os.close(handle)
     finally:
         with suppress(OSError):  # something was written
-            for made in missing:
-                made.rmdir()
+            for each in made:
+                each.rmdir()
 
 
 def find_holder(folder: Path) -> Holder | None:
     """Who holds the lock of `folder`, which need not be writable; None if nobody does."""
     try:
-        handle = os.open(folder / LOCK_FILE, os.O_RDONLY)
+        handle = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_NONBLOCK)  # strangers may have put a pipe there
     except OSError:
         return None
     try:
@@ -116,7 +128,7 @@ def _acquire(path: Path, say: Callable[[str], None], wait: bool) -> tuple[int, b
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         except FileNotFoundError:  # the other process has just removed the folder that it made
             continue
         except OSError as error:
@@ -157,3 +169,9 @@ def _read_holder(path: Path) -> Holder:
         return holder if holder.is_known else Holder()
     except (OSError, ValueError, TypeError):
         return Holder()
+
+
+def _command_line() -> str:
+    """The command line of this process, as a person types it, or its beginning."""
+    line = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."

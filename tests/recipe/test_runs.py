@@ -78,7 +78,9 @@ def test_second_training_of_the_same_run_is_refused_and_the_first_goes_on(scratc
     [error] = errors_of(second)
     where = re.escape(f"{only_run(scratch).path}: process {first.pid} on {platform.node()} has been running this stage")
     assert re.fullmatch(
-        where + r" since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d; wait until it ends \(--wait\), or end it", error
+        where
+        + r" since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d \(stmn train-stream .*\); wait until it ends \(--wait\), or end it",
+        error,
     )
     assert first.wait(timeout=120) == 0
     run = only_run(scratch)
