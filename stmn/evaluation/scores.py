@@ -97,6 +97,14 @@ class Scores:
         save_tensors(path, self.streams, {"scores": about})
 
 
+class _Protocol(BaseModel):
+    """The types of what is read in a protocol; anything else may be in it."""
+
+    words: str = ""
+    seen_in_training: int = 0
+    parts: list[dict[str, Any]] = []
+
+
 class _Metadata(BaseModel):
     """What a scores file says about its rows and columns."""
 
@@ -120,6 +128,7 @@ def load_scores(path: Path) -> Scores:
         raise DataError(f"{path}: holds no scores")
     try:
         metadata = _Metadata.model_validate(about)
+        _Protocol.model_validate(metadata.protocol)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "scores"

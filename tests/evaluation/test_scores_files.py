@@ -56,6 +56,9 @@ BROKEN = {
     "a label that is no class": {"labels": [0, 1, 3]},
     "fewer classes than columns": {"classes": ["p", "q"]},
     "no protocol": {"protocol": None},
+    "a protocol whose words are none": {"protocol": {"words": ["a"]}},
+    "a protocol of parts that are no tables": {"protocol": {"parts": "x"}},
+    "a protocol that counts in words": {"protocol": {"seen_in_training": "some"}},
     "no ids": {"ids": None},
     "two rows of one video": {"ids": ["a", "b", "a"]},
 }
