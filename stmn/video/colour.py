@@ -89,7 +89,8 @@ def blend(picture: NDArray[Any]) -> NDArray[Any]:
     if not alpha.any():
         return np.ascontiguousarray(colour)
     most = np.iinfo(picture.dtype).max
-    mixed: NDArray[Any] = ((colour.astype(np.uint64) * alpha + most // 2) // most).astype(picture.dtype)
+    double = np.uint16 if picture.dtype == np.uint8 else np.uint32  # the largest product, rounded up, fits
+    mixed: NDArray[Any] = ((colour.astype(double) * alpha + double(most // 2)) // double(most)).astype(picture.dtype)
     return mixed
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import logging
 import os
 import re
 import warnings
@@ -30,6 +31,8 @@ _RATE = 25
 #: bytes of a picture or an animation
 _LONGEST_PICTURE = 2**29
 _TOO_LARGE = f"it has more than {LARGEST} pixels"
+# Pillow logs what it raises too
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 _NUMBERED = re.compile(r"(.*?)(\d+)(\.\w+)")
 
 
@@ -88,6 +91,7 @@ def open_picture(path: Path) -> Image.Image:
         raise OSError(errno.EFBIG, f"is larger than {_LONGEST_PICTURE / 2**20:g} MiB")
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on damage, which FFmpeg judges
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(path)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -161,7 +165,11 @@ class _Animation:
 
 
 class _WriteOnly:
-    """A file that can't seek, so that nothing is written twice."""
+    """A file that can't seek, so that nothing is written twice; what comes after its end is dropped."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self.write = file.write
+        self._file = file
+
+    def write(self, content: bytes) -> int:
+        """Write all of the content."""
+        return len(content) if self._file.closed else self._file.write(content)

@@ -188,6 +188,15 @@ def test_animations_are_decoded_one_by_one(animation, little_memory):
     gc.enable()
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_an_animation_may_be_left_half_read(animation):
+    frames = decode_video(animation, 32)
+    assert next(frames).shape == (32, 32, 3)
+    frames.close()
+    gc.collect()
+    assert probe_video(animation).width == 1500
+
+
 def test_line_breaks_name_no_other_file(private, tmp_path):
     folder = tmp_path / f"x\nfile '{private}' #"
     folder.mkdir(parents=True)
