@@ -41,9 +41,11 @@ def show(
             metavar="ID", help="stage of the recipe whose network is shown [default: the last that trains one]"
         ),
     ] = None,
-    classes: Annotated[int, typer.Option(help="classes of a recipe's network; its data decides later", min=1)] = 101,
+    classes: Annotated[
+        int, typer.Option(help="classes of a recipe's network; its data decides later", min=1, max=100_000)
+    ] = 101,
     size: Annotated[
-        int | None, typer.Option(help="side of the frames, pixels [default: the training crop's]", min=32)
+        int | None, typer.Option(help="side of the frames, pixels [default: the training crop's]", min=32, max=4096)
     ] = None,
     svg: Annotated[Path | None, typer.Option(help="also write a picture to this file")] = None,
     workspace: WorkspacePath = None,

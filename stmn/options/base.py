@@ -27,6 +27,8 @@ Panel = Literal["Data", "Network", "Features", "Optimisation", "Testing", "Run"]
 #: how the value of an option is written: `list` is values with commas, `table` is KEY=VALUE
 Shape = Literal["switch", "integer", "number", "text", "path", "choice", "list", "table"]
 
+#: whole numbers are counts, sizes, and seeds of 32 bits
+_MOST = 2**32 - 1
 #: characters of a value in a message
 _MOST_SHOWN = 100
 _SHAPES: dict[Any, Shape] = {bool: "switch", int: "integer", float: "number", Path: "path"}
@@ -107,6 +109,8 @@ class StageOptions(BaseModel):
         if value in ("", []) and shape in ("text", "path", "list"):
             raise ValueError(f"{name} is empty: give a value, or leave it out")
         for item in _leaves(value):
+            if isinstance(item, int) and abs(item) > _MOST:
+                raise ValueError(f"{name} = {format_value(value)}: is too large")
             if isinstance(item, str) and "\0" in item:
                 raise ValueError(f"{name} = {format_value(value)}: has a NUL character, which nothing is called")
         return value

@@ -43,7 +43,7 @@ class EvaluateOptions(DataOptions):
     average: Literal["logits", "softmax"] = option(
         "logits", "what is averaged over windows, chunks, mirrors and streams: logits, or their soft-maxes", "Testing"
     )
-    chunks: int = option(25, "chunks per video, evenly spaced", "Testing", ge=1)
+    chunks: int = option(25, "chunks per video, evenly spaced", "Testing", ge=1, le=10_000)
     flips: bool = option(True, "also test mirrored videos, if the data set allows it", "Testing")
     fully_conv: bool = option(True, "test whole frames, fully convolutionally, not only the centre crop", "Testing")
     ten_crop: bool = option(False, "test ten crops: the corners and the centre, each also mirrored", "Testing")
@@ -57,7 +57,11 @@ class EvaluateOptions(DataOptions):
         None, "pooling over time [default: as in training]", "Testing"
     )
     temporal_window: int | None = option(
-        None, "chunks to pool at a time, with --temporal-pool; 5 in the authors' code [default: all]", "Testing", ge=1
+        None,
+        "chunks to pool at a time, with --temporal-pool; 5 in the authors' code [default: all]",
+        "Testing",
+        ge=1,
+        le=10_000,
     )
     precision: Literal["float32", "bfloat16", "float16"] = option(
         "float32", "precision of convolutions; the classifier and all averages are float32 in each", "Testing"

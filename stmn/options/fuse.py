@@ -43,7 +43,11 @@ class FuseOptions(TrainingOptions):
         "max", "pooling over time before the classifier (eq. 10: max); none classifies each chunk", "Network"
     )
     temporal_window: int | None = option(
-        None, "chunks to pool at a time, at stride 1; predictions are averaged [default: all]", "Network", ge=1
+        None,
+        "chunks to pool at a time, at stride 1; predictions are averaged [default: all]",
+        "Network",
+        ge=1,
+        le=10_000,
     )
     prediction: Literal["per_stream", "averaged", "concatenated"] = option(
         "per_stream",
@@ -53,7 +57,7 @@ class FuseOptions(TrainingOptions):
     dropout: float | None = option(
         None, "dropout before the motion classifier [default: the stream's own]", "Network", ge=0, lt=1
     )
-    chunks: int = option(5, "T: chunks per video in training", "Data", ge=1)
+    chunks: int = option(5, "T: chunks per video in training", "Data", ge=1, le=10_000)
     epochs: int | None = option(
         None, "passes over the training list [default: 40; 25 with --schedule authors]", "Optimisation", ge=1
     )

@@ -43,7 +43,9 @@ class IdtExtractOptions(SetOptions):
         "Features",
         gt=0,
     )
-    workers: int = option(0, "worker processes if there is no --cluster; 0: one per core", "Run", ge=0, execution=True)
+    workers: int = option(
+        0, "worker processes if there is no --cluster; 0: one per core", "Run", ge=0, le=1024, execution=True
+    )
     cluster: str | None = option(
         None,
         "Dask scheduler, tcp://HOST:PORT; its workers must see the same folders",

@@ -61,7 +61,9 @@ class PrepareOptions(StageOptions):
     allow_damage: float = option(
         0.05, "skip a video if damage costs more than this fraction of its frames", "Data", ge=0, le=1
     )
-    workers: int = option(0, "worker processes if there is no --cluster; 0: one per core", "Run", ge=0, execution=True)
+    workers: int = option(
+        0, "worker processes if there is no --cluster; 0: one per core", "Run", ge=0, le=1024, execution=True
+    )
     cluster: str | None = option(
         None,
         "Dask scheduler, tcp://HOST:PORT; its workers must see the same folders",
@@ -85,6 +87,8 @@ class PrepareOptions(StageOptions):
             raise ValueError("folds: say of what, with split_by = group (--split-by group) or video")
         if self.split_by == "video" and not self.folds:
             raise ValueError("split_by = video: say how many folds, such as folds = 5 (--folds 5)")
+        if not all(one and other for one, other in self.mirror_pairs.items()):
+            raise ValueError("mirror_pairs: a word is empty; write pairs such as left=right")
         if self.mirror_pairs and not self.mirror:
             raise ValueError(
                 "mirror_pairs is what a mirror does, and mirror = false (--no-mirror) forbids it; drop one"

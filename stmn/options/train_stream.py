@@ -27,7 +27,7 @@ class TrainStreamOptions(TrainingOptions):
     dropout: float | None = option(
         None, "dropout before the classifier [default: 0.8 for flow, 0 for rgb]", "Network", ge=0, lt=1
     )
-    chunks: int = option(1, "T: chunks per video in training", "Data", ge=1)
+    chunks: int = option(1, "T: chunks per video in training", "Data", ge=1, le=10_000)
     epochs: int | None = option(
         None, "maximum passes over the training list [default: 60 for rgb, 400 for flow]", "Optimisation", ge=1
     )

@@ -190,3 +190,22 @@ def test_files_that_a_person_named_are_overwritten_with_force_alone(own):
         assert result.exit_code == 2 and error.startswith("there.") and "use --force to overwrite it" in error, command
     assert call("nets", "show", "final", "--svg", written, "--force").exit_code == 0
     assert "<svg" in written.read_text()
+
+
+@pytest.mark.parametrize(
+    ("stage", "error"),
+    [
+        ('uses = "evaluate"\nchunks = 1000000000', "chunks = 1000000000: must be 10000 or less"),
+        ('uses = "fuse"\ntemporal_window = 1000000000', "temporal_window = 1000000000: must be 10000 or less"),
+        ('uses = "train-stream"\nbatch = 9223372036854775807', "batch = 9223372036854775807: is too large"),
+        ('uses = "prepare"\nworkers = 1000000', "workers = 1000000: must be 1024 or less"),
+        ('uses = "prepare"\ndataset_options = {train = 9223372036854775807}', "is too large"),
+        ('uses = "prepare"\nmirror_pairs = {"" = ""}', "mirror_pairs: a word is empty"),
+        ('uses = "prepare"\ndataset_options = {a = nan}', "a number is NaN or infinite"),
+        ('uses = "evaluate"\nchunks = 2020-01-01', "must be a whole number"),
+        ('uses = "evaluate"\nmodel = {a = 1}', "must be text"),
+    ],
+)
+def test_values_that_nothing_can_use_are_refused(stage, error):
+    [line] = errors_of(call("recipes", "validate", write_recipe(Path("r.toml"), 'name = "r"', f'id = "a"\n{stage}')))
+    assert error in line
