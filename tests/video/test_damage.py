@@ -195,6 +195,19 @@ def test_cut_recording_that_states_no_length_is_noted(ending, codec, pix_fmt, tm
     assert 0 < frames < 50 and any(note.startswith("the end of the file is missing") for note in notes)
 
 
+def test_transport_stream_cut_between_its_packets(tmp_path):
+    """A shorter recording looks the same: only a frame that is cut can be noted, and what is there is never refused."""
+    data = film(tmp_path / "a.ts", moving(50, 120, 160, dx=2), "libx264").read_bytes()
+    counts, noted = [], 0
+    for packets in range(40, len(data) // 188, 6):
+        (tmp_path / "b.ts").write_bytes(data[: 188 * packets])
+        frames, notes = read(tmp_path / "b.ts")
+        counts.append(frames)
+        noted += notes == [f"1 of its {frames} frames are damaged"]
+        assert notes == [] or noted
+    assert counts == sorted(counts) and 0 < counts[0] < 25 < counts[-1] <= 50
+
+
 def test_cut_behind_the_last_picture_is_noted(tmp_path):
     """What is missing is the index. All pictures are there."""
     path = packets_of(tmp_path / "a.avi", "mpeg4")
