@@ -89,6 +89,10 @@ class Dataset:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        if root.is_file():
+            raise DataError(
+                f"{root}: is a file; name the folder that holds the folders of classes, or a list of videos"
+            )
         if not root.is_dir():
             raise DataError(f"{root}: no such folder of videos")
 

@@ -22,6 +22,8 @@ def find_doubts(videos: Sequence[VideoEntry], splits: Splits, mirror: bool) -> I
         mirror: Training may mirror them, and no classes change places in the mirror.
     """
     classes = sorted({video.class_name for video in videos if video.class_name})
+    if len(classes) == 1:
+        yield f"all videos are of one class, '{classes[0]}'; there is nothing to tell apart"
     yield from _alike(classes)
     yield from _unlisted({video.id for video in videos}, splits)
     yield from _one_sided({video.id: video.class_name for video in videos}, splits)

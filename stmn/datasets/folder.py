@@ -14,7 +14,7 @@ class Folder(Dataset):
     """A folder per class. Folders such as `train/`, `val/` and `test/` above them are the split.
 
     Videos may lie deeper; their class is still the top folder. Without `test/`, the split tests on `val/`; with it,
-    `val/` is neither trained on nor tested.
+    `val/` is neither trained on nor tested. If `train/` is all there is, the split is made here.
 
     Args:
         root: The folder.
@@ -58,7 +58,9 @@ class Folder(Dataset):
         for classes in self._class_folders.values():
             yield from classes.notes()
         parts = {part: name for part in self._class_folders if (name := PARTS.get(part.lower()))}
-        if "validation" in parts.values():
+        if len(parts) == 1 == len(self._class_folders):
+            yield f"there is {_list(list(parts))} alone: its folders are the classes, and the split is made here"
+        elif "validation" in parts.values():
             use = "neither trained on nor tested" if "test" in parts.values() else "the test part"
             yield f"split 1: {_list([part for part in parts if parts[part] == 'validation'])} is {use}"
         if said := self._groups.describe(videos):
@@ -70,7 +72,7 @@ class Folder(Dataset):
 
     def splits(self) -> Splits:
         """Return the one split, "1"."""
-        if list(self._class_folders) == [""]:
+        if len(self._class_folders) == 1:
             return hashed_split(self.videos(), self.test_share)
         parts: dict[str, list[str]] = {}
         for video in self.videos():
@@ -91,12 +93,13 @@ class Folder(Dataset):
         """
         tops = [path for path in self._scan.folders if path.parent == self.root]
         parts = [path for path in tops if path.name.lower() in PARTS]
-        if len({PARTS[path.name.lower()] for path in parts}) < 2:
+        alone = len(parts) == len(tops) == 1  # one part, whose folders are the classes
+        if len({PARTS[path.name.lower()] for path in parts}) < 2 and not alone:
             return []
         direct = [path for path in parts if any(file.parent == path for file in self._scan.files)]
         if not direct:
             return parts
-        if len(parts) == len(tops):
+        if len(parts) == len(tops) and not alone:
             raise DataError(
                 f"{direct[0]}: its videos are in no class folders ({direct[0].name}/CLASS/VIDEO.mp4); move them into "
                 "some, or list them in a CSV file with the columns path, class, split"

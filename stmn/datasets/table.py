@@ -130,7 +130,7 @@ def dataset_of(path: Path) -> str:
         return "csv"
     raise DataError(
         f"{path}, line 1: not a list of videos: it needs the columns path, class (and group, split), or those of "
-        f"Kinetics; it has: {', '.join(sorted(filter(None, columns))) or 'none'}"
+        f"Kinetics or AVA; it has: {', '.join(sorted(filter(None, columns))) or 'none'}"
     )
 
 

@@ -103,8 +103,8 @@ def test_files_of_spreadsheets_and_old_disks_are_read(tmp_path):
     (["path,class,split,split2", "a.avi,wave,train,test"], "line 1: columns 'split' and 'split2'; write split1, split2, ..."),
     (["path,class", '"a.avi,wave'], "line 2: unexpected end of data"),
     (["path,class"], "lists no videos"),
-    (["file,label", "a.avi,wave"], "line 1: not a list of videos: it needs the columns path, class (and group, split), or those of Kinetics; it has: file, label"),
-    ([""], "line 1: not a list of videos: it needs the columns path, class (and group, split), or those of Kinetics; it has: none"),
+    (["file,label", "a.avi,wave"], "line 1: not a list of videos: it needs the columns path, class (and group, split), or those of Kinetics or AVA; it has: file, label"),
+    ([""], "line 1: not a list of videos: it needs the columns path, class (and group, split), or those of Kinetics or AVA; it has: none"),
 ])  # fmt: skip
 def test_error_is_one_line_that_names_the_line(lines, words, tmp_path):
     path = listed(tmp_path / "a.csv", *lines)

@@ -29,12 +29,14 @@ def test_class_of_one_part_is_named():
     assert doubts(["run/a", "jump/a", "hop/a"], ["run/b", "sit/b"]) == [
         "split 1: 1 class has no training video: sit", "split 1: 2 classes have no test video: hop, jump",
     ]  # fmt: skip
-    assert doubts(["run/a"], []) == ["split 1 has no test video"]
+    assert doubts(["run/a"], []) == [
+        "all videos are of one class, 'run'; there is nothing to tell apart", "split 1 has no test video",
+    ]  # fmt: skip
 
 
 def test_listed_video_that_is_not_there_is_counted():
-    assert doubts(["run/a", "run/c"], ["run/b"], missing=("run/c",)) == [
-        "1 of 3 videos that the splits list is not there, the first: 'run/c'"
+    assert doubts(["run/a", "run/c", "jump/a"], ["run/b", "jump/b"], missing=("run/c",)) == [
+        "1 of 5 videos that the splits list is not there, the first: 'run/c'"
     ]
 
 

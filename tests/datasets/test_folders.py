@@ -1,11 +1,13 @@
 """Folders as people have them: what is a video, what is a class, and what is left out is counted."""
 
 import json
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
-from helpers.commands import call, errors_of
+from helpers.commands import STMN, call, errors_of
 from helpers.films import film, moving, sound
 
 from stmn.datasets.folder import Folder
@@ -151,16 +153,22 @@ def test_a_folder_without_class_folders_is_one_line(tmp_path):
     ]
 
 
-def test_file_that_crashes_ffmpeg_is_left_out(tmp_path, monkeypatch):
+def test_file_that_crashes_ffmpeg_is_left_out(tmp_path):
     """Files of unknown endings, and headers, are looked at in a process of their own."""
     clip = film(tmp_path / "v" / "run" / "a.avi", moving(3, 32, 32)).read_bytes()
     for name in ("b.avi", "crash", "d.dat"):
         (tmp_path / "v" / "run" / name).write_bytes(clip)
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(CRASHING)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
-    result = call("prepare", tmp_path / "v", "mine", "--flow", "farneback", "--workers", 1, "-w", tmp_path)
-    assert result.exit_code == 0, result.stderr
+    line = ["prepare", tmp_path / "v", "mine", "--flow", "farneback", "--workers", "1", "-w", tmp_path]
+    result = subprocess.run(
+        [STMN, *line],
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
     assert result.stderr.splitlines()[0] == "1 file left out: 1 on which FFmpeg hangs or crashes"
     assert "most videos are smaller than the short side, 256 pixels, such as 32x32" in result.stderr
     with Store(tmp_path / "data" / "mine") as store:
@@ -170,9 +178,30 @@ def test_file_that_crashes_ffmpeg_is_left_out(tmp_path, monkeypatch):
 CRASHING = """
 import av, os
 def open_or_crash(file, *args, **options):
-    number = options["options"].get("fd", 0)
+    number = options.get("options", {}).get("fd", 0)
     if os.readlink(f"/proc/self/fd/{number}").endswith("/crash"):
         os._exit(3)
     return really_open(file, *args, **options)
 really_open, av.open = av.open, open_or_crash
 """
+
+
+@pytest.mark.parametrize("part", ["train", "Val"])
+def test_one_part_alone_holds_the_classes(part, tmp_path):
+    """As it is left of a download: the part is no class."""
+    found = Folder(touched(tmp_path, *(f"{part}/{name}/{n}.mp4" for name in ("run", "jump") for n in range(5))))
+    videos = found.videos()
+    assert {video.class_name for video in videos} == {"run", "jump"} and videos[0].id == f"{part}/jump/0.mp4"
+    assert sorted(map(len, found.splits()["1"].values())) == [4, 6]
+    assert list(found.notes(videos)) == [
+        f"there is {part}/ alone: its folders are the classes, and the split is made here"
+    ]
+    # without folders inside it is a class like any other
+    assert [video.class_name for video in Folder(touched(tmp_path / "b", f"{part}/a.mp4")).videos()] == [part]
+
+
+def test_video_in_place_of_a_folder_is_one_line(tmp_path):
+    clip = film(tmp_path / "a.mp4", moving(2))
+    assert errors_of(call("prepare", clip, "mine", "-w", tmp_path)) == [
+        f"{clip}: is a file; name the folder that holds the folders of classes, or a list of videos"
+    ]
