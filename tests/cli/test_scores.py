@@ -143,7 +143,7 @@ def test_mistakes_are_one_line_and_write_nothing(files, tmp_path):
             "name them in the order of the scores",
         ),
         (("compare", rgb, files["flow-held"]), 1, "does not score the same videos"),
-        (("show", broken), 1, "truncated or damaged"),
+        (("show", broken), 1, "is damaged"),
         (("show", tmp_path / "no.safetensors"), 2, "no such file"),
         (("convert", rgb, tmp_path / "out.xls"), 2, "the name must end in .csv or .parquet"),
     ):
