@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,8 +89,11 @@ def _turn(options: dict[str, StageOptions], workspace: Workspace, progress: Prog
     if torchrun.rank() or not os.access(there, os.W_OK):  # where nothing can be written, nothing has to be kept apart
         yield
         return
-    with hold_lock(workspace.runs_dir / f".recipe-{same}", progress.say, wait, "this recipe"):
+    folder = workspace.runs_dir / f".recipe-{same}"
+    with hold_lock(folder, progress.say, wait, "this recipe"):
         yield
+    with suppress(OSError):  # one that a killed process left
+        folder.rmdir()
 
 
 def plan_in_recipe(

@@ -73,8 +73,8 @@ class Holder:
 def hold_lock(folder: Path, say: Callable[[str], None], wait: bool = False, work: str = "this stage") -> Iterator[bool]:
     """Keep other processes that ask for the lock out of `folder` until the block, or this process, ends.
 
-    Gives whether another process held the lock first. The folder is made if it is missing, and removed if nothing is in
-    it at the end.
+    Gives whether another process held the lock first. The folder is made if it is missing, and removed again if nothing
+    was written there.
 
     Args:
         say: called with a line when there is something to wait for, or when the file system has no locks; then
@@ -86,7 +86,7 @@ def hold_lock(folder: Path, say: Callable[[str], None], wait: bool = False, work
         FolderInUse: another process holds the lock.
         StmnError: the folder can't be written.
     """
-    made = [folder, *(path for path in folder.parents if not path.exists())]
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     path = folder / LOCK_FILE
     try:
         handle, waited = _acquire(path, say, wait)
@@ -101,8 +101,8 @@ def hold_lock(folder: Path, say: Callable[[str], None], wait: bool = False, work
             os.close(handle)
     finally:
         with suppress(OSError):  # something was written
-            for each in made:
-                each.rmdir()
+            for made in missing:
+                made.rmdir()
 
 
 def find_holder(folder: Path) -> Holder | None:

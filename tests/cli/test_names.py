@@ -10,6 +10,7 @@ from helpers.commands import call, write_recipe
 from stmn.evaluation.scores import Scores
 from stmn.runtime.csv_cells import plain_cell, safe_cell
 from stmn.runtime.names import portable, printable
+from stmn.store.inspect.extract import file_name
 
 #: what strangers call things
 HOSTILE = [
@@ -114,6 +115,11 @@ def test_hostile_arguments_are_printed_as_letters(name, tmp_path, monkeypatch):
 )  # fmt: skip
 def test_names_of_files_are_allowed_everywhere(name, made):
     assert portable(name) == made
+
+
+def test_long_names_of_files_are_short_and_differ():
+    made = [file_name("ü" * 300 + end) for end in ("a.mp4", "b.mp4")]
+    assert made[0] != made[1] and all(len(name.encode()) <= 200 and name.startswith("üü") for name in made)
 
 
 def test_letters_of_all_scripts_are_kept():
