@@ -108,8 +108,9 @@ class StageOptions(BaseModel):
             raise ValueError(f"{name} = {format_value(value)}: must be a {kind}")
         if value in ("", []) and shape in ("text", "path", "list"):
             raise ValueError(f"{name} is empty: give a value, or leave it out")
+        bounded = any(getattr(rule, "le", None) is not None for rule in cls.model_fields[name].metadata)
         for item in _leaves(value):
-            if isinstance(item, int) and abs(item) > _MOST:
+            if isinstance(item, int) and abs(item) > _MOST and not bounded:  # which says what it may be
                 raise ValueError(f"{name} = {format_value(value)}: is too large")
             if isinstance(item, str) and "\0" in item:
                 raise ValueError(f"{name} = {format_value(value)}: has a NUL character, which nothing is called")

@@ -122,7 +122,7 @@ def test_mirrored_clip_shows_another_class(dataset, videos):
 
 
 @pytest.mark.parametrize(("options", "words"), [
-    ({"size": 33}, "size must be even and at least 32"), ({"size": 16}, "at least 32"), ({"frames": 1}, "frames at least 2"),
+    ({"size": 33}, "size must be even, 32 to 4096"), ({"size": 16}, "32 to 4096"), ({"frames": 1}, "frames 2 to 100,000"),
     ({"task": "which_move"}, "unknown task 'which_move' (did you mean 'which_moves'?)"),
 ])  # fmt: skip
 def test_bad_option_is_a_usage_error(options, words, tmp_path):

@@ -177,7 +177,7 @@ def test_errors_in_loader_threads_reach_the_caller(folder, threads, tmp_path):
     good, bad = [(0, 0)], [(0, 1)]
     batches = load_batches(samples, [good, good, bad, good], threads)
     assert next(batches)["label"].tolist() == next(batches)["label"].tolist() == [0]
-    with pytest.raises(DataError, match=r"video 'when': frame \d+ is not a readable JPEG"):
+    with pytest.raises(DataError, match=r"video 'when': frame \d+ is not what prepare wrote"):
         next(batches)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
 

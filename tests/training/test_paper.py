@@ -104,7 +104,7 @@ def test_training_never_reads_the_test_split(scratch, trained):
         assert equal(load_file(model), load_file(same.output("model")))
     held = train_tiny(scratch, "flow", validation=0.3, steps=10, schedule="plateau")
     assert "validation_error" in held.results
-    with pytest.raises(Exception, match="not a readable JPEG"):
+    with pytest.raises(Exception, match="is not what prepare wrote"):
         run_stage(scratch, "evaluate", model="fused")
 
 
