@@ -33,7 +33,7 @@ def judge(answer: Answer) -> str:
         return "outside write"
     if answer.hung:
         return "hang"
-    if "Traceback" in both or answer.code < 0:
+    if "Traceback" in both or "a bug of stmn" in both or answer.code < 0:
         return "traceback"
     if re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", both):
         return "escape"

@@ -63,9 +63,7 @@ class ActivityNet(Dataset):
     @cached_property
     def _entries(self) -> list[tuple[VideoEntry, str]]:
         """Each annotation once, and its part."""
-        files: dict[str, Path] = {}
-        for path in scan_folder(self._folder).files:
-            files.setdefault(path.stem, path)
+        files = scan_folder(self._folder).by_stem()
         found: dict[str, tuple[VideoEntry, str]] = {}
         for name, video in self._database.items():
             path = files.get(name) or files.get(f"v_{name}") or self._folder / f"{name}.mp4"

@@ -127,9 +127,7 @@ class Ava(Dataset):
     @cached_property
     def _entries(self) -> list[tuple[VideoEntry, str]]:
         """The video of each moment and action, and its part."""
-        files: dict[str, Path] = {}
-        for path in scan_folder(self._folder).files:
-            files.setdefault(path.stem, path)
+        files = scan_folder(self._folder).by_stem()
         found: dict[str, tuple[VideoEntry, str]] = {}
         for moment in self._taken:
             path = files.get(moment.video, self._folder / f"{moment.video}.mp4")

@@ -49,6 +49,10 @@ class Scan:
     folders: list[Path] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
 
+    def by_stem(self) -> dict[str, Path]:
+        """Return the first video file of each name, without its ending."""
+        return {path.stem: path for path in reversed(self.files)}
+
     def under(self, folder: Path) -> "Scan":
         """Return the part of this that lies under one of the folders."""
         files, folders = ([path for path in paths if folder in path.parents] for paths in (self.files, self.folders))

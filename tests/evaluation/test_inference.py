@@ -128,12 +128,23 @@ def test_passes_stay_within_their_limit():
 def test_nan_logits_end_in_one_line(own):
     path = own.find_input("motion", "model").path
     net, description = load_checkpoint(path)
-    net.stream("motion").fc.bias.data[1] = torch.nan
+    net.stream("motion").fc.weight.data.fill_(3e38)  # finite, but no sum of two such products is
     save_checkpoint(path, net, description)
     result = call("evaluate", "--model", path, "-w", own.root, "--force")
     assert result.exit_code != 0
     assert len(errors_of(result)) == 1
-    assert "streams.motion.fc.bias has NaN or infinite values: its training diverged" in errors_of(result)[0]
+    assert (
+        "motion scores are NaN or infinite" in errors_of(result)[0] and "test an earlier model" in errors_of(result)[0]
+    )
+
+
+def test_nan_weights_end_in_one_line(own):
+    path = own.find_input("motion", "model").path
+    net, description = load_checkpoint(path)
+    net.stream("motion").fc.bias.data[1] = torch.nan
+    save_checkpoint(path, net, description)
+    [line] = errors_of(call("evaluate", "--model", path, "-w", own.root))
+    assert "streams.motion.fc.bias has NaN or infinite values: its training diverged" in line
 
 
 def test_no_videos_end_in_one_line(own):
