@@ -45,6 +45,7 @@ class _Record(BaseModel):
     plugins: list[dict[str, str]] = []
     outputs: dict[str, str] = {}
     digests: dict[str, str] = {}
+    steps: dict[str, dict[str, str]] = {}
     results: dict[str, Any] = {}
 
     @field_validator("outputs", "digests")
@@ -127,6 +128,14 @@ class Run:
                 return f"{name} is missing"
             if written and _digest(self.path / name) != written:
                 return f"{name} has changed since it was written"
+        return "" if only else self._find_changed_step()
+
+    def _find_changed_step(self) -> str:
+        """The earlier step that this run ran and that has made something else since; empty if there is none."""
+        for name, digests in self.record.get("steps", {}).items():
+            step = read_run(self.path.parent / PurePath(name).name)
+            if step is not None and step.done and (step.record.get("digests") != digests or step.find_change()):
+                return f"{name}, which it follows from, has changed"
         return ""
 
     def whole_output(self, kind: str) -> Path:

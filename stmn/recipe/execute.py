@@ -86,7 +86,9 @@ def _context(plan: StagePlan, workspace: Workspace, progress: Progress, device: 
     """What the stage is given."""
 
     def run_stage(options: StageOptions) -> Run:
-        return execute(plan_stage(verb_of(options), options, workspace), workspace, progress, device, wait=wait)
+        run = execute(plan_stage(verb_of(options), options, workspace), workspace, progress, device, wait=wait)
+        plan.run.record.setdefault("steps", {})[run.name] = run.record.get("digests", {})
+        return run
 
     return Context(workspace, progress, device, plan.run.path, plan.inputs, plan.data_dir, run_stage)
 

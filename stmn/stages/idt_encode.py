@@ -1,7 +1,10 @@
 """idt-encode: a Fisher vector for each video of a split."""
 
+import shutil
+from pathlib import Path
+
 from stmn.options.idt import IdtEncodeOptions, IdtExtractOptions, IdtFitOptions
-from stmn.runtime.files import write_json
+from stmn.runtime.files import atomic_write, file_digest, write_json
 from stmn.stages.base import Context, Result, Stage
 from stmn.stages.idt_lists import fill_split, find_lists
 from stmn.stages.idt_shards import fill_shards
@@ -66,9 +69,19 @@ class IdtEncode(Stage[IdtEncodeOptions]):
                 for video_id, frames in videos.items()
                 if not reader.reasons[video_id]
             ]
+        _drop_vectors_of_another(codebook, context.out)
         worker = IdtWorker(context.out.resolve(), source, codebook=codebook, kept=tracks)
         skipped = fill_shards(jobs, worker, options, context, "encoding", "encoded")
         about = load_codebook(codebook)
         values = {"videos": len(jobs) - skipped, "skipped": skipped, "length": about.length, "codebook": about.about}
         write_json(context.out / "vectors.json", values)
         return Result({"vectors": "vectors.json"}, values, ("shards",))
+
+
+def _drop_vectors_of_another(codebook: Path, folder: Path) -> None:
+    """Remove the Fisher vectors in a folder if they were made with another codebook, and note whose these are."""
+    note, digest = folder / "codebook.txt", file_digest(codebook)
+    if note.exists() and note.read_text() != digest:
+        shutil.rmtree(folder / "shards", ignore_errors=True)
+    with atomic_write(note) as temporary:
+        temporary.write_text(digest)

@@ -238,6 +238,24 @@ def test_a_video_that_can_no_longer_be_read_costs_itself_alone(own_moves):
     again = call("idt", "extract", *command[2:], "--retry-skipped")  # though it is up to date
     assert again.exit_code == 0, again.stderr
     assert run_of(own_moves, "idt-tracks").results["skipped"] == 0
+    later = call(*command)
+    assert "which it follows from, has changed; making it again" in later.stderr
+    assert run_of(own_moves, "idt-scores").results["videos"] == 9
+    assert call(*command).stderr.count("making it again") == 0
+
+
+def test_vectors_of_another_codebook_are_made_again(own_moves):
+    command = ["idt", "score", "--flow", "dis", "-w", own_moves.root]
+    assert call(*command).exit_code == 0
+    before = run_of(own_moves, "idt-scores").output("scores").read_bytes()
+    for name in ("idt-codebook", "idt-vectors"):
+        run = run_of(own_moves, name)
+        (run.output("codebook") if name == "idt-codebook" else run.path / "codebook.txt").write_bytes(b"another")
+    vectors = run_of(own_moves, "idt-vectors").path
+    (vectors / "shards" / "000.sqlite").write_bytes(b"another")
+    again = call(*command)
+    assert again.exit_code == 0, again.stderr
+    assert run_of(own_moves, "idt-scores").output("scores").read_bytes() == before
 
 
 def test_all_folds_are_scored_as_one_list(own_moves, tmp_path):
