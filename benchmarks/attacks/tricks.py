@@ -168,15 +168,15 @@ def names() -> Iterator[Trick]:
                 for number, film in enumerate(films):
                     writer.writerow((film, name if number % 2 else "plain", f"{name}{number}", f"{name}{number % 3}"))
 
-        for kind, lay, source in (("folder", folders, "named"), ("list", table, "named.csv")):
+        for kind, lay, source, clips in (("folder", folders, "named", "named"), ("list", table, "named.csv", "videos")):
             commands = (
                 f"prepare {source} named --short-side 32 --split-by video --folds 2 -w work",
                 "data info named --json -w work", "data info named -w work", "data check named -w work",
                 "data extract named extracted -w work",
+                f"predict work/runs/motion-*/model.safetensors {clips} --json --window 0.4 --timeline out2.csv",
                 f"train-stream --modality flow --data named --steps 1 {TINY} -w work",
                 "evaluate --model motion-resnet18 --data named -w work",
-                "scores convert test out.csv -w work", "report -w work",
-                "predict work/runs/motion-*/model.safetensors named --json --window 0.4 --timeline out2.csv",
+                "scores convert test out.csv -w work", "report --data named -w work",
             )  # fmt: skip
             yield Trick(f"name: {kind} {name[:20]!r}", lay, commands)
 
