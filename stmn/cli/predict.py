@@ -14,7 +14,7 @@ from stmn.errors import count_of
 
 if TYPE_CHECKING:
     from stmn.cli.display import Display
-    from stmn.prediction.api import ClassScore, Model, Source, Window
+    from stmn.prediction.api import ClassScore, MeasuredApart, Model, Source, Window
     from stmn.prediction.options import PredictOptions
     from stmn.prediction.table import PredictionTable
     from stmn.prediction.timeline import Timeline
@@ -107,6 +107,7 @@ def predict(
 def _classify_all(found: "list[Source]", printer: "_Printer", options: "PredictOptions") -> int:
     """Classify videos; return how many of them can't be. Each costs itself alone."""
     from stmn.errors import StmnError, UsageError
+    from stmn.prediction.api import MeasuredApart
     from stmn.prediction.table import write_predictions
     from stmn.prediction.timeline import write_timeline
     from stmn.runtime.workers import describe_error
@@ -118,6 +119,8 @@ def _classify_all(found: "list[Source]", printer: "_Printer", options: "PredictO
         with suppress(_NoneLeft), ExitStack() as inner:
             if options.timeline:
                 printer.timeline = inner.enter_context(write_timeline(options.timeline, classes))
+            if len(found) > 1:
+                printer.apart = inner.enter_context(MeasuredApart())
             for video in found:
                 try:
                     printer.classify(video, options)
@@ -158,24 +161,30 @@ class _Printer:
 
     timeline: "Timeline | None" = None
     table: "PredictionTable | None" = None
+    #: decodes each of many videos first, so that a decoder that crashes costs its video alone
+    apart: "MeasuredApart | None" = None
 
     def __init__(self, model: "Model", top: int, as_json: bool, display: "Display") -> None:
         self.model, self.top, self.as_json, self.display = model, top, as_json, display
 
     def classify(self, video: "Source", options: "PredictOptions") -> None:
         """Classify a video and print a line; also one per window if windows go nowhere else."""
-        from stmn.prediction.api import CHUNKS, is_live
+        from stmn.prediction.api import CHUNKS, is_live, measure_video
         from stmn.prediction.follow import RunningMean, expected_windows, follow_windows
         from stmn.prediction.notes import NoteTaker
 
         notes = NoteTaker(self.display, video.name)
         endless = is_live(video)
         if not options.uses_windows and not endless:
-            whole = self.model.classify(video, options.chunks or CHUNKS, options.flips, notes, options.allow_damage)
+            whole = self.model.classify(
+                video, options.chunks or CHUNKS, options.flips, notes, options.allow_damage, self.apart or measure_video
+            )
             if self.table:
                 self.table.add(video.name, whole.ranked, 0, whole.seconds, whole.frames, notes.taken)
             self.print_line(video.name, whole.ranked)
             return
+        if self.apart and video.kind == "file":
+            self.apart(video, self.model.description.preparation.fps, options.allow_damage)
         print_windows = options.prints_windows or endless
         mean, last = RunningMean(), None  # a row is written when it is known what was said until the next
         with ExitStack() as stack:

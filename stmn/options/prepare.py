@@ -66,7 +66,7 @@ class PrepareOptions(StageOptions):
     )
     cluster: str | None = option(
         None,
-        "Dask scheduler, tcp://HOST:PORT; its workers must see the same folders",
+        "Dask scheduler, tcp:// or tls://HOST:PORT; its workers must see the same folders",
         "Run",
         execution=True,
         typed=True,

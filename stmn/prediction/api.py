@@ -18,10 +18,14 @@ from stmn.prediction.windows import Window, classify_spans, read_frames, slide_w
 from stmn.runtime.device import NamedPrecision, choose_device
 from stmn.runtime.progress import Progress, Silent
 from stmn.video.decode import ALLOWED_DAMAGE, iter_frames
+from stmn.video.measure import Measure, MeasuredApart, measure_video
 from stmn.video.pictures import list_pictures
 from stmn.video.source import Source, is_live, parse_source
 
-__all__ = ["ClassScore", "Model", "Source", "WholePrediction", "Window", "find_videos", "is_live", "load_model"]
+__all__ = [
+    "ClassScore", "MeasuredApart", "Model", "Source", "WholePrediction", "Window", "find_videos", "is_live",
+    "load_model", "measure_video",
+]  # fmt: skip
 
 #: chunks of a whole video (section 4.2)
 CHUNKS = 25
@@ -72,7 +76,7 @@ class Model(Classifier):
 
     def classify(
         self, video: str | Path | Source, chunks: int = CHUNKS, flips: bool = True, progress: Progress | None = None,
-        allow_damage: float = ALLOWED_DAMAGE,
+        allow_damage: float = ALLOWED_DAMAGE, measure: Measure = measure_video,
     ) -> WholePrediction:  # fmt: skip
         """Classify a whole video, and say how long it is. Arguments and errors are those of `predict` and `logits`.
 
@@ -82,10 +86,11 @@ class Model(Classifier):
             flips: Also average over mirrored frames, if the training data allowed mirroring.
             progress: Gets notices.
             allow_damage: The fraction of the frames, 0..1, that damage may cost.
+            measure: Finds how long the video is; a `MeasuredApart` outlives decoders that crash or hang.
         """
         protocol = self.protocol(chunks, flips)
         source = _as_source(video)
-        whole = read_whole_video(self, source, protocol, progress or Silent(), allow_damage)
+        whole = read_whole_video(self, source, protocol, progress or Silent(), allow_damage, measure)
         logits = self.compute_logits(whole.given, protocol, source.name)
         return WholePrediction(logits, self.rank(torch.stack(logits).mean(dim=0)), whole.frames, whole.seconds)
 

@@ -16,6 +16,7 @@ from stmn.flow.pairs import frames_and_flow
 from stmn.prediction.classifier import ChunkPlan, Classifier
 from stmn.runtime.progress import Progress
 from stmn.video.decode import iter_frames
+from stmn.video.measure import Measure, measure_video
 from stmn.video.source import Source, rereadable
 
 
@@ -29,29 +30,23 @@ class WholeVideo:
 
 
 def read_whole_video(
-    model: Classifier, source: Source, protocol: Protocol, progress: Progress, allow_damage: float
-) -> WholeVideo:
+    model: Classifier, source: Source, protocol: Protocol, progress: Progress, allow_damage: float,
+    measure: Measure = measure_video,
+) -> WholeVideo:  # fmt: skip
     """Read the protocol's chunks of a video. A video that is too short for a flow stack is reported to `progress`.
 
     Raises:
         DataError: The video can't be read or has too few frames.
     """
     with rereadable(source) as given:
-        count, seconds = _measure(model, given, progress, allow_damage)
-        plan = model.plan_chunks(count, protocol.chunks, given.name)
+        length = measure(given, model.description.preparation.fps, allow_damage)
+        for words in length.notes:
+            progress.say(f"{given.name}: {words}")
+        plan = model.plan_chunks(length.frames, protocol.chunks, given.name)
         if notice := model.padding_notice(plan.frame_count):
             progress.say(f"{given.name}: {notice}")
         chunks = _read_chunks(model, given, plan, allow_damage)
-        return WholeVideo(model.make_input(plan, *chunks, protocol), count, seconds)
-
-
-def _measure(model: Classifier, source: Source, progress: Progress, allow_damage: float) -> tuple[int, float]:
-    """How many frames a video has, and how many seconds."""
-    count, end = 0, 0.0
-    fps = model.description.preparation.fps
-    for frame in iter_frames(source, fps, allow_damage, lambda words: progress.say(f"{source.name}: {words}")):
-        count, end = count + 1, frame.seconds + float(1 / frame.rate)
-    return count, end
+        return WholeVideo(model.make_input(plan, *chunks, protocol), length.frames, length.seconds)
 
 
 def _read_chunks(

@@ -3,11 +3,12 @@
 import csv
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from helpers.commands import call, errors_of
+from helpers.commands import STMN, call, errors_of
 from helpers.films import film, moving
 from helpers.predicting import lines, model_of
 from PIL import Image
@@ -142,3 +143,40 @@ def test_parquet_says_which_extra_it_needs(folder, trained, tmp_path, monkeypatc
     refused = call("predict", model_of(trained, "appearance"), folder / "b.avi", "--out", tmp_path / "o.parquet")
     assert errors_of(refused) == ["Parquet needs the package 'pyarrow': pip install 'stmn[parquet]'"]
     assert not list(tmp_path.iterdir())
+
+
+CRASHING = """
+import os
+import subprocess
+import stmn.video.decode as decode
+read = decode.iter_frames
+def read_or_crash(source, *arguments, **options):
+    if getattr(source, "name", "").endswith("crash.mp4"):
+        os._exit(3)
+    return read(source, *arguments, **options)
+decode.iter_frames = read_or_crash
+"""
+
+
+@pytest.mark.parametrize("more", [[], ["--window", "0.5"]])
+def test_a_decoder_that_crashes_costs_its_video(more, folder, trained, tmp_path):
+    """Each of many videos is decoded in another process first."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(CRASHING)
+    whole = folder / "train" / "a.mp4"
+    (tmp_path / "videos").mkdir()
+    for name in ("a.mp4", "crash.mp4", "z.mp4"):
+        (tmp_path / "videos" / name).write_bytes(whole.read_bytes())
+    line = ["predict", model_of(trained, "appearance"), tmp_path / "videos", "--out", tmp_path / "table.jsonl", *more]
+    done = subprocess.run(
+        [STMN, *map(str, line)], env=os.environ | {"PYTHONPATH": str(tmp_path / "site")}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    rows = list(map(json.loads, (tmp_path / "table.jsonl").read_text().splitlines()))
+    assert {Path(row["video"]).name: bool(row["error"]) for row in rows} == {
+        "a.mp4": False,
+        "crash.mp4": True,
+        "z.mp4": False,
+    }
+    assert "its decoder crashed, or gave no frame for 60 s" in done.stderr
