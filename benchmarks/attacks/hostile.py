@@ -20,7 +20,10 @@ def cases(whole: Arena, count: int, seed: int) -> list[Case]:
     """`count` of all tricks, drawn evenly from the kinds."""
     kinds = all_tricks(whole)
     rng = np.random.default_rng([seed, 4])
-    mixed = [trick for tricks in kinds for trick in _some(tricks, -(-count // len(kinds)), rng)]
+    left, mixed = count, list[Trick]()
+    for place, tricks in enumerate(sorted(kinds, key=len)):  # what small kinds lack, large ones give
+        mixed += _some(tricks, round(left / (len(kinds) - place)), rng)
+        left = count - len(mixed)
     return [Case(number, trick.name, (seed, trick.name)) for number, trick in enumerate(mixed)]
 
 

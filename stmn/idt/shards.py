@@ -20,6 +20,7 @@ from stmn.errors import DataError
 from stmn.idt.codebook import WIDTH
 from stmn.runtime.json_files import parse_json
 from stmn.store.format.shard import (
+    DAMAGE,
     REMEDY,
     VOUCHED,
     check_rows,
@@ -160,7 +161,7 @@ class ShardReader:
         """The connection to a shard; SQLite's errors in the block become `DataError`."""
         try:
             yield self._connections[shard]
-        except (sqlite3.DatabaseError, OverflowError) as error:
+        except DAMAGE as error:
             raise describe_damage(shard_paths(self.folder)[shard], error) from error
 
 

@@ -199,7 +199,8 @@ def overwrite_middle(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [
     lambda p: p.write_bytes(b"\0" * 40000), lambda p: p.write_bytes(b""), overwrite_middle, Path.unlink,
-], ids=["zeros", "empty", "middle", "missing"])  # fmt: skip
+    lambda p: p.write_bytes(p.read_bytes().replace(b"CREATE TABLE videos", b"CREA\xacE TABLE videos")),
+], ids=["zeros", "empty", "middle", "missing", "schema"])  # fmt: skip
 def test_damaged_shard_is_one_line(damage, scratch, folder, shard):
     damage(shard)
     with pytest.raises(DataError) as caught, Store(folder) as store:

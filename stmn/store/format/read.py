@@ -18,6 +18,7 @@ from stmn.registry import without_own_version
 from stmn.runtime.files import digest
 from stmn.store.format.header import read_header
 from stmn.store.format.shard import (
+    DAMAGE,
     FLOW,
     KIND_NAMES,
     REMEDY,
@@ -139,7 +140,7 @@ class Store:
                     raise DataError(f"{path}: prepare is running or was interrupted; run prepare again to finish it")
                 self._connections[shard] = open_read_only(path)
             yield self._connections[shard]
-        except (sqlite3.DatabaseError, OverflowError) as error:
+        except DAMAGE as error:
             raise describe_damage(path, error) from error
 
     def _rows(self, shard: int, table: str) -> list[tuple[Any, ...]]:

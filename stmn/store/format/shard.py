@@ -46,6 +46,8 @@ VOUCHED = {
     ),
     "notes": ("id", "note"),
 }  # fmt: skip
+#: what reading a damaged shard raises; SQLite may quote bytes that are no text
+DAMAGE = (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError)
 #: what to do about a shard whose content is not what was written
 REMEDY = "delete that file and run the command that wrote it again"
 

@@ -10,6 +10,7 @@ from typing import NamedTuple, Self
 from stmn.datasets.base import VideoEntry
 from stmn.errors import DataError
 from stmn.store.format.shard import (
+    DAMAGE,
     PAGE_SIZE,
     RGB,
     SCHEMA,
@@ -276,8 +277,8 @@ def recovered_shard(path: Path) -> Iterator[ShardWriter]:
                     shard.remove_stale_journal()
             shard.check()
             yield shard
-    except sqlite3.DatabaseError as error:
-        code = error.sqlite_errorcode & 0xFF  # the primary result code
+    except DAMAGE as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary result code
         if code == sqlite3.SQLITE_BUSY:
             raise DataError(f"{path}: another process is writing here; wait for it, or stop it") from error
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):

@@ -1,6 +1,5 @@
 """Check a prepared set: its shards, pictures and splits, and whether its flow matches its frames."""
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -13,7 +12,7 @@ from stmn.errors import DataError, count_of
 from stmn.flow.fit import Fit
 from stmn.runtime.progress import Progress
 from stmn.store.format.read import Store
-from stmn.store.format.shard import REMEDY, VOUCHED, check_rows, journal_path, open_read_only, shard_paths
+from stmn.store.format.shard import DAMAGE, REMEDY, VOUCHED, check_rows, journal_path, open_read_only, shard_paths
 from stmn.store.inspect.check_video import VideoFindings, check_video
 from stmn.store.inspect.copies import find_copies
 from stmn.store.inspect.lookup import quote_id
@@ -86,7 +85,7 @@ def _check_shards(folder: Path) -> Iterator[str]:
         except DataError as error:
             yield str(error)
             continue
-        except sqlite3.DatabaseError as error:
+        except DAMAGE as error:
             words = str(error)
         if words != "ok":
             words = " ".join(words.replace("*** in database main ***", "").split())
