@@ -51,6 +51,8 @@ def attack(case: Case, whole: Arena, given: dict[str, Any], root: Path) -> dict[
         finish(arena, child)
     answer = arena.attempt(*expand(arena, AGAIN.command), patience=5 * PATIENCE)
     verdict = judge(answer)
+    if verdict == "refused":  # nothing may keep the chain from its end
+        verdict = "unclear"
     left: list[str] = []
     if verdict == "right":
         left = sorted(files_of(arena) ^ files_of(whole))
