@@ -39,6 +39,10 @@ class Trouble(Folder):
         if "slow" in video.id:
             time.sleep(0.5)
         return super().fetch(video)
+
+def slow(first, second):
+    time.sleep(1.1)
+    return first.new_zeros(len(first), 2, *first.shape[1:])
 """
 
 
@@ -102,7 +106,7 @@ class Cluster:
 @pytest.fixture
 def trouble(tmp_path, monkeypatch):
     with on_path(tmp_path / "site", monkeypatch) as packages:
-        packages.install("trouble", TROUBLE, dataset={"trouble": "Trouble"})
+        packages.install("trouble", TROUBLE, dataset={"trouble": "Trouble"}, flow={"slow": "slow"})
         yield packages.folder
 
 
@@ -165,6 +169,16 @@ def test_crash_or_hang_costs_only_its_video(tmp_path, cluster):
         assert len(store.videos) == 5
     assert worker.poll() is None
     assert cluster.log("scheduler").count("Register worker") == 1, "the Dask worker itself lived on"
+
+
+@pytest.mark.slow
+def test_time_limit_on_a_cluster_is_for_time_without_progress(tmp_path, cluster):
+    """A long video may take long: here three batches of a second each."""
+    film(tmp_path / "v" / "wave" / "a.avi", moving(34))
+    cluster.worker("--no-nanny")
+    arguments = [*SMALL, "--flow", "slow", "--video-timeout", "2", "--cluster", cluster.address]
+    result = call("prepare", tmp_path / "v", "mine", *arguments, "-w", tmp_path)
+    assert result.exit_code == 0, result.stderr
 
 
 @pytest.mark.slow
