@@ -10,6 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stmn.errors import DataError
 from stmn.video.pictures import list_pictures
 from stmn.video.source import VIDEO_SUFFIXES
@@ -142,6 +145,19 @@ class Dataset:
     def short_side(self) -> int:
         """Return the short side of the frames in pixels; for data sets with `has_pictures`."""
         raise NotImplementedError
+
+    def masks(self, video_id: str, times: Sequence[int]) -> dict[str, NDArray[np.bool_]]:
+        """Return where named objects of a video are, if the data set knows. No file is read.
+
+        Args:
+            video_id: What `videos` lists as its id.
+            times: Frame numbers of the video, from 0.
+
+        Returns:
+            Name -> (len(times), height, width), true where the object covers the pixel. "target" is what decides the
+            class, "distractor" what could be mistaken for it. Empty if nothing is known.
+        """
+        return {}
 
 
 def missing_file(path: Path) -> str:

@@ -9,7 +9,7 @@ Both discs draw brightness, speed and texture from the same distributions, so th
 nothing of the hue.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -82,18 +82,30 @@ class Synthetic(Dataset):
     def fetch(self, video: VideoEntry) -> Path:
         """Return the video's file; render it if it doesn't exist."""
         if not video.path.exists():
-            part, _, name = video.id.partition("/")
-            number = int(Path(name).stem.rpartition("_")[2])
-            rng = np.random.default_rng([self._seed, _PARTS.index(part), number])
-            write_video(video.path, _TASKS[self._task](rng, video.class_name, self._frames, self._size))
+            rng, class_name = self._start(video.id)
+            write_video(video.path, _TASKS[self._task](rng, class_name, self._frames, self._size))
         return video.path
+
+    def masks(self, video_id: str, times: Sequence[int]) -> dict[str, NDArray[np.bool_]]:
+        """Return where the reddish disc ("target") and the bluish one ("distractor") are."""
+        rng, class_name = self._start(video_id)
+        radius, tracks = _draw_motion(rng, class_name, self._frames, self._size)
+        rows, columns = np.mgrid[: self._size, : self._size]
+        return {
+            name: np.array([np.hypot(columns - x, rows - y) <= radius for x, y in track[list(times)]])
+            for name, track in zip(("target", "distractor"), tracks, strict=True)
+        }
+
+    def _start(self, video_id: str) -> tuple[Generator, str]:
+        """What a video is drawn with, and its class."""
+        part, _, name = video_id.partition("/")
+        number = int(Path(name).stem.rpartition("_")[2])
+        return np.random.default_rng([self._seed, _PARTS.index(part), number]), sorted(DIRECTIONS)[number % 4]
 
 
 def _render_which_moves(rng: Generator, class_name: str, frames: int, size: int) -> Iterator[NDArray[np.uint8]]:
     """The frames, (size, size, 3) RGB uint8; `class_name` is the direction of the reddish disc."""
-    other = rng.choice([name for name in DIRECTIONS if name != class_name])
-    radius = rng.uniform(0.09, 0.13) * size
-    tracks = _draw_tracks(rng, (class_name, str(other)), radius, frames, size)
+    radius, tracks = _draw_motion(rng, class_name, frames, size)
     background = _draw_texture(rng, size, size / 4)[..., None] * rng.uniform(15, 45) + rng.uniform(60, 190)
     background = background + _draw_texture(rng, size, size / 2)[..., None] * rng.uniform(-12, 12, 3)
     surfaces = [_draw_texture(rng, 2 * size, size / 8) * rng.uniform(8, 16) for _ in tracks]
@@ -109,6 +121,13 @@ def _render_which_moves(rng: Generator, class_name: str, frames: int, size: int)
             picture = picture * (1 - cover) + (colour + shade) * cover
         picture = picture + rng.normal(0, 1, picture.shape) * noise
         yield np.clip(np.round(picture), 0, 255).astype(np.uint8)
+
+
+def _draw_motion(rng: Generator, class_name: str, frames: int, size: int) -> tuple[float, list[Array]]:
+    """The radius of both discs, and the (frames, 2) tracks of the reddish and of the bluish one, in pixels."""
+    other = rng.choice([name for name in DIRECTIONS if name != class_name])
+    radius = rng.uniform(0.09, 0.13) * size
+    return radius, _draw_tracks(rng, (class_name, str(other)), radius, frames, size)
 
 
 def _draw_tracks(rng: Generator, directions: tuple[str, str], radius: float, frames: int, size: int) -> list[Array]:

@@ -58,6 +58,19 @@ def test_class_is_the_direction_of_the_reddish_disc(dataset, videos):
     assert found == {video.id: video.class_name for video in dataset.videos()}
 
 
+def test_masks_say_where_the_two_discs_are(dataset, videos):
+    """The mean hue under the mask is stronger than under the mask moved by two pixels."""
+    for video in dataset.videos()[::10]:
+        masks = dataset.masks(video.id, [0, 13])
+        assert not (masks["target"] & masks["distractor"]).any()
+        for name, sign in (("target", 1), ("distractor", -1)):
+            assert masks[name].shape == (2, 64, 64)
+            for mask, frame in zip(masks[name], videos[video.id][[0, 13]].astype(int), strict=True):
+                lean = sign * (frame[..., 0] - frame[..., 2])
+                moved = [lean[np.roll(mask, shift, axis)].mean() for shift in (-2, 2) for axis in (0, 1)]
+                assert lean[mask].mean() > max(20, *moved)
+
+
 def test_bluish_disc_moves_in_another_direction(dataset, videos):
     others = {video.id: direction(videos[video.id], "blue") for video in dataset.videos()}
     assert all(others[video.id] != video.class_name for video in dataset.videos())
