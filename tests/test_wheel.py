@@ -84,7 +84,7 @@ def test_wheel_is_what_runs_and_declares_its_imports(fresh, tmp_path):
     assert Path(found["file"]).is_relative_to(fresh.parent)
     assert Path(found["where"]).is_relative_to(fresh.parent)
     assert found["unmet"] == []
-    assert found["fusions"] == ["add", "multiply"]
+    assert found["fusions"] == ["add", "blended_multiply", "multiply", "none"]
     imported = {
         "torch", "torchvision", "timm", "av", "typer", "rich", "pydantic", "pydantic-settings", "safetensors", "numpy",
         "scipy", "scikit-learn", "pillow", "simplejpeg",

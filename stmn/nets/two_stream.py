@@ -10,6 +10,7 @@ from stmn.errors import UsageError
 from stmn.nets.backbones import PARTS
 from stmn.nets.classifier import Float32Linear
 from stmn.nets.config import NetworkConfig
+from stmn.nets.fusions import no_gates
 from stmn.nets.network import Network
 from stmn.nets.units import Activation
 
@@ -19,7 +20,7 @@ class TwoStream(Network):
 
     Attributes:
         gate: how they are tied.
-        gates: the fusion at each gated unit, by `gate_name`.
+        gates: the fusion at each gated unit, by `gate_name`; empty if the streams are not tied.
         joint_fc: the linear layer over the logits of both streams, if `config.prediction` asks for one.
 
     Raises:
@@ -32,11 +33,14 @@ class TwoStream(Network):
             raise UsageError("a two-stream network needs an appearance stream, a motion stream and a gate")
         super().__init__(config)
         self.gate = config.gate
-        self._check_channels()
+        fusion = registry.load("fusion", self.gate.fusion)
+        self.tied = fusion is not no_gates
         if config.prediction == "concatenated":
             self.joint_fc = _make_joint_classifier(len(config.classes))
-        fusion = registry.load("fusion", self.gate.fusion)
         self.gates = nn.ModuleDict()
+        if not self.tied:
+            return
+        self._check_channels()
         for part in PARTS:
             for index in self._list_gated_units(part):
                 for receiver in self.receivers:
@@ -47,6 +51,8 @@ class TwoStream(Network):
     @property
     def receivers(self) -> list[str]:
         """The streams that the other one sends to."""
+        if not self.tied:
+            return []
         return {
             "motion_to_appearance": ["appearance"],
             "appearance_to_motion": ["motion"],

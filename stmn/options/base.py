@@ -54,6 +54,7 @@ class Option:
         plugin: it names a plugin of this kind.
         typed: a person gives it on the command line; no file may, as it leads out of the workspace.
         makes: it names a folder that the stage makes; in a file that is a name in the workspace, no path.
+        later: it came after runs had been made: at its default it is no part of a run's identity, so these runs stay.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Option:
     plugin: str | None
     typed: bool
     makes: bool
+    later: bool
 
     @property
     def flag(self) -> str:
@@ -133,6 +135,11 @@ class StageOptions(BaseModel):
         return [str(item) for item in values if item not in self.described()[name].words]
 
     def identity(self) -> dict[str, Any]:
+        """The options in a run's identity: those that decide, without what came later and has its default."""
+        plain = {o.name for o in self.described().values() if o.later and getattr(self, o.name) == o.default}
+        return {name: value for name, value in self.deciding().items() if name not in plain}
+
+    def deciding(self) -> dict[str, Any]:
         """The options that decide the result: without inputs, and without how fast or where a stage runs."""
         skip = {o.name for o in self.described().values() if o.execution or o.data or self._names_output(o)}
         return self.model_dump(mode="json", exclude=skip)
@@ -182,6 +189,7 @@ def option(
     plugin: str | None = None,
     typed: bool = False,
     makes: bool = False,
+    later: bool = False,
     **limits: Any,
 ) -> Any:
     """A field of an options model; the arguments are those of `Option`.
@@ -200,6 +208,7 @@ def option(
         "plugin": plugin,
         "typed": typed,
         "makes": makes,
+        "later": later,
     }
     return Field(default, description=help, json_schema_extra=marks, **limits)
 
@@ -230,6 +239,7 @@ def _described(name: str, info: FieldInfo) -> Option:
         plugin=marks.get("plugin"),
         typed=marks.get("typed", False),
         makes=marks.get("makes", False),
+        later=marks.get("later", False),
     )
 
 

@@ -7,6 +7,9 @@ from pydantic import model_validator
 from stmn.options.base import option
 from stmn.options.training import TrainingOptions
 
+#: the names of the fusion that makes no gates
+_UNTIED = ("none", "stmn:none")
+
 
 class FuseOptions(TrainingOptions):
     """Tie two trained streams by gates and temporal filters, and train them end to end."""
@@ -20,7 +23,12 @@ class FuseOptions(TrainingOptions):
     allow_seen: bool = option(
         False, "also tie streams that learned from test videos of the split", "Network", execution=True
     )
-    fusion: str = option("multiply", "how a gate combines the streams: a plugin", "Network", plugin="fusion")
+    fusion: str = option(
+        "multiply",
+        "how a gate combines the streams: a plugin; none trains them side by side, without gates",
+        "Network",
+        plugin="fusion",
+    )
     site: Literal["residual", "direct"] = option(
         "residual", "gate only the residual branch, or also the skip path (direct)", "Network"
     )
@@ -71,6 +79,19 @@ class FuseOptions(TrainingOptions):
         "of 25 epochs (their code); plateau: when validation stops improving; cosine follows a cosine to 0 instead",
         "Optimisation",
     )
+
+    @property
+    def tied(self) -> bool:
+        """False for two streams without gates."""
+        return self.fusion not in _UNTIED
+
+    @model_validator(mode="after")
+    def _gates_are_there(self) -> Self:
+        """What says how streams are gated makes no sense without gates."""
+        for name in ("site", "direction", "gated_units", "operand"):
+            if not self.tied and (value := getattr(self, name)) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} = {value} describes gates, and fusion = none has none: leave {name} out")
+        return self
 
     @model_validator(mode="after")
     def _temporal_fits(self) -> Self:

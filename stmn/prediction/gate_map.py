@@ -92,7 +92,7 @@ def find_gate_map(model: Classifier, part: GatePart | None) -> GateMap | None:
             something is: conv5 for frames of 256 pixels.
     """
     network = model.fast_network
-    if not isinstance(network, TwoStream):
+    if not isinstance(network, TwoStream) or not network.tied:
         return None
     side = model.protocol(1).short_side
     fine_enough = [part for part, stride in _STRIDES.items() if side >= _ENOUGH_POSITIONS * stride]

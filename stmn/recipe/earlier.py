@@ -59,14 +59,15 @@ def _was_asked_otherwise(record: dict[str, Any], plan: StagePlan) -> bool:
         return True
     fixed = {name for name, value in plan.given.items() if now.get(name) == value}
     fixed |= {name for name, value in record.get("given", {}).items() if before.get(name) == value}
-    decides = plan.identity["options"]
+    decides = plan.options.deciding()
     return any(name in decides and name in before and before[name] != decides[name] for name in fixed)
 
 
 def _differences(record: dict[str, Any], plan: StagePlan) -> Iterator[tuple[str, str]]:
     """(Kind of difference, in words) between a run and a plan that were asked for the same."""
     identity, before = plan.identity, record.get("options", {})
-    changed = {k: (before[k], now) for k, now in identity["options"].items() if k in before and before[k] != now}
+    decides = plan.options.deciding()
+    changed = {k: (before[k], now) for k, now in decides.items() if k in before and before[k] != now}
     if "weights" in changed:
         there, here = changed.pop("weights")
         yield (

@@ -228,7 +228,8 @@ class _Look:
         if isinstance(options, TrainStreamOptions):
             found.what, found.weights = f"{options.arch} {options.modality}", options.weights
         else:
-            found.what = f"{options.fusion} {options.site}, filters {options.injector}, pool {options.temporal_pool},"
+            gates = f"{options.fusion} {options.site}" if options.tied else "no gates"
+            found.what = f"{gates}, filters {options.injector}, pool {options.temporal_pool},"
             found.weights = f"{options.appearance or 'the newest'} + {options.motion or 'the newest'}"
         if network := self._networks.get(found.id):
             found.parameters, found.multiply_adds = workload.count_cost(network)

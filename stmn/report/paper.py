@@ -107,6 +107,8 @@ def list_paper_accuracies(dataset: str) -> list[PaperAccuracy]:
 def find_nearest(dataset: str, role: Role, networks: NetworkSummary, split: str) -> PaperAccuracy | None:
     """The paper's accuracy that is nearest to an evaluation: of the same networks, or else of the same kind of result.
 
+    Two streams that were trained together without gates are nearest to late fusion.
+
     Networks of split 1 that are in Table 2 or 3 get their row there; all others get means over three splits.
 
     Args:
@@ -118,6 +120,8 @@ def find_nearest(dataset: str, role: Role, networks: NetworkSummary, split: str)
     column = _DATASETS.index(dataset)
     if role in ("other", "svm"):
         return None
+    if role == "fused" and (networks.gates or {}).get("fusion") == "none":
+        role = "late_fusion"
     if role == "idt":
         return _read_table_5(role, column)
     if role == "fused":

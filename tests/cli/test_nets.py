@@ -77,6 +77,8 @@ def test_network_of_a_recipe_with_other_classes_and_frames():
     (["injector = 'residual_and_skip'"], "end filter over 3 chunks, skip path", 8),
     (["injector = 'skip'"], "end filter over 3 chunks, skip path", 8),
     (["injector = 'skip'"], "residual branch", 0),
+    (["fusion = 'none'"], "gate", 0),
+    (["fusion = 'blended_multiply'"], "unit 2 gate product with motion, blended in, pre-ReLU", 4),
     (["injector = 'residual_every_unit'", "gated_units = 'every_unit'"], "filter over 3 chunks, residual branch", 24),
     (["temporal_window = 5"], "max over 5 chunks, mean 7x7", 2),
     (["prediction = 'concatenated'"], "fused linear layer over both streams", 1),

@@ -14,7 +14,7 @@ from stmn.testing import check_flow, check_fusion
 PLUGINS = Path(__file__).parents[2] / "plugins"
 
 
-@pytest.mark.parametrize("name", ["add", "multiply"])
+@pytest.mark.parametrize("name", ["add", "multiply", "blended_multiply"])
 def test_built_in_fusions_keep_the_contract(name):
     check_fusion(registry.load("fusion", name))
 

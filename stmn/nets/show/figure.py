@@ -20,6 +20,13 @@ _COLOURS = {
     "text": "#111827",
     "muted": "#6b7280",
 }
+#: fusion -> its sign in the picture, and what the legend says of it
+_SIGNS = {"multiply": ".", "blended_multiply": ".", "add": "+"}
+_GATES = {
+    "multiply": "gate: element-wise product",
+    "blended_multiply": "gate: element-wise product, blended in",
+    "add": "gate: sum",
+}
 
 
 class _Canvas:
@@ -194,7 +201,7 @@ def _draw_gates(
     canvas: _Canvas, network: TwoStream, lanes: list[_Lane], part: int, number: int, places: list[float]
 ) -> None:
     """Draw the gates of a unit that both lanes show, from the other stream's main path to the operation."""
-    sign = {"multiply": ".", "add": "+"}.get(network.gate.fusion, "f")
+    sign = _SIGNS.get(network.gate.fusion, "f")
     for receiving, sending in ((0, 1), (1, 0)):
         lane, other = lanes[receiving], lanes[sending]
         if not lane.stream.parts[part].units[number - 1].gated:
@@ -240,15 +247,15 @@ def _draw_legend(canvas: _Canvas, network: Network, width: float, height: float)
     """Explain the signs that occur in the picture."""
     y, x = height - 26, 24.0
     entries = [("+", "line", "sum, then ReLU")]
-    if isinstance(network, TwoStream):
+    if isinstance(network, TwoStream) and network.tied:
         gate = network.gate
-        words = {"multiply": "gate: element-wise product", "add": "gate: sum"}.get(gate.fusion, f"gate: {gate.fusion}")
+        words = _GATES.get(gate.fusion, f"gate: {gate.fusion}")
         taken = (
             ""
             if gate.site == "direct"
             else f" with the {gate.operand.replace('_', '-').replace('relu', 'ReLU')} signal"
         )
-        entries.append(({"multiply": ".", "add": "+"}.get(gate.fusion, "f"), "gate", words + taken))
+        entries.append((_SIGNS.get(gate.fusion, "f"), "gate", words + taken))
     for sign, colour, words in entries:
         canvas.circle(x + 8, y - 4, sign, colour)
         canvas.text(x + 24, y, words, 12, "muted", "start")

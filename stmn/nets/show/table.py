@@ -65,7 +65,11 @@ def _list_insertions(network: Network, place: str, part: PartOutline) -> Iterato
     if gated and (gate := network.config.gate):
         other = "motion" if place.startswith("appearance.") else "appearance"
         where = "skip path too" if gate.site == "direct" else gate.operand.replace("_", "-").replace("relu", "ReLU")
-        combined = {"multiply": f"multiplied by {other}", "add": f"{other} added"}
+        combined = {
+            "multiply": f"multiplied by {other}",
+            "add": f"{other} added",
+            "blended_multiply": f"product with {other}, blended in",
+        }
         text = combined.get(gate.fusion, f"{gate.fusion} with {other}")
         names = [f"{place}.unit{number}.gate" for number in gated]
         yield "gate", f"{_describe_units(gated)} gate", f"{text}, {where}", names
