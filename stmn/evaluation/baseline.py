@@ -5,10 +5,10 @@ above this baseline.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
 from stmn.evaluation.intervals import Units, accuracy_interval
@@ -31,12 +31,10 @@ def measure_box_shape_baseline(store: Store, split: str, seed: int = 0) -> dict[
         training videos have the same shape and length, so that nothing can leak.
     """
     train, test = store.part(split, "train"), store.part(split, "test")
-    features = _describe_shapes(train)
-    if len(np.unique(features, axis=0)) == 1:
+    shapes = _describe_shapes(train), _describe_shapes(test)
+    if len(set(shapes[0])) == 1:
         return None
-    forest = RandomForestClassifier(500, random_state=seed)
-    forest.fit(features, [video.class_name for video in train])
-    predicted = [str(name) for name in forest.predict(_describe_shapes(test))]
+    predicted = _predict(shapes[0], tuple(video.class_name for video in train), shapes[1], seed)
     correct = np.array([float(name == video.class_name) for name, video in zip(predicted, test, strict=True)])
     return {
         "videos": len(test),
@@ -46,16 +44,19 @@ def measure_box_shape_baseline(store: Store, split: str, seed: int = 0) -> dict[
     }
 
 
-def join_baselines(parts: Sequence[dict[str, Any] | None], scores: Scores) -> dict[str, Any] | None:
-    """The baselines of disjoint folds as that of one list of videos.
+def measure_folds_baseline(store: Store, splits: Sequence[str], scores: Scores, seed: int = 0) -> dict[str, Any] | None:
+    """The baseline of disjoint folds, each measured by itself, as that of one list of videos.
 
     Args:
-        parts: What `measure_box_shape_baseline` found for each fold.
+        store: The prepared data set.
+        splits: The folds.
         scores: Scores of the test videos of all folds.
+        seed: The seed of the forests.
 
     Returns:
         As `measure_box_shape_baseline`; None if a fold has none.
     """
+    parts = [measure_box_shape_baseline(store, split, seed) for split in splits]
     found = [part for part in parts if part is not None]
     if len(found) < len(parts):
         return None
@@ -90,6 +91,16 @@ def compare_with_baseline(scores: Scores, baseline: dict[str, Any]) -> PairedTes
     )
 
 
-def _describe_shapes(videos: list[StoredVideo]) -> NDArray[np.float64]:
-    """(N, 4): source width, height, aspect, frames."""
-    return np.array([[v.source_width, v.source_height, v.source_width / v.source_height, v.frames] for v in videos])
+def _describe_shapes(videos: list[StoredVideo]) -> tuple[tuple[float, ...], ...]:
+    """N rows: source width, height, aspect, frames."""
+    return tuple((v.source_width, v.source_height, v.source_width / v.source_height, v.frames) for v in videos)
+
+
+@lru_cache(maxsize=256)  # all evaluations of a sweep ask for the same few
+def _predict(
+    train: tuple[tuple[float, ...], ...], classes: tuple[str, ...], test: tuple[tuple[float, ...], ...], seed: int
+) -> tuple[str, ...]:
+    """The class of each row of `test`, by a forest that learns from the rows and classes of `train`."""
+    forest = RandomForestClassifier(500, random_state=seed)
+    forest.fit(np.array(train), list(classes))
+    return tuple(map(str, forest.predict(np.array(test))))

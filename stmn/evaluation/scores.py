@@ -227,22 +227,6 @@ def fuse_late(
     return weigh_streams(fused, weights) if len(set(weights)) > 1 else fused
 
 
-def join_scores(parts: Sequence[Scores], changes: dict[str, Any]) -> Scores:
-    """The scores of disjoint folds as those of one list of videos.
-
-    Args:
-        parts: Scores with the same classes and streams.
-        changes: What the protocol of the whole has in place of the first fold's.
-    """
-    first = parts[0]
-    streams = {name: torch.cat([part.streams[name] for part in parts]) for name in first.streams}
-    columns: list[list[Any]] = [
-        [value for part in parts for value in getattr(part, name)] for name in ("ids", "labels", "groups", "hashes")
-    ]
-    ids, labels, groups, hashes = columns
-    return Scores(ids, first.classes, labels, streams, first.protocol | changes, groups, hashes)
-
-
 def weigh_streams(scores: Scores, weights: Sequence[float], chosen_on: str = "") -> Scores:
     """The same scores with other weights of their streams, which the protocol and its words say.
 

@@ -34,6 +34,12 @@ class EvaluateOptions(DataOptions):
         "Testing",
         inputs=("scores", "model"),
     )
+    join: list[str] | None = option(
+        None,
+        "instead of testing, join the scores of these evaluations of disjoint folds, each video once",
+        "Testing",
+        inputs=("scores",),
+    )
     stream_weights: list[float] | Literal["validation"] | None = option(
         None,
         "weights of the network's streams, or of what --late-fusion names, in the same order; validation chooses them "
@@ -80,8 +86,12 @@ class EvaluateOptions(DataOptions):
             raise ValueError("ten_crop and centre_crop are two protocols: choose one")
         if self.temporal_window and self.temporal_pool in (None, "none"):
             raise ValueError("temporal_window needs temporal_pool = max or average")
-        if self.late_fusion and self.model:
-            raise ValueError("choose a model or late_fusion, not both")
+        if len(given := [name for name in ("model", "late_fusion", "join") if getattr(self, name)]) > 1:
+            raise ValueError(f"choose {' or '.join(given)}, not {'both' if len(given) == 2 else 'all'}")
+        if self.join and len(self.join) < 2:
+            raise ValueError("join needs the evaluations of at least two folds")
+        if self.join and self.stream_weights:
+            raise ValueError("join takes scores as they are: give stream_weights to the evaluations that it joins")
         if self.late_fusion and len(self.late_fusion) < 2:
             raise ValueError("late_fusion needs at least two models or evaluations")
         if self.stream_weights == "validation" and self.part not in (None, "test"):

@@ -295,5 +295,7 @@ def _rank(run: Run, graph: RunGraph) -> float:
         return 3.5 if run.record["verb"] == "idt-score" else 4
     if run.record["options"].get("late_fusion"):
         return 2
+    if run.record["options"].get("join"):
+        return min((_rank(fold, graph) for fold in graph.find_causes(run)), default=3)
     modalities = [cause.record.get("options", {}).get("modality") for cause in graph.find_causes(run)]
     return {"rgb": 0, "flow": 1}.get(modalities[0] or "", 3) if modalities else 3

@@ -1,4 +1,6 @@
-"""evaluate on all splits: one model per split, tested on its own, and their mean, as the literature reports it."""
+"""evaluate on all splits: one model per split, tested on its own; folds together, of other splits their mean."""
+
+from typing import Any
 
 from stmn.errors import DataError, count_of
 from stmn.options.evaluate import EvaluateOptions
@@ -15,6 +17,8 @@ _KEPT = ("accuracy", "interval", "videos", "of", "protocol")
 def evaluate_all_splits(options: EvaluateOptions, context: Context) -> Result:
     """Evaluate every split in a separate run, and write the mean to `metrics.json`.
 
+    If the splits are folds, which test each video once, the scores of all of them are written together.
+
     Raises:
         DataError: a split has no model that was trained like the given one.
     """
@@ -25,21 +29,49 @@ def evaluate_all_splits(options: EvaluateOptions, context: Context) -> Result:
     given = "late_fusion" if context.inputs.get("late_fusion") else "model"
     runs = [read_run(item.path.parent) for item in context.inputs[given]]
     tested: dict[str, Run] = {}
-    for split in read_header(context.data).splits:
+    header = read_header(context.data)
+    for split in header.splits:
         models = [str(_sibling(run, split, context.workspace).path) for run in runs]
         values = {"split": split, given: models if given == "late_fusion" else models[0]}
         tested[split] = context.run_stage(options.model_copy(update=values))
     if not context.ranks.first:
         return Result({})
     results = {split: run.results for split, run in tested.items()}
+    about = {"splits": {split: {key: result[key] for key in _KEPT} for split, result in results.items()}}
+    if header.has_folds and options.part == "test":
+        return _join(options, context, tested, about)
     mean = average_splits([load_scores(run.output("scores")) for run in tested.values()])
     low, high = mean["interval"]
     context.progress.say(
         f"mean of {count_of(len(results), 'split')}: {100 * mean['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
     )
-    mean |= {"splits": {split: {key: result[key] for key in _KEPT} for split, result in results.items()}}
+    mean |= about
     write_json(context.out / "metrics.json", mean)
     return Result(outputs={"metrics": "metrics.json", "splits": "metrics.json"}, values=mean)
+
+
+def _join(options: EvaluateOptions, context: Context, tested: dict[str, Run], about: dict[str, Any]) -> Result:
+    """The scores of disjoint folds together, and their metrics."""
+    from stmn.evaluation.baseline import measure_folds_baseline
+    from stmn.evaluation.joining import join_folds
+    from stmn.evaluation.metrics import describe_accuracy, measure
+    from stmn.evaluation.scores import load_scores
+    from stmn.store.format.read import Store
+
+    scores = join_folds(
+        [load_scores(run.output("scores")) for run in tested.values()], [r.label for r in tested.values()]
+    )
+    of = [name for run in tested.values() for name in run.results["of"]]
+    results = measure(scores) | {"protocol": scores.protocol, "of": of, **about}
+    if options.part == "test":
+        with Store(context.data) as store:
+            results["box_shape_baseline"] = measure_folds_baseline(store, list(tested), scores, options.seed)
+    scores.save(context.out / "scores.safetensors")
+    write_json(context.out / "metrics.json", results)
+    context.progress.say(f"{count_of(len(tested), 'fold')} together: {describe_accuracy(results)}")
+    for note in results["notes"]:
+        context.progress.say(note)
+    return Result({"scores": "scores.safetensors", "metrics": "metrics.json"}, results)
 
 
 def _sibling(run: Run | None, split: str, workspace: Workspace) -> Run:

@@ -8,7 +8,7 @@ from stmn.options.evaluate import EvaluateOptions
 from stmn.runtime.files import write_json
 from stmn.stages.base import Context, Result, Stage, fill_newest
 from stmn.stages.score_model import score_model, select_videos
-from stmn.stages.sources import describe_changes, fill_source, find_inputs, holds_scores
+from stmn.stages.sources import describe_changes, fill_folds, fill_source, find_inputs, holds_scores
 from stmn.workspace import Input, Workspace
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Evaluate(Stage[EvaluateOptions]):
-    """Writes `scores.safetensors` and `metrics.json`; for all splits `metrics.json` alone."""
+    """Writes `scores.safetensors` and `metrics.json`; for all splits, unless they are folds, `metrics.json` alone."""
 
     options = EvaluateOptions
     makes = ("scores", "splits")
@@ -29,13 +29,15 @@ class Evaluate(Stage[EvaluateOptions]):
         self, options: EvaluateOptions, workspace: Workspace, inputs: dict[str, list[Input]]
     ) -> EvaluateOptions:
         """Fill in the newest model of the data set and split, and the data set, split and part of given scores."""
+        if options.join or "join" in inputs:
+            return fill_folds(options, find_inputs(options, "join", workspace, inputs), workspace)
         late = bool(options.late_fusion or "late_fusion" in inputs)
         if not late:
             match = {} if options.split == "all" else {"split": options.split or "1"}
             options = fill_newest(options, "model", workspace, inputs, **match)
         given = find_inputs(options, "late_fusion" if late else "model", workspace, inputs)
         scores = [item for item in given if holds_scores(item)]
-        if scores and options.split == "all":
+        if len(scores) < len(given) and scores and options.split == "all":
             raise UsageError(f"{scores[0].label}: scores of one split; with --split all, name models")
         if scores and options.stream_weights == "validation":
             raise UsageError(
@@ -44,13 +46,20 @@ class Evaluate(Stage[EvaluateOptions]):
         if scores:
             options = fill_source(options, scores, workspace)
         models = [item for item in given if item not in scores]
+        if models and scores and options.split == "all":
+            raise UsageError(
+                f"{scores[0].label}: scores of all splits, which no one model has; test {models[0].label} with --split "
+                f"all, and name that"
+            )
         if models and not late:
             _check_streams(models[0], options)
         split = options.split or _split_of(models[0], workspace, options.data)
         return options.with_defaults(split=split, part="test")
 
     def label(self, options: EvaluateOptions) -> str:
-        """`test`, `test-late-fusion`, `validation`, ..."""
+        """`test`, `test-late-fusion`, `test-folds`, `validation`, ..."""
+        if options.join:
+            return f"{options.part}-folds"
         return f"{options.part}-late-fusion" if options.late_fusion else str(options.part)
 
     def check(self, options: EvaluateOptions, context: Context) -> None:
@@ -60,13 +69,14 @@ class Evaluate(Stage[EvaluateOptions]):
         from stmn.store.format.read import Store
 
         choose_device(context.device, options.precision)
-        if options.split == "all":  # each split is a run of its own
+        given = _given(context)
+        if _tests_all_splits(options, given):  # each split is a run of its own
             return
-        given = context.inputs.get("late_fusion") or context.inputs["model"]
         items = [item for item in given if holds_scores(item)]
         with Store(context.data) as store:
             parts, names = [load_scores(item.path) for item in items], [item.label for item in items]
-            check_average(parts, names, options.average)
+            if not options.join:
+                check_average(parts, names, options.average)
             for line in describe_changes(parts, names, store):
                 context.progress.say(line)
             for model in (item for item in given if item not in items):
@@ -76,22 +86,25 @@ class Evaluate(Stage[EvaluateOptions]):
 
     def run(self, options: EvaluateOptions, context: Context) -> Result:
         """Score and measure."""
-        if options.split == "all":
+        given = _given(context)
+        if _tests_all_splits(options, given):
             from stmn.stages.all_splits import evaluate_all_splits
 
             return evaluate_all_splits(options, context)
-        from stmn.evaluation.baseline import measure_box_shape_baseline
+        from stmn.evaluation.baseline import measure_box_shape_baseline, measure_folds_baseline
         from stmn.evaluation.metrics import describe_accuracy, measure
         from stmn.store.format.read import Store
 
-        given = context.inputs.get("late_fusion") or context.inputs["model"]
         names, labels = [item.name for item in given], [item.label for item in given]
         with Store(context.data) as store:
             scores = _score(given, options, store, context)
             results = measure(scores) | {"protocol": scores.protocol, "of": names}
             if not context.ranks.first:
                 return Result({})
-            if options.part == "test":
+            if options.part == "test" and options.split == "all":
+                folds = scores.protocol.get("folds") or store.header.splits
+                results["box_shape_baseline"] = measure_folds_baseline(store, list(folds), scores, options.seed)
+            elif options.part == "test":
                 results["box_shape_baseline"] = measure_box_shape_baseline(store, str(options.split), options.seed)
         scores.save(context.out / "scores.safetensors")
         write_json(context.out / "metrics.json", results)
@@ -101,12 +114,25 @@ class Evaluate(Stage[EvaluateOptions]):
         return Result({"scores": "scores.safetensors", "metrics": "metrics.json"}, results)
 
 
+def _given(context: Context) -> list[Input]:
+    """What is tested, fused or joined."""
+    return next(items for name in ("join", "late_fusion", "model") if (items := context.inputs.get(name)))
+
+
+def _tests_all_splits(options: EvaluateOptions, given: list[Input]) -> bool:
+    """True if a model is to be tested for each split; scores of all splits are scores like any others."""
+    return options.split == "all" and not holds_scores(given[0])
+
+
 def _score(given: list[Input], options: EvaluateOptions, store: "Store", context: Context) -> "Scores":
     """The scores of one model, or of the late fusion of several models and scores files."""
     from stmn.evaluation.agreement import list_differences
+    from stmn.evaluation.joining import join_folds
     from stmn.evaluation.scores import fuse_late, load_scores, weigh_streams
 
     names = [item.label for item in given]
+    if options.join:
+        return join_folds([load_scores(item.path) for item in given], names)
     parts = [
         load_scores(item.path) if holds_scores(item) else score_model(item, options, store, context) for item in given
     ]

@@ -32,16 +32,14 @@ def score_all_splits(options: IdtScoreOptions, context: Context) -> Result:
         )
         write_json(context.out / "metrics.json", mean)
         return Result({"metrics": "metrics.json", "splits": "metrics.json"}, mean)
-    from stmn.evaluation.baseline import join_baselines, measure_box_shape_baseline
-    from stmn.evaluation.scores import join_scores
+    from stmn.evaluation.baseline import measure_folds_baseline
+    from stmn.evaluation.joining import join_folds
     from stmn.store.format.read import Store
 
-    scores = join_scores(parts, {"split": "all"})
+    scores = join_folds(parts, [run.name for run in runs.values()])
     results = measure(scores) | {"protocol": scores.protocol, "of": ["IDT"]}
     with Store(context.data) as store:
-        results["box_shape_baseline"] = join_baselines(
-            [measure_box_shape_baseline(store, split, options.seed) for split in runs], scores
-        )
+        results["box_shape_baseline"] = measure_folds_baseline(store, list(runs), scores, options.seed)
     scores.save(context.out / "scores.safetensors")
     write_json(context.out / "metrics.json", results)
     context.progress.say(f"IDT, {len(parts)} folds: {describe_accuracy(results)}")

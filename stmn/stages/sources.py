@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from stmn.errors import DataError
 from stmn.options.base import DataOptions
 from stmn.workspace import Input, Workspace
 
@@ -47,6 +48,28 @@ def fill_source(options: OptionsT, items: Sequence[Input], workspace: Workspace)
         source = check_source(part, name, header, *asked)
     found = {"split": source.split} | ({"part": source.part} if "part" in type(options).model_fields else {})
     return options.with_defaults(**found)
+
+
+def fill_folds(options: OptionsT, items: Sequence[Input], workspace: Workspace) -> OptionsT:
+    """Options whose data set and part are those of scores of several folds, and whose split is "all".
+
+    Raises:
+        DataError: The scores can't be joined, or don't fit the options or the data set.
+        CheckpointError: A file is damaged.
+    """
+    from stmn.evaluation.agreement import check_source
+    from stmn.evaluation.joining import join_folds
+    from stmn.evaluation.scores import load_scores
+    from stmn.store.format.header import read_header
+
+    whole = join_folds([load_scores(item.path) for item in items], [item.label for item in items])
+    if options.data is None and whole.protocol.get("data") in workspace.prepared():
+        options = options.model_copy(update={"data": whole.protocol["data"]})
+    if options.split not in (None, "all"):
+        raise DataError(f"the folds together are of all splits, but --split asks for {options.split}; leave it out")
+    header = read_header(workspace.find_data(options.data))
+    source = check_source(whole, "the folds together", header, "all", getattr(options, "part", None))
+    return options.with_defaults(split="all", part=source.part)
 
 
 def describe_changes(parts: Sequence["Scores"], names: Sequence[str], store: "Store") -> Iterator[str]:

@@ -91,6 +91,13 @@ class Header(BaseModel):
         splits = self.splits if split == "all" else [split]
         return list(dict.fromkeys(video for one in splits for video in self.part(one, part)))
 
+    @property
+    def has_folds(self) -> bool:
+        """True if the splits are folds: several, which together test every video, and each once."""
+        tested = [video for parts in self.splits.values() for video in parts["test"]]
+        listed = {video for parts in self.splits.values() for part in parts.values() for video in part}
+        return len(self.splits) > 1 and len(tested) == len(listed) == len(set(tested))
+
     def write(self, folder: Path) -> None:
         """Write the header, whole or not at all."""
         write_record(folder / HEADER, self.model_dump(mode="json"))
