@@ -86,7 +86,8 @@ class EvaluateOptions(DataOptions):
             raise ValueError("ten_crop and centre_crop are two protocols: choose one")
         if self.temporal_window and self.temporal_pool in (None, "none"):
             raise ValueError("temporal_window needs temporal_pool = max or average")
-        if len(given := [name for name in ("model", "late_fusion", "join") if getattr(self, name)]) > 1:
+        tested = {"a model": self.model, "late_fusion": self.late_fusion, "join": self.join}
+        if len(given := [words for words, value in tested.items() if value]) > 1:
             raise ValueError(f"choose {' or '.join(given)}, not {'both' if len(given) == 2 else 'all'}")
         if self.join and len(self.join) < 2:
             raise ValueError("join needs the evaluations of at least two folds")
