@@ -1,8 +1,8 @@
 """The options of fuse: two streams tied by gates (sections 3.2, 3.3, 4.1)."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from stmn.options.base import option
 from stmn.options.training import TrainingOptions
@@ -79,6 +79,28 @@ class FuseOptions(TrainingOptions):
         "of 25 epochs (their code); plateau: when validation stops improving; cosine follows a cosine to 0 instead",
         "Optimisation",
     )
+    loss_weights: list[float] | None = option(
+        None,
+        "weights of the losses of appearance and motion, such as 0.5,1 [default: 1,1]",
+        "Optimisation",
+        min_length=2,
+        max_length=2,
+        later=True,
+    )
+    freeze: list[Literal["appearance", "motion", "gates", "temporal"]] | None = option(
+        None,
+        "what stays as it is: a stream (with its filters and batch statistics, and without dropout), the gates, the "
+        "temporal filters; appearance, motion, gates, temporal",
+        "Optimisation",
+        later=True,
+    )
+    lr_appearance: float = option(
+        1.0, "multiplies lr of the trained appearance stream; not of its temporal filters", "Optimisation", gt=0,
+        later=True,
+    )  # fmt: skip
+    lr_motion: float = option(
+        1.0, "multiplies lr of the trained motion stream; not of its temporal filters", "Optimisation", gt=0, later=True
+    )
 
     @property
     def tied(self) -> bool:
@@ -91,6 +113,47 @@ class FuseOptions(TrainingOptions):
         for name in ("site", "direction", "gated_units", "operand"):
             if not self.tied and (value := getattr(self, name)) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} = {value} describes gates, and fusion = none has none: leave {name} out")
+        return self
+
+    @field_validator("freeze")
+    @classmethod
+    def _in_order(cls, freeze: list[str] | None) -> list[str] | None:
+        """Each part once, in one order: the same parts make the same run."""
+        return sorted(set(freeze)) if freeze else freeze
+
+    @field_validator("lr_appearance", "lr_motion", mode="before")
+    @classmethod
+    def _is_a_rate(cls, value: Any, info: ValidationInfo) -> Any:
+        """A stream that is not to learn is frozen: a rate of 0 would leave its batch statistics and dropout."""
+        if value == 0:
+            name = str(info.field_name).removeprefix("lr_")
+            raise ValueError(f"lr_{name} = 0: to leave the {name} stream as it is, use freeze = {name}")
+        return value
+
+    @model_validator(mode="after")
+    def _losses_are_weighed(self) -> Self:
+        """Weights of losses are for two losses, and one of them counts."""
+        if self.loss_weights is None:
+            return self
+        if self.prediction != "per_stream":
+            raise ValueError(f"loss_weights weigh two losses, and prediction = {self.prediction} has one")
+        if min(self.loss_weights) < 0 or max(self.loss_weights) == 0:
+            raise ValueError(f"loss_weights = {self.loss_weights}: must be 0 or more, and not all 0")
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_parts_are_there(self) -> Self:
+        """What is frozen must be in the network, and has no rate."""
+        frozen = self.freeze or []
+        if "temporal" in frozen and (self.injector, self.motion_injector or "none") == ("none", "none"):
+            raise ValueError("freeze = temporal: injector = none has no temporal filters: leave it out")
+        if "gates" in frozen and not self.tied:
+            raise ValueError("freeze = gates: fusion = none has no gates: leave it out")
+        if "motion" in frozen and self.dropout is not None:
+            raise ValueError("dropout and freeze = motion contradict each other: a frozen stream has no dropout")
+        for name in ("appearance", "motion"):
+            if name in frozen and getattr(self, f"lr_{name}") != 1:
+                raise ValueError(f"lr_{name} and freeze = {name} contradict each other: a frozen stream learns nothing")
         return self
 
     @model_validator(mode="after")

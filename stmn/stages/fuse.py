@@ -1,5 +1,6 @@
 """fuse: tie two trained streams by gates and temporal filters, and train them end to end (sections 3.2, 3.3, 4.1)."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stmn import registry
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from stmn.nets.checkpoint import Description
     from stmn.nets.config import NetworkConfig
     from stmn.nets.network import Network
+    from stmn.training.plan import Plan
 
 #: schedule -> epochs after which lr is divided by 10
 MILESTONES: dict[str, tuple[int, ...]] = {"steps": (20, 30), "authors": (10, 15, 20)}
@@ -67,14 +69,21 @@ class Fuse(Stage[FuseOptions]):
 
         check_processes(options, torchrun.size())
         choose_device(context.device, options.precision)
-        _check_streams(options, context, _describe_streams(context))
+        streams = _describe_streams(context)
+        _check_streams(options, context, streams)
+        if options.freeze:
+            from stmn.nets.build import sketch_network
+            from stmn.training.freezing import check_frozen
+
+            config = fused_config(options, streams["appearance"].network, streams["motion"].network)
+            check_frozen(sketch_network(config), options.freeze)
 
     def run(self, options: FuseOptions, context: Context) -> Result:
         """Tie the streams and train them."""
         network, streams = _tie_streams(options, context)
         config = network.config
         clips = open_clips(options, context, ("rgb", "flow"), config.size, config.stack_length)
-        plan = make_plan(options, len(clips[0]), MILESTONES.get(options.schedule, ()))
+        plan = _plan_pair(options, make_plan(options, len(clips[0]), MILESTONES.get(options.schedule, ())))
         keeps = [kept for kept in clips[0].store.header.keeps if all(kept in stream.keeps for stream in streams)]
         return train_model(network, clips, plan, options, context, keeps, [stream.trained_on for stream in streams])
 
@@ -83,6 +92,16 @@ def fill_defaults(options: FuseOptions) -> FuseOptions:
     """Options with the paper's batch, crops and passes where none were given."""
     epochs = 25 if options.schedule == "authors" else 40
     return options.with_defaults(batch=128, augment="jitter", epochs=epochs)
+
+
+def _plan_pair(options: FuseOptions, plan: "Plan") -> "Plan":
+    """A plan with what concerns two streams: their rates and losses, and what is frozen."""
+    return replace(
+        plan,
+        multipliers=replace(plan.multipliers, appearance=options.lr_appearance, motion=options.lr_motion),
+        loss_weights=tuple(options.loss_weights or ()),
+        freeze=tuple(options.freeze or ()),
+    )
 
 
 def _train_command(modality: str, options: FuseOptions, workspace: Workspace) -> str:

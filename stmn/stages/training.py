@@ -168,7 +168,9 @@ def train_model(
     def save_at(kept: "Network", step: int) -> None:
         """Write the model of a step beside the last one."""
         if context.ranks.first:
-            running = describe_statistics(Normalisation(kept, plan.bn), replace(plan, bn_passes=0), len(training))
+            running = describe_statistics(
+                Normalisation(kept, plan.bn, plan.freeze), replace(plan, bn_passes=0), len(training)
+            )
             save_checkpoint(
                 context.out / f"model-{step:06d}.safetensors", kept, replace(about, batch_statistics=running)
             )
@@ -178,7 +180,7 @@ def train_model(
             network, training, validation, plan, device, context.out, context.progress, context.ranks, save_at
         )
     if context.ranks.first:
-        statistics = describe_statistics(Normalisation(network, plan.bn), plan, len(training))
+        statistics = describe_statistics(Normalisation(network, plan.bn, plan.freeze), plan, len(training))
         save_checkpoint(context.out / "model.safetensors", network, replace(about, batch_statistics=statistics))
         remove_state(context.out)
     values: dict[str, Any] = {"steps": state.step, "training_videos": len(training)}

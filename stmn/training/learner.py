@@ -23,15 +23,17 @@ class Learner(nn.Module):
         compile_with: a backend of torch.compile, or "" for none.
         label_smoothing: share of each label that is spread over all classes.
         weights: (classes,) of the loss, by `weigh_classes`; None for equal ones.
+        loss_weights: of each output's loss; empty for equal ones.
     """
 
     def __init__(
         self, network: Network, device: Device, compile_with: str = "", label_smoothing: float = 0.0,
-        weights: Tensor | None = None,
+        weights: Tensor | None = None, loss_weights: Sequence[float] = (),
     ) -> None:  # fmt: skip
         super().__init__()
         self.network, self.device = network, device
         self.label_smoothing, self.weights = label_smoothing, None if weights is None else device.move(weights)
+        self.loss_weights = loss_weights
         if compile_with:  # a compiled network keeps PyTorch's convolutions
             self.compile(backend=compile_with)
         elif device.has_own_convolutions:
@@ -49,12 +51,14 @@ class Learner(nn.Module):
         """
         with self.device.autocast():
             logits = self.network.logits(*inputs)
-        return soft_max_loss(logits, label, self.label_smoothing, self.weights), _count_correct(logits, label)
+        loss = soft_max_loss(logits, label, self.label_smoothing, self.weights, self.loss_weights)
+        return loss, _count_correct(logits, label)
 
 
 def soft_max_loss(
-    logits: tuple[Tensor, ...], label: Tensor, label_smoothing: float = 0.0, weights: Tensor | None = None
-) -> Tensor:
+    logits: tuple[Tensor, ...], label: Tensor, label_smoothing: float = 0.0, weights: Tensor | None = None,
+    loss_weights: Sequence[float] = (),
+) -> Tensor:  # fmt: skip
     """The training loss: one soft-max loss per output, added up (section 5.1: two loss layers).
 
     Args:
@@ -63,6 +67,7 @@ def soft_max_loss(
         label_smoothing: e; the target is 1 - e on the label plus e / classes on every class.
         weights: (classes,); a video's loss is multiplied by its class's. The mean is over videos all the same, not over
             weights, so the losses of micro-batches add up to that of their batch.
+        loss_weights: each output's loss is multiplied by its own; empty for 1 each.
 
     Returns:
         A scalar; each output's loss is a mean over videos and places.
@@ -76,7 +81,8 @@ def soft_max_loss(
         else:
             each = F.cross_entropy(scores, target, label_smoothing=label_smoothing, reduction="none")
             losses.append((each * weights[target]).mean())
-    return torch.stack(losses).sum()
+    together = torch.stack(losses)
+    return (together * together.new_tensor(loss_weights)).sum() if loss_weights else together.sum()
 
 
 def weigh_classes(labels: Sequence[int], classes: int) -> Tensor:

@@ -57,14 +57,16 @@ def train(
     own = ranks.share(plan.micro_batches)  # this process's micro-batches of each step
     ranks.join(device)
     device.place(network)
-    normalisation = Normalisation(network, plan.bn)
+    normalisation = Normalisation(network, plan.bn, plan.freeze)
     optimizer, scaler, kept = make_optimizer(network, plan), device.scaler(), KeptWeights(network, plan)
     weights = weigh_classes(clips.labels, len(network.config.classes)) if plan.class_weights else None
 
     # resume
     saved = SavedState(out, network, optimizer, scaler, kept, plan, ranks)
     state = saved.load(progress)
-    learner = ranks.wrap(Learner(network, device, plan.compile, plan.label_smoothing, weights), device)
+    learner = ranks.wrap(
+        Learner(network, device, plan.compile, plan.label_smoothing, weights, plan.loss_weights), device
+    )
     statistics = RunningStatistics(normalisation, plan.bn_momentum, plan.micro_batches)
     log = Log(out, plan, len(clips), state, progress, ranks)
 

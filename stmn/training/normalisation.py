@@ -1,8 +1,11 @@
 """Which layers of batch normalisation a training trains, and which it leaves as the starting weights have them."""
 
+from collections.abc import Collection
 from typing import Literal
 
 from torch import nn
+
+from stmn.training.freezing import FrozenPart, find_frozen
 
 #: a layer of batch normalisation, of any number of dimensions
 BatchNorm = nn.modules.batchnorm._BatchNorm
@@ -16,17 +19,18 @@ class Normalisation:
     statistics; neither these nor its gain and offset change.
 
     Args:
-        network: its frozen layers lose their gradients.
+        network: its frozen layers and parts lose their gradients.
         mode: `frozen` freezes all layers of the backbones, `partial` all but the first one of each stream (temporal
             segment networks, section 3.3). What has no starting weights, such as a layer of a gate, is always trained.
+        parts: parts of the network that stay as they are, with their layers, in testing mode: without dropout.
 
     Attributes:
         trained: the layers that are trained, by name.
         frozen: the frozen ones.
     """
 
-    def __init__(self, network: nn.Module, mode: BatchNormMode = "train") -> None:
-        self.network = network
+    def __init__(self, network: nn.Module, mode: BatchNormMode = "train", parts: Collection[FrozenPart] = ()) -> None:
+        self.network, self._parts = network, find_frozen(network, parts)
         layers = {
             name: module
             for name, module in network.named_modules()
@@ -38,12 +42,14 @@ class Normalisation:
             first = {name.partition(".backbone.")[0]: name for name in reversed(started)}  # of each stream
             kept = first.values() if mode == "partial" else ()
             self.frozen = {name: layer for name, layer in started.items() if name not in kept}
+        within = {id(module) for part in self._parts for module in part.modules()}
+        self.frozen |= {name: layer for name, layer in layers.items() if id(layer) in within}
         self.trained = {name: layer for name, layer in layers.items() if name not in self.frozen}
-        for layer in self.frozen.values():
-            layer.requires_grad_(False)
+        for module in (*self.frozen.values(), *self._parts):
+            module.requires_grad_(False)
 
     def start_training(self) -> None:
-        """Put the network in training mode, all but the frozen layers."""
+        """Put the network in training mode, all but the frozen layers and parts."""
         self.network.train()
-        for layer in self.frozen.values():
-            layer.eval()
+        for module in (*self.frozen.values(), *self._parts):
+            module.eval()

@@ -22,13 +22,16 @@ def parameter_groups(
 ) -> list[dict[str, object]]:
     """Groups for the optimizer: weights, which decay, before biases and batch normalisation, which don't.
 
-    Each is divided by the multiple of the learning rate, `lr_scale`, that its parameters have.
+    Each is divided by the multiple of the learning rate, `lr_scale`, that its parameters have. Frozen ones are left
+    out.
     """
     factors = multipliers or Multipliers()
     groups: dict[tuple[bool, float], list[Tensor]] = {}
     for path, module in network.named_modules():
         for name, parameter in module.named_parameters(path, recurse=False):
-            scale = factors.new if is_new(network, name) else 1.0
+            if not parameter.requires_grad:
+                continue
+            scale = factors.new if is_new(network, name) else _stream_factor(name, factors)
             if isinstance(module, BatchNorm):
                 scale *= factors.gain if name.endswith("weight") else 1.0
             elif name.endswith("bias"):
@@ -49,6 +52,11 @@ def is_new(network: Network, name: str) -> bool:
     if "temporal" in name or not name.startswith("streams."):
         return True
     return len(network.names) == 1 and ".backbone." not in name
+
+
+def _stream_factor(name: str, factors: Multipliers) -> float:
+    """The multiple of the learning rate that the starting weights of a parameter's stream have."""
+    return {"appearance": factors.appearance, "motion": factors.motion}[name.split(".")[1]]
 
 
 def set_rate(optimizer: Optimizer, rate: float) -> None:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from stmn.training.freezing import FrozenPart
 from stmn.training.normalisation import BatchNormMode
 from stmn.training.schedule import Schedule
 
@@ -20,11 +21,15 @@ class Multipliers:
         new: of layers that have no starting weights.
         bias: of the biases of convolutions and linear layers.
         gain: of the gains of batch normalisation.
+        appearance: of the starting weights of a fused network's appearance stream.
+        motion: of those of its motion stream.
     """
 
     new: float = 1.0
     bias: float = 1.0
     gain: float = 1.0
+    appearance: float = 1.0
+    motion: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -51,9 +56,11 @@ class Plan:
         clip: largest norm of the gradient; None for no limit.
         label_smoothing: share of each label that is spread over all classes, in [0, 1).
         class_weights: weigh each video's loss by how rare its class is.
+        loss_weights: of each output's loss, in the order of the outputs; empty for equal ones.
         ema: decay of a running average of the weights, which is validated and kept; None for none.
         keep_best: keep the weights of the best validation, not the last ones.
         keep_every: steps between weights that are handed out during training; 0 for none.
+        freeze: parts of the network that stay as they are.
         bn: which layers of batch normalisation are trained.
         bn_momentum: weight of a step in the running statistics, in (0, 1).
         bn_passes: passes over the training list that recompute the statistics at the end; 0 for none.
@@ -78,9 +85,11 @@ class Plan:
     clip: float | None = None
     label_smoothing: float = 0.0
     class_weights: bool = False
+    loss_weights: tuple[float, ...] = ()
     ema: float | None = None
     keep_best: bool = False
     keep_every: int = 0
+    freeze: tuple[FrozenPart, ...] = ()
     bn: BatchNormMode = "train"
     bn_momentum: float = 0.05
     bn_passes: int = 1

@@ -3,9 +3,21 @@
 import pytest
 import torch
 from helpers.commands import call, errors_of, over
+from helpers.networks import randomize_norms, tied, videos
+from helpers.trainings import CPU, network, weights
+from helpers.trainings import videos as samples
 from safetensors.torch import load_file
 
-from stmn.nets.checkpoint import read_description
+from stmn.nets.build import build_network
+from stmn.nets.checkpoint import load_checkpoint, read_description
+from stmn.nets.config import GateConfig
+from stmn.options import options_of
+from stmn.runtime.progress import Silent
+from stmn.training.learner import soft_max_loss
+from stmn.training.loop import train
+from stmn.training.normalisation import Normalisation
+from stmn.training.plan import Multipliers, Plan
+from stmn.training.schedule import Schedule
 from stmn.workspace import Run, Workspace
 
 TINY = [
@@ -24,6 +36,15 @@ def fuse(workspace: Workspace, *flags: object) -> Run:
     ("--fusion none --site direct", "site = direct describes gates, and fusion = none has none: leave site out"),
     ("--fusion stmn:none --direction both", "direction = both describes gates, and fusion = none has none: leave "
      "direction out"),
+    ("--freeze motion --lr-motion 0.1", "lr_motion and freeze = motion contradict each other: a frozen stream learns "
+     "nothing"),
+    ("--freeze motion --dropout 0.5", "dropout and freeze = motion contradict each other: a frozen stream has no "
+     "dropout"),
+    ("--lr-appearance 0", "lr_appearance = 0: to leave the appearance stream as it is, use freeze = appearance"),
+    ("--freeze temporal --injector none", "freeze = temporal: injector = none has no temporal filters: leave it out"),
+    ("--freeze gates --fusion none", "freeze = gates: fusion = none has no gates: leave it out"),
+    ("--loss-weights 0,0", "loss_weights = [0.0, 0.0]: must be 0 or more, and not all 0"),
+    ("--loss-weights 1,2 --prediction averaged", "loss_weights weigh two losses, and prediction = averaged has one"),
 ])  # fmt: skip
 def test_what_contradicts_a_control_is_refused(trained, flags, line):
     before = set(trained.runs_dir.iterdir())
@@ -56,3 +77,150 @@ def test_blended_gates_learn_at_the_rate_of_new_layers(own):
         assert call("evaluate", run.path, "--chunks", 2, "-w", own.root).exit_code == 0
     assert moved[1].abs().max() > 0
     assert torch.allclose(moved[5], 5 * moved[1], rtol=1e-4)
+
+
+# what is frozen -------------------------------------------------------------------------------------------------------
+
+STREAM = {"appearance": "streams.appearance.", "motion": "streams.motion."}
+
+
+def unchanged(own: Workspace, run: Run) -> dict[str, bool]:
+    """Tensor -> whether it is that of the streams that were tied, to the bit; new ones compare with their start."""
+    start = {}
+    for name in STREAM:
+        start |= load_file(own.find_input(name, "model").path)
+    after = load_file(run.output("model"))
+    new = load_checkpoint(run.output("model"))[0].config
+    start = build_network(new).state_dict() | start
+    return {name: torch.equal(value, start[name]) for name, value in after.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "direction", "more"), [("motion", "motion_to_appearance", []), ("appearance", "both", ["--ema", 0.9])]
+)
+def test_a_frozen_stream_stays_as_it_is_to_the_bit(own, name, direction, more):
+    """Weights, filters, batch statistics and their counts; all of the other stream learns."""
+    run = fuse(own, "--freeze", name, "--direction", direction, "--temporal-init", "average", *more)
+    same = unchanged(own, run)
+    assert {key for key in same if key.startswith(STREAM[name]) and not same[key]} == set()
+    other = [
+        key for key in same if not key.startswith(STREAM[name]) and key.rpartition(".")[2] != "num_batches_tracked"
+    ]
+    assert len(other) > 60 and not any(same[key] for key in other)
+    layers = read_description(run.output("model")).batch_statistics
+    assert (layers["trained_layers"], layers["frozen_layers"]) == (21, 21)
+
+
+def test_a_frozen_stream_without_gates_keeps_its_logits(own):
+    run = fuse(own, "--freeze", "motion", "--temporal-pool", "average")
+    fused, _ = load_checkpoint(run.output("model"))
+    alone, _ = load_checkpoint(own.find_input("motion", "model").path)
+    generator = torch.Generator().manual_seed(0)
+    rgb, flow = (torch.randn(2, 3, channels, 32, 32, generator=generator) for channels in (3, 20))
+    with torch.no_grad():
+        assert torch.equal(fused.eval()(rgb, flow)[1], alone.eval()(flow)[0])
+
+
+def test_no_gradient_is_recorded_in_a_frozen_stream():
+    """Gates still bring its signal into the other stream, which learns from it."""
+    network = randomize_norms(tied(gate=GateConfig(fusion="blended_multiply")))
+    recorded = {}
+    for parts in ([], ["motion"]):
+        Normalisation(network, "train", parts).start_training()
+        appearance, motion = network(*videos(network, 2))
+        recorded["motion" in parts] = motion.requires_grad
+        (appearance.sum() + motion.sum()).backward()
+    assert recorded == {False: True, True: False}
+    assert network.gates["appearance_conv3_unit2"].scale.grad.abs().max() > 0
+    assert not network.stream("motion").training and network.stream("appearance").training
+
+
+@pytest.mark.parametrize(("parts", "prefixes"), [
+    ("gates", {"gates."}), ("temporal", {".temporal."}), ("appearance,motion", {*STREAM.values()}),
+])  # fmt: skip
+def test_what_is_frozen_and_nothing_else_stays(own, parts, prefixes):
+    run = fuse(own, "--freeze", parts, "--fusion", "blended_multiply", "--temporal-init", "average")
+    for key, same in unchanged(own, run).items():
+        frozen = any(prefix in key for prefix in prefixes)
+        assert same == frozen or key.endswith("num_batches_tracked"), key
+
+
+@pytest.mark.parametrize(("flags", "line"), [
+    ("--freeze gates", "freeze = gates: the gates of fusion = multiply have no weights, so there is nothing to freeze; "
+     "fusion = none trains without gates"),
+    ("--freeze appearance,motion", "freeze = appearance, motion: leaves nothing to train; freeze less"),
+    ("--freeze appearance,motion,gates --fusion blended_multiply", "freeze = appearance, gates, motion: leaves nothing "
+     "to train; freeze less"),
+])  # fmt: skip
+def test_freezing_nothing_or_everything_is_refused(trained, flags, line):
+    before = set(trained.runs_dir.iterdir())
+    refused = call("fuse", *TINY, *flags.split(), "-w", trained.root)
+    assert refused.exit_code == 2 and errors_of(refused) == [line]
+    assert set(trained.runs_dir.iterdir()) == before
+
+
+# rates and losses -----------------------------------------------------------------------------------------------------
+
+
+def test_rates_of_the_streams_scale_their_steps(prepared, tmp_path):
+    """Their starting weights; new layers have the rate of new layers."""
+    clips = samples(prepared, chunks=2, modalities=("rgb", "flow"))
+    found = {}
+    for factors in (Multipliers(), Multipliers(appearance=2, motion=0.5)):
+        net, wide = network(fused=True), Schedule("steps", 50.0, 1)
+        start = weights(net)
+        plan = Plan(1, 8, 8, wide, 0, multipliers=factors, bn_passes=0)
+        train(net, clips, None, plan, CPU, tmp_path / f"{factors.motion}", Silent())
+        found[factors.motion] = {name: value - start[name] for name, value in weights(net).items()}
+    for name, factor in {"appearance": 2, "motion": 0.5}.items():
+        for layer in ("backbone.conv1.weight", "fc.weight", "backbone.bn1.bias"):
+            key = f"streams.{name}.{layer}"
+            torch.testing.assert_close(found[0.5][key], factor * found[1][key], rtol=1e-3, atol=1e-6)
+
+
+def test_loss_weights_multiply_the_loss_of_each_stream():
+    generator = torch.Generator().manual_seed(0)
+    outputs = tuple(torch.randn(3, 2, 4, generator=generator) for _ in range(2))
+    label = torch.tensor([0, 3, 1])
+    one, other = (float(soft_max_loss((output,), label)) for output in outputs)
+    weighed = float(soft_max_loss(outputs, label, loss_weights=(0.25, 3)))
+    assert weighed == pytest.approx(0.25 * one + 3 * other)
+
+
+def test_a_stream_whose_loss_weighs_nothing_learns_from_the_other_alone(own):
+    """Without gates nothing reaches it."""
+    run = fuse(own, "--fusion", "none", "--loss-weights", "0,1", "--weight-decay", 0, "--injector", "none")
+    same = unchanged(own, run)
+    learned = {key.split(".")[1] for key in same if key.endswith("weight") and not same[key]}
+    assert learned == {"motion"}
+
+
+# identity of runs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["fuse", "train-stream", "evaluate"])
+def test_options_that_came_later_leave_earlier_runs_up_to_date(verb):
+    """At their defaults they are no part of a run's identity; with other values they are."""
+    model = options_of(verb)
+    later = [option for option in model.described().values() if option.later]
+    assert not {option.name for option in later} & model().identity().keys()
+    for option in later:
+        assert not option.execution and option.default == model.model_fields[option.name].default
+        other = {"switch": True, "number": 0.5, "list": ["motion"], "choice": option.choices[:1]}[option.shape]
+        value = [0.5, 1.0] if option.name == "loss_weights" else other[0] if option.shape == "choice" else other
+        assert model(**{option.name: value}).identity()[option.name] == value
+
+
+def test_an_earlier_run_is_up_to_date_after_options_were_added(own):
+    """Its record and its identity have nothing of them."""
+    run = fuse(own)
+    options = run.record["options"]
+    later = [option.name for option in options_of("fuse").described().values() if option.later]
+    assert "freeze" in later and later == [name for name in options if name in later]
+    for name in later:
+        del options[name]
+    run.save(options=options)
+    again = call("fuse", *TINY, "-w", own.root)
+    assert "fuse: up to date" in again.stderr
+    asked = call("fuse", *TINY, "--lr-motion", 0.5, "-w", own.root)
+    assert asked.exit_code == 0 and "this is a new run" not in asked.stderr
