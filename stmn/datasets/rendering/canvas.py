@@ -1,0 +1,29 @@
+"""What rendered videos are made of: textures, and colours that grey pictures don't show."""
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+def draw_texture(rng: Generator, size: int, grain: float) -> Array:
+    """Smooth noise (size, size) of mean 0 and deviation about 1, with features of about `grain` pixels and smaller."""
+    total = np.zeros((size, size))
+    for octave in range(3):
+        cells = max(2, round(size / grain * 2**octave)) + 1
+        coarse = rng.normal(0, 1, (cells, cells))
+        at = np.linspace(0, cells - 1.001, size)
+        low, part = at.astype(int), at % 1
+        rows = coarse[low] * (1 - part)[:, None] + coarse[low + 1] * part[:, None]
+        total += (rows[:, low] * (1 - part) + rows[:, low + 1] * part) / 2**octave
+    return total / max(float(total.std()), 1e-6)
+
+
+def draw_colour(rng: Generator, reddish: bool) -> Array:
+    """A random RGB colour whose luma says nothing about its hue (BT.601: Y, Cb, Cr)."""
+    luma = rng.uniform(80, 145)  # far enough from 0 and 255 that no channel clips, which would betray the hue
+    strong, weak = rng.uniform(40, 60), rng.uniform(-15, 5)
+    cb, cr = (weak, strong) if reddish else (strong, weak)
+    return np.array([luma + 1.402 * cr, luma - 0.344 * cb - 0.714 * cr, luma + 1.772 * cb])
