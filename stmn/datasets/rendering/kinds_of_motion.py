@@ -45,7 +45,7 @@ def _zoom(rng: Generator, t: Array, sign: int = 1) -> Array:
 
 
 def _swing(rng: Generator, t: Array, column: int = 0, other: int | None = None, sign: int = 1) -> Array:
-    """To and fro in one column of the path; round and round in two."""
+    """Back and forth in one column of the path; round and round in two."""
     reach = {0: 0.1, 1: 0.1, 2: 0.6, 3: 0.25}[column] * _log_uniform(rng, 0.4, 1.3)
     phase = 2 * np.pi * (t / rng.uniform(6, 14) + rng.uniform())
     path = np.zeros((len(t), 4))
@@ -56,7 +56,7 @@ def _swing(rng: Generator, t: Array, column: int = 0, other: int | None = None, 
 
 
 def _diagonal(rng: Generator, t: Array, sign: int = 1) -> Array:
-    """To and fro along a diagonal; positive is down to the right."""
+    """Back and forth along a diagonal; positive is down to the right."""
     path = _swing(rng, t, 0)
     path[:, 1] = sign * path[:, 0]
     return path
