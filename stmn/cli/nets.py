@@ -1,13 +1,13 @@
-"""`stmn nets show`: a network as a tree of its parts, with gates, temporal filters and costs, and as a picture."""
+"""`stmn nets show` and `inside`: a network's parts, gates, filters and costs; what its gates and filters do."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from stmn.cli.app import command, make_app
 from stmn.cli.console import answer_json
-from stmn.cli.parameters import Json, Overwrite, WorkspacePath, check_new, open_workspace
+from stmn.cli.parameters import DeviceName, Json, Overwrite, WorkspacePath, check_new, open_workspace
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,7 +26,7 @@ _LOOKS = {
     "filter": ("│  ", "dark_orange"),
 }
 
-app = make_app("Show a network: gates, temporal filters, costs.")
+app = make_app("Show a network: gates, temporal filters, costs, and what they do.")
 
 
 @command(app, examples=("stmn nets show final --svg final.svg", "stmn nets show fused --size 256"))
@@ -74,6 +74,39 @@ def show(
         answer_json({"name": title, "network": config.model_dump(mode="json"), "size": side, "parts": parts})
         return
     answers().print(_make_table(title, drawn, costs, side))
+
+
+@command(app, examples=("stmn nets inside fused", "stmn nets inside fused --data synthetic --videos 200 --json"))
+def inside(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="a run or a model file, of two tied streams")],
+    data: Annotated[
+        str | None, typer.Option(metavar="NAME", help="prepared data set [default: the one it was trained on]")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="split of the data set [default: the one it was trained on]")
+    ] = None,
+    part: Annotated[Literal["test", "train"], typer.Option(help="whose videos are read")] = "test",
+    videos: Annotated[int, typer.Option(help="videos at most; fewer if they are large", min=1, max=10_000)] = 64,
+    device: DeviceName = None,
+    workspace: WorkspacePath = None,
+    as_json: Json = False,
+) -> None:
+    """Measure what gates and temporal filters do: where the gates let something through, gradients, filters.
+
+    Where a data set says where its objects are: the shares of the gates' signals that fall on the target. The gradient
+    that reaches the sending stream: with the network's own gates, and with others in their place.
+    """
+    from stmn.cli.console import answers
+    from stmn.recipe.inside import look_at
+
+    path, found = look_at(model, data, split, part, videos, device or "auto", open_workspace(workspace))
+    if as_json:
+        answer_json({"model": str(path)} | found.as_json())
+        return
+    from stmn.cli.nets_inside import make_tables
+
+    for table in make_tables(found):
+        answers().print(table)
 
 
 def _find_network(

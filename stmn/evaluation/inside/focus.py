@@ -1,0 +1,126 @@
+"""Do the gates pick the target? Shares of the signals at a gate that fall on the objects of a video."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stmn.evaluation.inside.clips import Clip, in_batches, stack_inputs
+from stmn.evaluation.inside.estimate import Estimate, estimate
+from stmn.evaluation.inside.probes import GatedUnit, NoGate, list_gated_units, watch_gates
+from stmn.nets.two_stream import TwoStream
+from stmn.runtime.device import Device
+from stmn.runtime.precision import exact_float32
+
+#: whose pixels are compared with the target's
+_OTHER = "distractor"
+
+
+@dataclass(frozen=True)
+class Share:
+    """How much of a signal falls on objects: name -> its share, and the target's less the distractor's."""
+
+    objects: dict[str, Estimate]
+    lead: Estimate | None
+
+    @property
+    def picks(self) -> bool:
+        """True if more falls on the target than on the distractor, and the interval says so."""
+        return self.lead is not None and self.lead.low > 0
+
+
+@dataclass(frozen=True)
+class UnitFocus:
+    """What falls on the objects at a gated unit. Magnitudes are means over channels of absolute values.
+
+    Attributes:
+        unit: the unit.
+        positions: rows and columns of its maps.
+        area: name of an object -> its share of the frame, which is what a signal that picks nothing would give it.
+        sent: shares of what the sending stream sends, f(x_m).
+        read: shares of what the residual branch reads, x_a * f(x_m) for a multiplicative gate.
+        ungated: shares of what it reads in the pair without gates, x_a; None if the pair is not known.
+    """
+
+    unit: GatedUnit
+    positions: tuple[int, int]
+    area: dict[str, Estimate]
+    sent: Share
+    read: Share
+    ungated: Share | None
+
+
+def measure_focus(
+    network: TwoStream, clips: Sequence[Clip], device: Device, start: TwoStream | None = None
+) -> list[UnitFocus]:
+    """Measure where the signals at each gate fall.
+
+    Args:
+        network: the tied network, in evaluation mode on the device.
+        clips: videos with masks.
+        device: where to compute.
+        start: the same network with the weights of its streams before they were tied. Its gates are left out.
+    """
+    groups = [clip.group for clip in clips]
+    tied = _measure_shares(network, clips, device, gated=True)
+    untied = _measure_shares(start, clips, device, gated=False) if start else {}
+    return [
+        UnitFocus(
+            unit=unit,
+            positions=tied[unit.key].size,
+            area=_average(tied[unit.key].area, groups),
+            sent=make_share(tied[unit.key].sent, groups),
+            read=make_share(tied[unit.key].read, groups),
+            ungated=make_share(untied[unit.key].read, groups) if untied else None,
+        )
+        for unit in list_gated_units(network)
+    ]
+
+
+@dataclass
+class _Shares:
+    """One value per video: object -> shares."""
+
+    size: tuple[int, int]
+    area: list[dict[str, float]]
+    sent: list[dict[str, float]]
+    read: list[dict[str, float]]
+
+
+def share_on(map_: Tensor, cover: dict[str, Tensor]) -> dict[str, float]:
+    """Object -> the share of a (T, h, w) map of magnitudes that falls on it; NaN for a map that is 0 everywhere."""
+    total = float(map_.sum())
+    return {name: float((map_ * on).sum()) / total if total > 0 else float("nan") for name, on in cover.items()}
+
+
+def make_share(values: Sequence[dict[str, float]], groups: Sequence[str]) -> Share:
+    """Shares of one signal from one value per video."""
+    both = values and {"target", _OTHER} <= values[0].keys()
+    lead = estimate([v["target"] - v[_OTHER] for v in values], groups) if both else None
+    return Share(_average(values, groups), lead)
+
+
+def _measure_shares(network: TwoStream, clips: Sequence[Clip], device: Device, gated: bool) -> dict[str, _Shares]:
+    """Gate -> its shares, with the network's own gates or without any."""
+    found: dict[str, _Shares] = {}
+    with torch.inference_mode(), watch_gates(network, None if gated else lambda channels: NoGate()) as probes:
+        for batch in in_batches(clips):
+            with exact_float32(), device.autocast():
+                network.feature_maps(*map(device.move, stack_inputs(batch)))
+            for key, probe in probes.items():
+                sent, read = (x.float().abs().mean(dim=1).cpu().unflatten(0, (len(batch), -1))
+                              for x in (probe.given, probe.read))  # fmt: skip
+                height, width = sent.shape[-2:]
+                shares = found.setdefault(key, _Shares((height, width), [], [], []))
+                for clip, one_sent, one_read in zip(batch, sent, read, strict=True):
+                    cover = clip.cover((height, width))
+                    shares.area.append({name: float(on.mean()) for name, on in cover.items()})
+                    shares.sent.append(share_on(one_sent, cover))
+                    shares.read.append(share_on(one_read, cover))
+    return found
+
+
+def _average(values: Sequence[dict[str, float]], groups: Sequence[str]) -> dict[str, Estimate]:
+    """Object -> the mean of its value over videos."""
+    return {name: estimate([value[name] for value in values], groups) for name in (values[0] if values else ())}
