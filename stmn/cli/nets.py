@@ -97,7 +97,7 @@ def inside(
     that reaches the sending stream: with the network's own gates, and with others in their place.
     """
     from stmn.cli.console import answers
-    from stmn.recipe.inside import look_at
+    from stmn.recipe.networks import look_at
 
     path, found = look_at(model, data, split, part, videos, device or "auto", open_workspace(workspace))
     if as_json:

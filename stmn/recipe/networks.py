@@ -13,6 +13,7 @@ from stmn.recipe.validation import find_seen_validation
 from stmn.stages import find_stage
 from stmn.stages.fuse import fill_defaults as fill_fuse_defaults
 from stmn.stages.fuse import fused_config
+from stmn.stages.inside import look_at as look_at  # the command line knows stages through recipes
 from stmn.stages.networks import check_network, is_model, read_network
 from stmn.stages.train_stream import choose_start, fill_defaults, stream_config
 from stmn.stages.training import check_processes

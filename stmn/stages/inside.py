@@ -17,6 +17,37 @@ if TYPE_CHECKING:
     from stmn.store.format.read import Store, StoredVideo
 
 
+def look_at(
+    model: str, data: str | None, split: str | None, part: str, most: int, device: str, workspace: Workspace
+) -> tuple[Path, "Inside"]:
+    """Look inside a model.
+
+    Args:
+        model: a run, or a model file.
+        data: a prepared set; None for the one that the model was trained on.
+        split: a split of it; None for the model's.
+        part: whose videos are read, `test` or `train`.
+        most: the largest number of videos.
+        device: `auto`, `cpu` or `cuda`.
+        workspace: where names are looked for.
+
+    Returns:
+        The model file, and what was found.
+
+    Raises:
+        StmnError: as `look_at_model` says, or a name is unknown.
+    """
+    from stmn.nets.checkpoint import read_description
+    from stmn.store.format.read import Store
+
+    path = workspace.find_model(model)
+    trained_on = read_description(path).trained_on
+    folder = workspace.find_data(data or (trained_on.data if trained_on.data in workspace.prepared() else None))
+    with Store(folder) as store:
+        own = trained_on.split if trained_on.split in store.header.splits else next(iter(store.header.splits))
+        return path, look_at_model(path, store, lambda given: given.part(split or own, part), most, device, workspace)
+
+
 def look_at_model(
     path: Path, store: "Store", videos: "Callable[[Store], Sequence[StoredVideo]]", most: int, device_name: str,
     workspace: Workspace,
@@ -32,7 +63,7 @@ def look_at_model(
         workspace: where the streams that it was made of are looked for.
 
     Raises:
-        UsageError: it has one stream, and so no gates.
+        UsageError: it has no gates.
         DataError: it doesn't fit the set, or there are no videos.
         CheckpointError: the file is damaged.
     """
@@ -43,8 +74,9 @@ def look_at_model(
     from stmn.runtime.device import choose_device
 
     network, description = load_checkpoint(path)
-    if not isinstance(network, TwoStream):
-        raise UsageError(f"{path}: has one stream, and so no gates to look at; name a model that `stmn fuse` made")
+    if not isinstance(network, TwoStream) or not network.tied:
+        has = "has two streams that are not tied" if isinstance(network, TwoStream) else "has one stream"
+        raise UsageError(f"{path}: {has}, and so no gates to look at; name a model that `stmn fuse` made")
     check_fits(description, str(path), store)
     chosen = choose_videos(videos(store), description.test_short_side, most)
     if not chosen:

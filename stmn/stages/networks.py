@@ -22,14 +22,6 @@ def read_network(path: Path) -> "NetworkConfig":
     return read_description(path).network
 
 
-def read_training_set(path: Path) -> tuple[str, str]:
-    """Names of the prepared set and the split that a model was trained on. Raises `CheckpointError`."""
-    from stmn.nets.checkpoint import read_description
-
-    trained_on = read_description(path).trained_on
-    return trained_on.data, trained_on.split
-
-
 def check_network(config: "NetworkConfig") -> None:
     """Build a network without memory for its weights. Raises `UsageError` if its parts don't fit."""
     from stmn.nets.build import sketch_network

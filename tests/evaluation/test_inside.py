@@ -142,3 +142,11 @@ def test_what_has_no_gates_is_refused_in_one_line(trained):
     refused = call("nets", "inside", "motion", "-w", trained.root)
     assert refused.exit_code == 2
     assert "has one stream, and so no gates to look at" in errors_of(refused)[0]
+
+
+def test_gates_with_weights_of_their_own_are_measured_too():
+    network = randomize_norms(tied(gate=GateConfig(fusion="blended_multiply")))
+    blended, add, multiply = measure_gradients(network, clips_for(network), CPU)
+    assert (blended.fusion, add.fusion, multiply.fusion) == ("blended_multiply", "add", "multiply")
+    assert all(unit.through_gate.mean == 0 for unit in blended.units), "it begins as the untied pair"
+    assert all(unit.through_gate.mean > 0 for unit in add.units + multiply.units)
