@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import log
 from typing import TypeVar, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,11 +18,13 @@ from stmn.nets.config import TemporalConfig
 from stmn.nets.fast.folding import fold_batch_norms, freeze_convolutions
 from stmn.nets.network import Network
 from stmn.runtime.device import Device
+from stmn.runtime.files import digest
 from stmn.runtime.precision import exact_float32
 from stmn.runtime.progress import Progress
 from stmn.sampling.augment import Crop, mirrored, normalise_flow, normalise_rgb, resize
 from stmn.sampling.positions import spread_positions, stack_times
 from stmn.store.format.read import Store, StoredVideo
+from stmn.store.format.shard import FLOW, RGB
 
 #: small videos share a forward pass of up to this many pixels over all chunks; a larger video has its own
 _SHARED_PASS_PIXELS = 2**18
@@ -117,13 +120,24 @@ def read_stored_video(
     times = spread_positions(video.frames, stack_length, protocol.chunks)
     frames = fields = stacks = None
     if "appearance" in names:
-        frames = resize_to_protocol(store.frames(video.id, times), protocol)
+        frames = _read_pictures(store, video, RGB, times, protocol)
     if "motion" in names:
         wanted = [stack_times(t, video.frames, stack_length) for t in times]
         needed = sorted({i for stack in wanted for i in stack})
-        fields = resize_to_protocol(store.fields(video.id, needed), protocol)
+        fields = _read_pictures(store, video, FLOW, needed, protocol)
         stacks = torch.tensor([[needed.index(i) for i in stack] for stack in wanted])
     return VideoInput(frames, fields, stacks)
+
+
+def _read_pictures(store: Store, video: StoredVideo, kind: int, times: Sequence[int], protocol: Protocol) -> Tensor:
+    """Frames (N, 3, H, W) or fields (N, 2, H, W) in levels, at the protocol's size; noise where it asks for that."""
+    noise = protocol.noise
+    if noise is None or noise.kind != kind:
+        return resize_to_protocol((store.frames if kind == RGB else store.fields)(video.id, times), protocol)
+    scale = protocol.short_side / min(video.height, video.width)
+    size = (round(video.height * scale), round(video.width * scale))
+    rng = np.random.default_rng([noise.seed, int(digest(video.id)[:8], 16)])
+    return torch.from_numpy(noise.draw((len(times), len(noise.mean), *size), rng))
 
 
 @torch.inference_mode()

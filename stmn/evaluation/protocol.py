@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from stmn.errors import count_of
 from stmn.runtime.device import NamedPrecision
 from stmn.sampling.augment import Crop
+from stmn.sampling.noise import BlankStream, Noise
 
 Spatial = Literal["fully_conv", "ten_crop", "centre_crop"]
 Pool = Literal["window", "global"]
@@ -29,6 +30,7 @@ class Protocol(BaseModel):
         short_side: The short side of the frames, in pixels.
         crop: The side of a crop, in pixels.
         precision: Type of the convolutions; the classifier and all averages are float32.
+        blank: The stream that saw noise instead of its pictures, as a control; None if both saw their pictures.
         average: What is averaged over positions, chunks, mirrors and streams: logits, as in the authors' code, or
             soft-maxes.
         data: The data set.
@@ -49,12 +51,15 @@ class Protocol(BaseModel):
     crop: int
     precision: NamedPrecision = "float32"
     average: Average = "logits"
+    blank: BlankStream | None = None
     data: str = ""
     data_fingerprint: str = ""
     split: str = ""
     part: str = "test"
     #: class -> the class that its mirrored videos show, as numbers; None if each shows its own
     mirror_order: list[int] | None = Field(default=None, exclude=True)
+    #: what the blank stream sees
+    noise: Noise | None = Field(default=None, exclude=True)
 
     def views(self, height: int, width: int) -> list[Crop]:
         """The boxes, and their mirrors, that are cut out of frames of `height` x `width` pixels."""
@@ -81,7 +86,8 @@ class Protocol(BaseModel):
         time = f", {self.temporal_pool}{over} in time" if self.temporal_pool else ""
         precision = "" if self.precision == "float32" else f", in {self.precision}"
         soft = ", soft-maxes averaged" if self.average == "softmax" else ""
-        parts = f"{count_of(self.chunks, 'chunk')}{flips}, {where}{pool}{time}{precision}{soft}"
+        blank = f", noise instead of {self.blank}" if self.blank else ""
+        parts = f"{count_of(self.chunks, 'chunk')}{flips}, {where}{pool}{time}{precision}{soft}{blank}"
         return f"{parts}, {self.data} split {self.split} {self.part}"
 
 

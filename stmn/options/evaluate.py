@@ -49,6 +49,12 @@ class EvaluateOptions(DataOptions):
     average: Literal["logits", "softmax"] = option(
         "logits", "what is averaged over windows, chunks, mirrors and streams: logits, or their soft-maxes", "Testing"
     )
+    blank: Literal["appearance", "motion"] | None = option(
+        None,
+        "a control: this stream sees noise with its pictures' mean and deviation [default: as in training]",
+        "Testing",
+        later=True,
+    )
     chunks: int = option(25, "chunks per video, evenly spaced", "Testing", ge=1, le=10_000)
     flips: bool = option(True, "also test mirrored videos, if the data set allows it", "Testing")
     fully_conv: bool = option(True, "test whole frames, fully convolutionally, not only the centre crop", "Testing")
@@ -93,6 +99,8 @@ class EvaluateOptions(DataOptions):
             raise ValueError("join needs the evaluations of at least two folds")
         if self.join and self.stream_weights:
             raise ValueError("join takes scores as they are: give stream_weights to the evaluations that it joins")
+        if self.join and self.blank:
+            raise ValueError("join takes scores as they are: give blank to the evaluations that it joins")
         if self.late_fusion and len(self.late_fusion) < 2:
             raise ValueError("late_fusion needs at least two models or evaluations")
         if self.stream_weights == "validation" and self.part not in (None, "test"):

@@ -79,6 +79,12 @@ class FuseOptions(TrainingOptions):
         "of 25 epochs (their code); plateau: when validation stops improving; cosine follows a cosine to 0 instead",
         "Optimisation",
     )
+    blank: Literal["appearance", "motion"] | None = option(
+        None,
+        "a control: this stream sees noise instead of its pictures, in training and in testing",
+        "Data",
+        later=True,
+    )
     loss_weights: list[float] | None = option(
         None,
         "weights of the losses of appearance and motion, such as 0.5,1 [default: 1,1]",

@@ -13,6 +13,7 @@ from stmn.errors import DataError
 from stmn.sampling.augment import Augmentation, Crop, cut_field, cut_frame, draw_crop, mirror_order
 from stmn.sampling.buffers import BufferPool
 from stmn.sampling.colour import ColourJitter, Colours
+from stmn.sampling.noise import Noise
 from stmn.sampling.order import Index
 from stmn.sampling.positions import draw_positions, draw_segments, spread_positions, stack_times
 from stmn.sampling.resample import Floats
@@ -38,6 +39,7 @@ class Sampling:
         chunks_by: "stride": chunks are equally far apart. "segments": one is drawn from each of T equal segments.
         colour: how far the colours of the frames may change.
         balance: each class is to be shown equally often.
+        noise: what one of the streams sees instead of its pictures.
     """
 
     modalities: tuple[str, ...]
@@ -50,6 +52,7 @@ class Sampling:
     chunks_by: Literal["stride", "segments"] = "stride"
     colour: ColourJitter | None = None
     balance: bool = False
+    noise: Noise | None = None
 
 
 class Clips:
@@ -137,24 +140,33 @@ class Clips:
         colours = sampling.colour.draw(rng) if sampling.colour and rng else None  # last: it changes no other draw
         label = self._classes[video.class_name]
         batch["label"][row] = self._mirrored[label] if crop.mirror else label
+        drawn = np.random.default_rng([sampling.seed, epoch + 1, number, 1])
+        blank = {sampling.noise.kind: drawn} if sampling.noise else {}
         if "rgb" in sampling.modalities:
-            self._cut(video, RGB, times, crop, batch["rgb"][row].numpy(), colours)
+            self._cut(video, RGB, times, crop, batch["rgb"][row].numpy(), blank.get(RGB), colours)
         if "flow" in sampling.modalities:
             stacks = [t for chunk in times for t in stack_times(chunk, video.frames, sampling.stack_length)]
             fields = batch["flow"][row].numpy().reshape(-1, 2, sampling.size, sampling.size)  # u1, v1, u2, v2, ...
-            self._cut(video, FLOW, stacks, crop, fields)
+            self._cut(video, FLOW, stacks, crop, fields, blank.get(FLOW))
 
     def _cut(
         self, video: StoredVideo, kind: int, times: Sequence[int], crop: Crop, out: Floats,
-        colours: Colours | None = None,
+        blank: np.random.Generator | None, colours: Colours | None = None,
     ) -> None:  # fmt: skip
-        """Cut the pictures of a kind at `times` into the rows of `out`; each different one is decoded once."""
+        """Cut the pictures of a kind at `times` into the rows of `out`; each different one is decoded once.
+
+        If the stream sees noise, `blank` draws it, for each picture once as well; none is decoded.
+        """
         rows: dict[int, list[int]] = {}
         for row, t in enumerate(times):
             rows.setdefault(t, []).append(row)
         cut = cut_field if kind == FLOW else partial(cut_frame, colours=colours)
-        for t, picture in self.store.pictures(video.id, kind, sorted(rows)):
-            first, *others = rows[t]
-            cut(picture, crop, out[first])
+        if blank and self.sampling.noise:
+            for t in sorted(rows):
+                self.sampling.noise.fill(out[rows[t][0]], blank)
+        else:
+            for t, picture in self.store.pictures(video.id, kind, sorted(rows)):
+                cut(picture, crop, out[rows[t][0]])
+        for first, *others in rows.values():
             for row in others:  # chunks that overlap
                 out[row] = out[first]

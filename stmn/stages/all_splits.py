@@ -3,6 +3,7 @@
 from typing import Any
 
 from stmn.errors import DataError, count_of
+from stmn.options import options_of
 from stmn.options.evaluate import EvaluateOptions
 from stmn.runtime.files import write_json
 from stmn.stages.base import Context, Result
@@ -94,7 +95,11 @@ def _sibling(run: Run | None, split: str, workspace: Workspace) -> Run:
 
 def _is_alike(one: Run, other: Run) -> bool:
     """True if two runs have the same options, except for those that depend on the split."""
-    first, second = (
-        {key: value for key, value in run.record["options"].items() if key not in _DIFFERS} for run in (one, other)
-    )
-    return first == second
+    described = options_of(one.record["verb"]).described()
+
+    def compared(run: Run) -> dict[str, Any]:
+        """Without options at their default that came later: records of earlier versions lack them."""
+        plain = {o.name for o in described.values() if o.later and run.record["options"].get(o.name) == o.default}
+        return {key: value for key, value in run.record["options"].items() if key not in plain | {*_DIFFERS}}
+
+    return compared(one) == compared(other)

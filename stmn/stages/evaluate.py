@@ -7,7 +7,7 @@ from stmn.errors import DataError, UsageError, count_of
 from stmn.options.evaluate import EvaluateOptions
 from stmn.runtime.files import write_json
 from stmn.stages.base import Context, Result, Stage, fill_newest
-from stmn.stages.score_model import score_model, select_videos
+from stmn.stages.score_model import find_blank, score_model, select_videos
 from stmn.stages.sources import describe_changes, fill_folds, fill_source, find_inputs, holds_scores
 from stmn.workspace import Input, Workspace
 
@@ -46,6 +46,8 @@ class Evaluate(Stage[EvaluateOptions]):
         if scores:
             options = fill_source(options, scores, workspace)
         models = [item for item in given if item not in scores]
+        if options.blank:
+            _check_blank(models, scores, options)
         if models and scores and options.split == "all":
             raise UsageError(
                 f"{scores[0].label}: scores of all splits, which no one model has; test {models[0].label} with --split "
@@ -57,10 +59,11 @@ class Evaluate(Stage[EvaluateOptions]):
         return options.with_defaults(split=split, part="test")
 
     def label(self, options: EvaluateOptions) -> str:
-        """`test`, `test-late-fusion`, `test-folds`, `validation`, ..."""
+        """`test`, `test-late-fusion`, `test-folds`, `validation`, `test-blank-motion`, ..."""
         if options.join:
             return f"{options.part}-folds"
-        return f"{options.part}-late-fusion" if options.late_fusion else str(options.part)
+        late = "-late-fusion" if options.late_fusion else ""
+        return f"{options.part}{late}-blank-{options.blank}" if options.blank else f"{options.part}{late}"
 
     def check(self, options: EvaluateOptions, context: Context) -> None:
         """Refuse a device or a precision that is not here, models that can't be tested, and scores of other videos."""
@@ -179,6 +182,15 @@ def _without(held: "Scores", tested: "Scores", name: str) -> "Scores":
     if not rows:
         raise DataError(f"{name}: all videos that training held out are test videos: weights can't be chosen on them")
     return held.take(rows)
+
+
+def _check_blank(models: list[Input], scores: list[Input], options: EvaluateOptions) -> None:
+    """Raise `UsageError` if there is no such stream to blank."""
+    if scores:
+        raise UsageError(f"{scores[0].label}: are scores of what a model saw; to blank {options.blank}, name its model")
+    found = [find_blank(model, options) for model in models]
+    if not any(found):
+        raise UsageError(f"{models[0].label}: has no {options.blank} stream to blank")
 
 
 def _check_streams(model: Input, options: EvaluateOptions) -> None:

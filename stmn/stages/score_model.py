@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from stmn.errors import DataError, count_of
+from stmn.errors import DataError, UsageError, count_of
 from stmn.options.evaluate import EvaluateOptions
 from stmn.stages.base import Context
 from stmn.workspace import Input
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stmn.evaluation.scores import Scores
     from stmn.nets.checkpoint import Description
     from stmn.nets.network import Network
+    from stmn.sampling.noise import BlankStream
     from stmn.store.format.read import Store, StoredVideo
 
 
@@ -42,11 +43,14 @@ def score_model(model: Input, options: EvaluateOptions, store: "Store", context:
     from stmn.evaluation.scores import Scores
     from stmn.nets.checkpoint import load_checkpoint
     from stmn.sampling.augment import mirror_order
+    from stmn.sampling.noise import measure_noise
 
     context.progress.say(f"model: {model.label}")
     network, description = load_checkpoint(model.path)
     header, videos = store.header, select_videos(model, options, store)
     seen = description.trained_on.seen(videos, header.name)
+    blank = find_blank(model, options)
+    noise = measure_noise(store, store.part(str(options.split), "train"), blank, options.seed) if blank else None
     protocol = Protocol(
         chunks=options.chunks,
         flips=options.flips and "mirror" in header.keeps,
@@ -58,6 +62,8 @@ def score_model(model: Input, options: EvaluateOptions, store: "Store", context:
         crop=description.network.size,
         precision=options.precision,
         average=options.average,
+        blank=blank,
+        noise=noise,
         data=header.name,
         data_fingerprint=store.fingerprint,
         split=str(options.split),
@@ -73,6 +79,27 @@ def score_model(model: Input, options: EvaluateOptions, store: "Store", context:
     groups = [video.group or video.id for video in videos]
     hashes = [video.source_hash for video in videos]
     return Scores([video.id for video in videos], header.classes, labels, streams, about, groups, hashes)
+
+
+def find_blank(model: Input, options: EvaluateOptions) -> "BlankStream | None":
+    """The stream of a model that is to see noise: the one that is asked for, or that saw it in training.
+
+    None for a model that has no such stream.
+
+    Raises:
+        UsageError: another stream saw noise in training.
+    """
+    from stmn.nets.checkpoint import read_description
+
+    description = read_description(model.path)
+    trained: BlankStream | None = description.training.get("blank")
+    if trained and options.blank not in (None, trained):
+        raise UsageError(
+            f"{model.label}: was trained with noise instead of {trained}, so blank = {options.blank} would leave it "
+            f"nothing to see: leave it out"
+        )
+    blank = options.blank or trained
+    return blank if blank in [stream.name for stream in description.network.streams] else None
 
 
 def _count_short(videos: Any, stack_length: int, chunks: int, context: Context) -> int:

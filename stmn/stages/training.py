@@ -30,6 +30,7 @@ def open_clips(
     """
     from stmn.sampling.clips import Clips, Sampling
     from stmn.sampling.colour import ColourJitter
+    from stmn.sampling.noise import measure_noise
     from stmn.sampling.validation import hold_out
     from stmn.store.format.read import Store
 
@@ -37,9 +38,12 @@ def open_clips(
     lists = hold_out(store.part(options.split, "train"), options.validation, options.validation_seed)
     if note := lists.describe():
         context.progress.say(note)
+    blank = getattr(options, "blank", None)
+    noise = measure_noise(store, store.part(options.split, "train"), blank) if blank else None
     sampling = Sampling(
         modalities, size, stack_length, options.chunks, options.strides, options.augment, options.seed,
         options.sampling, ColourJitter(*options.colour_jitter) if options.colour_jitter else None, options.balance,
+        noise,
     )  # fmt: skip
     held_out = Clips(store, lists.held_out, sampling) if lists.held_out else None
     return Clips(store, lists.kept, sampling), held_out

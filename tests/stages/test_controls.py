@@ -1,5 +1,7 @@
 """The controls that find out what gates do: trainings in which one thing is taken away."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from helpers.commands import call, errors_of, over
@@ -8,11 +10,16 @@ from helpers.trainings import CPU, network, weights
 from helpers.trainings import videos as samples
 from safetensors.torch import load_file
 
+from stmn.evaluation.scores import load_scores
 from stmn.nets.build import build_network
 from stmn.nets.checkpoint import load_checkpoint, read_description
 from stmn.nets.config import GateConfig
 from stmn.options import options_of
 from stmn.runtime.progress import Silent
+from stmn.sampling.augment import normalise_flow, normalise_rgb
+from stmn.sampling.clips import Clips
+from stmn.sampling.noise import Noise, measure_noise
+from stmn.store.format.read import Store
 from stmn.training.learner import soft_max_loss
 from stmn.training.loop import train
 from stmn.training.normalisation import Normalisation
@@ -224,3 +231,85 @@ def test_an_earlier_run_is_up_to_date_after_options_were_added(own):
     assert "fuse: up to date" in again.stderr
     asked = call("fuse", *TINY, "--lr-motion", 0.5, "-w", own.root)
     assert asked.exit_code == 0 and "this is a new run" not in asked.stderr
+
+
+# a blank stream -------------------------------------------------------------------------------------------------------
+
+
+def blank_clips(prepared: Workspace, stream: str) -> tuple[Clips, Noise]:
+    clips = samples(prepared, chunks=2, modalities=("rgb", "flow"))
+    noise = measure_noise(clips.store, clips.videos, stream)
+    return Clips(clips.store, clips.videos, replace(clips.sampling, noise=noise)), noise
+
+
+@pytest.mark.parametrize(("stream", "modality", "other"), [("appearance", "rgb", "flow"), ("motion", "flow", "rgb")])
+def test_a_blank_stream_sees_noise_like_its_pictures(prepared, stream, modality, other):
+    """Of their mean and deviation, another in each epoch and video; crops and the other stream are as they were."""
+    plain, (blank, noise) = samples(prepared, chunks=2, modalities=("rgb", "flow")), blank_clips(prepared, stream)
+    levels = torch.cat([getattr(plain.store, {"rgb": "frames", "flow": "fields"}[modality])(video.id, [10]).float()
+                        for video in plain.videos])  # fmt: skip
+    for channel in range(levels.shape[1]):
+        assert noise.mean[channel] == pytest.approx(float(levels[:, channel].mean()), abs=3)
+        assert noise.deviation[channel] == pytest.approx(float(levels[:, channel].std()), rel=0.2)
+    for index in ((0, 0), (1, 0), (0, 1), (-1, 0)):
+        assert torch.equal(blank[index][other], plain[index][other])
+    seen = torch.stack([blank[index][modality] for index in ((0, 0), (1, 0), (0, 1), (-1, 0))])
+    assert torch.equal(blank[0, 0][modality], seen[0])
+    alike = torch.corrcoef((seen - seen.mean(dim=(-2, -1), keepdim=True)).flatten(1)) - torch.eye(4)
+    assert alike.abs().max() < 0.1
+    values = seen[0].unflatten(1, (-1, len(noise.mean))) if modality == "flow" else seen[0]
+    norm = normalise_flow if modality == "flow" else normalise_rgb
+    expected = norm(torch.tensor(noise.mean)[:, None, None]).flatten()
+    found = values.movedim(-3, 0).flatten(1).mean(dim=1)
+    assert (found - expected).abs().max() < 0.05
+
+
+def test_a_trained_model_is_tested_with_a_blank_stream(own, monkeypatch):
+    """None of its pictures is read, and the protocol says so."""
+    model = own.find_input("fused", "model").path.parent
+
+    def test(*flags: object) -> Run:
+        result = call("evaluate", model, "--chunks", 2, *flags, "-w", own.root)
+        assert result.exit_code == 0, result.stderr
+        return max(own.runs(), key=lambda run: run.path.stat().st_mtime_ns)
+
+    plain = test()
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "frames", lambda *_: pytest.fail("a frame was read"))
+        blank = test("--blank", "appearance")
+    assert blank.name.startswith("test-blank-appearance-")
+    found, expected = (load_scores(run.output("scores")) for run in (blank, plain))
+    assert found.protocol["blank"] == "appearance" and "noise instead of appearance" in found.protocol["words"]
+    assert torch.equal(found.streams["motion"], expected.streams["motion"]), "which no gate changes"
+    assert not torch.allclose(found.streams["appearance"], expected.streams["appearance"])
+    again = test("--blank", "appearance", "--force")
+    assert torch.equal(load_scores(again.output("scores")).streams["appearance"], found.streams["appearance"])
+    compared = call("compare", plain.path, blank.path, "-w", own.root)
+    assert "blank appearance instead of nothing" in compared.stdout + compared.stderr
+    report = call("report", "-w", own.root)
+    assert report.exit_code == 0, report.stderr
+
+
+def test_a_model_trained_with_a_blank_stream_is_tested_so(own):
+    run = fuse(own, "--blank", "appearance")
+    assert call("evaluate", run.path, "--chunks", 2, "-w", own.root).exit_code == 0
+    tested = max(own.runs(), key=lambda run: run.path.stat().st_mtime_ns)
+    assert load_scores(tested.output("scores")).protocol["blank"] == "appearance"
+    refused = call("evaluate", run.path, "--chunks", 2, "--blank", "motion", "-w", own.root)
+    assert errors_of(refused) == [
+        f"{run.name}: was trained with noise instead of appearance, so blank = motion would leave it nothing to see: "
+        f"leave it out"
+    ]
+
+
+@pytest.mark.parametrize(("flags", "line"), [
+    ("motion --blank appearance", "{motion}: has no appearance stream to blank"),
+    ("--late-fusion {scores} {scores} --blank appearance", "{scores}: are scores of what a model saw; to blank "
+     "appearance, name its model"),
+    ("--join {scores} {scores} --blank motion", "evaluate: join takes scores as they are: give blank to the "
+     "evaluations that it joins"),
+])  # fmt: skip
+def test_a_stream_that_is_not_there_is_not_blank(trained, flags, line):
+    names = {"motion": trained.newest("model", modality="flow").name, "scores": trained.newest("scores").name}
+    refused = call("evaluate", *flags.format(**names).split(), "-w", trained.root)
+    assert refused.exit_code != 0 and errors_of(refused) == [line.format(**names)]
