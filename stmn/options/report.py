@@ -17,4 +17,7 @@ class ReportOptions(DataOptions):
         inputs=("scores", "splits"),
     )
     samples: int = option(8, "videos to show", "Data", ge=0, le=200)
+    inside: int = option(
+        48, "videos to measure the gates of the last gated network on; 0: don't", "Data", ge=0, le=10_000, later=True
+    )
     title: str | None = option(None, "title of the page [default: the data set and split]", "Run")

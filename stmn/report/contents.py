@@ -10,6 +10,7 @@ from stmn.errors import DataError
 from stmn.evaluation.agreement import Source
 from stmn.evaluation.metrics import measure
 from stmn.evaluation.scores import Scores, load_scores
+from stmn.report.inside import InsideSection
 from stmn.report.paper import UNKNOWN, NetworkSummary, Role, find_role
 from stmn.report.sources import (
     RunGraph,
@@ -107,6 +108,7 @@ class Contents:
         recipes: the recipes that made the numbers; empty for single commands.
         fingerprint: the report's own.
         samples: how many test videos are shown.
+        inside: what was measured in the network of `main`; None if it has no gates.
     """
 
     title: str
@@ -119,6 +121,7 @@ class Contents:
     recipes: list[str] = field(default_factory=list)
     fingerprint: str = ""
     samples: int = 8
+    inside: InsideSection | None = None
 
     @property
     def main(self) -> Evaluation | None:

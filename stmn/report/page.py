@@ -8,6 +8,7 @@ from stmn.errors import MissingExtra, count_of
 from stmn.evaluation.metrics import describe_units
 from stmn.report import words
 from stmn.report.figures import SERIES_COLOURS
+from stmn.report.inside import format_estimate
 from stmn.runtime.files import atomic_write
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _FILTERS = {
     "protocol": words.describe_protocol,
     "units": describe_units,
     "counted": count_of,
+    "estimate": format_estimate,
 }
 
 

@@ -50,7 +50,7 @@ def write_report(path: Path, contents: Contents, store: Store) -> None:
         protocols=notes.list_protocols(evaluations),
         baselines=notes.list_baselines(evaluations),
         confusions=[notes.list_confusions(evaluation.metrics) for evaluation in evaluations],
-        figures=(_draw_figures(evaluations, gains) if main else {}) | _draw_training(contents),
+        figures=(_draw_figures(evaluations, gains) if main else {}) | _draw_training(contents) | _draw_inside(contents),
         gains=gains,
         stream_gains=stream_gains,
         single_streams=single_streams,
@@ -123,6 +123,20 @@ def _draw_training(contents: Contents) -> dict[str, Any]:
     return {
         "thinned": any(len(curve.rows) > POINTS for curve in curves),
         "curves": draw_curves(curves, "f-curves") if curves else None,
+    }
+
+
+def _draw_inside(contents: Contents) -> dict[str, Any]:
+    """The figures of a look inside; None where there is nothing to draw."""
+    from stmn.report.figures.inside import draw_filters, draw_focus, draw_gradients
+
+    if contents.inside is None:
+        return {"focus": None, "gradients": None, "filters": None}
+    found = contents.inside.found
+    return {
+        "focus": draw_focus(found.focus, "f-focus") if contents.inside.rival else None,
+        "gradients": draw_gradients(found, "f-gradients"),
+        "filters": draw_filters(found.filters, "f-filters") if found.filters else None,
     }
 
 

@@ -1,8 +1,9 @@
 """report: one HTML file with the numbers, figures, curves and sample videos of finished evaluations."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from stmn.errors import DataError
+from stmn.errors import DataError, StmnError
 from stmn.options.report import ReportOptions
 from stmn.report.sources import RunGraph, find_newest_evaluations, find_run, find_unfinished, list_recipes
 from stmn.stages.base import Context, Result, Stage
@@ -11,7 +12,10 @@ from stmn.workspace import Input, Workspace, read_run
 
 if TYPE_CHECKING:
     from stmn.evaluation.agreement import Source
+    from stmn.report.contents import Contents
+    from stmn.report.inside import InsideSection
     from stmn.store.format.header import Header
+    from stmn.store.format.read import Store
 
 
 class Report(Stage[ReportOptions]):
@@ -74,6 +78,7 @@ class Report(Stage[ReportOptions]):
                 fingerprint=own.record.get("fingerprint", "") if own else "",
                 samples=options.samples,
             )
+            contents = replace(contents, inside=_look_inside(contents, options.inside, graph, store, context))
             write_report(context.out / "report.html", contents, store)
         context.progress.say(f"report: {context.out / 'report.html'}")
         table = [
@@ -83,6 +88,29 @@ class Report(Stage[ReportOptions]):
             {"name": a.label} | {key: a.metrics[key] for key in ("accuracy", "interval", "splits")} for a in all_splits
         ]
         return Result(outputs={"report": "report.html"}, values={"table": table})
+
+
+def _look_inside(
+    contents: "Contents", videos: int, graph: RunGraph, store: "Store", context: Context
+) -> "InsideSection | None":
+    """What is measured in the network that the page shows, on videos that it was tested on; None if it has no gates."""
+    from stmn.report.inside import InsideSection
+    from stmn.stages.inside import look_at_model
+
+    main = contents.main
+    if not videos or main is None or main.role != "fused":
+        return None
+    tested = [run for run in graph.runs if run.record.get("fingerprint") in main.tested and run.makes("model")]
+    if len(tested) != 1 or tested[0].record.get("options", {}).get("fusion") == "none":
+        return None
+    known = [video for i in main.scores.ids if (video := store.videos.get(i)) and video.status == "ok"]
+    try:
+        path = tested[0].whole_output("model")
+        found = look_at_model(path, store, lambda given: known, videos, context.device, context.workspace)
+    except StmnError as error:
+        context.progress.say(f"{error}; the page is made without a look inside")
+        return None
+    return InsideSection(main.label, found) if found.gradients[0].units else None
 
 
 def _fill_newest_evaluations(options: ReportOptions, workspace: Workspace) -> ReportOptions:

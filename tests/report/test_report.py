@@ -13,11 +13,15 @@ import torch
 from conftest import run_stage, train_tiny
 
 from stmn.errors import DataError, MissingExtra
+from stmn.evaluation.inside.estimate import Estimate
+from stmn.evaluation.inside.focus import Share, UnitFocus
+from stmn.evaluation.inside.probes import GatedUnit
 from stmn.evaluation.metrics import measure
 from stmn.evaluation.scores import Scores, load_scores
 from stmn.options import options_of
 from stmn.recipe.execute import execute
 from stmn.recipe.plan import plan_stage
+from stmn.report.inside import describe_focus
 from stmn.report.words import format_duration, replace_unprintable, strip_fingerprint
 from stmn.runtime.files import write_json
 from stmn.runtime.progress import Silent
@@ -290,3 +294,31 @@ def test_words():
     assert strip_fingerprint("best.safetensors") == "best"
     assert [format_duration(s) for s in (3.34, 186, 7300, None)] == ["3.3 s", "3 min 6 s", "2 h 2 min", "unknown"]
     assert replace_unprintable("a\udcff\x00\nb") == "a\ufffd\ufffd\nb"
+
+
+def test_inside_of_the_gated_network_is_measured(page, workspace):
+    text = " ".join(re.sub(r"<[^<>]+>", " ", page).split())
+    assert "Do the gates pick the target? " in text and "Which gradient reaches the motion stream?" in text
+    assert "Measured on 12 videos" in text and "What became of the temporal filters?" in text
+    assert text.count("add, exchanged before the streams were trained together") == 1
+    for figure in ("f-focus", "f-gradients", "f-filters"):
+        assert f'id="{figure}' in page or f"#{figure}" in page
+    without = run(workspace, "report", evaluations=[e.name for e in evaluations(workspace)], inside=0)
+    assert 'id="inside"' not in without.output("report").read_text()
+
+
+def test_findings_inside_are_said_in_words():
+    def unit(part: str, lead: float, on: float) -> UnitFocus:
+        def share(target: float, difference: float) -> Share:
+            found = {"target": Estimate(target, 0, 1), "distractor": Estimate(target - difference, 0, 1)}
+            return Share(found, Estimate(difference, difference - 0.02, difference + 0.02))
+
+        area = {name: Estimate(0.04, 0.04, 0.04) for name in ("target", "distractor")}
+        gated = GatedUnit(f"appearance_{part}_unit2", "appearance", part, 2, 8)
+        return UnitFocus(gated, (8, 8), area, share(0.08, 0.0), share(on, lead), None)
+
+    found = describe_focus([unit("conv2", 0.05, 0.13), unit("conv3", 0.03, 0.1), unit("conv4", 0.01, 0.05)])
+    assert found.startswith("The gates pick the target at conv2 and conv3. At conv2 unit 2, 13.0 %")
+    assert "13.0 % of what the unit reads falls on the target and 8.0 % on the distractor" in found
+    assert "by itself it does not tell the two apart" in found
+    assert describe_focus([unit("conv2", 0.01, 0.05)]).startswith("No gate picks the target")
