@@ -12,9 +12,10 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from stmn.datasets.rendered import Rendered
-from stmn.datasets.rendering import which_moves
+from stmn.datasets.rendering import distractors, what_comes_first, which_moves
 from stmn.datasets.rendering.canvas import Mask
 from stmn.datasets.rendering.which_moves import DIRECTIONS
+from stmn.errors import UsageError
 
 __all__ = ["DIRECTIONS", "Synthetic"]
 
@@ -26,9 +27,16 @@ class _Task:
     classes: Sequence[str]
     render: Callable[[Generator, str, int, int], Iterator[NDArray[np.uint8]]]
     masks: Callable[[Generator, str, int, int, Sequence[int]], dict[str, Mask]]
+    least_frames: int = 2
 
 
-_TASKS = {"which_moves": _Task(which_moves.CLASSES, which_moves.render, which_moves.masks)}
+_TASKS = {
+    "which_moves": _Task(which_moves.CLASSES, which_moves.render, which_moves.masks),
+    "what_comes_first": _Task(
+        what_comes_first.CLASSES, what_comes_first.render, what_comes_first.masks, what_comes_first.LEAST_FRAMES
+    ),
+    "distractors": _Task(distractors.CLASSES, distractors.render, distractors.masks),
+}
 
 
 class Synthetic(Rendered):
@@ -40,9 +48,9 @@ class Synthetic(Rendered):
         root: Where the videos are written; created if it doesn't exist.
         train: Number of training videos.
         test: Number of test videos.
-        frames: Frames per video, at least 2.
+        frames: Frames per video, at least 2; 14 by default. `what_comes_first` needs 74, which is its default.
         size: Width and height in pixels, even and at least 32.
-        task: "which_moves".
+        task: "which_moves", "what_comes_first" or "distractors".
         seed: Of all that is random.
 
     Raises:
@@ -54,11 +62,16 @@ class Synthetic(Rendered):
     tasks = tuple(_TASKS)
 
     def __init__(
-        self, root: Path, train: int = 2000, test: int = 500, frames: int = 14, size: int = 64,
+        self, root: Path, train: int = 2000, test: int = 500, frames: int | None = None, size: int = 64,
         task: str = "which_moves", seed: int = 0,
     ) -> None:  # fmt: skip
         self.check_task(task)
-        super().__init__(root, task, _TASKS[task].classes, train, test, frames, size, seed)
+        chosen = _TASKS[task]
+        if frames is None:
+            frames = max(14, chosen.least_frames)
+        elif int(frames) < chosen.least_frames > 2:
+            raise UsageError(f"synthetic: {task} needs frames to be {chosen.least_frames} or more")
+        super().__init__(root, task, chosen.classes, train, test, frames, size, seed)
 
     def _draw(self, rng: Generator, class_name: str) -> Iterator[NDArray[np.uint8]]:
         return _TASKS[self._task].render(rng, class_name, self._frames, self._size)

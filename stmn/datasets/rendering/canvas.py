@@ -27,3 +27,10 @@ def draw_colour(rng: Generator, reddish: bool) -> Array:
     strong, weak = rng.uniform(40, 60), rng.uniform(-15, 5)
     cb, cr = (weak, strong) if reddish else (strong, weak)
     return np.array([luma + 1.402 * cr, luma - 0.344 * cb - 0.714 * cr, luma + 1.772 * cb])
+
+
+def colour_of(rng: Generator, hue: float) -> Array:
+    """A random RGB colour of a hue, an angle in the plane of Cb and Cr (red is at 100 degrees), of any luma."""
+    luma, chroma = rng.uniform(95, 140), rng.uniform(35, 45)  # no channel clips, which would betray the hue
+    cb, cr = chroma * np.cos(hue), chroma * np.sin(hue)
+    return np.array([luma + 1.402 * cr, luma - 0.344 * cb - 0.714 * cr, luma + 1.772 * cb])

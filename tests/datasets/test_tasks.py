@@ -1,0 +1,206 @@
+"""What can be known of `what_comes_first` and `distractors`: by analysis of what is drawn, and measured on videos."""
+
+from collections import Counter, defaultdict
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import ks_2samp
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from stmn.datasets.rendering import distractors, what_comes_first
+from stmn.datasets.rendering.canvas import colour_of
+from stmn.datasets.synthetic import DIRECTIONS, Synthetic
+from stmn.errors import UsageError
+from stmn.flow.tvl1 import tvl1
+from stmn.sampling.positions import spread_positions, stack_times
+
+TASKS = ["what_comes_first", "distractors"]
+FRAMES = what_comes_first.LEAST_FRAMES
+
+
+def frames_of(dataset: Synthetic, video) -> np.ndarray:
+    """(frames, H, W, 3) uint8, before they are encoded."""
+    return np.stack(list(dataset.render(video)))
+
+
+def flow(frames: np.ndarray) -> np.ndarray:
+    """(frames - 1, 2, H, W) pixels: TV-L1."""
+    grey = torch.from_numpy(frames @ (0.299, 0.587, 0.114)).float()
+    return tvl1(grey[:-1], grey[1:]).numpy()
+
+
+def direction(u: float, v: float) -> str:
+    return max(DIRECTIONS, key=lambda name: np.dot((u, v), DIRECTIONS[name]))
+
+
+def stack_content(t: int, starts: dict[str, int]) -> tuple:
+    """All that the flow stack of the chunk at t shows: each motion's fields, by their places in the stack."""
+    stack = stack_times(t, FRAMES, 10)
+    moving = {name: range(start, start + what_comes_first.MOVING) for name, start in starts.items()}
+    return tuple((name, place) for place, field in enumerate(stack) for name in starts if field in moving[name])
+
+
+def best_guess(reach: int, chunks: int = 10) -> float:
+    """The accuracy of the best guess between the two orders from the bag of all runs of 2 * reach + 1 chunks in a row.
+
+    Beyond the first and the last chunk a run shows the end of the video. All videos that can be drawn are counted.
+    """
+    counts = defaultdict(Counter)
+    for starts in product(*(range(*ends) for ends in what_comes_first.STARTS)):
+        for order in (("left", "right"), ("right", "left")):
+            placed = dict(sorted(zip(order, starts, strict=True)))
+            seen = [stack_content(t, placed) for t in spread_positions(FRAMES, 10, chunks)]
+            padded = ["end"] * reach + seen + ["end"] * reach
+            runs = [tuple(padded[i : i + 2 * reach + 1]) for i in range(len(seen))]
+            counts[frozenset(Counter(runs).items())][order] += 1
+    return sum(max(orders.values()) for orders in counts.values()) / sum(map(Counter.total, counts.values()))
+
+
+def test_no_stack_sees_both_motions():
+    for starts in product(*(range(*ends) for ends in what_comes_first.STARTS)):
+        for t in range(5, FRAMES - 5):
+            assert len({name for name, _ in stack_content(t, dict(zip("ab", starts, strict=True)))}) < 2
+
+
+def test_bag_of_chunks_says_nothing_of_the_order():
+    """So neither does an average or a maximum over chunks, of scores or of features."""
+    assert best_guess(reach=0) == 0.5
+
+
+def test_one_temporal_filter_cannot_know_the_order():
+    assert best_guess(reach=1) == 0.5
+
+
+def test_two_temporal_filters_can_know_the_order():
+    assert best_guess(reach=2) == 1
+
+
+def test_motions_come_in_the_order_of_the_class(tmp_path):
+    """Measured by TV-L1 on the frames."""
+    dataset = Synthetic(tmp_path, train=4, test=0, size=48, task="what_comes_first")
+    for video in dataset.videos():
+        u, v = np.moveaxis(flow(frames_of(dataset, video)), 1, 0)
+        shift = np.stack([u.sum(axis=(1, 2)), v.sum(axis=(1, 2))])
+        (first, end), (second, last) = what_comes_first.STARTS
+        found = direction(*shift[:, first : end + 5].sum(axis=1)), direction(*shift[:, second : last + 5].sum(axis=1))
+        assert f"{found[0]}_first" == video.class_name
+        assert np.add(*(DIRECTIONS[name] for name in found)).tolist() == [0, 0]
+        still = np.hypot(*shift)
+        assert max(still[:first].mean(), still[end + 5 : second].mean()) < still[first : end + 5].max() / 5
+
+
+def test_disc_is_where_it_was_after_both_motions(tmp_path):
+    dataset = Synthetic(tmp_path, train=8, test=0, task="what_comes_first")
+    for video in dataset.videos():
+        before, between, after = dataset.masks(video.id, [0, 37, 73])["target"]
+        assert (before == after).all() and (before != between).any()
+
+
+def test_longer_video_of_an_order_has_more_stillness(tmp_path):
+    dataset = Synthetic(tmp_path, train=1, test=0, frames=100, task="what_comes_first")
+    covers = dataset.masks("train/what_comes_first_00000.mp4", range(100))["target"]
+    moving = np.flatnonzero((covers[1:] != covers[:-1]).any(axis=(1, 2)))
+    assert 17 + 13 <= moving[0] <= 23 + 13 and 45 + 13 + 4 <= moving[-1] <= 51 + 13 + 4
+
+
+def test_order_needs_74_frames(tmp_path):
+    with pytest.raises(UsageError, match="synthetic: what_comes_first needs frames to be 74 or more"):
+        Synthetic(tmp_path, frames=73, task="what_comes_first")
+
+
+@pytest.mark.parametrize("class_name", distractors.CLASSES)
+def test_flow_shows_two_discs_in_each_direction(class_name):
+    """Whatever the class: so motion alone says nothing of it."""
+    for seed in range(5):
+        discs, target, camera = distractors.draw_motion(np.random.default_rng(seed), class_name, 14, 64)
+        moves = [direction(*(disc.track[-1] - disc.track[0] - camera[-1])) for disc in discs]
+        assert Counter(moves) == dict.fromkeys(DIRECTIONS, 2)
+        assert moves[target] == class_name
+
+
+def test_one_disc_is_reddish():
+    for seed in range(10):
+        discs, target, _ = distractors.draw_motion(np.random.default_rng(seed), "up", 14, 64)
+        lean = [disc.colour[0] - disc.colour[1:].max() for disc in discs]
+        assert np.argmax(lean) == target
+
+
+def test_luma_says_nothing_of_the_hue():
+    rng = np.random.default_rng(0)
+    lumas = [
+        [colour_of(rng, hue) @ (0.299, 0.587, 0.114) for hue in np.radians(rng.uniform(*ends, 500))]
+        for ends in ((90, 110), (150, 410))
+    ]
+    assert ks_2samp(*lumas).pvalue > 0.01
+    assert ks_2samp(lumas[0], np.add(lumas[1], 8)).pvalue < 0.01, "8 levels would be found"
+
+
+def test_reddish_disc_moves_over_the_ground_as_its_class_says(tmp_path):
+    """Measured by TV-L1 under its mask, against the median of the frame, which is the camera's motion."""
+    dataset = Synthetic(tmp_path, train=12, test=0, task="distractors")
+    right = 0
+    for video in dataset.videos():
+        u, v = flow(frames_of(dataset, video)[6:8])[0]
+        mask = dataset.masks(video.id, [6])["target"][0]
+        right += direction(*(np.mean(f[mask]) - np.median(f) for f in (u, v))) == video.class_name
+    assert right >= 10
+
+
+def test_targets_hide_under_others_sometimes(tmp_path):
+    dataset = Synthetic(tmp_path, train=12, test=0, task="distractors")
+    for video in dataset.videos():
+        masks = dataset.masks(video.id, [3, 10])
+        assert masks["target"].shape == masks["distractor"].shape == (2, 64, 64)
+        assert not (masks["target"] & masks["distractor"]).any()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_task_video_depends_on_seed_part_number(task, tmp_path):
+    few, many, other = (
+        Synthetic(tmp_path / str(i), train=n, test=1, size=32, task=task, seed=seed)
+        for i, (n, seed) in enumerate([(1, 0), (9, 0), (1, 1)])
+    )
+    again = {video.id: video for video in many.videos()}
+    shown = [frames_of(few, video).tobytes() for video in few.videos()]
+    assert shown == [frames_of(many, again[video.id]).tobytes() for video in few.videos()]
+    assert len({*shown, *(frames_of(other, video).tobytes() for video in few.videos())}) == 4
+
+
+def guessed(features: list, classes: list[str]) -> float:
+    """The accuracy of logistic regression, cross-validated in four folds."""
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
+    return float((cross_val_predict(model, np.stack(features), classes, cv=4) == classes).mean())
+
+
+def histogram(fields: np.ndarray) -> np.ndarray:
+    """How much moves in each of 8 directions, over all of (n, 2, H, W)."""
+    u, v = fields[:, 0], fields[:, 1]
+    sector = (np.arctan2(v, u) / (np.pi / 4)).round().astype(int) % 8
+    return np.bincount(sector.ravel(), np.hypot(u, v).ravel(), 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_cheap_classifiers_find_no_leak(task, tmp_path):
+    """A frame at the start, in the middle or at the end; mean motion; what moves when, only where that is the class."""
+    dataset = Synthetic(tmp_path, train=240, test=0, size=32, task=task)
+    classes, shown, moved = [], [], []
+    for video in dataset.videos():
+        frames = frames_of(dataset, video)
+        classes.append(video.class_name)
+        shown.append(frames[:: len(frames) // 2 - 1, ::4, ::4].reshape(3, -1))
+        moved.append(flow(frames))
+    chance = 0.25 + 3 * (0.25 * 0.75 / 240) ** 0.5  # three standard errors
+    for place in range(3):
+        assert guessed([three[place] for three in shown], classes) < chance
+    whole = guessed([histogram(fields) for fields in moved], classes)
+    halves = guessed([np.concatenate([*map(histogram, np.array_split(fields, 2))]) for fields in moved], classes)
+    if task == "what_comes_first":
+        assert whole < 0.5 + 0.1 and halves > 0.8, (whole, halves)
+    else:
+        assert max(whole, halves) < chance, (whole, halves)
