@@ -44,6 +44,14 @@ class OptimisationOptions(DataOptions):
     label_smoothing: float = option(
         0.0, "share of each label that is spread over all classes in the loss", "Optimisation", ge=0, lt=1
     )
+    mixup: float = option(
+        0.0,
+        "mix each video with another one, and their labels, by shares of Beta(a, a), such as 0.2; 0: none",
+        "Optimisation",
+        ge=0,
+        le=100,
+        later=True,
+    )
     class_weights: bool = option(
         False, "weigh the loss of each video by how rare its class is in the training list", "Optimisation"
     )

@@ -117,6 +117,7 @@ def make_plan(options: Any, videos: int, milestones: tuple[int, ...] = ()) -> "P
         multipliers=Multipliers(options.lr_new, options.lr_bias, options.lr_gain),
         clip=options.clip,
         label_smoothing=options.label_smoothing,
+        mixup=options.mixup,
         class_weights=options.class_weights,
         ema=options.ema,
         keep_best=options.keep == "best",

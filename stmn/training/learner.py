@@ -44,7 +44,7 @@ class Learner(nn.Module):
 
         Args:
             inputs: for each stream (B, T, channels, H, W) float32.
-            label: (B,) class numbers.
+            label: (B,) class numbers, or (B, classes) the share of each class.
 
         Returns:
             The loss, a mean over the micro-batch, and the number of videos classified correctly; both scalars.
@@ -63,10 +63,11 @@ def soft_max_loss(
 
     Args:
         logits: for each output (B, P, classes) at P places in time; each place has its video's label.
-        label: (B,) class numbers.
+        label: (B,) class numbers, or (B, classes) the share of each class.
         label_smoothing: e; the target is 1 - e on the label plus e / classes on every class.
-        weights: (classes,); a video's loss is multiplied by its class's. The mean is over videos all the same, not over
-            weights, so the losses of micro-batches add up to that of their batch.
+        weights: (classes,); a video's loss is multiplied by its class's, or by the mean of several by their shares. The
+            mean is over videos all the same, not over weights, so the losses of micro-batches add up to that of their
+            batch.
         loss_weights: each output's loss is multiplied by its own; empty for 1 each.
 
     Returns:
@@ -74,13 +75,14 @@ def soft_max_loss(
     """
     losses = []
     for x in logits:
-        target = label[:, None].expand(x.shape[:2])
+        target = label.unsqueeze(-1).expand(*label.shape, x.shape[1])  # alike at each place
         scores = x.float().transpose(1, 2)
         if weights is None:
             losses.append(F.cross_entropy(scores, target, label_smoothing=label_smoothing))
         else:
             each = F.cross_entropy(scores, target, label_smoothing=label_smoothing, reduction="none")
-            losses.append((each * weights[target]).mean())
+            of_video = weights[label] if label.ndim == 1 else label @ weights
+            losses.append((each * of_video[:, None]).mean())
     together = torch.stack(losses)
     return (together * together.new_tensor(loss_weights)).sum() if loss_weights else together.sum()
 
@@ -107,11 +109,12 @@ def _count_correct(logits: tuple[Tensor, ...], label: Tensor) -> Tensor:
 
     Args:
         logits: for each output (B, P, classes).
-        label: (B,) class numbers.
+        label: (B,) class numbers, or (B, classes) the share of each class: the largest counts.
 
     Returns:
         A scalar on the logits' device.
     """
+    label = label if label.ndim == 1 else label.argmax(dim=1)
     mean = torch.stack([x.detach().float().mean(dim=1) for x in logits]).mean(dim=0)
     return (mean.argmax(dim=1) == label).sum()
 

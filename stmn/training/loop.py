@@ -26,6 +26,7 @@ from stmn.training.checks import (
 from stmn.training.kept import KeptWeights
 from stmn.training.learner import Learner, select_inputs, weigh_classes
 from stmn.training.log import Log
+from stmn.training.mixing import make_mixing
 from stmn.training.normalisation import Normalisation
 from stmn.training.optimizer import clip_gradient, gradient_norm, make_optimizer, set_rate
 from stmn.training.plan import Plan
@@ -64,6 +65,7 @@ def train(
     # resume
     saved = SavedState(out, network, optimizer, scaler, kept, plan, ranks)
     state = saved.load(progress)
+    mix = make_mixing(plan.mixup, len(network.config.classes))
     learner = ranks.wrap(
         Learner(network, device, plan.compile, plan.label_smoothing, weights, plan.loss_weights), device
     )
@@ -92,8 +94,9 @@ def train(
             losses = {}
             for number in own:
                 batch = device.move_batch(log.next_batch(batches))
-                label = batch["label"]
                 torch.manual_seed(plan.dropout_seed(state.step, number))
+                batch = mix(batch)
+                label = batch["label"]
                 with ranks.no_sync(learner, when=number != own[-1]):
                     loss, correct = learner(select_inputs(network, batch), label)
                     losses[number] = loss * (len(label) / plan.batch)

@@ -55,6 +55,7 @@ class Plan:
         multipliers: factors of the learning rate.
         clip: largest norm of the gradient; None for no limit.
         label_smoothing: share of each label that is spread over all classes, in [0, 1).
+        mixup: alpha of the distribution that shares of mixed videos are drawn from; 0 mixes none.
         class_weights: weigh each video's loss by how rare its class is.
         loss_weights: of each output's loss, in the order of the outputs; empty for equal ones.
         ema: decay of a running average of the weights, which is validated and kept; None for none.
@@ -84,6 +85,7 @@ class Plan:
     multipliers: Multipliers = Multipliers()
     clip: float | None = None
     label_smoothing: float = 0.0
+    mixup: float = 0.0
     class_weights: bool = False
     loss_weights: tuple[float, ...] = ()
     ema: float | None = None

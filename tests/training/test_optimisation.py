@@ -141,6 +141,38 @@ def test_class_weights_make_each_class_count_alike():
     assert float(sum(parts) / 2) == pytest.approx(float((each * found[label]).mean()))
 
 
+def test_mixup_is_the_loss_of_mixed_videos_and_labels(prepared, tmp_path):
+    """One step, written out with the shares that a generator of the same seed draws."""
+    found = learned(prepared, tmp_path, plan(1, mixup=0.4, label_smoothing=0.1))
+    net, clips = network().train(), videos(prepared)
+    for number, batch in enumerate(load_batches(clips, MicroBatches(len(clips), 8, 4, 0, 0, 1), 1)):
+        torch.manual_seed(plan(1).dropout_seed(0, number))
+        share = float(torch.distributions.Beta(0.4, 0.4).sample())
+        before = torch.arange(4) - 1  # the video before each
+        (logits,) = net(share * batch["flow"] + (1 - share) * batch["flow"][before])
+        losses = [F.cross_entropy(logits, batch["label"][rows], label_smoothing=0.1) for rows in (slice(None), before)]
+        ((share * losses[0] + (1 - share) * losses[1]) / 2).backward()
+    update = PlainSgd()
+    with torch.no_grad():
+        for name, w in net.named_parameters():
+            update(name, w, w.grad, 1)
+            torch.testing.assert_close(found[name], w, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 2.0, 1.0])])
+def test_loss_of_shared_labels_is_shared(weights):
+    generator = torch.Generator().manual_seed(2)
+    logits, other = torch.randn(3, 2, 3, generator=generator), torch.tensor([2, 2, 0])
+    label, share = torch.tensor([0, 2, 1]), 0.3
+    both = share * F.one_hot(label, 3) + (1 - share) * F.one_hot(other, 3)
+    if weights is None:
+        expected = share * soft_max_loss((logits,), label) + (1 - share) * soft_max_loss((logits,), other)
+        assert float(soft_max_loss((logits,), both)) == pytest.approx(float(expected))
+        return
+    by_hand = -(both[:, None] * logits.log_softmax(-1)).sum(-1) * (both @ weights)[:, None]
+    assert float(soft_max_loss((logits,), both, weights=weights)) == pytest.approx(float(by_hand.mean()))
+
+
 def test_class_weights_are_those_of_the_training_list(prepared, tmp_path):
     clips = videos(prepared)
     rare = [v for v in clips.videos if v.class_name != "up"] + [v for v in clips.videos if v.class_name == "up"][:2]
