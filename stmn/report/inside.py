@@ -65,7 +65,7 @@ def describe_focus(focus: Sequence[UnitFocus]) -> str:
     picks = [unit for unit in focus if unit.read.picks]
     if not picks:
         return (
-            "No gate picks the target: nowhere does clearly more of what the unit reads fall on the target than on the "
+            "No gate picks the target: nowhere is what the unit reads clearly denser on the target than on the "
             "distractor."
         )
     best = max(picks, key=lambda unit: unit.read.lead.mean if unit.read.lead else 0.0)
@@ -118,10 +118,10 @@ def describe_gradient_focus(measured: Sequence[Gradients]) -> list[str]:
         if any(lead is None for _, lead in leads):
             return []
         clear = [unit for unit, lead in leads if lead and lead.low > 0]
-        where = f"more on the target than on the distractor at {_list_units(clear)}" if clear else (
-            "nowhere clearly more on the target than on the distractor"
+        where = f"denser on the target than on the distractor at {_list_units(clear)}" if clear else (
+            "nowhere clearly denser on the target than on the distractor"
         )  # fmt: skip
-        sentences.append(f"With {item.fusion} it falls {where}.")
+        sentences.append(f"With {item.fusion} it is {where}.")
     return sentences
 
 
@@ -130,6 +130,11 @@ def format_estimate(value: Estimate | None, scale: float = 1.0, digits: int = 3)
     if value is None or not np.isfinite(value.mean):
         return "–"
     return f"{scale * value.mean:.{digits}g}"
+
+
+def format_signed(value: float) -> str:
+    """`+1.34`, `−0.20`."""
+    return f"{value:+.2f}".replace("-", "−") if np.isfinite(value) else "–"
 
 
 def _list_units(labels: Sequence[str]) -> str:

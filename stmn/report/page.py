@@ -8,7 +8,7 @@ from stmn.errors import MissingExtra, count_of
 from stmn.evaluation.metrics import describe_units
 from stmn.report import words
 from stmn.report.figures import SERIES_COLOURS
-from stmn.report.inside import format_estimate
+from stmn.report.inside import format_estimate, format_signed
 from stmn.runtime.files import atomic_write
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ _FILTERS = {
     "units": describe_units,
     "counted": count_of,
     "estimate": format_estimate,
+    "estimate_number": format_signed,
 }
 
 

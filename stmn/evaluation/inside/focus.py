@@ -19,14 +19,20 @@ _OTHER = "distractor"
 
 @dataclass(frozen=True)
 class Share:
-    """How much of a signal falls on objects: name -> its share, and the target's less the distractor's."""
+    """How much of a signal falls on objects.
+
+    Attributes:
+        objects: name -> the object's share, 0..1.
+        lead: density on the target less density on the distractor. A density is the share of the signal over the share
+            of the frame that the object covers: 1 for a signal that is everywhere alike. None without a distractor.
+    """
 
     objects: dict[str, Estimate]
     lead: Estimate | None
 
     @property
     def picks(self) -> bool:
-        """True if more falls on the target than on the distractor, and the interval says so."""
+        """True if the signal is denser on the target than on the distractor, and the interval says so."""
         return self.lead is not None and self.lead.low > 0
 
 
@@ -70,9 +76,9 @@ def measure_focus(
             unit=unit,
             positions=tied[unit.key].size,
             area=_average(tied[unit.key].area, groups),
-            sent=make_share(tied[unit.key].sent, groups),
-            read=make_share(tied[unit.key].read, groups),
-            ungated=make_share(untied[unit.key].read, groups) if untied else None,
+            sent=make_share(tied[unit.key].sent, tied[unit.key].area, groups),
+            read=make_share(tied[unit.key].read, tied[unit.key].area, groups),
+            ungated=make_share(untied[unit.key].read, untied[unit.key].area, groups) if untied else None,
         )
         for unit in list_gated_units(network)
     ]
@@ -94,11 +100,23 @@ def share_on(map_: Tensor, cover: dict[str, Tensor]) -> dict[str, float]:
     return {name: float((map_ * on).sum()) / total if total > 0 else float("nan") for name, on in cover.items()}
 
 
-def make_share(values: Sequence[dict[str, float]], groups: Sequence[str]) -> Share:
-    """Shares of one signal from one value per video."""
-    both = values and {"target", _OTHER} <= values[0].keys()
-    lead = estimate([v["target"] - v[_OTHER] for v in values], groups) if both else None
-    return Share(_average(values, groups), lead)
+def make_share(values: Sequence[dict[str, float]], areas: Sequence[dict[str, float]], groups: Sequence[str]) -> Share:
+    """Shares of one signal.
+
+    Args:
+        values: for each video object -> the share of the signal that falls on it.
+        areas: for each video object -> the share of the frame that it covers.
+        groups: the group of each video.
+    """
+    if not values or not {"target", _OTHER} <= values[0].keys():
+        return Share(_average(values, groups), None)
+    leads = [
+        value["target"] / area["target"] - value[_OTHER] / area[_OTHER]
+        for value, area in zip(values, areas, strict=True)
+        if area["target"] > 0 and area[_OTHER] > 0
+    ]
+    seen = [group for group, area in zip(groups, areas, strict=True) if area["target"] > 0 and area[_OTHER] > 0]
+    return Share(_average(values, groups), estimate(leads, seen))
 
 
 def _measure_shares(network: TwoStream, clips: Sequence[Clip], device: Device, gated: bool) -> dict[str, _Shares]:

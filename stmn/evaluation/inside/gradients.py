@@ -90,6 +90,7 @@ def _measure(
     losses: list[float] = []
     rows: dict[str, list[dict[str, float]]] = {unit.key: [] for unit in units}
     shares: dict[str, list[dict[str, float]]] = {unit.key: [] for unit in units}
+    areas: list[dict[str, float]] = []
     frozen = {p: p.requires_grad for p in network.parameters()}
     network.requires_grad_(False)
     try:
@@ -97,6 +98,7 @@ def _measure(
             for batch in in_batches(clips):
                 loss, gradients = _differentiate(network, batch, device, probes)
                 losses += loss.tolist()
+                areas += [{name: float(mask.mean()) for name, mask in clip.masks.items()} for clip in batch]
                 for unit in units:
                     parts = gradients[unit.key]
                     receiver, sender = (network.names.index(name) for name in (unit.receiver, unit.sender))
@@ -120,7 +122,7 @@ def _measure(
                 receiver=unit.receiver,
                 sender=unit.sender,
                 **{name: estimate([row[name] for row in rows[unit.key]], groups) for name in rows[unit.key][0]},
-                focus=make_share(shares[unit.key], groups),
+                focus=make_share(shares[unit.key], areas, groups),
             )
             for unit in units
         ],

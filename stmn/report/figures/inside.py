@@ -29,9 +29,11 @@ def draw_focus(focus: Sequence[UnitFocus], key: str) -> str:
     with new_figure(key, WIDTH, 0.9 + 0.42 * len(focus)) as figure:
         axes = figure.subplots()
         for number, (label, leads) in enumerate(shown):
-            _draw_rows(axes, leads, number, len(shown), label, 100)
+            _draw_rows(axes, leads, number, len(shown), label)
         axes.axvline(0, color=MUTED, lw=1, ls=(0, (3, 2)))
-        axes.set_xlabel("share on the target less share on the distractor, % of the signal")
+        axes.set_xlabel(
+            "density on the target less density on the distractor (1: as dense as on average over the frame)"
+        )
         _name_rows(axes, [unit.unit.label for unit in focus])
         figure.legend(loc="outside upper left", ncols=3, labelcolor=INK)
         return render_svg(figure, key, "how much more falls on the target than on the distractor, at each gate")
