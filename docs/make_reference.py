@@ -65,6 +65,50 @@ A recipe is a TOML file that chains stages:
 A recipe writes in the workspace alone: the name of a set is a name, not a path, and what leads out of the workspace
 (`copy_to`, `cluster`) is a flag that a person types. It reads what it names, anywhere; `--dry-run` shows what that is.
 
+## A sweep
+
+A table `[sweep]` varies seeds, splits and options, and compares what comes of it in one table:
+
+    [sweep]
+    seed = [0, 1, 2, 3, 4]           # every stage that has a seed and doesn't set it itself
+    split = "all"                    # every split of the prepared set; or a list
+    against = "test-motion"          # the row that the others are compared with
+
+    [sweep.fused]                    # options of one stage, by its id: lists are crossed
+    fusion = ["multiply", "add"]
+    temporal_init = ["centre", "average"]
+
+Options that can't be crossed freely are named combinations, each a variant with a label:
+
+    [[sweep.fused]]
+    label = "direct +"
+    fusion = "add"
+    site = "direct"
+
+    [[sweep.fused]]
+    label = "residual x"
+    fusion = "multiply"
+    site = "residual"
+
+Each combination is an instance of its stage, with an id such as `fused[fusion=add, seed=1, split=3]`. A stage depends
+on its own options, on seed and split, and on whatever the stages depend on that its inputs name, and on nothing else: a
+stream is trained once for all fusions. In a sweep, stages name their inputs. `seed` and `split` of `[sweep]` win over
+those of `[recipe]`, and a stage's own over both. A sweep makes at most 1,000 stages.
+
+If the splits are folds, each test gets one more instance, `test[seed=1, split=all]`, which
+[joins](../guides/testing.md#folds) its folds. `split = "all"` needs the prepared set: `stmn run` prepares it first, and
+`--dry-run` says that the number of splits is not known before.
+
+The last stage that tests is followed by a stage `table` of all of them, unless the recipe has one of its own. A row is
+a stage with its swept options, without seed and split: `test-fused[fusion=add, temporal_init=centre]`. `against` may
+also name a stage or a model that only one row is of. A report shows the table, and the evaluations of the first seed.
+[Several trainings in one table](../guides/testing.md#several-trainings-in-one-table) says what is in it.
+
+`--until ID` stops after the last instance of a stage, and a single instance runs with
+`stmn fuse --recipe RECIPE --stage 'fused[fusion=add, seed=1, split=3]'`.
+
+## Check and copy
+
 `stmn recipes validate RECIPE` prints every mistake at once, with the nearest key or value.
 `stmn recipes show RECIPE --resolved` prints every key of every stage, and whether the stage, the recipe or the default
 gave it. A single stage runs with `stmn evaluate --recipe RECIPE --stage ID`; flags win over the recipe's keys.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from stmn.recipe.chain import Overrides
-    from stmn.recipe.load import Recipe
+    from stmn.recipe.content import Recipe
     from stmn.recipe.preview import Preview, StagePreview
     from stmn.workspace import Workspace
 
@@ -42,7 +42,7 @@ def show_preview(
 
 
 def _make_table(name: str, preview: "Preview") -> "Table":
-    """One row per stage; long cells break between words."""
+    """One row per stage, with all its instances in a sweep; long cells break between words."""
     from rich.table import Table
 
     splits = {stage.split for stage in preview.stages if stage.split}
@@ -50,21 +50,49 @@ def _make_table(name: str, preview: "Preview") -> "Table":
     title = name + "".join(f" on {one}" for one in data if len(data) == 1)
     title += "".join(f", split {one}" for one in splits if len(splits) == 1)
     table = Table(title=f"{title}: nothing is run", title_justify="left", box=None, pad_edge=False)
-    longest = max((len(stage.id) for stage in preview.stages), default=0)
+    groups: dict[str, list[StagePreview]] = {}
+    for stage in preview.stages:
+        groups.setdefault(stage.of or stage.id, []).append(stage)
+    longest = max(map(len, groups), default=0)
     table.add_column("stage", width=max(len("stage"), min(longest, _ID_WIDTH)), overflow="fold")
     table.add_column("what", overflow="fold")
     for column in ("videos", "M", "GMACs", "time"):
         table.add_column(column, justify="right", no_wrap=True)
-    for stage in preview.stages:
+    for stages in groups.values():
+        stage, count = stages[0], len(stages)
+        words = [_say_what(one, len(splits) > 1 and count == 1) for one in stages]
+        if count > 1:
+            words = list(dict.fromkeys(_name_tables(text, preview) for text in words))
+        what = words[0] + (", ..." if len(words) > 1 else "")
         table.add_row(
-            stage.id,
-            _say_what(stage, len(splits) > 1),
+            stage.of or stage.id,
+            f"{count} x {what}" if count > 1 else what,
             _say_videos(stage),
             f"{stage.parameters / 1e6:.1f}" if stage.parameters else "",
             f"{stage.multiply_adds / 1e9:.2f}" if stage.multiply_adds else "",
-            _STATES[stage.state] or _say_time(stage.seconds),
+            _say_state(stages),
         )
     return table
+
+
+def _name_tables(text: str, preview: "Preview") -> str:
+    """A text that names instances of a sweep, with the ids of their tables instead."""
+    for stage in preview.stages:
+        if stage.of and stage.id in text:
+            text = text.replace(stage.id, stage.of)
+    return text
+
+
+def _say_state(stages: "list[StagePreview]") -> str:
+    """`done`, `12 done`, `refused`, or the time that the rest of some instances takes."""
+    states = {stage.state for stage in stages}
+    if len(states) == 1 and (word := _STATES[states.pop()]):
+        return word
+    if any(stage.state == "refused" for stage in stages):
+        return _STATES["refused"]
+    seconds = [stage.seconds for stage in stages if stage.state == "to do" and stage.seconds is not None]
+    done = sum(stage.state == "up to date" for stage in stages)
+    return ", ".join(word for word in (f"{done} done" if done else "", _say_time(sum(seconds) or None)) if word)
 
 
 def _say_what(stage: "StagePreview", with_split: bool) -> str:

@@ -35,6 +35,7 @@ COMMANDS: dict[str, CommandInfo] = {
     "recipes": CommandInfo("Train", "List, show, validate and copy recipes.", "stmn.cli.recipes"),
     "weights": CommandInfo("Train", "Download ImageNet weights to start streams from.", "stmn.cli.weights"),
     "evaluate": CommandInfo("Test", "Test a model on the videos of a split."),
+    "table": CommandInfo("Test", "Write one table of methods that were tested several times."),
     "scores": CommandInfo("Test", "Show, convert, compare and fuse scores files.", "stmn.cli.scores"),
     "compare": CommandInfo("Test", "Compare evaluations of the same videos.", "stmn.cli.compare"),
     "fuse-idt": CommandInfo("Test", "Average network scores with those of SVMs on improved dense trajectories."),

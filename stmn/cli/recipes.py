@@ -34,7 +34,8 @@ def show(
     resolved: Annotated[bool, typer.Option("--resolved", help="print every option of every stage")] = False,
 ) -> None:
     """Print a recipe."""
-    from stmn.recipe.load import find_recipe, load_recipe, with_shared
+    from stmn.recipe.content import with_shared
+    from stmn.recipe.load import find_recipe, load_recipe
     from stmn.runtime.files import read_text
 
     if not resolved:
@@ -53,14 +54,18 @@ def show(
 @command(app, examples=("stmn recipes validate my.toml",))
 def validate(recipe: _RecipeName) -> None:
     """Find everything that would stop a recipe, without running it."""
+    from stmn.recipe.expand import expand
     from stmn.recipe.load import load_recipe
     from stmn.recipe.networks import check_recipe
 
     loaded = load_recipe(recipe)
-    check_recipe(loaded)
-    answer(
-        f"{loaded.path}: ok, {count_of(len(loaded.stages), 'stage')}: {', '.join(stage.id for stage in loaded.stages)}"
-    )
+    check_recipe(expand(loaded))
+    more = ""
+    if loaded.sweep:
+        each = " for each split" if loaded.sweep.all_splits else ""
+        more = f"; with its sweep {count_of(len(expand(loaded).stages), 'stage')}{each}"
+    ids = ", ".join(stage.id for stage in loaded.stages)
+    answer(f"{loaded.path}: ok, {count_of(len(loaded.stages), 'stage')}: {ids}{more}")
 
 
 @command(app, examples=("stmn recipes copy final my.toml",))

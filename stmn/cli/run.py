@@ -11,7 +11,7 @@ from stmn.cli.parameters import DeviceName, Json, Rerun, Wait, WorkspacePath
 from stmn.errors import count_of
 
 if TYPE_CHECKING:
-    from stmn.recipe.load import RecipeStage
+    from stmn.recipe.content import RecipeStage
     from stmn.workspace import Run
 
 app = make_app()
@@ -71,20 +71,49 @@ def run(
 
 
 def _print_results(done: list[tuple["RecipeStage", "Run"]]) -> None:
-    """Print the table of accuracies, and where the files are."""
+    """Print the table of methods or of accuracies, and where the files are."""
     from stmn.cli.console import answers
 
+    for stage, run in done:
+        if stage.uses == "table":
+            _print_methods(run.results)
+    swept = any(stage.axes for stage, _ in done)
     measured = {stage.id: run.results for stage, run in done if "accuracy" in run.results and "interval" in run.results}
-    if measured:
+    if measured and not swept:
         answers().print(_make_table(measured))
     rows = [
         (kind, stage.id, run.output(kind))
         for stage, run in done
-        for kind in ("model", "scores", "export", "report")
-        if kind in run.record["outputs"]
+        for kind in ("model", "scores", "table", "markdown", "csv", "export", "report")
+        if kind in run.record["outputs"] and not stage.axes
     ]
+    width = max((len(stage_id) for _, stage_id, _ in rows), default=0)
     for kind, stage_id, path in rows:
-        answer(f"{kind:<7} {stage_id:<18} {path}")
+        answer(f"{kind:<8} {stage_id:<{min(width, 18)}} {path}")
+
+
+def _print_methods(table: dict[str, Any]) -> None:
+    """The table of methods in 80 columns; its files have the rest."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from stmn.cli.console import answers
+    from stmn.report.sweep_table import describe_caption, list_cells
+    from stmn.runtime.names import printable
+
+    console, compared = answers(), table["against"] is not None
+    shown = Table(box=None, pad_edge=False)
+    shown.add_column("", overflow="fold", ratio=1)
+    keys = ["accuracy", "interval", "deviation", *(["difference", "alone", "other_alone", "p"] if compared else [])]
+    names = ["%", "95 % interval", "sd", *(["diff.", "only this", "only other", "p"] if compared else [])]
+    for name in names:
+        shown.add_column(name, justify="right", width=5 if name in ("only this", "only other") else None)
+    for row in table["rows"]:
+        cells = list_cells(row)
+        shown.add_row(Text(printable(row["name"])), *(cells[key] for key in keys))
+    console.print(shown)
+    for line in (describe_caption(table), *table["notes"]):
+        console.print(Text(printable(line)))
 
 
 def _make_table(measured: dict[str, dict[str, Any]]) -> Any:

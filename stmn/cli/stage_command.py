@@ -28,6 +28,10 @@ _EXAMPLES: dict[str, tuple[str, ...]] = {
     "idt-fit": ("stmn idt fit --split 2 --gaussians 64",),
     "idt-encode": ("stmn idt encode --split 2",),
     "idt-score": ("stmn idt score", "stmn idt score --split all"),
+    "table": (
+        "stmn table test-motion test-fused --against test-motion",
+        "stmn table a1 a2 b1 b2 --rows motion,motion,fused,fused --against motion",
+    ),
     "export": ("stmn export fused --copy-to model.onnx",),
     "report": ("stmn report", "stmn report --split 2 --samples 20"),
 }
@@ -132,7 +136,7 @@ def _run_stage(
 ) -> None:
     """Plan and run a stage from flags, or from a recipe's stage under flags; print what it made."""
     from stmn.cli.display import Display
-    from stmn.recipe.chain import Overrides, plan_in_recipe
+    from stmn.recipe.chain import Overrides, plan_in_recipe, try_expand
     from stmn.recipe.execute import execute
     from stmn.recipe.load import load_recipe
     from stmn.recipe.plan import plan_stage
@@ -144,10 +148,10 @@ def _run_stage(
     space, display = Workspace(settings.workspace), Display(as_json)
     about: dict[str, Any] = {}
     if recipe:
-        chain = load_recipe(recipe)
+        overrides = Overrides(settings.defaults, data=given.get("data"), split=given.get("split"))
+        chain, _ = try_expand(load_recipe(recipe), space, overrides)
         chosen = chain.stage(verb, stage_id)
         about = {"recipe": chain.name, "stage": chosen.id}
-        overrides = Overrides(settings.defaults, data=given.get("data"), split=given.get("split"))
         plan = plan_in_recipe(chain, chosen, space, display, overrides, given)
     else:
         plan = plan_stage(verb, build_options(model, settings.defaults.get(verb, {}) | given, verb), space)

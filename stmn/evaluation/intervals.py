@@ -61,14 +61,15 @@ class Units:
             return float("inf")
         return self.count / (self.count - 1) * float(np.square(self.add_up(influence)).sum())
 
-    @property
-    def widening(self) -> float:
-        """How much wider than that of independent videos an interval is, because few units show how far they differ.
+    def widening(self, results: int) -> float:
+        """How much wider than that of independent results an interval is, because few units show how far they differ.
 
-        The ratio of Student's t for the units to that for as many videos; 1 if the units are the videos.
+        The ratio of Student's t for the units to that for as many results; 1 if each unit is one result.
+
+        Args:
+            results: How many results the units have: their videos, or videos x seeds.
         """
-        videos = len(self.number)
-        return 1.0 if self.count == videos else float(t.ppf(_TAIL, self.count - 1) / t.ppf(_TAIL, videos - 1))
+        return 1.0 if self.count == results else float(t.ppf(_TAIL, self.count - 1) / t.ppf(_TAIL, results - 1))
 
 
 def wilson_interval(correct: float, count: float) -> tuple[float, float]:
@@ -84,30 +85,33 @@ def wilson_interval(correct: float, count: float) -> tuple[float, float]:
     return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
-def share_interval(value: float, influence: FloatArray, units: Units) -> list[float]:
-    """The 95 % interval of a share: Wilson's at the effective number of videos.
+def share_interval(value: float, influence: FloatArray, units: Units, seeds: int = 1) -> list[float]:
+    """The 95 % interval of a share: Wilson's at the effective number of results.
 
-    That number is the number of independent videos whose share would vary as much as this one varies between units
-    (never more than there are videos), divided by the square of `Units.widening`. If all videos agree, so that nothing
-    varies, it is the number of units. For videos that are their own groups it is their number.
+    A result is a video's or, with several seeds, a video's with one seed. The effective number is the number of
+    independent results whose share would vary as much as this one varies between units (never more than there are
+    results), divided by the square of `Units.widening`. If all results agree, so that nothing varies, it is the number
+    of units. For one seed and videos that are their own groups it is the number of videos.
 
     Args:
         value: The share, 0..1.
-        influence: (N,) each video's influence on it: (correct - value) / N for a plain share.
-        units: What was drawn independently.
+        influence: (N,) each video's influence on it: (correct - value) / N for a plain share. With several seeds
+            `correct` is the share of seeds that have the video correct.
+        units: What was drawn independently. The seeds of a video are in its unit.
+        seeds: How often each video was tested.
 
     Returns:
         Low and high; 0 and 1 if there is one group, which says nothing of others.
     """
     if units.count < 2 and units.over == "groups":
         return [0.0, 1.0]
-    videos = len(influence)
+    results = len(influence) * seeds
     if value in (0.0, 1.0):
         effective = float(units.count)
     else:
         variance = units.variance(influence)
-        effective = min(videos, 1 + value * (1 - value) / variance) if variance else float(videos)
-        effective /= units.widening**2
+        effective = min(results, 1 + value * (1 - value) / variance) if variance else float(results)
+        effective /= units.widening(results) ** 2
     return list(wilson_interval(value * effective, effective))
 
 
@@ -140,9 +144,6 @@ def class_mean_influence(correct: FloatArray, labels: NDArray[np.int64], units: 
 def difference_interval(gain: FloatArray, units: Units) -> list[float]:
     """The 95 % interval of a paired difference of two accuracies.
 
-    Half a video is added to each of the four cells of the paired table (Agresti and Min, Statistics in Medicine 24,
-    2005), at the effective number of videos, so that the interval holds for few videos too.
-
     Args:
         gain: (N,) 1 where only the second is correct, -1 where only the first is, else 0.
         units: What was drawn independently.
@@ -150,16 +151,37 @@ def difference_interval(gain: FloatArray, units: Units) -> list[float]:
     Returns:
         Low and high; -1 and 1 if there is one group.
     """
+    value = float(gain.mean())
+    return gain_interval(value, (gain - value) / len(gain), float(np.abs(gain).mean()), units)
+
+
+def gain_interval(value: float, influence: FloatArray, flipped: float, units: Units, seeds: int = 1) -> list[float]:
+    """The 95 % interval of a paired difference of two accuracies, each over several seeds.
+
+    Half a result is added to each of the four cells of the paired table (Agresti and Min, Statistics in Medicine 24,
+    2005), at the effective number of results, so that the interval holds for few videos too. A result is a video's with
+    one seed; the effective number is that of `share_interval`, with the variance of one result's gain in place of a
+    share's.
+
+    Args:
+        value: The difference, -1..1: the mean gain.
+        influence: (N,) each video's influence on it: (gain - value) / N, where the gain is the mean over seeds, -1..1.
+        flipped: The share of results that only one of the two has correct, 0..1.
+        units: What was drawn independently. The seeds of a video are in its unit.
+        seeds: How many results each video has.
+
+    Returns:
+        Low and high; -1 and 1 if there is one group.
+    """
     if units.count < 2 and units.over == "groups":
         return [-1.0, 1.0]
-    videos, value, flipped = len(gain), float(gain.mean()), float(np.abs(gain).mean())
+    results = len(influence) * seeds
     if not flipped:
         effective = float(units.count)
     else:
-        spread = units.variance((gain - value) / videos)
-        single = flipped - value**2
-        effective = min(videos, 1 + single / spread) if spread else float(videos)
-        effective /= units.widening**2
+        spread = units.variance(influence)
+        effective = min(results, 1 + (flipped - value**2) / spread) if spread else float(results)
+        effective /= units.widening(results) ** 2
     total = effective + 2
     middle = value * effective / total
     half = float(norm.ppf(_TAIL)) * sqrt(max((flipped * effective + 1) / total - middle**2, 0.0) / total)

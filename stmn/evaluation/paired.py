@@ -19,11 +19,13 @@ class PairedTest:
         p_value: The probability of so large a difference if it made no difference which of the two is which.
         over: "groups", or "videos" if each is its own group.
         units: How many of them there are.
+        seeds: How many results each video has.
     """
 
     p_value: float
     over: str
     units: int
+    seeds: int = 1
 
     @property
     def smallest(self) -> float:
@@ -38,7 +40,7 @@ class PairedTest:
     @property
     def name(self) -> str:
         """Which test it was: "exact sign-flip test over 12 groups"."""
-        test = "McNemar's exact test" if self.over == "videos" else "exact sign-flip test"
+        test = "McNemar's exact test" if self.over == "videos" and self.seeds == 1 else "exact sign-flip test"
         return f"{test} over {self._counted}"
 
     @property
@@ -54,19 +56,23 @@ class PairedTest:
 
 
 def compare_pairs(
-    first: NDArray[np.bool_] | NDArray[np.float64], second: NDArray[np.bool_] | NDArray[np.float64], units: Units
+    first: NDArray[np.bool_] | NDArray[np.float64],
+    second: NDArray[np.bool_] | NDArray[np.float64],
+    units: Units,
+    seeds: int = 1,
 ) -> PairedTest:
     """Test whether two classifiers differ, by exchanging them in whole units.
 
     If both were equally good, the difference of each group could as well have had the other sign. The p-value is the
     share of all 2^groups choices of signs whose sum is as large as the one that was seen. All of them are counted: the
-    differences are whole numbers of videos, so the distribution of their sum is built up group by group. Where each
-    video is its own group, this is McNemar's exact test.
+    differences are whole numbers of results, so the distribution of their sum is built up group by group. Where each
+    video is its own group, and has one result, this is McNemar's exact test.
 
     Args:
-        first: (N,) whether the first is correct.
-        second: (N,) whether the second is correct.
-        units: What was drawn independently.
+        first: (N,) whether the first is correct; over several seeds, how many of them are.
+        second: (N,) the same of the second.
+        units: What was drawn independently. The seeds of a video are exchanged together, with its unit.
+        seeds: How many results each video has.
     """
     gains = units.add_up(np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64))
     differences = np.rint(gains).astype(np.int64)
@@ -78,4 +84,4 @@ def compare_pairs(
         sums = longer
     reach = len(sums) // 2
     extreme = np.abs(np.arange(-reach, reach + 1)) >= abs(int(differences.sum()))
-    return PairedTest(min(1.0, float(sums[extreme].sum())), units.over, units.count)
+    return PairedTest(min(1.0, float(sums[extreme].sum())), units.over, units.count, seeds)

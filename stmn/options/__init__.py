@@ -16,6 +16,7 @@ MODELS: dict[str, str] = {
     "idt-encode": "stmn.options.idt:IdtEncodeOptions",
     "idt-score": "stmn.options.idt:IdtScoreOptions",
     "fuse-idt": "stmn.options.fuse_idt:FuseIdtOptions",
+    "table": "stmn.options.table:TableOptions",
     "export": "stmn.options.export:ExportOptions",
     "report": "stmn.options.report:ReportOptions",
 }

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 #: what a stage can make for a later one: a file of this kind in its run's folder
-OutputKind = Literal["model", "scores", "splits"]
+OutputKind = Literal["model", "scores", "splits", "table"]
 #: under which title the help of a command shows an option
 Panel = Literal["Data", "Network", "Features", "Optimisation", "Testing", "Run"]
 #: how the value of an option is written: `list` is values with commas, `table` is KEY=VALUE

@@ -16,6 +16,7 @@ class ReportOptions(DataOptions):
         "Data",
         inputs=("scores", "splits"),
     )
+    table: str | None = option(None, "table of methods to show", "Data", inputs=("table",))
     samples: int = option(8, "videos to show", "Data", ge=0, le=200)
     inside: int = option(
         48, "videos to measure the gates of the last gated network on; 0: don't", "Data", ge=0, le=10_000, later=True

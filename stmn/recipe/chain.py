@@ -1,22 +1,25 @@
 """Run the stages of a recipe one after another; find what earlier stages made."""
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stmn.errors import DataError, StmnError, UsageError, near_match
-from stmn.options.base import SetOptions, StageOptions, build_options
+from stmn.errors import DataError, StmnError
+from stmn.options.base import DataOptions, SetOptions, StageOptions, build_options
+from stmn.recipe.content import Recipe, RecipeStage, with_shared
 from stmn.recipe.execute import execute
-from stmn.recipe.load import Recipe, RecipeStage, with_shared
+from stmn.recipe.expand import expand
 from stmn.recipe.networks import check_recipe
 from stmn.recipe.plan import StagePlan, plan_stage
+from stmn.recipe.sweep import Sweep
 from stmn.runtime import torchrun
 from stmn.runtime.files import digest
 from stmn.runtime.locks import hold_lock
 from stmn.runtime.progress import Progress
+from stmn.stages.workload import list_splits
 from stmn.workspace import Input, Run, Workspace, as_input
 
 
@@ -64,27 +67,90 @@ def run_recipe(
         FolderInUse: another process runs the same recipe.
         StmnError: what a stage raises.
     """
-    ids = [stage.id for stage in recipe.stages]
-    if until is not None and until not in ids:
-        raise UsageError(f"{recipe.path}: no stage '{until}'{near_match(until, ids)}; it has {', '.join(ids)}")
-    options = {stage.id: overrides.options(recipe, stage) for stage in recipe.stages}
-    check_recipe(recipe, options, torchrun.size(), until)
+    known, _ = try_expand(recipe, workspace, overrides)
+    known.up_to(until)
+    options = {stage.id: overrides.options(known, stage) for stage in known.stages}
+    check_recipe(known, options, torchrun.size(), until)
     runs: dict[str, Run] = {}
-    with _turn(options, workspace, progress, bool(wait)):
-        for number, stage in enumerate(recipe.stages, 1):
-            progress.say(f"[{number}/{len(recipe.stages)}] {stage.id} ({stage.uses})")
-            plan = plan_stage(stage.uses, options[stage.id], workspace, inputs_of(options[stage.id], runs, workspace))
-            about = {"recipe": recipe.name, "stage": stage.id}
-            runs[stage.id] = execute(plan, workspace, progress, device, force, wait is not False, **about)
-            yield stage, runs[stage.id]
-            if stage.id == until:
+    given = {stage.id: overrides.options(recipe, stage) for stage in recipe.stages}
+    with _turn(given, recipe.sweep, workspace, progress, bool(wait)):
+        if recipe.sweep and recipe.sweep.over_splits:  # a stage without axes makes the set that has the splits
+            first = [stage for stage in known.up_to(until) if not stage.axes and stage.uses == "prepare"]
+            chain = _Chain(replace(known, stages=first), options, workspace, progress, device, force, wait, runs)
+            yield from chain.run(first)
+            if len(first) == len(known.up_to(until)):
                 return
+            guessed, known = known, expand_here(recipe, workspace, overrides)
+            if known != guessed:
+                options = {stage.id: overrides.options(known, stage) for stage in known.stages}
+                check_recipe(known, options, torchrun.size(), until)
+        yield from _Chain(known, options, workspace, progress, device, force, wait, runs).run(known.up_to(until))
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """Runs stages one after another, each on what earlier ones made."""
+
+    recipe: Recipe
+    options: dict[str, StageOptions]
+    workspace: Workspace
+    progress: Progress
+    device: str
+    force: bool
+    wait: bool | None
+    runs: dict[str, Run]
+
+    def run(self, stages: Sequence[RecipeStage]) -> Iterator[tuple[RecipeStage, Run]]:
+        """Run stages that have not been run yet, and yield each with its run."""
+        wanted = {stage.id for stage in stages} - self.runs.keys()
+        for number, stage in enumerate(self.recipe.stages, 1):
+            if stage.id not in wanted:
+                continue
+            self.progress.say(f"[{number}/{len(self.recipe.stages)}] {stage.id} ({stage.uses})")
+            options = self.options[stage.id]
+            inputs = inputs_of(options, self.runs, self.workspace)
+            plan = plan_stage(stage.uses, options, self.workspace, inputs)
+            about = {"recipe": self.recipe.name, "stage": stage.id}
+            wait = self.wait is not False
+            run = execute(plan, self.workspace, self.progress, self.device, self.force, wait, **about)
+            self.runs[stage.id] = run
+            yield stage, run
+
+
+def expand_here(recipe: Recipe, workspace: Workspace, overrides: Overrides) -> Recipe:
+    """The instances of a recipe's stages, over the splits of the prepared set that it reads.
+
+    Raises:
+        UsageError: what only instances show.
+        DataError: the set is not prepared yet, or has no such split.
+    """
+    if recipe.sweep is None or not recipe.sweep.over_splits:
+        return expand(recipe)
+    reads = (overrides.options(recipe, stage) for stage in recipe.stages)
+    data = next((options.data for options in reads if isinstance(options, DataOptions)), None)
+    asked = next((list(axis.values) for axis in recipe.sweep.axes if axis.name == "split"), None)
+    return expand(recipe, *list_splits(workspace.find_data(data), asked))
+
+
+def try_expand(recipe: Recipe, workspace: Workspace, overrides: Overrides) -> tuple[Recipe, bool]:
+    """As `expand_here`, and True; before the set is prepared, with one split in place of all that it will have."""
+    try:
+        return expand_here(recipe, workspace, overrides), True
+    except DataError:
+        if not any(stage.uses == "prepare" for stage in recipe.stages):
+            raise
+        return expand(recipe), False
 
 
 @contextmanager
-def _turn(options: dict[str, StageOptions], workspace: Workspace, progress: Progress, wait: bool) -> Iterator[None]:
+def _turn(
+    options: dict[str, StageOptions], sweep: Sweep | None, workspace: Workspace, progress: Progress, wait: bool
+) -> Iterator[None]:
     """Keep other processes from running the same stages in the same order. Raises `FolderInUse`."""
-    same = digest({stage_id: one.model_dump(mode="json") for stage_id, one in options.items()})
+    same = digest(
+        {stage_id: one.model_dump(mode="json") for stage_id, one in options.items()}
+        | ({"sweep": repr(sweep)} if sweep else {})
+    )
     there = next(path for path in (workspace.runs_dir, *workspace.runs_dir.absolute().parents) if path.exists())
     if torchrun.rank() or not os.access(there, os.W_OK):  # where nothing can be written, nothing has to be kept apart
         yield

@@ -9,11 +9,10 @@
     uses = "train-stream"    # the verb of the stage; every other key is one of its options
     modality = "flow"
 
-Every mistake of a recipe is found at once.
+A table [sweep] varies options, seeds and splits (`stmn.recipe.sweep`). Every mistake of a recipe is found at once.
 """
 
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,57 +21,19 @@ from pydantic import ValidationError
 
 from stmn import registry
 from stmn.errors import PluginError, UsageError, near_match
-from stmn.options import MODELS, options_of
+from stmn.options import MODELS
 from stmn.options.base import StageOptions, find_outside, mistakes
 from stmn.options.prepare import PrepareOptions
+from stmn.recipe.content import Recipe, RecipeStage, with_shared
+from stmn.recipe.expand import MOST_STAGES, expand
+from stmn.recipe.sweep import read_sweep
 from stmn.runtime.files import names_path
 from stmn.runtime.toml_files import read_toml
 from stmn.stages import find_stage
 from stmn.stages.base import find_unknown_plugins
 
-#: more than anyone writes by hand, and few enough to be checked in seconds
-_MOST_STAGES = 1000
 #: keys of [recipe] that are defaults of the stages
 _SHARED = ("seed", "data", "split")
-
-
-@dataclass(frozen=True)
-class RecipeStage:
-    """One `[[stage]]` table: its id, its verb, and its options as given."""
-
-    id: str
-    uses: str
-    given: dict[str, Any]
-
-    @property
-    def options(self) -> type[StageOptions]:
-        """The options model of its verb."""
-        return options_of(self.uses)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A recipe without mistakes.
-
-    Attributes:
-        shared: what `[recipe]` says for all stages: seed, data, split.
-    """
-
-    name: str
-    shared: dict[str, Any]
-    stages: list[RecipeStage]
-    path: Path
-
-    def stage(self, verb: str, stage_id: str | None = None) -> RecipeStage:
-        """The stage with an id, or the only stage of a verb. Raises `UsageError` if none or several fit."""
-        found = [s for s in self.stages if s.uses == verb and stage_id in (None, s.id)]
-        ids = [s.id for s in self.stages if s.uses == verb]
-        if not found:
-            what = f"stage '{stage_id}'{near_match(stage_id, ids)}" if stage_id else "stage"
-            raise UsageError(f"{self.path}: no {verb} {what}" + (f"; it has {', '.join(ids)}" if ids else ""))
-        if len(found) > 1:
-            raise UsageError(f"{self.path}: several {verb} stages: choose one with --stage: {', '.join(ids)}")
-        return found[0]
 
 
 def list_recipes() -> dict[str, Path]:
@@ -124,16 +85,16 @@ def load_recipe(name: str) -> Recipe:
         if key not in ("name", "about", *_SHARED)
     ]
     wrong += [
-        f"unknown table '{key}'{near_match(key, ('recipe', 'stage'))}"
+        f"unknown table '{key}'{near_match(key, ('recipe', 'stage', 'sweep'))}"
         for key in content
-        if key not in ("recipe", "stage")
+        if key not in ("recipe", "stage", "sweep")
     ]
     tables = content.get("stage", [])
     if not isinstance(tables, list) or not tables:
         wrong.append("no [[stage]] tables")
         tables = []
-    if len(tables) > _MOST_STAGES:
-        raise UsageError(f"{path}: has {len(tables):,} stages; a recipe has {_MOST_STAGES:,} at most")
+    if len(tables) > MOST_STAGES:
+        raise UsageError(f"{path}: has {len(tables):,} stages; a recipe has {MOST_STAGES:,} at most")
     shared = {key: head[key] for key in _SHARED if key in head}
     stages: list[RecipeStage] = []
     for number, table in enumerate(tables, 1):
@@ -141,17 +102,14 @@ def load_recipe(name: str) -> Recipe:
         wrong += errors
         if stage:
             stages.append(stage)
+    known = {s.id: (s.options, with_shared(s.given, s.options, shared)) for s in stages if s.uses}
+    sweep, errors = read_sweep(content.get("sweep"), known)
+    wrong += errors
     if wrong:
         raise UsageError(*(f"{path}: {line}" for line in wrong))
-    return Recipe(head["name"], shared, stages, path)
-
-
-def with_shared(given: dict[str, Any], model: type[StageOptions], shared: dict[str, Any]) -> dict[str, Any]:
-    """The keys of a stage over those of the recipe; `prepare` makes the set that the others read."""
-    values = {key: value for key, value in shared.items() if key in model.model_fields}
-    if "out" in model.model_fields and "data" in shared:
-        values["out"] = shared["data"]
-    return values | given
+    recipe = Recipe(head["name"], shared, stages, path, sweep)
+    expand(recipe)  # finds what only instances of stages show
+    return recipe
 
 
 def _check_stage(

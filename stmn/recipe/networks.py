@@ -8,7 +8,8 @@ from stmn.errors import DataError, MissingWeights, StmnError, UsageError, near_m
 from stmn.options.base import StageOptions
 from stmn.options.fuse import FuseOptions
 from stmn.options.train_stream import TrainStreamOptions
-from stmn.recipe.load import Recipe, load_recipe, with_shared
+from stmn.recipe.content import Recipe, with_shared
+from stmn.recipe.load import load_recipe
 from stmn.recipe.validation import find_seen_validation
 from stmn.stages import find_stage
 from stmn.stages.fuse import fill_defaults as fill_fuse_defaults
@@ -72,7 +73,7 @@ def check_recipe(
     """
     given, absent = options or {}, list[str]()
     wrong: list[str] = []
-    for number, stage in enumerate(recipe.stages, 1):
+    for number, stage in enumerate(recipe.up_to(until), 1):
         where = f"{recipe.path}: stage {number} ('{stage.id}')"
         own = given.get(stage.id) or _options_of(recipe, stage.id)
         try:
@@ -82,8 +83,6 @@ def check_recipe(
         except StmnError as error:
             wrong.append(f"{where}: {error}")
         wrong += [f"{where}: {mistake}" for mistake in _find_late_mistakes(own, recipe, processes)]
-        if stage.id == until:
-            break
     every = {stage.id: given.get(stage.id) or _options_of(recipe, stage.id) for stage in recipe.stages}
     wrong += [f"{recipe.path}: stage '{stage_id}' {text}" for stage_id, text in find_seen_validation(every)]
     if absent:

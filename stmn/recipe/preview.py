@@ -6,13 +6,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stmn.errors import DataError, MissingWeights, StmnError, UsageError, count_of, near_match
+from stmn.errors import DataError, MissingWeights, StmnError, UsageError, count_of
 from stmn.options.base import SetOptions, StageOptions
 from stmn.options.evaluate import EvaluateOptions
 from stmn.options.fuse import FuseOptions
 from stmn.options.train_stream import TrainStreamOptions
-from stmn.recipe.chain import Overrides, inputs_of
-from stmn.recipe.load import Recipe, RecipeStage
+from stmn.recipe.chain import Overrides, inputs_of, try_expand
+from stmn.recipe.content import Recipe, RecipeStage
 from stmn.recipe.networks import check_recipe, complete_training, networks_of
 from stmn.recipe.plan import plan_stage
 from stmn.stages import workload
@@ -31,6 +31,7 @@ class StagePreview:
     Attributes:
         id: its id in the recipe.
         verb: what it does.
+        of: of an instance in a sweep, the id of its table in the recipe.
         state: `refused` if it could not start.
         run: folder of its run, if what it reads exists already.
         what: the network that it trains, or what it reads.
@@ -48,6 +49,7 @@ class StagePreview:
 
     id: str
     verb: str
+    of: str = ""
     state: State = "to do"
     run: str | None = None
     what: str = ""
@@ -108,19 +110,19 @@ def preview_recipe(
     Raises:
         UsageError: the recipe has no stage `until`, or an option is wrong, or there is no such device.
     """
-    ids = [stage.id for stage in recipe.stages]
-    if until is not None and until not in ids:
-        raise UsageError(f"{recipe.path}: no stage '{until}'{near_match(until, ids)}; it has {', '.join(ids)}")
+    over_all = recipe.sweep is not None and recipe.sweep.all_splits
+    recipe, known = try_expand(recipe, workspace, overrides)
+    stages = recipe.up_to(until)
     preview = Preview(processes=processes)
     look = _Look(recipe, workspace, {stage.id: overrides.options(recipe, stage) for stage in recipe.stages}, preview)
     try:
         check_recipe(recipe, look.options, processes, until)
     except UsageError as error:
         preview.refused += error.lines
-    for stage in recipe.stages:
-        preview.stages.append(look.at(stage))
-        if stage.id == until:
-            break
+    if over_all and not known:
+        made = next(stage.id for stage in recipe.stages if stage.uses == "prepare")
+        preview.notes.append(f"the number of splits is not known yet: stage '{made}' makes them; one is shown here")
+    preview.stages = [look.at(stage) for stage in stages]
     if preview.work:
         preview.rate, preview.device = workload.measure_rate(device)
         for found in preview.stages:
@@ -143,7 +145,7 @@ class _Look:
         options = self.options[stage.id]
         if isinstance(options, TrainStreamOptions | FuseOptions):
             options = complete_training(options)
-        found = StagePreview(stage.id, stage.uses, **{"what": stage.uses} | self._resolve(stage, options))
+        found = StagePreview(stage.id, stage.uses, stage.of, **{"what": stage.uses} | self._resolve(stage, options))
         if isinstance(options, SetOptions):
             found.split = getattr(options, "split", None)
             folder = self._find_data(options.data)
@@ -217,7 +219,7 @@ class _Look:
         elif isinstance(options, EvaluateOptions):
             self._measure_test(found, options, folder)
         else:
-            given = [value for name in options.inputs() for value in options.named(name)]
+            given = [value for name in options.inputs() if name != "table" for value in options.named(name)]
             of = given[0] if len(given) == 1 else count_of(len(given), "evaluation")
             found.what = f"{found.verb} of {of}" if given else found.verb
 
@@ -244,6 +246,9 @@ class _Look:
 
     def _measure_test(self, found: StagePreview, options: EvaluateOptions, folder: Path | None) -> None:
         """An evaluation."""
+        if options.join:
+            found.what, found.split, found.work = f"join of {count_of(len(options.join), 'fold')}", "all", 0.0
+            return
         given = options.late_fusion or ([options.model] if options.model else [])
         found.what = f"test of {' + '.join(given) or 'the newest model'}"
         networks = [self._networks[name] for name in given if name in self._networks]

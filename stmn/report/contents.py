@@ -105,6 +105,7 @@ class Contents:
         stages: all stages that led to them, causes before effects.
         warnings: what a reader must know before believing the numbers.
         all_splits: evaluations of all splits.
+        table: methods that were tested several times, as the stage `table` measured them; None without one.
         recipes: the recipes that made the numbers; empty for single commands.
         fingerprint: the report's own.
         samples: how many test videos are shown.
@@ -118,6 +119,7 @@ class Contents:
     stages: list[StageRecord]
     warnings: list[str] = field(default_factory=list)
     all_splits: list[AllSplits] = field(default_factory=list)
+    table: dict[str, Any] | None = None
     recipes: list[str] = field(default_factory=list)
     fingerprint: str = ""
     samples: int = 8

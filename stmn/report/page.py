@@ -9,6 +9,7 @@ from stmn.evaluation.metrics import describe_units
 from stmn.report import words
 from stmn.report.figures import SERIES_COLOURS
 from stmn.report.inside import format_estimate, format_signed
+from stmn.report.sweep_table import describe_caption, list_cells
 from stmn.runtime.files import atomic_write
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ _FILTERS = {
     "counted": count_of,
     "estimate": format_estimate,
     "estimate_number": format_signed,
+    "cells": list_cells,
+    "caption": describe_caption,
 }
 
 

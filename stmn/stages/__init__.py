@@ -17,6 +17,7 @@ STAGES: dict[str, str] = {
     "idt-encode": "stmn.stages.idt_encode:IdtEncode",
     "idt-score": "stmn.stages.idt_score:IdtScore",
     "fuse-idt": "stmn.stages.fuse_idt:FuseIdt",
+    "table": "stmn.stages.table:Table",
     "export": "stmn.stages.export:Export",
     "report": "stmn.stages.report:Report",
 }

@@ -9,7 +9,7 @@ from stmn.runtime.files import write_json
 from stmn.stages.base import Context, Result, Stage, fill_newest
 from stmn.stages.score_model import find_blank, score_model, select_videos
 from stmn.stages.sources import describe_changes, fill_folds, fill_source, find_inputs, holds_scores
-from stmn.workspace import Input, Workspace
+from stmn.workspace import Input, Run, Workspace
 
 if TYPE_CHECKING:
     from stmn.evaluation.scores import Scores
@@ -57,6 +57,14 @@ class Evaluate(Stage[EvaluateOptions]):
             _check_streams(models[0], options)
         split = options.split or _split_of(models[0], workspace, options.data)
         return options.with_defaults(split=split, part="test")
+
+    def asks_more(self, options: EvaluateOptions, run: Run) -> bool:
+        """True for a mean of folds, as earlier versions made, in place of their joined scores."""
+        from stmn.store.format.header import read_header
+
+        if options.split != "all" or options.part != "test" or run.makes("scores") or not run.done:
+            return False
+        return read_header(Workspace(run.path.parents[1]).find_data(options.data)).has_folds
 
     def label(self, options: EvaluateOptions) -> str:
         """`test`, `test-late-fusion`, `test-folds`, `validation`, `test-blank-motion`, ..."""

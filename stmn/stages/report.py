@@ -1,11 +1,12 @@
 """report: one HTML file with the numbers, figures, curves and sample videos of finished evaluations."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stmn.errors import DataError, StmnError
 from stmn.options.report import ReportOptions
 from stmn.report.sources import RunGraph, find_newest_evaluations, find_run, find_unfinished, list_recipes
+from stmn.runtime.json_files import read_json
 from stmn.stages.base import Context, Result, Stage
 from stmn.stages.sources import find_inputs
 from stmn.workspace import Input, Workspace, read_run
@@ -71,6 +72,7 @@ class Report(Stage[ReportOptions]):
                 splits=splits,
                 evaluations=evaluations,
                 all_splits=all_splits,
+                table=_load_table(context, store.header.name),
                 trainings=load_trainings(led),
                 stages=[describe_stage(run, context.workspace.root) for run in ([prepared] if prepared else []) + led],
                 warnings=[*find_warnings(evaluations, same_data=used <= {store.fingerprint}), *changed],
@@ -125,6 +127,19 @@ def _fill_newest_evaluations(options: ReportOptions, workspace: Workspace) -> Re
         command = workspace.command("evaluate", data=options.data or data, split=splits[0])
         raise DataError(f"no finished evaluation of data set {data}, split {splits[0]}{why}; make one with: {command}")
     return options.model_copy(update={"evaluations": [str(run.path) for run in given]})
+
+
+def _load_table(context: Context, data: str) -> dict[str, Any] | None:
+    """The table of methods, if one was named. Raises `DataError` if it is of another data set, or is no table."""
+    item = context.input("table")
+    if item is None:
+        return None
+    table = read_json(item.path)
+    if not isinstance(table, dict) or not isinstance(table.get("rows"), list):
+        raise DataError(f"{item.label}: is no table of methods; make one with: stmn table")
+    if table.get("data") != data:
+        raise DataError(f"{item.label}: is of data set {table.get('data')}, not of {data}; name a table of this set")
+    return table
 
 
 def _holds_scores(item: Input) -> bool:

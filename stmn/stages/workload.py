@@ -1,6 +1,7 @@
 """How much work a stage is: the videos on its lists, the cost of its network, and how fast this machine computes."""
 
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,24 @@ def count_classes(folder: Path) -> int:
     from stmn.store.format.header import read_header
 
     return len(read_header(folder).classes)
+
+
+def list_splits(folder: Path, asked: Sequence[str] | None) -> tuple[list[str], bool]:
+    """The splits of a prepared set, and whether they are folds.
+
+    Args:
+        folder: the prepared set.
+        asked: the splits that are wanted; None for all.
+
+    Raises:
+        DataError: the set can't be read, or has no such split.
+    """
+    from stmn.store.format.header import read_header
+
+    header = read_header(folder)
+    for split in asked or ():
+        header.part(split, "test")
+    return list(asked or header.splits), header.has_folds
 
 
 def count_training_videos(folder: Path, options: TrainingOptions) -> tuple[int, int]:

@@ -1,0 +1,39 @@
+"""The options of table."""
+
+from typing import Self
+
+from pydantic import model_validator
+
+from stmn.options.base import SetOptions, option
+
+
+class TableOptions(SetOptions):
+    """Write one table of methods that were tested several times, as Markdown, CSV and JSON."""
+
+    evaluations: list[str] | None = option(
+        None,
+        "evaluations, or scores files: all seeds and splits of all methods",
+        "Data",
+        argument=True,
+        inputs=("scores",),
+    )
+    rows: list[str] | None = option(
+        None,
+        "the row of each evaluation, in their order: those of one method have the same [default: the stage's id "
+        "without seed and split, or the run]",
+        "Data",
+    )
+    seeds: list[int] | None = option(
+        None, "the seed of each evaluation, in their order [default: 0, 1, ... within each row]", "Data"
+    )
+    against: str | None = option(None, "row that the others are compared with", "Data")
+
+    @model_validator(mode="after")
+    def _one_each(self) -> Self:
+        """Every evaluation has a row and a seed, or none has."""
+        count = len(self.evaluations or [])
+        for name in ("rows", "seeds"):
+            given = getattr(self, name)
+            if given is not None and len(given) != count:
+                raise ValueError(f"{name} has {len(given)} for {count} evaluations: give one for each")
+        return self

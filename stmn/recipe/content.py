@@ -1,0 +1,81 @@
+"""What a recipe says: its stages, what they share, and its sweep."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stmn.errors import UsageError, near_match
+from stmn.options import options_of
+from stmn.options.base import StageOptions
+from stmn.recipe.sweep import Sweep
+
+
+@dataclass(frozen=True)
+class RecipeStage:
+    """One `[[stage]]` table, or one instance of it in a sweep.
+
+    Attributes:
+        id: what later stages call its output; of an instance with its place in the sweep: `fused[fusion=add, seed=1]`.
+        uses: its verb.
+        given: its options as given.
+        of: of an instance, the id of the `[[stage]]` table.
+        axes: of an instance, what it takes of each axis of the sweep that decides its result.
+    """
+
+    id: str
+    uses: str
+    given: dict[str, Any]
+    of: str = ""
+    axes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def options(self) -> type[StageOptions]:
+        """The options model of its verb."""
+        return options_of(self.uses)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe without mistakes.
+
+    Attributes:
+        shared: what `[recipe]` says for all stages: seed, data, split.
+        sweep: its `[sweep]` table, from which `expand` makes instances of the stages.
+    """
+
+    name: str
+    shared: dict[str, Any]
+    stages: list[RecipeStage]
+    path: Path
+    sweep: Sweep | None = None
+
+    def up_to(self, until: str | None) -> list[RecipeStage]:
+        """The stages up to the last one that has an id, or is an instance of it. Raises `UsageError` if there is none.
+
+        Args:
+            until: the id; None for all stages.
+        """
+        called = [number for number, stage in enumerate(self.stages, 1) if until in (None, stage.id, stage.of)]
+        if not called:
+            ids = list(dict.fromkeys(stage.of or stage.id for stage in self.stages))
+            raise UsageError(f"{self.path}: no stage '{until}'{near_match(str(until), ids)}; it has {', '.join(ids)}")
+        return self.stages[: called[-1]]
+
+    def stage(self, verb: str, stage_id: str | None = None) -> RecipeStage:
+        """The stage with an id, or the only stage of a verb. Raises `UsageError` if none or several fit."""
+        found = [s for s in self.stages if s.uses == verb and stage_id in (None, s.id)]
+        ids = [s.id for s in self.stages if s.uses == verb]
+        if not found:
+            what = f"stage '{stage_id}'{near_match(stage_id, ids)}" if stage_id else "stage"
+            raise UsageError(f"{self.path}: no {verb} {what}" + (f"; it has {', '.join(ids)}" if ids else ""))
+        if len(found) > 1:
+            raise UsageError(f"{self.path}: several {verb} stages: choose one with --stage: {', '.join(ids)}")
+        return found[0]
+
+
+def with_shared(given: dict[str, Any], model: type[StageOptions], shared: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a stage over those of the recipe; `prepare` makes the set that the others read."""
+    values = {key: value for key, value in shared.items() if key in model.model_fields}
+    if "out" in model.model_fields and "data" in shared:
+        values["out"] = shared["data"]
+    return values | given
