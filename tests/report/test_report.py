@@ -8,10 +8,12 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import run_stage, train_tiny
 
+from stmn.datasets.synthetic import Synthetic
 from stmn.errors import DataError, MissingExtra
 from stmn.evaluation.inside.estimate import Estimate
 from stmn.evaluation.inside.focus import Share, UnitFocus
@@ -322,3 +324,17 @@ def test_findings_inside_are_said_in_words():
     assert "13.0 % of what the unit reads falls on the target and 8.0 % on the distractor" in found
     assert "by itself it does not tell the two apart" in found
     assert describe_focus([unit("conv2", 0.01, 0.05)]).startswith("No gate picks the target")
+
+
+@pytest.mark.parametrize("objects", [("target", "elsewhere"), ("other",)])
+def test_page_of_what_a_data_set_knows_of_its_objects(workspace, monkeypatch, objects, tmp_path):
+    def masks(self, video_id: str, times: list[int]) -> dict:
+        return {name: np.ones((len(times), 64, 64), bool) for name in objects}
+
+    monkeypatch.setattr(Synthetic, "masks", masks)
+    copy = Workspace(shutil.copytree(workspace.root, tmp_path / "copy"))
+    names = [e.name for e in evaluations(copy)]
+    page = run(copy, "report", evaluations=names, samples=0, inside=3).output("report").read_text()
+    text = " ".join(re.sub(r"<[^<>]+>", " ", page).split())
+    assert "Which gradient reaches the motion stream?" in text
+    assert ("Do the gates pick the target?" in text) == ("target" in objects) and "distractor" not in text

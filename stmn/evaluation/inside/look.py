@@ -58,7 +58,7 @@ def look_inside(network: TwoStream, clips: Sequence[Clip], device: Device, start
     for each in (network, start):
         if each:
             device.place(each).eval()
-    known = bool(clips) and all(clip.masks for clip in clips)
+    known = bool(clips) and all("target" in clip.masks for clip in clips)
     return Inside(
         fusion=network.gate.fusion,
         clips=list(clips),
