@@ -1,6 +1,8 @@
 # Each target sets up .venv first; Python 3.11+ and a C compiler are all it takes.
 #
 #   make demo         a model from rendered videos, tested, exported and reported
+#   make demo-real    the same on clips: VIDEOS=FOLDER, with one folder per class
+#   make experiments  docs/experiments.md from its recipes: up to four hours; QUICK=1: 20 minutes
 #   make test         the tests, in parallel
 #   make test-slow    the tests that take minutes
 #   make coverage     the tests, and how much of stmn/ they run
@@ -13,14 +15,23 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 WORK   ?= demo
+VIDEOS ?= $(wildcard ../shared/data/weizmann)
 C_CODE  = $(shell find stmn -name '*.[ch]')
 
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-slow coverage lint format bench constraints clean
+.PHONY: demo demo-real experiments test test-slow coverage lint format bench constraints clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/stmn run recipes/demo.toml --workspace $(WORK)
+
+demo-real: $(VENV)/.runtime
+	@test -n "$(VIDEOS)" || { echo "name a folder of clips, with one folder per class: make demo-real VIDEOS=FOLDER"; exit 2; }
+	@test -d "$(VIDEOS)" || { echo "VIDEOS=$(VIDEOS): no such folder"; exit 2; }
+	$(BIN)/stmn run recipes/small.toml --data-root "$(VIDEOS)" --workspace $(WORK)-real
+
+experiments: $(VENV)/.runtime
+	$(BIN)/python docs/make_experiments.py $(if $(QUICK),--quick)
 
 test: $(VENV)/.dev
 	$(PYTEST)
@@ -76,4 +87,4 @@ $(VENV)/.dev: $(VENV)/.runtime
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(WORK) build dist
+	rm -rf $(VENV) $(WORK) $(WORK)-real build dist

@@ -1,0 +1,355 @@
+"""Run the experiments, and write docs/experiments.md from the records of their runs.
+
+    python docs/make_experiments.py                 # at most four hours; what is done is not done again
+    python docs/make_experiments.py --quick         # one seed, a fifth of the steps, 20 minutes; a page of its own
+    python docs/make_experiments.py --write-only    # only the pages, from the runs that there are
+
+An experiment is a recipe in recipes/experiments/ that ends in a table, `NAME.toml`, with `NAME.md` beside it: its title
+and what it asks, without numbers. Every number of the page, and every sentence that judges, is computed from the runs.
+The block between the marks of README.md is rewritten too: it is the page's table of real clips.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stmn.report.sources import RunGraph, read_metrics
+from stmn.report.sweep_table import make_markdown
+from stmn.report.words import format_duration
+from stmn.workspace import Run, Workspace
+
+if __package__ is None:  # this folder is no package: its other files are found beside this one
+    sys.path.insert(0, str(Path(__file__).parent))
+from paper_ranking import compare_with_paper
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "recipes" / "experiments"
+PAGE, README = ROOT / "docs" / "experiments.md", ROOT / "README.md"
+BEGIN, END = "<!-- real clips: written by make experiments -->", "<!-- end of real clips -->"
+#: seconds that the runs may take together
+LIMIT, QUICK_LIMIT = 4 * 3600, 20 * 60
+#: of the steps of a training, the part that a quick run makes
+QUICK_STEPS = 5
+#: what was run when: a file of the workspace
+STATE = "experiments.json"
+HEAD = """\
+# Experiments
+
+What the method does on tasks that a laptop can run, and on real clips, beside the paper's tables.
+
+    make experiments                 # at most four hours on two cores; run it again and it goes on
+    make experiments QUICK=1         # 20 minutes, other numbers, in a page of its own
+
+That runs the recipes of `recipes/experiments/` and writes this page from the records of the runs. No number here is
+typed, and the sentences that judge are computed. Intervals and tests are over groups of videos
+([how](guides/testing.md#several-trainings-in-one-table)).
+"""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment.
+
+    Attributes:
+        path: its recipe.
+        recipe: what the file holds.
+        title: the title of its section.
+        prose: what it asks.
+    """
+
+    path: Path
+    recipe: dict[str, Any]
+    title: str
+    prose: str
+
+    @property
+    def name(self) -> str:
+        """The recipe's name, which the records of its runs have."""
+        return str(self.recipe["recipe"]["name"])
+
+    @property
+    def data(self) -> str:
+        """The prepared set."""
+        return str(self.recipe["recipe"].get("data", ""))
+
+    @property
+    def renders(self) -> bool:
+        """True if its videos are rendered, so that no folder of clips is needed."""
+        prepared = [stage for stage in self.recipe.get("stage", []) if stage.get("uses") == "prepare"]
+        return any(stage.get("dataset") == "synthetic" for stage in prepared)
+
+
+def list_experiments(folder: Path = FOLDER) -> list[Experiment]:
+    """The experiments of a folder, by file name."""
+    found = []
+    for path in sorted(folder.glob("*.toml")):
+        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
+        words = path.with_suffix(".md")
+        text = words.read_text(encoding="utf-8").strip() if words.exists() else ""
+        title, _, prose = text.partition("\n") if text.startswith("# ") else ("", "", text)
+        title = title.removeprefix("# ") or str(recipe["recipe"].get("about") or path.stem)
+        found.append(Experiment(path, recipe, title, prose.strip()))
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run and write; the exit code is 1 if an experiment failed."""
+    chosen = _parse(arguments)
+    experiments = list_experiments(chosen.recipes)
+    failed = [] if chosen.write_only else _run_all(experiments, chosen)
+    page = make_page(experiments, chosen.workspace, chosen.quick)
+    if chosen.quick:
+        (chosen.workspace / "experiments.md").write_text(page, encoding="utf-8")
+        print(f"wrote {chosen.workspace / 'experiments.md'}")
+    else:
+        PAGE.write_text(page, encoding="utf-8")
+        README.write_text(replace_block(README.read_text(encoding="utf-8"), page), encoding="utf-8")
+        print(f"wrote {PAGE.relative_to(ROOT)}, and the table of {README.name}")
+    return 1 if failed else 0
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Run the experiments and write docs/experiments.md.")
+    parser.add_argument("--quick", action="store_true", help="one seed and a fifth of the steps; a page of its own")
+    parser.add_argument("--write-only", action="store_true", help="run nothing")
+    parser.add_argument(
+        "--workspace", type=Path, help="folder of the runs [default: experiments, or experiments-quick]"
+    )
+    parser.add_argument("--recipes", type=Path, default=FOLDER, help="folder of the recipes")
+    parser.add_argument("--only", metavar="NAME", nargs="*", help="run these alone, by file name without .toml")
+    parser.add_argument(
+        "--data", type=Path, default=Path(os.environ.get("STMN_SHARED_DATA") or ROOT.parent / "shared" / "data"),
+        help="folder with a folder of clips for each real data set",
+    )  # fmt: skip
+    chosen = parser.parse_args(arguments)
+    chosen.workspace = chosen.workspace or ROOT / ("experiments-quick" if chosen.quick else "experiments")
+    return chosen
+
+
+def _run_all(experiments: list[Experiment], chosen: argparse.Namespace) -> list[str]:
+    """Run the recipes one after the other, within the limit; the names of those that failed."""
+    chosen.workspace.mkdir(parents=True, exist_ok=True)
+    end = time.time() + (QUICK_LIMIT if chosen.quick else LIMIT)
+    failed = []
+    for experiment in experiments:
+        if chosen.only and experiment.path.stem not in chosen.only:
+            continue
+        clips = chosen.data / experiment.data
+        if not experiment.renders and not clips.is_dir():
+            print(f"{experiment.name}: not run: no folder of clips {clips}; give its parent with --data")
+            continue
+        if time.time() >= end:
+            print(f"{experiment.name}: not run: the time is over; run the same command again")
+            continue
+        recipe = write_quick(experiment, chosen.workspace) if chosen.quick else experiment.path
+        command = [sys.executable, "-m", "stmn", "run", str(recipe), "--workspace", str(chosen.workspace)]
+        command += [] if experiment.renders else ["--data-root", str(clips)]
+        print(f"{experiment.name}: {' '.join(command[1:])}", flush=True)
+        started = time.time()
+        code = _run(command, end)
+        _note(chosen.workspace, experiment.name, started)
+        if code is None:
+            print(f"{experiment.name}: stopped: the time is over; run the same command again")
+        elif code:
+            failed.append(experiment.name)
+    return failed
+
+
+def _run(command: list[str], end: float) -> int | None:
+    """Run a command until a time, and then interrupt it as Ctrl-C does; its exit code, or None."""
+    process = subprocess.Popen(command)
+    try:
+        return process.wait(max(1.0, end - time.time()))
+    except subprocess.TimeoutExpired:
+        process.send_signal(2)
+        process.wait()
+        return None
+    except KeyboardInterrupt:
+        process.wait()
+        raise
+
+
+def write_quick(experiment: Experiment, workspace: Path) -> Path:
+    """A copy of a recipe with the first of its seeds and a fifth of its steps."""
+    text = experiment.path.read_text(encoding="utf-8")
+    text = re.sub(r"(?m)^(seed\s*=\s*\[\s*[^\s,\]]+)[^\]]*\]", r"\1]", text)
+    text = re.sub(r"(?m)^(steps\s*=\s*)(\d+)", lambda m: f"{m[1]}{max(2, int(m[2]) // QUICK_STEPS)}", text)
+    path = workspace / "recipes" / experiment.path.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _note(workspace: Path, name: str, started: float) -> None:
+    """Note commit and machine of what was made since a time, if anything was."""
+    if not any(run.done and run.record.get("finished", 0) >= started for run in Workspace(workspace).runs()):
+        return
+    state = _read_state(workspace)
+    commits = state.setdefault(name, {}).setdefault("commits", [])
+    if (commit := _find_commit()) not in commits:
+        commits.append(commit)
+    state[name]["machine"] = _describe_machine()
+    (workspace / STATE).write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+
+
+def _read_state(workspace: Path) -> dict[str, Any]:
+    """What was noted of each experiment."""
+    path = workspace / STATE
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found
+
+
+def _find_commit() -> str:
+    """The commit that is checked out; with a plus if files of it have changed."""
+
+    def ask(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True).stdout.strip()
+
+    commit = ask("rev-parse", "--short=10", "HEAD") or "unknown"
+    return commit + ("+" if ask("status", "--porcelain", "--untracked-files=no", "--", "stmn", "recipes") else "")
+
+
+def _describe_machine() -> str:
+    """`2 cores, x86_64, Intel Xeon, Linux`."""
+    cpu = Path("/proc/cpuinfo")
+    models = re.findall(r"(?m)^model name\s*: (.+)$", cpu.read_text()) if cpu.exists() else []
+    words = [f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"]
+    return ", ".join([*words, platform.machine(), *models[:1], platform.system()])
+
+
+def make_page(experiments: list[Experiment], workspace: Path, quick: bool = False) -> str:
+    """The page, from the runs of a workspace."""
+    graph = RunGraph(Workspace(workspace).runs()) if workspace.exists() else RunGraph([])
+    state = _read_state(workspace)
+    tables = {e.name: find_table(graph, e.name) for e in experiments}
+    parts = [HEAD]
+    if quick:
+        parts.append(
+            "**Quick runs: one seed, a fifth of the steps. These numbers say that it works, and nothing more.**\n"
+        )
+    real = [(e, table.results) for e in experiments if not e.renders and (table := tables[e.name])]
+    parts.append(f"## Real clips\n\n{BEGIN}\n{_summarise(real)}{END}\n")
+    for experiment in experiments:
+        table = tables[experiment.name]
+        parts.append(f"## {experiment.title}\n")
+        parts.append(f"{experiment.prose}\n" if experiment.prose else "")
+        parts.append(_describe(experiment, table, graph, state) if table else _not_run(experiment))
+    return "\n".join(part for part in parts if part)
+
+
+def find_table(graph: RunGraph, recipe: str) -> Run | None:
+    """The newest finished table that a recipe made."""
+    fits = (
+        run
+        for run in graph.runs
+        if run.done and run.record.get("recipe") == recipe and "table" in run.record["outputs"]
+    )
+    return next((run for run in fits if run.record.get("verb") == "table"), None)
+
+
+def _not_run(experiment: Experiment) -> str:
+    """What stands in place of a table."""
+    return f"Not run. Recipe: `{experiment.path.name}`.\n"
+
+
+def _describe(experiment: Experiment, run: Run, graph: RunGraph, state: dict[str, Any]) -> str:
+    """Table, what it says, the paper's numbers, and how it was made."""
+    table = run.results
+    lines = [_without_title(make_markdown(table)), _judge(table), compare_with_paper(run, graph)]
+    led = graph.find_upstream([run])
+    seconds = sum(one.record.get("seconds") or 0 for one in led)
+    protocols = dict.fromkeys(
+        words for one in graph.find_causes(run) if (words := (read_metrics(one).get("protocol") or {}).get("words"))
+    )
+    seeds = sorted(set(run.record["options"].get("seeds") or []))
+    noted = state.get(experiment.name, {})
+    facts = {
+        "recipe": f"`{experiment.path.name}`",
+        "data": f"`{table['data']}`",
+        "seeds": ", ".join(map(str, seeds)),
+        "protocol": "; ".join(protocols) or "not recorded",
+        "runs": f"{len(led)}, {format_duration(seconds)} in all",
+        "commit": ", ".join(noted.get("commits", [])) or "not recorded",
+        "machine": noted.get("machine", "not recorded"),
+        "finished": time.strftime("%Y-%m-%d", time.gmtime(run.record["finished"])),
+    }
+    made = "\n".join(f"- {name}: {value}" for name, value in facts.items())
+    return "\n\n".join([*filter(None, lines), f"How it was made:\n\n{made}"]) + "\n"
+
+
+def _without_title(markdown: str) -> str:
+    """A table's page without its title."""
+    return markdown.split("\n", 1)[1].strip()
+
+
+def _judge(table: dict[str, Any]) -> str:
+    """Which rows differ from the one that they are compared with, by the test, in words."""
+    other = table["against"]
+    if other is None:
+        return ""
+    compared = [(row["name"], row["comparison"]) for row in table["rows"] if row.get("comparison")]
+    sorts: dict[str, list[str]] = {"better": [], "worse": [], "open": []}
+    for name, found in compared:
+        clear = found["p_value"] < 0.05
+        sorts["open" if not clear else "better" if found["difference"] > 0 else "worse"].append(f"`{name}`")
+    words = {"better": f"Clearly better than `{other}`", "worse": f"Clearly worse than `{other}`",
+             "open": f"Not clearly different from `{other}`"}  # fmt: skip
+    return "\n".join(f"- {words[sort]} (p {'<' if sort != 'open' else '≥'} 0.05): {', '.join(names)}."
+                     for sort, names in sorts.items() if names)  # fmt: skip
+
+
+def _summarise(real: list[tuple[Experiment, dict[str, Any]]]) -> str:
+    """The table of real clips: methods in rows, data sets in columns, accuracy and interval in %."""
+    if not real:
+        return "Not run yet.\n"
+    names = list(dict.fromkeys(row["name"] for _, table in real for row in table["rows"]))
+    columns = [f"{_escape(table['data'])}, {_count(table)}" for _, table in real]
+    lines = [f"|  | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
+    for name in names:
+        cells = [_cell(next((row for row in table["rows"] if row["name"] == name), None)) for _, table in real]
+        lines.append(f"| {_escape(name)} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _count(table: dict[str, Any]) -> str:
+    """`90 videos in 9 groups, 3 seeds`."""
+    row = next(row for row in reversed(table["rows"]) if "units" in row)
+    groups = f" in {row['units']} groups" if row["over"] == "groups" else ""
+    return f"{row['videos']} videos{groups}, {row['seeds']} seed{'s' if row['seeds'] != 1 else ''}"
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    """`73.3 (60.1 to 83.2)`."""
+    if row is None:
+        return ""
+    low, high = row.get("interval") or (None, None)
+    return f"{100 * row['accuracy']:.1f}" + (f" ({100 * low:.1f} to {100 * high:.1f})" if low is not None else "")
+
+
+def _escape(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return "".join(f"\\{letter}" if letter in "\\|`*_[]<>" else letter for letter in text)
+
+
+def read_block(text: str) -> str:
+    """What stands between the marks. Raises `ValueError` if there are none."""
+    return text[text.index(BEGIN) + len(BEGIN) : text.index(END)]
+
+
+def replace_block(text: str, page: str) -> str:
+    """A text with the page's block in place of its own."""
+    return text.replace(f"{BEGIN}{read_block(text)}{END}", f"{BEGIN}{read_block(page)}{END}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""How the order of a table's rows agrees with the paper's, for `make_experiments.py`: computed, with words for it."""
+
+from itertools import combinations
+from typing import Any, NamedTuple
+
+from scipy.stats import kendalltau
+
+from stmn.report.paper import NetworkSummary, PaperAccuracy, find_nearest
+from stmn.report.sources import RunGraph, find_networks
+from stmn.workspace import Run
+
+#: the data sets of the paper, and what they are called
+DATA = {"ucf101": "UCF101", "hmdb51": "HMDB51"}
+#: fewer rows than these have no order worth a number
+_FEWEST = 3
+
+
+class Row(NamedTuple):
+    """A row of a table whose like is in the paper.
+
+    Attributes:
+        name: the row.
+        accuracy: here, 0..1.
+        interval: its 95 % interval.
+        paper: data set -> the paper's accuracy.
+        table: the paper's table, `Table 2`.
+    """
+
+    name: str
+    accuracy: float
+    interval: tuple[float, float]
+    paper: dict[str, PaperAccuracy]
+    table: str
+
+
+def compare_with_paper(run: Run, graph: RunGraph) -> str:
+    """The paper's numbers beside those of a finished table, and how the orders agree; empty if it has none."""
+    rows = find_rows(run, graph)
+    parts = []
+    for table in dict.fromkeys(row.table for row in rows):
+        own = [row for row in rows if row.table == table]
+        if len(own) >= _FEWEST:
+            parts += [_make_table(own, table), *(compare_orders(own, data) for data in DATA)]
+    return "\n\n".join(parts)
+
+
+def find_rows(run: Run, graph: RunGraph) -> list[Row]:
+    """The rows of a table whose networks are in the paper's tables, whatever their depth and width."""
+    results = {row["name"]: row for row in run.results["rows"]}
+    evaluations = graph.find_causes(run)
+    names = run.record["options"].get("rows") or []
+    if len(evaluations) != len(names):  # a run that the table read is gone
+        return []
+    found = {}
+    for name, evaluation in zip(names, evaluations, strict=True):
+        if name in found or name not in results:
+            continue
+        nearest = {data: _find_like(evaluation, graph, data) for data in DATA}
+        known = {data: accuracy for data, accuracy in nearest.items() if accuracy}
+        if len(known) == len(DATA):
+            row, table = results[name], next(iter(known.values())).source.split(",")[0]
+            found[name] = Row(name, row["accuracy"], tuple(row["interval"]), known, table)
+    return list(found.values())
+
+
+def _find_like(evaluation: Run, graph: RunGraph, data: str) -> PaperAccuracy | None:
+    """The paper's accuracy of a network tied in the same way, or of a stream; None if it has none like it."""
+    led = graph.find_upstream([evaluation])
+    modalities = {run.record["options"].get("modality") for run in led if run.record.get("verb") == "train-stream"}
+    gates = find_networks(evaluation, graph).gates
+    role: Any = (
+        "fused" if gates else {("rgb",): "appearance", ("flow",): "motion"}.get(tuple(modalities), "late_fusion")
+    )
+    found = find_nearest(data, role, NetworkSummary("resnet50", "resnet50", gates), "1")
+    return found if found and not found.source.startswith("Table 5") else None
+
+
+def _value(accuracy: PaperAccuracy) -> float:
+    """An accuracy; the mean of two rows that can't be told apart in our copy of the paper."""
+    return accuracy.accuracy if accuracy.also is None else (accuracy.accuracy + accuracy.also) / 2
+
+
+def _make_table(rows: list[Row], table: str) -> str:
+    """Both sides in %."""
+    lines = [f"| {table} of the paper | here | {' | '.join(DATA.values())} |", f"|---|{'---:|' * (len(DATA) + 1)}"]
+    for row in rows:
+        cells = [
+            f"{100 * row.paper[data].accuracy:.1f}"
+            + (f" or {100 * also:.1f}" if (also := row.paper[data].also) is not None else "")
+            for data in DATA
+        ]
+        lines.append(f"| `{row.name}` | {100 * row.accuracy:.1f} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def compare_orders(rows: list[Row], data: str) -> str:
+    """How the order of rows here agrees with that on a data set of the paper, in words."""
+    here, there = [row.accuracy for row in rows], [_value(row.paper[data]) for row in rows]
+    pairs = [
+        (a, b) if _value(a.paper[data]) > _value(b.paper[data]) else (b, a)
+        for a, b in combinations(rows, 2)
+        if _value(a.paper[data]) != _value(b.paper[data])
+    ]  # (the paper's better one, its worse one)
+    alike = sum(better.accuracy > worse.accuracy for better, worse in pairs)
+    against = [(better, worse) for better, worse in pairs if worse.interval[0] > better.interval[1]]
+    confirmed = sum(better.interval[0] > worse.interval[1] for better, worse in pairs)
+    tau, p_value = kendalltau(here, there)
+    if tau != tau:  # all rows have one accuracy
+        return f"**{DATA[data]}**: all rows have the same accuracy here, so they have no order."
+    sure = f"p {'< 0.001' if p_value < 0.001 else f'= {p_value:.2g}'}"
+    if p_value < 0.05:
+        words = "the order agrees with the paper's" if tau > 0 else "the order contradicts the paper's"
+    else:
+        words = "so few rows don't show whether the orders are related"
+    text = (
+        f"**{DATA[data]}**: {alike} of {len(pairs)} pairs of rows are in the paper's order, {confirmed} of them with "
+        f"intervals that don't overlap; Kendall's tau is {tau:.2f} (1: the same order, 0: unrelated, -1: reversed; "
+        f"{sure}): {words}."
+    )
+    if against:
+        listed = "; ".join(f"`{worse.name}` above `{better.name}`" for better, worse in against)
+        return f"{text} Against the paper's order, with intervals that don't overlap: {listed}."
+    return f"{text} No pair is against the paper's order with intervals that don't overlap."

@@ -1,0 +1,132 @@
+"""docs/experiments.md is made of records: what the page says, what the paper says beside it, README's table."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import run_stage
+
+from stmn.report.paper import PaperAccuracy
+from stmn.workspace import Workspace
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "docs"))
+
+import make_experiments as experiments
+import paper_ranking as ranking
+
+RECIPE = """\
+[recipe]
+name = "toy"
+about = "three streams"
+data = "synthetic"
+
+[[stage]]
+id = "videos"
+uses = "prepare"
+dataset = "synthetic"
+
+[[stage]]
+id = "motion"
+uses = "train-stream"
+steps = 300
+
+[sweep]
+seed = [3, 4, 5]
+"""
+
+
+@pytest.fixture(scope="module")
+def made(trained, tmp_path_factory) -> tuple[Workspace, Path]:
+    """A workspace with the table of a recipe `toy`, and a folder with that recipe and one that was not run."""
+    root = tmp_path_factory.mktemp("experiments")
+    workspace = Workspace(Path(shutil.copytree(trained.root, root / "work")))
+    tests = sorted(
+        (run for run in workspace.runs() if run.record["verb"] == "evaluate"), key=lambda run: run.record["started"]
+    )
+    table = run_stage(
+        workspace, "table", evaluations=[str(run.path) for run in tests], rows=["appearance", "motion", "a|b"],
+        against="motion",
+    )  # fmt: skip
+    table.save(recipe="toy")
+    folder = root / "recipes"
+    folder.mkdir()
+    (folder / "toy.toml").write_text(RECIPE)
+    (folder / "toy.md").write_text("# Toys\n\nWhich toy moves?\n")
+    (folder / "clips.toml").write_text('[recipe]\nname = "clips"\nabout = "real clips"\ndata = "clips"\n')
+    return workspace, folder
+
+
+def test_page_has_the_records_numbers(made):
+    workspace, folder = made
+    (workspace.root / experiments.STATE).write_text(json.dumps({"toy": {"commits": ["abc1234"], "machine": "2 cores"}}))
+    page = experiments.make_page(experiments.list_experiments(folder), workspace.root)
+    [table] = [run for run in workspace.runs() if run.record["verb"] == "table"]
+    section = page[page.index("## Toys") :]
+    assert "Which toy moves?" in section
+    for row in table.results["rows"]:
+        assert f"{100 * row['accuracy']:.1f}" in section
+    assert "| a\\|b |" in section and "- commit: abc1234" in section and "- machine: 2 cores" in section
+    compared = [row for row in table.results["rows"] if row.get("comparison")]
+    assert compared and all(f"`{row['name']}`" in section for row in compared)
+    assert "Not clearly different from `motion` (p ≥ 0.05)" in section
+    assert "- protocol: 25 chunks" in section
+    assert page.index("## real clips\n\nNot run. Recipe: `clips.toml`.") < page.index("## Toys")
+
+
+def test_readme_has_the_pages_table_of_real_clips():
+    page = (ROOT / "docs" / "experiments.md").read_text()
+    assert experiments.read_block((ROOT / "README.md").read_text()) == experiments.read_block(page)
+
+
+def test_readme_block_is_rewritten_alone(made):
+    workspace, folder = made
+    [recipe] = [e for e in experiments.list_experiments(folder) if e.name == "toy"]
+    as_clips = experiments.Experiment(recipe.path, recipe.recipe | {"stage": []}, "Toys", "")
+    page = experiments.make_page([as_clips], workspace.root)
+    assert "|  | synthetic, 12 videos, 1 seed |" in page
+    text = experiments.replace_block(f"before\n{experiments.BEGIN}\nold\n{experiments.END}\nafter\n", page)
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
+    assert experiments.read_block(text) == experiments.read_block(page)
+
+
+def test_quick_recipe_has_one_seed_and_a_fifth_of_the_steps(made, tmp_path):
+    [recipe] = [e for e in experiments.list_experiments(made[1]) if e.name == "toy"]
+    text = experiments.write_quick(recipe, tmp_path).read_text()
+    assert "seed = [3]\n" in text and "steps = 60\n" in text
+
+
+def test_missing_clips_are_one_line_and_no_failure(made, tmp_path):
+    folder = made[1]
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "make_experiments.py", "--quick", "--recipes", folder, "--only", "clips",
+         "--data", tmp_path, "--workspace", tmp_path / "work"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"clips: not run: no folder of clips {tmp_path / 'clips'}" in done.stdout
+    assert "Not run." in (tmp_path / "work" / "experiments.md").read_text()
+
+
+def row(name: str, here: float, there: float, half: float = 0.01) -> ranking.Row:
+    paper = {data: PaperAccuracy(name, there, "Table 2, ResNet-50", "split 1") for data in ranking.DATA}
+    return ranking.Row(name, here, (here - half, here + half), paper, "Table 2")
+
+
+@pytest.mark.parametrize(("here", "words"), [
+    ((0.5, 0.6, 0.7, 0.8, 0.9), "10 of 10 pairs of rows are in the paper's order, 10 of them with intervals that don't overlap"),
+    ((0.5, 0.6, 0.7, 0.8, 0.9), "Kendall's tau is 1.00 (1: the same order, 0: unrelated, -1: reversed; p = 0.017): the order agrees"),
+    ((0.9, 0.8, 0.7, 0.6, 0.5), "the order contradicts the paper's"),
+    ((0.7, 0.705, 0.702, 0.701, 0.703), "so few rows don't show whether the orders are related. No pair is against"),
+    ((0.5, 0.6, 0.9, 0.7, 0.8), "with intervals that don't overlap: `c` above `d`; `c` above `e`."),
+    ((0.5, 0.5, 0.5, 0.5, 0.5), "all rows have the same accuracy here"),
+])  # fmt: skip
+def test_order_of_the_rows_is_compared_with_the_papers(here, words):
+    rows = [
+        row(name, accuracy, 0.8 + number / 100)
+        for number, (name, accuracy) in enumerate(zip("abcde", here, strict=True))
+    ]
+    assert words in ranking.compare_orders(rows, "ucf101")
