@@ -49,6 +49,15 @@ def show(
         for key, value in stage.options(**given).model_dump(mode="json").items():
             source = "stage" if key in stage.given else "recipe" if key in given else "default"
             answer(f"  {key} = {value!r}  ({source})")
+    if loaded.sweep:
+        answer("[sweep]")
+        for axis in loaded.sweep.axes:
+            name = f"{axis.stage}.{axis.name}" if axis.stage and axis.stage not in axis.name else axis.name
+            answer(f"  {name}: {', '.join(axis.values)}")
+        if loaded.sweep.all_splits:
+            answer("  split: all")
+        if loaded.sweep.against:
+            answer(f"  against: {loaded.sweep.against}")
 
 
 @command(app, examples=("stmn recipes validate my.toml",))
