@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import islice, product
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,12 +10,10 @@ from pydantic import ValidationError
 from stmn.errors import UsageError, near_match
 from stmn.options.base import mistakes
 from stmn.recipe.content import Recipe, RecipeStage, with_shared
-from stmn.recipe.sweep import ALL, SHARED, Axis, Sweep
+from stmn.recipe.sweep import ALL, MOST_STAGES, SHARED, Axis, Sweep
 from stmn.stages import find_stage
 from stmn.stages.table import BOX_SHAPES
 
-#: more than anyone writes by hand, and few enough to be checked in seconds
-MOST_STAGES = 1000
 #: stages that show what others made: they have no axes, but see all instances
 _GATHER = ("table", "report")
 #: stage -> inputs of which one must be named in a sweep, where the newest of all instances would be anyone's guess
@@ -94,7 +92,7 @@ class _Expansion:
 
     def _instantiate(self, stage: RecipeStage) -> None:
         """Add the instances of a stage, and what joins them."""
-        instances = sorted(self._instances(stage), key=self._find_place)
+        instances = sorted(islice(self._instances(stage), MOST_STAGES + 1), key=self._find_place)
         self.made[stage.id] = instances
         self.stages += instances
         if not _tests(stage):

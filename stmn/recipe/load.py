@@ -25,8 +25,8 @@ from stmn.options import MODELS
 from stmn.options.base import StageOptions, find_outside, mistakes
 from stmn.options.prepare import PrepareOptions
 from stmn.recipe.content import Recipe, RecipeStage, with_shared
-from stmn.recipe.expand import MOST_STAGES, expand
-from stmn.recipe.sweep import read_sweep
+from stmn.recipe.expand import expand
+from stmn.recipe.sweep import MOST_STAGES, read_sweep
 from stmn.runtime.files import names_path
 from stmn.runtime.toml_files import read_toml
 from stmn.stages import find_stage

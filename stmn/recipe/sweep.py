@@ -25,6 +25,8 @@ from stmn.stages.base import find_unknown_plugins
 
 #: keys of [recipe] that can be swept
 SHARED = ("seed", "split")
+#: more than anyone writes by hand, and few enough to be checked in seconds
+MOST_STAGES = 1000
 #: the value of `split` that stands for every split of the prepared set
 ALL = "all"
 
@@ -147,6 +149,8 @@ def _read_list(
     if not isinstance(value, list) or not value:
         what = "is an empty list" if value == [] else f"must be a list of values{or_else}"
         return {}, [f"{where} {key} = {format_value(value)}: {what}"]
+    if len(value) > MOST_STAGES:
+        return {}, [f"{where} {key}: has {len(value):,} values; a sweep makes {MOST_STAGES:,} stages at most"]
     wrong = [line for item in value for line in _find_mistakes(where, {key: item}, model, given)]
     values: dict[str, dict[str, Any]] = {}
     for item in value:
@@ -163,6 +167,8 @@ def _read_variants(
     """The axis of a stage that has variants, and their mistakes."""
     values: dict[str, dict[str, Any]] = {}
     wrong: list[str] = []
+    if len(tables) > MOST_STAGES:
+        return [], [f"[[sweep.{stage_id}]] {len(tables):,} variants; a sweep makes {MOST_STAGES:,} stages at most"]
     for number, table in enumerate(tables, 1):
         where = f"[[sweep.{stage_id}]] {number}"
         if not isinstance(table, dict):

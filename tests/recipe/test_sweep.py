@@ -127,6 +127,8 @@ def test_an_input_may_be_swept(tmp_path):
     ("[[sweep.fused]]\nlabel = 'a'\nfusion = 'ad'", "[[sweep.fused]] 1 ('a'): fusion: unknown fusion 'ad' (did you mean 'add'?)"),
     ("[[sweep.fused]]\nlabel = 'a'\n[[sweep.fused]]\nlabel = 'a'\nlr = 0.1", "[[sweep.fused]] 2 ('a'): another variant has this label"),
     ("[[sweep.fused]]\nlabel = 'a'\n[[sweep.fused]]\nlabel = 'b'", "[[sweep.fused]] 2 ('b'): has the same options as 'a'"),
+    (f"[sweep]\nseed = {list(range(1001))}", "[sweep] seed: has 1,001 values; a sweep makes 1,000 stages at most"),
+    ("[sweep.fused]\n" + "\n".join(f"{key} = {[n / 50 for n in range(1, 50)]}" for key in ("lr", "momentum", "dropout")), "[sweep] makes more than 1,000 stages"),
     (f"[sweep]\nseed = {list(range(400))}", "[sweep] makes more than 1,000 stages"),
 ])  # fmt: skip
 def test_mistakes_of_a_sweep_are_one_line_each(sweep, mistake, tmp_path):
