@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 from stmn.datasets.base import PARTS, Dataset, Splits, VideoEntry, as_id, hashed_split, missing_file, split_of
-from stmn.datasets.groups import SURELY_LIKE_UCF101, GroupNames
+from stmn.datasets.groups import AUTO, SURELY_LIKE_UCF101, GroupNames
 from stmn.datasets.matching import FileMatcher, describe_corrections
 from stmn.datasets.table import Table, TableErrors, TableRow, read_table
 from stmn.datasets.times import parse_time
@@ -52,7 +52,8 @@ class CsvList(Dataset):
         root: The CSV file.
         test_share: Without a column split, about this fraction of the videos, in whole groups, is for testing.
         group_pattern: Without a column group, a regular expression that is searched in a video's path; what its first
-            brackets match is the group. Without either, names like UCF101's (`_gNN_cMM`) give groups.
+            brackets match is the group. Without either, names like UCF101's (`_gNN_cMM`) give groups; with "auto" so do
+            words that recur in the names of several classes.
         groups: Without a column group, whether the same group name in two classes is one group (`shared`) or two
             (`per_class`), as for the data set `ucf101`.
 
@@ -77,8 +78,8 @@ class CsvList(Dataset):
                 f"{root}, line 1: columns 'split' and '{self._split_columns[-1]}'; write split1, split2, ..."
             )
         self._has_groups = "group" in table.columns
-        if self._has_groups and (group_pattern or groups):
-            given = "group_pattern" if group_pattern else "groups"
+        if self._has_groups and (group_pattern not in ("", AUTO) or groups):
+            given = "groups" if group_pattern in ("", AUTO) else "group_pattern"
             raise UsageError(f"{root}: has a column group, and the option {given} gives groups too; use one of them")
         self._unused = [
             name for name in table.columns

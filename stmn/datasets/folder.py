@@ -21,7 +21,8 @@ class Folder(Dataset):
         test_share: Without such folders, about this fraction of the videos is for testing: whole groups or, if there
             are none, videos of each class, chosen by a hash of their ids, so that adding a video moves no other.
         group_pattern: A regular expression that is searched in a video's id, CLASS/VIDEO.mp4; what its first brackets
-            match is the group. Without it, names like UCF101's (`_gNN_cMM`) give groups.
+            match is the group. Without it, names like UCF101's (`_gNN_cMM`) give groups; with "auto" so do words that
+            recur in the names of several classes, as in `bend/daria_bend.avi` and `jack/daria_jack.avi`.
         groups: Whether the same group name in two classes is one group (`shared`) or two (`per_class`), as for the
             data set `ucf101`.
 

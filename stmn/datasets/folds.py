@@ -16,6 +16,23 @@ _HINT = (
 )
 
 
+#: folds where none are asked for and the videos have no groups
+FOLDS = 5
+
+
+def choose_folds(videos: Sequence[VideoEntry], count: int | None) -> tuple[Literal["group", "video"], int]:
+    """Choose between folds of groups, if there are at least two groups, and folds of videos.
+
+    Args:
+        videos: The videos to divide.
+        count: The most folds; None for `FOLDS`. There are no more than there are groups, or videos.
+    """
+    groups = {video.group for video in videos if video.group}
+    if len(groups) < 2:
+        return "video", min(count or FOLDS, len(videos))
+    return "group", min(count or FOLDS, len(groups) + sum(not video.group for video in videos))
+
+
 def make_folds(videos: Sequence[VideoEntry], by: Literal["group", "video"], count: int | None) -> Splits:
     """Make splits "1", "2", ...: each tests one fold and trains on all others.
 

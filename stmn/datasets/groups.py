@@ -6,6 +6,7 @@ Names like UCF101's, `v_CLASS_gNN_cMM`, say so themselves; for any others a pers
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 
 from stmn.datasets.base import VideoEntry
 from stmn.errors import UsageError, count_of, near_match
@@ -15,6 +16,10 @@ _CHOICES = ("per_class", "shared")
 LIKE_UCF101, SURELY_LIKE_UCF101 = r"_(g\d+)_", r"_(g\d+)_c\d+"
 #: at most so many groups are named in a line
 _MOST_NAMED = 4
+#: the pattern that stands for none: what names have beside their class, if that recurs
+AUTO = "auto"
+#: share of the videos, and of the groups, that must be in a group, or in several classes, for `AUTO` to believe in them
+_SURE = 0.8
 
 #: the classes of UCF101
 _NAMES = """
@@ -39,7 +44,9 @@ class GroupNames:
 
     Args:
         pattern: A regular expression that is searched in the id; what its first brackets match is the group. "" to
-            search `gNN` in names like UCF101's.
+            search `gNN` in names like UCF101's. "auto": if there are no such names, what stands before or after the
+            class in the name of the file is the group, provided that most of these words recur in other classes:
+            `bend/daria_bend.avi` and `jack/daria_jack.avi` are of one.
         scope: `per_class`: the same name in two classes is two groups, as in UCF101 itself. `shared`: it is the same
             person or recording. By default `per_class` if all classes are UCF101's own and there is no pattern, and
             `shared` otherwise, because to take two groups for one is the safer mistake.
@@ -64,7 +71,7 @@ class GroupNames:
             brackets = re.compile(self.pattern).groups
         except re.error as error:
             raise ValueError(f"group_pattern '{self.pattern}': {error}") from error
-        if self.pattern and not brackets:
+        if self.pattern not in ("", AUTO) and not brackets:
             raise ValueError(
                 f"group_pattern '{self.pattern}': put brackets around the part that names the group, as in '/([a-z]+)_'"
             )
@@ -79,27 +86,32 @@ class GroupNames:
             UsageError: The pattern matches none of them.
         """
         per_class = self._is_per_class(videos)
+        found = self._find_all(videos)
         named = []
         for video in videos:
-            group = self._find(video)
+            group = found.get(video.id, "")
             if group and per_class:
                 group = f"{video.class_name}_{group}"
             named.append(video if video.group or not group else replace(video, group=group))
-        if self.pattern and videos and not any(map(self._find, videos)):
+        if self.pattern not in ("", AUTO) and videos and not found:
             raise UsageError(f"group_pattern '{self.pattern}' matches none of the videos, such as '{videos[0].id}'")
         return named
 
     def describe(self, videos: Sequence[VideoEntry]) -> str:
         """Say in one line what `name` took for a group; "" if that can't be anything else."""
-        found = {video.id: group for video in videos if (group := self._find(video))}
+        found = self._find_all(videos)
+        if self.pattern == AUTO and not found:
+            return "groups: the names show none"
         if self.pattern:
             names = sorted(set(found.values()), key=natural)
             some = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
             line = f"groups: {len(names)} ({some})"
             if others := [video.id for video in videos if video.id not in found]:
+                lack = ("has none", "have none") if self.pattern == AUTO else ("does not match", "do not match")
+                what = "" if self.pattern == AUTO else " group_pattern"
                 line += (
-                    f"; {len(others):,} of {count_of(len(videos), 'video')} "
-                    f"{'does' if len(others) == 1 else 'do'} not match group_pattern, the first: '{others[0]}'"
+                    f"; {len(others):,} of {count_of(len(videos), 'video')} {lack[len(others) != 1]}{what}, the first: "
+                    f"'{others[0]}'"
                 )
             return line
         if not found or len({video.class_name for video in videos}) < 2:
@@ -111,16 +123,38 @@ class GroupNames:
         choice = "" if self.scope else f"; if that is wrong: --dataset-options groups={other}"
         return f"groups: the gNN of a name is {told}{choice}"
 
-    def _find(self, video: VideoEntry) -> str:
-        """The group in a video's id, without its class; "" if there is none."""
-        match = re.search(self.pattern or self.like_ucf101, video.id)
-        return (match[1] or "") if match else ""
+    def _find_all(self, videos: Sequence[VideoEntry]) -> dict[str, str]:
+        """The ids of videos -> the groups in them, without their classes; a video without a group is left out."""
+        pattern = self.like_ucf101 if self.pattern in ("", AUTO) else self.pattern
+        found = {video.id: match[1] for video in videos if (match := re.search(pattern, video.id)) and match[1]}
+        return found if found or self.pattern != AUTO else _find_recurring(videos)
 
     def _is_per_class(self, videos: Sequence[VideoEntry]) -> bool:
         """True if the same name in two classes is two groups."""
-        if self.scope or self.pattern:
+        if self.scope or self.pattern not in ("", AUTO):
             return self.scope == "per_class"
         return {video.class_name for video in videos} <= _UCF101
+
+
+def _find_recurring(videos: Sequence[VideoEntry]) -> dict[str, str]:
+    """The ids of videos -> the words beside the class in the names of their files; none unless these recur.
+
+    They have to have letters: mere numbers count the videos of a class. Each is looked for before the class first, and
+    after it where that finds nothing.
+    """
+    for side in (0, 2):
+        found, classes = dict[str, str](), dict[str, set[str]]()
+        for video in videos:
+            words = re.escape(video.class_name).replace(r"\ ", r"[\W_]*").replace("_", r"[\W_]*")
+            parts = re.split(rf"({words})", PurePath(video.id).stem, maxsplit=1, flags=re.IGNORECASE)
+            name = re.sub(r"^[\W_]+|[\W_]+$", "", parts[side]) if len(parts) == 3 else ""
+            if re.search(r"[^\W\d_]", name):
+                found[video.id] = name
+                classes.setdefault(name, set()).add(video.class_name)
+        recurring = sum(len(names) > 1 for names in classes.values())
+        if found and len(found) >= _SURE * len(videos) and recurring >= _SURE * len(classes):
+            return found
+    return {}
 
 
 def natural(text: str) -> tuple[list[tuple[int, int, str]], str]:

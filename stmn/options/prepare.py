@@ -33,13 +33,14 @@ class PrepareOptions(StageOptions):
         plugin="dataset",
     )
     dataset_options: dict[str, Any] = option({}, "options of the data set plugin", "Data")
-    split_by: Literal["group", "video"] | None = option(
+    split_by: Literal["group", "video", "auto"] | None = option(
         None,
-        "make splits that test each group, or each video, once [default: the data set's own splits]",
+        "make splits that test each group, or each video, once; auto: groups if there are any [default: the data set's "
+        "own splits]",
         "Data",
     )
     folds: int | None = option(
-        None, "with --split-by: number of splits [default for groups: one per group]", "Data", ge=2
+        None, "with --split-by: number of splits [default for groups: one per group; for auto: 5]", "Data", ge=2
     )
     mirror: bool = option(True, "let training and testing mirror videos, if the data set allows it", "Data")
     mirror_pairs: dict[str, str] = option(
@@ -84,7 +85,7 @@ class PrepareOptions(StageOptions):
     def _check_together(self) -> Self:
         """Folds have to be of something, and those of videos have no natural number; pairs need mirrors."""
         if self.folds and not self.split_by:
-            raise ValueError("folds: say of what, with split_by = group (--split-by group) or video")
+            raise ValueError("folds: say of what, with split_by = group (--split-by group), video or auto")
         if self.split_by == "video" and not self.folds:
             raise ValueError("split_by = video: say how many folds, such as folds = 5 (--folds 5)")
         if not all(one and other for one, other in self.mirror_pairs.items()):

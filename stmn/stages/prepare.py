@@ -112,7 +112,7 @@ def _take_inventory(options: PrepareOptions, folder: Path) -> tuple["Dataset", "
 
     Raises `DataError` if there are no videos and `UsageError` if the folder holds a set that was prepared otherwise.
     """
-    from stmn.datasets.folds import make_folds
+    from stmn.datasets.folds import choose_folds, make_folds
     from stmn.store.format.header import Folds, Header, Preparation
 
     dataset = create_dataset(options, root_of(options, folder))
@@ -121,9 +121,13 @@ def _take_inventory(options: PrepareOptions, folder: Path) -> tuple["Dataset", "
     if dataset.has_pictures and options.fps:
         raise UsageError(f"data set '{options.dataset}' comes with frames and flow: --fps can't change their rate")
     entries = list(dataset.videos())
+    folds = None
     if options.split_by:
         there = [entry for entry in entries if not dataset.lacks(entry)]
-        splits = make_folds(there, options.split_by, options.folds)
+        by, count = options.split_by, options.folds
+        if by == "auto":
+            by, count = choose_folds(there, count)
+        splits, folds = make_folds(there, by, count), Folds(by=by, count=count)
     else:
         splits = dataset.splits()
     classes = sorted({entry.class_name for entry in entries if entry.class_name})
@@ -136,7 +140,7 @@ def _take_inventory(options: PrepareOptions, folder: Path) -> tuple["Dataset", "
         mirror_pairs=_pair_classes(classes, options.mirror_pairs),
         preparation=Preparation(**{name: getattr(options, name) for name in Preparation.model_fields}),
         splits=splits,
-        folds=Folds(by=options.split_by, count=options.folds) if options.split_by else None,
+        folds=folds,
     )
     _check_same(folder, header, dataset.renames)
     return dataset, entries, header

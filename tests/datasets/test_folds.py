@@ -108,6 +108,41 @@ def test_a_pattern_finds_the_group_in_a_name(tmp_path):
     assert [v.group for v in apart.videos()] == ["bend_daria", "", "run_daria", "run_eli"]
 
 
+@pytest.mark.parametrize(("names", "groups"), [
+    (["bend/daria_bend.avi", "run/daria_run1.avi", "run/eli_run.avi", "bend/eli_bend.avi"], {"daria", "eli"}),
+    (["run/person01_run_d1.avi", "run/person02_run_d4.avi", "high jump/person01_HighJump_d2.avi",
+      "high jump/person02_highjump_d1.avi"], {"person01", "person02"}),
+    (["run/run-Ann.avi", "bend/bend-Ann.avi", "run/run-bob.avi", "bend/bend-bob.avi"], {"Ann", "bob"}),
+    (["run/run_1.avi", "run/run_2.avi", "bend/bend_1.avi", "bend/bend_2.avi"], {""}),  # numbers count, and name nobody
+    (["run/ann_run.avi", "run/bob_run.avi", "bend/cy_bend.avi", "bend/di_bend.avi"], {""}),  # nobody recurs
+    (["run/a.avi", "run/b.avi", "bend/a.avi", "bend/b.avi"], {""}),  # the names don't hold the class
+    (["run/v_run_g01_c01.avi", "run/v_run_g02_c01.avi", "bend/v_bend_g01_c01.avi"], {"g01", "g02"}),
+])  # fmt: skip
+def test_words_that_recur_over_classes_are_groups_if_asked_for(names, groups, tmp_path):
+    root = touched(tmp_path, *names)
+    folder = Folder(root, group_pattern="auto")
+    assert {v.group for v in folder.videos()} == groups
+    [said] = folder.notes(folder.videos())
+    assert said == "groups: the names show none" if groups == {""} else said.startswith("groups: 2 (")
+    if not any("_g01_" in name for name in names):
+        assert {v.group for v in Folder(root).videos()} == {""}
+
+
+@pytest.mark.parametrize(("by", "folds", "names"), [
+    ("group", 2, ["bend/daria_bend.avi", "run/daria_run.avi", "run/eli_run.avi", "bend/eli_bend.avi"]),
+    ("video", 4, ["bend/a.avi", "run/b.avi", "run/c.avi", "bend/d.avi"]),
+])  # fmt: skip
+def test_folds_are_of_groups_if_there_are_any(by, folds, names, tmp_path):
+    root = touched(tmp_path / "v", *names)
+    for path in root.rglob("*.avi"):
+        film(path, moving(3, 32, 32))
+    given = ["--split-by", "auto", "--dataset-options", "group_pattern=auto", "--folds", "4", "-w", tmp_path]
+    assert call("prepare", root, "mine", *FAST, *given).exit_code == 0
+    with Store(tmp_path / "data" / "mine") as store:
+        assert store.header.folds.model_dump() == {"by": by, "count": folds}
+        assert len(store.header.splits) == folds
+
+
 @pytest.mark.parametrize(("options", "words"), [
     (["--split-by", "group"], "split_by = group: no video has a group; names like a_g01_c01.avi have groups"),
     (["--split-by", "group", "--dataset-options", "group_pattern=([a-z]+)_"],
