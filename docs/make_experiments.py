@@ -29,6 +29,7 @@ from stmn.workspace import Run, Workspace
 
 if __package__ is None:  # this folder is no package: its other files are found beside this one
     sys.path.insert(0, str(Path(__file__).parent))
+from gate_rows import describe_gates, escape, measure_gates
 from paper_ranking import compare_with_paper
 
 ROOT = Path(__file__).parents[1]
@@ -86,6 +87,11 @@ class Experiment:
         """True if its videos are rendered, so that no folder of clips is needed."""
         prepared = [stage for stage in self.recipe.get("stage", []) if stage.get("uses") == "prepare"]
         return any(stage.get("dataset") == "synthetic" for stage in prepared)
+
+    @property
+    def compares_methods(self) -> bool:
+        """True for real clips whose sweep varies seeds and splits alone: no options, as an ablation does."""
+        return not self.renders and set(self.recipe.get("sweep", {})) <= {"seed", "split", "against"}
 
 
 def list_experiments(folder: Path = FOLDER) -> list[Experiment]:
@@ -158,6 +164,11 @@ def _run_all(experiments: list[Experiment], chosen: argparse.Namespace) -> list[
         started = time.time()
         code = _run(command, end)
         _note(chosen.workspace, experiment.name, started)
+        if code == 0 and experiment.renders:
+            workspace = Workspace(chosen.workspace)
+            graph = RunGraph(workspace.runs())
+            if table := find_table(graph, experiment.name):
+                measure_gates(table, graph, workspace)
         if code is None:
             print(f"{experiment.name}: stopped: the time is over; run the same command again")
         elif code:
@@ -237,13 +248,15 @@ def make_page(experiments: list[Experiment], workspace: Path, quick: bool = Fals
         parts.append(
             "**Quick runs: one seed, a fifth of the steps. These numbers say that it works, and nothing more.**\n"
         )
-    real = [(e, table.results) for e in experiments if not e.renders and (table := tables[e.name])]
+    real = [(e, table.results) for e in experiments if e.compares_methods and (table := tables[e.name])]
     parts.append(f"## Real clips\n\n{BEGIN}\n{_summarise(real)}{END}\n")
     for experiment in experiments:
         table = tables[experiment.name]
         parts.append(f"## {experiment.title}\n")
         parts.append(f"{experiment.prose}\n" if experiment.prose else "")
-        parts.append(_describe(experiment, table, graph, state) if table else _not_run(experiment))
+        parts.append(
+            _describe(experiment, table, graph, state, Workspace(workspace)) if table else _not_run(experiment)
+        )
     return "\n".join(part for part in parts if part)
 
 
@@ -262,10 +275,11 @@ def _not_run(experiment: Experiment) -> str:
     return f"Not run. Recipe: `{experiment.path.name}`.\n"
 
 
-def _describe(experiment: Experiment, run: Run, graph: RunGraph, state: dict[str, Any]) -> str:
-    """Table, what it says, the paper's numbers, and how it was made."""
+def _describe(experiment: Experiment, run: Run, graph: RunGraph, state: dict[str, Any], workspace: Workspace) -> str:
+    """Table, what it says, the paper's numbers, what the gates do, and how it was made."""
     table = run.results
     lines = [_without_title(make_markdown(table)), _judge(table), compare_with_paper(run, graph)]
+    lines.append(describe_gates(run, graph, workspace))
     led = graph.find_upstream([run])
     seconds = sum(one.record.get("seconds") or 0 for one in led)
     protocols = dict.fromkeys(
@@ -313,11 +327,11 @@ def _summarise(real: list[tuple[Experiment, dict[str, Any]]]) -> str:
     if not real:
         return "Not run yet.\n"
     names = list(dict.fromkeys(row["name"] for _, table in real for row in table["rows"]))
-    columns = [f"{_escape(table['data'])}, {_count(table)}" for _, table in real]
+    columns = [f"{escape(table['data'])}, {_count(table)}" for _, table in real]
     lines = [f"|  | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
     for name in names:
         cells = [_cell(next((row for row in table["rows"] if row["name"] == name), None)) for _, table in real]
-        lines.append(f"| {_escape(name)} | {' | '.join(cells)} |")
+        lines.append(f"| {escape(name)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -334,11 +348,6 @@ def _cell(row: dict[str, Any] | None) -> str:
         return ""
     low, high = row.get("interval") or (None, None)
     return f"{100 * row['accuracy']:.1f}" + (f" ({100 * low:.1f} to {100 * high:.1f})" if low is not None else "")
-
-
-def _escape(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    return "".join(f"\\{letter}" if letter in "\\|`*_[]<>" else letter for letter in text)
 
 
 def read_block(text: str) -> str:

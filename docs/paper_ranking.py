@@ -3,6 +3,7 @@
 from itertools import combinations
 from typing import Any, NamedTuple
 
+from gate_rows import escape
 from scipy.stats import kendalltau
 
 from stmn.report.paper import NetworkSummary, PaperAccuracy, find_nearest
@@ -89,7 +90,7 @@ def _make_table(rows: list[Row], table: str) -> str:
             + (f" or {100 * also:.1f}" if (also := row.paper[data].also) is not None else "")
             for data in DATA
         ]
-        lines.append(f"| `{row.name}` | {100 * row.accuracy:.1f} | {' | '.join(cells)} |")
+        lines.append(f"| {escape(row.name)} | {100 * row.accuracy:.1f} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

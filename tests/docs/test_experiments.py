@@ -10,6 +10,7 @@ import pytest
 from conftest import run_stage
 
 from stmn.report.paper import PaperAccuracy
+from stmn.report.sources import RunGraph
 from stmn.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -17,6 +18,7 @@ sys.path.insert(0, str(ROOT / "docs"))
 
 import make_experiments as experiments
 import paper_ranking as ranking
+from gate_rows import measure_gates
 
 RECIPE = """\
 [recipe]
@@ -62,6 +64,8 @@ def made(trained, tmp_path_factory) -> tuple[Workspace, Path]:
 
 def test_page_has_the_records_numbers(made):
     workspace, folder = made
+    graph = RunGraph(workspace.runs())
+    measure_gates(experiments.find_table(graph, "toy"), graph, workspace)
     (workspace.root / experiments.STATE).write_text(json.dumps({"toy": {"commits": ["abc1234"], "machine": "2 cores"}}))
     page = experiments.make_page(experiments.list_experiments(folder), workspace.root)
     [table] = [run for run in workspace.runs() if run.record["verb"] == "table"]
@@ -74,6 +78,7 @@ def test_page_has_the_records_numbers(made):
     assert compared and all(f"`{row['name']}`" in section for row in compared)
     assert "Not clearly different from `motion` (p ≥ 0.05)" in section
     assert "- protocol: 25 chunks" in section
+    assert "| gates of the first seed | pick the target at |" in section and section.count("| a\\|b | ") == 2
     assert page.index("## real clips\n\nNot run. Recipe: `clips.toml`.") < page.index("## Toys")
 
 
