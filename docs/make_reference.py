@@ -104,6 +104,9 @@ a stage with its swept options, without seed and split: `test-fused[fusion=add, 
 also name a stage or a model that only one row is of. A report shows the table, and the evaluations of the first seed.
 [Several trainings in one table](../guides/testing.md#several-trainings-in-one-table) says what is in it.
 
+A training that fails, because it diverges for example, doesn't stop the others. What follows from it is left out, and
+the last lines say what failed; `stmn run` again does only what is missing.
+
 `--until ID` stops after the last instance of a stage, and a single instance runs with
 `stmn fuse --recipe RECIPE --stage 'fused[fusion=add, seed=1, split=3]'`.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stmn.errors import DataError, StmnError
+from stmn.errors import DataError, Interrupted, StmnError, UsageError, count_of
 from stmn.options.base import DataOptions, SetOptions, StageOptions, build_options
 from stmn.recipe.content import Recipe, RecipeStage, with_shared
 from stmn.recipe.execute import execute
@@ -17,10 +17,13 @@ from stmn.recipe.plan import StagePlan, plan_stage
 from stmn.recipe.sweep import Sweep
 from stmn.runtime import torchrun
 from stmn.runtime.files import digest
-from stmn.runtime.locks import hold_lock
+from stmn.runtime.locks import FolderInUse, hold_lock
 from stmn.runtime.progress import Progress
 from stmn.stages.workload import list_splits
 from stmn.workspace import Input, Run, Workspace, as_input
+
+#: so many instances of a sweep that fail one after another are no bad luck
+_MOST_IN_A_ROW = 3
 
 
 @dataclass(frozen=True)
@@ -101,20 +104,57 @@ class _Chain:
     runs: dict[str, Run]
 
     def run(self, stages: Sequence[RecipeStage]) -> Iterator[tuple[RecipeStage, Run]]:
-        """Run stages that have not been run yet, and yield each with its run."""
+        """Run stages that have not been run yet, and yield each with its run.
+
+        An instance of a sweep that fails, as a training that diverges, doesn't stop the others: what follows from it is
+        left out, and the rest is run first.
+
+        Raises:
+            StmnError: a stage can't run, or several instances in a row failed, which has one cause; or, at the end,
+                which instances failed.
+        """
         wanted = {stage.id for stage in stages} - self.runs.keys()
+        failed: dict[str, StmnError] = {}
+        left_out: dict[str, str] = {}
+        in_a_row = 0
         for number, stage in enumerate(self.recipe.stages, 1):
             if stage.id not in wanted:
                 continue
-            self.progress.say(f"[{number}/{len(self.recipe.stages)}] {stage.id} ({stage.uses})")
+            say = self.progress.say
+            say(f"[{number}/{len(self.recipe.stages)}] {stage.id} ({stage.uses})")
             options = self.options[stage.id]
-            inputs = inputs_of(options, self.runs, self.workspace)
-            plan = plan_stage(stage.uses, options, self.workspace, inputs)
-            about = {"recipe": self.recipe.name, "stage": stage.id}
-            wait = self.wait is not False
-            run = execute(plan, self.workspace, self.progress, self.device, self.force, wait, **about)
-            self.runs[stage.id] = run
+            named = (value for name in options.inputs() for value in options.named(name))
+            if cause := next((value for value in named if value in failed or value in left_out), None):
+                left_out[stage.id] = left_out.get(cause, cause)
+                say(f"{stage.id}: left out, because {left_out[stage.id]} failed")
+                continue
+            try:
+                run = self._run_one(stage, options)
+            except StmnError as error:
+                in_a_row += 1
+                alone = not stage.axes or torchrun.size() > 1 or in_a_row == _MOST_IN_A_ROW
+                if alone or isinstance(error, Interrupted | FolderInUse | UsageError):
+                    raise
+                failed[stage.id] = error
+                say(f"{stage.id}: failed: {error}; going on with what doesn't follow from it")
+                continue
+            in_a_row = 0
             yield stage, run
+        if failed:
+            lines = (f"{stage_id}: {error}" for stage_id, error in failed.items())
+            more = f"; {count_of(len(left_out), 'stage')} left out" if left_out else ""
+            raise StmnError(
+                *lines, f"{count_of(len(failed), 'stage')} of the sweep failed{more}: mend it, and run again"
+            )
+
+    def _run_one(self, stage: RecipeStage, options: StageOptions) -> Run:
+        """Run one stage, unless it is up to date."""
+        plan = plan_stage(stage.uses, options, self.workspace, inputs_of(options, self.runs, self.workspace))
+        about = {"recipe": self.recipe.name, "stage": stage.id}
+        wait = self.wait is not False
+        run = execute(plan, self.workspace, self.progress, self.device, self.force, wait, **about)
+        self.runs[stage.id] = run
+        return run
 
 
 def expand_here(recipe: Recipe, workspace: Workspace, overrides: Overrides) -> Recipe:

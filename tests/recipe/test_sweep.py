@@ -252,3 +252,18 @@ def test_before_prepare_a_dry_run_says_that_splits_are_unknown(tmp_path):
     assert not (tmp_path / "work").exists()
     asked = swept(tmp_path, '[sweep]\nsplit = ["7"]', head='name = "toy"\ndata = "new"')
     assert "no prepared data set" in call("run", asked, "-w", tmp_path / "work").stderr
+
+
+def test_a_training_that_diverges_does_not_stop_the_others(scratch, tmp_path):
+    motion = STREAMS[1].replace("steps = 1", "steps = 3")
+    recipe = swept(tmp_path, "[sweep.motion]\nlr = [1e30, 0.01]", motion, TESTS[0])
+    result = call("run", recipe, "-w", scratch.root)
+    assert result.exit_code == 1
+    *causes, last = errors_of(result)
+    assert len(causes) == 1 and causes[0].startswith("motion[lr=1e+30]: ") and "loss" in causes[0]
+    assert last == "1 stage of the sweep failed; 2 stages left out: mend it, and run again"
+    assert "table: left out, because motion[lr=1e+30] failed" in result.stderr
+    assert {run.record["stage"] for run in scratch.runs() if run.done} == {"motion[lr=0.01]", "test-motion[lr=0.01]"}
+    always = swept(tmp_path, "[sweep.motion]\nlr = [1e30, 2e30, 3e30, 4e30]", motion, TESTS[0])
+    ended = call("run", always, "-w", scratch.root)
+    assert ended.exit_code == 1 and len(errors_of(ended)) == 1 and "4e+30" not in ended.stderr
