@@ -128,9 +128,9 @@ def fuse(
     """Average two or more scores files, matched by video id (late fusion)."""
     from stmn.errors import UsageError
     from stmn.evaluation.agreement import check_disjoint, list_differences
-    from stmn.evaluation.comparison import choose_weights
     from stmn.evaluation.metrics import describe_accuracy, measure
     from stmn.evaluation.scores import fuse_late
+    from stmn.evaluation.weights import choose_weights
 
     if len(scores) < 2:
         raise UsageError("name at least two scores files")

@@ -1,23 +1,13 @@
-"""Compare two scores files, and choose the weights of a late fusion."""
+"""Compare two scores files."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from stmn.errors import DataError
 from stmn.evaluation.agreement import align_scores
 from stmn.evaluation.intervals import Units, difference_interval
 from stmn.evaluation.paired import compare_pairs
-from stmn.evaluation.protocol import Average
-from stmn.evaluation.scores import Scores, fuse_late
-
-#: number of scores to fuse -> steps of the grid of weights
-_GRID_STEPS = {2: 20, 3: 10, 4: 6}
+from stmn.evaluation.scores import Scores
 
 
 @dataclass(frozen=True)
@@ -97,42 +87,3 @@ def compare_scores(first: Scores, second: Scores, name: str) -> Comparison:
             for i in np.flatnonzero(ours_correct != theirs_correct)
         ],
     )
-
-
-def choose_weights(parts: Sequence[Scores], names: Sequence[str], average: Average = "logits") -> list[float]:
-    """Choose the weights of a late fusion on a grid: most videos correct, then the smallest cross-entropy.
-
-    Args:
-        parts: 2 to 4 scores of the same videos.
-        names: What error messages call them.
-        average: What the fusion averages.
-
-    Returns:
-        One weight per part. They add up to the number of parts.
-
-    Raises:
-        DataError: There are too many scores, or they are of test videos, on which nothing may be chosen.
-    """
-    if len(parts) not in _GRID_STEPS:
-        raise DataError(
-            f"weights are chosen for {min(_GRID_STEPS)} to {max(_GRID_STEPS)} scores files, not {len(parts)}"
-        )
-    for part, name in zip(parts, names, strict=True):
-        if part.protocol.get("part", "test") == "test":
-            raise DataError(
-                f"{name}: scores of test videos; weights are chosen on others: stmn evaluate MODEL --part validation"
-            )
-    labels = torch.tensor(parts[0].labels)
-
-    def merit(weights: list[float]) -> tuple[int, float]:
-        mean: Tensor = fuse_late(parts, weights, names, average).mean()
-        return int((mean.argmax(dim=1) == labels).sum()), -float(cross_entropy(mean, labels))
-
-    return max(_weight_grid(len(parts), _GRID_STEPS[len(parts)]), key=merit)
-
-
-def _weight_grid(count: int, steps: int) -> Iterator[list[float]]:
-    """All combinations of `count` weights in steps that add up to `count`."""
-    for shares in product(range(steps + 1), repeat=count - 1):
-        if sum(shares) <= steps:
-            yield [count * share / steps for share in (*shares, steps - sum(shares))]

@@ -9,6 +9,7 @@ import torch
 from stmn.errors import DataError
 from stmn.evaluation.agreement import compare_classes, describe_differences, find_differences, read_source
 from stmn.evaluation.scores import Scores
+from stmn.evaluation.weights import weigh_folds
 
 #: what the protocols of folds may state differently: it follows from the fold's own videos
 _OF_FOLD = ("split", "seen_in_training", "training_videos", "gaussians", "stream_weights")
@@ -16,15 +17,16 @@ _OF_FOLD = ("split", "seen_in_training", "training_videos", "gaussians", "stream
 _WEIGHED = "weighed"
 
 
-def join_folds(parts: Sequence[Scores], names: Sequence[str]) -> Scores:
+def join_folds(parts: Sequence[Scores], names: Sequence[str], weigh: bool = False) -> Scores:
     """Join the scores of disjoint folds.
 
-    Where the weights of streams were chosen in each fold, on its own validation videos, the streams are averaged first,
+    Where the weights of streams were chosen in each fold, the streams are averaged first,
     and the whole has one stream.
 
     Args:
         parts: Two or more scores: each of the videos of one fold.
         names: What error messages call them.
+        weigh: Choose the weights of each fold's streams on the other folds' videos (`weigh_folds`).
 
     Returns:
         Scores of all videos. Their protocol has split "all", and the splits that the folds are of under `folds`.
@@ -61,8 +63,8 @@ def join_folds(parts: Sequence[Scores], names: Sequence[str]) -> Scores:
             if video in fold_of:
                 raise DataError(f"{fold_of[video]} and {name}: both score {video!r}: folds have no video in common")
             fold_of[video] = name
-    alike = _weigh(parts, names)
-    _check_streams(alike, names)
+    _check_streams(parts, names)
+    alike = _weigh(weigh_folds(parts, names) if weigh else parts, names)
     streams = {
         name: torch.cat([list(part.streams.values())[number] for part in alike])
         for number, name in enumerate(alike[0].streams)

@@ -40,10 +40,11 @@ class EvaluateOptions(DataOptions):
         "Testing",
         inputs=("scores",),
     )
-    stream_weights: list[float] | Literal["validation"] | None = option(
+    stream_weights: list[float] | Literal["validation", "folds"] | None = option(
         None,
         "weights of the network's streams, or of what --late-fusion names, in the same order; validation chooses them "
-        "on the videos that training held out [default: equal]",
+        "on the videos that training held out; folds, with --join or --split all, on those of the other folds "
+        "[default: equal]",
         "Testing",
     )
     average: Literal["logits", "softmax"] = option(
@@ -83,7 +84,7 @@ class EvaluateOptions(DataOptions):
     @classmethod
     def _read_word(cls, value: Any) -> Any:
         """A list that holds the word alone, as a flag gives it, is the word."""
-        return value[0] if isinstance(value, list) and value == ["validation"] else value
+        return value[0] if isinstance(value, list) and value in (["validation"], ["folds"]) else value
 
     @model_validator(mode="after")
     def _one_protocol(self) -> Self:
@@ -97,7 +98,9 @@ class EvaluateOptions(DataOptions):
             raise ValueError(f"choose {' or '.join(given)}, not {'both' if len(given) == 2 else 'all'}")
         if self.join and len(self.join) < 2:
             raise ValueError("join needs the evaluations of at least two folds")
-        if self.join and self.stream_weights:
+        if self.stream_weights == "folds" and not self.join and self.split != "all":
+            raise ValueError("stream_weights = folds chooses on other folds: join them, or use split = all")
+        if self.join and self.stream_weights not in (None, "folds"):
             raise ValueError("join takes scores as they are: give stream_weights to the evaluations that it joins")
         if self.join and self.blank:
             raise ValueError("join takes scores as they are: give blank to the evaluations that it joins")

@@ -72,7 +72,7 @@ def plan_stage(
     data_dir = workspace.find_data(options.data) if isinstance(options, SetOptions) else None
     identity = {
         "verb": verb,
-        "format": stage.format,
+        "format": stage.format_of(options),
         "options": options.identity(),
         "inputs": {name: [item.fingerprint for item in items] for name, items in resolved.items()},
         "plugins": [without_own_version(known) for known in stage.plugins(options)] + _plugins_of(resolved),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from stmn.errors import DataError, count_of
+from stmn.errors import DataError, UsageError, count_of
 from stmn.options import options_of
 from stmn.options.evaluate import EvaluateOptions
 from stmn.runtime.files import write_json
@@ -33,7 +33,9 @@ def evaluate_all_splits(options: EvaluateOptions, context: Context) -> Result:
     header = read_header(context.data)
     for split in header.splits:
         models = [str(_sibling(run, split, context.workspace).path) for run in runs]
-        values = {"split": split, given: models if given == "late_fusion" else models[0]}
+        values: dict[str, Any] = {"split": split, given: models if given == "late_fusion" else models[0]}
+        if options.stream_weights == "folds":  # they are chosen when all folds are there
+            values["stream_weights"] = None
         tested[split] = context.run_stage(options.model_copy(update=values))
     if not context.ranks.first:
         return Result({})
@@ -51,6 +53,19 @@ def evaluate_all_splits(options: EvaluateOptions, context: Context) -> Result:
     return Result(outputs={"metrics": "metrics.json", "splits": "metrics.json"}, values=mean)
 
 
+def check_folds(options: EvaluateOptions, context: Context) -> None:
+    """Refuse weights that are chosen on other folds where there are none. Raises `UsageError`."""
+    from stmn.store.format.header import read_header
+
+    header = read_header(context.data)
+    if options.stream_weights == "folds" and not (header.has_folds and options.part == "test"):
+        what = f"the splits of {header.name}" if options.part == "test" else f"{options.part} parts"
+        raise UsageError(
+            f"stream_weights = folds needs folds, which test each video once, and {what} are none: give the weights, "
+            f"or use stream_weights = validation"
+        )
+
+
 def _join(options: EvaluateOptions, context: Context, tested: dict[str, Run], about: dict[str, Any]) -> Result:
     """The scores of disjoint folds together, and their metrics."""
     from stmn.evaluation.baseline import measure_folds_baseline
@@ -60,7 +75,9 @@ def _join(options: EvaluateOptions, context: Context, tested: dict[str, Run], ab
     from stmn.store.format.read import Store
 
     scores = join_folds(
-        [load_scores(run.output("scores")) for run in tested.values()], [r.label for r in tested.values()]
+        [load_scores(run.output("scores")) for run in tested.values()],
+        [run.label for run in tested.values()],
+        weigh=options.stream_weights == "folds",
     )
     of = [name for run in tested.values() for name in run.results["of"]]
     results = measure(scores) | {"protocol": scores.protocol, "of": of, **about}

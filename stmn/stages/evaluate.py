@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from stmn.errors import DataError, UsageError, count_of
 from stmn.options.evaluate import EvaluateOptions
 from stmn.runtime.files import write_json
+from stmn.stages.all_splits import check_folds
 from stmn.stages.base import Context, Result, Stage, fill_newest
 from stmn.stages.score_model import find_blank, score_model, select_videos
 from stmn.stages.sources import describe_changes, fill_folds, fill_source, find_inputs, holds_scores
@@ -25,6 +26,10 @@ class Evaluate(Stage[EvaluateOptions]):
     all_splits = True
     format = 2
 
+    def format_of(self, options: EvaluateOptions) -> int:
+        """Weights that validation chooses are chosen otherwise since format 3."""
+        return 3 if options.stream_weights == "validation" else self.format
+
     def complete(
         self, options: EvaluateOptions, workspace: Workspace, inputs: dict[str, list[Input]]
     ) -> EvaluateOptions:
@@ -42,6 +47,11 @@ class Evaluate(Stage[EvaluateOptions]):
         if scores and options.stream_weights == "validation":
             raise UsageError(
                 f"{scores[0].label}: has scores of test videos only; to choose weights in validation, name its model"
+            )
+        if scores and options.stream_weights == "folds":
+            raise UsageError(
+                f"{scores[0].label}: are scores already; to choose weights on other folds, name models, or fuse each "
+                f"fold and join them: --join"
             )
         if scores:
             options = fill_source(options, scores, workspace)
@@ -82,6 +92,7 @@ class Evaluate(Stage[EvaluateOptions]):
         choose_device(context.device, options.precision)
         given = _given(context)
         if _tests_all_splits(options, given):  # each split is a run of its own
+            check_folds(options, context)
             return
         items = [item for item in given if holds_scores(item)]
         with Store(context.data) as store:
@@ -143,13 +154,15 @@ def _score(given: list[Input], options: EvaluateOptions, store: "Store", context
 
     names = [item.label for item in given]
     if options.join:
-        return join_folds([load_scores(item.path) for item in given], names)
+        folds = [load_scores(item.path) for item in given]
+        return join_folds(folds, names, weigh=options.stream_weights == "folds")
     parts = [
         load_scores(item.path) if holds_scores(item) else score_model(item, options, store, context) for item in given
     ]
     for line in list_differences(parts, names):
         context.progress.say(line)
     weights, chosen_on = options.stream_weights, ""
+    assert weights != "folds"  # one split has none
     if weights == "validation":
         weights, chosen_on = _choose_weights(given, parts, options, store, context)
     if len(parts) == 1:
@@ -166,7 +179,7 @@ def _choose_weights(
     Raises:
         DataError: A model held none out, or the models held out different ones.
     """
-    from stmn.evaluation.comparison import choose_weights
+    from stmn.evaluation.weights import choose_weights
 
     context.progress.say("choosing the weights on the validation part")
     held = options.model_copy(update={"part": "validation", "stream_weights": None})
@@ -211,7 +224,7 @@ def _check_streams(model: Input, options: EvaluateOptions) -> None:
     count = len(network.streams) if network.prediction == "per_stream" else 1
     if count < 2:
         raise UsageError(f"{model.label}: makes one prediction: stream_weights need a network that makes two")
-    if options.stream_weights != "validation" and len(options.stream_weights) != count:
+    if not isinstance(options.stream_weights, str) and len(options.stream_weights) != count:
         raise UsageError(
             f"{model.label}: has {count} streams, and stream_weights has "
             f"{count_of(len(options.stream_weights), 'weight')}"

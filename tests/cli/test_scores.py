@@ -26,7 +26,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
         about = {"words": "25 chunks, set split 1 test", "part": "test", "average": "logits"}
         scores = Scores(IDS, CLASSES, LABELS, {name: torch.tensor(rows)}, about, ["g1", "g1", "g2", "g3"])
         held = Scores(
-            ["x", "y"], CLASSES, [0, 1], {name: torch.tensor(rows[1:3], dtype=torch.float32)}, {"part": "validation"}
+            list("stuvxy"), CLASSES, [0, 1] * 3, {name: torch.tensor(rows[1:3] * 3).float()}, {"part": "validation"}
         )
         for label, one in ((name, scores), (f"{name}-held", held)):
             found[label] = tmp_path / f"{label}.safetensors"
@@ -116,7 +116,7 @@ def test_fuse_with_given_or_chosen_weights(files, tmp_path):
     chosen = tmp_path / "chosen.safetensors"
     held = ["--choose-on", files["rgb-held"], "--choose-on", files["flow-held"]]
     lines = scores("fuse", files["rgb"], files["flow"], "-o", chosen, *held)
-    assert lines[0].endswith(", chosen on 2 other videos")
+    assert lines[0].endswith(", chosen on 6 other videos")
     weights = load_scores(chosen).protocol["late_fusion_weights"]
     assert lines[0].startswith(f"weights {weights[0]:g}, {weights[1]:g}") and weights[1] > weights[0]
 

@@ -149,3 +149,35 @@ def test_mistakes_of_join_are_one_line(folds):
     whole = run_stage(folds, "evaluate", join=names)
     with pytest.raises(StmnError, match="scores of all splits, which no one model has"):
         run_stage(folds, "evaluate", late_fusion=[whole.name, "appearance"])
+
+
+def test_weights_are_chosen_on_the_other_folds(folds):
+    """By --join of late fusions of each fold, and by --split all of the models: the same scores."""
+    pairs = list(zip(evaluations(folds, "appearance"), evaluations(folds), strict=True))
+    late = [run_stage(folds, "evaluate", late_fusion=[a.name, m.name]).name for a, m in pairs]
+    done = call("evaluate", "--join", *late, "--stream-weights", "folds", "-w", folds.root)
+    assert done.exit_code == 0, done.stderr
+    [joined] = [run for run in folds.runs() if run.record["options"].get("join")]
+    assert "stream weights chosen in each fold" in joined.results["protocol"]["words"]
+    models = [run.results["of"][0] for run in pairs[0]]
+    whole = run_stage(folds, "evaluate", late_fusion=models, split="all", stream_weights="folds", chunks=2)
+    ours, theirs = (load_scores(run.output("scores")) for run in (joined, whole))
+    assert ours.ids == theirs.ids
+    torch.testing.assert_close(ours.mean(), theirs.mean())
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--stream-weights", "folds"], "evaluate: stream_weights = folds chooses on other folds: join them, or use split = "
+     "all"),
+    (["--late-fusion", "{motion}", "{appearance}", "--split", "all", "--stream-weights", "folds"], "{motion}: are scores "
+     "already; to choose weights on other folds, name models, or fuse each fold and join them: --join"),
+    (["--late-fusion", "{0}", "{1}", "--split", "all", "--stream-weights", "folds", "--part", "train"], "stream_weights = folds needs folds, "
+     "which test each video once, and train parts are none: give the weights, or use stream_weights = validation"),
+])  # fmt: skip
+def test_weights_of_folds_need_folds(folded, arguments, message):
+    runs = {stream: evaluations(folded, stream)[0] for stream in ("appearance", "motion")}
+    names, models = {stream: run.name for stream, run in runs.items()}, [run.results["of"][0] for run in runs.values()]
+    before = set(folded.runs_dir.iterdir())
+    refused = call("evaluate", *(argument.format(*models, **names) for argument in arguments), "-w", folded.root)
+    assert refused.exit_code != 0 and errors_of(refused) == [message.format(**names)]
+    assert set(folded.runs_dir.iterdir()) == before

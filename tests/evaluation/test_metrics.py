@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from stmn.errors import DataError
-from stmn.evaluation.comparison import choose_weights, compare_scores
+from stmn.evaluation.comparison import compare_scores
 from stmn.evaluation.intervals import wilson_interval
 from stmn.evaluation.metrics import average_splits, calibration_error, describe_accuracy, measure
 from stmn.evaluation.scores import Scores, fuse_late
+from stmn.evaluation.weights import choose_weights
 
 CLASSES = [f"class{number}" for number in range(8)]
 

@@ -1,0 +1,114 @@
+"""The weights of streams, or of what a late fusion averages: chosen on videos that are not tested with them."""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from math import log
+
+import torch
+from torch import Tensor
+
+from stmn.errors import DataError, count_of
+from stmn.evaluation.agreement import align_scores
+from stmn.evaluation.protocol import Average
+from stmn.evaluation.scores import Scores, average_scores, check_average, weigh_streams
+
+#: number of scores to weigh -> steps of the grid of weights
+_GRID_STEPS = {2: 20, 3: 10, 4: 6}
+#: factors of averaged logits, from nearly flat soft-maxes to twice as steep ones
+_FACTORS = 2.0 ** torch.arange(-6, 1.5, 0.5)
+
+
+def choose_weights(parts: Sequence[Scores], names: Sequence[str], average: Average = "logits") -> list[float]:
+    """Choose the weights of a late fusion as `find_weights` does.
+
+    Args:
+        parts: 2 to 4 scores of the same videos.
+        names: What error messages call them.
+        average: What the fusion averages.
+
+    Returns:
+        One weight per part. They add up to the number of parts.
+
+    Raises:
+        DataError: There are too many scores, or they are of test videos, on which nothing may be chosen.
+    """
+    for part, name in zip(parts, names, strict=True):
+        if part.protocol.get("part", "test") == "test":
+            raise DataError(
+                f"{name}: scores of test videos; weights are chosen on others: stmn evaluate MODEL --part validation"
+            )
+    check_average(parts, names, average)
+    aligned = [align_scores(parts[0], part, name, names[0]) for part, name in zip(parts, names, strict=True)]
+    return find_weights([part.mean() for part in aligned], torch.tensor(parts[0].labels), average)
+
+
+def weigh_folds(parts: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
+    """Scores of disjoint folds, whose streams have in each fold the weights that suit the other folds' videos.
+
+    A stream's score of a video of another fold is of a model that has not learned from that video, so a stream that
+    only remembers its training videos shows it. No score and no label of the fold itself takes part in the choice for
+    it. (Models of other folds have learned from its videos, which says nothing of how they are weighed.)
+
+    Args:
+        parts: Two or more scores with the same streams, each of the videos of one fold.
+        names: What error messages call them.
+
+    Raises:
+        DataError: There is one stream, or too many.
+    """
+    if len(parts[0].streams) == 1:
+        raise DataError(f"{names[0]}: has one stream: there are no weights to choose")
+    weighed = []
+    for part in parts:
+        others = [other for other in parts if other is not part]
+        columns = zip(*(other.streams.values() for other in others), strict=True)
+        labels = torch.tensor([label for other in others for label in other.labels])
+        weights = find_weights([torch.cat(column) for column in columns], labels, part.average)
+        weighed.append(weigh_streams(part, weights, f"{count_of(len(labels), 'video')} of other folds"))
+    return weighed
+
+
+def find_weights(streams: Sequence[Tensor], labels: Tensor, average: Average = "logits") -> list[float]:
+    """The most likely weights, on a grid.
+
+    That is logistic regression with one weight per stream: the likelihood of the labels under the soft-max of the
+    weighted mean, times the factor that suits it best. Accuracy would tell weights apart by whole videos, and of few
+    videos as many are correct with most weights. The factor makes up for networks that are too sure of themselves, as
+    those are that learned from few clips: without it, a stream of small logits is more likely whatever it knows.
+
+    Equal weights are preferred as if by one more video: a single stream has to make the labels twice as likely. So a
+    handful of videos moves weights no farther than they can tell.
+
+    Args:
+        streams: 2 to 4 tensors (N, classes).
+        labels: (N,) class numbers.
+        average: What is averaged.
+
+    Returns:
+        One weight per stream. They add up to the number of streams.
+
+    Raises:
+        DataError: There are too many streams.
+    """
+    if len(streams) not in _GRID_STEPS:
+        raise DataError(
+            f"weights are chosen for {min(_GRID_STEPS)} to {max(_GRID_STEPS)} scores files, not {len(streams)}"
+        )
+    streams = [stream.double() for stream in streams]
+    count, rows = len(streams), torch.arange(len(labels))
+
+    def cost(weights: list[float]) -> float:
+        mean = average_scores(streams, weights, average)
+        of_class = (_FACTORS * mean[:, :, None]).log_softmax(dim=1)  # (N, classes, factors)
+        losses = -of_class[rows, labels].sum(dim=0)
+        apart = sum((weight - 1) ** 2 for weight in weights) / (count * (count - 1))  # 1 for a single stream
+        return float(losses.min()) + log(2) * apart
+
+    return min(_weight_grid(count, _GRID_STEPS[count]), key=cost)
+
+
+def _weight_grid(count: int, steps: int) -> Iterator[list[float]]:
+    """All combinations of `count` weights in steps that add up to `count`."""
+    for shares in product(range(steps + 1), repeat=count - 1):
+        if sum(shares) <= steps:
+            yield [count * share / steps for share in (*shares, steps - sum(shares))]
