@@ -9,6 +9,9 @@ from stmn.options import options_of
 from stmn.options.base import StageOptions
 from stmn.recipe.sweep import Sweep
 
+#: how many of the instances of a sweep a message lists
+_MOST_LISTED = 20
+
 
 @dataclass(frozen=True)
 class RecipeStage:
@@ -65,11 +68,12 @@ class Recipe:
         """The stage with an id, or the only stage of a verb. Raises `UsageError` if none or several fit."""
         found = [s for s in self.stages if s.uses == verb and stage_id in (None, s.id)]
         ids = [s.id for s in self.stages if s.uses == verb]
+        listed = ", ".join(ids[:_MOST_LISTED]) + (f", and {len(ids) - _MOST_LISTED} more" * (len(ids) > _MOST_LISTED))
         if not found:
             what = f"stage '{stage_id}'{near_match(stage_id, ids)}" if stage_id else "stage"
-            raise UsageError(f"{self.path}: no {verb} {what}" + (f"; it has {', '.join(ids)}" if ids else ""))
+            raise UsageError(f"{self.path}: no {verb} {what}" + (f"; it has {listed}" if ids else ""))
         if len(found) > 1:
-            raise UsageError(f"{self.path}: several {verb} stages: choose one with --stage: {', '.join(ids)}")
+            raise UsageError(f"{self.path}: several {verb} stages: choose one with --stage: {listed}")
         return found[0]
 
 

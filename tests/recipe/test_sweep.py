@@ -91,6 +91,20 @@ def test_one_option_of_two_stages_is_told_apart(tmp_path):
     assert "fused[appearance.lr=0.2, motion.lr=0.1]" in found and "appearance[appearance.lr=0.1]" in found
 
 
+def test_trajectories_join_the_grid(tmp_path):
+    """Tracks depend on no split; SVMs and what is averaged with them are joined over folds like any test."""
+    tracks = 'id = "tracks"\nuses = "idt-extract"\nfrom = "store"'
+    svm = 'id = "svm"\nuses = "idt-score"\nfrom = "store"\nseed = 0'
+    both = 'id = "both"\nuses = "fuse-idt"\nscores = "test-motion"\nidt_scores = "svm"'
+    found = instances(swept(tmp_path, '[sweep]\nseed = [1, 2]\nsplit = "all"', *ALL, tracks, svm, both), "1", "2")
+    assert [name for name in found if name.startswith(("tracks", "svm"))] == [
+        "tracks", "svm[split=1]", "svm[split=2]", "svm[split=all]",
+    ]  # fmt: skip
+    assert found["both[seed=2, split=1]"]["idt_scores"] == "svm[split=1]"
+    assert found["both[seed=2, split=all]"]["join"] == ["both[seed=2, split=1]", "both[seed=2, split=2]"]
+    assert {"svm", "both", "test-motion", "test-fused"} == set(found["table"]["rows"])
+
+
 def test_an_input_may_be_swept(tmp_path):
     found = instances(
         swept(tmp_path, '[sweep.test-fused]\nmodel = ["fused", "motion"]\n[sweep.fused]\nfusion = ["add", "multiply"]')
