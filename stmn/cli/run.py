@@ -71,15 +71,18 @@ def run(
 
 
 def _print_results(done: list[tuple["RecipeStage", "Run"]]) -> None:
-    """Print the table of methods or of accuracies, and where the files are."""
+    """Print the table of methods, or a table of accuracies for each list of test videos, and where the files are."""
     from stmn.cli.console import answers
 
     for stage, run in done:
         if stage.uses == "table":
             _print_methods(run.results)
     swept = any(stage.axes for stage, _ in done)
-    measured = {stage.id: run.results for stage, run in done if "accuracy" in run.results and "interval" in run.results}
-    if measured and not swept:
+    tables: dict[tuple[int, float], dict[str, dict[str, Any]]] = {}  # a recipe may have several data sets
+    for stage, run in done:
+        if "accuracy" in run.results and "interval" in run.results and not swept:
+            tables.setdefault((run.results["videos"], run.results["chance"]), {})[stage.id] = run.results
+    for measured in tables.values():
         answers().print(_make_table(measured))
     rows = [
         (kind, stage.id, run.output(kind))

@@ -56,3 +56,18 @@ def test_stage_of_a_recipe_is_recorded_with_its_id(scratch, tmp_path):
     made = call("train-stream", "--recipe", recipe, "-w", scratch.root)
     assert made.exit_code == 0, made.stderr
     assert [line.split()[:2] for line in made.stdout.splitlines()] == [["model", "(looks):"], ["metrics", "(looks):"]]
+
+
+def test_each_list_of_test_videos_has_its_own_table(own, tmp_path):
+    [model] = own.root.glob("runs/appearance-*")
+    recipe = write_recipe(
+        tmp_path / "w.toml", 'name = "w"\ndata = "synthetic"',
+        *(f'id = "{part}"\nuses = "evaluate"\nmodel = "{model.name}"\nchunks = 1\nallow_seen = true\npart = "{part}"'
+          for part in ("test", "train")),
+    )  # fmt: skip
+    ran = call("run", recipe, "-w", own.root)
+    assert ran.exit_code == 0, ran.stderr
+    assert [line.strip() for line in ran.stdout.splitlines() if line.startswith("Accuracy on")] == [
+        "Accuracy on 12 test videos",
+        "Accuracy on 24 test videos",
+    ]
