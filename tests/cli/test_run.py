@@ -59,10 +59,10 @@ def test_stage_of_a_recipe_is_recorded_with_its_id(scratch, tmp_path):
 
 
 def test_each_list_of_test_videos_has_its_own_table(own, tmp_path):
-    [model] = own.root.glob("runs/appearance-*")
+    [model] = own.root.glob("runs/appearance-*/model.safetensors")
     recipe = write_recipe(
         tmp_path / "w.toml", 'name = "w"\ndata = "synthetic"',
-        *(f'id = "{part}"\nuses = "evaluate"\nmodel = "{model.name}"\nchunks = 1\nallow_seen = true\npart = "{part}"'
+        *(f'id = "{part}"\nuses = "evaluate"\nmodel = "{model}"\nchunks = 1\nallow_seen = true\npart = "{part}"'
           for part in ("test", "train")),
     )  # fmt: skip
     ran = call("run", recipe, "-w", own.root)
