@@ -113,14 +113,24 @@ def test_order_needs_74_frames(tmp_path):
         Synthetic(tmp_path, frames=73, task="what_comes_first")
 
 
-@pytest.mark.parametrize("class_name", distractors.CLASSES)
-def test_flow_shows_two_discs_in_each_direction(class_name):
-    """Whatever the class: so motion alone says nothing of it."""
-    for seed in range(5):
+def test_flow_of_five_discs_says_49_percent():
+    """The best guess is the direction of the most; every way to draw five directions is equally likely."""
+    ways = list(product(distractors.CLASSES, repeat=distractors.DISCS))
+    right = [Counter(way).most_common(1)[0][1] / distractors.DISCS for way in ways]
+    assert np.mean(right) == pytest.approx(0.496, abs=5e-4)
+
+
+def test_discs_move_independently_and_one_as_the_class_says():
+    others = Counter()
+    for seed in range(60):
+        class_name = distractors.CLASSES[seed % 4]
         discs, target, camera = distractors.draw_motion(np.random.default_rng(seed), class_name, 14, 64)
         moves = [direction(*(disc.track[-1] - disc.track[0] - camera[-1])) for disc in discs]
-        assert Counter(moves) == dict.fromkeys(DIRECTIONS, 2)
-        assert moves[target] == class_name
+        assert moves.pop(target) == class_name
+        others.update((name == class_name, target) for name in moves)
+    assert {target for _, target in others} == set(range(5)), "it is not always on top"
+    same = sum(count for (alike, _), count in others.items() if alike)
+    assert 0.15 < same / others.total() < 0.35, "a fourth move as the reddish one does, by chance"
 
 
 def test_one_disc_is_reddish():
@@ -200,7 +210,6 @@ def test_cheap_classifiers_find_no_leak(task, tmp_path):
         assert guessed([three[place] for three in shown], classes) < chance
     whole = guessed([histogram(fields) for fields in moved], classes)
     halves = guessed([np.concatenate([*map(histogram, np.array_split(fields, 2))]) for fields in moved], classes)
+    assert whole < 0.5 + 3 * (0.25 / 240) ** 0.5, whole
     if task == "what_comes_first":
-        assert whole < 0.5 + 0.1 and halves > 0.8, (whole, halves)
-    else:
-        assert max(whole, halves) < chance, (whole, halves)
+        assert halves > 0.8, halves
