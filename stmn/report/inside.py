@@ -10,6 +10,7 @@ from stmn.evaluation.inside.estimate import Estimate
 from stmn.evaluation.inside.focus import UnitFocus
 from stmn.evaluation.inside.gradients import Gradients
 from stmn.evaluation.inside.look import Inside
+from stmn.report.gate_pictures import GatePictures
 from stmn.report.words import format_percent
 
 
@@ -20,10 +21,12 @@ class InsideSection:
     Attributes:
         model: what the page calls the network.
         found: what was measured.
+        pictures: what its first gate lets through.
     """
 
     model: str
     found: Inside
+    pictures: Sequence[GatePictures] = ()
 
     @property
     def videos(self) -> str:
@@ -134,7 +137,8 @@ def format_estimate(value: Estimate | None, scale: float = 1.0, digits: int = 3)
 
 def format_signed(value: float) -> str:
     """`+1.34`, `−0.20`."""
-    return f"{value:+.2f}".replace("-", "−") if np.isfinite(value) else "–"
+    text = f"{value:+.2f}" if np.isfinite(value) else "–"
+    return "0.00" if text in ("+0.00", "-0.00") else text.replace("-", "−")
 
 
 def _list_units(labels: Sequence[str]) -> str:

@@ -98,7 +98,7 @@ def load_samples(store: Store, shown: Scores, evaluations: Sequence[Scores], row
 
 def draw_flow_wheel() -> str:
     """The colours of flow directions, as a data URI."""
-    return _encode_picture(colour.colour_wheel(97))
+    return encode_picture(colour.colour_wheel(97))
 
 
 def _predict(number: int, scores: Scores) -> dict[str, SamplePrediction]:
@@ -130,9 +130,9 @@ def _load_sample(
     if video.frames > 1:
         flow = dequantise_for_display(store.fields(video_id, times), store.header.preparation.bound)
         fastest = float(flow.norm(dim=1).max())
-        flows = [_encode_picture(picture) for picture in colour.paint_flow(_shrink(flow))]
+        flows = [encode_picture(picture) for picture in colour.paint_flow(_shrink(flow))]
     strip = [
-        FilmstripFrame(_encode_picture(frame), coloured, f"{t / video.fps:.2f} s" if video.fps > 0 else f"frame {t}")
+        FilmstripFrame(encode_picture(frame), coloured, f"{t / video.fps:.2f} s" if video.fps > 0 else f"frame {t}")
         for t, frame, coloured in zip(times, frames, flows, strict=True)
     ]
     size = f"{video.width} × {video.height}, {count_of(video.frames, 'frame')}"
@@ -148,7 +148,7 @@ def _shrink(pictures: Tensor) -> Tensor:
     return interpolate(pictures.float(), size, mode="bilinear", antialias=True)
 
 
-def _encode_picture(picture: Tensor) -> str:
+def encode_picture(picture: Tensor) -> str:
     """A (3, H, W) uint8 picture as a PNG data URI."""
     file = BytesIO()
     Image.fromarray(picture.permute(1, 2, 0).numpy()).save(file, "PNG")

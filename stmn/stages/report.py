@@ -96,6 +96,7 @@ def _look_inside(
     contents: "Contents", videos: int, graph: RunGraph, store: "Store", context: Context
 ) -> "InsideSection | None":
     """What is measured in the network that the page shows, on videos that it was tested on; None if it has no gates."""
+    from stmn.report.gate_pictures import draw_gates
     from stmn.report.inside import InsideSection
     from stmn.stages.inside import look_at_model
 
@@ -112,7 +113,7 @@ def _look_inside(
     except StmnError as error:
         context.progress.say(f"{error}; the page is made without a look inside")
         return None
-    return InsideSection(main.label, found) if found.gradients[0].units else None
+    return InsideSection(main.label, found, draw_gates(found.maps, store))
 
 
 def _fill_newest_evaluations(options: ReportOptions, workspace: Workspace) -> ReportOptions:

@@ -143,7 +143,8 @@ def test_page_has_figures_pictures_and_curves(page):
     )
     assert "held-out training videos" in page
     pictures = [attributes["src"] for tag, attributes in shown.tags if tag == "img"]
-    assert len(pictures) == 1 + 4 * 2 * 5  # the wheel; frames and flow of each sample
+    # the wheel; frames and flow of each sample; a frame and the maps of a gate of three videos
+    assert len(pictures) == 1 + 4 * 2 * 5 + 3 * 4
     assert all(base64.b64decode(source.split(",")[1]).startswith(b"\x89PNG") for source in pictures)
     ids = [attributes["id"] for _, attributes in shown.tags if "id" in attributes]
     assert len(ids) == len(set(ids))

@@ -9,8 +9,12 @@ from stmn.evaluation.inside.estimate import Estimate
 from stmn.evaluation.inside.filters import FilterChange, describe_filters
 from stmn.evaluation.inside.focus import Share, UnitFocus, measure_focus
 from stmn.evaluation.inside.gradients import Gradients, measure_gradients
+from stmn.evaluation.inside.maps import GateMaps, map_first_gate
 from stmn.nets.two_stream import TwoStream
 from stmn.runtime.device import Device
+
+#: videos whose gates are mapped
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class Inside:
         gradients: with its own gate function, then with others.
         began: the same of the network as it was before its streams were trained together; empty if that is unknown.
         filters: its temporal filters.
+        maps: of its first gate, on a few of the videos.
     """
 
     fusion: str
@@ -32,6 +37,7 @@ class Inside:
     gradients: list[Gradients]
     began: list[Gradients]
     filters: list[FilterChange]
+    maps: list[GateMaps]
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for JSON: an estimate is an object of mean, low and high, the ends of a 95 % interval."""
@@ -66,6 +72,7 @@ def look_inside(network: TwoStream, clips: Sequence[Clip], device: Device, start
         gradients=measure_gradients(network, clips, device),
         began=measure_gradients(start, clips, device) if start else [],
         filters=describe_filters(network),
+        maps=map_first_gate(network, clips[:_SHOWN], device),
     )
 
 

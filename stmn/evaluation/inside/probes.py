@@ -59,17 +59,18 @@ class Probe(nn.Module):
         fusion: the gate.
         given: f(x_m) as the sending stream has it.
         sent: the same values as the gate alone reads them, so that its gradient is what arrives through this gate.
+        receiving: x_a.
         read: what the residual branch reads.
     """
 
     def __init__(self, fusion: nn.Module) -> None:
         super().__init__()
         self.fusion = fusion
-        self.given = self.sent = self.read = torch.empty(0)
+        self.given = self.sent = self.receiving = self.read = torch.empty(0)
 
     def forward(self, receiving: Tensor, sending: Tensor) -> Tensor:
         """Return what the gate returns."""
-        self.given, self.sent = sending, sending.clone()
+        self.given, self.sent, self.receiving = sending, sending.clone(), receiving
         self.read = self.fusion(receiving, self.sent)
         return self.read
 
