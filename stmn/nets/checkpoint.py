@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
@@ -107,6 +107,12 @@ class Description:
         allows no crops, training sees whole frames, and so does testing.
         """
         return round(self.network.size * 256 / 224) if "crop" in self.keeps else self.network.size
+
+    @property
+    def blank(self) -> Literal["appearance", "motion"] | None:
+        """The stream that saw noise in training, as a control."""
+        known: tuple[Literal["appearance", "motion"], ...] = ("appearance", "motion")
+        return next((name for name in known if self.training.get("blank") == name), None)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON, with the plugins that the network needs and versions."""

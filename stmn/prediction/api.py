@@ -141,6 +141,11 @@ def load_model(
         PluginError: A plugin that the file names is not installed.
     """
     network, description = load_checkpoint(Path(path))
+    if description.blank:
+        raise UsageError(
+            f"{path}: is a control, trained with noise instead of {description.blank}, so it can't classify videos; "
+            f"stmn evaluate tests it"
+        )
     if stream not in (None, *network.outputs):
         raise CheckpointError(f"{path}: has no stream '{stream}'; it has: {', '.join(network.outputs)}")
     if "motion" in network.names:

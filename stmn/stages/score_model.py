@@ -92,7 +92,7 @@ def find_blank(model: Input, options: EvaluateOptions) -> "BlankStream | None":
     from stmn.nets.checkpoint import read_description
 
     description = read_description(model.path)
-    trained: BlankStream | None = description.training.get("blank")
+    trained = description.blank
     if trained and options.blank not in (None, trained):
         raise UsageError(
             f"{model.label}: was trained with noise instead of {trained}, so blank = {options.blank} would leave it "

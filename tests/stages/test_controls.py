@@ -300,6 +300,12 @@ def test_a_model_trained_with_a_blank_stream_is_tested_so(own):
         f"{run.name}: was trained with noise instead of appearance, so blank = motion would leave it nothing to see: "
         f"leave it out"
     ]
+    model = run.output("model")
+    video = next((own.data_dir("synthetic") / "videos" / "test").glob("*.mp4"))
+    assert errors_of(call("predict", model, video)) == [
+        f"{model}: is a control, trained with noise instead of appearance, so it can't classify videos; stmn evaluate "
+        f"tests it"
+    ]
 
 
 @pytest.mark.parametrize(("flags", "line"), [
