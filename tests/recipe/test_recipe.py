@@ -1,6 +1,7 @@
 """Recipes: found by name, checked as a whole, shown, copied."""
 
 import json
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,7 @@ def test_all_mistakes_are_listed_and_nothing_runs(tmp_path):
         f"{recipe}: stage 2 ('rgb'): unknown option 'stesp' (did you mean 'steps'?)",
         f"{recipe}: stage 4 ('fused'): motion = 'flwo': no earlier stage has this id (did you mean 'flow'?)",
         f"{recipe}: stage 4 ('fused'): fusion: unknown fusion 'multply' (did you mean 'multiply'?); "
-        "known: add, multiply",
+        f"known: {', '.join(sorted(known.name for known in entry_points(group='stmn.fusions')))}",
     ]
     for command in (["recipes", "validate", recipe], ["run", recipe, "-w", tmp_path / "work"]):
         result = call(*command)
