@@ -5,8 +5,9 @@
     python docs/make_experiments.py --write-only    # only the pages, from the runs that there are
 
 An experiment is a recipe in recipes/experiments/ that ends in a table, `NAME.toml`, with `NAME.md` beside it: its title
-and what it asks, without numbers. Every number of the page, and every sentence that judges, is computed from the runs.
-The block between the marks of README.md is rewritten too: it is the page's table of real clips.
+and what it asks, without numbers. A recipe that renders no videos is run on each set of real clips, and so is `small`.
+Every number of the page, and every sentence that judges, is computed from the runs. The block between the marks of
+README.md is rewritten too: it is the page's table of real clips.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,12 @@ from paper_ranking import compare_with_paper
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "recipes" / "experiments"
+#: the recipe for clips of one's own, which is an experiment on those that are here
+SMALL = ROOT / "recipes" / "small.toml"
+#: data sets that render their videos
+RENDERED = ("synthetic", "formula")
+#: folders of real clips
+CLIPS = ("ut_interaction", "weizmann")
 PAGE, README = ROOT / "docs" / "experiments.md", ROOT / "README.md"
 BEGIN, END = "<!-- real clips: written by make experiments -->", "<!-- end of real clips -->"
 #: seconds that the runs may take together
@@ -65,12 +73,14 @@ class Experiment:
         recipe: what the file holds.
         title: the title of its section.
         prose: what it asks.
+        clips: the real clips that it is run on; empty if its videos are rendered.
     """
 
     path: Path
     recipe: dict[str, Any]
     title: str
     prose: str
+    clips: str = ""
 
     @property
     def name(self) -> str:
@@ -78,15 +88,19 @@ class Experiment:
         return str(self.recipe["recipe"]["name"])
 
     @property
+    def key(self) -> str:
+        """`which_moves`, or `small on weizmann`."""
+        return f"{self.name} on {self.clips}" if self.clips else self.name
+
+    @property
     def data(self) -> str:
         """The prepared set."""
-        return str(self.recipe["recipe"].get("data", ""))
+        return self.clips or str(self.recipe["recipe"].get("data", ""))
 
     @property
     def renders(self) -> bool:
         """True if its videos are rendered, so that no folder of clips is needed."""
-        prepared = [stage for stage in self.recipe.get("stage", []) if stage.get("uses") == "prepare"]
-        return any(stage.get("dataset") == "synthetic" for stage in prepared)
+        return not self.clips
 
     @property
     def compares_methods(self) -> bool:
@@ -94,23 +108,31 @@ class Experiment:
         return not self.renders and set(self.recipe.get("sweep", {})) <= {"seed", "split", "against"}
 
 
-def list_experiments(folder: Path = FOLDER) -> list[Experiment]:
-    """The experiments of a folder, by file name."""
+def list_experiments(folder: Path = FOLDER, clips: Sequence[str] = CLIPS) -> list[Experiment]:
+    """The experiments of a folder by file name, before them that of the recipe for one's own clips.
+
+    Args:
+        folder: the folder of the recipes.
+        clips: the sets of real clips.
+    """
     found = []
-    for path in sorted(folder.glob("*.toml")):
+    small = [SMALL] if folder == FOLDER and SMALL.exists() else []
+    for path in [*small, *sorted(folder.glob("*.toml"))]:
         recipe = tomllib.loads(path.read_text(encoding="utf-8"))
-        words = path.with_suffix(".md")
+        words = folder / f"{path.stem}.md"
         text = words.read_text(encoding="utf-8").strip() if words.exists() else ""
         title, _, prose = text.partition("\n") if text.startswith("# ") else ("", "", text)
         title = title.removeprefix("# ") or str(recipe["recipe"].get("about") or path.stem)
-        found.append(Experiment(path, recipe, title, prose.strip()))
+        rendered = any(stage.get("dataset") in RENDERED for stage in recipe.get("stage", []))
+        sets = [""] if rendered else clips
+        found += [Experiment(path, recipe, f"{title}: {name}" if name else title, prose.strip(), name) for name in sets]
     return found
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run and write; the exit code is 1 if an experiment failed."""
     chosen = _parse(arguments)
-    experiments = list_experiments(chosen.recipes)
+    experiments = list_experiments(chosen.recipes, chosen.clips)
     failed = [] if chosen.write_only else _run_all(experiments, chosen)
     page = make_page(experiments, chosen.workspace, chosen.quick)
     if chosen.quick:
@@ -132,6 +154,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--workspace", type=Path, help="folder of the runs [default: experiments, or experiments-quick]"
     )
     parser.add_argument("--recipes", type=Path, default=FOLDER, help="folder of the recipes")
+    parser.add_argument("--clips", metavar="NAME", nargs="*", default=CLIPS, help="sets of real clips")
     parser.add_argument("--only", metavar="NAME", nargs="*", help="run these alone, by file name without .toml")
     parser.add_argument(
         "--data", type=Path, default=Path(os.environ.get("STMN_SHARED_DATA") or ROOT.parent / "shared" / "data"),
@@ -150,29 +173,30 @@ def _run_all(experiments: list[Experiment], chosen: argparse.Namespace) -> list[
     for experiment in experiments:
         if chosen.only and experiment.path.stem not in chosen.only:
             continue
-        clips = chosen.data / experiment.data
+        clips = chosen.data / experiment.clips
+        clips = clips / "videos" if (clips / "videos").is_dir() else clips
         if not experiment.renders and not clips.is_dir():
-            print(f"{experiment.name}: not run: no folder of clips {clips}; give its parent with --data")
+            print(f"{experiment.key}: not run: no folder of clips {clips}; give its parent with --data")
             continue
         if time.time() >= end:
-            print(f"{experiment.name}: not run: the time is over; run the same command again")
+            print(f"{experiment.key}: not run: the time is over; run the same command again")
             continue
         recipe = write_quick(experiment, chosen.workspace) if chosen.quick else experiment.path
         command = [sys.executable, "-m", "stmn", "run", str(recipe), "--workspace", str(chosen.workspace)]
-        command += [] if experiment.renders else ["--data-root", str(clips)]
-        print(f"{experiment.name}: {' '.join(command[1:])}", flush=True)
+        command += [] if experiment.renders else ["--data-root", str(clips), "--data", experiment.clips]
+        print(f"{experiment.key}: {' '.join(command[1:])}", flush=True)
         started = time.time()
         code = _run(command, end)
-        _note(chosen.workspace, experiment.name, started)
+        _note(chosen.workspace, experiment.key, started)
         if code == 0 and experiment.renders:
             workspace = Workspace(chosen.workspace)
             graph = RunGraph(workspace.runs())
-            if table := find_table(graph, experiment.name):
+            if table := find_table(graph, experiment):
                 measure_gates(table, graph, workspace)
         if code is None:
-            print(f"{experiment.name}: stopped: the time is over; run the same command again")
+            print(f"{experiment.key}: stopped: the time is over; run the same command again")
         elif code:
-            failed.append(experiment.name)
+            failed.append(experiment.key)
     return failed
 
 
@@ -242,16 +266,16 @@ def make_page(experiments: list[Experiment], workspace: Path, quick: bool = Fals
     """The page, from the runs of a workspace."""
     graph = RunGraph(Workspace(workspace).runs()) if workspace.exists() else RunGraph([])
     state = _read_state(workspace)
-    tables = {e.name: find_table(graph, e.name) for e in experiments}
+    tables = {e.key: find_table(graph, e) for e in experiments}
     parts = [HEAD]
     if quick:
         parts.append(
             "**Quick runs: one seed, a fifth of the steps. These numbers say that it works, and nothing more.**\n"
         )
-    real = [(e, table.results) for e in experiments if e.compares_methods and (table := tables[e.name])]
+    real = [(e, table.results) for e in experiments if e.compares_methods and (table := tables[e.key])]
     parts.append(f"## Real clips\n\n{BEGIN}\n{_summarise(real)}{END}\n")
     for experiment in experiments:
-        table = tables[experiment.name]
+        table = tables[experiment.key]
         parts.append(f"## {experiment.title}\n")
         parts.append(f"{experiment.prose}\n" if experiment.prose else "")
         parts.append(
@@ -260,14 +284,13 @@ def make_page(experiments: list[Experiment], workspace: Path, quick: bool = Fals
     return "\n".join(part for part in parts if part)
 
 
-def find_table(graph: RunGraph, recipe: str) -> Run | None:
-    """The newest finished table that a recipe made."""
-    fits = (
-        run
-        for run in graph.runs
-        if run.done and run.record.get("recipe") == recipe and "table" in run.record["outputs"]
-    )
-    return next((run for run in fits if run.record.get("verb") == "table"), None)
+def find_table(graph: RunGraph, experiment: Experiment) -> Run | None:
+    """The newest finished table of an experiment."""
+    for run in graph.runs:
+        made = run.done and run.record.get("verb") == "table" and run.record.get("recipe") == experiment.name
+        if made and experiment.data in ("", run.results["data"]):
+            return run
+    return None
 
 
 def _not_run(experiment: Experiment) -> str:
@@ -286,7 +309,7 @@ def _describe(experiment: Experiment, run: Run, graph: RunGraph, state: dict[str
         words for one in graph.find_causes(run) if (words := (read_metrics(one).get("protocol") or {}).get("words"))
     )
     seeds = sorted(set(run.record["options"].get("seeds") or []))
-    noted = state.get(experiment.name, {})
+    noted = state.get(experiment.key, {})
     facts = {
         "recipe": f"`{experiment.path.name}`",
         "data": f"`{table['data']}`",

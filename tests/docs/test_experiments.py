@@ -65,7 +65,7 @@ def made(trained, tmp_path_factory) -> tuple[Workspace, Path]:
 def test_page_has_the_records_numbers(made):
     workspace, folder = made
     graph = RunGraph(workspace.runs())
-    measure_gates(experiments.find_table(graph, "toy"), graph, workspace)
+    measure_gates(experiments.find_table(graph, experiments.list_experiments(folder)[-1]), graph, workspace)
     (workspace.root / experiments.STATE).write_text(json.dumps({"toy": {"commits": ["abc1234"], "machine": "2 cores"}}))
     page = experiments.make_page(experiments.list_experiments(folder), workspace.root)
     [table] = [run for run in workspace.runs() if run.record["verb"] == "table"]
@@ -79,7 +79,7 @@ def test_page_has_the_records_numbers(made):
     assert "Not clearly different from `motion` (p ≥ 0.05)" in section
     assert "- protocol: 25 chunks" in section
     assert "| gates of the first seed | pick the target at |" in section and section.count("| a\\|b | ") == 2
-    assert page.index("## real clips\n\nNot run. Recipe: `clips.toml`.") < page.index("## Toys")
+    assert page.index("## real clips: weizmann\n\nNot run. Recipe: `clips.toml`.") < page.index("## Toys")
 
 
 def test_readme_has_the_pages_table_of_real_clips():
@@ -90,7 +90,7 @@ def test_readme_has_the_pages_table_of_real_clips():
 def test_readme_block_is_rewritten_alone(made):
     workspace, folder = made
     [recipe] = [e for e in experiments.list_experiments(folder) if e.name == "toy"]
-    as_clips = experiments.Experiment(recipe.path, recipe.recipe | {"stage": []}, "Toys", "")
+    as_clips = experiments.Experiment(recipe.path, recipe.recipe, "Toys", "", "synthetic")
     page = experiments.make_page([as_clips], workspace.root)
     assert "|  | synthetic, 12 videos, 1 seed |" in page
     text = experiments.replace_block(f"before\n{experiments.BEGIN}\nold\n{experiments.END}\nafter\n", page)
@@ -112,7 +112,7 @@ def test_missing_clips_are_one_line_and_no_failure(made, tmp_path):
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert f"clips: not run: no folder of clips {tmp_path / 'clips'}" in done.stdout
+    assert f"clips on weizmann: not run: no folder of clips {tmp_path / 'weizmann'}" in done.stdout
     assert "Not run." in (tmp_path / "work" / "experiments.md").read_text()
 
 
