@@ -96,8 +96,8 @@ def test_help_and_recipes_work_from_the_wheel(fresh, tmp_path):
     assert "train-stream" in run(fresh / "stmn", "--help", cwd=tmp_path).stdout
     rows = run(fresh / "stmn", "recipes", "list", cwd=tmp_path).stdout.splitlines()
     names = [row.split()[0] for row in rows]
-    assert names[:5] == ["demo", "final", "idt_ut_interaction", "idt_weizmann", "ut_interaction"]
-    assert "tables/table2_ucf101" in names and len(names) == 13
+    folder = CHECKOUT / "recipes"
+    assert sorted(names) == sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.toml"))
     shown = run(fresh / "stmn", "recipes", "show", "recipes/final.toml", cwd=tmp_path).stdout
     assert shown == (CHECKOUT / "recipes/final.toml").read_text()
     table = run(fresh / "stmn", "recipes", "show", "tables/table2_ucf101", cwd=tmp_path).stdout
