@@ -60,7 +60,8 @@ A recipe is a TOML file that chains stages:
 
 `stmn run RECIPE` runs the stages in order. It skips what is up to date and resumes what was interrupted.
 `--data-root` gives the folder of the videos to the recipe's prepare stage, `--data` names another prepared set, and
-`--until ID` stops after a stage.
+`--until ID` stops after a stage. `--set motion.steps=100` changes a key of one stage, `--set steps=100` that of all
+stages that have it, `--set sweep.seed=[0]` a key of `[sweep]`; a changed stage is another run.
 
 A recipe writes in the workspace alone: the name of a set is a name, not a path, and what leads out of the workspace
 (`copy_to`, `cluster`) is a flag that a person types. It reads what it names, anywhere; `--dry-run` shows what that is.

@@ -23,6 +23,7 @@ app = make_app()
         "stmn run recipes/demo.toml",
         "stmn run tables/table2_ucf101 --dry-run",
         "stmn run ut_interaction --data-root VIDEOS --until motion",
+        "stmn run small --data-root VIDEOS --set motion.steps=800 --set width=1.0 --set weights=imagenet",
     ),
 )
 def run(
@@ -31,6 +32,14 @@ def run(
         Path | None, typer.Option(metavar="PATH", help="folder of the videos, for the recipe's prepare stage")
     ] = None,
     data: Annotated[str | None, typer.Option(metavar="NAME", help="prepared data set, instead of the recipe's")] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="STAGE.KEY=VALUE",
+            help="change the recipe; KEY=VALUE for all stages that have such a key; may be repeated",
+        ),
+    ] = None,
     until: Annotated[str | None, typer.Option(metavar="ID", help="stop after this stage")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="print what would be done, and an estimate of the time; run nothing")
@@ -56,7 +65,7 @@ def run(
 
     settings = load_settings(workspace=workspace, device=device)
     overrides = Overrides(settings.defaults, data_root, data)
-    space, loaded = Workspace(settings.workspace), load_recipe(recipe)
+    space, loaded = Workspace(settings.workspace), load_recipe(recipe, changes or ())
     if dry_run:
         from stmn.cli.dry_run import show_preview
 

@@ -12,6 +12,7 @@
 A table [sweep] varies options, seeds and splits (`stmn.recipe.sweep`). Every mistake of a recipe is found at once.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
@@ -24,6 +25,7 @@ from stmn.errors import PluginError, UsageError, near_match
 from stmn.options import MODELS
 from stmn.options.base import StageOptions, find_outside, mistakes
 from stmn.options.prepare import PrepareOptions
+from stmn.recipe.changes import change_recipe
 from stmn.recipe.content import Recipe, RecipeStage, with_shared
 from stmn.recipe.expand import expand
 from stmn.recipe.sweep import MOST_STAGES, read_sweep
@@ -66,14 +68,20 @@ def find_recipe(name: str) -> Path:
     return found
 
 
-def load_recipe(name: str) -> Recipe:
+def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     """Read and check a recipe.
+
+    Args:
+        name: a file, or a recipe of the package.
+        changes: what a person changes in it, as `change_recipe` takes it.
 
     Raises:
         UsageError: it can't be found or read, or has mistakes: all of them, one line each.
     """
     path = find_recipe(name)
     content = read_toml(path)
+    if unknown := change_recipe(content, changes):
+        raise UsageError(*unknown)
     wrong: list[str] = []
     head = content.get("recipe", {})
     if not isinstance(head, dict) or not isinstance(head.get("name"), str):
