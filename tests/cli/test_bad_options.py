@@ -64,7 +64,7 @@ def test_bad_values_of_a_recipe_name_their_key(verb):
     (["fuse", "--chunks", "many"], "invalid value for '--chunks': 'many' must be a whole number (see stmn fuse --help)"),
     (["evaluate", "--late-fusion", ""], "evaluate: late_fusion is empty: give a value, or leave it out"),
     (["evaluate", "--stream-weights", "x"],
-     "evaluate: stream_weights: 'x' must be a number, or give 'validation' alone"),
+     "evaluate: stream_weights: 'x' must be a number, or give 'validation' or 'folds' alone"),
     (["report", "--samples", "201"], "report: samples = 201: must be 200 or less"),
 ])  # fmt: skip
 def test_what_a_value_must_be_is_said(arguments, line):
