@@ -97,8 +97,8 @@ stream is trained once for all fusions. In a sweep, stages name their inputs. `s
 those of `[recipe]`, and a stage's own over both. A sweep makes at most 1,000 stages.
 
 If the splits are folds, each test gets one more instance, `test[seed=1, split=all]`, which
-[joins](../guides/testing.md#folds) its folds. `split = "all"` needs the prepared set: `stmn run` prepares it first, and
-`--dry-run` says that the number of splits is not known before.
+[joins](../guides/testing.md#folds) its folds; `stream_weights = "folds"` is chosen there. `split = "all"` needs the
+prepared set: `stmn run` prepares it first, and `--dry-run` says that the number of splits is not known before.
 
 The last stage that tests is followed by a stage `table` of all of them, unless the recipe has one of its own. A row is
 a stage with its swept options, without seed and split: `test-fused[fusion=add, temporal_init=centre]`. `against` may

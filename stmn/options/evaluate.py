@@ -98,8 +98,6 @@ class EvaluateOptions(DataOptions):
             raise ValueError(f"choose {' or '.join(given)}, not {'both' if len(given) == 2 else 'all'}")
         if self.join and len(self.join) < 2:
             raise ValueError("join needs the evaluations of at least two folds")
-        if self.stream_weights == "folds" and not self.join and self.split != "all":
-            raise ValueError("stream_weights = folds chooses on other folds: join them, or use split = all")
         if self.join and self.stream_weights not in (None, "folds"):
             raise ValueError("join takes scores as they are: give stream_weights to the evaluations that it joins")
         if self.join and self.blank:

@@ -14,6 +14,8 @@ from stmn.recipe.sweep import ALL, MOST_STAGES, SHARED, Axis, Sweep
 from stmn.stages import find_stage
 from stmn.stages.table import BOX_SHAPES
 
+#: weights of streams that are chosen when folds are joined
+BY_FOLDS = "folds"
 #: stages that show what others made: they have no axes, but see all instances
 _GATHER = ("table", "report")
 #: stage -> inputs of which one must be named in a sweep, where the newest of all instances would be anyone's guess
@@ -43,12 +45,13 @@ def expand(recipe: Recipe, splits: Sequence[str] = (), folds: bool = True) -> Re
     sweep = recipe.sweep
     if sweep is None:
         return recipe
+    unknown = sweep.all_splits and not splits
     if sweep.all_splits:
         values = {split: {"split": split} for split in splits or ("1",)}
         sweep = replace(sweep, axes=[*sweep.axes, Axis("split", "", values)], all_splits=False)
     swept = {axis.name for axis in sweep.axes if not axis.stage}
     shared = {key: value for key, value in recipe.shared.items() if key not in swept}
-    expanded = _Expansion(replace(recipe, shared=shared), sweep, folds).run()
+    expanded = _Expansion(replace(recipe, shared=shared), sweep, folds, unknown).run()
     return replace(recipe, shared=shared, stages=expanded, sweep=None)
 
 
@@ -61,8 +64,8 @@ class _Expansion:
         wrong: mistakes.
     """
 
-    def __init__(self, recipe: Recipe, sweep: Sweep, folds: bool) -> None:
-        self.recipe, self.sweep, self.folds = recipe, sweep, folds
+    def __init__(self, recipe: Recipe, sweep: Sweep, folds: bool, splits_unknown: bool) -> None:
+        self.recipe, self.sweep, self.folds, self.splits_unknown = recipe, sweep, folds, splits_unknown
         self.made: dict[str, list[RecipeStage]] = {}
         self.scored: dict[str, list[RecipeStage]] = {}
         self.wrong: dict[tuple[str, str], str] = {}
@@ -101,12 +104,18 @@ class _Expansion:
         for one in instances if self.folds else []:
             if "split" in one.axes:
                 groups.setdefault(self._name(stage.id, one.axes | {"split": ALL}), []).append(one)
-        if len(groups) in (0, len(instances)):  # nothing to join
+        nothing_to_join = len(groups) in (0, len(instances))
+        by_folds = {one.id for one in instances if one.given.get("stream_weights") == BY_FOLDS}
+        for one in instances if self.splits_unknown or not nothing_to_join else []:
+            if one.id in by_folds:  # a fold alone can't choose them
+                del one.given["stream_weights"]
+        if nothing_to_join:
             self.scored[stage.id] = instances
             return
         joined = []
         for name, parts in groups.items():
             given = {"join": [one.id for one in parts], "split": ALL}
+            given |= {"stream_weights": BY_FOLDS} if parts[0].id in by_folds else {}
             given |= {"seed": parts[0].given["seed"]} if "seed" in parts[0].given else {}
             joined.append(RecipeStage(name, "evaluate", given, stage.id, parts[0].axes | {"split": ALL}))
         self.scored[stage.id] = joined

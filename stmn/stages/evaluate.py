@@ -30,10 +30,16 @@ class Evaluate(Stage[EvaluateOptions]):
         """Weights that validation chooses are chosen otherwise since format 3."""
         return 3 if options.stream_weights == "validation" else self.format
 
+    def check_options(self, options: EvaluateOptions) -> None:
+        """Refuse weights by other folds for one fold alone; in a sweep over splits they are those of the join."""
+        if options.stream_weights == "folds" and not options.join and options.split != "all":
+            raise UsageError("evaluate: stream_weights = folds chooses on other folds: join them, or use split = all")
+
     def complete(
         self, options: EvaluateOptions, workspace: Workspace, inputs: dict[str, list[Input]]
     ) -> EvaluateOptions:
         """Fill in the newest model of the data set and split, and the data set, split and part of given scores."""
+        self.check_options(options)
         if options.join or "join" in inputs:
             return fill_folds(options, find_inputs(options, "join", workspace, inputs), workspace)
         late = bool(options.late_fusion or "late_fusion" in inputs)

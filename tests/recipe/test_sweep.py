@@ -78,6 +78,20 @@ def test_folds_are_joined_and_other_splits_are_not(tmp_path):
     assert apart["page"]["evaluations"] == ["test-motion[split=1]", "test-fused[split=1]"]
 
 
+def test_weights_by_folds_are_those_of_the_join(tmp_path):
+    weighed = f'{TESTS[1].replace("test-fused", "weighed")}\nstream_weights = "folds"'
+    recipe = swept(tmp_path, '[sweep]\nsplit = "all"', *ALL, weighed)
+    found = instances(recipe, "1", "2")
+    assert found["weighed[split=2]"] == found["test-fused[split=2]"], "one run for both"
+    assert found["weighed[split=all]"] == {
+        "join": ["weighed[split=1]", "weighed[split=2]"], "split": "all", "stream_weights": "folds",
+    }  # fmt: skip
+    assert not [line for line in errors_of(call("run", recipe, "--dry-run", "-w", tmp_path)) if "other folds" in line]
+    alone = swept(tmp_path, "[sweep]\nseed = [1, 2]", *ALL, weighed)
+    result = call("run", alone, "--dry-run", "-w", tmp_path)
+    assert any("stream_weights = folds chooses on other folds" in line for line in errors_of(result))
+
+
 def test_variants_are_named_combinations_of_options(tmp_path):
     variants = '[[sweep.fused]]\nlabel = "direct +"\nfusion = "add"\nsite = "direct"\n[[sweep.fused]]\nlabel = "paper"'
     found = instances(swept(tmp_path, f"[sweep]\nseed = [0]\n{variants}"))
