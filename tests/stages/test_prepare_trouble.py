@@ -50,13 +50,19 @@ class Trouble(Folder):
 def slow(first, second):
     time.sleep(1.1)
     return first.new_zeros(len(first), 2, *first.shape[1:])
+
+def lacking(first, second):
+    from stmn.errors import MissingExtra
+    raise MissingExtra("--flow lacking", "raft", "raft")
 """
 
 
 @pytest.fixture
 def trouble(tmp_path, monkeypatch):
     with on_path(tmp_path / "site", monkeypatch) as packages:
-        packages.install("trouble", TROUBLE, dataset={"trouble": "Trouble"}, flow={"slow": "slow"})
+        packages.install(
+            "trouble", TROUBLE, dataset={"trouble": "Trouble"}, flow={"slow": "slow", "lacking": "lacking"}
+        )
         yield packages.folder
 
 
@@ -158,6 +164,15 @@ def test_workers_that_cannot_start_stop_prepare_at_once(worker, line, tmp_path, 
     result = call(*arguments, "--dataset-options", f"worker={worker}")
     assert result.exit_code == 1
     assert errors_of(result) == [line]
+    assert recover_videos(tmp_path / "data" / "mine") == {}
+
+
+def test_a_missing_package_stops_prepare_and_blames_no_video(tmp_path, trouble):
+    for number in range(3):
+        film(tmp_path / "v" / "wave" / f"{number}.avi", moving(3))
+    result = call("prepare", tmp_path / "v", "mine", *SMALL, "--flow", "lacking", "-w", tmp_path)
+    assert result.exit_code == 1
+    assert errors_of(result) == ["--flow lacking needs the package 'raft': pip install 'stmn[raft]'"]
     assert recover_videos(tmp_path / "data" / "mine") == {}
 
 

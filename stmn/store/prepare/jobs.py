@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stmn.datasets.base import VideoEntry
-from stmn.errors import StmnError
-from stmn.runtime.workers import describe_error
+from stmn.errors import MissingExtra, StmnError
+from stmn.runtime.workers import FatalJobError, describe_error
 from stmn.store.format.write import ShardWriter
 from stmn.store.prepare.disk import find_disk_error
 from stmn.store.prepare.sources import escape_line
@@ -47,6 +47,7 @@ def do_or_skip(
 
     Raises:
         OSError: The disk is full or read-only.
+        FatalJobError: A package is missing on this machine, which is not the video's fault.
     """
     if done := shard.video(job.entry.id):  # its last worker died between the commit and its report
         return VideoResult(job.entry, done.frames, reason=done.reason)
@@ -54,6 +55,8 @@ def do_or_skip(
     if not reason:
         try:
             return work()
+        except MissingExtra as error:
+            raise FatalJobError(str(error)) from error
         except (StmnError, ValueError, RuntimeError, MemoryError) as error:
             if disk := find_disk_error(error):
                 raise disk from error
