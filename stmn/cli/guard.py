@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import typer
 
@@ -28,7 +29,7 @@ def guarded(debug: bool = False) -> Iterator[None]:
         typer.Exit: in place of the error.
     """
     try:
-        with notices_to(_say_notice):
+        with notices_to(_say_notice), _no_early_end():
             yield
     except StmnError as error:
         if debug:
@@ -70,6 +71,24 @@ def guarded(debug: bool = False) -> Iterator[None]:
         if _reports():
             say_error(describe_unexpected(error))
         raise typer.Exit(1) from error
+
+
+@contextmanager
+def _no_early_end() -> Iterator[None]:
+    """Make a failure of `os._exit`, with which a plugin would end this process as if all were done; not in others."""
+    own, leave = os.getpid(), os._exit
+
+    def end(status: int) -> NoReturn:
+        if os.getpid() == own:
+            say_error(f"os._exit({status}) was called, by a plugin or a library, before the command was done")
+            status = status or 1
+        leave(status)
+
+    os._exit = end
+    try:
+        yield
+    finally:
+        os._exit = leave
 
 
 def _say_notice(line: str) -> None:

@@ -22,6 +22,8 @@ def hostile(first, second):
 def do(deed):
     if deed == "exit":
         sys.exit(0)
+    if deed == "leave":
+        os._exit(0)
     if deed == "generator":
         raise GeneratorExit
     if deed == "own":
@@ -63,6 +65,15 @@ def test_a_stage_that_did_not_finish_is_no_success(site, deed, what):
     recipe = write_recipe(site / "r.toml", 'name = "r"', f'id = "videos"\nuses = "prepare"\n{options}')
     result = call("run", recipe)
     assert result.exit_code in (1, 2) and errors_of(result) == [what] and "Traceback" not in result.stderr
+
+
+def test_a_plugin_that_ends_the_process_is_no_success(site):
+    command = [STMN, "prepare", "--dataset", "hostile", "--dataset-options", "deed=leave"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={"PYTHONPATH": str(site), "PATH": "/usr/bin:/bin"}
+    )
+    assert done.returncode == 1
+    assert errors_of(done) == ["os._exit(0) was called, by a plugin or a library, before the command was done"]
 
 
 def test_a_plugin_that_exits_when_imported_is_named(site):
