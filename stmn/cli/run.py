@@ -23,7 +23,7 @@ app = make_app()
         "stmn run recipes/demo.toml",
         "stmn run tables/table2_ucf101 --dry-run",
         "stmn run ut_interaction --data-root VIDEOS --until motion",
-        "stmn run small --data-root VIDEOS --set motion.steps=800 --set width=1.0 --set weights=imagenet",
+        "stmn run small --data-root VIDEOS --set motion.steps=800 --until motion",
     ),
 )
 def run(
