@@ -53,11 +53,11 @@ def fuse(workspace: Workspace, *flags: object) -> Run:
     ("--loss-weights 0,0", "loss_weights = [0.0, 0.0]: must be 0 or more, and not all 0"),
     ("--loss-weights 1,2 --prediction averaged", "loss_weights weigh two losses, and prediction = averaged has one"),
 ])  # fmt: skip
-def test_what_contradicts_a_control_is_refused(trained, flags, line):
-    before = set(trained.runs_dir.iterdir())
-    refused = call("fuse", *TINY, *flags.split(), "-w", trained.root)
+def test_what_contradicts_a_control_is_refused(own, flags, line):
+    before = set(own.runs_dir.iterdir())
+    refused = call("fuse", *TINY, *flags.split(), "-w", own.root)
     assert refused.exit_code == 2 and errors_of(refused) == [f"fuse: {line}"]
-    assert set(trained.runs_dir.iterdir()) == before
+    assert set(own.runs_dir.iterdir()) == before
 
 
 def test_untied_pair_is_trained_tested_and_shown(own, tmp_path):
@@ -159,11 +159,11 @@ def test_what_is_frozen_and_nothing_else_stays(own, parts, prefixes):
     ("--freeze appearance,motion,gates --fusion blended_multiply", "freeze = appearance, gates, motion: leaves nothing "
      "to train; freeze less"),
 ])  # fmt: skip
-def test_freezing_nothing_or_everything_is_refused(trained, flags, line):
-    before = set(trained.runs_dir.iterdir())
-    refused = call("fuse", *TINY, *flags.split(), "-w", trained.root)
+def test_freezing_nothing_or_everything_is_refused(own, flags, line):
+    before = set(own.runs_dir.iterdir())
+    refused = call("fuse", *TINY, *flags.split(), "-w", own.root)
     assert refused.exit_code == 2 and errors_of(refused) == [line]
-    assert set(trained.runs_dir.iterdir()) == before
+    assert set(own.runs_dir.iterdir()) == before
 
 
 # rates and losses -----------------------------------------------------------------------------------------------------
