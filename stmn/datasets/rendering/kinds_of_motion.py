@@ -1,7 +1,7 @@
 """Motion by formula: a textured object, or the whole scene, moves in one of 22 ways.
 
 A class is who moves and how: `object_turn_clockwise`, `scene_swing_level`. Speeds, periods, phases, places, shapes and
-textures are drawn anew for each video and say nothing of the class. Where the object's motion is the class, the camera
+textures differ from video to video and tell nothing of the class. Where the object's motion is the class, the camera
 stands or pans slowly; where the scene's is, the object goes with it or drifts slowly in it.
 """
 
