@@ -29,8 +29,9 @@ def load(
     """Load a trained model, named as on the command line.
 
     Args:
-        model: A model file, a folder with one, or the name of a run in the workspace. The beginning of a name is
-            enough; of several runs the newest is loaded.
+        model: A model file, a folder with one, the name of a run in the workspace, or a name on the hub,
+            "hf://user/name" or "hf://user/name@revision". The beginning of a run's name is enough; of several runs the
+            newest is loaded.
         device: "auto", "cpu" or "cuda". By default the setting of the current folder, or else "auto".
         stream: The stream to use if the model has several ("appearance" or "motion"). By default their mean.
         precision: "float32", "bfloat16" or "float16": type of the convolutions, on every device. Half precision is
@@ -39,6 +40,8 @@ def load(
 
     Raises:
         UsageError: There is no such model, device or precision.
+        DataError: The hub can't be reached, and this machine has no copy of the model.
+        MissingExtra: The name is one on the hub, and huggingface_hub is not installed.
         CheckpointError: The file is damaged or holds no model, or the model has no such stream.
     """
     # torch takes seconds to import; `import stmn` must not

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from stmn.errors import DataError, UsageError, describe_mistake, near_match
 from stmn.runtime.files import digest, file_digest
+from stmn.runtime.hub import fetch_model, is_hub_name, pin_revision
 from stmn.runtime.json_files import read_record, write_record
 from stmn.runtime.locks import find_holder
 from stmn.runtime.notices import notice
@@ -313,13 +314,15 @@ class Workspace:
         """The model file that a person names.
 
         Args:
-            value: A model file, a folder with a `model.safetensors`, a run's folder, or a run's name (its beginning is
-                enough; the newest run wins).
+            value: A model file, a folder with a `model.safetensors`, a run's folder, a run's name (its beginning is
+                enough; the newest run wins), or a name on the hub, `hf://user/name`.
 
         Raises:
             UsageError: There is no such model.
-            DataError: The run is unfinished or made no model.
+            DataError: The run is unfinished or made no model, or the hub can't be reached.
         """
+        if is_hub_name(str(value)):
+            return fetch_model(str(value))
         path = Path(value)
         if path.is_file():
             return path
@@ -328,7 +331,7 @@ class Workspace:
         return self.find_input(str(value), "model").path
 
     def find_input(self, value: str, *kinds: str) -> Input:
-        """What an option names: a file, the folder of a run, or a run.
+        """What an option names: a file, the folder of a run, a run, or a model on the hub.
 
         A run is named by the beginning of its name or by its stage's id in a recipe; the newest wins.
 
@@ -337,8 +340,13 @@ class Workspace:
 
         Raises:
             UsageError: nothing fits.
-            DataError: the run is unfinished, or made nothing of these kinds.
+            DataError: the run is unfinished, or made nothing of these kinds; or the hub can't be reached.
         """
+        if is_hub_name(value):
+            if "model" not in kinds:
+                raise UsageError(f"{value}: is a model on the hub, and {' or '.join(kinds)} are needed here")
+            path = fetch_model(value)
+            return Input(path, file_digest(path), pin_revision(value, path), value)
         path = Path(value)
         if path.is_file():
             return Input(path, file_digest(path), str(path), str(path))

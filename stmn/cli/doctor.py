@@ -21,6 +21,7 @@ _OPTIONAL = {
     "report": (("matplotlib", "jinja2"), "report"),
     "prepare --flow dis, farneback": (("cv2",), "opencv"),
     "idt": (("cv2",), "opencv"),
+    "push, hf://user/name": (("huggingface_hub",), "hub"),
     "prepare --cluster": (("distributed",), "cluster"),
 }
 

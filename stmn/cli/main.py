@@ -44,6 +44,7 @@ COMMANDS: dict[str, CommandInfo] = {
     ),
     "predict": CommandInfo("Ship", "Classify videos with a model.", "stmn.cli.predict"),
     "export": CommandInfo("Ship", "Export a model to another format, such as ONNX."),
+    "push": CommandInfo("Ship", "Send a model to the hub: weights, card and recipe.", "stmn.cli.push"),
     "report": CommandInfo("Look", "Write one HTML page about what was run and how well it did."),
     "nets": CommandInfo("Look", "Show a network: gates, temporal filters, costs.", "stmn.cli.nets"),
     "plugins": CommandInfo("Look", "List what options and recipes can name.", "stmn.cli.plugins"),

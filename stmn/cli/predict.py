@@ -32,7 +32,9 @@ app = make_app()
     ),
 )
 def predict(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="a model file, a run's folder, or a run's name")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="a run's name or folder, a model file, or hf://user/name")
+    ],
     videos: Annotated[
         list[str],
         typer.Argument(metavar="VIDEO...", help="files, folders, addresses (rtsp://...), a camera (0), - for stdin"),

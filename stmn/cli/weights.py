@@ -1,4 +1,4 @@
-"""`stmn weights ARCH`: download ImageNet weights. The one command that goes online."""
+"""`stmn weights ARCH`: download ImageNet weights."""
 
 from typing import Annotated
 
@@ -14,7 +14,7 @@ app = make_app()
 def weights(
     arch: Annotated[list[str], typer.Argument(metavar="ARCH...", help="ResNets of timm: resnet50, resnet152, ...")],
 ) -> None:
-    """Download ImageNet weights to start streams from. Training never goes online."""
+    """Download ImageNet weights to start streams from. Training downloads only what hf:// names."""
     from stmn.nets.backbones import check_arch
     from stmn.nets.weights.pretrained import fetch_weights
 

@@ -11,6 +11,7 @@ from stmn.options.train_stream import TrainStreamOptions
 from stmn.recipe.content import Recipe, with_shared
 from stmn.recipe.load import load_recipe
 from stmn.recipe.validation import find_seen_validation
+from stmn.runtime.hub import is_hub_name
 from stmn.stages import find_stage
 from stmn.stages.fuse import fill_defaults as fill_fuse_defaults
 from stmn.stages.fuse import fused_config
@@ -158,8 +159,9 @@ def _start_of(options: TrainStreamOptions, found: dict[str, "NetworkConfig"]) ->
     for given in options.named("weights"):
         if given in found:
             return choose_start(found[given], options, given)
-        if (path := Path(given)).is_dir() or is_model(path):
-            return choose_start(read_network(Workspace(Path()).find_model(given)), options, given)
+        if is_hub_name(given) or (path := Path(given)).is_dir() or is_model(path):
+            path = Workspace(Path()).find_model(given)
+            return choose_start(read_network(path), options, given) if is_model(path) else None
     return None
 
 

@@ -1,5 +1,7 @@
 """TOML that people write: recipes, `stmn.toml`, values of flags. Any mistake is an error of one line."""
 
+import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -42,3 +44,24 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(str(error)) from error
     except ValueError as error:
         raise UsageError(f"{path}: not readable as TOML: {error}") from error
+
+
+def format_toml(value: Any) -> str:
+    """A value as TOML writes it on one line. Raises `ValueError` for one that TOML lacks."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        value.encode()  # names that are not UTF-8 have no place in TOML
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+    if isinstance(value, list):
+        return f"[{', '.join(map(format_toml, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_format_key(key)} = {format_toml(item)}' for key, item in value.items())}}}"
+    raise ValueError(f"TOML has no {type(value).__name__}")
+
+
+def _format_key(key: str) -> str:
+    """A key, in quotes if it needs them."""
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else format_toml(key)

@@ -1,7 +1,8 @@
 """Starting weights: ImageNet weights from timm's hub that are already on this machine, or a local file.
 
-A file is a state dict of timm or torchvision (`.safetensors`, `.pth`) or a MatConvNet ResNet (`.mat`). Training never
-goes online; `stmn weights ARCH` downloads. `docs/reference/weights.md` describes what is read and what is converted.
+A file is a state dict of timm or torchvision (`.safetensors`, `.pth`) or a MatConvNet ResNet (`.mat`). Nothing here
+downloads but `fetch_weights`, for `stmn weights ARCH`. `docs/reference/weights.md` describes what is read and what is
+converted.
 """
 
 import re
@@ -20,6 +21,7 @@ from stmn.nets.config import ResNetLayout
 from stmn.nets.weights.matconvnet import InputLevels, read_matconvnet
 from stmn.nets.weights.pickles import load_pickle
 from stmn.runtime.files import check_regular, names_path
+from stmn.runtime.hub import is_hub_name
 
 #: pinned tags: the ImageNet weights that torchvision trained
 _PINNED = {f"resnet{depth}": f"timm/resnet{depth}.tv_in1k" for depth in (18, 34, 50, 101, 152)}
@@ -84,7 +86,7 @@ def resolve_weights(weights: str, arch: str) -> str:
     """Replace `auto` by `imagenet` if those weights are on this machine, else by `none`.
 
     Args:
-        weights: `auto`, `imagenet`, `none`, or the name of a file or a run.
+        weights: `auto`, `imagenet`, `none`, or the name of a file, of a run, or of a model on the hub.
         arch: a ResNet of timm.
 
     Returns:
@@ -100,6 +102,8 @@ def resolve_weights(weights: str, arch: str) -> str:
             return "none"
     if weights == "imagenet":
         _find_imagenet_file(arch)
+    elif is_hub_name(weights):  # which is looked for as any model is
+        return weights
     elif weights != "none" and names_path(weights) and not Path(weights).exists():
         raise CheckpointError(f"{weights}: no such weights file; use an existing file, none, imagenet or auto")
     return weights

@@ -1,0 +1,120 @@
+"""The recipe of a model: the stages that made it and tested it, from the records of their runs."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+from stmn.errors import DataError
+from stmn.options import options_of
+from stmn.options.base import Option
+from stmn.recipe.load import load_recipe
+from stmn.runtime.files import names_path
+from stmn.runtime.hub import is_hub_name
+from stmn.runtime.toml_files import format_toml
+from stmn.stages.card import find_upstream
+from stmn.workspace import Run, Workspace, read_run
+
+#: stage -> what its output is called in a recipe, if no recipe has named it
+_NAMES = {"prepare": "videos", "fuse": "fused", "evaluate": "test"}
+_STREAMS = {"rgb": "appearance", "flow": "motion"}
+_HEAD = "# The stages that made this model, with every option that was given. Written from their records."
+
+
+def write_recipe_of(runs: Sequence[Run], name: str, about: str, path: Path, workspace: Workspace) -> None:
+    """Write a recipe that does what some runs did, and all that led to them, and check it.
+
+    Folders of videos and of other files on this machine are left out; `--data-root` names the videos.
+
+    Args:
+        runs: the runs.
+        name: of the recipe.
+        about: the recipe in a line.
+        path: where it is written.
+        workspace: where the runs that led to these are looked for.
+
+    Raises:
+        DataError: the runs or data sets that led to these are not all there, or what they did fits no recipe.
+    """
+    stages = find_upstream(runs, workspace)
+    sets = dict.fromkeys(run.record["data"]["name"] for run in stages if run.record.get("data"))
+    prepared = [_find_prepared(data, workspace) for data in sets]
+    ids = _choose_ids([*prepared, *stages])
+    head = {"name": name, "about": about} | ({"data": next(iter(sets))} if len(sets) == 1 else {})
+    tables = [_HEAD, "\n".join(["[recipe]", *_lines(head)])]
+    for run in (*prepared, *stages):
+        own = {"out": run.path.name} if run in prepared else {"data": run.record["data"]["name"]}
+        values = {"id": ids[id(run)], "uses": run.record["verb"]} | (own if len(sets) > 1 else {})
+        tables.append("\n".join(["[[stage]]", *_lines(values | _options(run, stages, ids))]))
+    try:
+        path.write_text("\n\n".join(tables) + "\n", encoding="utf-8")
+        load_recipe(str(path))
+    except ValueError as error:
+        raise DataError(f"an option of a stage can't be written in a recipe: {error}") from error
+
+
+def _find_prepared(data: str, workspace: Workspace) -> Run:
+    """The run that prepared a data set."""
+    run = read_run(workspace.data_dir(data))
+    if run is None:
+        raise DataError(f"data set {data} is not in this workspace")
+    return run
+
+
+def _choose_ids(runs: Sequence[Run]) -> dict[int, str]:
+    """An id for each run, by the run's `id()`."""
+    found: dict[int, str] = {}
+    for run in runs:
+        modality = _STREAMS.get(run.record.get("options", {}).get("modality"), "")
+        stage = str(run.record.get("stage", "")).partition("[")[0]  # of a sweep: where it stood there
+        base = stage or _NAMES.get(run.record["verb"]) or modality or run.record["verb"]
+        taken, number, name = set(found.values()), 1, base
+        while name in taken:
+            number += 1
+            name = f"{base}-{number}"
+        found[id(run)] = name
+    return found
+
+
+def _options(run: Run, stages: Sequence[Run], ids: dict[int, str]) -> dict[str, Any]:
+    """The options that a run was given, as a recipe has them: inputs are ids of stages."""
+    made = {stage.record["fingerprint"]: ids[id(stage)] for stage in stages}
+    given, found = run.record.get("given", {}), {}
+    for option in options_of(run.record["verb"]).described().values():
+        if option.inputs:
+            value = _name_inputs(option, run, made)
+        elif option.data or option.typed or option.makes or option.execution or option.shape == "path":
+            value = None
+        else:
+            value = given.get(option.name)
+        if value is not None:
+            found[option.key] = value
+    return found
+
+
+def _name_inputs(option: Option, run: Run, made: dict[str, str]) -> Any:
+    """What an input option names: earlier stages by their ids; a word that stands for something else; a file."""
+    value = run.record.get("options", {}).get(option.name)
+    if value is None or value in option.words:
+        return value
+    values = [str(item) for item in (value if isinstance(value, list) else [value])]
+    fingerprints = run.record.get("inputs", {}).get(option.name, [""] * len(values))
+    names = []
+    for text, fingerprint in zip(values, fingerprints, strict=True):
+        if fingerprint in made or is_hub_name(text):
+            names.append(made.get(fingerprint, text))
+        elif names_path(PurePath(text).name):  # a file: whoever repeats this has it elsewhere
+            names.append(PurePath(text).name)
+        else:
+            raise DataError(f"{run.label}: what it read as {option.key} is not in this workspace: {text}")
+    return names if isinstance(value, list) else names[0]
+
+
+def _lines(values: dict[str, Any]) -> list[str]:
+    """`key = value` for each."""
+    return [f"{key} = {format_toml(value)}" for key, value in values.items()]
+
+
+def recipe_name(repo: str) -> str:
+    """A name for a recipe, from that of a repository."""
+    return re.sub(r"[^\w-]+", "_", repo.rpartition("/")[2])

@@ -1,0 +1,96 @@
+"""What is sent to the hub: the model file, its card, its recipe."""
+
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path, PurePath
+from typing import Any
+
+from stmn.errors import MissingExtra, StmnError, UsageError
+from stmn.recipe.of_runs import recipe_name, write_recipe_of
+from stmn.runtime.files import read_text
+from stmn.runtime.hub import CARD_FILE, MODEL_FILE, RECIPE_FILE, HubName
+from stmn.runtime.progress import Progress
+from stmn.stages.card import Licence, find_model_run, find_tests, make_card
+from stmn.workspace import Workspace
+
+#: bytes of the longest card
+_LONGEST_CARD = 2**20
+
+
+def collect(
+    path: Path, name: HubName, licence: Licence | None, card: Path | None, folder: Path, workspace: Workspace,
+    progress: Progress,
+) -> None:  # fmt: skip
+    """Write what is sent to a folder.
+
+    The model file is what it was, except that folders of this machine are taken out of its options.
+
+    Args:
+        path: the model file.
+        name: what the hub will call it.
+        licence: of the weights; not needed with a card.
+        card: a card that a person wrote; None to write one from the records.
+        folder: an empty folder.
+        workspace: where runs are looked for.
+        progress: is told what is missing.
+
+    Raises:
+        UsageError: the card names no licence, or can't be read.
+        CheckpointError: the model file is damaged.
+        PluginError: it needs a plugin that is not installed.
+    """
+    from stmn.nets.checkpoint import load_checkpoint, save_checkpoint
+
+    if card:
+        text = read_card(card)
+    network, description = load_checkpoint(path)
+    training = {key: _without_folders(value) for key, value in description.training.items()}
+    save_checkpoint(folder / MODEL_FILE, network, replace(description, training=training))
+    run, recipe = find_model_run(path), None
+    if run is None:
+        progress.say(f"{path}: no record of a run beside it: the card has its description alone, and no recipe")
+    else:
+        tests = find_tests(path, workspace)
+        about = f"what made {name.repo}"
+        try:
+            write_recipe_of([run, *tests], recipe_name(name.repo), about, folder / RECIPE_FILE, workspace)
+            recipe = RECIPE_FILE
+        except StmnError as error:
+            (folder / RECIPE_FILE).unlink(missing_ok=True)
+            progress.say(f"{RECIPE_FILE} is left out: {error.lines[0]}")
+        if not tests:
+            progress.say(f"{run.label}: has not been tested, and its card says so; test it with: stmn evaluate")
+    if not card:
+        assert licence
+        made_by = str(run.record.get("stmn", "")) if run else version("stmn")
+        text = make_card(path, name.repo, licence, workspace, recipe, made_by)
+    (folder / CARD_FILE).write_text(text, encoding="utf-8")
+
+
+def read_card(path: Path) -> str:
+    """Read a card that a person wrote.
+
+    Raises:
+        UsageError: it can't be read, has no head of YAML, or names no licence.
+        MissingExtra: huggingface_hub is not installed.
+    """
+    try:
+        from huggingface_hub import ModelCard
+    except ImportError as error:
+        raise MissingExtra("a card", "huggingface_hub", "hub") from error
+    text = read_text(path, _LONGEST_CARD)
+    try:
+        licence = ModelCard(text).data.get("license")
+    except Exception as error:  # of the YAML reader
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"{path}: its head is no YAML: {first}") from error
+    if not licence:
+        raise UsageError(f"{path}: names no licence: its head needs a line such as `license: apache-2.0`")
+    return text
+
+
+def _without_folders(value: Any) -> Any:
+    """An option's value; of a path on this machine, its last name."""
+    if isinstance(value, list):
+        return [_without_folders(item) for item in value]
+    return PurePath(value).name if isinstance(value, str) and PurePath(value).is_absolute() else value
