@@ -10,6 +10,14 @@ A plugin is an entry point of an installed package, in one of the groups of `stm
 | flow | `stmn.flows` | a `FlowEstimator` |
 | data set | `stmn.datasets` | a subclass of `Dataset` |
 | exporter | `stmn.exporters` | a class that is an `Exporter` |
+| logger | `stmn.loggers` | a class that is a `Logger` |
+
+`API_VERSION` is the version of these contracts. A package says for which it was written by an entry point of the group
+`stmn.api`, whose name is the number. One that says nothing was written for 1.
+
+Options of a plugin are keyword-only parameters with annotations: of the function, or of the `__init__` of the class. A
+person sets them by `--fusion-options reduction=4`, in a recipe `fusion_options = { reduction = 4 }`; stmn checks their
+types. A `ValueError` that the plugin raises says that a value is not allowed.
 
 `stmn.testing` checks fusions and flows. A plugin raises `stmn.errors.UsageError` for an option that is wrong and
 `stmn.errors.DataError` for data that is; a message of one line says what, where and what to do.
@@ -22,6 +30,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
+from stmn.registry import API_VERSION
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -33,8 +43,10 @@ if TYPE_CHECKING:
     from stmn.nets.network import Network
     from stmn.nets.temporal import TemporalFilter
     from stmn.nets.units import Unit
+    from stmn.training.loggers import Logger
 
 __all__ = [
+    "API_VERSION",
     "Backbone",
     "BackboneFactory",
     "Dataset",
@@ -44,6 +56,7 @@ __all__ = [
     "Fusion",
     "Injector",
     "JpegFiles",
+    "Logger",
     "Network",
     "Runner",
     "Splits",
@@ -60,6 +73,7 @@ _HOMES = {
     "Description": "stmn.nets.checkpoint",
     "Exporter": "stmn.exporting.base",
     "JpegFiles": "stmn.datasets.base",
+    "Logger": "stmn.training.loggers",
     "Network": "stmn.nets.network",
     "Runner": "stmn.exporting.base",
     "Splits": "stmn.datasets.base",

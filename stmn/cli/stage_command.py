@@ -178,7 +178,9 @@ def _command_class(model: type[StageOptions]) -> type[Command]:
 
     def continues(flag: str, argument: str) -> bool:
         """True for one more value of the flag before it: of a table, one more KEY=VALUE."""
-        return (flag in lists and not argument.startswith("-")) or (flag in tables and bool(_KEY.match(argument)))
+        if argument.startswith("-"):
+            return False
+        return flag in lists or (flag in tables and bool(_KEY.match(argument)))
 
     class StageCommand(Command):
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -1,14 +1,11 @@
 """Load flow plugins with the user's options, and check these before any video is read."""
 
-import inspect
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from stmn import registry
-from stmn.errors import UsageError, describe_mistake, near_match
+from stmn.errors import PluginError
+from stmn.registry.options import load_with, plugin_errors
 
 
 def load_estimator(name: str, options: Mapping[str, Any]) -> Callable[..., Any]:
@@ -19,30 +16,15 @@ def load_estimator(name: str, options: Mapping[str, Any]) -> Callable[..., Any]:
         options: Its keyword arguments. `lambda`, which is reserved in Python, means `lambda_`.
 
     Returns:
-        The estimator; it checks the values itself when it is called.
+        The estimator; it checks the values itself when it is called. What a plugin of another package returns is
+        checked as well.
 
     Raises:
         UsageError: The plugin has no such option, or a value has the wrong type.
         PluginError: There is no such plugin.
     """
-    estimator = registry.load("flow", name)
-    known = {
-        parameter.name.rstrip("_"): parameter
-        for parameter in inspect.signature(estimator).parameters.values()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
-    chosen = {}
-    for key, value in options.items():
-        if key not in known:
-            has = f"it has: {', '.join(known)}" if known else "it has none"
-            raise UsageError(f"flow '{name}' has no option '{key[:100]}'{near_match(key, known)}; {has}")
-        try:
-            chosen[known[key].name] = TypeAdapter(known[key].annotation).validate_python(value)
-        except ValidationError as error:
-            raise UsageError(
-                f"flow '{name}': {key} = {repr(value)[:100]}: {describe_mistake(error.errors()[0])}"
-            ) from error
-    return partial(estimator, **chosen) if chosen else estimator
+    estimate, plugin = load_with("flow", name, options), registry.find("flow", name)
+    return estimate if plugin.package == registry.BUILT_IN else _Checked(estimate, plugin)
 
 
 def check_estimator(name: str, options: Mapping[str, Any]) -> None:
@@ -51,3 +33,20 @@ def check_estimator(name: str, options: Mapping[str, Any]) -> None:
 
     frames = torch.zeros(1, 32, 32, dtype=torch.uint8)
     load_estimator(name, options)(frames, frames)
+
+
+class _Checked:
+    """A flow plugin of another package, whose errors and shapes name it."""
+
+    def __init__(self, estimate: Callable[..., Any], plugin: registry.Plugin) -> None:
+        self._estimate, self._plugin = estimate, plugin
+
+    def __call__(self, first: Any, second: Any) -> Any:
+        """The flow, (B, 2, H, W)."""
+        with plugin_errors(self._plugin):
+            found = self._estimate(first, second)
+        wanted = (len(first), 2, *first.shape[1:])
+        if tuple(getattr(found, "shape", ())) != wanted:
+            got = tuple(found.shape) if hasattr(found, "shape") else type(found).__name__
+            raise PluginError(f"{self._plugin.title} gave {got}, and flow of these frames is {wanted}")
+        return found

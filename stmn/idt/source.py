@@ -10,12 +10,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stmn import registry
 from stmn.datasets.base import Dataset, VideoEntry
 from stmn.errors import DataError
 from stmn.idt.trajectories.boxes import Boxes, read_boxes
 from stmn.idt.trajectories.parameters import TrackParameters
 from stmn.idt.trajectories.tracks import Tracks
+from stmn.registry.options import build
 from stmn.store.format.read import Store
 from stmn.store.format.shard import FLOW, RGB
 
@@ -118,7 +118,7 @@ class TrackSource:
     @cached_property
     def _dataset(self) -> Dataset:
         """The data set, in this process."""
-        dataset: Dataset = registry.load("dataset", self.dataset)(self.root, **self.dataset_options)
+        dataset: Dataset = build("dataset", self.dataset, self.dataset_options, self.root)
         return dataset
 
     @cached_property

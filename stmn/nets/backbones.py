@@ -3,6 +3,7 @@
 Any model of timm's ResNet class can be used by its name. The five of the literature are registered plugins.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
 from typing import Any, cast
@@ -16,6 +17,7 @@ from stmn import registry
 from stmn.errors import PluginError, UsageError, near_match
 from stmn.nets.config import ResNetLayout
 from stmn.nets.units import BottleneckUnit, Unit, open_unit
+from stmn.registry.options import build, check_options
 
 #: the parts of a ResNet in order: conv2_x to conv5_x of Table 1
 PARTS = ("conv2", "conv3", "conv4", "conv5")
@@ -72,6 +74,8 @@ class Backbone(nn.Module):
         return x
 
 
+#: what a backbone must have
+_NEEDED = ("stem", "parts", "channels", "num_features", "skip_temporal", "stride", "layout")
 #: part -> timm's name for it
 _LAYERS = {part: f"layer{number}" for number, part in enumerate(PARTS, start=1)}
 
@@ -112,7 +116,10 @@ def check_arch(name: str) -> None:
         raise UsageError(f"unknown architecture '{name}'{near_match(name, known)}; use any ResNet of timm")
 
 
-def create_backbone(name: str, in_channels: int, width: float = 1.0, layout: ResNetLayout = "torchvision") -> Backbone:
+def create_backbone(
+    name: str, in_channels: int, width: float = 1.0, layout: ResNetLayout = "torchvision",
+    options: Mapping[str, Any] | None = None,
+) -> Backbone:  # fmt: skip
     """Build a registered backbone, or else the ResNet of timm with this name.
 
     Args:
@@ -120,16 +127,24 @@ def create_backbone(name: str, in_channels: int, width: float = 1.0, layout: Res
         in_channels: channels that conv1 reads.
         width: scales the channels of the four parts.
         layout: where strides and padding are.
+        options: those of the plugin.
 
     Raises:
-        UsageError: there is no such backbone, or it can't have this layout.
-        PluginError: the plugin can't be loaded.
+        UsageError: there is no such backbone, it can't have this layout, or its options are wrong.
+        PluginError: the plugin can't be loaded, or what it builds is no backbone.
     """
-    backbone: Backbone = (
-        _timm_resnet(name, in_channels, width)
-        if name not in registry.names("backbone") and ":" not in name
-        else registry.load("backbone", name)(in_channels=in_channels, width=width)
-    )
+    backbone: Backbone
+    if name not in registry.names("backbone") and ":" not in name:
+        if options:
+            check_options("backbone", name, options)  # it has none
+        backbone = _timm_resnet(name, in_channels, width)
+    else:
+        backbone = build("backbone", name, options or {}, in_channels=in_channels, width=width)
+        if lacking := [part for part in _NEEDED if not hasattr(backbone, part)]:
+            raise PluginError(
+                f"{registry.find('backbone', name).title} builds no backbone: it has no {', '.join(lacking)}; "
+                f"stmn.plugins says what one is"
+            )
     if layout == "caffe":
         _apply_caffe_layout(backbone, name)
     return backbone

@@ -4,7 +4,7 @@ Nothing here imports torch.
 """
 
 from math import ceil
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -30,6 +30,8 @@ MODALITIES: dict[str, Modality] = {name: modality for modality, name in STREAMS.
 ClassName = Annotated[str, Field(min_length=1, max_length=1000)]
 #: name of a plugin: `multiply`, `package:name`, `resnet50.a1_in1k`
 PluginName = Annotated[str, Field(pattern=r"^[\w.:+ -]{1,200}$")]
+#: options of a plugin: keyword-only parameters of what its entry point names
+PluginOptions = dict[Annotated[str, Field(min_length=1, max_length=200)], Any]
 #: the most of each that is built: a model file is a stranger's, and its numbers decide how much memory is asked for
 MAX_WIDTH, MAX_SIZE, MAX_STACK, MAX_LENGTH, MAX_CLASSES = 4, 1024, 100, 99, 100_000
 
@@ -49,6 +51,7 @@ class StreamConfig(_Values):
         width: scales the channels of conv2 to conv5.
         dropout: probability, before the classifier.
         layout: that of the starting weights.
+        arch_options: options of the backbone.
     """
 
     modality: Modality
@@ -56,6 +59,7 @@ class StreamConfig(_Values):
     width: float = Field(default=1.0, gt=0, le=MAX_WIDTH)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     layout: ResNetLayout = "torchvision"
+    arch_options: PluginOptions = {}
 
     @property
     def name(self) -> str:
@@ -73,6 +77,7 @@ class GateConfig(_Values):
         units: which units of the receiving stream have a gate.
         operand: what a gate takes of the receiving stream: the sum before the ReLU, as eqs. (2) and (5) do, or the
             value after it. A `direct` gate always takes the value after it.
+        fusion_options: options of the fusion.
     """
 
     fusion: PluginName = "multiply"
@@ -80,6 +85,7 @@ class GateConfig(_Values):
     direction: Direction = "motion_to_appearance"
     units: GatedUnits = "second_unit"
     operand: Operand = "pre_relu"
+    fusion_options: PluginOptions = {}
 
 
 class TemporalConfig(_Values):
@@ -93,6 +99,8 @@ class TemporalConfig(_Values):
         window: pool over this many chunks at a time, at stride 1, and average the logits of all windows. By default
             all chunks are pooled at once.
         motion_injector: the motion stream's injector, if it is another one.
+        injector_options: options of the injector.
+        motion_injector_options: options of the motion stream's injector, if that is another one.
     """
 
     injector: PluginName = "none"
@@ -101,10 +109,17 @@ class TemporalConfig(_Values):
     pool: TemporalPool = "average"
     window: int | None = Field(default=None, ge=1, le=10_000)
     motion_injector: PluginName | None = None
+    injector_options: PluginOptions = {}
+    motion_injector_options: PluginOptions = {}
 
     def injector_of(self, modality: str) -> str:
         """The injector of the stream that reads `modality`."""
         return (self.motion_injector if modality == "flow" else None) or self.injector
+
+    def injector_options_of(self, modality: str) -> PluginOptions:
+        """The options of that injector."""
+        own = modality == "flow" and self.motion_injector is not None
+        return self.motion_injector_options if own else self.injector_options
 
     @model_validator(mode="after")
     def _check_window(self) -> Self:

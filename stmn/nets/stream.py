@@ -4,12 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stmn import registry
 from stmn.nets.backbones import create_backbone
 from stmn.nets.classifier import Float32Linear, at_least_float32
 from stmn.nets.config import NetworkConfig, StreamConfig
 from stmn.nets.temporal import pool_time
 from stmn.nets.units import Activation
+from stmn.registry.options import build
 
 
 class Stream(nn.Module):
@@ -29,9 +29,14 @@ class Stream(nn.Module):
 
     def __init__(self, config: NetworkConfig, stream: StreamConfig) -> None:
         super().__init__()
-        self.backbone = create_backbone(stream.arch, config.in_channels(stream.modality), stream.width, stream.layout)
-        inject = registry.load("injector", config.temporal.injector_of(stream.modality))
-        inject(self.backbone, config.temporal.length, config.temporal.init)
+        self.backbone = create_backbone(
+            stream.arch, config.in_channels(stream.modality), stream.width, stream.layout, stream.arch_options
+        )
+        temporal, modality = config.temporal, stream.modality
+        build(
+            "injector", temporal.injector_of(modality), temporal.injector_options_of(modality),
+            self.backbone, temporal.length, temporal.init,
+        )  # fmt: skip
         self.dropout = nn.Dropout(stream.dropout)
         self.fc = Float32Linear(self.backbone.num_features, len(config.classes))
         nn.init.normal_(self.fc.weight, std=0.01)  # as in the authors' code

@@ -1,18 +1,20 @@
 """Two streams, tied by gates (section 3.2, Figures 2 and 3)."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from stmn import registry
-from stmn.errors import UsageError
+from stmn.errors import PluginError, UsageError
 from stmn.nets.backbones import PARTS
 from stmn.nets.classifier import Float32Linear
-from stmn.nets.config import NetworkConfig
+from stmn.nets.config import GateConfig, NetworkConfig
 from stmn.nets.fusions import no_gates
 from stmn.nets.network import Network
 from stmn.nets.units import Activation
+from stmn.registry.options import build, plugin_errors
 
 
 class TwoStream(Network):
@@ -33,8 +35,7 @@ class TwoStream(Network):
             raise UsageError("a two-stream network needs an appearance stream, a motion stream and a gate")
         super().__init__(config)
         self.gate = config.gate
-        fusion = registry.load("fusion", self.gate.fusion)
-        self.tied = fusion is not no_gates
+        self.tied = registry.load("fusion", self.gate.fusion) is not no_gates
         if config.prediction == "concatenated":
             self.joint_fc = _make_joint_classifier(len(config.classes))
         self.gates = nn.ModuleDict()
@@ -44,8 +45,8 @@ class TwoStream(Network):
         for part in PARTS:
             for index in self._list_gated_units(part):
                 for receiver in self.receivers:
-                    channels = self.stream(receiver).backbone.parts[part][index].conv1.in_channels
-                    self.gates[gate_name(receiver, part, index)] = fusion(channels)
+                    channels = self.stream(receiver).backbone.parts[part][index].in_channels
+                    self.gates[gate_name(receiver, part, index)] = _make_gate(self.gate, channels)
                     self._keep_operand(receiver, part, index)
 
     @property
@@ -174,7 +175,7 @@ class TwoStream(Network):
                 f"an appearance stream with {appearance.layout}'s layout can't be tied to a motion stream with "
                 f"{motion.layout}'s: start both from .mat files, or neither"
             )
-        stems = [backbone.parts[PARTS[0]][0].conv1.in_channels for backbone in (appearance, motion)]
+        stems = [backbone.parts[PARTS[0]][0].in_channels for backbone in (appearance, motion)]
         if self.gate.units == "every_unit" and stems[0] != stems[1]:
             raise UsageError(
                 f"{self._pair} can't be tied at every unit: their stems give {stems[0]} and {stems[1]} channels; gate "
@@ -190,6 +191,32 @@ class TwoStream(Network):
 def gate_name(receiver: str, part: str, index: int) -> str:
     """The module name of the gate of a unit: `appearance_conv2_unit2` for index 1."""
     return f"{receiver}_{part}_unit{index + 1}"
+
+
+def _make_gate(gate: GateConfig, channels: int) -> nn.Module:
+    """A fusion for maps of C = `channels` channels; one of another package is tried on small maps.
+
+    Raises:
+        UsageError: its options are wrong.
+        PluginError: it is no module, or gives maps of another shape than it is given.
+    """
+    made = build("fusion", gate.fusion, gate.fusion_options, channels)
+    plugin = registry.find("fusion", gate.fusion)
+    if plugin.package == registry.BUILT_IN:
+        return cast(nn.Module, made)
+    if not isinstance(made, nn.Module):
+        raise PluginError(f"{plugin.title} gave {type(made).__name__}, and a fusion is a torch.nn.Module")
+    training, receiving = made.training, torch.zeros(2, channels, 3, 5)
+    with plugin_errors(plugin), torch.no_grad():
+        found = made.eval()(receiving, torch.zeros_like(receiving))
+    made.train(training)
+    if getattr(found, "shape", None) != receiving.shape:
+        got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise PluginError(
+            f"{plugin.title} gave {got} for maps of {tuple(receiving.shape)}; its output must have the shape of its "
+            f"operands"
+        )
+    return made
 
 
 def _make_joint_classifier(classes: int) -> Float32Linear:

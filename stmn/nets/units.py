@@ -84,6 +84,11 @@ class Unit(nn.Module):
             self._last_relu.inplace = False
 
     @property
+    def in_channels(self) -> int:
+        """Channels of the input, which a gate combines."""
+        return self.conv1.in_channels
+
+    @property
     def out_channels(self) -> int:
         """Channels of the output."""
         raise NotImplementedError

@@ -52,6 +52,7 @@ class Option:
         execution: it decides speed or place, not the result.
         data: it names the prepared data set.
         plugin: it names a plugin of this kind.
+        options_of: it holds options of the plugin that the option of this name names.
         typed: a person gives it on the command line; no file may, as it leads out of the workspace.
         makes: it names a folder that the stage makes; in a file that is a name in the workspace, no path.
         later: it came after runs had been made: at its default it is no part of a run's identity, so these runs stay.
@@ -70,6 +71,7 @@ class Option:
     execution: bool
     data: bool
     plugin: str | None
+    options_of: str | None
     typed: bool
     makes: bool
     later: bool
@@ -187,6 +189,7 @@ def option(
     execution: bool = False,
     data: bool = False,
     plugin: str | None = None,
+    options_of: str | None = None,
     typed: bool = False,
     makes: bool = False,
     later: bool = False,
@@ -206,6 +209,7 @@ def option(
         "execution": execution,
         "data": data,
         "plugin": plugin,
+        "options_of": options_of,
         "typed": typed,
         "makes": makes,
         "later": later,
@@ -237,6 +241,7 @@ def _described(name: str, info: FieldInfo) -> Option:
         execution=marks.get("execution", False),
         data=marks.get("data", False),
         plugin=marks.get("plugin"),
+        options_of=marks.get("options_of"),
         typed=marks.get("typed", False),
         makes=marks.get("makes", False),
         later=marks.get("later", False),

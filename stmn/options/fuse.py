@@ -29,6 +29,9 @@ class FuseOptions(TrainingOptions):
         "Network",
         plugin="fusion",
     )
+    fusion_options: dict[str, Any] = option(
+        {}, "options of the fusion; 'stmn plugins show NAME' lists them", "Network", options_of="fusion", later=True
+    )
     site: Literal["residual", "direct"] = option(
         "residual", "gate only the residual branch, or also the skip path (direct)", "Network"
     )
@@ -45,6 +48,13 @@ class FuseOptions(TrainingOptions):
     motion_injector: str | None = option(
         None, "injector for the motion stream [default: as --injector]", "Network", plugin="injector"
     )
+    injector_options: dict[str, Any] = option(
+        {}, "options of the injector", "Network", options_of="injector", later=True
+    )
+    motion_injector_options: dict[str, Any] = option(
+        {}, "options of the motion stream's injector, if it is another one", "Network", options_of="motion_injector",
+        later=True,
+    )  # fmt: skip
     temporal_init: Literal["centre", "average"] = option("centre", "initial weights of a temporal filter", "Network")
     temporal_length: int = option(3, "length of a temporal filter, chunks; odd", "Network", ge=1, le=99)
     temporal_pool: Literal["max", "average", "none"] = option(
@@ -119,6 +129,15 @@ class FuseOptions(TrainingOptions):
         for name in ("site", "direction", "gated_units", "operand"):
             if not self.tied and (value := getattr(self, name)) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} = {value} describes gates, and fusion = none has none: leave {name} out")
+        return self
+
+    @model_validator(mode="after")
+    def _options_have_a_plugin(self) -> Self:
+        """Options of an injector that is not named are options of nothing."""
+        if self.motion_injector_options and self.motion_injector is None:
+            raise ValueError(
+                "motion_injector_options: motion_injector is not set; injector_options are those of both streams"
+            )
         return self
 
     @field_validator("freeze")

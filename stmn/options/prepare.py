@@ -32,7 +32,7 @@ class PrepareOptions(StageOptions):
         "Data",
         plugin="dataset",
     )
-    dataset_options: dict[str, Any] = option({}, "options of the data set plugin", "Data")
+    dataset_options: dict[str, Any] = option({}, "options of the data set plugin", "Data", options_of="dataset")
     split_by: Literal["group", "video", "auto"] | None = option(
         None,
         "make splits that test each group, or each video, once; auto: groups if there are any [default: the data set's "
@@ -54,7 +54,9 @@ class PrepareOptions(StageOptions):
     )
     quality: int = option(95, "JPEG quality of frames and flow", "Data", ge=1, le=100)
     flow: str = option("tvl1", "optical flow estimator: a plugin", "Data", plugin="flow")
-    flow_options: dict[str, Any] = option({}, "options of the flow plugin (of tvl1: lambda, theta, tau, ...)", "Data")
+    flow_options: dict[str, Any] = option(
+        {}, "options of the flow plugin (of tvl1: lambda, theta, tau, ...)", "Data", options_of="flow"
+    )
     bound: float = option(20.0, "clip flow at this many pixels per frame, either way", "Data", gt=0, le=1000)
     camera_motion: Literal["keep", "subtract"] = option(
         "keep", "keep the median motion of each flow field, or subtract it", "Data"

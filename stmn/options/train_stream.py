@@ -1,6 +1,6 @@
 """The options of train-stream: one stream alone (section 4.1)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from stmn.options.base import option
 from stmn.options.training import TrainingOptions
@@ -13,6 +13,9 @@ class TrainStreamOptions(TrainingOptions):
         "rgb", "rgb trains the appearance stream, flow the motion stream", "Network"
     )
     arch: str = option("resnet50", "backbone: a plugin, or any ResNet of timm", "Network", plugin="backbone")
+    arch_options: dict[str, Any] = option(
+        {}, "options of the backbone, if that is a plugin", "Network", options_of="arch", later=True
+    )
     width: float = option(1.0, "multiplies the channels of conv2 to conv5", "Network", gt=0, le=4)
     weights: str = option(
         "auto",

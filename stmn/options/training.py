@@ -1,6 +1,6 @@
 """The options that both trainings share (section 4.1)."""
 
-from typing import Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
@@ -10,6 +10,8 @@ from stmn.options.optimisation import OptimisationOptions
 
 class TrainingOptions(OptimisationOptions):
     """How a network is trained."""
+
+    renamed: ClassVar[dict[str, str]] = {"tensorboard": "logger"}
 
     stride_min: int = option(5, "smallest stride between the chunks of a video, frames", "Data", ge=1)
     stride_max: int = option(35, "largest stride between the chunks of a video, frames", "Data", ge=1)
@@ -80,7 +82,12 @@ class TrainingOptions(OptimisationOptions):
     resume: bool = option(
         True, "resume an interrupted run with the same options; --no-resume starts over", "Run", execution=True
     )
-    tensorboard: bool = option(False, "also write the log for TensorBoard", "Run", execution=True)
+    logger: str | None = option(
+        None, "also give the log to a logger: tensorboard, or another plugin", "Run", plugin="logger", execution=True
+    )
+    logger_options: dict[str, Any] = option(
+        {}, "options of the logger", "Run", options_of="logger", execution=True, later=True
+    )
     checkpoint_minutes: float = option(10.0, "minutes between saves of the training state", "Run", gt=0, execution=True)
 
     @model_validator(mode="after")
@@ -110,6 +117,13 @@ class TrainingOptions(OptimisationOptions):
         """A stride for all videos of a micro-batch needs strides."""
         if self.shared_stride and self.sampling == "segments":
             raise ValueError("shared_stride draws strides, and sampling = segments has none: choose one")
+        return self
+
+    @model_validator(mode="after")
+    def _logger_options_have_a_logger(self) -> Self:
+        """Options of no logger are a mistake."""
+        if self.logger_options and self.logger is None:
+            raise ValueError("logger_options: logger is not set; name one, such as logger = tensorboard")
         return self
 
     @property

@@ -5,7 +5,7 @@ from typing import Any
 
 from stmn.errors import DataError
 from stmn.recipe.plan import StagePlan
-from stmn.registry import without_own_version
+from stmn.registry import for_fingerprint
 from stmn.workspace import Run, Workspace
 
 #: what a training that was interrupted leaves
@@ -101,7 +101,7 @@ def _differences(record: dict[str, Any], plan: StagePlan) -> Iterator[tuple[str,
 
 def _pairs(now: list[dict[str, str]], before: list[dict[str, str]]) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
     """Plugins of the same kind and name, now and before, without the versions of built-in ones."""
-    known = {(item.get("kind"), item.get("name")): without_own_version(item) for item in before}
+    known = {(item.get("kind"), item.get("name")): for_fingerprint(item) for item in before}
     for item in now:
         if (key := (item.get("kind"), item.get("name"))) in known:
             yield item, known[key]

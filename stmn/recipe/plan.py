@@ -9,10 +9,10 @@ from pydantic import TypeAdapter, ValidationError
 from stmn import registry
 from stmn.errors import CheckpointError
 from stmn.options.base import SetOptions, StageOptions
-from stmn.registry import BUILT_IN, without_own_version
+from stmn.registry import BUILT_IN, for_fingerprint
 from stmn.runtime.files import digest
 from stmn.stages import find_stage
-from stmn.stages.base import check_split
+from stmn.stages.base import check_split, read_plugin_options
 from stmn.workspace import Input, Run, Workspace
 
 #: what a model file says of its plugins
@@ -67,7 +67,7 @@ def plan_stage(
     stage, given = find_stage(verb), inputs or {}
     chosen = options.given()
     check_split(stage, options, workspace)
-    options = stage.complete(options, workspace, given)
+    options = read_plugin_options(stage.complete(options, workspace, given))
     resolved = _resolve_inputs(options, workspace, given)
     data_dir = workspace.find_data(options.data) if isinstance(options, SetOptions) else None
     identity = {
@@ -75,7 +75,7 @@ def plan_stage(
         "format": stage.format_of(options),
         "options": options.identity(),
         "inputs": {name: [item.fingerprint for item in items] for name, items in resolved.items()},
-        "plugins": [without_own_version(known) for known in stage.plugins(options)] + _plugins_of(resolved),
+        "plugins": [for_fingerprint(known) for known in stage.plugins(options)] + _plugins_of(resolved),
     }
     if data_dir is not None:
         identity["data"] = {"name": data_dir.name, "fingerprint": workspace.fingerprint_of(data_dir)}
@@ -88,17 +88,14 @@ def find_changed_code(inputs: dict[str, list[Input]]) -> list[str]:
     lines = []
     for item in (item for items in inputs.values() for item in items):
         for known in _needed_plugins(item):
-            now = registry.find(known["kind"], known["name"]).identity
-            if "source" in known and now.get("source") != known["source"]:
-                what = f"{known['kind']} {known['name']} of {known['package']}"
-                lines.append(f"{item.label}: the code of {what} has changed since the model was made")
+            lines += [f"{item.label}: {line}" for line in registry.find_change(known)]
     return lines
 
 
 def _plugins_of(inputs: dict[str, list[Input]]) -> list[dict[str, str]]:
     """The plugins of other packages that input models need, as they are now."""
     needed = [known for items in inputs.values() for item in items for known in _needed_plugins(item)]
-    return [registry.find(known["kind"], known["name"]).identity for known in needed]
+    return [for_fingerprint(registry.find_recorded(known).identity) for known in needed]
 
 
 def _needed_plugins(item: Input) -> list[dict[str, str]]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from stmn import registry
 from stmn.errors import DataError, PluginError, StmnError
-from stmn.options.base import DataOptions, OutputKind, SetOptions, StageOptions
+from stmn.options.base import DataOptions, Option, OutputKind, SetOptions, StageOptions
+from stmn.registry.options import check_options
 from stmn.runtime.progress import Progress
 from stmn.workspace import Input, Run, Workspace
 
@@ -185,7 +186,11 @@ def check_split(stage: Stage[Any], options: StageOptions, workspace: Workspace) 
 
 
 def find_unknown_plugins(options: StageOptions) -> list[str]:
-    """One line for each option that names a plugin which is not installed."""
+    """One line for each option that names a plugin which is not installed, or holds options that one doesn't take.
+
+    Code of plugins is imported only if it is given options. Those of a plugin that is not named wait for
+    `read_plugin_options`: a stage may choose it.
+    """
     wrong = []
     for option in options.described().values():
         if option.plugin and (name := getattr(options, option.name)) is not None:
@@ -193,7 +198,33 @@ def find_unknown_plugins(options: StageOptions) -> list[str]:
                 _check_plugin(option.plugin, name)
             except StmnError as error:
                 wrong.append(f"{option.name}: {error}")
+        elif option.options_of and option.options_of in options.model_fields_set and getattr(options, option.name):
+            try:
+                _read_options_of(options, option)
+            except StmnError as error:
+                wrong.append(f"{option.name}: {error}")
     return wrong
+
+
+def read_plugin_options(options: OptionsT) -> OptionsT:
+    """Complete options in which those of plugins have the plugins' types.
+
+    Raises:
+        UsageError: a plugin doesn't take them.
+        PluginError: there is no such plugin, or it can't be imported.
+    """
+    held = [o for o in options.described().values() if o.options_of and getattr(options, o.name)]
+    read = {o.name: _read_options_of(options, o) for o in held}
+    # options of data sets and flows stay as they are written: sets that were prepared with them have them so
+    return options.model_copy(update={o.name: read[o.name] for o in held if o.later})
+
+
+def _read_options_of(options: StageOptions, option: Option) -> dict[str, Any]:
+    """What an option holds for the plugin that another one names, in the plugin's types."""
+    assert option.options_of
+    kind, name = options.described()[option.options_of].plugin, getattr(options, option.options_of)
+    assert kind is not None
+    return check_options(kind, name, getattr(options, option.name))
 
 
 def _check_plugin(kind: str, name: str) -> None:

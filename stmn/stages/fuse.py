@@ -9,7 +9,7 @@ from stmn.options.fuse import FuseOptions
 from stmn.options.train_stream import TrainStreamOptions
 from stmn.runtime import torchrun
 from stmn.stages.base import Context, Result, Stage
-from stmn.stages.training import check_processes, deliver_board, make_plan, open_clips, train_model
+from stmn.stages.training import check_logger, check_processes, deliver_log, make_plan, open_clips, train_model
 from stmn.workspace import Input, Run, Workspace
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class Fuse(Stage[FuseOptions]):
         return fill_defaults(options).with_defaults(**found)
 
     def deliver(self, options: FuseOptions, run: Run) -> None:
-        """Write the log for TensorBoard, if it is asked for and the training did not."""
-        deliver_board(options, run)
+        """Give the log to the logger that is asked for, if the training did not."""
+        deliver_log(options, run)
 
     def label(self, options: FuseOptions) -> str:
         """`fused-multiply`."""
@@ -68,15 +68,17 @@ class Fuse(Stage[FuseOptions]):
         from stmn.runtime.device import choose_device
 
         check_processes(options, torchrun.size())
+        check_logger(options)
         choose_device(context.device, options.precision)
         streams = _describe_streams(context)
         _check_streams(options, context, streams)
-        if options.freeze:
+        foreign = any(known["package"] != registry.BUILT_IN for known in self.plugins(options))
+        if options.freeze or options.fusion_options or foreign:
             from stmn.nets.build import sketch_network
             from stmn.training.freezing import check_frozen
 
-            config = fused_config(options, streams["appearance"].network, streams["motion"].network)
-            check_frozen(sketch_network(config), options.freeze)
+            network = sketch_network(fused_config(options, streams["appearance"].network, streams["motion"].network))
+            check_frozen(network, options.freeze or [])
 
     def run(self, options: FuseOptions, context: Context) -> Result:
         """Tie the streams and train them."""
@@ -221,6 +223,7 @@ def fused_config(options: FuseOptions, appearance: "NetworkConfig", motion: "Net
             direction=options.direction,
             units=options.gated_units,
             operand=options.operand,
+            fusion_options=options.fusion_options,
         ),
         temporal=TemporalConfig(
             injector=options.injector,
@@ -229,6 +232,8 @@ def fused_config(options: FuseOptions, appearance: "NetworkConfig", motion: "Net
             pool=options.temporal_pool,
             window=options.temporal_window,
             motion_injector=options.motion_injector,
+            injector_options=options.injector_options,
+            motion_injector_options=options.motion_injector_options,
         ),
         prediction=options.prediction,
     )

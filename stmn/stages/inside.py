@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from stmn import registry
 from stmn.errors import DataError, PluginError, StmnError, UsageError
+from stmn.registry.options import build
 from stmn.report.sources import RunGraph
 from stmn.stages.model_fit import check_fits
 from stmn.workspace import Workspace, read_run
@@ -138,7 +139,9 @@ def find_masks(store: "Store") -> "Masks | None":
     run = read_run(store.folder)
     recorded = Path(str((run.results if run else {}).get("root") or store.folder / "videos"))
     try:
-        dataset: Dataset = plugin(recorded if recorded.exists() else store.folder, **header.dataset_options)
+        dataset: Dataset = build(
+            "dataset", header.dataset["name"], header.dataset_options, recorded if recorded.exists() else store.folder
+        )
     except (StmnError, TypeError, ValueError, OSError):
         return None
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from stmn import registry
 from stmn.errors import DataError, UsageError, count_of
 from stmn.options.prepare import PrepareOptions
+from stmn.registry.options import build
 from stmn.runtime.files import real_path
 from stmn.runtime.names import find_fault
 from stmn.stages.base import Context, Result, Stage
@@ -27,7 +28,7 @@ class Prepare(Stage[PrepareOptions]):
 
     def check_options(self, options: PrepareOptions) -> None:
         """Refuse options that the flow plugin does not take."""
-        if options.flow_options:
+        if options.flow_options or registry.find("flow", options.flow).package != registry.BUILT_IN:
             from stmn.flow.estimator import check_estimator
 
             check_estimator(options.flow, options.flow_options)
@@ -100,10 +101,7 @@ def create_dataset(options: PrepareOptions, root: Path) -> "Dataset":
             f"data set '{options.dataset}' needs a folder of videos: stmn prepare VIDEOS NAME, or "
             "stmn run RECIPE --data-root VIDEOS"
         )
-    try:
-        dataset: Dataset = plugin(root, **options.dataset_options)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"data set '{options.dataset}': {error}") from error
+    dataset: Dataset = build("dataset", options.dataset, options.dataset_options, root)
     return dataset
 
 

@@ -6,7 +6,15 @@ from stmn.errors import CheckpointError, UsageError, near_match
 from stmn.options.train_stream import TrainStreamOptions
 from stmn.runtime import torchrun
 from stmn.stages.base import Context, Result, Stage
-from stmn.stages.training import check_processes, deliver_board, make_plan, open_clips, train_model, will_resume
+from stmn.stages.training import (
+    check_logger,
+    check_processes,
+    deliver_log,
+    make_plan,
+    open_clips,
+    train_model,
+    will_resume,
+)
 from stmn.workspace import Input, Run, Workspace
 
 if TYPE_CHECKING:
@@ -58,8 +66,8 @@ class TrainStream(Stage[TrainStreamOptions]):
         return options.model_copy(update={"weights": resolve_weights(options.weights, options.arch)})
 
     def deliver(self, options: TrainStreamOptions, run: Run) -> None:
-        """Write the log for TensorBoard, if it is asked for and the training did not."""
-        deliver_board(options, run)
+        """Give the log to the logger that is asked for, if the training did not."""
+        deliver_log(options, run)
 
     def label(self, options: TrainStreamOptions) -> str:
         """`motion-resnet152`."""
@@ -77,6 +85,7 @@ class TrainStream(Stage[TrainStreamOptions]):
         from stmn.store.format.header import read_header
 
         check_processes(options, torchrun.size())
+        check_logger(options)
         choose_device(context.device, options.precision)
         start = _read_start(options, context)
         if start is not None:
@@ -188,5 +197,6 @@ def stream_config(
         width=options.width,
         dropout=options.dropout or 0.0,
         layout=start.layout if start else choose_layout(options.weights),
+        arch_options=options.arch_options,
     )
     return NetworkConfig(classes=classes, size=options.size, stack_length=options.stack_length, streams=[stream])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stmn.errors import UsageError, count_of
 from stmn.options.training import TrainingOptions
+from stmn.registry.options import load_with
 from stmn.runtime import torchrun
 from stmn.stages.base import Context, Result
 from stmn.workspace import Run
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from stmn.nets.checkpoint import Description, TrainedOn
     from stmn.nets.network import Network
     from stmn.sampling.clips import Clips
+    from stmn.training.loggers import LoggerChoice
     from stmn.training.plan import Plan
 
 
@@ -56,16 +58,32 @@ def will_resume(options: TrainingOptions, out: Path) -> bool:
     return options.resume and (out / STATE_FILE).exists()
 
 
-def deliver_board(options: TrainingOptions, run: Run) -> None:
-    """Write the log of a finished training for TensorBoard, if that is asked for and is not there.
+def check_logger(options: TrainingOptions) -> None:
+    """Import the logger before anything is written. Raises `StmnError` if that fails, or lacks an option."""
+    if options.logger:
+        load_with("logger", options.logger, options.logger_options)
+
+
+def deliver_log(options: TrainingOptions, run: Run) -> None:
+    """Give the log of a finished training to its logger, if it has one that did not get it.
 
     Raises:
-        MissingExtra: TensorBoard is not installed.
+        StmnError: the logger can't begin.
     """
-    if options.tensorboard and run.done:
-        from stmn.training.log import write_board
+    if run.done and (choice := _choose_logger(options, run.path)):
+        from stmn.training.loggers import write_finished
 
-        write_board(run.path)
+        write_finished(choice, run.path, run.output("metrics"))
+
+
+def _choose_logger(options: TrainingOptions, out: Path) -> "LoggerChoice | None":
+    """The logger that options name, and what it is told."""
+    if not options.logger:
+        return None
+    from stmn.training.loggers import LoggerChoice
+
+    about = {"run": out.name, "options": options.model_dump(mode="json")}
+    return LoggerChoice(options.logger, options.logger_options, about)
 
 
 def check_processes(options: Any, processes: int) -> None:
@@ -111,7 +129,6 @@ def make_plan(options: Any, videos: int, milestones: tuple[int, ...] = ()) -> "P
         checkpoint_minutes=options.checkpoint_minutes,
         resume=options.resume,
         compile="inductor" if options.compile else "",
-        tensorboard=options.tensorboard,
         stride=options.strides if options.shared_stride else None,
         optimizer=options.optimizer,
         multipliers=Multipliers(options.lr_new, options.lr_bias, options.lr_gain),
@@ -158,6 +175,7 @@ def train_model(
     from stmn.training.state import remove_state
 
     training, validation = clips
+    plan = replace(plan, logger=_choose_logger(options, context.out))
     _say_short_videos(training, context)
     device = choose_device(context.device, options.precision)
     if unequal := describe_imbalance(network.config.classes, training.labels, options.balance, options.class_weights):

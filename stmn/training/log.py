@@ -1,30 +1,31 @@
-"""The log of a training run: rows of `metrics.jsonl`, the numbers beside the progress bar, TensorBoard."""
+"""The log of a training run: rows of `metrics.jsonl`, the numbers beside the progress bar, the rows of a logger."""
 
 import json
 import time
 from collections.abc import Iterator
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from stmn.errors import MissingExtra
-from stmn.runtime.files import read_text
-from stmn.runtime.json_files import parse_json
 from stmn.runtime.progress import Progress, Task
 from stmn.runtime.ranks import Ranks
+from stmn.training.loggers import OpenLogger
 from stmn.training.plan import Plan
 from stmn.training.state import TrainingState
 
-_METRICS_FILE, _BOARD = "metrics.jsonl", "tensorboard"
+_METRICS_FILE = "metrics.jsonl"
 #: fraction of the time spent waiting for data above which a notice says so
 _LONG_WAIT = 0.1
 
 
 class Log:
-    """Sums since the last row, and the places where rows go. Only the first process writes."""
+    """Sums since the last row, and the places where rows go. Only the first process writes.
+
+    It is a context, at whose end the plan's logger is closed.
+    """
 
     _loss: Tensor
     _correct: Tensor
@@ -39,12 +40,19 @@ class Log:
         self._rows = 0
         self._warned = False
         self._validations = len(state.errors)
-        self._board = _open_board(out / _BOARD, state.step) if plan.tensorboard and ranks.first else None
+        self._logger = OpenLogger(plan.logger, out, state.step) if plan.logger and ranks.first else None
         if ranks.first:  # with the rows up to the saved state: a killed run may have logged more
             out.mkdir(parents=True, exist_ok=True)
             (out / _METRICS_FILE).write_text("".join(json.dumps(row) + "\n" for row in state.history))
         self._clear()
         self._resume()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._logger is not None:
+            self._logger.close()
 
     def start_step(self) -> None:
         """Remember the sums before a step, which a state that is saved in it has to hold."""
@@ -86,7 +94,7 @@ class Log:
         return self.state.step % self.plan.log_every == 0 or self.state.step == self.plan.steps
 
     def write(self, rate: float, norm: float, task: Task) -> None:
-        """End a row: add it to the history, the file, the progress bar and TensorBoard.
+        """End a row: add it to the history, the file, the progress bar and the logger.
 
         Args:
             rate: the learning rate.
@@ -114,8 +122,8 @@ class Log:
         if self.ranks.first:
             with open(self.out / _METRICS_FILE, "a") as file:
                 file.write(json.dumps(row) + "\n")
-        if self._board is not None:
-            _add_to_board(self._board, row)
+        if self._logger is not None:
+            self._logger.write(row)
         shown = {name: row[name] for name in ("loss", "accuracy", "validation_error") if name in row}
         task.advance(0, **shown, lr=rate, data_wait=f"{100 * row['data_wait']:.0f}%")
         self._warn_about_waiting(row["data_wait"])
@@ -150,34 +158,3 @@ class Log:
             f"waiting for data takes {100 * fraction:.0f} % of the time: a larger --cache-mb keeps decoded pictures in "
             f"memory, a set prepared with a smaller --short-side decodes faster, and a local disk reads faster"
         )
-
-
-def write_board(out: Path) -> None:
-    """Write the log in the folder of a training for TensorBoard, unless that is there already.
-
-    Raises:
-        MissingExtra: TensorBoard is not installed.
-    """
-    if (out / _BOARD).exists():
-        return
-    board = _open_board(out / _BOARD, 0)
-    for line in read_text(out / _METRICS_FILE).splitlines():
-        _add_to_board(board, parse_json(line))
-    board.close()
-
-
-def _add_to_board(board: Any, row: dict[str, Any]) -> None:
-    """Add a row to TensorBoard."""
-    for name, value in row.items():
-        if name != "step" and value is not None:
-            board.add_scalar(name, value, row["step"])
-    board.flush()
-
-
-def _open_board(folder: Path, step: int) -> Any:
-    """A TensorBoard writer that drops what an interrupted run wrote after `step`."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise MissingExtra("--tensorboard", "tensorboard", "tensorboard") from error
-    return SummaryWriter(str(folder), purge_step=step)

@@ -79,7 +79,7 @@ def train(
     )  # fmt: skip
     batches = iter(load_batches(clips, order, device.loader_threads))
 
-    with catch_signals(progress, ranks) as stop, ExitStack() as bar:
+    with catch_signals(progress, ranks) as stop, log, ExitStack() as bar:
         task = bar.enter_context(progress.task("training", plan.steps, "steps", state.step))
         while state.step < plan.steps and not plan.schedule.saturated(state.errors):
             # start a step

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from stmn.training.freezing import FrozenPart
+from stmn.training.loggers import LoggerChoice
 from stmn.training.normalisation import BatchNormMode
 from stmn.training.schedule import Schedule
 
@@ -50,7 +51,7 @@ class Plan:
         checkpoint_minutes: minutes between saved states.
         resume: continue from a saved state if there is one.
         compile: a backend of torch.compile, or "" for none.
-        tensorboard: also write the log for TensorBoard.
+        logger: what gets the rows of the log, besides its file; None for nothing.
         stride: range that one temporal stride per micro-batch is drawn from, frames; None draws one per video.
         multipliers: factors of the learning rate.
         clip: largest norm of the gradient; None for no limit.
@@ -79,7 +80,7 @@ class Plan:
     checkpoint_minutes: float = 10.0
     resume: bool = True
     compile: str = ""
-    tensorboard: bool = False
+    logger: LoggerChoice | None = None
     stride: tuple[int, int] | None = None
     optimizer: OptimizerName = "sgd"
     multipliers: Multipliers = Multipliers()

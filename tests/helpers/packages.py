@@ -28,7 +28,7 @@ class Packages:
             lines += [f"[{registry.KINDS[kind]}]", *(f"{k} = {name}:{v}" for k, v in plugins.items())]
         (info / "entry_points.txt").write_text("\n".join(lines))
         importlib.invalidate_caches()
-        registry.plugins.cache_clear()
+        registry.rescan()
 
 
 @contextmanager
@@ -36,12 +36,12 @@ def on_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Packages]
     """A folder whose packages are installed until the block ends."""
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
-    registry.plugins.cache_clear()
+    registry.rescan()
     try:
         yield Packages(folder)
     finally:  # also for the tests that follow a failed one
         sys.path.remove(str(folder))
         importlib.invalidate_caches()
-        registry.plugins.cache_clear()
+        registry.rescan()
         for file in folder.glob("*.py"):
             sys.modules.pop(file.stem, None)

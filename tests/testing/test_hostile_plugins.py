@@ -16,7 +16,8 @@ class Own(BaseException):
     pass
 
 def hostile(first, second):
-    do(os.environ["DEED"])
+    if first.any():  # not when it is tried
+        do(os.environ["DEED"])
     return first.new_zeros(len(first), 2, *first.shape[1:], dtype=__import__("torch").float32)
 
 def do(deed):
@@ -79,7 +80,10 @@ def test_a_plugin_that_ends_the_process_is_no_success(site):
 def test_a_plugin_that_exits_when_imported_is_named(site):
     result = call("prepare", "--dataset", "synthetic", *SMALL, "--flow", "leaving", "--flow-options", "a=1")
     assert result.exit_code != 0
-    assert errors_of(result) == ["flow 'leaving' of package leaving 1.0 can't be imported: SystemExit: 0"]
+    assert errors_of(result) == [
+        "flow 'leaving' of package leaving 1.0 can't be imported: SystemExit: 0; update leaving or its dependencies, or "
+        "remove it: pip uninstall leaving"
+    ]
     assert "broken" not in call("plugins", "list", "--check").stderr
 
 

@@ -12,6 +12,7 @@ from helpers.trainings import CPU, network, steps, videos
 
 from stmn.errors import Interrupted
 from stmn.runtime.progress import Silent
+from stmn.training.loggers import LoggerChoice
 from stmn.training.loop import train
 
 TRAIN = shlex.split(
@@ -77,7 +78,7 @@ def test_tensorboard_shows_each_row_once_even_after_resuming(prepared, tmp_path)
             if self.left < 0:
                 raise Interrupted("stopped by the test")
 
-    plan = steps(8, log_every=2, checkpoint_minutes=1e-9, tensorboard=True)
+    plan = steps(8, log_every=2, checkpoint_minutes=1e-9, logger=LoggerChoice("tensorboard"))
     with pytest.raises(Interrupted):
         train(network(), videos(prepared), None, plan, CPU, tmp_path, Stop())
     state = train(network(), videos(prepared), None, plan, CPU, tmp_path, Silent())
@@ -90,7 +91,7 @@ def test_tensorboard_shows_each_row_once_even_after_resuming(prepared, tmp_path)
 def test_tensorboard_is_written_of_a_finished_training_too(own):
     reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     before = train_tiny(own, "flow").record["finished"]
-    run = train_tiny(own, "flow", tensorboard=True)
+    run = train_tiny(own, "flow", logger="tensorboard")
     assert run.record["finished"] == before  # it was up to date
     board = reading.EventAccumulator(str(run.path / "tensorboard")).Reload()
     rows = [json.loads(line) for line in run.output("metrics").read_text().splitlines()]
@@ -101,6 +102,8 @@ def test_tensorboard_is_written_of_a_finished_training_too(own):
 
 def test_missing_tensorboard_names_its_extra(scratch, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    refused = call(*TRAIN, "--tensorboard", "--workspace", scratch.root)
+    refused = call(*TRAIN, "--logger", "tensorboard", "--workspace", scratch.root)
     assert refused.exit_code == 1
-    assert errors_of(refused) == ["--tensorboard needs the package 'tensorboard': pip install 'stmn[tensorboard]'"]
+    assert errors_of(refused) == [
+        "--logger tensorboard needs the package 'tensorboard': pip install 'stmn[tensorboard]'"
+    ]

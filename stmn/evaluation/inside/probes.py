@@ -83,7 +83,7 @@ def list_gated_units(network: TwoStream) -> list[GatedUnit]:
             for index, unit in enumerate(network.stream(receiver).backbone.parts[part]):
                 key = gate_name(receiver, part, index)
                 if key in network.gates:
-                    found.append(GatedUnit(key, receiver, part, index + 1, unit.conv1.in_channels))
+                    found.append(GatedUnit(key, receiver, part, index + 1, unit.in_channels))
     return found
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmn.errors import DataError
-from stmn.registry import without_own_version
+from stmn.registry import for_fingerprint
 from stmn.runtime.files import digest
 from stmn.store.format.header import read_header
 from stmn.store.format.shard import (
@@ -157,7 +157,7 @@ class Store:
         header = self.header.model_dump(mode="json", exclude={"folds", "gone"})  # the splits themselves are in it
         if not self.header.mirror_pairs:
             del header["mirror_pairs"]  # older sets have none
-        return digest([header | {"dataset": without_own_version(self.header.dataset)}, rows])
+        return digest([header | {"dataset": for_fingerprint(self.header.dataset)}, rows])
 
     def notes(self) -> dict[str, str]:
         """Return what `prepare` noted about videos that it did not skip, by id. Older sets have no notes."""

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stmn import registry
 from stmn.datasets.base import Dataset, VideoEntry
 from stmn.errors import DataError
 from stmn.flow.estimator import load_estimator
+from stmn.registry.options import build
 from stmn.store.format.header import HEADER, Preparation
 from stmn.store.format.shard import FLOW, RGB, shard_path
 from stmn.store.format.write import PictureWriter, ShardWriter, VideoFacts
@@ -66,7 +66,7 @@ class PrepareWorker:
 
         torch.set_num_threads(1)  # videos run in parallel instead
         how = self.preparation
-        dataset: Dataset = registry.load("dataset", self.dataset)(self.root, **self.dataset_options)
+        dataset: Dataset = build("dataset", self.dataset, self.dataset_options, self.root)
         flow = None if dataset.has_pictures else load_estimator(how.flow, how.flow_options)
         shard = ShardWriter(shard_path(self.folder, index, self.machine))
 

@@ -1,0 +1,93 @@
+"""Import the code of a plugin, for a limited time, and say what is wrong with it."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import EntryPoint
+from types import FrameType
+from typing import Any
+
+from stmn.errors import UsageError
+from stmn.registry.code import module_of
+
+#: the variable with the seconds that an import may take, and how many these are without it
+_VARIABLE, _SECONDS = "STMN_PLUGINS_TIMEOUT", 60.0
+
+
+class _TooLong(BaseException):
+    """An import has not ended; no `except Exception` of the plugin's takes it for its own."""
+
+
+def import_entry(entry: EntryPoint, package: str) -> tuple[Any, str]:
+    """Import what an entry point names.
+
+    Args:
+        entry: the entry point of a plugin.
+        package: the package that has it.
+
+    Returns:
+        What it names, and "". If that fails: None, and in words why and what to do.
+    """
+    seconds = import_seconds()
+    try:
+        with _limited(seconds):
+            return entry.load(), ""
+    except KeyboardInterrupt:
+        raise
+    except _TooLong:
+        return None, (
+            f"its import has not ended after {seconds:g} s; {_VARIABLE}=SECONDS gives it longer, pip uninstall "
+            f"{package} removes it"
+        )
+    except BaseException as error:  # it may call `sys.exit`
+        return None, f"{type(error).__name__}: {error}; {_advise(error, entry, package)}"
+
+
+def import_seconds() -> float:
+    """How long an import may take, in seconds.
+
+    Raises:
+        UsageError: STMN_PLUGINS_TIMEOUT is no number above 0.
+    """
+    text = os.environ.get(_VARIABLE, "")
+    try:
+        seconds = float(text) if text else _SECONDS
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e6:
+        raise UsageError(f"{_VARIABLE} is '{text}'; it must be a number of seconds above 0")
+    return seconds
+
+
+def _advise(error: BaseException, entry: EntryPoint, package: str) -> str:
+    """What a person can do about a failed import."""
+    module = module_of(entry)
+    missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
+    if not module or (missing and (missing == module or module.startswith(f"{missing}."))):
+        return f"its entry point is {entry.value}, and there is no such module: reinstall {package}"
+    if missing:
+        return f"install the package that has the module {missing}"
+    if isinstance(error, AttributeError) and error.obj is not None and not error.__cause__:
+        return f"its entry point is {entry.value}: correct that in its pyproject.toml and reinstall {package}"
+    return f"update {package} or its dependencies, or remove it: pip uninstall {package}"
+
+
+@contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """Raise `_TooLong` in a block that takes longer. Only the main thread can be interrupted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _TooLong
+
+    before = signal.signal(signal.SIGALRM, stop)
+    rest, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, rest, interval)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,221 @@
+"""The options of plugins: the keyword-only parameters of what an entry point names, with their types and defaults.
+
+One rule for all kinds: `--fusion-options reduction=4`, in a recipe `fusion_options = { reduction = 4 }`, sets the
+parameter `reduction` of the fusion. Of a data set the parameters after the root folder count, keyword-only or not.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
+
+from stmn.errors import PluginError, StmnError, UsageError, describe_mistake, near_match
+from stmn.registry import BUILT_IN, Plugin, find, names
+
+#: kind -> how many arguments stmn gives by position
+_GIVEN = {"fusion": 1, "injector": 3, "flow": 2, "dataset": 1, "logger": 3}
+#: kind -> the arguments that stmn gives by name
+_NAMED = {"backbone": ("in_channels", "width")}
+#: what messages call a kind
+_WORDS = {"dataset": "data set"}
+_MOST_SHOWN = 100
+#: the section of a docstring on arguments, and one of them
+_ARGS = re.compile(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", re.MULTILINE)
+_ARGUMENT = re.compile(r"^ {4}(\w+)(?: \([^)]*\))?: (.*(?:\n {5,}.*)*)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class PluginOption:
+    """An option of a plugin.
+
+    Attributes:
+        name: what a person writes.
+        parameter: what the code calls it: `lambda_` for `lambda`, which is reserved in Python.
+        annotation: its type.
+        default: the value without it.
+        required: it has no default.
+        help: what the docstring says of it.
+    """
+
+    name: str
+    parameter: str
+    annotation: Any
+    default: Any
+    required: bool
+    help: str
+
+    @property
+    def type(self) -> str:
+        """Its type in a few words: `int`, `'a' or 'b'`."""
+        if self.annotation is inspect.Parameter.empty:
+            return "any"
+        if get_origin(self.annotation) is Literal:
+            return " or ".join(map(repr, get_args(self.annotation)))
+        plain = isinstance(self.annotation, type) and get_origin(self.annotation) is None
+        text = self.annotation.__name__ if plain else str(self.annotation)
+        return re.sub(r"\b(typing|pathlib|collections\.abc)\.", "", text)
+
+
+def list_options(kind: str, target: Any) -> dict[str, PluginOption]:
+    """The options of a plugin by name.
+
+    Args:
+        kind: one of `stmn.registry.KINDS`.
+        target: what its entry point names.
+    """
+    parameters = _parameters(target)
+    keyword, either = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    counted = (keyword, either) if kind == "dataset" else (keyword,)
+    explained = _explain(target)
+    return {
+        parameter.name.rstrip("_"): PluginOption(
+            parameter.name.rstrip("_"), parameter.name, parameter.annotation, parameter.default,
+            parameter.default is parameter.empty, explained.get(parameter.name, ""),
+        )
+        for parameter in parameters[_GIVEN.get(kind, 0) :]
+        if parameter.kind in counted and parameter.name not in _NAMED.get(kind, ())
+    }  # fmt: skip
+
+
+def check_options(kind: str, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the options that a person gives to a plugin.
+
+    Args:
+        kind: of the plugin.
+        name: of the plugin; a backbone may also be a ResNet of timm, which has none.
+        values: option -> value, as flags and recipes have them.
+
+    Returns:
+        Option -> value of its type. What is left to its default is not among them.
+
+    Raises:
+        UsageError: the plugin has no such option, one has the wrong type, or one is missing.
+        PluginError: there is no such plugin, or it can't be imported.
+    """
+    if kind == "backbone" and ":" not in name and name not in names(kind):
+        raise UsageError(f"backbone '{name}' is a ResNet of timm, which has no options; leave out {', '.join(values)}")
+    target = find(kind, name).load()
+    named = {option.parameter: option.name for option in list_options(kind, target).values()}
+    return {named.get(key, key): value for key, value in _read(kind, name, target, values).items()}
+
+
+def load_with(kind: str, name: str, values: Mapping[str, Any]) -> Callable[..., Any]:
+    """Import a plugin and set its options. Raises as `check_options` does."""
+    target = find(kind, name).load()
+    chosen = _read(kind, name, target, values)
+    return partial(target, **chosen) if chosen else target
+
+
+def build(kind: str, name: str, values: Mapping[str, Any], *given: Any, **named: Any) -> Any:
+    """Import a plugin and call it with its options: a fusion gives a module, for example.
+
+    Args:
+        kind: of the plugin.
+        name: of the plugin.
+        values: its options.
+        given: what its contract says that it is called with.
+        named: the same, by name.
+
+    Raises:
+        UsageError: the options are wrong.
+        PluginError: there is no such plugin, or it breaks its contract.
+    """
+    make = load_with(kind, name, values)
+    with plugin_errors(find(kind, name)):
+        return make(*given, **named)
+
+
+@contextmanager
+def plugin_errors(plugin: Plugin) -> Iterator[None]:
+    """A block in which the code of a plugin runs: what it raises is said to be its own.
+
+    A `ValueError` is about its options; anything else is a fault, and named so if the plugin is another package's.
+
+    Raises:
+        UsageError, PluginError: in place of these.
+    """
+    try:
+        yield
+    except (StmnError, MemoryError):
+        raise
+    except ValueError as error:
+        raise UsageError(f"{_title(plugin.kind)} '{plugin.name}': {error}") from error
+    except Exception as error:
+        if plugin.package == BUILT_IN:
+            raise
+        raise PluginError(
+            f"{plugin.title} failed: {type(error).__name__}: {error}; stmn plugins list --check says what its authors "
+            f"must change"
+        ) from error
+
+
+def _read(kind: str, name: str, target: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameter -> value of its type."""
+    known, title = list_options(kind, target), f"{_title(kind)} '{name}'"
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in _parameters(target))
+    chosen = {}
+    for key, value in values.items():
+        if key in known:
+            chosen[known[key].parameter] = _validate(known[key], value, title)
+        elif takes_any:
+            chosen[key] = value
+        else:
+            has = f"it has: {', '.join(known)}" if known else "it has none"
+            raise UsageError(f"{title} has no option '{key[:_MOST_SHOWN]}'{near_match(key, known)}; {has}")
+    for option in known.values():
+        if option.required and option.parameter not in chosen:
+            raise UsageError(f"{title} needs its option '{option.name}'{option.help and f': {option.help}'}")
+    return chosen
+
+
+def _validate(option: PluginOption, value: Any, title: str) -> Any:
+    """A value as its type; a truth value is no number, and no number is NaN or infinite."""
+    where = f"{title}: {option.name} = {repr(value)[:_MOST_SHOWN]}"
+    if option.annotation is inspect.Parameter.empty:
+        return value
+    if isinstance(value, bool) and option.annotation in (int, float):
+        raise UsageError(f"{where}: must be a {'whole number' if option.annotation is int else 'number'}")
+    try:
+        return _adapter(option.annotation).validate_python(value)
+    except ValidationError as error:
+        raise UsageError(f"{where}: {describe_mistake(error.errors()[0])}") from error
+
+
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    """What checks values of a type."""
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False, arbitrary_types_allowed=True))
+    except PydanticUserError:  # a model or a dataclass, which has a configuration of its own
+        return TypeAdapter(annotation)
+
+
+def _parameters(target: Any) -> list[inspect.Parameter]:
+    """The parameters of a function, or of a class's constructor; none if Python can't say."""
+    for evaluated in (True, False):
+        try:
+            return list(inspect.signature(target, eval_str=evaluated).parameters.values())
+        except (NameError, TypeError, ValueError):
+            continue
+    return []
+
+
+def _explain(target: Any) -> dict[str, str]:
+    """Parameter -> what the section "Args:" of the docstrings says of it, in one line."""
+    target = target.func if isinstance(target, partial) else target
+    found: dict[str, str] = {}
+    for documented in (target, getattr(target, "__init__", None)):
+        section = _ARGS.search(inspect.getdoc(documented) or "")
+        for name, text in _ARGUMENT.findall(section[1]) if section else ():
+            found.setdefault(name, " ".join(text.split()))
+    return found
+
+
+def _title(kind: str) -> str:
+    """What messages call a kind."""
+    return _WORDS.get(kind, kind)
