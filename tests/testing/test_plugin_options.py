@@ -149,8 +149,8 @@ def test_failing_logger_does_not_end_the_training(parts, own):
     ("train-stream --arch resnet26 --arch-options factor=2",
      "backbone 'resnet26' is a ResNet of timm, which has no options; leave out factor"),
     ("train-stream --tensorboard", "--tensorboard is called --logger now (see stmn train-stream --help)"),
-    ("prepare --dataset synthetic --dataset-options trian=4",
-     "data set 'synthetic' has no option 'trian' (did you mean 'train'?); it has: train, test, frames, size, task, seed"),
+    ("prepare --dataset synthetic --dataset-options tran=4",
+     "data set 'synthetic' has no option 'tran' (did you mean 'train'?); it has: train, test, frames, size, task, seed"),
 ])  # fmt: skip
 def test_wrong_options_are_found_before_anything_runs(parts, own, command, message):
     refused = call(*command.split(), *(TINY if command.startswith("fuse") else []), "-w", own.root)
