@@ -43,6 +43,7 @@ COMMANDS: dict[str, CommandInfo] = {
         "Test", "Improved dense trajectories, step by step; show the tracks of a video.", "stmn.cli.idt"
     ),
     "predict": CommandInfo("Ship", "Classify videos with a model.", "stmn.cli.predict"),
+    "features": CommandInfo("Ship", "Compute features of videos, window by window.", "stmn.cli.features"),
     "export": CommandInfo("Ship", "Export a model to another format, such as ONNX."),
     "push": CommandInfo("Ship", "Send a model to the hub: weights, card and recipe.", "stmn.cli.push"),
     "report": CommandInfo("Look", "Write one HTML page about what was run and how well it did."),

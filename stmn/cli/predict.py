@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from stmn.cli.app import command, make_app
-from stmn.cli.console import answer, answer_json, say_error
+from stmn.cli.console import answer, answer_json
+from stmn.cli.each_video import end_with, for_each
 from stmn.cli.parameters import DeviceName, JsonLines, Overwrite, WorkspacePath, check_new
-from stmn.errors import count_of
 
 if TYPE_CHECKING:
     from stmn.cli.display import Display
@@ -96,23 +96,15 @@ def predict(
     if overlay:
         _choose_font(font, printer)
     failed = _classify_all(found, printer, options)
-    if failed and len(found) > 1:
-        accept = f"; --allow-failures {failed} accepts this" if failed > allow_failures else ""
-        display.say(f"{failed:,} of {count_of(len(found), 'video')} can't be classified{accept}")
-    for name, path in options.outputs.items():
-        if failed < len(found) or name == "out":
-            display.say(f"{name}: {path}")
-    if failed > allow_failures:
-        raise typer.Exit(1)
+    written = [f"{name}: {path}" for name, path in options.outputs.items() if failed < len(found) or name == "out"]
+    end_with(failed, len(found), allow_failures, written)
 
 
 def _classify_all(found: "list[Source]", printer: "_Printer", options: "PredictOptions") -> int:
     """Classify videos; return how many of them can't be. Each costs itself alone."""
-    from stmn.errors import StmnError, UsageError
     from stmn.prediction.api import MeasuredApart
     from stmn.prediction.table import write_predictions
     from stmn.prediction.timeline import write_timeline
-    from stmn.runtime.workers import describe_error
 
     failed, classes = 0, printer.model.classes
     with ExitStack() as outer:
@@ -123,17 +115,7 @@ def _classify_all(found: "list[Source]", printer: "_Printer", options: "PredictO
                 printer.timeline = inner.enter_context(write_timeline(options.timeline, classes))
             if len(found) > 1:
                 printer.apart = inner.enter_context(MeasuredApart())
-            for video in found:
-                try:
-                    printer.classify(video, options)
-                except UsageError:  # of the options: it concerns all videos
-                    raise
-                except (StmnError, ValueError, RuntimeError, MemoryError) as error:
-                    if not isinstance(error, StmnError) and len(found) == 1:
-                        raise
-                    failed += 1
-                    printer.fail(video, describe_error(error))
-                printer.commit()
+            failed = for_each(found, lambda video: printer.classify(video, options), printer.fail)
             if failed == len(found):
                 raise _NoneLeft  # then no timeline is written
     return failed
@@ -145,6 +127,7 @@ class _NoneLeft(Exception):
 
 def _choose_font(font: Path | None, printer: "_Printer") -> None:
     """Use a font for the overlay, and say if no font has all letters of the class names."""
+    from stmn.errors import count_of
     from stmn.runtime.fonts import choose_font, count_missing, find_font
 
     if font:
@@ -170,7 +153,12 @@ class _Printer:
         self.model, self.top, self.as_json, self.display = model, top, as_json, display
 
     def classify(self, video: "Source", options: "PredictOptions") -> None:
-        """Classify a video and print a line; also one per window if windows go nowhere else."""
+        """Classify a video, print a line, and keep its rows; also a line per window if windows go nowhere else."""
+        self.print_video(video, options)
+        self.commit()
+
+    def print_video(self, video: "Source", options: "PredictOptions") -> None:
+        """Classify a video and print."""
         from stmn.prediction.api import CHUNKS, is_live, measure_video
         from stmn.prediction.follow import RunningMean, expected_windows, follow_windows
         from stmn.prediction.notes import NoteTaker
@@ -216,12 +204,12 @@ class _Printer:
             self.table.add(video.name, ranked, window.start, window.end, window.frames, notes)
 
     def fail(self, video: "Source", error: str) -> None:
-        """Say why a video can't be classified, here and in its row; take back what the tables hold of it."""
-        say_error(error)
+        """Say in its row why a video can't be classified; take back what the tables hold of it."""
         if self.timeline:
             self.timeline.roll_back()
         if self.table:
             self.table.fail(video.name, error)
+        self.commit()
 
     def commit(self) -> None:
         """Keep what the tables hold."""

@@ -78,10 +78,21 @@ class Stream(nn.Module):
         Returns:
             (B, P, classes) at the P places in time that pooling leaves.
         """
-        maps = self._average_windows(features, chunks)
-        means = torch.unflatten(maps.mean(dim=(2, 3)), 1, (-1, self.fc.in_features))
-        logits: Tensor = self.fc(self.dropout(means))
+        logits: Tensor = self.fc(self.dropout(self.pooled(features, chunks)))
         return logits
+
+    def pooled(self, features: Tensor, chunks: int) -> Tensor:
+        """Pool the last feature maps over time and average them over windows and space: what the classifier reads.
+
+        Args:
+            features: (B * chunks, C, h, w).
+            chunks: chunks of each video, T.
+
+        Returns:
+            (B, P, C) at the P places in time that pooling leaves.
+        """
+        maps = self._average_windows(features, chunks)
+        return torch.unflatten(maps.mean(dim=(2, 3)), 1, (-1, self.fc.in_features))
 
     def window_logits(self, features: Tensor, chunks: int) -> Tensor:
         """Classify the windows of the last feature maps one by one, for averages that are not linear.

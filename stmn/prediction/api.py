@@ -13,6 +13,7 @@ from stmn.errors import CheckpointError, DataError, PluginError, UsageError
 from stmn.flow.estimator import check_estimator, load_estimator
 from stmn.nets.checkpoint import load_checkpoint
 from stmn.prediction.classifier import Classifier, ClassScore
+from stmn.prediction.features import WindowFeatures, features_of_spans, features_of_whole
 from stmn.prediction.whole_video import read_whole_video
 from stmn.prediction.windows import Window, classify_spans, read_frames, slide_window
 from stmn.runtime.device import NamedPrecision, choose_device
@@ -23,8 +24,8 @@ from stmn.video.pictures import list_pictures
 from stmn.video.source import Source, is_live, parse_source
 
 __all__ = [
-    "ClassScore", "MeasuredApart", "Model", "Source", "WholePrediction", "Window", "find_videos", "is_live",
-    "load_model", "measure_video",
+    "ClassScore", "MeasuredApart", "Model", "Source", "WholePrediction", "Window", "WindowFeatures", "find_videos",
+    "is_live", "load_model", "measure_video",
 ]  # fmt: skip
 
 #: chunks of a whole video (section 4.2)
@@ -116,6 +117,43 @@ class Model(Classifier):
         given = _as_source(video)
         spans = slide_window(read_frames(self, iter_frames(given, self.description.preparation.fps)), length, step)
         return classify_spans(self, spans, self.protocol(chunks, flips), given.name, Silent())
+
+    def features(
+        self, video: str | Path | Source, length: float | None = 1.0, step: float | None = None,
+        chunks: int | None = None, flips: bool = True, progress: Progress | None = None,
+        allow_damage: float = ALLOWED_DAMAGE, measure: Measure = measure_video,
+    ) -> Iterator[WindowFeatures]:  # fmt: skip
+        """Compute the features of windows that slide over a video: what the network's classifiers read.
+
+        Args:
+            video: A path, an address, a camera's number, or `-`.
+            length: Seconds of a window; None for the whole video as one.
+            step: Seconds from one window to the next; by default `length`, so that they don't overlap.
+            chunks: How many chunks to spread over a window: 5 by default, 25 over a whole video.
+            flips: Also average over mirrored frames, if the training data allowed mirroring and no two classes change
+                places in a mirror.
+            progress: Gets notices.
+            allow_damage: The fraction of the frames, 0..1, that damage may cost.
+            measure: Finds how long a whole video is.
+
+        Yields:
+            Start, end and the (C,) float32 features of each stream, a window as soon as its last frame is read.
+
+        Raises:
+            DataError: The video can't be read or has too few frames, or a feature is NaN or infinite.
+            StmnError: Memory does not suffice.
+        """
+        given, said = _as_source(video), progress or Silent()
+        protocol = self.protocol(chunks or (CHUNKS if length is None else WINDOW_CHUNKS), flips)
+        if length is None:
+            whole = read_whole_video(self, given, protocol, said, allow_damage, measure)
+            yield features_of_whole(self, whole, protocol, given.name)
+            return
+        frames = iter_frames(
+            given, self.description.preparation.fps, allow_damage, lambda words: said.say(f"{given.name}: {words}")
+        )
+        spans = slide_window(read_frames(self, frames), length, step or length)
+        yield from features_of_spans(self, spans, protocol, given.name, said)
 
 
 def _as_source(video: str | Path | Source) -> Source:

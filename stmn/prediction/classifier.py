@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from stmn.errors import DataError, count_of
+from stmn.evaluation.features import compute_features
 from stmn.evaluation.inference import VideoInput, check_finite, compute_in_memory, for_inference, resize_to_protocol
 from stmn.evaluation.passes import PassLimit
 from stmn.evaluation.protocol import Protocol
 from stmn.flow.estimator import load_estimator
 from stmn.flow.pairs import FlowFunction
 from stmn.nets.checkpoint import Description
-from stmn.nets.network import Network
+from stmn.nets.network import FUSED, Network
 from stmn.runtime.device import Device
 from stmn.runtime.progress import Silent
 from stmn.sampling.augment import mirror_order
@@ -155,6 +156,25 @@ class Classifier:
         for output, row in used.items():
             check_finite(row, f"{name}: the network's {output} scores", protocol.precision)
         return list(used.values())
+
+    def compute_features(self, given: VideoInput, protocol: Protocol, name: str) -> dict[str, Tensor]:
+        """Stream -> (C,) pooled features: `stream` alone, or all streams of the network.
+
+        Args:
+            given: What the network reads.
+            protocol: Gives the views to average over.
+            name: The video's name in error messages.
+
+        Raises:
+            DataError: One is NaN or infinite.
+            StmnError: Memory does not suffice.
+        """
+        computed = compute_features(self.fast_network, given, protocol, self.device, self._limit)
+        named = dict(zip(self.network.names, computed, strict=True))
+        used = {stream: row for stream, row in named.items() if self.stream in (None, FUSED, stream)}
+        for stream, row in used.items():
+            check_finite(row, f"{name}: the network's {stream} features", protocol.precision)
+        return used
 
     def padding_notice(self, frame_count: int) -> str:
         """A line saying that `frame_count` frames are fewer than a flow stack spans; empty if they are enough."""

@@ -48,17 +48,11 @@ class PredictOptions:
             UsageError: They contradict each other, or an output is a folder, one of the videos, or has a wrong ending.
         """
         for flag, seconds in (("--window", self.window), ("--step", self.step)):
-            if seconds is not None and not 0 < seconds < float("inf"):
-                raise UsageError(f"{flag} {seconds:g}: must be a number of seconds above 0")
+            check_seconds(flag, seconds)
         if self.gate_part and not self.overlay:
             raise UsageError("--gate-part needs an overlay: add --overlay OUT.mp4")
         for flag, path, endings in self._outputs:
-            if path.suffix.lower() not in endings:
-                raise UsageError(f"{flag} {path}: the name must end in {_either(endings)}")
-            if path.is_dir():
-                raise UsageError(f"{flag} {path}: this is a folder; name a file")
-            if path.exists() and any(v.kind == "file" and _is_same(path, v.place) for v in videos):
-                raise UsageError(f"{flag} {path}: this is one of the videos and would be overwritten")
+            check_output(flag, path, endings, videos)
         if self.out and self.timeline and self.out.absolute() == self.timeline.absolute():
             raise UsageError(f"--out and --timeline both name {self.out}: name two files")
         if self.overlay and len(videos) > 1:
@@ -94,6 +88,22 @@ class PredictOptions:
         """Seconds of a window, and from one window to the next."""
         window = self.window or _WINDOW_SECONDS
         return window, self.step or window * _STEP_FRACTION
+
+
+def check_seconds(flag: str, seconds: float | None) -> None:
+    """Raise `UsageError` for what is no length of time; None is left to a default."""
+    if seconds is not None and not 0 < seconds < float("inf"):
+        raise UsageError(f"{flag} {seconds:g}: must be a number of seconds above 0")
+
+
+def check_output(flag: str, path: Path, endings: tuple[str, ...], videos: list[Source]) -> None:
+    """Raise `UsageError` if a file to write has another ending than these, is a folder, or is one of the videos."""
+    if path.suffix.lower() not in endings:
+        raise UsageError(f"{flag} {path}: the name must end in {_either(endings)}")
+    if path.is_dir():
+        raise UsageError(f"{flag} {path}: this is a folder; name a file")
+    if path.exists() and any(v.kind == "file" and _is_same(path, v.place) for v in videos):
+        raise UsageError(f"{flag} {path}: this is one of the videos and would be overwritten")
 
 
 def _either(names: tuple[str, ...]) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stmn.errors import UsageError
+from stmn.evaluation.inference import VideoInput
 from stmn.evaluation.protocol import Protocol
 from stmn.flow.pairs import frames_and_flow
 from stmn.prediction.classifier import Classifier
@@ -135,7 +136,16 @@ def count_windows(seconds: float, rate: float, length: float, step: float) -> in
 def classify_spans(
     model: Classifier, spans: Iterable[Span], protocol: Protocol, name: str, progress: Progress
 ) -> Iterator[Window]:
-    """Classify each span as a video of its own. Frames missing for a flow stack are reported once.
+    """Classify each span as a video of its own. Raises as `read_spans` does."""
+    for span, given in read_spans(model, spans, protocol, name, progress):
+        logits = model.compute_logits(given, protocol, name)
+        yield Window(span.start, span.end, torch.stack(logits).mean(dim=0), len(span.frames))
+
+
+def read_spans(
+    model: Classifier, spans: Iterable[Span], protocol: Protocol, name: str, progress: Progress
+) -> Iterator[tuple[Span, VideoInput]]:
+    """What the network reads of each span. Frames missing for a flow stack are reported once.
 
     Raises:
         UsageError: The windows are so short that one holds a single frame, and the model reads flow.
@@ -155,6 +165,4 @@ def classify_spans(
             progress.say(f"{name}: {notice}")
             reported = True
         flow = {i: frame.flow for i, frame in enumerate(frames) if frame.flow is not None}
-        given = model.make_input(plan, {t: frames[t].frame for t in plan.times}, flow, protocol)
-        logits = model.compute_logits(given, protocol, name)
-        yield Window(span.start, span.end, torch.stack(logits).mean(dim=0), len(frames))
+        yield span, model.make_input(plan, {t: frames[t].frame for t in plan.times}, flow, protocol)

@@ -1,0 +1,53 @@
+"""Features of a video: what the classifiers of a network read."""
+
+import torch
+from torch import Tensor
+
+from stmn.evaluation.inference import VideoInput
+from stmn.evaluation.passes import PassLimit, compute_last_maps
+from stmn.evaluation.protocol import Protocol
+from stmn.nets.network import Network
+from stmn.runtime.device import Device
+from stmn.runtime.precision import exact_float32
+
+
+@torch.inference_mode()
+def compute_features(
+    network: Network, video: VideoInput, protocol: Protocol, device: Device, limit: PassLimit
+) -> list[Tensor]:
+    """The pooled features of a video: its last feature maps, averaged over space, pooled over time as in training.
+
+    A classifier is linear, so its logits of these are those of the video. Mirrored views are averaged too, unless
+    classes change places in a mirror: the mean would not tell them apart.
+
+    Args:
+        network: A network on the device, in evaluation mode.
+        video: What it reads.
+        protocol: Gives the views.
+        device: Where the network is.
+        limit: The largest forward pass; lowered where it does not fit into memory.
+
+    Returns:
+        (C,) float32 of each stream.
+
+    Raises:
+        StmnError: Memory does not suffice.
+    """
+    views = [view for view in protocol.views(*video.size) if not (view.mirror and protocol.mirror_order)]
+    pixels = views[0].height * views[0].width
+
+    def compute(most: int) -> list[Tensor]:
+        totals: list[Tensor] = []
+        for view in views:
+
+            def inputs(first: int, last: int) -> list[Tensor]:
+                return [device.move(x[None]) for x in video.network_inputs(network.names, view, first, last)]  # noqa: B023
+
+            with exact_float32(), device.autocast():
+                maps = compute_last_maps(network, inputs, video.chunks, max(1, most // pixels))
+                pairs = zip(network.names, maps, strict=True)
+                pooled = [network.stream(name).pooled(x, video.chunks).float().mean(dim=1)[0] for name, x in pairs]
+            totals = [a + b for a, b in zip(totals, pooled, strict=True)] if totals else pooled
+        return [total.cpu() / len(views) for total in totals]
+
+    return limit.fit(compute, pixels, video.chunks)

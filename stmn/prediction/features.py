@@ -1,0 +1,148 @@
+"""Pooled features of videos, window by window, and the file that holds those of many videos."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stmn.evaluation.protocol import Protocol
+from stmn.prediction.classifier import Classifier
+from stmn.prediction.whole_video import WholeVideo
+from stmn.prediction.windows import Span, read_spans
+from stmn.runtime.files import atomic_write
+from stmn.runtime.progress import Progress
+from stmn.runtime.tensor_files import save_tensors
+
+#: endings of the files that can be written
+FEATURE_SUFFIXES = (".safetensors", ".npz")
+#: what the start and the end of each window are called, beside the streams; and the description in an `.npz`
+TIMES, ABOUT = "times", "about"
+
+
+@dataclass(frozen=True)
+class WindowFeatures:
+    """The features of a window of a video.
+
+    Attributes:
+        start: Where it begins, seconds.
+        end: Where it ends, seconds.
+        streams: Stream -> (C,) float32, what its classifier reads.
+    """
+
+    start: float
+    end: float
+    streams: dict[str, Tensor]
+
+
+def features_of_spans(
+    model: Classifier, spans: Iterator[Span], protocol: Protocol, name: str, progress: Progress
+) -> Iterator[WindowFeatures]:
+    """The features of each span, as of a video of its own. Raises as `read_spans` does."""
+    for span, given in read_spans(model, spans, protocol, name, progress):
+        yield WindowFeatures(span.start, span.end, model.compute_features(given, protocol, name))
+
+
+def features_of_whole(model: Classifier, whole: WholeVideo, protocol: Protocol, name: str) -> WindowFeatures:
+    """The features of a whole video."""
+    return WindowFeatures(0.0, whole.seconds, model.compute_features(whole.given, protocol, name))
+
+
+class FeatureFile:
+    """Features of one video after another, in files on disk until all are there; those of a video can be taken back.
+
+    Args:
+        folder: Where rows are kept meanwhile.
+        stack: Closes what is opened there.
+
+    Attributes:
+        videos: Video -> start and end of its windows, seconds.
+        failed: Video -> why it has none.
+    """
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder, self._stack = folder, stack
+        self._files: dict[str, Any] = {}
+        self._widths: dict[str, int] = {}
+        self._times: list[tuple[float, float]] = []
+        self.videos: dict[str, list[tuple[float, float]]] = {}
+        self.failed: dict[str, str] = {}
+
+    def add(self, window: WindowFeatures) -> None:
+        """Add a window of the video at hand."""
+        for name, row in window.streams.items():
+            if name not in self._files:
+                self._files[name] = self._stack.enter_context(open(self._folder / name, "w+b"))  # noqa: SIM115
+                self._widths[name] = len(row)
+            self._files[name].write(np.ascontiguousarray(row.numpy(), np.float32).tobytes())
+        self._times.append((window.start, window.end))
+
+    def commit(self, video: str) -> None:
+        """Keep the windows that were added as those of a video."""
+        self.videos[video], self._times = self._times, []
+
+    def fail(self, video: str, error: str) -> None:
+        """Take back the windows that were added, and note why the video has none."""
+        self.failed[video], self._times = error, []
+        rows = sum(map(len, self.videos.values()))
+        for name, file in self._files.items():
+            file.seek(4 * self._widths[name] * rows)
+            file.truncate()
+
+    @property
+    def count(self) -> int:
+        """Windows of all videos."""
+        return sum(map(len, self.videos.values()))
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Stream -> C."""
+        return dict(self._widths)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """`VIDEO/STREAM` -> (N, C) float32 and `VIDEO/times` -> (N, 2) float64, of N windows; rows stay on disk."""
+        found: dict[str, NDArray[Any]] = {}
+        whole: dict[str, NDArray[Any]] = {}
+        for name, file in self._files.items():
+            file.flush()
+            if self.count:
+                shape = (self.count, self._widths[name])
+                whole[name] = np.memmap(file, np.float32, "c", shape=shape)
+        first = 0
+        for video, times in self.videos.items():
+            last = first + len(times)
+            found |= {f"{video}/{name}": rows[first:last] for name, rows in whole.items()}
+            found[f"{video}/{TIMES}"] = np.array(times, np.float64)
+            first = last
+        return found
+
+
+@contextmanager
+def write_features(path: Path, about: Mapping[str, Any]) -> Iterator[FeatureFile]:
+    """Open a file of features that appears at `path` if the block ends without an error, and has a video.
+
+    Args:
+        path: Its ending, one of `FEATURE_SUFFIXES`, says what it is.
+        about: How the features were made: JSON.
+
+    Raises:
+        StmnError: The file can't be written.
+    """
+    with atomic_write(path) as temporary, ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix=".features-", dir=path.parent)))
+        file = FeatureFile(folder, stack)
+        yield file
+        described = {"features": {**about, "videos": list(file.videos), "failed": file.failed}}
+        if path.suffix.lower() == ".npz":
+            with open(temporary, "wb") as target:
+                arrays: dict[str, Any] = {ABOUT: np.array(json.dumps(described)), **file.arrays()}
+                np.savez(target, **arrays)
+        else:
+            save_tensors(temporary, {key: torch.from_numpy(rows) for key, rows in file.arrays().items()}, described)
