@@ -69,7 +69,7 @@ def _find_like(evaluation: Run, graph: RunGraph, data: str) -> PaperAccuracy | N
     led = graph.find_upstream([evaluation])
     modalities = {run.record["options"].get("modality") for run in led if run.record.get("verb") == "train-stream"}
     gates = find_networks(evaluation, graph).gates
-    if gates and gates.get("fusion") == "none":
+    if gates and (gates.get("fusion") == "none" or gates.get("blank")):  # controls: the paper has none
         return None
     role: Any = (
         "fused" if gates else {("rgb",): "appearance", ("flow",): "motion"}.get(tuple(modalities), "late_fusion")

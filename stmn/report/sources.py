@@ -18,7 +18,7 @@ from stmn.workspace import Input, Run, read_run
 #: stages whose runs are evaluations
 _EVALUATIONS = ("evaluate", "idt-score", "fuse-idt")
 #: options of `fuse` that decide which row of the paper's tables a network belongs to
-_GATE_OPTIONS = ("fusion", "site", "direction", "gated_units", "injector", "temporal_init", "temporal_pool")
+_GATE_OPTIONS = ("fusion", "site", "direction", "gated_units", "injector", "temporal_init", "temporal_pool", "blank")
 #: (stage, modality) of every model that was tested -> what kind of result that is
 _ROLES: dict[frozenset[tuple[str, str | None]], Role] = {
     frozenset({("train-stream", "rgb")}): "appearance",

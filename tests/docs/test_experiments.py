@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,7 @@ steps = 300
 
 [sweep]
 seed = [3, 4, 5]
+split = "all"
 """
 
 
@@ -98,10 +100,22 @@ def test_readme_block_is_rewritten_alone(made):
     assert experiments.read_block(text) == experiments.read_block(page)
 
 
-def test_quick_recipe_has_one_seed_and_a_fifth_of_the_steps(made, tmp_path):
+def test_quick_recipe_has_one_seed_two_folds_and_fewer_steps(made, tmp_path):
     [recipe] = [e for e in experiments.list_experiments(made[1]) if e.name == "toy"]
     text = experiments.write_quick(recipe, tmp_path).read_text()
-    assert "seed = [3]\n" in text and "steps = 60\n" in text
+    assert "seed = [3]\n" in text and 'split = ["1", "2"]\n' in text and "steps = 60\n" in text
+
+
+@pytest.mark.parametrize("name", ["small_connections", "small_filters"])
+def test_ablations_on_real_clips_start_from_the_streams_of_small(name):
+    """So these are trained once for all three recipes."""
+    small, ablation = (
+        tomllib.loads((ROOT / "recipes" / path).read_text()) for path in ("small.toml", f"experiments/{name}.toml")
+    )
+    for stage in ("videos", "appearance", "motion"):
+        [there], [here] = ([one for one in recipe["stage"] if one["id"] == stage] for recipe in (small, ablation))
+        assert here == there
+    assert ablation["sweep"]["seed"] == small["sweep"]["seed"]
 
 
 def test_missing_clips_are_one_line_and_no_failure(made, tmp_path):

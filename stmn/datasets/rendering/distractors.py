@@ -26,7 +26,7 @@ from stmn.datasets.rendering.torus import Disc, draw_disc, find_discs, render_di
 from stmn.datasets.rendering.which_moves import DIRECTIONS
 
 CLASSES = sorted(DIRECTIONS)
-DISCS = 5
+DISCS = 3
 #: angles of hues, radians: of the reddish disc, and how far the others keep away from it
 RED, RED_WIDTH, APART = np.radians(100), np.radians(10), np.radians(50)
 #: the camera's speed, as a share of the discs': it turns their motion by no more than 20 degrees
@@ -60,5 +60,5 @@ def draw_motion(rng: Generator, class_name: str, frames: int, size: int) -> tupl
     for number, name in enumerate(names):
         hue = RED + (rng.uniform(-RED_WIDTH, RED_WIDTH) if number == target else rng.uniform(APART, 2 * np.pi - APART))
         travel = np.array(DIRECTIONS[name]) * speed * rng.uniform(0.9, 1.1) * t + camera
-        discs.append(draw_disc(rng, travel, rng.uniform(0.09, 0.12) * size, hue, size))
+        discs.append(draw_disc(rng, travel, rng.uniform(0.12, 0.15) * size, hue, size))
     return discs, target, camera
