@@ -148,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Run the experiments and write docs/experiments.md.")
-    parser.add_argument("--quick", action="store_true", help="one seed, two folds, a fifth of the steps; a page of its own")
+    parser.add_argument("--quick", action="store_true", help="one seed, two folds, a fifth of the steps")
     parser.add_argument("--write-only", action="store_true", help="run nothing")
     parser.add_argument(
         "--workspace", type=Path, help="folder of the runs [default: experiments, or experiments-quick]"
