@@ -56,7 +56,11 @@ def predict(
     ] = None,
     gate_part: Annotated[
         Literal["conv2", "conv3", "conv4", "conv5"] | None,
-        typer.Option(help="part of the network whose gate the overlay shows [default: by frame size]"),
+        typer.Option(help="part of the network that the overlay shows [default: by frame size]"),
+    ] = None,
+    explain: Annotated[
+        str | None,
+        typer.Option(metavar="CLASS", help="also show in the overlay where each stream sees what speaks for a class"),
     ] = None,
     chunks: Annotated[
         int | None, typer.Option(help="chunks per video or window [default: 25 per video, 5 per window]", min=1)
@@ -80,18 +84,21 @@ def predict(
     """Classify videos with a model. Its file says how to prepare frames and flow; nothing else is needed."""
     from stmn.cli.display import Display
     from stmn.prediction.api import find_videos, load_model
+    from stmn.prediction.class_map import ClassMap
     from stmn.prediction.options import PredictOptions
     from stmn.settings import load_settings
     from stmn.workspace import Workspace
 
     display = Display()
-    options = PredictOptions(chunks, flips, window, step, out, timeline, overlay, gate_part, allow_damage)
+    options = PredictOptions(chunks, flips, window, step, out, timeline, overlay, gate_part, allow_damage, explain)
     found = list(find_videos(videos, display))
     options.check(found)
     for path in options.outputs.values():
         check_new(path, force)
     settings = load_settings(workspace=workspace, device=device)
     loaded = load_model(Workspace(settings.workspace).find_model(model), settings.device, stream, precision)
+    if explain:
+        ClassMap(loaded, explain)  # a wrong name is said before anything is read
     printer = _Printer(loaded, top, as_json, display)
     if overlay:
         _choose_font(font, printer)

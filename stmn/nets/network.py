@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from stmn.nets.config import NetworkConfig
 from stmn.nets.stream import Stream
+from stmn.nets.units import Activation
 
 #: name of the output of a network that joins the logits of two streams
 FUSED = "fused"
@@ -50,6 +51,23 @@ class Network(nn.Module):
 
     def feature_maps(self, *videos: Tensor) -> tuple[Tensor, ...]:
         """Compute the last feature maps of each stream, (B * T, C, h, w)."""
+        raise NotImplementedError
+
+    def run_stems(self, *videos: Tensor) -> tuple[Activation, ...]:
+        """Compute what the first unit of each stream reads, of its (B, T, C, H, W) video."""
+        return tuple(self.stream(name).stem(video) for name, video in zip(self.names, videos, strict=True))
+
+    def run_parts(self, x: Sequence[Activation], parts: Sequence[str], chunks: int) -> tuple[Activation, ...]:
+        """Run parts of all streams, one after another.
+
+        Args:
+            x: what the part before them gave for each stream, (B * chunks, C, h, w); of conv2 what `run_stems` gives.
+            parts: their names in `PARTS`, in order.
+            chunks: chunks of each video, T.
+
+        Returns:
+            What the last of them gives for each stream.
+        """
         raise NotImplementedError
 
     def classify(self, maps: Sequence[Tensor], chunks: int, per_window: bool = False) -> tuple[Tensor, ...]:

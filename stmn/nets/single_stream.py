@@ -1,7 +1,10 @@
 """A network of one stream."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
+from stmn.nets.backbones import PARTS
 from stmn.nets.network import Network
 from stmn.nets.units import Activation
 
@@ -11,13 +14,15 @@ class SingleStream(Network):
 
     def feature_maps(self, *videos: Tensor) -> tuple[Tensor]:
         """Compute the last feature maps, (B * T, C, h, w)."""
-        (video,) = videos
-        chunks = video.shape[1]
-        stream = self.stream(self.names[0])
-        x = stream.stem(video)
-        for part, units in stream.backbone.parts.items():
-            for unit in units:
-                pre = unit.join(unit.shortcut(x.out), unit.residual(x.out, chunks))  # eq. (1)
-                x = Activation(pre, unit.activate(pre))
-            x = stream.after_part(part, x, chunks)
+        [x] = self.run_parts(self.run_stems(*videos), PARTS, videos[0].shape[1])
         return (x.out,)
+
+    def run_parts(self, x: Sequence[Activation], parts: Sequence[str], chunks: int) -> tuple[Activation]:
+        """Run parts of the stream, one after another, on what the part before them gave."""
+        [last], stream = x, self.stream(self.names[0])
+        for part in parts:
+            for unit in stream.backbone.parts[part]:
+                pre = unit.join(unit.shortcut(last.out), unit.residual(last.out, chunks))  # eq. (1)
+                last = Activation(pre, unit.activate(pre))
+            last = stream.after_part(part, last, chunks)
+        return (last,)

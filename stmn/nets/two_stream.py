@@ -62,11 +62,15 @@ class TwoStream(Network):
 
     def feature_maps(self, *videos: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the last feature maps of appearance and motion, (B * T, C, h, w) each."""
-        chunks = videos[0].shape[1]
-        a, m = self._run_stems(*videos)
-        for part in PARTS:
-            a, m = self._run_part(part, a, m, chunks)
+        a, m = self.run_parts(self.run_stems(*videos), PARTS, videos[0].shape[1])
         return a.out, m.out
+
+    def run_parts(self, x: Sequence[Activation], parts: Sequence[str], chunks: int) -> tuple[Activation, Activation]:
+        """Run parts of both streams, one after another, on what the part before them gave."""
+        a, m = x
+        for part in parts:
+            a, m = self._run_part(part, a, m, chunks)
+        return a, m
 
     def classify(self, maps: Sequence[Tensor], chunks: int, per_window: bool = False) -> tuple[Tensor, ...]:
         """Compute the logits of last feature maps, of each stream or of both together."""
@@ -90,9 +94,7 @@ class TwoStream(Network):
             (B * T, C, h, w).
         """
         chunks = videos[0].shape[1]
-        a, m = self._run_stems(*videos)
-        for before in PARTS[: PARTS.index(part)]:
-            a, m = self._run_part(before, a, m, chunks)
+        a, m = self.run_parts(self.run_stems(*videos), PARTS[: PARTS.index(part)], chunks)
         receiver = self.receivers[0]
         if gate_name(receiver, part, 1) in self.gates:
             a, m = self.step(part, 0, a, m, chunks)
@@ -141,10 +143,6 @@ class TwoStream(Network):
         for index in range(max(len(stream.backbone.parts[part]) for stream in (appearance, motion))):
             a, m = self.step(part, index, a, m, chunks)
         return appearance.after_part(part, a, chunks), motion.after_part(part, m, chunks)
-
-    def _run_stems(self, rgb: Tensor, flow: Tensor) -> tuple[Activation, Activation]:
-        """What the first units read."""
-        return self.stream("appearance").stem(rgb), self.stream("motion").stem(flow)
 
     def _list_gated_units(self, part: str) -> Sequence[int]:
         """The units of a part that have a gate in each receiving stream."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stmn.errors import DataError
 from stmn.prediction.api import WINDOW_CHUNKS, Model
+from stmn.prediction.class_map import ClassMap
 from stmn.prediction.gate_map import find_gate_map
 from stmn.prediction.options import PredictOptions
 from stmn.prediction.overlay import write_overlay
@@ -71,7 +72,10 @@ def follow_windows(
             progress.say(f"this model is the {only} stream alone: without gates the overlay has no gate map")
         if not model.reads_flow:
             progress.say("this model reads no flow, so the overlay shows none")
-        yield from write_overlay(model, frames, video.name, options.overlay, gate, length, step, protocol, progress)
+        explained = ClassMap(model, options.explain, options.gate_part) if options.explain else None
+        yield from write_overlay(
+            model, frames, video.name, options.overlay, gate, explained, length, step, protocol, progress
+        )
 
 
 @contextmanager

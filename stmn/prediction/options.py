@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stmn.errors import UsageError
-from stmn.prediction.gate_map import GatePart
+from stmn.prediction.frame_maps import MapPart
 from stmn.prediction.table import TABLE_SUFFIXES
 from stmn.video.decode import ALLOWED_DAMAGE
 from stmn.video.source import Source
@@ -27,7 +27,8 @@ class PredictOptions:
         out: The table to write.
         timeline: The CSV file to write.
         overlay: The MP4 file to write.
-        gate_part: The part of the network whose gate the overlay shows.
+        gate_part: The part of the network whose gate, and features that speak for a class, the overlay shows.
+        explain: The class that the overlay explains.
         allow_damage: The fraction of a video's frames that damage may cost.
     """
 
@@ -38,8 +39,9 @@ class PredictOptions:
     out: Path | None = None
     timeline: Path | None = None
     overlay: Path | None = None
-    gate_part: GatePart | None = None
+    gate_part: MapPart | None = None
     allow_damage: float = ALLOWED_DAMAGE
+    explain: str | None = None
 
     def check(self, videos: list[Source]) -> None:
         """Make sure that options and videos go together, before anything is read.
@@ -49,8 +51,9 @@ class PredictOptions:
         """
         for flag, seconds in (("--window", self.window), ("--step", self.step)):
             check_seconds(flag, seconds)
-        if self.gate_part and not self.overlay:
-            raise UsageError("--gate-part needs an overlay: add --overlay OUT.mp4")
+        for flag, value in (("--gate-part", self.gate_part), ("--explain", self.explain)):
+            if value and not self.overlay:
+                raise UsageError(f"{flag} needs an overlay: add --overlay OUT.mp4")
         for flag, path, endings in self._outputs:
             check_output(flag, path, endings, videos)
         if self.out and self.timeline and self.out.absolute() == self.timeline.absolute():

@@ -1,7 +1,8 @@
 """A video that shows what a model makes of a video: the running prediction, the flow it reads, and its gate."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from stmn.evaluation.protocol import Protocol
 from stmn.flow.colour import colour_scale, colour_wheel, paint_flow
 from stmn.flow.quantise import dequantise_for_display
+from stmn.prediction.class_map import ClassMap
 from stmn.prediction.classifier import Classifier, ClassScore
 from stmn.prediction.gate_map import GateMap
 from stmn.prediction.panels import (
@@ -36,10 +38,12 @@ from stmn.video.write import VideoWriter, video_writer
 _TOP_CLASSES = 5
 #: the quantile of a gate map's values that gets the brightest colour
 _BRIGHTEST = 0.995
+#: the largest value of a heat map that is 0 everywhere
+_DARK = 1e-9
 
 
 def write_overlay(
-    model: Classifier, frames: Iterable[Frame], name: str, path: Path, gate: GateMap | None,
+    model: Classifier, frames: Iterable[Frame], name: str, path: Path, gate: GateMap | None, explained: ClassMap | None,
     length: float, step: float, protocol: Protocol, progress: Progress,
 ) -> Iterator[Window]:  # fmt: skip
     """Classify the windows of a video and draw each frame with the window whose middle is nearest to it.
@@ -50,6 +54,7 @@ def write_overlay(
         name: The video's name, for the title and for error messages.
         path: The MP4 file. It appears when the last window has been taken.
         gate: The gate map to draw, if the model has one.
+        explained: The maps of a class to draw, if one is explained.
         length: Seconds of a window.
         step: Seconds from one window to the next.
         protocol: How each window is classified.
@@ -63,10 +68,11 @@ def write_overlay(
         StmnError: The overlay can't be written.
     """
     with video_writer(path) as writer:
-        drawing = _Drawing(model, writer, name, gate)
+        drawing = _Drawing(model, writer, name, gate, explained)
         waiting: deque[TimedFrame] = deque()
         stream = read_frames(model, frames, _fit_panel)
-        stream = _remember(gate.add_maps(stream) if gate else stream, waiting)
+        stream = gate.add_maps(stream) if gate else stream
+        stream = _remember(explained.add_maps(stream) if explained else stream, waiting)
         window: Window | None = None
         for window in classify_spans(model, slide_window(stream, length, step), protocol, name, progress):
             drawing.add(_take_until(waiting, window.middle + step / 2), window)
@@ -99,13 +105,57 @@ def _take_until(waiting: deque[TimedFrame], seconds: float) -> list[TimedFrame]:
     return taken
 
 
-class _Drawing:
-    """Draws the frames of one video. The colour scales of flow and gate never shrink along it."""
+@dataclass
+class _Heat:
+    """A panel with a heat map, whose colour scale never shrinks along the video.
 
-    def __init__(self, model: Classifier, writer: VideoWriter, name: str, gate: GateMap | None) -> None:
-        self.model, self.writer, self.name, self.gate = model, writer, Path(name).name, gate
-        self.panels = 1 + model.reads_flow + (gate is not None)
-        self.fastest = self.strongest = 0.0
+    Attributes:
+        title: What it shows.
+        legend: Two lines that explain it.
+        pick: Takes the (h, w) map of a frame.
+        strongest: The value with the brightest colour.
+    """
+
+    title: str
+    legend: tuple[str, str]
+    pick: Callable[[TimedFrame], Tensor]
+    strongest: float = _DARK
+
+    def scale(self, frames: Sequence[TimedFrame]) -> list[NDArray[np.floating]]:
+        """(h, w) map of each frame, scaled to 0..1."""
+        maps = torch.stack([self.pick(frame) for frame in frames])
+        self.strongest = max(self.strongest, float(maps.quantile(_BRIGHTEST)))
+        return list((maps / self.strongest).clamp(0, 1).numpy())
+
+
+def _list_heat(gate: GateMap | None, explained: ClassMap | None) -> Iterator[_Heat]:
+    """The panels with heat maps, from left to right."""
+
+    def gate_of(frame: TimedFrame) -> Tensor:
+        assert frame.gate_map is not None
+        return frame.gate_map
+
+    if gate:
+        yield _Heat(f"gate map, {gate.part}", gate.legend, gate_of)
+    for number, name in enumerate(explained.streams if explained else ()):
+        assert explained
+
+        def class_of(frame: TimedFrame, number: int = number) -> Tensor:
+            assert frame.class_maps is not None
+            return frame.class_maps[number]
+
+        yield _Heat(f"{explained.class_name} in {name}, {explained.part}", explained.legend(name), class_of)
+
+
+class _Drawing:
+    """Draws the frames of one video. The colour scales never shrink along it."""
+
+    def __init__(
+        self, model: Classifier, writer: VideoWriter, name: str, gate: GateMap | None, explained: ClassMap | None
+    ) -> None:
+        self.model, self.writer, self.name = model, writer, Path(name).name
+        self.heats = list(_list_heat(gate, explained))
+        self.fastest = 0.0
         self.last_flow: Tensor | None = None
 
     def add(self, frames: Sequence[TimedFrame], window: Window) -> None:
@@ -114,11 +164,12 @@ class _Drawing:
             return
         ranked = self.model.rank(window.logits)[:_TOP_CLASSES]
         flows = self.colour_flow(frames) if self.model.reads_flow else [None] * len(frames)
-        maps = self.scale_gate_maps(frames) if self.gate else [None] * len(frames)
-        for frame, flow, gate_map in zip(frames, flows, maps, strict=True):
+        columns = [heat.scale(frames) for heat in self.heats]
+        for number, (frame, flow) in enumerate(zip(frames, flows, strict=True)):
             if not self.writer.count:
                 self.writer.fps = frame.rate
-            self.writer.add(self.draw(frame, window, ranked, flow, gate_map), frame.seconds)
+            page = self.draw(frame, window, ranked, flow, [column[number] for column in columns])
+            self.writer.add(page, frame.seconds)
 
     def colour_flow(self, frames: Sequence[TimedFrame]) -> list[RgbArray]:
         """(H, W, 3) flow of each frame in colour; the last frame of a video shows the flow before it."""
@@ -130,20 +181,14 @@ class _Drawing:
         self.fastest = max(self.fastest, colour_scale(flow))
         return list(paint_flow(flow, self.fastest).permute(0, 2, 3, 1).contiguous().numpy())
 
-    def scale_gate_maps(self, frames: Sequence[TimedFrame]) -> list[NDArray[np.floating]]:
-        """(h, w) gate map of each frame, scaled to 0..1."""
-        maps = torch.stack([frame.gate_map for frame in frames if frame.gate_map is not None])
-        self.strongest = max(self.strongest, float(maps.quantile(_BRIGHTEST)), 1e-9)
-        return list((maps / self.strongest).clamp(0, 1).numpy())
-
     def draw(
         self, frame: TimedFrame, window: Window, ranked: Sequence[ClassScore], flow: RgbArray | None,
-        gate_map: NDArray[np.floating] | None,
+        maps: Sequence[NDArray[np.floating]],
     ) -> RgbArray:  # fmt: skip
         """One frame of the overlay, (H, W, 3) RGB."""
         assert frame.display is not None
         height, width = frame.display.shape[:2]
-        sheet = Sheet(height, width, self.panels)
+        sheet = Sheet(height, width, 1 + (flow is not None) + len(maps))
         image, draw = sheet.blank()
         sheet.paste(image, 0, f"{frame.seconds:.2f} s   {self.name}", Image.fromarray(frame.display))
         for line, found in enumerate(ranked):
@@ -155,9 +200,9 @@ class _Drawing:
             picture = Image.fromarray(flow).resize((width, height), Image.Resampling.BILINEAR)
             sheet.paste(image, 1, "optical flow", picture)
             self.explain_flow(sheet, image)
-        if gate_map is not None and self.gate is not None:
-            sheet.paste(image, 2, f"gate map, {self.gate.part}", draw_heat_map(frame.display, gate_map))
-            self.explain_gate(sheet, image, self.gate)
+        for panel, (heat, values) in enumerate(zip(self.heats, maps, strict=True), 1 + (flow is not None)):
+            sheet.paste(image, panel, heat.title, draw_heat_map(frame.display, values))
+            _explain_heat(sheet, image, panel, heat)
         return np.asarray(image)
 
     def explain_flow(self, sheet: Sheet, image: Image.Image) -> None:
@@ -172,9 +217,10 @@ class _Drawing:
         for line, words in enumerate(lines):
             draw_text(draw, (left + side + GAP, top + line * LINE), words, room, MUTED)
 
-    def explain_gate(self, sheet: Sheet, image: Image.Image, gate: GateMap) -> None:
-        """Draw the colours of the gate map and say what they show."""
-        left, top = sheet.left(2), sheet.foot
-        draw_heat_scale(image, (left, top + 4), sheet.column, self.strongest)
-        for line, words in enumerate(gate.legend):
-            draw_text(ImageDraw.Draw(image), (left, top + (line + 2) * LINE), words, sheet.column, MUTED)
+
+def _explain_heat(sheet: Sheet, image: Image.Image, panel: int, heat: _Heat) -> None:
+    """Draw the colours of a heat map and say what they show."""
+    left, top = sheet.left(panel), sheet.foot
+    draw_heat_scale(image, (left, top + 4), sheet.column, heat.strongest)
+    for line, words in enumerate(heat.legend):
+        draw_text(ImageDraw.Draw(image), (left, top + (line + 2) * LINE), words, sheet.column, MUTED)

@@ -34,6 +34,7 @@ class TimedFrame:
         flow: (2, H, W) uint8 levels of the flow to the next frame; None for the last frame.
         display: (H, W, 3) uint8, the frame as an overlay shows it, if there is one.
         gate_map: (h, w) map of the gate at this frame, if there is one.
+        class_maps: (streams, h, w) maps of what speaks for a class, if one is explained.
     """
 
     seconds: float
@@ -42,6 +43,7 @@ class TimedFrame:
     flow: Tensor | None
     display: NDArray[np.uint8] | None = None
     gate_map: Tensor | None = None
+    class_maps: Tensor | None = None
 
 
 @dataclass(frozen=True)
