@@ -19,7 +19,7 @@ Options of a plugin are keyword-only parameters with annotations: of the functio
 person sets them by `--fusion-options reduction=4`, in a recipe `fusion_options = { reduction = 4 }`; stmn checks their
 types. A `ValueError` that the plugin raises says that a value is not allowed.
 
-`stmn.testing` checks fusions and flows. A plugin raises `stmn.errors.UsageError` for an option that is wrong and
+`stmn.testing` has a check for each kind. A plugin raises `stmn.errors.UsageError` for an option that is wrong and
 `stmn.errors.DataError` for data that is; a message of one line says what, where and what to do.
 
 Importing this module does not import torch: the names that need it are imported when they are used.
@@ -96,6 +96,9 @@ class Fusion(Protocol):
     The module that it returns is called with `(receiving, sending)`, feature maps of the two streams, (N, C, H, W) each
     with N = videos * chunks, and returns the input of the receiving stream's residual branch, in the same shape. It
     changes neither argument, keeps nothing between calls, and lets gradients reach both.
+
+    A class whose modules start as if there were no gate, giving the receiving maps after a ReLU, may say so with
+    `starts_untied = True`: `stmn.testing.check_fusion` then checks it.
     """
 
     def __call__(self, channels: int) -> nn.Module:

@@ -45,7 +45,8 @@ def test_names_of_the_package():
 
 
 def test_names_for_plugin_authors():
-    assert lookup("stmn.testing").__all__ == ["check_flow", "check_fusion"]
+    kinds = ["backbone", "dataset", "exporter", "flow", "fusion", "injector", "logger"]
+    assert lookup("stmn.testing").__all__ == ["CHECKS", *(f"check_{kind}" for kind in kinds)]
 
 
 @pytest.mark.parametrize("name", modules_with_lists())

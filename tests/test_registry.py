@@ -89,14 +89,6 @@ def test_broken_plugin_breaks_only_what_names_it(packages, tmp_path):
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
 
-    # listing reads metadata only; --check imports and reports
-    assert any(row.split() == ["fusion", "torn", "torn", "2.1"] for row in call("plugins", "list").stdout.splitlines())
-    assert "torn" not in sys.modules
-    rows = json.loads(call("plugins", "list", "--check", "--json").stdout)
-    states = {(row["kind"], row["name"]): row["state"] for row in rows}
-    assert "libtorn.so.3 is missing" in states.pop(("fusion", "torn"))
-    assert set(states.values()) == {"ok"}
-
     # it can be named, but using it is an error that says whose it is and why
     with pytest.raises(PluginError, match=r"'torn' of package torn 2\.1 can't be imported: ImportError: libtorn"):
         registry.load("fusion", "torn")

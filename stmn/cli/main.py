@@ -48,7 +48,7 @@ COMMANDS: dict[str, CommandInfo] = {
     "push": CommandInfo("Ship", "Send a model to the hub: weights, card and recipe.", "stmn.cli.push"),
     "report": CommandInfo("Look", "Write one HTML page about what was run and how well it did."),
     "nets": CommandInfo("Look", "Show a network: gates, temporal filters, costs.", "stmn.cli.nets"),
-    "plugins": CommandInfo("Look", "List what options and recipes can name.", "stmn.cli.plugins"),
+    "plugins": CommandInfo("Look", "List, explain and make plugins.", "stmn.cli.plugins"),
     "doctor": CommandInfo("Look", "Show versions and devices, and what is missing.", "stmn.cli.doctor"),
 }
 

@@ -1,6 +1,7 @@
 """`stmn plugins`: what options and recipes can name."""
 
-from typing import TYPE_CHECKING, Annotated
+import re
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,38 +12,137 @@ from stmn.cli.parameters import Json
 if TYPE_CHECKING:
     from stmn.registry import Plugin
 
-app = make_app("List what options and recipes can name.")
+app = make_app("List, explain and make what options and recipes can name.")
+
+#: where the part of a docstring begins that is about code
+_SECTIONS = re.compile(r"^(?:Args|Attributes|Returns|Raises|Yields):$", re.MULTILINE)
+#: kind -> how a plugin is chosen, and how its options are given
+_CHOSEN = {
+    "backbone": ("train-stream --arch", "--arch-options"),
+    "fusion": ("fuse --fusion", "--fusion-options"),
+    "injector": ("fuse --injector", "--injector-options"),
+    "flow": ("prepare --flow", "--flow-options"),
+    "dataset": ("prepare --dataset", "--dataset-options"),
+    "exporter": ("export --format", ""),
+    "logger": ("train-stream --logger", "--logger-options"),
+}
 
 
 @command(app, "list", examples=("stmn plugins list", "stmn plugins list --check"))
 def list_(
-    check: Annotated[bool, typer.Option("--check", help="import each plugin and report the broken ones")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="also check that each keeps its contract; exit 1 if one doesn't")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """List all plugins by kind, with their packages. Nothing is imported without --check."""
-    from stmn import registry
+    """List all plugins by kind, with their packages and states. Those of other packages are imported to try them."""
+    rows = _find_rows(check)
+    if as_json:
+        answer_json(rows, indent=1)
+    else:
+        for row in rows:
+            where = f"{row['package']} {row['version']}"
+            answer(f"{row['kind']:<9} {row['name']:<21} {where:<26} API {row['api']:<3} {row['state']}")
+            if row["problem"]:
+                answer(f"  {row['problem']}")
+    if check and any(row["state"] in ("broken", "other API") for row in rows):
+        raise typer.Exit(1)
 
-    rows = []
-    for kind in registry.KINDS:
-        for plugin in registry.plugins(kind):
-            row = dict(plugin.identity)
-            if check:
-                row["state"] = _check(plugin)
-            rows.append(row)
+
+@command(app, "show", examples=("stmn plugins show tvl1", "stmn plugins show blended_multiply"))
+def show(
+    name: Annotated[str, typer.Argument(help="its name, or PACKAGE:NAME")],
+    kind: Annotated[str | None, typer.Option("--kind", help="fusion, injector, ... [default: all]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Explain a plugin: where it is from, how it is chosen, its options with types and defaults."""
+    rows = [_explain(plugin) for plugin in _find_named(name, kind)]
     if as_json:
         answer_json(rows, indent=1)
         return
-    for row in rows:
-        state = f"  {row['state']}" if check else ""
-        answer(f"{row['kind']:<10} {row['name']:<20} {row['package']} {row['version']}{state}")
+    for number, row in enumerate(rows):
+        if number:
+            answer("")
+        answer(f"{row['kind']} {row['name']} of {row['package']} {row['version']}, API {row['api']}")
+        answer(f"  stmn {row['chosen']}")
+        for option in row["options"]:
+            default = "needed" if option["required"] else f"default {option['default']!r}"
+            answer(f"    {option['name']} ({option['type']}, {default})")
+            if option["help"]:
+                answer(f"      {option['help']}")
+        for line in row["docs"].splitlines():
+            answer(f"  {line}".rstrip())
 
 
-def _check(plugin: "Plugin") -> str:
-    """`ok`, or what is wrong."""
+def _find_rows(check: bool) -> list[dict[str, Any]]:
+    """A row for each plugin."""
+    from stmn import registry
+    from stmn.cli.plugins_probe import find_problems
+
+    found = [plugin for kind in registry.KINDS for plugin in registry.installed(kind)]
+    states = {plugin: _find_state(plugin) for plugin in found}
+    tried = [p for p in found if states[p][0] in ("ok", "shadowed") and (check or p.package != registry.BUILT_IN)]
+    for plugin, problem in find_problems(tried, check).items():
+        if problem:
+            states[plugin] = "broken", problem
+    return [
+        {"kind": p.kind, "name": p.name, "package": p.package, "version": p.version, "api": p.api}
+        | {"state": states[p][0], "problem": states[p][1]}
+        for p in found
+    ]
+
+
+def _find_state(plugin: "Plugin") -> tuple[str, str]:
+    """The state of a plugin as far as metadata show it, and what to do about it."""
+    from stmn import registry
     from stmn.errors import PluginError
 
+    if not registry.is_on(plugin):
+        return "off", ""
     try:
-        plugin.load()
+        plugin.check_api()
     except PluginError as error:
-        return str(error)
-    return "ok"
+        return "other API", str(error)
+    same = [other for other in registry.plugins(plugin.kind) if other.name == plugin.name and other != plugin]
+    if same and plugin.package != registry.BUILT_IN:
+        others = " and ".join(other.package for other in same)
+        return "shadowed", f"{others} has this name too: write {plugin.package}:{plugin.name}"
+    return "ok", ""
+
+
+def _find_named(name: str, kind: str | None) -> list["Plugin"]:
+    """The plugins of a name, of one kind or of all."""
+    from stmn import registry
+    from stmn.errors import UsageError, near_match
+
+    if kind is not None and kind not in registry.KINDS:
+        raise UsageError(f"--kind {kind}: no such kind{near_match(kind, registry.KINDS)}; {', '.join(registry.KINDS)}")
+    plain = name.rpartition(":")[2]
+    kinds = [k for k in registry.KINDS if (kind or k) == k and any(p.name == plain for p in registry.installed(k))]
+    if not kinds:
+        known = sorted({known for k in registry.KINDS if (kind or k) == k for known in registry.names(k)})
+        raise UsageError(f"no plugin is called '{name}'{near_match(plain, known)}; stmn plugins list shows all")
+    return [registry.find(k, name) for k in kinds]
+
+
+def _explain(plugin: "Plugin") -> dict[str, Any]:
+    """What is known of a plugin, which is imported for that."""
+    import inspect
+
+    from stmn import registry
+    from stmn.registry.options import list_options
+
+    target = plugin.load()
+    options = [
+        {"name": o.name, "type": o.type, "default": None if o.required else o.default, "required": o.required}
+        | {"help": o.help}
+        for o in list_options(plugin.kind, target).values()
+    ]
+    command, flag = _CHOSEN[plugin.kind]
+    called = plugin.name if plugin == registry.find(plugin.kind, plugin.name) else f"{plugin.package}:{plugin.name}"
+    chosen = f"{command} {called}" + (f" {flag} KEY=VALUE,..." if options and flag else "")
+    return {
+        "kind": plugin.kind, "name": plugin.name, "package": plugin.package, "version": plugin.version,
+        "api": plugin.api, "chosen": chosen, "options": options,
+        "docs": _SECTIONS.split(inspect.getdoc(getattr(target, "func", target)) or "")[0].strip(),
+    }  # fmt: skip

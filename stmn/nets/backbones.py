@@ -5,7 +5,6 @@ Any model of timm's ResNet class can be used by its name. The five of the litera
 
 from collections.abc import Mapping
 from functools import partial
-from importlib.metadata import version
 from typing import Any, cast
 
 import timm
@@ -168,14 +167,6 @@ def _apply_caffe_layout(backbone: Backbone, name: str) -> None:
     backbone.maxpool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
     for unit in units:
         unit.conv1.stride, unit.conv2.stride = unit.conv2.stride, unit.conv1.stride
-
-
-def backbone_identity(name: str) -> dict[str, str]:
-    """Kind, name, package and version of a backbone, for records."""
-    try:
-        return registry.find("backbone", name).identity
-    except PluginError:
-        return {"kind": "backbone", "name": name, "package": "timm", "version": version("timm")}
 
 
 def replicate_filters(weight: Tensor, in_channels: int) -> Tensor:

@@ -10,11 +10,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
 
-from stmn import registry
 from stmn.errors import CheckpointError, PluginError, UsageError, describe_mistake
-from stmn.nets.backbones import backbone_identity
 from stmn.nets.build import build_network, sketch_network
 from stmn.nets.config import NetworkConfig
+from stmn.nets.needed import check_needed, list_plugins, name_packages, read_needed
 from stmn.nets.network import Network
 from stmn.runtime.files import digest
 from stmn.runtime.tensor_files import read_metadata, read_shapes, read_tensors, save_tensors
@@ -124,7 +123,7 @@ class Description:
             "training": self.training,
             "batch_statistics": self.batch_statistics,
             "mirror_pairs": self.mirror_pairs,
-            "plugins": _list_plugins(self.network),
+            "plugins": list_plugins(self.network),
             "versions": {"stmn": version("stmn")},
         }
 
@@ -149,7 +148,7 @@ def read_description(path: Path) -> Description:
         if not pairs.keys() | set(pairs.values()) <= set(network.classes):
             raise CheckpointError(f"{path}: its description is damaged: mirror_pairs names an unknown class")
         return Description(
-            network,
+            name_packages(network, read_needed(path, values)),
             Preparation.model_validate(values["preparation"]),
             TrainedOn.model_validate(values["trained_on"]),
             _KEEPS.validate_python(values["keeps"]),
@@ -174,6 +173,7 @@ def load_checkpoint(path: Path) -> tuple[Network, Description]:
         UsageError: it needs a backbone that doesn't exist.
     """
     description = read_description(path)
+    check_needed(path, read_needed(path, read_metadata(path)))
     try:
         expected = sketch_network(description.network).state_dict()
     except (UsageError, PluginError) as error:
@@ -224,13 +224,3 @@ def fill_network(network: Network, state: dict[str, Tensor], path: Path) -> None
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()]
         raise CheckpointError(f"{path}: its weights don't fit the network: {lines[-1][:200]}") from error
-
-
-def _list_plugins(config: NetworkConfig) -> list[dict[str, str]]:
-    """Kind, name, package and version of each plugin that a network needs."""
-    needed = [backbone_identity(stream.arch) for stream in config.streams]
-    injectors = dict.fromkeys(config.temporal.injector_of(stream.modality) for stream in config.streams)
-    needed.extend(registry.find("injector", name).identity for name in injectors)
-    if config.gate:
-        needed.append(registry.find("fusion", config.gate.fusion).identity)
-    return needed

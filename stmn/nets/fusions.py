@@ -56,6 +56,8 @@ class BlendedMultiply(nn.Module):
         scale: s, (C,). It has no weight decay, which would pull it to the untied pair.
     """
 
+    starts_untied = True
+
     def __init__(self, channels: int, *, start: float = 0.0) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.full((channels,), start))

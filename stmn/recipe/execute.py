@@ -13,7 +13,7 @@ from stmn.errors import DataError, Interrupted, PluginError, UsageError
 from stmn.options import verb_of
 from stmn.options.base import StageOptions
 from stmn.recipe.earlier import check_earlier
-from stmn.recipe.plan import StagePlan, find_changed_code, plan_stage
+from stmn.recipe.plan import StagePlan, plan_stage
 from stmn.registry import describe_unexpected
 from stmn.runtime import torchrun
 from stmn.runtime.files import refuse_links, remove_leftovers
@@ -132,8 +132,6 @@ def _turn(plan: StagePlan, context: Context, force: bool, wait: bool, about: dic
             say(f"{name}: {plan.run.path}: {change}; making it again")
         if not plan.run.record and (note := check_earlier(plan, context.workspace)):
             say(f"{name}: {note}")
-        for line in find_changed_code(plan.inputs):
-            say(line)
         find_stage(plan.verb).check(plan.options, context)  # refuses before anything is written
         remove_leftovers(plan.run.path)
         yield True

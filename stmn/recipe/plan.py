@@ -4,19 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from stmn import registry
-from stmn.errors import CheckpointError
+from stmn.errors import CheckpointError, PluginError
+from stmn.nets.needed import read_needed
 from stmn.options.base import SetOptions, StageOptions
-from stmn.registry import BUILT_IN, for_fingerprint
+from stmn.registry import for_fingerprint
 from stmn.runtime.files import digest
 from stmn.stages import find_stage
 from stmn.stages.base import check_split, read_plugin_options
 from stmn.workspace import Input, Run, Workspace
-
-#: what a model file says of its plugins
-_PLUGINS = TypeAdapter(list[dict[str, str]])
 
 
 @dataclass(frozen=True)
@@ -83,19 +79,16 @@ def plan_stage(
     return StagePlan(verb, options, resolved, data_dir, identity, run, chosen)
 
 
-def find_changed_code(inputs: dict[str, list[Input]]) -> list[str]:
-    """A line for each plugin of an input model whose code is not what the model was made with."""
-    lines = []
-    for item in (item for items in inputs.values() for item in items):
-        for known in _needed_plugins(item):
-            lines += [f"{item.label}: {line}" for line in registry.find_change(known)]
-    return lines
-
-
 def _plugins_of(inputs: dict[str, list[Input]]) -> list[dict[str, str]]:
     """The plugins of other packages that input models need, as they are now."""
-    needed = [known for items in inputs.values() for item in items for known in _needed_plugins(item)]
-    return [for_fingerprint(registry.find_recorded(known).identity) for known in needed]
+    found = []
+    for item in (item for items in inputs.values() for item in items):
+        for known in _needed_plugins(item):
+            try:
+                found.append(for_fingerprint(registry.find_recorded(known).identity))
+            except PluginError as error:
+                raise PluginError(f"{item.path}: {error}") from error
+    return found
 
 
 def _needed_plugins(item: Input) -> list[dict[str, str]]:
@@ -105,14 +98,10 @@ def _needed_plugins(item: Input) -> list[dict[str, str]]:
     if item.path.suffix != ".safetensors":
         return []
     try:
-        needed = read_metadata(item.path).get("plugins", [])
+        description = read_metadata(item.path)
     except CheckpointError:  # damaged, or other programs' weights: the stage's business
         return []
-    try:
-        known = _PLUGINS.validate_python(needed)
-    except ValidationError as error:
-        raise CheckpointError(f"{item.path}: its description is damaged: plugins; make it again") from error
-    return [plugin for plugin in known if plugin.get("package") not in (BUILT_IN, "timm") and "kind" in plugin]
+    return read_needed(item.path, description)
 
 
 def _resolve_inputs(

@@ -75,7 +75,7 @@ class TrainStream(Stage[TrainStreamOptions]):
 
     def plugins(self, options: TrainStreamOptions) -> list[dict[str, str]]:
         """The backbone."""
-        from stmn.nets.backbones import backbone_identity
+        from stmn.nets.needed import backbone_identity
 
         return [backbone_identity(options.arch)]
 

@@ -17,13 +17,15 @@ class Packages:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def install(self, name: str, code: str, version: str = "1.0", **entry_points: dict[str, str]) -> None:
-        """Install a module; `entry_points` are kind={plugin name: object}."""
+    def install(
+        self, name: str, code: str, version: str = "1.0", api: str = "", **entry_points: dict[str, str]
+    ) -> None:
+        """Install a module that is written for an API; `entry_points` are kind={plugin name: object}."""
         (self.folder / f"{name}.py").write_text(code)
         info = self.folder / f"{name}-{version}.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        lines = []
+        lines = [f"[stmn.api]\n{api} = {name}"] if api else []
         for kind, plugins in entry_points.items():
             lines += [f"[{registry.KINDS[kind]}]", *(f"{k} = {name}:{v}" for k, v in plugins.items())]
         (info / "entry_points.txt").write_text("\n".join(lines))

@@ -84,7 +84,6 @@ def test_a_plugin_that_exits_when_imported_is_named(site):
         "flow 'leaving' of package leaving 1.0 can't be imported: SystemExit: 0; update leaving or its dependencies, or "
         "remove it: pip uninstall leaving"
     ]
-    assert "broken" not in call("plugins", "list", "--check").stderr
 
 
 @pytest.mark.parametrize("deed", ["exit", "own", "print"])

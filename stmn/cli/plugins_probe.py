@@ -1,0 +1,110 @@
+"""Try plugins of other packages in processes of their own: what hangs, exits or crashes there disturbs nobody else."""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+
+from stmn import registry
+from stmn.errors import StmnError
+from stmn.registry.importing import import_seconds
+from stmn.registry.options import list_options
+from stmn.runtime.cores import count_cores
+
+#: seconds that a check of a plugin may take, and those in which a process starts, besides imports
+_SECONDS, _START = 120.0, 20.0
+
+
+def find_problems(plugins: Iterable[registry.Plugin], conform: bool) -> dict[registry.Plugin, str]:
+    """What is wrong with plugins, and what to do; "" for those that are well.
+
+    Built-in plugins are tried here, the others in a process for each package.
+
+    Args:
+        plugins: those to try.
+        conform: check their contracts too, besides importing them.
+    """
+    ordered = sorted(plugins, key=lambda plugin: plugin.package)
+    packages = [list(group) for _, group in groupby(ordered, key=lambda plugin: plugin.package)]
+    with ThreadPoolExecutor(count_cores()) as pool:
+        foreign = [group for group in packages if group[0].package != registry.BUILT_IN]
+        found = list(pool.map(lambda group: _try_outside(group, conform), foreign))
+    own = [plugin for plugin in ordered if plugin.package == registry.BUILT_IN]
+    return {plugin: problem for one in found for plugin, problem in one.items()} | {
+        plugin: _try(plugin, conform) for plugin in own
+    }
+
+
+def _try_outside(plugins: list[registry.Plugin], conform: bool) -> dict[registry.Plugin, str]:
+    """Try the plugins of a package in a process; go on in another one after a plugin that ends it."""
+    problems: dict[registry.Plugin, str] = {}
+    while left := [plugin for plugin in plugins if plugin not in problems]:
+        names = [f"{plugin.kind}={plugin.package}:{plugin.name}" for plugin in left]
+        command = [sys.executable, "-m", __spec__.name, *(["--conform"] if conform else []), *names]
+        remedy = f"update {left[0].package}, or remove it: pip uninstall {left[0].package}"
+        seconds = import_seconds() + (_SECONDS if conform else _START) * len(left)
+        try:
+            done = subprocess.run(
+                command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, timeout=seconds,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )  # fmt: skip
+            output, end = done.stdout, f"it ended its process with status {done.returncode}; {remedy}"
+        except subprocess.TimeoutExpired as error:
+            output, end = error.stdout or b"", f"it has not ended after {seconds:g} s; {remedy}"
+        answers = [line.partition(_MARK)[2] for line in output.decode(errors="replace").split("\n") if _MARK in line]
+        for plugin, answer in zip(left, answers, strict=False):
+            problems[plugin] = json.loads(answer)
+        if len(answers) < len(left):
+            problems[left[len(answers)]] = end
+    return problems
+
+
+def _try(plugin: registry.Plugin, conform: bool) -> str:
+    """Import a plugin here, and check it; what is wrong, or ""."""
+    try:
+        target = plugin.load()
+        if conform:
+            _conform(plugin, target)
+    except StmnError as error:
+        return str(error)
+    return ""
+
+
+def _conform(plugin: registry.Plugin, target: object) -> None:
+    """Check a plugin's contract, as far as that goes without options and data. Raises `StmnError`."""
+    import torch
+
+    from stmn.nets.fusions import no_gates
+    from stmn.testing import CHECKS
+    from stmn.testing.checklist import Checklist
+
+    torch.set_num_threads(1)  # the maps are small
+    needs = [option.name for option in list_options(plugin.kind, target).values() if option.required]
+    if needs or target is no_gates:
+        Checklist(plugin.kind, target).check_options(target)
+        return
+    check: Callable[..., object] = CHECKS[plugin.kind]
+    with contextlib.redirect_stdout(io.StringIO()):
+        check(target)
+
+
+#: stands before an answer, among all that plugins print
+_MARK = "\x1estmn "
+
+
+def _answer(arguments: list[str]) -> None:
+    """Try the plugins that a command line names, and print an answer for each."""
+    conform = "--conform" in arguments
+    for argument in arguments:
+        kind, _, name = argument.partition("=")
+        if name:
+            print(f"\n{_MARK}{json.dumps(_try(registry.find(kind, name), conform))}", flush=True)
+
+
+if __name__ == "__main__":
+    _answer(sys.argv[1:])

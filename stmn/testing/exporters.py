@@ -1,0 +1,65 @@
+"""The check of exporters."""
+
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from stmn.exporting.base import check_parity, example_inputs
+from stmn.nets.build import build_network
+from stmn.nets.checkpoint import Description, TrainedOn
+from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
+from stmn.nets.network import Network
+from stmn.store.format.header import Preparation
+from stmn.testing.checklist import Checklist
+
+
+def check_exporter(exporter: Callable[..., Any], **options: Any) -> None:
+    """Check that an exporter keeps its contract, and print what held.
+
+    A stream, and two that are tied as in the paper's final network, are written; the files run, and give the networks'
+    logits for several numbers of videos and chunks and several sizes of frames.
+
+    Args:
+        exporter: the plugin, a class.
+        options: the plugin's options.
+
+    Raises:
+        PluginError: the contract is broken; the message says what its author must change.
+    """
+    checks = Checklist("exporter", exporter)
+    checks.check_options(exporter)
+    made = checks.build("its __init__ must need no arguments", exporter, **options)
+    with checks.part("suffix", 'it must have suffix = ".onnx" or the like'):
+        checks.require(
+            isinstance(made.suffix, str) and made.suffix.startswith(".") and len(made.suffix) > 1,
+            f"its suffix is {made.suffix!r}",
+            "it must begin with a dot",
+        )
+    for what, tied in (("one stream", False), ("two tied streams", True)):
+        network, description = _make(tied)
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / f"model{made.suffix}"
+            with checks.part(f"file of {what}", "write(network, description, example, path) must write path"):
+                made.write(network, description, example_inputs(network, description, 2, 3), path)
+                checks.require(path.is_file(), "write() wrote no file", "write to the path that it is given, a file")
+            with checks.part(f"parity of {what}", "runner(path) must return what gives the network's logits"):
+                check_parity(network, description, made.runner(path))
+    checks.finish()
+
+
+def _make(tied: bool) -> tuple[Network, Description]:
+    """A narrow network whose every module matters, and its description."""
+    streams = [StreamConfig(modality=modality, arch="resnet18", width=0.125) for modality in ("rgb", "flow")]
+    config = NetworkConfig(
+        classes=["wave", "jump", "ren"], size=64, stack_length=3, streams=streams if tied else streams[:1],
+        gate=GateConfig() if tied else None, temporal=TemporalConfig(injector="residual", pool="max"),
+    )  # fmt: skip
+    network = build_network(config).eval()
+    for name, parameter in network.named_parameters():
+        if name.endswith("bn2.weight"):  # 0 in fresh units
+            torch.nn.init.ones_(parameter)
+    preparation = Preparation(short_side=72, flow="tvl1", bound=20.0, quality=95, camera_motion="keep")
+    return network, Description(config, preparation, TrainedOn(data="check", split="1", videos=[]), ["mirror", "crop"])
