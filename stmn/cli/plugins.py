@@ -12,7 +12,7 @@ from stmn.cli.parameters import Json
 if TYPE_CHECKING:
     from stmn.registry import Plugin
 
-app = make_app("List, explain and make what options and recipes can name.")
+app = make_app("List, explain and make plugins.")
 
 #: where the part of a docstring begins that is about code
 _SECTIONS = re.compile(r"^(?:Args|Attributes|Returns|Raises|Yields):$", re.MULTILINE)
