@@ -150,6 +150,6 @@ def test_show_explains_a_plugin_and_its_options(site, monkeypatch):
     assert "stmn fuse --injector good:residual" in call("plugins", "show", "good:residual").stdout
     both = json.loads(call("plugins", "show", "none", "--json").stdout)
     assert [row["kind"] for row in both] == ["fusion", "injector"]
-    unknown = call("plugins", "show", "multipy")
-    assert errors_of(unknown)[0].startswith("no plugin is called 'multipy' (did you mean 'multiply'?)")
+    unknown = call("plugins", "show", "mutliply")
+    assert errors_of(unknown)[0].startswith("no plugin is called 'mutliply' (did you mean 'multiply'?)")
     assert errors_of(call("plugins", "show", "none", "--kind", "fussion"))[0].startswith("--kind fussion: no such kind")
