@@ -74,6 +74,7 @@ def test_wheel_contains_the_files_that_are_not_python(wheel):
     }
     assert recipes and kernel
     assert "stmn/py.typed" in names
+    assert "stmn/cli/plugin_templates/fusion.py.template" in names
     assert names >= recipes | kernel | {f"stmn/report/templates/{page}.html.jinja" for page in ("report", "compare")}
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "plugins/"))]
 

@@ -1,6 +1,8 @@
 """`stmn plugins`: what options and recipes can name."""
 
 import re
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -72,6 +74,22 @@ def show(
                 answer(f"      {option['help']}")
         for line in row["docs"].splitlines():
             answer(f"  {line}".rstrip())
+
+
+@command(app, "new", examples=("stmn plugins new my-gate --kind fusion",))
+def new(
+    name: Annotated[str, typer.Argument(help="name of the package, such as my-gate")],
+    kind: Annotated[str, typer.Option("--kind", help="backbone, dataset, exporter, flow, fusion, injector, logger")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="where its folder is made")] = Path(),
+) -> None:
+    """Make an installable package with one plugin: the code, a check of its contract, a toy recipe."""
+    from stmn.cli.plugins_new import make_package
+
+    folder = make_package(name, kind, to)
+    answer(f"made {folder}; next:")
+    answer(f"  pip install -e {shlex.quote(str(folder))}")
+    answer(f"  python -m pytest {shlex.quote(str(folder / 'tests'))}")
+    answer(f"  stmn run {shlex.quote(str(folder / 'recipe.toml'))} --workspace toy")
 
 
 def _find_rows(check: bool) -> list[dict[str, Any]]:

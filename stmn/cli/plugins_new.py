@@ -1,0 +1,95 @@
+"""Make the package of a new plugin from templates: `stmn plugins new`."""
+
+import importlib.util
+import keyword
+import re
+import shutil
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from tempfile import mkdtemp
+
+from stmn import registry
+from stmn.errors import UsageError, near_match
+
+#: kind -> what a person calls it
+_WORDS = {"backbone": "backbone", "dataset": "data set", "flow": "flow"}
+#: what the toy recipe of a kind has in its places; the built-in parts elsewhere
+_PLACES = {
+    "dataset": 'dataset = "synthetic"\ndataset_options = { train = 16, test = 8 }',
+    "flow": 'flow = "tvl1"',
+    "arch": "resnet18",
+    "fuse": 'fusion = "multiply"\ninjector = "residual"',
+    "last": "",
+}
+_OWN = {
+    "backbone": ("arch", "$module"),
+    "dataset": ("dataset", 'dataset = "$module"\ndataset_options = { count = 8 }'),
+    "exporter": ("last", '\n[[stage]]\nid = "export"\nuses = "export"\nmodel = "fused"\nformat = "$module"'),
+    "flow": ("flow", 'flow = "$module"\nflow_options = { damping = 0.5 }'),
+    "fusion": ("fuse", 'fusion = "$module"\nfusion_options = { reduction = 2 }\ninjector = "residual"'),
+    "injector": ("fuse", 'fusion = "multiply"\ninjector = "$module"\ninjector_options = { unit = 0 }'),
+    "logger": ("fuse", 'fusion = "multiply"\nlogger = "$module"\nlogger_options = { columns = "loss" }'),
+}
+
+
+def make_package(name: str, kind: str, parent: Path) -> Path:
+    """Make the folder of an installable package with one plugin: module, check, recipe.
+
+    Args:
+        name: of the package; with `_` for `-` it is that of the module and of the plugin.
+        kind: one of `stmn.registry.KINDS`.
+        parent: where the folder is made.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: the name is taken or can't be that of a package, there is no such kind, or the folder exists.
+    """
+    if kind not in registry.KINDS:
+        raise UsageError(f"--kind {kind}: no such kind{near_match(kind, registry.KINDS)}; {', '.join(registry.KINDS)}")
+    module = name.replace("-", "_")
+    _check_name(name, module, kind)
+    folder = parent / name
+    if folder.exists() or folder.is_symlink():
+        raise UsageError(f"{folder}: exists already; choose another name, or --to another folder")
+    if not parent.is_dir():
+        raise UsageError(f"{parent}: no such folder; make it, or choose another one with --to")
+    title = "".join(word.capitalize() for word in module.split("_"))
+    values = {
+        "package": name, "module": module, "kind": kind, "words": _WORDS.get(kind, kind),
+        "group": registry.KINDS[kind], "api": str(registry.API_VERSION),
+        "object": title if kind in ("fusion", "dataset", "exporter", "logger") else module,
+    }  # fmt: skip
+    place, own = _OWN[kind]
+    values |= _PLACES | {place: Template(own).substitute(values)}
+    made = {
+        "pyproject.toml": "pyproject.toml", "README.md": "README.md", "recipe.toml": "recipe.toml",
+        f"{module}/__init__.py": f"{kind}.py", f"tests/test_{module}.py": "test.py",
+    }  # fmt: skip
+    temporary = Path(mkdtemp(prefix=f".{name}-", dir=parent))
+    try:
+        for path, template in made.items():
+            text = (files("stmn.cli") / "plugin_templates" / f"{template}.template").read_text(encoding="utf-8")
+            (temporary / path).parent.mkdir(exist_ok=True)
+            (temporary / path).write_text(Template(text).substitute(values).rstrip() + "\n", encoding="utf-8")
+        temporary.chmod(0o755)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _check_name(name: str, module: str, kind: str) -> None:
+    """Raise `UsageError` for a name that can't be that of a package, module and plugin, or is taken."""
+    if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name) or keyword.iskeyword(module):
+        raise UsageError(
+            f"{name}: can't be the name of a package; use lower-case letters, digits and hyphens, such as my-gate"
+        )
+    taken = [plugin.package for plugin in registry.installed(kind) if plugin.name == module]
+    if not taken and importlib.util.find_spec(module) is not None:
+        taken = ["another package or of Python's"]
+    if taken:
+        what = f"{kind} '{module}'" if taken[0] != "another package or of Python's" else f"module '{module}'"
+        raise UsageError(f"{name}: there is a {what} of {taken[0]} already; choose another name")
