@@ -112,6 +112,19 @@ def find_newest_evaluations(graph: RunGraph, data: str, split: str) -> list[Run]
     return sorted(oldest_first, key=lambda run: (_rank(run, graph), not _list_settings(run)))
 
 
+def find_rows(graph: RunGraph, evaluation: Run) -> tuple[Run, list[Run]] | None:
+    """The newest table of methods that has an evaluation in it, and the first evaluation of each of its rows.
+
+    None if there is no such table, or evaluations that it read are gone.
+    """
+    for table in graph.runs:
+        if table.done and table.record.get("verb") == "table":
+            causes, names = graph.find_causes(table), table.record["options"].get("rows") or []
+            if len(causes) == len(names) and any(one.path == evaluation.path for one in causes):
+                return table, list(dict(zip(reversed(names), reversed(causes), strict=True)).values())[::-1]
+    return None
+
+
 def find_unfinished(graph: RunGraph, data: str, split: str) -> Run | None:
     """The evaluation of a data set and split that was started last and did not finish, or None."""
     newest_first = sorted(graph.runs, key=lambda run: run.record.get("started", 0), reverse=True)

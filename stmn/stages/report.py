@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from stmn.errors import DataError, StmnError
 from stmn.options.report import ReportOptions
-from stmn.report.sources import RunGraph, find_newest_evaluations, find_run, find_unfinished, list_recipes
+from stmn.report.sources import RunGraph, find_newest_evaluations, find_rows, find_run, find_unfinished, list_recipes
 from stmn.runtime.json_files import read_json
 from stmn.stages.base import Context, Result, Stage
 from stmn.stages.sources import find_inputs
@@ -117,7 +117,11 @@ def _look_inside(
 
 
 def _fill_newest_evaluations(options: ReportOptions, workspace: Workspace) -> ReportOptions:
-    """Options with the newest evaluations of the data set and split. Raises `DataError` if there are none."""
+    """Options with the newest evaluations of the data set and split, as a sweep's own report has them after a sweep.
+
+    Raises:
+        DataError: there are none.
+    """
     data = workspace.find_data(options.data).name
     graph = RunGraph(workspace.runs())
     splits = list(dict.fromkeys((options.split or "1", "all")))
@@ -127,6 +131,10 @@ def _fill_newest_evaluations(options: ReportOptions, workspace: Workspace) -> Re
         why = f" ({begun.label}: {begun.record.get('status', 'not started')})" if begun else ""
         command = workspace.command("evaluate", data=options.data or data, split=splits[0])
         raise DataError(f"no finished evaluation of data set {data}, split {splits[0]}{why}; make one with: {command}")
+    newest = max(given, key=lambda run: run.record.get("started", 0))
+    if options.split is None and options.table is None and (rows := find_rows(graph, newest)):
+        table, given = rows
+        options = options.model_copy(update={"table": str(table.path)})
     return options.model_copy(update={"evaluations": [str(run.path) for run in given]})
 
 

@@ -233,6 +233,12 @@ def test_the_report_shows_the_table_and_the_first_seed(ran):
     }
 
 
+def test_report_after_a_sweep_shows_what_the_sweeps_report_shows(ran):
+    workspace, _, _ = ran
+    result = call("report", "-w", workspace.root, "--samples", 1)
+    assert result.exit_code == 0 and "up to date" in result.stderr, result.stderr
+
+
 def test_only_what_is_missing_runs_again(ran):
     workspace, recipe, _ = ran
     again = call("run", recipe, "-w", workspace.root)
