@@ -81,6 +81,32 @@ def trained(prepared: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Wo
     return Workspace(made_once(tmp_path_factory, "trained", make))
 
 
+@pytest.fixture(scope="session")
+def shipped(trained: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The trained workspace with exports: the fused network to ONNX, the appearance stream to all else; only read."""
+
+    def make(folder: Path) -> None:
+        shutil.copytree(trained.root, folder, dirs_exist_ok=True)
+        run_stage(Workspace(folder), "export", model="fused", licence="CC BY 4.0")
+        for name in ("pt2", "openvino", "safetensors"):
+            run_stage(Workspace(folder), "export", model="appearance", format=name)
+
+    return Workspace(made_once(tmp_path_factory, "shipped", make))
+
+
+@pytest.fixture(scope="session")
+def exported(shipped: Workspace) -> dict[str, Path]:
+    """The exported files of `shipped` by format."""
+    runs = [run for run in shipped.runs() if run.record["verb"] == "export"]
+    return {run.record["options"].get("format", "onnx"): run.output("export") for run in runs}
+
+
+@pytest.fixture(scope="session")
+def onnx_file(exported: dict[str, Path]) -> Path:
+    """The ONNX file of `shipped`."""
+    return exported["onnx"]
+
+
 @pytest.fixture
 def scratch(prepared: Workspace, tmp_path: Path) -> Workspace:
     """A workspace of the test's own with the prepared set in it."""

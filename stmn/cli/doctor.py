@@ -17,7 +17,8 @@ app = make_app()
 _PACKAGES = ("torch", "torchvision", "timm", "av", "numpy", "scikit-learn", "safetensors")
 #: what needs it -> (modules, extra)
 _OPTIONAL = {
-    "export --format onnx": (("onnx", "onnxruntime"), "export"),
+    "export --format onnx": (("onnx", "onnxscript", "onnxruntime"), "export"),
+    "export --format openvino": (("openvino", "onnx", "onnxscript"), "openvino"),
     "report": (("matplotlib", "jinja2"), "report"),
     "prepare --flow dis, farneback": (("cv2",), "opencv"),
     "idt": (("cv2",), "opencv"),

@@ -32,7 +32,11 @@ _EXAMPLES: dict[str, tuple[str, ...]] = {
         "stmn table test-motion test-fused --against test-motion",
         "stmn table a1 a2 b1 b2 --rows motion,motion,fused,fused --against motion",
     ),
-    "export": ("stmn export fused --copy-to model.onnx",),
+    "export": (
+        "stmn export fused --copy-to model.onnx",
+        "stmn export fused --format openvino --half",
+        "stmn export fused --int8",
+    ),
     "report": ("stmn report", "stmn report --split 2 --samples 20"),
 }
 

@@ -17,6 +17,7 @@ from stmn.evaluation.protocol import Protocol
 from stmn.nets.config import TemporalConfig
 from stmn.nets.fast.folding import fold_batch_norms, freeze_convolutions
 from stmn.nets.network import Network
+from stmn.nets.outside import OutsideNetwork
 from stmn.runtime.device import Device
 from stmn.runtime.files import digest
 from stmn.runtime.precision import exact_float32
@@ -208,10 +209,12 @@ def compute_in_memory(
 
 
 def for_inference(network: Network, device: Device) -> Network:
-    """A copy on the device that gives the same logits in less time and can't be trained.
+    """A copy on the device that gives the same logits in less time and can't be trained; an exported file as it is.
 
     docs/decisions/inference-network.md says how.
     """
+    if isinstance(network, OutsideNetwork):
+        return network
     fast = cast(Network, device.place(fold_batch_norms(network)))
     if device.has_own_convolutions:
         freeze_convolutions(fast)
@@ -219,7 +222,12 @@ def for_inference(network: Network, device: Device) -> Network:
 
 
 def set_pooling(network: Network, protocol: Protocol) -> None:
-    """Make a network pool over space and time as the protocol says. The network is changed in place."""
+    """Make a network pool over space and time as the protocol says. The network is changed in place.
+
+    An exported file pools as it was trained.
+    """
+    if isinstance(network, OutsideNetwork):
+        return
     temporal = network.config.temporal
     if protocol.temporal_pool is not None:
         given = {"pool": protocol.temporal_pool, "window": protocol.temporal_window}

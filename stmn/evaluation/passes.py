@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stmn.nets.network import Network
+from stmn.nets.outside import OutsideNetwork
 from stmn.nets.temporal import TemporalFilter
 from stmn.nets.units import BasicUnit, BottleneckUnit
 from stmn.runtime.device import Device
@@ -38,8 +39,10 @@ def temporal_reach(network: Network) -> int | None:
     The filters of a stream add up, and gates connect the streams, so the longer filter counts at each place.
 
     Returns:
-        The number of chunks, or None if a plugin's modules make it unknown.
+        The number of chunks, or None if a plugin's modules or an exported file make it unknown.
     """
+    if isinstance(network, OutsideNetwork):
+        return None
     lengths: dict[str, int] = {}
     for name in network.names:
         backbone = network.stream(name).backbone

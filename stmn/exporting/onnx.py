@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import logging
+import re
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,67 +13,63 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stmn.errors import CheckpointError, MissingExtra
+from stmn.errors import CheckpointError, MissingExtra, StmnError
+from stmn.exporting.about import describe_use
 from stmn.exporting.base import Runner
-from stmn.nets.checkpoint import Description
+from stmn.exporting.int8 import quantise
+from stmn.exporting.program import AXES, make_program
+from stmn.nets.checkpoint import Description, parse_description
 from stmn.nets.network import Network
+from stmn.runtime.json_files import parse_json
 
-#: the metadata entry that vouches for the rest
-_DIGEST = "digest"
-#: how many entries there are, with that one
-_ENTRIES = 3
+#: the metadata entries: the description, and the digest that vouches for all the rest
+_ABOUT, _DIGEST = "stmn", "digest"
 #: the averages and the classifier, which stay float32 in a float16 file
 _FLOAT32_OPERATIONS = ["AveragePool", "Gemm", "GlobalAveragePool", "MatMul", "ReduceMean"]
 
 
 class OnnxExporter:
-    """Writes a `.onnx` file with the model's description (classes, preprocessing, plugins) in its metadata.
+    """Writes a `.onnx` file with all that is needed to use it in its metadata, and the digest of the whole.
 
-    Its metadata also has the digest of all the rest.
+    `opsets` are the versions of ONNX's operators that torch can write and that this package tests.
     """
 
     suffix = ".onnx"
-    precisions = ("float32", "float16")
+    precisions = ("float32", "float16", "int8")
+    opsets = range(18, 24)
 
     def write(
         self, network: Network, description: Description, example: Sequence[Tensor], path: Path,
-        precision: str = "float32",
+        precision: str = "float32", opset: int | None = None, clips: Sequence[Sequence[Tensor]] = (),
     ) -> None:  # fmt: skip
-        """Trace the network and write it.
+        """Write the network through torch.export.
 
         Args:
             network: The network.
             description: Its classes, preprocessing and plugins.
             example: A batch for each stream, (B, T, channels, H, W).
             path: Where to write.
-            precision: "float32", or "float16" for a file of half the size. Inputs, averages, the classifier and
-                outputs are float32 in each.
+            precision: "float32", "float16" for a file of half the size, or "int8" for convolutions in 8 bits. Inputs,
+                averages, the classifier and outputs are float32 in each.
+            opset: The version of ONNX's operators; torch's default without it.
+            clips: For int8, inputs from training videos, (1, T, channels, H, W) for each stream.
 
         Raises:
-            MissingExtra: The package onnx, or for float16 onnxruntime, is not installed.
+            MissingExtra: A package of the extra `export` is not installed.
+            StmnError: The network can't be expressed.
         """
-        try:
-            import onnx
-        except ImportError as error:
-            raise MissingExtra("export to ONNX", "onnx", "export") from error
-        names = [stream.modality for stream in description.network.streams]
-        outputs = [f"{name}_scores" for name in network.outputs]
-        free = {0: "batch", 1: "chunks", 3: "height", 4: "width"}
-        network.eval()
-        # Traced: the exporter built on torch.export takes 20 times as long and fixes the batch size at one.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the parity check measures what it warns about
-            torch.onnx.export(
-                network, tuple(example), str(path), dynamo=False, input_names=names, output_names=outputs,
-                dynamic_axes=dict.fromkeys(names, free) | {name: {0: "batch"} for name in outputs},
-            )  # fmt: skip
-        model = onnx.load(path)
+        onnx = _import_onnx("export to ONNX")
+        program = make_program(network, example)
+        model = _convert(program, network, opset)
         if precision == "float16":
             model = _to_float16(model)
-        onnx.helper.set_model_props(model, {"stmn": json.dumps(description.to_json()), "precision": precision})
-        digest = _digest(model)
-        model.metadata_props.add(key=_DIGEST, value=digest)
-        onnx.save(model, path)
+        if precision == "int8":
+            with tempfile.TemporaryDirectory() as folder:
+                exact, quantised = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
+                onnx.save(model, exact)
+                quantise(exact, quantised, clips)
+                model = onnx.load(quantised)
+        save_onnx(onnx, model, describe_use(description, precision), path)
 
     def runner(self, path: Path) -> Runner:
         """Load the file into ONNX Runtime, on the CPU.
@@ -82,9 +81,14 @@ class OnnxExporter:
         try:
             import onnxruntime
         except ImportError as error:
-            raise MissingExtra("the parity check of ONNX files", "onnxruntime", "export") from error
+            raise MissingExtra("running ONNX files", "onnxruntime", "export") from error
         check_file(path)
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors alone
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises its own errors
+            raise CheckpointError(f"{path}: onnxruntime can't load it: {str(error).splitlines()[0][:200]}") from error
         names = [given.name for given in session.get_inputs()]
 
         def run(given: Sequence[Tensor]) -> list[Tensor]:
@@ -93,30 +97,112 @@ class OnnxExporter:
 
         return run
 
+    def read(self, path: Path) -> Description:
+        """Read the description in a file.
 
-def check_file(path: Path) -> None:
+        Raises:
+            MissingExtra: The package onnx is not installed.
+            CheckpointError: The file is damaged, or none of stmn's.
+        """
+        entries = check_file(path)
+        if _ABOUT not in entries:
+            raise CheckpointError(
+                f"{path}: an ONNX file without stmn's metadata, so nothing says how to prepare its input; use one that "
+                f"stmn export wrote"
+            )
+        try:
+            values = parse_json(entries[_ABOUT])
+        except ValueError as error:
+            raise CheckpointError(f"{path}: its metadata is damaged: {error}; export it again") from error
+        return parse_description(values if isinstance(values, dict) else {}, path)
+
+
+def save_onnx(onnx: Any, model: Any, about: dict[str, Any], path: Path) -> None:
+    """Write an ONNX model with its description and digest."""
+    del model.metadata_props[:]
+    # the key `precision` stands alone as well, as in files of older versions
+    onnx.helper.set_model_props(model, {_ABOUT: json.dumps(about), "precision": about["use"]["precision"]})
+    model.metadata_props.add(key=_DIGEST, value=_digest(model))
+    onnx.save(model, path)
+
+
+def check_file(path: Path) -> dict[str, str]:
     """Make sure that an ONNX file is what was written; one without a digest is none of ours, or older.
+
+    Returns:
+        Its metadata.
 
     Raises:
         MissingExtra: The package onnx is not installed.
         CheckpointError: It is damaged.
     """
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingExtra("reading ONNX files", "onnx", "export") from error
+    onnx = _import_onnx("reading ONNX files")
     try:
         model = onnx.load(path)
+        entries = {entry.key: entry.value for entry in model.metadata_props}
         places = [place for place, entry in enumerate(model.metadata_props) if entry.key == _DIGEST]
         if places:
             written = model.metadata_props.pop(places[0]).value
             whole = written == _digest(model)
         else:  # the entry itself may have changed
-            whole = len(model.metadata_props) != _ENTRIES
+            whole = not any(re.fullmatch("[0-9a-f]{64}", value) for value in entries.values())
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file") from error
     except Exception as error:  # protobuf raises its own errors
         raise _damaged(path) from error
     if not whole:
         raise _damaged(path)
+    return entries
+
+
+def _import_onnx(needed_for: str) -> Any:
+    """The package onnx. Raises `MissingExtra`."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtra(needed_for, "onnx", "export") from error
+    return onnx
+
+
+def _convert(program: Any, network: Network, opset: int | None) -> Any:
+    """An ONNX model of a program of torch.export. Raises `MissingExtra` and `StmnError`."""
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("export to ONNX", "onnxscript", "export") from error
+    names = [stream.modality for stream in network.config.streams]
+    outputs = [f"{name}_scores" for name in network.outputs]
+    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the parity check measures what it warns about
+            made = torch.onnx.export(
+                program, (), dynamo=True, verbose=False, input_names=names, output_names=outputs, opset_version=opset
+            )  # fmt: skip
+        model: Any = made.model_proto  # type: ignore[union-attr]
+    except Exception as error:  # torch.onnx passes on what its parts raise
+        first = str(error).split("\n", 1)[0][:300]
+        raise StmnError(f"export: torch.onnx can't express this network: {first}") from error
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+    written = max(entry.version for entry in model.opset_import if entry.domain == "")
+    if opset is not None and written != opset:
+        raise StmnError(f"export: opset {opset} was asked for, but this network can only be written in {written}")
+    return _name_axes(model)
+
+
+def _name_axes(model: Any) -> Any:
+    """The model with the free axes of inputs and outputs called what they are, and no shapes of what lies between."""
+    del model.graph.value_info[:]
+    for value in (*model.graph.input, *model.graph.output):
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if dim.dim_param and axis in AXES:
+                dim.dim_param = AXES[axis]
+    return model
 
 
 def _damaged(path: Path) -> CheckpointError:

@@ -23,6 +23,7 @@ from stmn.store.format.read import StoredVideo
 _KEEPS = TypeAdapter(list[str])
 _PAIRS = TypeAdapter(dict[str, str])
 _TABLE = TypeAdapter(dict[str, Any])
+_TEXT = TypeAdapter(str)
 
 
 class HeldOut(BaseModel):
@@ -50,6 +51,8 @@ class TrainedOn(BaseModel):
         videos: ids of the videos of that set that it learned from, in this training or an earlier one.
         contents: hashes of the video files that it learned from, of whichever set; empty in older files.
         held_out: its validation list; None in older files, where `videos` includes what was held out.
+        count: how many videos there are, where the lists are left out.
+        list_hash: their `split_hash`, where the lists are left out.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -59,11 +62,19 @@ class TrainedOn(BaseModel):
     videos: list[str]
     contents: list[str] = []
     held_out: HeldOut | None = None
+    count: int | None = Field(default=None, ge=0)
+    list_hash: str | None = None
 
     @property
     def split_hash(self) -> str:
         """A hash of the videos, in any order."""
-        return digest(sorted(self.videos))
+        return self.list_hash or digest(sorted(self.videos))
+
+    def without_lists(self) -> "TrainedOn":
+        """The same for a file that is meant for others: number and hash of the videos in place of their names."""
+        if self.list_hash:
+            return self
+        return TrainedOn(data=self.data, split=self.split, videos=[], count=len(self.videos), list_hash=self.split_hash)
 
     def seen(self, videos: Iterable[StoredVideo], data: str) -> list[StoredVideo]:
         """The videos of a set that the model learned from, whatever they are called there.
@@ -88,6 +99,7 @@ class Description:
         training: the options it was trained with.
         batch_statistics: how those of its batch normalisation were made; empty in older files.
         mirror_pairs: classes that change places in a mirror, both ways; empty in older files.
+        licence: that of the weights, in a file meant for others; empty if its maker didn't say.
     """
 
     network: NetworkConfig
@@ -97,6 +109,7 @@ class Description:
     training: dict[str, Any] = field(default_factory=dict)
     batch_statistics: dict[str, Any] = field(default_factory=dict)
     mirror_pairs: dict[str, str] = field(default_factory=dict)
+    licence: str = ""
 
     @property
     def test_short_side(self) -> int:
@@ -115,16 +128,19 @@ class Description:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON, with the plugins that the network needs and versions."""
+        listed = {"count", "list_hash"} if self.trained_on.list_hash is None else None
+        trained_on = self.trained_on.model_dump(mode="json", exclude=listed)
         return {
             "network": self.network.model_dump(mode="json"),
             "preparation": self.preparation.model_dump(mode="json"),
-            "trained_on": self.trained_on.model_dump(mode="json") | {"split_hash": self.trained_on.split_hash},
+            "trained_on": trained_on | {"split_hash": self.trained_on.split_hash},
             "keeps": self.keeps,
             "training": self.training,
             "batch_statistics": self.batch_statistics,
             "mirror_pairs": self.mirror_pairs,
             "plugins": list_plugins(self.network),
             "versions": {"stmn": version("stmn")},
+            **({"licence": self.licence} if self.licence else {}),
         }
 
 
@@ -139,7 +155,19 @@ def read_description(path: Path) -> Description:
     Raises:
         CheckpointError: there is no such file, or it is damaged or not a model file.
     """
-    values = read_metadata(path)
+    return parse_description(read_metadata(path), path)
+
+
+def parse_description(values: dict[str, Any], path: Path) -> Description:
+    """The description of a network from plain values, as `Description.to_json` gives them.
+
+    Args:
+        values: the plain values, which may be a stranger's.
+        path: the file that they come from.
+
+    Raises:
+        CheckpointError: they don't describe a network.
+    """
     if "network" not in values:
         raise CheckpointError(f"{path}: not a model file: it describes no network")
     try:
@@ -155,6 +183,7 @@ def read_description(path: Path) -> Description:
             _TABLE.validate_python(values["training"]),
             _TABLE.validate_python(values.get("batch_statistics", {})),
             pairs,
+            _TEXT.validate_python(values.get("licence", "")),
         )
     except KeyError as error:
         raise CheckpointError(f"{path}: its description is damaged: {error} is missing") from error

@@ -114,12 +114,15 @@ class Stream(nn.Module):
     def _average_windows(self, features: Tensor, chunks: int) -> Tensor:
         """Pool over time and average over windows: (B, P * C, rows, columns) of windows.
 
-        A map without windows comes back whole: its mean over space is its one window.
+        A map without windows comes back whole: its mean over space is its one window. An exported network takes any
+        map that holds a window, so it has no such branch.
         """
         features = at_least_float32(features)
         pooled = pool_time(features, chunks, self.temporal.pool, self.temporal.window)  # (B, P, C, h, w)
-        window = (min(self.window, features.shape[-2]), min(self.window, features.shape[-1]))
         maps = pooled.flatten(1, 2)  # (B, P * C, h, w): of all sizes only C may be a constant in an exported network
+        if torch.compiler.is_exporting():
+            return F.avg_pool2d(maps, self.window, stride=1)
+        window = (min(self.window, features.shape[-2]), min(self.window, features.shape[-1]))
         if window != tuple(features.shape[-2:]):  # without windows this is timm's own pooling, to the bit
             maps = F.avg_pool2d(maps, window, stride=1)
         return maps

@@ -1,5 +1,7 @@
 """Temporal filters and pooling over time (section 3.3)."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -84,10 +86,15 @@ def _pool_all(videos: Tensor, how: TemporalPool) -> Tensor:
 def _pool_windows(videos: Tensor, how: TemporalPool, window: int) -> Tensor:
     """Pool (B, T, C, H, W) over `window` chunks at stride 1 to (B, max(T - window, 0) + 1, C, H, W).
 
-    Nothing here depends on whether T exceeds the window, so traced and exported networks take any number of chunks.
+    Nothing here depends on whether T exceeds the window, so exported networks take any number of chunks.
     """
+    chunks = videos.shape[1]
+    places = torch.sym_max(chunks - window, 0) + 1
+    before = -torch.inf if how == "max" else 0.0
+    padded = F.pad(videos.transpose(1, 2), (0, 0, 0, 0, window - 1, 0), value=before)  # (B, C, window - 1 + T, H, W)
     pool = F.max_pool3d if how == "max" else F.avg_pool3d
-    padded = F.pad(videos.transpose(1, 2), (0, 0, 0, 0, window - 1, 0))  # (B, C, window - 1 + T, H, W)
     ending = pool(padded, (window, 1, 1), stride=1).transpose(1, 2)  # place t: the window whose last chunk is t
-    # the windows without padding, except the last, which is all there is of a video shorter than a window
-    return torch.cat([ending[:, window - 1 : -1], _pool_all(videos[:, -window:], how)], dim=1)
+    pooled = ending[:, chunks - places :]  # those without padding, or the last, which has all of a short video
+    # the mean of a short video counts its own chunks alone
+    counted: Any = torch.sym_min(chunks, window)
+    return pooled if how == "max" else pooled * window / counted

@@ -13,10 +13,22 @@ class ExportOptions(StageOptions):
         None, "model to export: a run or a file [default: the newest]", "Data", argument=True, inputs=("model",)
     )
     format: str = option("onnx", "file format: an exporter plugin", "Run", plugin="exporter")
-    precision: Literal["float32", "float16"] = option(
+    precision: Literal["float32", "float16", "int8"] = option(
         "float32",
-        "type of weights and features in the file; inputs, classifier, averages and logits are float32 in each",
+        "type of weights and features in the file, in int8 of convolutions alone; inputs, classifier, averages and "
+        "logits are float32 in each",
         "Run",
+    )
+    half: bool = option(False, "the same as --precision float16", "Run", later=True)
+    int8: bool = option(False, "the same as --precision int8", "Run", later=True)
+    calibration: int = option(
+        32, "training videos from which int8 takes the ranges of features", "Run", ge=1, le=10_000, later=True
+    )
+    opset: int | None = option(
+        None, "version of the format's operators [default: that of the exporter]", "Run", ge=1, later=True
+    )
+    licence: str | None = option(
+        None, "licence of the weights, to write into the file: 'CC BY 4.0'", "Run", max_length=1000, later=True
     )
     copy_to: Path | None = option(
         None,

@@ -10,6 +10,7 @@ from torch import Tensor
 from stmn.datasets.base import as_id
 from stmn.datasets.scan import describe_left_out, scan_folder
 from stmn.errors import CheckpointError, DataError, PluginError, UsageError
+from stmn.exporting.load import is_exported, load_exported
 from stmn.flow.estimator import check_estimator, load_estimator
 from stmn.nets.checkpoint import load_checkpoint
 from stmn.prediction.classifier import Classifier, ClassScore
@@ -164,10 +165,11 @@ def _as_source(video: str | Path | Source) -> Source:
 def load_model(
     path: str | Path, device: str = "auto", stream: str | None = None, precision: NamedPrecision = "float32"
 ) -> Model:
-    """Load a model file that stmn wrote.
+    """Load a model file that stmn wrote, or one that `stmn export` made of it.
 
     Args:
-        path: The model file.
+        path: The model file: `.safetensors`, or the ending of an exporter whose files can be read, such as `.onnx`.
+            The latter runs on the CPU, in the precision it was written in.
         device: "auto", "cpu" or "cuda".
         stream: The output to use if the model has several. By default their mean.
         precision: "float32", "bfloat16" or "float16": type of the convolutions. The classifier and all averages are
@@ -175,10 +177,15 @@ def load_model(
 
     Raises:
         CheckpointError: The file is missing, damaged or no model, or has no such stream.
-        UsageError: There is no such device or precision, or the file names flow options that don't exist.
+        UsageError: There is no such device or precision, an exported file was given one, or the file names flow options
+            that don't exist.
         PluginError: A plugin that the file names is not installed.
     """
-    network, description = load_checkpoint(Path(path))
+    exported = is_exported(Path(path))
+    if exported and (device == "cuda" or precision != "float32"):
+        what = "--device cuda" if device == "cuda" else f"--precision {precision}"
+        raise UsageError(f"{path}: an exported file runs on the CPU in its own precision; leave {what} out")
+    network, description = load_exported(Path(path)) if exported else load_checkpoint(Path(path))
     if description.blank:
         raise UsageError(
             f"{path}: is a control, trained with noise instead of {description.blank}, so it can't classify videos; "
@@ -192,7 +199,7 @@ def load_model(
             (check_estimator if how.flow_options else load_estimator)(how.flow, how.flow_options)
         except (UsageError, PluginError) as error:
             raise type(error)(f"{path}: {error}") from error
-    return Model(network, description, choose_device(device, precision), stream)
+    return Model(network, description, choose_device("cpu" if exported else device, precision), stream)
 
 
 def find_videos(arguments: list[str], progress: Progress | None = None) -> Iterator[Source]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stmn.errors import DataError
+from stmn.nets.outside import OutsideNetwork
 from stmn.prediction.api import WINDOW_CHUNKS, Model
 from stmn.prediction.class_map import ClassMap
 from stmn.prediction.gate_map import find_gate_map
@@ -68,8 +69,10 @@ def follow_windows(
             return
         gate = find_gate_map(model, options.gate_part)
         if gate is None:
-            only = model.network.names[0]
-            progress.say(f"this model is the {only} stream alone: without gates the overlay has no gate map")
+            what = f"is the {model.network.names[0]} stream alone: without gates"
+            if isinstance(model.network, OutsideNetwork):
+                what = "is an exported file, which shows nothing of its inside:"
+            progress.say(f"this model {what} the overlay has no gate map")
         if not model.reads_flow:
             progress.say("this model reads no flow, so the overlay shows none")
         explained = ClassMap(model, options.explain, options.gate_part) if options.explain else None

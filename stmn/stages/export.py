@@ -1,7 +1,10 @@
 """export: a model to one file of another format, checked against the network."""
 
+from pathlib import Path
+from typing import Any
+
 from stmn import registry
-from stmn.errors import UsageError
+from stmn.errors import DataError, UsageError
 from stmn.options.export import ExportOptions
 from stmn.stages.base import Context, Result, Stage, fill_newest
 from stmn.workspace import Input, Run, Workspace
@@ -11,9 +14,15 @@ class Export(Stage[ExportOptions]):
     """Writes `model.onnx`, or what the exporter's suffix says."""
 
     options = ExportOptions
+    format = 2  # through torch.export
 
     def complete(self, options: ExportOptions, workspace: Workspace, inputs: dict[str, list[Input]]) -> ExportOptions:
-        """Fill in the workspace's newest model."""
+        """Fill in the workspace's newest model, and what the short flags stand for."""
+        if options.half and options.int8:
+            raise UsageError("--half and --int8 contradict each other: give one of them")
+        if options.half or options.int8:
+            precision = "float16" if options.half else "int8"
+            options = options.model_copy(update={"precision": precision, "half": False, "int8": False})
         return fill_newest(options, "model", workspace, inputs)
 
     def label(self, options: ExportOptions) -> str:
@@ -25,40 +34,98 @@ class Export(Stage[ExportOptions]):
         return [registry.find("exporter", options.format).identity]
 
     def check(self, options: ExportOptions, context: Context) -> None:
-        """Refuse a precision that the exporter can't write."""
-        known = getattr(registry.load("exporter", options.format), "precisions", ("float32",))
+        """Refuse a precision or an opset that the exporter can't write."""
+        exporter = registry.load("exporter", options.format)
+        known = getattr(exporter, "precisions", ("float32",))
         if options.precision not in known:
             raise UsageError(f"exporter '{options.format}' can't write {options.precision}, only {', '.join(known)}")
+        opsets: Any = getattr(exporter, "opsets", None)
+        if options.opset is not None and opsets is None:
+            raise UsageError(
+                f"opset = {options.opset}: files of exporter '{options.format}' have no opset: leave it out"
+            )
+        if options.opset is not None and options.opset not in opsets:
+            raise UsageError(
+                f"opset = {options.opset}: exporter '{options.format}' writes {min(opsets)} to {max(opsets)}"
+            )
 
     def run(self, options: ExportOptions, context: Context) -> Result:
         """Write the file under a temporary name, compare its outputs with the network's, then rename it."""
-        from stmn.exporting.base import TOLERANCES, check_parity, example_inputs
+        from dataclasses import replace
+
+        from stmn.exporting.base import example_inputs
+        from stmn.exporting.parity import check_parity, network_runner
         from stmn.nets.checkpoint import load_checkpoint
         from stmn.runtime.files import atomic_write
+        from stmn.stages.export_accuracy import measure_accuracies
+        from stmn.stages.export_clips import read_clips
 
         source = context.inputs["model"][0]
-        network, description = load_checkpoint(source.path)
+        network, whole = load_checkpoint(source.path)
+        description = replace(whole, trained_on=whole.trained_on.without_lists(), licence=options.licence or "")
         exporter = registry.load("exporter", options.format)()
         path = context.out / f"model{exporter.suffix}"
+        clips = read_clips(whole, context.workspace, 2)
+        calibration = read_clips(whole, context.workspace, options.calibration) if options.precision == "int8" else None
+        if calibration and calibration.drawn:
+            raise DataError(
+                f"export in int8 takes the ranges of features from training videos, and the set of this model, "
+                f"'{whole.trained_on.data}', is not in this workspace: prepare it here, or export without --int8"
+            )
         with atomic_write(path) as temporary:
-            more = {} if options.precision == "float32" else {"precision": options.precision}
-            exporter.write(network, description, example_inputs(network, description, 2, 3), temporary, **more)
-            tolerance = TOLERANCES[options.precision]
-            difference = check_parity(network, description, exporter.runner(temporary), tolerance)
+            more: dict[str, Any] = {} if options.precision == "float32" else {"precision": options.precision}
+            more |= {} if options.opset is None else {"opset": options.opset}
+            more |= {} if calibration is None else {"clips": calibration.inputs}
+            exporter.write(network, description, example_inputs(network, description, 2, 3, 32), temporary, **more)
+            run = exporter.runner(temporary)
+            difference = check_parity(network, description, run, options.precision, clips.inputs)
+            accuracies = None
+            if calibration:
+                both = {"float32": network_runner(network), "int8": run}
+                accuracies = measure_accuracies(whole, context.workspace, both, context.progress)
+            companions = _place_companions(exporter, temporary, path)
         what = "" if options.precision == "float32" else f"in {options.precision}, "
-        context.progress.say(f"{source.label} -> {path}: {what}outputs agree to {difference:.1e}")
+        context.progress.say(
+            f"{source.label} -> {path}: {what}outputs agree to {difference:.1e} of the largest, on random input and "
+            f"{clips.words}"
+        )
+        if accuracies:
+            context.progress.say(str(accuracies))
+        files = [path, *companions]
         return Result(
             outputs={"export": path.name},
-            values={"of": source.name, "relative_difference": difference, "bytes": path.stat().st_size},
+            values={
+                "of": source.name,
+                "relative_difference": difference,
+                "compared_on": ["random input", clips.words],
+                "bytes": sum(file.stat().st_size for file in files),
+                **({"accuracy": accuracies.percent, "accuracy_videos": accuracies.videos} if accuracies else {}),
+            },
+            files=tuple(file.name for file in companions),
         )
 
     def deliver(self, options: ExportOptions, run: Run) -> None:
-        """Copy the file."""
+        """Copy the file, and those that belong to it."""
         import shutil
 
         from stmn.runtime.files import atomic_write, remove_leftovers
 
-        if options.copy_to:
-            remove_leftovers(options.copy_to.parent, options.copy_to.name)
-            with atomic_write(options.copy_to) as temporary:
-                shutil.copyfile(run.output("export"), temporary)
+        if not options.copy_to:
+            return
+        path = run.output("export")
+        endings = getattr(registry.load("exporter", options.format), "companions", ())
+        for ending in (*endings, path.suffix):
+            source, target = path.with_suffix(ending), options.copy_to
+            target = target if ending == path.suffix else target.with_suffix(ending)
+            remove_leftovers(target.parent, target.name)
+            with atomic_write(target) as temporary:
+                shutil.copyfile(source, temporary)
+
+
+def _place_companions(exporter: Any, temporary: Path, path: Path) -> list[Path]:
+    """Give the files that belong to a checked file their names; the file itself gets its own last."""
+    placed = []
+    for ending in getattr(exporter, "companions", ()):
+        temporary.with_suffix(ending).replace(path.with_suffix(ending))
+        placed.append(path.with_suffix(ending))
+    return placed
