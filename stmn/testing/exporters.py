@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from stmn.exporting.base import check_parity, example_inputs
+from stmn.exporting.base import example_inputs
+from stmn.exporting.parity import check_parity
 from stmn.nets.build import build_network
 from stmn.nets.checkpoint import Description, TrainedOn
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
@@ -43,7 +44,7 @@ def check_exporter(exporter: Callable[..., Any], **options: Any) -> None:
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"model{made.suffix}"
             with checks.part(f"file of {what}", "write(network, description, example, path) must write path"):
-                made.write(network, description, example_inputs(network, description, 2, 3), path)
+                made.write(network, description, example_inputs(network, description, 2, 3, 32), path)
                 checks.require(path.is_file(), "write() wrote no file", "write to the path that it is given, a file")
             with checks.part(f"parity of {what}", "runner(path) must return what gives the network's logits"):
                 check_parity(network, description, made.runner(path))
