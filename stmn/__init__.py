@@ -38,6 +38,9 @@ def load(
             faster on a GPU and moves scores by up to a hundredth of the largest.
         workspace: Where runs are found by name. By default the setting of the current folder, or else this folder.
 
+    Returns:
+        The model: `predict` and `logits` of a whole video, `windows` and `features` along time, `classes`.
+
     Raises:
         UsageError: There is no such model, device or precision.
         DataError: The hub can't be reached, and this machine has no copy of the model.

@@ -42,11 +42,19 @@ def for_each(found: "Sequence[Source]", work: "Callable[[Source], None]", fail: 
     return failed
 
 
-def end_with(failed: int, videos: int, allowed: int, outputs: Sequence[str]) -> None:
-    """Say how many videos failed and what was written; end with exit code 1 if more failed than is allowed."""
+def end_with(failed: int, videos: int, allowed: int, outputs: Sequence[str], verb: str = "classified") -> None:
+    """Say how many videos failed and what was written; end with exit code 1 if more failed than is allowed.
+
+    Args:
+        failed: videos that failed.
+        videos: all of them.
+        allowed: as many may fail.
+        outputs: lines on what was written.
+        verb: what can't be done with those that failed.
+    """
     if failed and videos > 1:
         accept = f"; --allow-failures {failed} accepts this" if failed > allowed else ""
-        say(f"{failed:,} of {count_of(videos, 'video')} can't be classified{accept}")
+        say(f"{failed:,} of {count_of(videos, 'video')} can't be {verb}{accept}")
     for line in outputs:
         say(line)
     if failed > allowed:

@@ -54,7 +54,7 @@ def features(
     device: DeviceName = None,
     force: Overwrite = False,
 ) -> None:
-    """Compute features of videos: what a network's classifiers read, one row per window."""
+    """Compute features of videos, window by window: what a network's classifiers read."""
     from importlib.metadata import version
 
     from stmn.cli.display import Display
@@ -86,7 +86,7 @@ def features(
         "progress": display,
     }  # fmt: skip
     failed = _write(out, found, loaded, about, options, display)
-    end_with(failed, len(found), allow_failures, [f"out: {out}"] if failed < len(found) else [])
+    end_with(failed, len(found), allow_failures, [f"out: {out}"] if failed < len(found) else [], "read")
 
 
 def _write(
@@ -96,7 +96,7 @@ def _write(
     from contextlib import ExitStack, suppress
 
     from stmn.errors import DataError
-    from stmn.prediction.api import MeasuredApart
+    from stmn.prediction.api import MeasuredApart, measure_video
     from stmn.prediction.features import write_features
 
     failed = 0
@@ -106,10 +106,11 @@ def _write(
         task = stack.enter_context(display.task("features", len(found), "videos"))
 
         def compute(video: "Source") -> None:
-            if apart and video.kind == "file":  # a decoder that crashes costs this video alone
+            # a decoder that crashes costs this video alone; of whole videos the measure is needed anyway
+            if apart and video.kind == "file" and options["length"] is not None:
                 apart(video, model.description.preparation.fps, options["allow_damage"])
             count = 0
-            for window in model.features(video, **options):
+            for window in model.features(video, **options, measure=apart or measure_video):
                 file.add(window)
                 count += 1
             if not count:

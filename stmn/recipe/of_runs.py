@@ -11,6 +11,7 @@ from stmn.options.base import Option
 from stmn.recipe.load import load_recipe
 from stmn.runtime.files import names_path
 from stmn.runtime.hub import is_hub_name
+from stmn.runtime.names import without_folders
 from stmn.runtime.toml_files import format_toml
 from stmn.stages.card import find_upstream
 from stmn.workspace import Run, Workspace, read_run
@@ -86,7 +87,7 @@ def _options(run: Run, stages: Sequence[Run], ids: dict[int, str]) -> dict[str, 
         elif option.data or option.typed or option.makes or option.execution or option.shape == "path":
             value = None
         else:
-            value = given.get(option.name)
+            value = without_folders(given.get(option.name))
         if value is not None:
             found[option.key] = value
     return found

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path, PurePath
-from typing import Any
+from pathlib import Path
 
 from stmn.errors import MissingExtra, StmnError, UsageError
 from stmn.recipe.of_runs import recipe_name, write_recipe_of
 from stmn.runtime.files import read_text
 from stmn.runtime.hub import CARD_FILE, MODEL_FILE, RECIPE_FILE, HubName
+from stmn.runtime.names import without_folders
 from stmn.runtime.progress import Progress
 from stmn.stages.card import Licence, find_model_run, find_tests, make_card
 from stmn.workspace import Workspace
@@ -44,8 +44,8 @@ def collect(
     if card:
         text = read_card(card)
     network, description = load_checkpoint(path)
-    training = {key: _without_folders(value) for key, value in description.training.items()}
-    save_checkpoint(folder / MODEL_FILE, network, replace(description, training=training))
+    description = replace(description, training=without_folders(description.training))
+    save_checkpoint(folder / MODEL_FILE, network, description)
     run, recipe = find_model_run(path), None
     if run is None:
         progress.say(f"{path}: no record of a run beside it: the card has its description alone, and no recipe")
@@ -87,10 +87,3 @@ def read_card(path: Path) -> str:
     if not licence:
         raise UsageError(f"{path}: names no licence: its head needs a line such as `license: apache-2.0`")
     return text
-
-
-def _without_folders(value: Any) -> Any:
-    """An option's value; of a path on this machine, its last name."""
-    if isinstance(value, list):
-        return [_without_folders(item) for item in value]
-    return PurePath(value).name if isinstance(value, str) and PurePath(value).is_absolute() else value

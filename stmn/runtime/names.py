@@ -4,6 +4,8 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable
+from pathlib import PurePath
+from typing import Any
 
 #: bytes of a name that every file system takes, less those that temporary names add
 MOST_BYTES = 200
@@ -49,6 +51,20 @@ def portable(name: str) -> str:
     """Return a name with `_` for what some file system forbids: it stays in its folder, visible, on Windows too."""
     flat = _FORBIDDEN.sub("_", _ACTING.sub("_", name.strip("/"))).rstrip(". ")
     return f"_{flat}" if not flat or flat[0] in ". " or _DEVICES.match(flat) else flat
+
+
+def without_folders(value: Any) -> Any:
+    """A value in which paths of this machine, absolute or in a home, have their last name alone.
+
+    Args:
+        value: JSON.
+    """
+    if isinstance(value, list):
+        return [without_folders(item) for item in value]
+    if isinstance(value, dict):
+        return {key: without_folders(item) for key, item in value.items()}
+    is_path = isinstance(value, str) and value.startswith(("/", "~/"))
+    return PurePath(value).name if is_path else value
 
 
 def cut_bytes(name: str, most: int) -> str:

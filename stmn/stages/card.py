@@ -10,6 +10,7 @@ from stmn.report.card import Card, escape, write_card
 from stmn.report.card import Licence as Licence  # recipes know pages through stages
 from stmn.report.sources import RunGraph
 from stmn.runtime.files import file_digest
+from stmn.runtime.names import without_folders
 from stmn.workspace import Run, Workspace, read_run
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def make_card(
         licence=licence,
         network=describe_network(description.network),
         classes=description.network.classes,
-        data=dict(_describe_data(description)),
+        data=dict(_describe_data(description)) | dict(_describe_start(path, workspace)),
         tests=tests,
         untested=list(_find_untested(description, tests, _is_rendered(description, workspace))),
         recipe=recipe,
@@ -121,7 +122,22 @@ def _describe_data(description: "Description") -> Iterator[tuple[str, str]]:
         options = "".join(f", {key} = {value}" for key, value in how.flow_options.items())
         camera = ", without its median" if how.camera_motion == "subtract" else ""
         yield "optical flow", f"{how.flow}{options}, up to {how.bound:g} pixels a frame{camera}"
+    if description.blank:
+        yield "control", f"it saw noise in place of {description.blank}"
     yield "augmentation", ", ".join(sorted(description.keeps)) or "no mirrors, no crops"
+
+
+def _describe_start(path: Path, workspace: Workspace) -> Iterator[tuple[str, str]]:
+    """The starting weights of each stream, as far as there is a record: they may decide what a licence can be."""
+    run = find_model_run(path)
+    for cause in find_upstream([run], workspace) if run else ():
+        options = cause.record.get("options", {})
+        if cause.record.get("verb") == "train-stream" and not cause.record.get("inputs", {}).get("weights"):
+            stream = "appearance" if options.get("modality") == "rgb" else "motion"
+            words = {"none": "random", "imagenet": "ImageNet"}
+            yield f"starting weights of {stream}", words.get(str(options.get("weights")), "not recorded")
+        elif cause.record.get("verb") == "train-stream":
+            yield f"starting weights of {cause.label}", str(without_folders(str(options.get("weights"))))
 
 
 def _find_untested(description: "Description", tests: list[dict[str, Any]], rendered: bool) -> Iterator[str]:

@@ -47,6 +47,8 @@ def test_card_says_what_the_records_say(written, trained):
     expected = [(name, "3", f"{100 * one['accuracy']:.1f}") for name, one in found["per_class"].items()]
     assert rows == expected and len(rows) == 4
     assert "| learned from | 24 videos, the training part of split 1 |" in card
+    for stream in ("appearance", "motion"):
+        assert f"| starting weights of {stream} | random |" in section(card, "Data")
     assert "tied by `multiply` gates (motion to appearance)" in card
     untested = section(card, "Not tested")
     assert "- Real videos: its data set is rendered." in untested
