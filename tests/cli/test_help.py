@@ -178,9 +178,9 @@ def test_list_of_commands_says_what_their_own_help_says():
 
 
 def test_unknown_command_names_the_near_one():
-    done = subprocess.run([STMN, "evalute"], capture_output=True, text=True)
+    done = subprocess.run([STMN, "evaluat"], capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == "error: no such command 'evalute' (did you mean 'evaluate'?)\n"
+    assert done.stderr == "error: no such command 'evaluat' (did you mean 'evaluate'?)\n"
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
