@@ -59,6 +59,8 @@ def _fold(holder: nn.Module, conv_name: str, norm_holder: nn.Module, norm_name: 
 
 def _freeze_unit(unit: Unit) -> None:
     """Freeze the 3x3 convolutions of a unit. The last one of a basic unit has a sum before its ReLU."""
+    if not isinstance(unit, Unit):  # a plugin's unit may be built in any way
+        return
     for number, has_relu in ((1, True), (2, False)) if isinstance(unit, BasicUnit) else ((2, True),):
         conv = getattr(unit, f"conv{number}")
         if not isinstance(conv, Conv3x3):

@@ -172,7 +172,7 @@ def load_weights(backbone: Backbone, weights: str, arch: str, levels: InputLevel
                 f"they have learned from; name that file (model.safetensors), or its run"
             )
         read = _without_prefix(read, first)
-        state = {name: value for name, value in read.items() if not name.startswith("fc.")}
+        state = {name: value for name, value in read.items() if not name.startswith(("fc.", "head.fc."))}
         if first in state and state[first].ndim == 4 and state[first].shape[1] == 3 != in_channels:
             state[first] = replicate_filters(state[first], in_channels)
     fill_backbone(backbone, state, path, arch)
