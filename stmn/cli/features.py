@@ -77,6 +77,7 @@ def features(
     check_new(out, force)
     settings = load_settings(workspace=workspace, device=device)
     loaded = load_model(Workspace(settings.workspace).find_model(model), settings.device, stream, precision)
+    loaded.check_inside("features")
     about = {
         "model": model, "classes": loaded.classes, "window": length, "step": step or length,
         "chunks": chunks, "precision": precision, "stmn": version("stmn"),

@@ -31,10 +31,11 @@ class ClassMap:
         streams: The streams that have a map: those whose logits the model uses.
 
     Raises:
-        UsageError: The model has no such class.
+        UsageError: The model has no such class, or is an exported file.
     """
 
     def __init__(self, model: Classifier, class_name: str, part: MapPart | None = None) -> None:
+        model.check_inside("--explain")
         if class_name not in model.classes:
             known = ", ".join(model.classes[:6]) + (", ..." if len(model.classes) > 6 else "")
             raise UsageError(

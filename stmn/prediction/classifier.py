@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stmn.errors import DataError, count_of
+from stmn.errors import DataError, UsageError, count_of
 from stmn.evaluation.features import compute_features
 from stmn.evaluation.inference import VideoInput, check_finite, compute_in_memory, for_inference, resize_to_protocol
 from stmn.evaluation.passes import PassLimit
@@ -15,6 +15,7 @@ from stmn.flow.estimator import load_estimator
 from stmn.flow.pairs import FlowFunction
 from stmn.nets.checkpoint import Description
 from stmn.nets.network import FUSED, Network
+from stmn.nets.outside import OutsideNetwork
 from stmn.runtime.device import Device
 from stmn.runtime.progress import Silent
 from stmn.sampling.augment import mirror_order
@@ -166,15 +167,25 @@ class Classifier:
             name: The video's name in error messages.
 
         Raises:
+            UsageError: The model is an exported file.
             DataError: One is NaN or infinite.
             StmnError: Memory does not suffice.
         """
+        self.check_inside("features")
         computed = compute_features(self.fast_network, given, protocol, self.device, self._limit)
         named = dict(zip(self.network.names, computed, strict=True))
         used = {stream: row for stream, row in named.items() if self.stream in (None, FUSED, stream)}
         for stream, row in used.items():
             check_finite(row, f"{name}: the network's {stream} features", protocol.precision)
         return used
+
+    def check_inside(self, what: str) -> None:
+        """Raise `UsageError` if the model is an exported file, whose inside is not known; `what` needs it."""
+        if isinstance(self.network, OutsideNetwork):
+            raise UsageError(
+                f"{what}: this model is an exported file, which gives logits alone; name the model file that it was "
+                f"made of"
+            )
 
     def padding_notice(self, frame_count: int) -> str:
         """A line saying that `frame_count` frames are fewer than a flow stack spans; empty if they are enough."""

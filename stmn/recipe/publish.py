@@ -23,7 +23,8 @@ def collect(
 ) -> None:  # fmt: skip
     """Write what is sent to a folder.
 
-    The model file is what it was, except that folders of this machine are taken out of its options.
+    The model file is what it was, with the licence, but without what would tell strangers of this machine: folders in
+    its options, and the names of training videos. Their hashes stay, so that no test counts them as new.
 
     Args:
         path: the model file.
@@ -35,17 +36,24 @@ def collect(
         progress: is told what is missing.
 
     Raises:
-        UsageError: the card names no licence, or can't be read.
+        UsageError: the card names no licence, or can't be read; or it is not a model file but an exported one.
         CheckpointError: the model file is damaged.
         PluginError: it needs a plugin that is not installed.
     """
     from stmn.nets.checkpoint import load_checkpoint, save_checkpoint
 
-    if card:
-        text = read_card(card)
+    if path.suffix != Path(MODEL_FILE).suffix:
+        raise UsageError(f"{path}: is an exported file; push the model that it was made of")
+    text, terms = read_card(card) if card else ("", licence.name if licence else "")
     network, description = load_checkpoint(path)
-    description = replace(description, training=without_folders(description.training))
-    save_checkpoint(folder / MODEL_FILE, network, description)
+    known = description.trained_on
+    described = replace(
+        description,
+        training=without_folders(description.training),
+        trained_on=known.without_lists().model_copy(update={"contents": known.contents}),
+        licence=terms,
+    )
+    save_checkpoint(folder / MODEL_FILE, network, described)
     run, recipe = find_model_run(path), None
     if run is None:
         progress.say(f"{path}: no record of a run beside it: the card has its description alone, and no recipe")
@@ -67,8 +75,8 @@ def collect(
     (folder / CARD_FILE).write_text(text, encoding="utf-8")
 
 
-def read_card(path: Path) -> str:
-    """Read a card that a person wrote.
+def read_card(path: Path) -> tuple[str, str]:
+    """Read a card that a person wrote: its text, and the licence that it names.
 
     Raises:
         UsageError: it can't be read, has no head of YAML, or names no licence.
@@ -86,4 +94,4 @@ def read_card(path: Path) -> str:
         raise UsageError(f"{path}: its head is no YAML: {first}") from error
     if not licence:
         raise UsageError(f"{path}: names no licence: its head needs a line such as `license: apache-2.0`")
-    return text
+    return text, str(licence)

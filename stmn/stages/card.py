@@ -114,7 +114,8 @@ def _describe_data(description: "Description") -> Iterator[tuple[str, str]]:
     """What a model learned from, and how new videos are prepared."""
     known, how = description.trained_on, description.preparation
     yield "data set", known.data
-    yield "learned from", f"{count_of(len(known.videos), 'video')}, the training part of split {known.split}"
+    count = len(known.videos) if known.count is None else known.count
+    yield "learned from", f"{count_of(count, 'video')}, the training part of split {known.split}"
     if known.held_out and known.held_out.videos:
         yield "held out for validation", count_of(len(known.held_out.videos), "video")
     yield "frames", f"short side {how.short_side} pixels" + (f", {how.fps:g} a second" if how.fps else "")

@@ -95,6 +95,17 @@ def test_overlay_of_an_exported_file_has_no_gate_map(shipped, onnx_file, tmp_pat
     assert "an exported file, which shows nothing of its inside: the overlay has no gate map" in result.stderr
 
 
+def test_exported_file_shows_nothing_of_its_inside(shipped, onnx_file, tmp_path):
+    [video, *_] = sorted((shipped.data_dir("synthetic") / "videos" / "test").glob("*.mp4"))
+    why = "this model is an exported file, which gives logits alone; name the model file that it was made of"
+    features = call("features", onnx_file, video, "--out", tmp_path / "f.npz")
+    explained = call("predict", onnx_file, video, "--overlay", tmp_path / "o.mp4", "--explain", "left")
+    assert (errors_of(features), errors_of(explained)) == ([f"features: {why}"], [f"--explain: {why}"])
+    pushed = call("push", onnx_file, "ada/m", "--licence", "mit", "--dry-run", tmp_path / "made")
+    assert errors_of(pushed) == [f"{onnx_file}: is an exported file; push the model that it was made of"]
+    assert not list(tmp_path.iterdir())
+
+
 def test_predict_refuses_files_it_can_not_use(shipped, onnx_file, tmp_path, monkeypatch):
     [video, *_] = sorted((shipped.data_dir("synthetic") / "videos" / "test").glob("*.mp4"))
     model = onnx.load(onnx_file)

@@ -10,7 +10,8 @@ from helpers.predicting import model_of
 from huggingface_hub import ModelCard
 
 import stmn
-from stmn.nets.checkpoint import load_checkpoint, save_checkpoint
+from stmn.nets.checkpoint import load_checkpoint, read_description, save_checkpoint
+from stmn.store.format.read import Store
 from stmn.workspace import Workspace
 
 LICENCE = ("--licence", "cc-by-4.0")
@@ -82,9 +83,20 @@ def test_recipe_repeats_the_runs(written, trained):
 
 def test_nothing_sent_names_a_folder_of_this_machine(written, trained):
     """The model file that training wrote does."""
-    folder = str(trained.root).encode()
-    assert folder in model_of(trained, "fused").read_bytes()
-    assert not any(folder in path.read_bytes() for path in written.iterdir())
+    whole = model_of(trained, "fused").read_bytes()
+    for word in (str(trained.root).encode(), b"train/which_moves_00000.mp4"):
+        assert word in whole
+        assert not any(word in path.read_bytes() for path in written.iterdir())
+
+
+def test_model_that_is_sent_still_knows_what_it_has_seen(written, trained):
+    """By the hashes of the files, whatever they are called elsewhere."""
+    sent, own = (read_description(path) for path in (written / "model.safetensors", model_of(trained, "fused")))
+    assert sent.trained_on.videos == [] and sent.trained_on.split_hash == own.trained_on.split_hash
+    assert sent.licence == "cc-by-4.0"
+    with Store(trained.data_dir("synthetic")) as store:
+        seen = [[video.id for video in one.trained_on.seen(store.videos.values(), "other")] for one in (sent, own)]
+    assert seen[0] == seen[1] and len(seen[0]) == 24
 
 
 @pytest.mark.parametrize(("flags", "words"), [
