@@ -9,12 +9,12 @@ from stmn.nets.checkpoint import Description
 from stmn.nets.outside import OutsideNetwork
 
 #: the ending of files that this package's own code runs
-_OWN = ".safetensors"
+OWN_SUFFIX = ".safetensors"
 
 
 def is_exported(path: Path) -> bool:
     """True for a file whose ending is that of an exporter's files."""
-    return path.suffix != _OWN and _find_exporter(path) is not None
+    return path.suffix != OWN_SUFFIX and _find_exporter(path) is not None
 
 
 def load_exported(path: Path) -> tuple[OutsideNetwork, Description]:

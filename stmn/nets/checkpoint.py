@@ -1,7 +1,7 @@
 """Model files: the weights of a network with all that is needed to use it, in one safetensors file."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import repeat
 from pathlib import Path
@@ -15,11 +15,14 @@ from stmn.nets.build import build_network, sketch_network
 from stmn.nets.config import NetworkConfig
 from stmn.nets.needed import check_needed, list_plugins, name_packages, read_needed
 from stmn.nets.network import Network
+from stmn.nets.training_list import list_path, read_list, write_list
 from stmn.runtime.files import digest
 from stmn.runtime.tensor_files import read_metadata, read_shapes, read_tensors, save_tensors
 from stmn.store.format.header import Preparation
 from stmn.store.format.read import StoredVideo
 
+#: videos in the header of a model file; safetensors opens no header of 100 MB
+MOST_LISTED = 100_000
 _KEEPS = TypeAdapter(list[str])
 _PAIRS = TypeAdapter(dict[str, str])
 _TABLE = TypeAdapter(dict[str, Any])
@@ -69,6 +72,11 @@ class TrainedOn(BaseModel):
     def split_hash(self) -> str:
         """A hash of the videos, in any order."""
         return self.list_hash or digest(sorted(self.videos))
+
+    @property
+    def lists(self) -> dict[str, Any]:
+        """The names of videos and what belongs to them, in plain values."""
+        return self.model_dump(mode="json", include={"videos", "contents", "held_out"})
 
     def without_lists(self) -> "TrainedOn":
         """The same for a file that is meant for others: number and hash of the videos in place of their names."""
@@ -145,17 +153,35 @@ class Description:
 
 
 def save_checkpoint(path: Path, network: Network, description: Description) -> None:
-    """Write a model file, whole or not at all. Raises `OSError` if it can't be written."""
+    """Write a model file, whole or not at all.
+
+    A training list too long for the file's header goes into a file beside it, and its hash into the header.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    known = description.trained_on
+    if len(known.videos) > MOST_LISTED:
+        write_list(path, known.lists)
+        description = replace(description, trained_on=known.without_lists())
     save_tensors(path, network.state_dict(), description.to_json())
 
 
 def read_description(path: Path) -> Description:
-    """Read the description in a model file. The weights are not read.
+    """Read the description in a model file, and the training list beside it if it has none. The weights are not read.
 
     Raises:
         CheckpointError: there is no such file, or it is damaged or not a model file.
     """
-    return parse_description(read_metadata(path), path)
+    description = parse_description(read_metadata(path), path)
+    known = description.trained_on
+    if known.list_hash and (lists := read_list(path, known.list_hash)):
+        try:
+            whole = TrainedOn.model_validate({**lists, "data": known.data, "split": known.split})
+        except ValidationError as error:
+            raise CheckpointError(f"{list_path(path)}: is damaged; delete it, or use another copy") from error
+        description = replace(description, trained_on=whole)
+    return description
 
 
 def parse_description(values: dict[str, Any], path: Path) -> Description:

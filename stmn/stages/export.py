@@ -54,8 +54,10 @@ class Export(Stage[ExportOptions]):
         from dataclasses import replace
 
         from stmn.exporting.base import example_inputs
+        from stmn.exporting.load import OWN_SUFFIX
         from stmn.exporting.parity import check_parity, network_runner
         from stmn.nets.checkpoint import load_checkpoint
+        from stmn.nets.training_list import write_list
         from stmn.runtime.files import atomic_write
         from stmn.stages.export_accuracy import measure_accuracies
         from stmn.stages.export_clips import read_clips
@@ -84,6 +86,8 @@ class Export(Stage[ExportOptions]):
                 both = {"float32": network_runner(network), "int8": run}
                 accuracies = measure_accuracies(whole, context.workspace, both, context.progress)
             companions = _place_companions(exporter, temporary, path)
+        if path.suffix == OWN_SUFFIX and whole.trained_on.videos:  # for tests in this workspace; it isn't shipped
+            write_list(path, whole.trained_on.lists)
         what = "" if options.precision == "float32" else f"in {options.precision}, "
         context.progress.say(
             f"{source.label} -> {path}: {what}outputs agree to {difference:.1e} of the largest, on random input and "

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from stmn.errors import DataError, count_of
+from stmn.runtime.notices import notice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +52,11 @@ def check_unseen(
         DataError: it has; the message says from how many.
     """
     known = description.trained_on
+    if known.list_hash:
+        notice(
+            f"{name}: its file doesn't list its {count_of(known.count or 0, 'training video')}, and the list is not "
+            f"beside it: whether it was trained on the {what} is unknown"
+        )
     if seen := known.seen(videos, store.header.name):
         ids = set(known.videos) if known.data == store.header.name else set()
         renamed = sum(video.id not in ids for video in seen)

@@ -14,7 +14,9 @@ from conftest import run_stage
 from helpers.commands import call, errors_of
 from helpers.predicting import lines, model_of
 
+from stmn.nets import checkpoint
 from stmn.nets.checkpoint import load_checkpoint, read_description
+from stmn.runtime.json_files import write_record
 
 pytest.importorskip("openvino")
 
@@ -28,9 +30,10 @@ def clip(shipped) -> Path:
 
 
 def copied(path: Path, folder: Path) -> Path:
-    """A copy of a file, and of what belongs to it."""
+    """A copy of a file, and of the weights that belong to it."""
     for file in path.parent.glob(f"{path.stem}.*"):
-        shutil.copy(file, folder)
+        if not file.name.endswith(".json"):
+            shutil.copy(file, folder)
     return folder / path.name
 
 
@@ -57,13 +60,65 @@ def test_openvino_has_a_graph_and_weights_that_are_copied_together(shipped, expo
     assert call("predict", tmp_path / "ship" / "net.xml", "x.avi").exit_code == 1  # for want of a video alone
 
 
-def test_model_file_for_others_names_no_training_videos(shipped, exported):
-    ours, theirs = read_description(model_of(shipped, "appearance")), read_description(exported["safetensors"])
+def test_model_file_for_others_names_no_training_videos(shipped, exported, tmp_path):
+    alone = copied(exported["safetensors"], tmp_path)
+    ours, theirs = read_description(model_of(shipped, "appearance")), read_description(alone)
     assert ours.trained_on.videos and not theirs.trained_on.videos
     assert theirs.trained_on.count == len(ours.trained_on.videos)
     assert theirs.trained_on.split_hash == ours.trained_on.split_hash
-    content = exported["safetensors"].read_bytes()
+    content = alone.read_bytes()
     assert not any(video.encode() in content for video in ours.trained_on.videos)
+
+
+def test_training_list_beside_a_model_file_belongs_to_it(shipped, exported, tmp_path):
+    ours = read_description(model_of(shipped, "appearance")).trained_on
+    assert read_description(exported["safetensors"]).trained_on == ours  # where it was exported
+    alone = copied(exported["safetensors"], tmp_path)
+    result = call("evaluate", alone, "-w", shipped.root, "--json", "--chunks", 1)
+    assert "doesn't list its 24 training videos, and the list is not beside it" in result.stderr
+    write_record(tmp_path / "model.videos.json", {"videos": ["another"]})
+    [error] = errors_of(call("nets", "show", alone))
+    assert (
+        error
+        == f"{tmp_path / 'model.videos.json'}: is the training list of another model than model.safetensors: delete it"
+    )
+    (tmp_path / "model.videos.json").write_text("{")
+    [error] = errors_of(call("nets", "show", alone))
+    assert "is damaged" in error and "delete it, or use another copy" in error
+
+
+def test_long_training_list_is_beside_the_model_file(shipped, tmp_path, monkeypatch):
+    network, description = load_checkpoint(model_of(shipped, "appearance"))
+    monkeypatch.setattr(checkpoint, "MOST_LISTED", 10)
+    path = tmp_path / "model.safetensors"
+    checkpoint.save_checkpoint(path, network, description)
+    assert not any(video.encode() in path.read_bytes() for video in description.trained_on.videos)
+    assert load_checkpoint(path)[1] == description
+
+
+def test_exported_file_has_no_features(onnx_file, clip, tmp_path):
+    [error] = errors_of(call("features", onnx_file, clip, "--out", tmp_path / "features.npz"))
+    assert error == "an exported file gives scores alone, no features: use the model file that it was made of"
+    assert not list(tmp_path.iterdir())
+
+
+def test_precisions_that_contradict_each_other_are_refused(shipped):
+    [error] = errors_of(call("export", "fused", "--half", "--int8", "-w", shipped.root))
+    assert error == "--half and --int8 contradict each other: give one of them"
+    [error] = errors_of(call("export", "fused", "--format", "pt2", "--int8", "-w", shipped.root))
+    assert error == "exporter 'pt2' can't write int8, only float32"
+
+
+@pytest.mark.slow
+def test_int8_is_calibrated_on_training_videos_and_its_accuracy_printed(own, tmp_path):
+    result = call("export", "appearance", "--int8", "-w", own.root)
+    assert result.exit_code == 0, result.stderr
+    assert "accuracy on 12 test videos: float32 " in result.stderr and ", int8 " in result.stderr
+    [run] = [run for run in own.runs() if run.record["verb"] == "export"]
+    assert run.results["bytes"] < 0.4 * model_of(own, "appearance").stat().st_size
+    assert run.results["accuracy"].keys() == {"float32", "int8"} and run.results["accuracy_videos"] == 12
+    [error] = errors_of(call("export", model_of(own, "appearance"), "--int8", "-w", tmp_path / "elsewhere"))
+    assert "takes the ranges of features from training videos, and the set of this model, 'synthetic'" in error
 
 
 def test_model_file_of_half_the_size_can_be_used(own, tmp_path):
