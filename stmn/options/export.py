@@ -37,3 +37,10 @@ class ExportOptions(StageOptions):
         execution=True,
         typed=True,
     )
+    example: Path | None = option(
+        None,
+        "also write a folder that runs the file with onnxruntime, numpy and PyAV alone",
+        "Run",
+        execution=True,
+        typed=True,
+    )

@@ -1,13 +1,16 @@
 """export: a model to one file of another format, checked against the network."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stmn import registry
 from stmn.errors import DataError, UsageError
 from stmn.options.export import ExportOptions
 from stmn.stages.base import Context, Result, Stage, fill_newest
 from stmn.workspace import Input, Run, Workspace
+
+if TYPE_CHECKING:
+    from stmn.nets.checkpoint import Description
 
 
 class Export(Stage[ExportOptions]):
@@ -16,10 +19,20 @@ class Export(Stage[ExportOptions]):
     options = ExportOptions
     format = 2  # through torch.export
 
+    def check_options(self, options: ExportOptions) -> None:
+        """Refuse flags that contradict each other."""
+        if options.half and options.int8:
+            raise UsageError("--half and --int8 contradict each other: give one of them")
+        if options.example and options.format != "onnx":
+            raise UsageError(
+                f"--example {options.example}: its program runs ONNX files: leave out --format {options.format}"
+            )
+
     def complete(self, options: ExportOptions, workspace: Workspace, inputs: dict[str, list[Input]]) -> ExportOptions:
         """Fill in the workspace's newest model, and what the short flags stand for."""
         if options.half and options.int8:
             raise UsageError("--half and --int8 contradict each other: give one of them")
+        self.check_options(options)
         if options.half or options.int8:
             precision = "float16" if options.half else "int8"
             options = options.model_copy(update={"precision": precision, "half": False, "int8": False})
@@ -48,6 +61,11 @@ class Export(Stage[ExportOptions]):
             raise UsageError(
                 f"opset = {options.opset}: exporter '{options.format}' writes {min(opsets)} to {max(opsets)}"
             )
+
+        if options.example:
+            from stmn.nets.checkpoint import read_description
+
+            _check_example(options, read_description(context.inputs["model"][0].path))
 
     def run(self, options: ExportOptions, context: Context) -> Result:
         """Write the file under a temporary name, compare its outputs with the network's, then rename it."""
@@ -114,9 +132,14 @@ class Export(Stage[ExportOptions]):
 
         from stmn.runtime.files import atomic_write, remove_leftovers
 
+        path = run.output("export")
+        if options.example:
+            from stmn.exporting.example import write_example
+            from stmn.exporting.onnx import OnnxExporter
+
+            write_example(path, options.example, _check_example(options, OnnxExporter().read(path)))
         if not options.copy_to:
             return
-        path = run.output("export")
         endings = getattr(registry.load("exporter", options.format), "companions", ())
         for ending in (*endings, path.suffix):
             source, target = path.with_suffix(ending), options.copy_to
@@ -124,6 +147,17 @@ class Export(Stage[ExportOptions]):
             remove_leftovers(target.parent, target.name)
             with atomic_write(target) as temporary:
                 shutil.copyfile(source, temporary)
+
+
+def _check_example(options: ExportOptions, description: "Description") -> bool:
+    """Refuse an example whose flow can't be computed; True if it needs flow. Raises `UsageError`."""
+    reads_flow = any(stream.modality == "flow" for stream in description.network.streams)
+    if reads_flow and description.preparation.flow != "tvl1":
+        raise UsageError(
+            f"--example {options.example}: its program computes TV-L1 flow, and this model reads that of "
+            f"'{description.preparation.flow}'"
+        )
+    return reads_flow
 
 
 def _place_companions(exporter: Any, temporary: Path, path: Path) -> list[Path]:

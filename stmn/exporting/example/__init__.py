@@ -1,0 +1,52 @@
+"""A folder that a stranger runs with onnxruntime, numpy and PyAV alone: the ONNX file and a program that uses it."""
+
+import shutil
+from importlib import resources
+from pathlib import Path
+
+from stmn.runtime.files import atomic_write
+
+#: what programs of this package import -> what they import in the folder
+_IMPORTS = {
+    "from stmn.flow._pyramid import": "from pyramid import",
+    "from stmn.exporting.example.flow import": "from flow import",
+}
+_README = """\
+model.onnx says in its metadata (key "stmn") how frames and flow are made, and which classes it knows.
+run.py classifies a video with it:
+
+    pip install onnxruntime numpy av
+    python run.py VIDEO
+
+Videos that are rotated, interlaced, or have pixels that are not square are read as they are stored.
+"""
+
+
+def write_example(model: Path, folder: Path, reads_flow: bool) -> None:
+    """Write the folder.
+
+    Args:
+        model: The ONNX file.
+        folder: Where to write; it is made if need be.
+        reads_flow: The network has a motion stream, so the program needs optical flow.
+
+    Raises:
+        StmnError: The folder can't be written.
+    """
+    texts = {"README.txt": _README, "run.py": _source("stmn.exporting.example", "run.py")}
+    if reads_flow:
+        texts["flow.py"] = _source("stmn.exporting.example", "flow.py")
+        texts["pyramid.py"] = _source("stmn.flow", "_pyramid.py")
+    for name, text in texts.items():
+        with atomic_write(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    with atomic_write(folder / "model.onnx") as temporary:
+        shutil.copyfile(model, temporary)
+
+
+def _source(package: str, name: str) -> str:
+    """A program of this package that stands alone."""
+    text = resources.files(package).joinpath(name).read_text(encoding="utf-8")
+    for ours, theirs in _IMPORTS.items():
+        text = text.replace(ours, theirs)
+    return text
