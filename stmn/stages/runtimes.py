@@ -1,5 +1,6 @@
 """Time a network in what can run it: PyTorch, this package's own convolutions, and the files of exporters."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,6 +153,7 @@ def _find_runtimes(
     yield "predict", lambda: (network_runner(for_inference(network, choose_device("cpu"))), None)
 
     def compile_it() -> "tuple[Runner, None]":
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns that there is no GPU
         compiled = torch.compile(network, dynamic=True)
 
         @torch.no_grad()

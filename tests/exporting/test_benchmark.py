@@ -18,7 +18,7 @@ def test_benchmark_times_what_runs_and_says_why_the_rest_does_not(trained, monke
     monkeypatch.setattr(registry, "names", lambda kind: ["pt2"] if kind == "exporter" else names(kind))
     command = ("benchmark", "appearance", "-w", trained.root, "--chunks", 2, "--repeats", 2)
     found = json.loads(call(*command, "--json").stdout)
-    assert found["inputs"] == {"rgb": [1, 2, 3, 37, 49]} and found["accuracy_videos"] == 12
+    assert found["inputs"] == {"rgb": [1, 2, 3, 32, 43]} and found["accuracy_videos"] == 12
     rows = {row["name"]: row for row in found["runtimes"]}
     assert rows.pop("compiled") == {"name": "compiled", "problem": "can't run here: no working C++ compiler"}
     assert rows.keys() == {"eager", "predict", "pt2"}
