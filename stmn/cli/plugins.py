@@ -95,14 +95,14 @@ def new(
 def _find_rows(check: bool) -> list[dict[str, Any]]:
     """A row for each plugin."""
     from stmn import registry
-    from stmn.cli.plugins_probe import find_problems
+    from stmn.cli.plugins_probe import UNCHECKED, find_problems
 
     found = [plugin for kind in registry.KINDS for plugin in registry.installed(kind)]
     states = {plugin: _find_state(plugin) for plugin in found}
     tried = [p for p in found if states[p][0] in ("ok", "shadowed") and (check or p.package != registry.BUILT_IN)]
     for plugin, problem in find_problems(tried, check).items():
         if problem:
-            states[plugin] = "broken", problem
+            states[plugin] = (states[plugin][0] if problem.startswith(UNCHECKED) else "broken"), problem
     return [
         {"kind": p.kind, "name": p.name, "package": p.package, "version": p.version, "api": p.api}
         | {"state": states[p][0], "problem": states[p][1]}

@@ -11,11 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 
 from stmn import registry
-from stmn.errors import StmnError
+from stmn.errors import MissingExtra, StmnError
 from stmn.registry.importing import import_seconds
 from stmn.registry.options import list_options
 from stmn.runtime.cores import count_cores
 
+#: how the text begins of a plugin that can't be checked here, and is not broken
+UNCHECKED = "not checked: "
 #: seconds that a check of a plugin may take, and those in which a process starts, besides imports
 _SECONDS, _START = 120.0, 20.0
 
@@ -68,15 +70,15 @@ def _try(plugin: registry.Plugin, conform: bool) -> str:
     """Import a plugin here, and check it; what is wrong, or ""."""
     try:
         target = plugin.load()
-        if conform:
-            _conform(plugin, target)
+        return _conform(plugin, target) if conform else ""
+    except MissingExtra as error:
+        return f"{UNCHECKED}{error}"
     except StmnError as error:
         return str(error)
-    return ""
 
 
-def _conform(plugin: registry.Plugin, target: object) -> None:
-    """Check a plugin's contract, as far as that goes without options and data. Raises `StmnError`."""
+def _conform(plugin: registry.Plugin, target: object) -> str:
+    """Check a plugin's contract; "", or what stands in the way of that. Raises `StmnError` if it is broken."""
     import torch
 
     from stmn.nets.fusions import no_gates
@@ -85,12 +87,15 @@ def _conform(plugin: registry.Plugin, target: object) -> None:
 
     torch.set_num_threads(1)  # the maps are small
     needs = [option.name for option in list_options(plugin.kind, target).values() if option.required]
-    if needs or target is no_gates:
+    if target is no_gates:
+        return ""
+    if needs:
         Checklist(plugin.kind, target).check_options(target)
-        return
+        return f"{UNCHECKED}it needs its options {', '.join(needs)}; stmn.testing checks it with them"
     check: Callable[..., object] = CHECKS[plugin.kind]
     with contextlib.redirect_stdout(io.StringIO()):
         check(target)
+    return ""
 
 
 #: stands before an answer, among all that plugins print

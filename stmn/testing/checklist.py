@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from stmn.errors import PluginError, StmnError
+from stmn.errors import MissingExtra, PluginError, StmnError
 from stmn.registry.options import list_options
 
 
@@ -42,7 +42,7 @@ class Checklist:
         """
         try:
             yield
-        except PluginError:
+        except (PluginError, MissingExtra):
             raise
         except StmnError as error:
             raise self.fail(f"{what}: {error}", change) from error

@@ -14,6 +14,7 @@ from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalCo
 
 PARTS = """
 from pathlib import Path
+import torch
 from torch import nn
 from stmn.plugins import TemporalFilter
 
@@ -68,6 +69,12 @@ class Narrow(Gate):
     def forward(self, receiving, sending):
         return receiving[:, :1]
 
+def smaller(first, second):
+    return torch.zeros(len(first), 2, 3, 3)
+
+def failing(first, second):
+    raise KeyError("nothing")
+
 class Raising(Gate):
     def forward(self, receiving, sending):
         return receiving.nothing
@@ -77,6 +84,7 @@ KINDS = {
     "injector": {"sparse": "sparse"},
     "logger": {"rows": "Rows", "failing": "Failing"},
     "backbone": {"wide": "wide", "empty": "empty"},
+    "flow": {"smaller": "smaller", "failing": "failing"},
 }
 TINY = [f"--{key.replace('_', '-')}={value}" for key, value in (TINY_TRAINING | {"steps": 1, "chunks": 1}).items()]
 
@@ -187,3 +195,14 @@ def test_options_reach_every_kind_of_part(parts):
     assert [bool(streams[n].backbone.parts["conv4"][1].temporal) for n in ("appearance", "motion")] == [False, True]
     gates = sketch_network(network("gate", fusion_options={"reduction": 8})).gates
     assert all(gate.restore.in_channels == gate.reduce.in_channels // 8 for gate in gates.values())
+
+
+@pytest.mark.parametrize(("flow", "message"), [
+    ("smaller", "flow 'smaller' of package parts 1.0 gave (1, 2, 3, 3), and flow of these frames is (1, 2, 32, 32)"),
+    ("failing", "flow 'failing' of package parts 1.0 failed: KeyError: 'nothing'; stmn plugins list --check says what "
+     "its authors must change"),
+])  # fmt: skip
+def test_flow_that_breaks_its_contract_stops_before_any_video(parts, tmp_path, flow, message):
+    refused = call("prepare", "--dataset", "synthetic", "--flow", flow, "-w", tmp_path / "work")
+    assert refused.exit_code == 1 and errors_of(refused) == [message]
+    assert not list(tmp_path.glob("work/data/*/shards"))
