@@ -54,7 +54,7 @@ def _use(description: Description, precision: str) -> dict[str, Any]:
     return {
         "precision": precision,
         "inputs": inputs,
-        "values": "(level - mean) / std, with levels in 0..255; flow level = round(clip(pixels, +-bound) + bound) * "
+        "values": "(level - mean) / std, with levels in 0..255; flow level = round((clip(pixels, +-bound) + bound) * "
         "levels_per_pixel)",
         "outputs": [f"{name}_scores" for name in outputs],
         "answer": "logits; average them over outputs and views, then soft-max",

@@ -1,7 +1,6 @@
 """Export to a model file for others: weights and description, without the names of training videos."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -35,7 +34,7 @@ class SafetensorsExporter:
         weights = network.state_dict()
         if precision == "float16":
             weights = {name: x.half() if x.is_floating_point() else x for name, x in weights.items()}
-        save_tensors(path, weights, replace(description, training={}).to_json())
+        save_tensors(path, weights, description.to_json())
 
     def runner(self, path: Path) -> Runner:
         """Build the network of the file. Raises `CheckpointError` if it is damaged."""

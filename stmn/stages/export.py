@@ -77,12 +77,18 @@ class Export(Stage[ExportOptions]):
         from stmn.nets.checkpoint import load_checkpoint
         from stmn.nets.training_list import write_list
         from stmn.runtime.files import atomic_write
+        from stmn.runtime.names import without_folders
         from stmn.stages.export_accuracy import measure_accuracies
         from stmn.stages.export_clips import read_clips
 
         source = context.inputs["model"][0]
         network, whole = load_checkpoint(source.path)
-        description = replace(whole, trained_on=whole.trained_on.without_lists(), licence=options.licence or "")
+        description = replace(
+            whole,
+            trained_on=whole.trained_on.without_lists(),
+            training=without_folders(whole.training),
+            licence=options.licence or whole.licence,
+        )
         exporter = registry.load("exporter", options.format)()
         path = context.out / f"model{exporter.suffix}"
         clips = read_clips(whole, context.workspace, 2)

@@ -52,7 +52,7 @@ def check_unseen(
         DataError: it has; the message says from how many.
     """
     known = description.trained_on
-    if known.list_hash:
+    if known.list_hash and not known.contents:
         notice(
             f"{name}: its file doesn't list its {count_of(known.count or 0, 'training video')}, and the list is not "
             f"beside it: whether it was trained on the {what} is unknown"
