@@ -198,6 +198,8 @@ def find_unknown_plugins(options: StageOptions) -> list[str]:
                 _check_plugin(option.plugin, name)
             except StmnError as error:
                 wrong.append(f"{option.name}: {error}")
+        elif any(line.startswith(f"{option.options_of}: ") for line in wrong):
+            continue  # there is no such plugin, which is said already
         elif option.options_of and option.options_of in options.model_fields_set and getattr(options, option.name):
             try:
                 _read_options_of(options, option)
