@@ -355,7 +355,8 @@ def _summarise(real: list[tuple[Experiment, dict[str, Any]]]) -> str:
     lines = [f"|  | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
     for name in names:
         cells = [_cell(next((row for row in table["rows"] if row["name"] == name), None)) for _, table in real]
-        lines.append(f"| {escape(name)} | {' | '.join(cells)} |")
+        words = name.removeprefix("test-").replace("-", " ")  # `test-late-fusion` is a stage's id
+        lines.append(f"| {escape(words)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
