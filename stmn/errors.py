@@ -4,6 +4,7 @@ Every error that a user can cause is a `StmnError`. The command line prints its 
 Any other exception that escapes is a bug in stmn.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -121,6 +122,17 @@ def describe_mistake(mistake: Mapping[str, Any]) -> str:
         limits = {key: int(v) if isinstance(v, float) and v.is_integer() else v for key, v in context.items()}
         return _MISTAKES[kind].format(**limits)
     return _MISTAKES.get(kind.partition("_")[0], "can't be used")
+
+
+#: how torch and its libraries say that memory ran out, in errors of several types
+_SHORTAGE = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|unable to allocate|alloc_failed|bad_alloc", re.IGNORECASE
+)
+
+
+def tells_of_memory(error: BaseException) -> bool:
+    """True for an error of Python, NumPy, torch or CUDA that says that memory ran out."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_SHORTAGE.search(str(error))))
 
 
 def count_of(number: int, noun: str, plural: str = "") -> str:

@@ -105,6 +105,7 @@ def test_help_and_recipes_work_from_the_wheel(fresh, tmp_path):
     assert table == (CHECKOUT / "recipes/tables/table2_ucf101.toml").read_text()
 
 
+@pytest.mark.slow
 def test_toy_recipe_runs_from_the_wheel(fresh, tmp_path):
     tiny = 'uses = "train-stream"\narch = "resnet18"\nwidth = 0.125\nsize = 32\nweights = "none"\nbatch = 4\nsteps = 2\nschedule = "cosine"\nvalidation = 0.0\n'
     recipe = write_recipe(

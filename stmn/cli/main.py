@@ -45,7 +45,7 @@ COMMANDS: dict[str, CommandInfo] = {
     "predict": CommandInfo("Ship", "Classify videos with a model.", "stmn.cli.predict"),
     "features": CommandInfo("Ship", "Compute features of videos, window by window.", "stmn.cli.features"),
     "export": CommandInfo("Ship", "Export a model to another format, such as ONNX."),
-    "benchmark": CommandInfo("Ship", "Time a model in what can run it: PyTorch, ONNX, OpenVINO.", "stmn.cli.benchmark"),
+    "benchmark": CommandInfo("Ship", "Time a model on this machine's CPU.", "stmn.cli.benchmark"),
     "push": CommandInfo("Ship", "Send a model to the hub: weights, card and recipe.", "stmn.cli.push"),
     "report": CommandInfo("Look", "Write one HTML page about what was run and how well it did."),
     "nets": CommandInfo("Look", "Show a network: gates, temporal filters, costs.", "stmn.cli.nets"),

@@ -205,8 +205,13 @@ def _make_gate(gate: GateConfig, channels: int) -> nn.Module:
     if not isinstance(made, nn.Module):
         raise PluginError(f"{plugin.title} gave {type(made).__name__}, and a fusion is a torch.nn.Module")
     training, receiving = made.training, torch.zeros(2, channels, 3, 5)
-    with plugin_errors(plugin), torch.no_grad():
-        found = made.eval()(receiving, torch.zeros_like(receiving))
+    try:
+        with plugin_errors(plugin), torch.no_grad():
+            found = made.eval()(receiving, torch.zeros_like(receiving))
+    except PluginError as error:
+        if receiving.is_meta and isinstance(error.__cause__, RuntimeError):
+            return made.train(training)  # it asks for values, and maps that are only counted have none
+        raise
     made.train(training)
     if getattr(found, "shape", None) != receiving.shape:
         got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__

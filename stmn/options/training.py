@@ -85,9 +85,7 @@ class TrainingOptions(OptimisationOptions):
     logger: str | None = option(
         None, "also give the log to a logger: tensorboard, or another plugin", "Run", plugin="logger", execution=True
     )
-    logger_options: dict[str, Any] = option(
-        {}, "options of the logger", "Run", options_of="logger", execution=True, later=True
-    )
+    logger_options: dict[str, Any] = option({}, "options of the logger", "Run", options_of="logger", execution=True)
     checkpoint_minutes: float = option(10.0, "minutes between saves of the training state", "Run", gt=0, execution=True)
 
     @model_validator(mode="after")

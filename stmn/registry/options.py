@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from stmn.errors import PluginError, StmnError, UsageError, describe_mistake, near_match
+from stmn.errors import PluginError, StmnError, UsageError, describe_mistake, near_match, tells_of_memory
 from stmn.registry import BUILT_IN, Plugin, find, names
 
 #: kind -> how many arguments stmn gives by position
@@ -142,12 +142,12 @@ def plugin_errors(plugin: Plugin) -> Iterator[None]:
     """
     try:
         yield
-    except (StmnError, MemoryError):
+    except StmnError:
         raise
     except ValueError as error:
         raise UsageError(f"{_title(plugin.kind)} '{plugin.name}': {error}") from error
     except Exception as error:
-        if plugin.package == BUILT_IN:
+        if plugin.package == BUILT_IN or tells_of_memory(error):
             raise
         raise PluginError(
             f"{plugin.title} failed: {type(error).__name__}: {error}; stmn plugins list --check says what its authors "

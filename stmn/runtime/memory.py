@@ -6,12 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from stmn.errors import StmnError
+from stmn.errors import StmnError, tells_of_memory
 
-#: how torch and its libraries say it, in errors of several types
-_SIGNS = re.compile(
-    r"out of memory|can't allocate memory|not enough memory|unable to allocate|alloc_failed|bad_alloc", re.IGNORECASE
-)
 _ASKED = re.compile(r"allocate ([\d.]+) ?(bytes|[KMGTP]iB)", re.IGNORECASE)
 #: from glibc's malloc.h
 _M_MMAP_THRESHOLD = -3
@@ -41,7 +37,7 @@ class Shortage:
 def find_shortage(error: BaseException) -> Shortage | None:
     """The shortage that an error of Python, NumPy, torch or CUDA tells of; None if it tells of something else."""
     text = str(error)
-    if not isinstance(error, MemoryError) and not (isinstance(error, RuntimeError) and _SIGNS.search(text)):
+    if not tells_of_memory(error):
         return None
     on_gpu = type(error).__name__ == "OutOfMemoryError" or bool(re.search(r"cuda|cublas|cudnn|hip error", text, re.I))
     found = _ASKED.search(text)

@@ -39,7 +39,7 @@ def test_only_the_names_in_help_stand_out():
     assert re.search(r"\x1b\[0m +random seed \x1b\[2m\[default: 0\]\x1b\[0m", text)
 
 
-@pytest.mark.parametrize("columns", [60, 80, 100, 160])
+@pytest.mark.parametrize("columns", [60, *(pytest.param(n, marks=pytest.mark.slow) for n in (80, 100, 160))])
 def test_bar_of_a_training_fits_the_line(columns, scratch):
     text = on_terminal(*TRAINING, "-w", scratch.root, columns=columns)
     bars = [line for line in screen_lines(text) if line.startswith("training ")]

@@ -156,7 +156,7 @@ def test_folds_are_of_groups_if_there_are_any(by, folds, names, tmp_path):
     (["--dataset-options", "group_pattern=([a-z"], "group_pattern '([a-z': unterminated character set"),
     (["--dataset-options", "group_pattern=[a-z]+_"], "group_pattern '[a-z]+_': put brackets around the part"),
     (["--dataset-options", "group_pattern=(x)"], "group_pattern '(x)' matches none of the videos, such as 'run/7.avi'"),
-    (["--dataset-options", "group_pattern=3"], "group_pattern = 3: must be a regular expression in quotes"),
+    (["--dataset-options", "group_pattern=3"], "group_pattern = 3: must be text"),
     (["--dataset-options", "groups=mine"], "groups is 'mine'; it must be per_class or shared"),
 ])  # fmt: skip
 def test_what_can_not_be_divided_is_one_line(options, words, tmp_path):

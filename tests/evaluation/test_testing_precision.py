@@ -69,9 +69,9 @@ def test_half_precision_is_another_run_and_its_protocol_says_so(own):
 
 
 def test_commands_refuse_other_precisions(own):
-    for verb in ("evaluate", "export"):
-        refused = call(verb, "fused", "--precision", "int8", "-w", own.root)
-        assert refused.exit_code == 2 and "'int8'" in errors_of(refused)[0]
+    for verb, other in (("evaluate", "int8"), ("export", "bfloat16")):
+        refused = call(verb, "fused", "--precision", other, "-w", own.root)
+        assert refused.exit_code == 2 and f"'{other}'" in errors_of(refused)[0]
     refused = call("predict", "fused", first_video(own), "--precision", "auto", "-w", own.root)
     assert refused.exit_code == 2 and "'auto'" in errors_of(refused)[0]
     with pytest.raises(UsageError, match="precision 'int8': unknown; use float32, bfloat16, float16"):

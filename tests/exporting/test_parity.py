@@ -32,7 +32,7 @@ def test_program_takes_any_input_shape(kind):
         with torch.inference_mode():
             expected = net(*given)
         for ours, theirs in zip(expected, run(*given), strict=True):
-            torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)
+            assert (theirs - ours).abs().max() < 1e-4 * ours.abs().max()
 
 
 def test_whole_frames_of_the_training_size_are_exported_too():

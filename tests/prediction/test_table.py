@@ -158,7 +158,7 @@ decode.iter_frames = read_or_crash
 """
 
 
-@pytest.mark.parametrize("more", [[], ["--window", "0.5"]])
+@pytest.mark.parametrize("more", [pytest.param([], marks=pytest.mark.slow), ["--window", "0.5"]])
 def test_a_decoder_that_crashes_costs_its_video(more, folder, trained, tmp_path):
     """Each of many videos is decoded in another process first."""
     (tmp_path / "site").mkdir()

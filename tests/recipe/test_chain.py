@@ -163,6 +163,7 @@ def test_missing_input_is_named_with_the_command_for_it(line, words, tmp_path):
     assert list(tmp_path.iterdir()) == [], "nothing is left"
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_finished_work_and_the_command_resumes(scratch, tmp_path):
     recipe = toy(tmp_path / "toy.toml", motion_steps=4000)
     process = start("run", recipe, "-w", scratch.root, "--until", "motion")

@@ -89,6 +89,7 @@ def test_second_training_of_the_same_run_is_refused_and_the_first_goes_on(scratc
     assert "up to date" in call(*command).stderr
 
 
+@pytest.mark.slow
 def test_lock_of_a_killed_training_is_gone_with_it(scratch):
     command = [*line(4000), "--checkpoint-minutes", "1e-9", "-w", scratch.root]
     first = start(*command, env=ONE_THREAD)

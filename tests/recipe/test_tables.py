@@ -117,7 +117,8 @@ def test_equal_streams_of_all_tables_are_one_run(data, weights, official):
 
 
 @pytest.mark.parametrize(("data", "lists"), [
-    ("ucf101", [(9537, 3783), (9586, 3734), (9624, 3696)]), ("hmdb51", [(3570, 1530)] * 3),
+    pytest.param("ucf101", [(9537, 3783), (9586, 3734), (9624, 3696)], marks=pytest.mark.slow),
+    ("hmdb51", [(3570, 1530)] * 3),
 ])  # fmt: skip
 def test_dry_run_counts_the_published_lists(data, lists, weights, official):
     before = sorted(official.root.rglob("*"))
@@ -169,6 +170,7 @@ def test_missing_weights_idt_and_gpus_are_said_by_the_dry_run(tmp_path, monkeypa
     assert [line.split("'")[1] for line in short] == ["motion-1", "motion-2", "motion-3"]
 
 
+@pytest.mark.slow
 def test_table_fits_80_columns(weights, official):
     arguments = ["run", "tables/table4_hmdb51", "--dry-run", "--device", "cpu", "-w", str(official.root)]
     shown = CliRunner().invoke(app, arguments, env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}).stdout

@@ -175,8 +175,8 @@ def test_lists_that_are_missing_are_named(tmp_path):
     (["."], ".: no videos in folders named after classes (CLASS/VIDEO.mp4)"),
     ([], "data set 'folder' needs a folder of videos: stmn prepare VIDEOS NAME"),
     ([".", "--dataset", "ucf"], "unknown dataset 'ucf' (did you mean 'ucf101'?); known: "),
-    ([".", "--dataset-options", "shares=1"], "data set 'folder': "),
-    (["--dataset", "synthetic", "--dataset-options", "train=many"], "data set 'synthetic': invalid literal"),
+    ([".", "--dataset-options", "shares=1"], "data set 'folder' has no option 'shares' (did you mean 'test_share'?)"),
+    (["--dataset", "synthetic", "--dataset-options", "train=many"], "data set 'synthetic': train = 'many': must be a whole number"),
     ([".", "--dataset-options", "shares"], "--dataset-options shares: write KEY=VALUE"),
 ])  # fmt: skip
 def test_nothing_to_prepare_writes_nothing(arguments, line, tmp_path, monkeypatch):

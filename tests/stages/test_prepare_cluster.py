@@ -149,6 +149,7 @@ def test_killed_worker_costs_only_time(tmp_path, cluster):
         assert len(store.videos) == 12
 
 
+@pytest.mark.slow
 def test_crash_or_hang_costs_only_its_video(tmp_path, cluster):
     names = ["a", "b segfault", "c", "d hang", "e"]
     good = film(tmp_path / "a.avi", moving(3)).read_bytes()

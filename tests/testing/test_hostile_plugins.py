@@ -86,7 +86,7 @@ def test_a_plugin_that_exits_when_imported_is_named(site):
     ]
 
 
-@pytest.mark.parametrize("deed", ["exit", "own", "print"])
+@pytest.mark.parametrize("deed", ["exit", *(pytest.param(deed, marks=pytest.mark.slow) for deed in ("own", "print"))])
 def test_exits_and_prints_in_worker_processes(site, deed):
     """A flow that exits costs the video; what it prints is no part of the JSON."""
     command = ["prepare", "--dataset", "synthetic", *SMALL, "--flow", "hostile"]

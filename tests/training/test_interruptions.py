@@ -161,6 +161,7 @@ OTHER = [*COMMAND, "--steps", "30"]
 @pytest.mark.parametrize(("world", "command", "label"), [
     pytest.param("scratch", OTHER, "motion", marks=pytest.mark.slow), ("own", FUSE, "fused"),
 ])  # fmt: skip
+@pytest.mark.slow
 def test_repeated_kills_even_in_writing_change_no_weights(world, command, label, request, tmp_path):
     workspace = request.getfixturevalue(world)
     whole = Workspace(tmp_path / "whole")

@@ -36,7 +36,7 @@ def test_precision_is_float32_on_a_cpu_unless_named():
         choose_device("cuda:99")
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("precision", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 def test_half_precision_learns_alike_with_float32_weights(prepared, tmp_path, precision):
     exact, losses = trained(prepared, tmp_path / "exact", CPU)
     half, half_losses = trained(prepared, tmp_path / "half", choose_device("cpu", precision))
@@ -46,6 +46,7 @@ def test_half_precision_learns_alike_with_float32_weights(prepared, tmp_path, pr
     assert all(value.dtype == exact[name].dtype for name, value in half.items())
 
 
+@pytest.mark.slow
 def test_float16_resumes_with_its_loss_scale(prepared, tmp_path):
     class Stop(Silent):
         def __init__(self) -> None:
