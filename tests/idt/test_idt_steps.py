@@ -258,6 +258,7 @@ def test_vectors_of_another_codebook_are_made_again(own_moves):
     assert run_of(own_moves, "idt-scores").output("scores").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_all_folds_are_scored_as_one_list(own_moves, tmp_path):
     for number, path in enumerate(sorted((own_moves.root / "videos").glob("*/*/*.avi"))):
         target = tmp_path / "videos" / path.parent.name / f"v_{path.parent.name}_g{number % 4:02d}_c{number:02d}.avi"

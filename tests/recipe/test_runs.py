@@ -105,6 +105,7 @@ def test_lock_of_a_killed_training_is_gone_with_it(scratch):
     assert again.returncode == 130 and "continuing at step" in stderr
 
 
+@pytest.mark.slow
 def test_recipe_waits_for_a_stage_that_another_process_runs(scratch, tmp_path):
     stage = (
         'id = "motion"\nuses = "train-stream"\nmodality = "flow"\narch = "resnet18"\nwidth = 0.125\nweights = "none"\n'

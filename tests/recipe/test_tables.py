@@ -157,6 +157,7 @@ def test_dry_run_without_anything_prepared_says_what_it_can(weights, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_missing_weights_idt_and_gpus_are_said_by_the_dry_run(tmp_path, monkeypatch, official):
     use_cache(monkeypatch, tmp_path / "hub", "resnet50")
     monkeypatch.chdir(tmp_path)

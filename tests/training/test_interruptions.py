@@ -198,6 +198,7 @@ def reached(workspace: Workspace) -> int:
     return max(found, default=-1)
 
 
+@pytest.mark.slow
 def test_no_resume_starts_an_interrupted_run_over(scratch, undisturbed):
     process, folder = started(scratch, step=3)
     process.kill()

@@ -168,6 +168,7 @@ def test_noise_is_not_taken_for_learning():
     assert sum(judge_saturation(*log_of(list(values)), []) is not None for values in rising) >= 80
 
 
+@pytest.mark.slow
 def test_unsaturated_training_says_so_and_records_it(scratch):
     run, said = done(
         scratch, "--steps", 250, "--schedule", "cosine", "--validation", 0, "--lr", "0.001", "--warmup", 249,

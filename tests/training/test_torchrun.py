@@ -191,7 +191,8 @@ def test_recipe_with_a_fused_network_runs_under_torchrun(own, tmp_path):
 LONG = over(STREAM, "--steps", "2000", "--validation", "0", "--checkpoint-minutes", "1e-9")
 
 
-@pytest.mark.parametrize("killed", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
 def test_process_that_dies_ends_all_with_one_line(scratch, background, killed):
     process = start(background, *torchrun(2, *LONG, "--workspace", scratch.root))
     folder = until_saved(process, scratch, 2)
@@ -206,7 +207,8 @@ def test_process_that_dies_ends_all_with_one_line(scratch, background, killed):
     assert read_metadata(folder / STATE_FILE)["training_state"]["step"] >= 2  # it is whole
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_saves_once_and_one_process_resumes(scratch, background, number):
     steps = 40
     command = over(STREAM, "--steps", steps, "--validation", 0, "--checkpoint-minutes", "1e-9")
