@@ -18,7 +18,7 @@ def for_each(found: "Sequence[Source]", work: "Callable[[Source], None]", fail: 
     Args:
         found: the videos.
         work: what to do.
-        fail: is told of a video that failed, and why, after that is printed.
+        fail: called with a video that failed and the reason, after they are printed.
 
     Raises:
         UsageError: an option is wrong, which concerns all videos.

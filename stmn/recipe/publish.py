@@ -33,7 +33,7 @@ def collect(
         card: a card that a person wrote; None to write one from the records.
         folder: an empty folder.
         workspace: where runs are looked for.
-        progress: is told what is missing.
+        progress: prints what is missing.
 
     Raises:
         UsageError: the card names no licence, or can't be read; or it is not a model file but an exported one.

@@ -77,7 +77,7 @@ def deliver_log(options: TrainingOptions, run: Run) -> None:
 
 
 def _choose_logger(options: TrainingOptions, out: Path) -> "LoggerChoice | None":
-    """The logger that options name, and what it is told."""
+    """The logger that options name, and the facts that it gets."""
     if not options.logger:
         return None
     from stmn.training.loggers import LoggerChoice

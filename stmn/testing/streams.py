@@ -123,7 +123,7 @@ def check_backbone(backbone: Callable[..., Backbone], width: float = _WIDTH, **o
     """Check that a backbone keeps its contract, and print what held.
 
     It is built for RGB and for flow, narrower, and has stem, parts and units whose channels are what they say; units
-    leave their input as it is, keep the sum before the last activation if they are told to, and take temporal filters;
+    leave their input as it is, keep the sum before the last activation on request, and take temporal filters;
     gradients reach all weights; precisions; devices; weights that can be loaded into a second one.
 
     Args:

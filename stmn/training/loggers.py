@@ -50,7 +50,7 @@ class LoggerChoice:
     Attributes:
         name: of the plugin.
         options: those of the plugin.
-        about: what it is told of the training.
+        about: the facts about the training that it gets.
     """
 
     name: str

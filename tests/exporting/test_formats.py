@@ -98,7 +98,9 @@ def test_long_training_list_is_beside_the_model_file(shipped, tmp_path, monkeypa
 
 def test_exported_file_has_no_features(onnx_file, clip, tmp_path):
     [error] = errors_of(call("features", onnx_file, clip, "--out", tmp_path / "features.npz"))
-    assert error.startswith("features: this model is an exported file, which gives logits alone; name the model file")
+    assert error == (
+        "features: this model is an exported file, which gives logits alone; name the model file that it was made of"
+    )
     assert not list(tmp_path.iterdir())
 
 
