@@ -3,11 +3,13 @@
     python docs/make_experiments.py                 # at most four hours; what is done is not done again
     python docs/make_experiments.py --quick         # one seed, two folds, a fifth of the steps; a page of its own
     python docs/make_experiments.py --write-only    # only the pages, from the runs that there are
+    python docs/make_experiments.py --only small    # some of them
 
 An experiment is a recipe in recipes/experiments/ that ends in a table, `NAME.toml`, with `NAME.md` beside it: its title
 and what it asks, without numbers. A recipe that renders no videos is run on each set of real clips, and so is `small`.
-Every number of the page, and every sentence that judges, is computed from the runs. The block between the marks of
-README.md is rewritten too: it is the page's table of real clips.
+Every number of the page, and every sentence that judges, is computed from the runs. Results that the workspace doesn't
+hold stay on the page until their recipe changes. The block between the marks of README.md is rewritten too: it is the
+page's table of real clips.
 """
 
 import argparse
@@ -31,6 +33,7 @@ from stmn.workspace import Run, Workspace
 
 if __package__ is None:  # this folder is no package: its other files are found beside this one
     sys.path.insert(0, str(Path(__file__).parent))
+from earlier_page import Columns, find_results, read_columns, read_sections, write_columns
 from gate_rows import describe_gates, escape, measure_gates
 from paper_ranking import compare_with_paper
 
@@ -134,7 +137,9 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = _parse(arguments)
     experiments = list_experiments(chosen.recipes, chosen.clips)
     failed = [] if chosen.write_only else _run_all(experiments, chosen)
-    page = make_page(experiments, chosen.workspace, chosen.quick)
+    page = make_page(
+        experiments, chosen.workspace, chosen.quick, "" if chosen.quick else PAGE.read_text(encoding="utf-8")
+    )
     if chosen.quick:
         (chosen.workspace / "experiments.md").write_text(page, encoding="utf-8")
         print(f"wrote {chosen.workspace / 'experiments.md'}")
@@ -263,25 +268,35 @@ def _describe_machine() -> str:
     return ", ".join([*words, platform.machine(), *models[:1], platform.system()])
 
 
-def make_page(experiments: list[Experiment], workspace: Path, quick: bool = False) -> str:
-    """The page, from the runs of a workspace."""
+def make_page(experiments: list[Experiment], workspace: Path, quick: bool = False, earlier: str = "") -> str:
+    """The page, from the runs of a workspace.
+
+    Args:
+        experiments: what has a section, in their order.
+        workspace: the folder of the runs.
+        quick: whether they are quick runs.
+        earlier: the page as it was; its results stay where the workspace has none.
+    """
     graph = RunGraph(Workspace(workspace).runs()) if workspace.exists() else RunGraph([])
     state = _read_state(workspace)
-    tables = {e.key: find_table(graph, e) for e in experiments}
-    parts = [HEAD]
-    if quick:
-        parts.append(
-            "**Quick runs: one seed, two folds, a fifth of the steps. They show that it works, and nothing more.**\n"
-        )
-    real = [(e, table.results) for e in experiments if e.compares_methods and (table := tables[e.key])]
-    parts.append(f"## Real clips\n\n{BEGIN}\n{_summarise(real)}{END}\n")
+    sections, columns = read_sections(earlier), read_columns(read_block(earlier) if BEGIN in earlier else "")
+    real: Columns = {}
+    parts = []
     for experiment in experiments:
-        table = tables[experiment.key]
-        parts.append(f"## {experiment.title}\n")
-        parts.append(f"{experiment.prose}\n" if experiment.prose else "")
-        parts.append(
-            _describe(experiment, table, graph, state, Workspace(workspace)) if table else _not_run(experiment)
-        )
+        if run := find_table(graph, experiment):
+            results = _describe(experiment, run, graph, state, Workspace(workspace))
+            found = dict([_make_column(run.results)])
+        else:
+            results = find_results(sections.get(experiment.title, ""), experiment.path) or _not_run(experiment)
+            found = {
+                title: column for title, column in columns.items() if title.startswith(f"{escape(experiment.data)},")
+            }
+            found = {} if results == _not_run(experiment) else found
+        real |= found if experiment.compares_methods else {}
+        parts += [f"## {experiment.title}\n", f"{experiment.prose}\n" if experiment.prose else "", results]
+    warning = "**Quick runs: one seed, two folds, a fifth of the steps. They show that it works, and nothing more.**\n"
+    table = write_columns(real) if real else "Not run yet.\n"
+    parts = [HEAD, warning if quick else "", f"## Real clips\n\n{BEGIN}\n{table}{END}\n", *parts]
     return "\n".join(part for part in parts if part)
 
 
@@ -346,18 +361,13 @@ def _judge(table: dict[str, Any]) -> str:
                      for sort, names in sorts.items() if names)  # fmt: skip
 
 
-def _summarise(real: list[tuple[Experiment, dict[str, Any]]]) -> str:
-    """The table of real clips: methods in rows, data sets in columns, accuracy and interval in %."""
-    if not real:
-        return "Not run yet.\n"
-    names = list(dict.fromkeys(row["name"] for _, table in real for row in table["rows"]))
-    columns = [f"{escape(table['data'])}, {_count(table)}" for _, table in real]
-    lines = [f"|  | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
-    for name in names:
-        cells = [_cell(next((row for row in table["rows"] if row["name"] == name), None)) for _, table in real]
-        words = name.removeprefix("test-").replace("-", " ")  # `test-late-fusion` is a stage's id
-        lines.append(f"| {escape(words)} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+def _make_column(table: dict[str, Any]) -> tuple[str, dict[str, str]]:
+    """A column of the table of real clips: its title, and accuracy and interval in % of each row."""
+    cells = {}
+    for row in table["rows"]:
+        words = row["name"].removeprefix("test-").replace("-", " ")  # `test-late-fusion` is a stage's id
+        cells[escape(words)] = _cell(row)
+    return f"{escape(table['data'])}, {_count(table)}", cells
 
 
 def _count(table: dict[str, Any]) -> str:
@@ -367,10 +377,8 @@ def _count(table: dict[str, Any]) -> str:
     return f"{row['videos']} videos{groups}, {row['seeds']} seed{'s' if row['seeds'] != 1 else ''}"
 
 
-def _cell(row: dict[str, Any] | None) -> str:
+def _cell(row: dict[str, Any]) -> str:
     """`73.3 (60.1 to 83.2)`."""
-    if row is None:
-        return ""
     low, high = row.get("interval") or (None, None)
     return f"{100 * row['accuracy']:.1f}" + (f" ({100 * low:.1f} to {100 * high:.1f})" if low is not None else "")
 

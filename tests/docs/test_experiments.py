@@ -100,6 +100,28 @@ def test_readme_block_is_rewritten_alone(made):
     assert experiments.read_block(text) == experiments.read_block(page)
 
 
+def test_results_stay_where_a_workspace_has_none(made, tmp_path):
+    """As after `--only`: the other sections keep their numbers, until their recipe changes."""
+    workspace, folder = made
+    [toy] = [e for e in experiments.list_experiments(folder) if e.name == "toy"]
+    as_clips = experiments.Experiment(toy.path, toy.recipe, "Toys", "Which toy moves?", "synthetic")
+    (workspace.root / experiments.STATE).write_text(json.dumps({as_clips.key: {"commits": ["abc1234"]}}))
+    page = experiments.make_page([as_clips], workspace.root)
+    assert experiments.make_page([as_clips], tmp_path, earlier=page) == page
+
+    git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-qm", "recipes"], check=True)
+    commit = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True).stdout.strip()
+    page = page.replace("abc1234", commit)
+    assert experiments.make_page([as_clips], tmp_path, earlier=page) == page
+    toy.path.write_text(RECIPE.replace("300", "200"))
+    without = experiments.make_page([as_clips], tmp_path, earlier=page)
+    toy.path.write_text(RECIPE)
+    assert "Not run. Recipe: `toy.toml`." in without and "Not run yet." in without
+
+
 def test_quick_recipe_has_one_seed_two_folds_and_fewer_steps(made, tmp_path):
     [recipe] = [e for e in experiments.list_experiments(made[1]) if e.name == "toy"]
     text = experiments.write_quick(recipe, tmp_path).read_text()
