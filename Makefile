@@ -5,6 +5,7 @@
 #   make experiments  docs/experiments.md from its recipes: up to four hours; QUICK=1: 20 minutes
 #   make test         the tests, in parallel
 #   make test-slow    the tests that take minutes
+#   make test-cuda    the tests that need a CUDA card
 #   make test-plugins the packages in plugins/: installed, checked, trained with
 #   make coverage     the tests, and how much of stmn/ they run
 #   make lint         ruff, mypy, import contracts, codespell, clang-format
@@ -21,7 +22,7 @@ C_CODE  = $(shell find stmn -name '*.[ch]')
 
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo demo-real experiments test test-slow test-plugins coverage lint format bench constraints clean
+.PHONY: demo demo-real experiments test test-slow test-cuda test-plugins coverage lint format bench constraints clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/stmn run recipes/demo.toml --workspace $(WORK)
@@ -38,14 +39,18 @@ test: $(VENV)/.dev
 	$(PYTEST)
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m 'slow and not cuda'
+
+# one process: tests that share a card would measure each other's memory
+test-cuda: $(VENV)/.dev
+	$(BIN)/python -m pytest -m cuda
 
 # that test limits the size of files, and coverage's own file would be cut
 FILE_LIMIT := tests/stages/test_prepare_kill.py::test_file_size_limit_stops_like_a_full_disk
 
 test-plugins: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt ./plugins/*
-	$(BIN)/python -m pytest -m 'slow or not slow' tests/testing/test_packages.py tests/testing/test_new.py
+	$(BIN)/python -m pytest -m 'not cuda' tests/testing/test_packages.py tests/testing/test_new.py
 
 coverage: $(VENV)/.dev
 	$(PYTEST) --deselect $(FILE_LIMIT) --cov --cov-report=term:skip-covered

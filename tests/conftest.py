@@ -54,6 +54,25 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     return folder
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide CUDA cards from all tests but those marked `cuda`, and from every process that they start."""
+    chosen = config.option.markexpr
+    if "cuda" not in chosen or "not cuda" in chosen:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before anything asks CUDA, which looks only once
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test that needs more cards than there are."""
+    mark = item.get_closest_marker("cuda")
+    if mark is None:
+        return
+    import torch
+
+    needed, found = mark.kwargs.get("cards", 1), torch.cuda.device_count()
+    if found < needed:
+        pytest.skip(f"needs {needed} CUDA device{'s' * (needed > 1)}, and this run sees {found or 'none'}")
+
+
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace with a prepared synthetic set (24 train, 12 test videos); tests only read it."""

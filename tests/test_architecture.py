@@ -1,5 +1,6 @@
 """The house keeps its order: imports point down, only the command line knows terminals, files are short."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -72,3 +73,10 @@ def test_stages_and_registry_are_imported_without_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, ""), f"imported: {done.stderr}"
+
+
+def test_ordinary_tests_see_no_card():
+    """Results of the default suite don't depend on whether the machine has one; `make test-cuda` is for that."""
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+    code = "import torch, sys; sys.exit(torch.cuda.device_count())"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

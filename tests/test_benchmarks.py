@@ -12,13 +12,15 @@ from benchmarks.frame import make_parser
 
 CHECKOUT = Path(__file__).parents[1]
 NAMES = [
-    path.stem for path in sorted((CHECKOUT / "benchmarks").glob("*.py")) if "run(__doc__" in path.read_text()
-]  # fmt: skip
+    path.stem if path.stem != "__main__" else path.parent.name
+    for path in sorted([*(CHECKOUT / "benchmarks").glob("*.py"), *(CHECKOUT / "benchmarks").glob("*/__main__.py")])
+    if "run(__doc__" in path.read_text()
+]
 
 
 def test_every_benchmark_uses_the_frame():
     assert set(NAMES) == {
-        "batch_norm", "decode", "evaluate", "flow", "fuzz_prepare", "idt", "loader", "memory", "predict_memory", "prepare_before", "store_layout", "torture",
+        "batch_norm", "cuda", "decode", "evaluate", "flow", "fuzz_prepare", "idt", "loader", "memory", "predict_memory", "prepare_before", "store_layout", "torture",
         "train_step",
     }  # fmt: skip
 
@@ -27,6 +29,8 @@ def test_every_benchmark_uses_the_frame():
 def test_help_says_what_is_measured_and_asks_for_a_file(name):
     pytest.importorskip("cv2")
     module = importlib.import_module(f"benchmarks.{name}")
+    if hasattr(module, "__path__"):
+        module = importlib.import_module(f"benchmarks.{name}.__main__")
     text = make_parser(module.__doc__, module.add_options).format_help()
     assert f"python -m benchmarks.{name} --json FILE" in text
     assert "where to write the result" in text
@@ -39,3 +43,15 @@ def test_result_is_printed_and_written_as_json(tmp_path):
     rows = json.loads((tmp_path / "result.json").read_text())
     assert json.loads(done.stdout) == rows
     assert {tuple(row) for row in rows} == {("pictures", "layout", "page_size", "overhead", "reads_per_second")}
+
+
+def test_card_is_measured_part_by_part(tmp_path):
+    """On a CPU with tiny sizes: every part runs, and a row is a speed beside its limit."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.cuda", "--json", tmp_path / "cuda.json", "--device", "cpu", "--quick"],
+        cwd=CHECKOUT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "cuda.json").read_text())
+    assert found["card"]["copy_gb_per_second"] > 0
+    assert not [name for name, part in found.items() if isinstance(part, dict) and "error" in part], done.stderr

@@ -234,7 +234,6 @@ def test_unknown_kernel_is_a_usage_error(monkeypatch):
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_equals_cpu(monkeypatch):
     first, second = moved()
     flow = tvl1(first.cuda(), second.cuda())
