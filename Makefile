@@ -8,6 +8,7 @@
 #   make test-cuda    the tests that need a CUDA card
 #   make test-plugins the packages in plugins/: installed, checked, trained with
 #   make coverage     the tests, and how much of stmn/ they run
+#   make docs         the docs as a site: build/site/html/index.html
 #   make lint         ruff, mypy, import contracts, codespell, clang-format
 #   make format       rewrite Python and C files in the project's style
 #   make bench        the benchmarks
@@ -22,7 +23,8 @@ C_CODE  = $(shell find stmn -name '*.[ch]')
 
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo demo-real experiments test test-slow test-cuda test-plugins coverage lint format bench constraints clean
+.PHONY: demo demo-real experiments test test-slow test-cuda test-plugins coverage docs lint format bench constraints \
+        clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/stmn run recipes/demo.toml --workspace $(WORK)
@@ -54,6 +56,9 @@ test-plugins: $(VENV)/.dev
 
 coverage: $(VENV)/.dev
 	$(PYTEST) --deselect $(FILE_LIMIT) --cov --cov-report=term:skip-covered
+
+docs: $(VENV)/.dev
+	$(BIN)/python docs/make_site.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
