@@ -27,6 +27,9 @@ Panel = Literal["Data", "Network", "Features", "Optimisation", "Testing", "Run"]
 #: how the value of an option is written: `list` is values with commas, `table` is KEY=VALUE
 Shape = Literal["switch", "integer", "number", "text", "path", "choice", "list", "table"]
 
+#: the help of an option that training and testing share
+LOADER_THREADS = "threads that decode pictures [default: 1 on a CPU; on a GPU one per core, at most 8]"
+
 #: whole numbers are counts, sizes, and seeds of 32 bits
 _MOST = 2**32 - 1
 #: characters of a value in a message

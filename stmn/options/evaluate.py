@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from stmn.options.base import DataOptions, option
+from stmn.options.base import LOADER_THREADS, DataOptions, option
 
 
 class EvaluateOptions(DataOptions):
@@ -79,6 +79,7 @@ class EvaluateOptions(DataOptions):
     precision: Literal["float32", "bfloat16", "float16"] = option(
         "float32", "precision of convolutions; the classifier and all averages are float32 in each", "Testing"
     )
+    loader_threads: int | None = option(None, LOADER_THREADS, "Run", ge=1, le=1024, execution=True)
 
     @field_validator("stream_weights", mode="before")
     @classmethod

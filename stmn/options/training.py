@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from stmn.options.base import option
+from stmn.options.base import LOADER_THREADS, option
 from stmn.options.optimisation import OptimisationOptions
 
 
@@ -47,6 +47,7 @@ class TrainingOptions(OptimisationOptions):
         0, "which videos these are: the same in all stages with the same number, whatever their --seed", "Data", ge=0
     )
     cache_mb: int = option(1024, "memory for decoded frames and flow, MB", "Data", ge=0, execution=True)
+    loader_threads: int | None = option(None, LOADER_THREADS, "Run", ge=1, le=1024, execution=True)
     steps: int | None = option(None, "training steps [default: from --epochs]", "Optimisation", ge=1)
     batch: int | None = option(
         None, "videos per step; gradients are summed over micro-batches [default: the paper's]", "Optimisation", ge=1

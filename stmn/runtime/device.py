@@ -29,10 +29,14 @@ class Device:
     Attributes:
         device: torch's device.
         precision: type of convolutions and matrix products; weights stay float32.
+        cuts_pictures: pictures are sent to it as 8-bit levels, to be cut, resized and normalised there.
+        threads: threads that make batches; None for what suits the device.
     """
 
     device: torch.device
     precision: torch.dtype = torch.float32
+    cuts_pictures: bool = False
+    threads: int | None = None
 
     @property
     def is_cuda(self) -> bool:
@@ -50,10 +54,17 @@ class Device:
         return self.device.type == "cpu" and self.precision == torch.float32
 
     @property
+    def copies_aside(self) -> bool:
+        """True where copies from pinned memory can run while it computes: on a CUDA device that is here."""
+        return self.is_cuda and torch.cuda.is_available()
+
+    @property
     def loader_threads(self) -> int:
-        """Threads that make batches: on a CPU one, which works where the network leaves a core idle."""
+        """Threads that make batches: by default one on a CPU, which works where the network leaves a core idle."""
         from stmn.runtime.cores import count_cores
 
+        if self.threads is not None:
+            return self.threads
         return min(8, count_cores()) if self.is_cuda else 1
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -81,12 +92,13 @@ class Device:
         return {name: self.move(tensor) for name, tensor in batch.items()}
 
 
-def choose_device(name: str = "auto", precision: Precision = "auto") -> Device:
+def choose_device(name: str = "auto", precision: Precision = "auto", threads: int | None = None) -> Device:
     """The device of a name and a precision.
 
     Args:
         name: `auto` (CUDA if available), `cpu`, `cuda` or `cuda:N`. Under torchrun each process gets its own GPU.
         precision: `auto` for what the device does best.
+        threads: threads that make batches; None for what suits the device.
 
     Raises:
         UsageError: there is no such precision, or no such device here.
@@ -106,7 +118,7 @@ def choose_device(name: str = "auto", precision: Precision = "auto") -> Device:
             device = torch.device("cuda", torchrun.local_rank())
         if (device.index or 0) >= torch.cuda.device_count():
             raise UsageError(f"device '{device}': this machine has {torch.cuda.device_count()} CUDA devices")
-    return Device(device, _dtype(precision, device))
+    return Device(device, _dtype(precision, device), device.type == "cuda", threads)
 
 
 def _dtype(precision: Precision, device: torch.device) -> torch.dtype:

@@ -36,7 +36,7 @@ FLOW_STD = 255 * sum(RGB_STD) / 3
 #: how levels become a network's input; in a mirrored field u changes its sign
 RGB_TO_INPUT = Levels([255 * mean for mean in RGB_MEAN], [1 / (255 * std) for std in RGB_STD])
 FLOW_TO_INPUT = Levels([ZERO_LEVEL] * 2, [1 / FLOW_STD, 1 / FLOW_STD])
-_MIRRORED_FLOW_TO_INPUT = Levels([ZERO_LEVEL] * 2, [-1 / FLOW_STD, 1 / FLOW_STD])
+MIRRORED_FLOW_TO_INPUT = Levels([ZERO_LEVEL] * 2, [-1 / FLOW_STD, 1 / FLOW_STD])
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def cut_field(levels: Bytes, crop: Crop, out: Floats) -> None:
         out: (2, H', W') float32, contiguous; written.
     """
     rows, columns = make_taps(crop.height, out.shape[1]), make_taps(crop.width, out.shape[2], crop.mirror)
-    scale = _MIRRORED_FLOW_TO_INPUT if crop.mirror else FLOW_TO_INPUT
+    scale = MIRRORED_FLOW_TO_INPUT if crop.mirror else FLOW_TO_INPUT
     cut_into(levels[..., None], crop.top, crop.left, rows, columns, scale, out)
 
 

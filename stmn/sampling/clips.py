@@ -55,6 +55,27 @@ class Sampling:
     noise: Noise | None = None
 
 
+@dataclass(frozen=True)
+class Draw:
+    """What a step sees of a video.
+
+    Attributes:
+        video: the video.
+        label: its class number, or that of what its mirror shows if it is mirrored.
+        crop: what is cut out of all pictures.
+        times: modality -> times of its pictures: T frames, or T * L fields, chunk by chunk.
+        colours: how the colours of the frames change; None if they don't.
+        noise: the kind of picture that is noise, and what draws it; None if there is none.
+    """
+
+    video: StoredVideo
+    label: int
+    crop: Crop
+    times: dict[str, list[int]]
+    colours: Colours | None
+    noise: tuple[int, np.random.Generator] | None
+
+
 class Clips:
     """The samples of a list of videos.
 
@@ -108,23 +129,19 @@ class Clips:
         return {name: values[0] for name, values in batch.items()}
 
     def make_batch(self, count: int, buffers: BufferPool | None = None) -> dict[str, Tensor]:
-        """A batch of `count` samples, its values unset; in pinned memory if there is a CUDA device."""
-        chunks, size = self.sampling.chunks, self.sampling.size
-        channels = {"rgb": 3, "flow": 2 * self.sampling.stack_length}
-        shapes = {name: (count, chunks, channels[name], size, size) for name in self.sampling.modalities}
-        if torch.cuda.is_available():  # torch itself keeps pinned memory for the next batch
-            batch = {name: torch.empty(shape, pin_memory=True) for name, shape in shapes.items()}
-        else:
-            buffers = buffers or BufferPool(0)
-            batch = {name: torch.from_numpy(buffers.take(shape)) for name, shape in shapes.items()}
+        """A batch of `count` samples, its values unset."""
+        buffers = buffers or BufferPool(0)
+        batch = {name: torch.from_numpy(buffers.take((count, *self.shape(name)))) for name in self.sampling.modalities}
         return batch | {"label": torch.empty(count, dtype=torch.long)}
 
-    def fill_row(self, batch: dict[str, Tensor], row: int, index: Index) -> None:
-        """Decode, cut and normalise a sample right into a row of a batch; other threads may fill other rows.
+    def shape(self, modality: str) -> tuple[int, int, int, int]:
+        """Of a sample's tensor: (T, channels, size, size)."""
+        sampling = self.sampling
+        channels = 3 if modality == "rgb" else 2 * sampling.stack_length
+        return sampling.chunks, channels, sampling.size, sampling.size
 
-        Raises:
-            DataError: a picture of the video is damaged or missing.
-        """
+    def draw(self, index: Index) -> Draw:
+        """Draw what a step sees of a video."""
         epoch, number, *given = index
         video, sampling = self.videos[number], self.sampling
         rng = None if epoch < 0 else np.random.default_rng([sampling.seed, epoch, number])
@@ -139,15 +156,40 @@ class Clips:
         crop = draw_crop(video.height, video.width, sampling.augmentation, self.store.header.keeps, rng)
         colours = sampling.colour.draw(rng) if sampling.colour and rng else None  # last: it changes no other draw
         label = self._classes[video.class_name]
-        batch["label"][row] = self._mirrored[label] if crop.mirror else label
-        drawn = np.random.default_rng([sampling.seed, epoch + 1, number, 1])
-        blank = {sampling.noise.kind: drawn} if sampling.noise else {}
-        if "rgb" in sampling.modalities:
-            self._cut(video, RGB, times, crop, batch["rgb"][row].numpy(), blank.get(RGB), colours)
-        if "flow" in sampling.modalities:
-            stacks = [t for chunk in times for t in stack_times(chunk, video.frames, sampling.stack_length)]
-            fields = batch["flow"][row].numpy().reshape(-1, 2, sampling.size, sampling.size)  # u1, v1, u2, v2, ...
-            self._cut(video, FLOW, stacks, crop, fields, blank.get(FLOW))
+        label = self._mirrored[label] if crop.mirror else label
+        noise = None
+        if sampling.noise:
+            noise = sampling.noise.kind, np.random.default_rng([sampling.seed, epoch + 1, number, 1])
+        stacks = [t for chunk in times for t in stack_times(chunk, video.frames, sampling.stack_length)]
+        return Draw(video, label, crop, {"rgb": times, "flow": stacks}, colours, noise)
+
+    def fill_row(self, batch: dict[str, Tensor], row: int, index: Index) -> None:
+        """Decode, cut and normalise a sample right into a row of a batch; other threads may fill other rows.
+
+        Raises:
+            DataError: a picture of the video is damaged or missing.
+        """
+        draw = self.draw(index)
+        batch["label"][row] = draw.label
+        for modality in self.sampling.modalities:
+            self.fill(draw, modality, batch[modality][row])
+
+    def fill(self, draw: Draw, modality: str, out: Tensor) -> None:
+        """Decode, cut and normalise a sample's pictures of a modality.
+
+        Args:
+            draw: what is drawn for the sample.
+            modality: "rgb" or "flow".
+            out: (T, channels, size, size) float32, contiguous; written.
+
+        Raises:
+            DataError: a picture of the video is damaged or missing.
+        """
+        kind, _ = _KINDS[modality]
+        size, channels = self.sampling.size, 3 if kind == RGB else 2  # u1, v1, u2, v2, ...
+        pictures: Floats = out.numpy().reshape(-1, channels, size, size)
+        blank = draw.noise[1] if draw.noise and draw.noise[0] == kind else None
+        self._cut(draw.video, kind, draw.times[modality], draw.crop, pictures, blank, draw.colours)
 
     def _cut(
         self, video: StoredVideo, kind: int, times: Sequence[int], crop: Crop, out: Floats,

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from numpy.random import Generator
+from torch import Tensor
 
 from stmn.sampling.resample import Bytes
 
@@ -54,11 +55,15 @@ class Colours:
         Returns:
             (H, W, 3) uint8, contiguous.
         """
+        changed: Bytes = self.change(torch.from_numpy(frame.copy())).contiguous().numpy()
+        return changed
+
+    def change(self, frames: Tensor) -> Tensor:
+        """Change the colours of (..., H, W, 3) uint8 frames on any device; their like is returned, not contiguous."""
         from torchvision.transforms.v2 import functional  # takes a second to import
 
-        picture = torch.from_numpy(frame.copy()).permute(2, 0, 1)
+        pictures = frames.movedim(-1, -3)
         for name, amount in self.changes:
             adjust: Callable[..., Any] = getattr(functional, f"adjust_{name}")
-            picture = adjust(picture, amount)
-        changed: Bytes = picture.permute(1, 2, 0).contiguous().numpy()
-        return changed
+            pictures = adjust(pictures, amount)
+        return pictures.movedim(-3, -1)

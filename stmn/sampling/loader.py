@@ -5,11 +5,16 @@ processes, all threads share the store's cache, and the first batch does not wai
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 
 from torch import Tensor
 
+from stmn.runtime.device import Device
+from stmn.runtime.sending import send_ahead
+from stmn.sampling.boxes import BoxBatch
 from stmn.sampling.buffers import BufferPool
 from stmn.sampling.clips import Clips
 from stmn.sampling.order import Index
@@ -18,11 +23,14 @@ from stmn.sampling.order import Index
 _AHEAD = 2
 #: buffers that a pool keeps, for two modalities: batches made ahead, in use, and asked for before that one is freed
 BUFFERS = 2 * (_AHEAD + 2)
+_Batch = TypeVar("_Batch")
+_Job = Callable[[], None]
 
 
 def load_batches(
-    clips: Clips, batches: Iterable[Sequence[Index]], threads: int, buffers: BufferPool | None = None
-) -> Iterator[dict[str, Tensor]]:
+    clips: Clips, batches: Iterable[Sequence[Index]], threads: int, buffers: BufferPool | None = None,
+    device: Device | None = None,
+) -> Iterator[dict[str, Tensor]]:  # fmt: skip
     """Make batches in order, some of them ahead.
 
     Args:
@@ -30,6 +38,8 @@ def load_batches(
         batches: the indices of each batch.
         threads: threads that make batches; with 0 each batch is made when it is asked for.
         buffers: the pool of an earlier call, for many short ones in turn; by default a new one.
+        device: where batches are used. If it cuts pictures itself it gets them as bytes, and batches lie on it. All
+            others lie in memory.
 
     Yields:
         `rgb` (B, T, 3, H, W) and/or `flow` (B, T, 2L, H, W), float32, and `label` (B,) int64.
@@ -37,20 +47,45 @@ def load_batches(
     Raises:
         DataError: a picture is damaged; whatever goes wrong in a thread is raised here.
     """
-    buffers = buffers or BufferPool(BUFFERS)
+    if device and device.cuts_pictures:
+
+        def start_boxes(indices: Sequence[Index]) -> tuple[BoxBatch, list[_Job]]:
+            batch = BoxBatch(clips, indices, pin=device.copies_aside)
+            return batch, batch.jobs
+
+        made = _make_in_order(start_boxes, batches, threads)
+        yield from send_ahead(made, lambda batch: batch.cut(device), lambda sent: sent.values(), device)
+        return
+    pool = buffers or BufferPool(BUFFERS)
+
+    def start(indices: Sequence[Index]) -> tuple[dict[str, Tensor], list[_Job]]:
+        batch = clips.make_batch(len(indices), pool)
+        return batch, [partial(clips.fill_row, batch, row, index) for row, index in enumerate(indices)]
+
+    yield from _make_in_order(start, batches, threads)
+
+
+def _make_in_order(
+    start: Callable[[Sequence[Index]], tuple[_Batch, list[_Job]]], batches: Iterable[Sequence[Index]], threads: int
+) -> Iterator[_Batch]:
+    """Batches in order, some of them ahead.
+
+    Args:
+        start: gives a batch and the jobs that fill it.
+        batches: what each is made of.
+        threads: threads that do the jobs; 0 for the caller's.
+    """
     if not threads:
-        for indices in batches:
-            batch = clips.make_batch(len(indices), buffers)
-            for row, index in enumerate(indices):
-                clips.fill_row(batch, row, index)
+        for batch, jobs in map(start, batches):
+            for job in jobs:
+                job()
             yield batch
         return
     pool = ThreadPoolExecutor(threads, "loader")
-    waiting: deque[tuple[dict[str, Tensor], list[Future[None]]]] = deque()
+    waiting: deque[tuple[_Batch, list[Future[None]]]] = deque()
     try:
-        for indices in batches:
-            batch = clips.make_batch(len(indices), buffers)
-            waiting.append((batch, [pool.submit(clips.fill_row, batch, row, i) for row, i in enumerate(indices)]))
+        for batch, jobs in map(start, batches):
+            waiting.append((batch, [pool.submit(job) for job in jobs]))
             if len(waiting) > _AHEAD:
                 yield _finish(*waiting.popleft())
         while waiting:
@@ -59,8 +94,8 @@ def load_batches(
         pool.shutdown(cancel_futures=True)
 
 
-def _finish(batch: dict[str, Tensor], rows: list[Future[None]]) -> dict[str, Tensor]:
-    """The batch, once its rows are filled."""
-    for row in rows:
-        row.result()
+def _finish(batch: _Batch, jobs: Iterable[Future[None]]) -> _Batch:
+    """The batch, once it is filled."""
+    for job in jobs:
+        job.result()
     return batch

@@ -46,6 +46,15 @@ class Taps(ctypes.Structure):
         self.length, self.start, self.weights = length, start, weights
         self.pointer = ctypes.addressof(self)
 
+    def write_matrix(self, out: Floats) -> None:
+        """Write the filter as a matrix, whose product with a column of inputs is the outputs.
+
+        Args:
+            out: (outputs, inputs) zeros; more columns are for inputs that weigh nothing.
+        """
+        places = self.start[:, None] + np.arange(self.taps, dtype=np.int32)
+        np.put_along_axis(out, places, self.weights, axis=1)
+
 
 class Levels:
     """How 8-bit levels of each channel become a network's input: (level - mean) * scale."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stmn.evaluation.scores import Scores
     from stmn.nets.checkpoint import Description
     from stmn.nets.network import Network
+    from stmn.runtime.device import Device
     from stmn.sampling.noise import BlankStream
     from stmn.store.format.read import Store, StoredVideo
 
@@ -42,6 +43,7 @@ def score_model(model: Input, options: EvaluateOptions, store: "Store", context:
     from stmn.evaluation.protocol import Protocol
     from stmn.evaluation.scores import Scores
     from stmn.nets.checkpoint import load_checkpoint
+    from stmn.runtime.device import choose_device
     from stmn.sampling.augment import mirror_order
     from stmn.sampling.noise import measure_noise
 
@@ -71,7 +73,8 @@ def score_model(model: Input, options: EvaluateOptions, store: "Store", context:
         mirror_order=mirror_order(header.classes, header.mirror_pairs) if header.mirror_pairs else None,
     )
     fewer = _count_short(videos, network.config.stack_length, options.chunks, context)
-    streams = _score_together(network, store, videos, protocol, context)
+    device = choose_device(context.device, protocol.precision, options.loader_threads)
+    streams = _score_together(network, store, videos, protocol, device, context)
     labels = [header.classes.index(video.class_name) for video in videos]
     about = protocol.model_dump(mode="json") | {"words": str(protocol), "seen_in_training": len(seen)}
     if fewer:
@@ -143,15 +146,14 @@ def _find_part(options: EvaluateOptions, store: "Store", description: "Descripti
 
 
 def _score_together(
-    network: "Network", store: "Store", videos: Any, protocol: "Protocol", context: Context
+    network: "Network", store: "Store", videos: Any, protocol: "Protocol", device: "Device", context: Context
 ) -> "dict[str, Tensor]":
     """The scores of all videos, each scored once by one of torchrun's processes, known to all of them."""
     import torch
 
     from stmn.evaluation.inference import score_videos
-    from stmn.runtime.device import choose_device
 
-    device, ranks = choose_device(context.device, protocol.precision), context.ranks
+    ranks = context.ranks
     if ranks.size == 1:
         return score_videos(network, store, videos, protocol, device, context.progress)
     ranks.join(device)

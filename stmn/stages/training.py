@@ -177,7 +177,7 @@ def train_model(
     training, validation = clips
     plan = replace(plan, logger=_choose_logger(options, context.out))
     _say_short_videos(training, context)
-    device = choose_device(context.device, options.precision)
+    device = choose_device(context.device, options.precision, options.loader_threads)
     if unequal := describe_imbalance(network.config.classes, training.labels, options.balance, options.class_weights):
         context.progress.say(unequal)
     if device.precision_name != "float32":

@@ -155,6 +155,7 @@ class Log:
             return
         self._warned = True
         self.progress.say(
-            f"waiting for data takes {100 * fraction:.0f} % of the time: a larger --cache-mb keeps decoded pictures in "
-            f"memory, a set prepared with a smaller --short-side decodes faster, and a local disk reads faster"
+            f"waiting for data takes {100 * fraction:.0f} % of the time: more --loader-threads use cores that are "
+            f"idle, a larger --cache-mb keeps decoded pictures in memory, a set prepared with a smaller --short-side "
+            f"decodes faster, and a local disk reads faster"
         )

@@ -77,7 +77,7 @@ def train(
         len(clips), plan.batch, plan.micro_batch, plan.seed, state.step, plan.steps, own, plan.stride,
         clips.balanced_labels,
     )  # fmt: skip
-    batches = iter(load_batches(clips, order, device.loader_threads))
+    batches = iter(load_batches(clips, order, device.loader_threads, device=device))
 
     with catch_signals(progress, ranks) as stop, log, ExitStack() as bar:
         task = bar.enter_context(progress.task("training", plan.steps, "steps", state.step))

@@ -95,7 +95,8 @@ def recompute_statistics(
     sums = {name: _Sums(layer) for name, layer in normalisation.trained.items()}
     try:
         with progress.task("batch statistics", steps, "steps") as task:
-            for number, batch in enumerate(load_batches(clips, order, device.loader_threads), 1):
+            batches = load_batches(clips, order, device.loader_threads, device=device)
+            for number, batch in enumerate(batches, 1):
                 with device.autocast():
                     network.logits(*select_inputs(network, device.move_batch(batch)))
                 if number % len(own) == 0:

@@ -18,7 +18,7 @@ def validate(network: Network, clips: Clips, plan: Plan, device: Device, ranks: 
     order = [(-1, number) for number in range(len(clips))][ranks.rank :: ranks.size]
     micro_batches = [order[i : i + plan.micro_batch] for i in range(0, len(order), plan.micro_batch)]
     correct = torch.zeros((), device=device.device)
-    for batch in load_batches(clips, micro_batches, device.loader_threads):
+    for batch in load_batches(clips, micro_batches, device.loader_threads, device=device):
         batch = device.move_batch(batch)
         with device.autocast():
             mean = torch.stack(network(*select_inputs(network, batch))).mean(dim=0)

@@ -1,0 +1,140 @@
+"""Batches that a device makes of 8-bit pictures: threads decode them, the device cuts, resizes and normalises them.
+
+What travels is the boxes that are cut out of the pictures, as bytes: about a quarter of the network's floats. Resizing
+is two matrix products for all pictures of a batch, one along the rows and one along the columns, whose matrices hold
+the taps of `stmn.sampling.resample`. So the input is that of the CPU's kernel, except for the order of sums.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import accumulate
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stmn.runtime.device import Device
+from stmn.runtime.precision import exact_float32
+from stmn.sampling.augment import FLOW_TO_INPUT, MIRRORED_FLOW_TO_INPUT, RGB_TO_INPUT
+from stmn.sampling.clips import Clips, Draw
+from stmn.sampling.order import Index
+from stmn.sampling.resample import Bytes, make_taps
+from stmn.store.format.read import Store
+from stmn.store.format.shard import FLOW, RGB
+
+
+class BoxBatch:
+    """A batch of samples, on its way to the device that cuts it.
+
+    Args:
+        clips: where samples come from.
+        indices: the samples.
+        pin: use pinned memory, which copies to CUDA without waiting.
+    """
+
+    def __init__(self, clips: Clips, indices: Sequence[Index], pin: bool) -> None:
+        self._clips = clips
+        self._draws = [clips.draw(index) for index in indices]
+        self._label = torch.empty(len(indices), dtype=torch.long, pin_memory=pin)
+        self._label.copy_(torch.tensor([draw.label for draw in self._draws]))
+        self._parts: dict[str, _Boxes | Tensor] = {}
+        for modality in clips.sampling.modalities:
+            kind = RGB if modality == "rgb" else FLOW
+            if clips.sampling.noise and clips.sampling.noise.kind == kind:  # drawn as floats, with nothing to cut
+                self._parts[modality] = torch.empty((len(indices), *clips.shape(modality)), pin_memory=pin)
+            else:
+                self._parts[modality] = _Boxes(self._draws, modality, clips.sampling.size, pin)
+
+    @property
+    def jobs(self) -> list[Callable[[], None]]:
+        """What fills the batch: a call for each sample. They may run in threads, and raise `DataError`."""
+        return [partial(self._fill, row) for row in range(len(self._draws))]
+
+    def _fill(self, row: int) -> None:
+        """Decode the pictures of a sample."""
+        for modality, part in self._parts.items():
+            if isinstance(part, Tensor):
+                self._clips.fill(self._draws[row], modality, part[row])
+            else:
+                part.fill(row, self._clips.store)
+
+    def cut(self, device: Device) -> dict[str, Tensor]:
+        """Copy the batch to a device and cut it there.
+
+        Returns:
+            What `load_batches` yields, on the device.
+        """
+        batch = {"label": device.move(self._label)}
+        for modality, part in self._parts.items():
+            values = device.move(part) if isinstance(part, Tensor) else part.cut(device)
+            batch[modality] = values.view(-1, *self._clips.shape(modality))
+        return batch
+
+
+class _Boxes:
+    """The boxes of all samples of a batch in one modality.
+
+    Args:
+        draws: the samples, B of them.
+        modality: "rgb" or "flow".
+        size: side of the resized boxes, S.
+        pin: use pinned memory.
+    """
+
+    def __init__(self, draws: Sequence[Draw], modality: str, size: int, pin: bool) -> None:
+        self._draws, self._kind = draws, RGB if modality == "rgb" else FLOW
+        self._channels = 3 if modality == "rgb" else 2
+        self._times = [sorted(set(draw.times[modality])) for draw in draws]  # each different picture once
+        boxes = [(len(times), draw.crop) for times, draw in zip(self._times, draws, strict=True)]
+        self._shapes = [
+            (count, crop.height, crop.width, 3) if self._kind == RGB else (count, 2, crop.height, crop.width)
+            for count, crop in boxes
+        ]
+        ends = list(accumulate(int(np.prod(shape)) for shape in self._shapes))
+        self._places = list(zip([0, *ends], ends, strict=False))
+        self._levels = torch.empty(ends[-1], dtype=torch.uint8, pin_memory=pin)
+        # smaller boxes are padded, with weights of 0, to the largest
+        height, width = max(crop.height for _, crop in boxes), max(crop.width for _, crop in boxes)
+        self._rows = torch.zeros(len(draws), size, height, pin_memory=pin)
+        self._columns = torch.zeros(len(draws), size, width, pin_memory=pin)
+        self._to_input = torch.empty(2, len(draws), self._channels, pin_memory=pin)
+        self._which = torch.empty(len(draws), len(draws[0].times[modality]), dtype=torch.long, pin_memory=pin)
+        for number, (times, draw) in enumerate(zip(self._times, draws, strict=True)):
+            crop = draw.crop
+            make_taps(crop.height, size).write_matrix(self._rows[number].numpy())
+            make_taps(crop.width, size, crop.mirror).write_matrix(self._columns[number].numpy())
+            levels = RGB_TO_INPUT if self._kind == RGB else MIRRORED_FLOW_TO_INPUT if crop.mirror else FLOW_TO_INPUT
+            self._to_input[:, number] = torch.from_numpy(np.stack([levels.mean, levels.scale]))
+            self._which[number] = torch.from_numpy(np.searchsorted(times, draw.times[modality]))
+
+    def fill(self, number: int, store: Store) -> None:
+        """Decode the pictures of a sample and keep their boxes. Raises `DataError`."""
+        draw, (start, end) = self._draws[number], self._places[number]
+        boxes: Bytes = self._levels[start:end].numpy().reshape(self._shapes[number])
+        rows = slice(draw.crop.top, draw.crop.top + draw.crop.height)
+        columns = slice(draw.crop.left, draw.crop.left + draw.crop.width)
+        for box, (_, picture) in zip(
+            boxes, store.pictures(draw.video.id, self._kind, self._times[number]), strict=True
+        ):
+            box[...] = picture[rows, columns] if self._kind == RGB else picture[:, rows, columns]
+
+    def cut(self, device: Device) -> Tensor:
+        """The network's input on the device, (B, pictures, channels, S, S), the pictures of a sample in its order."""
+        levels, rows, columns, to_input, which = map(
+            device.move, (self._levels, self._rows, self._columns, self._to_input, self._which)
+        )
+        count, size, height = rows.shape
+        most, width = max(map(len, self._times)), columns.shape[-1]
+        padded = rows.new_zeros(count, height, most, self._channels, width)
+        for number, (draw, shape, (start, end)) in enumerate(zip(self._draws, self._shapes, self._places, strict=True)):
+            boxes = levels[start:end].view(shape)
+            if self._kind == RGB and draw.colours:
+                boxes = draw.colours.change(boxes)
+            boxes = boxes.permute(1, 0, 3, 2) if self._kind == RGB else boxes.permute(2, 0, 1, 3)
+            padded[number, : boxes.shape[0], : boxes.shape[1], :, : boxes.shape[3]] = boxes
+        with exact_float32(), torch.autocast(device.device.type, enabled=False):
+            short = torch.bmm(rows, padded.flatten(2))  # (B, S, pictures * channels * width)
+            narrow = torch.bmm(short.view(count, -1, width), columns.transpose(1, 2))
+        mean, scale = to_input.view(2, count, 1, 1, self._channels, 1)
+        cut = narrow.view(count, size, most, self._channels, size).sub_(mean).mul_(scale).permute(0, 2, 3, 1, 4)
+        return cut[torch.arange(count, device=cut.device)[:, None], which].contiguous()

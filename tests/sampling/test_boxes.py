@@ -1,0 +1,108 @@
+"""Batches that a device cuts of 8-bit pictures have the draws of the CPU's, and its pixels to a thousandth of a level.
+
+A CPU stands in for the device: everything except streams and pinned memory is the same there.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from helpers.made_sets import MadeVideo, make_set
+from torch import Tensor
+
+from stmn.runtime.device import choose_device
+from stmn.sampling.augment import FLOW_STD, RGB_STD
+from stmn.sampling.clips import Clips, Sampling
+from stmn.sampling.colour import ColourJitter
+from stmn.sampling.loader import load_batches
+from stmn.sampling.noise import Noise
+from stmn.store.format.read import Store
+
+CUTTING = replace(choose_device("cpu"), cuts_pictures=True)
+#: levels 0..255 from the CPU's: both sum in float32, in another order
+TOLERANCE = 1e-3
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Videos of several sizes, some odd, with noise in every pixel; the last one is too short for its chunks."""
+    sizes = [(24, 71, 97), (24, 64, 64), (30, 97, 71), (20, 65, 130), (8, 64, 86)]
+    videos = []
+    for number, (frames, height, width) in enumerate(sizes):
+        rng = np.random.default_rng(number)
+        pictures, levels = (
+            torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8))
+            for shape in ((frames, height, width, 3), (frames - 1, 2, height, width))
+        )
+        videos.append(MadeVideo(f"v{number}", f"class{number % 2}", pictures, levels))
+    return Store(make_set(tmp_path_factory.mktemp("sets") / "noisy", videos))
+
+
+def clips(store: Store, **sampling: object) -> Clips:
+    values = {"modalities": ("rgb", "flow"), "size": 48, "stack_length": 4, "chunks": 3, "stride": (1, 4)}
+    return Clips(store, store.part("1", "train"), Sampling(**(values | sampling)))
+
+
+def assert_same_batches(samples: Clips, threads: int = 0, levels: float = TOLERANCE) -> list[dict[str, Tensor]]:
+    """Three epochs and the plain centre samples: those cut as on a GPU, compared with the CPU's."""
+    order = [(epoch, number) for epoch in (0, 1, 2, -1) for number in range(len(samples))]
+    batches = [order[first : first + 4] for first in range(0, len(order), 4)]
+    theirs = list(load_batches(samples, batches, threads, device=CUTTING))
+    scale = {"rgb": 255 * torch.tensor(RGB_STD).view(3, 1, 1), "flow": torch.tensor(FLOW_STD)}
+    for ours, found in zip(load_batches(samples, batches, 0), theirs, strict=True):
+        assert ours.keys() == found.keys() and torch.equal(ours["label"], found["label"])
+        for name in samples.sampling.modalities:
+            assert found[name].shape == ours[name].shape and found[name].dtype == torch.float32
+            assert found[name].is_contiguous()
+            assert float(((found[name] - ours[name]) * scale[name]).abs().max()) < levels
+    return theirs
+
+
+@pytest.mark.parametrize("augmentation", ["multi_scale", "jitter", "random_resized", "centre"])
+@pytest.mark.parametrize("size", [33, 64])
+def test_every_augmentation_has_the_cpus_pixels(store, augmentation, size):
+    assert_same_batches(clips(store, augmentation=augmentation, size=size))
+
+
+@pytest.mark.parametrize("modality", ["rgb", "flow"])
+@pytest.mark.parametrize("chunks_by", ["stride", "segments"])
+def test_each_modality_alone(store, modality, chunks_by):
+    found = assert_same_batches(clips(store, modalities=(modality,), chunks_by=chunks_by, chunks=5))
+    assert set(found[0]) == {modality, "label"}
+
+
+def test_mirrors_that_change_the_class(store):
+    own = Store(store.folder)
+    own.header = own.header.model_copy(update={"mirror_pairs": {"class0": "class1", "class1": "class0"}})
+    samples = clips(own)
+    labels = torch.cat([batch["label"] for batch in assert_same_batches(samples)]).tolist()
+    assert labels != samples.labels * 4  # some are mirrored
+
+
+def test_colours_change_as_on_the_cpu(store):
+    """To one level: colours are rounded to levels on the way."""
+    samples = clips(store, colour=ColourJitter(0.4, 0.4, 0.4, 0.1))
+    plain, changed = (next(load_batches(clips_, [[(0, 0)]], 0))["rgb"] for clips_ in (clips(store), samples))
+    assert not torch.allclose(plain, changed, atol=0.1)
+    assert_same_batches(samples, levels=1.001)
+
+
+@pytest.mark.parametrize("stream", ["appearance", "motion"])
+def test_noise_of_a_blank_stream_is_the_same(store, stream):
+    channels = 3 if stream == "appearance" else 2
+    assert_same_batches(clips(store, noise=Noise(stream, (128.0,) * channels, (20.0,) * channels)))
+
+
+def test_threads_make_the_same_batches(store):
+    alone, threaded = (assert_same_batches(clips(store), threads) for threads in (0, 3))
+    for one, other in zip(alone, threaded, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_half_precision_around_it_changes_no_pixel(store):
+    samples = clips(store)
+    [plain] = load_batches(samples, [[(0, 0), (0, 1)]], 0, device=CUTTING)
+    with torch.autocast("cpu", torch.bfloat16):
+        [within] = load_batches(samples, [[(0, 0), (0, 1)]], 0, device=CUTTING)
+    assert all(torch.equal(plain[name], within[name]) for name in plain)
