@@ -14,7 +14,8 @@ gradients of both frames, spline interpolation, no data term where the flow leav
 
 (4), (5) and (6) make one inner iteration. (2) is computed once per warp; a pyramid level has a few warps.
 A pair's flow does not depend on the other pairs of its batch: no operation mixes pairs, and a pair that has converged
-at a level stays as it is while others continue.
+at a level stays as it is while others continue. On a card nothing waits for an answer, so that a CUDA graph can
+hold all of it: a level then ends after all its warps.
 """
 
 import torch
@@ -22,10 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stmn.flow._parameters import Parameters
-from stmn.flow._pyramid import Level, LevelAxis
-
-#: pixels to either side that a spline coefficient is computed from
-_SPLINE_REACH = 10
+from stmn.flow._pyramid import Level
+from stmn.flow._tables import Taps, spline_weights, tables_of
 
 
 @torch.no_grad()
@@ -44,7 +43,8 @@ def solve(first: Tensor, second: Tensor, levels: tuple[Level, ...], parameters: 
     frames = []
     image = torch.stack([first, second])
     for level in levels:
-        image = _shrink(_shrink(image, level.rows, dim=-2), level.columns, dim=-1)
+        rows, columns = (tables_of(axis, image.device).shrink for axis in (level.rows, level.columns))
+        image = _shrink(_shrink(image, rows, dim=-2), columns, dim=-1)
         frames.append(image)
 
     flow = first.new_zeros(len(first), 2, *levels[-1].shape)  # u, v
@@ -52,8 +52,8 @@ def solve(first: Tensor, second: Tensor, levels: tuple[Level, ...], parameters: 
     for level, (image1, image2) in zip(reversed(levels), reversed(frames), strict=True):
         if level.shape != flow.shape[-2:]:
             height, width = flow.shape[-2:]
-            pixels = flow.new_tensor([level.columns.size / width, level.rows.size / height])
-            flow = _enlarge(flow * pixels[:, None, None], level)
+            pixels = [flow[:, 0] * (level.columns.size / width), flow[:, 1] * (level.rows.size / height)]
+            flow = _enlarge(torch.stack(pixels, dim=1), level)
             # Zach et al. start the dual from zero; that is worse even with twice the iterations
             dual = _enlarge(dual, level)
         flow, dual = _solve_level(image1, image2, flow, dual, parameters)
@@ -74,7 +74,7 @@ def _solve_level(
         flow = torch.where(moving[:, None, None, None], fresh, flow)
         dual = torch.where(moving[:, None, None, None, None], fresh_dual, dual)
         moving = moving & (change >= parameters.epsilon**2)
-        if not moving.any():
+        if first.device.type == "cpu" and not moving.any():
             break
     return flow, dual
 
@@ -143,13 +143,9 @@ def _positions(flow: Tensor) -> tuple[Tensor, Tensor]:
 def _fit_spline(image: Tensor) -> Tensor:
     """(B, H, W) -> (B, H, W): coefficients of the cubic B-spline through every pixel, mirrored at the borders.
 
-    Unser, "Splines: A Perfect Fit for Signal and Image Processing", 1999: the inverse of the sampled spline
-    (1, 4, 1) / 6 is sqrt(3) z^|k| with z = sqrt(3) - 2; beyond `_SPLINE_REACH` pixels it is less than 1e-5.
     The usual cubic convolution (a = -0.75) is as fast, but it moves a ramp, and so the flow, by up to 0.05 pixels.
     """
-    powers = torch.arange(_SPLINE_REACH + 1, dtype=torch.float64)
-    inverse = (3**0.5 - 2) ** powers
-    weights: list[float] = (inverse / (inverse[0] + 2 * inverse[1:].sum())).tolist()
+    weights = spline_weights()
     for dim in (-2, -1):
         place = torch.arange(image.shape[dim], device=image.device)
         coefficients = weights[0] * image
@@ -200,22 +196,41 @@ def _cubic(t: Tensor) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def _median(flow: Tensor, side: int) -> Tensor:
-    """Median over side x side pixels of each component, border repeated; none if `side` is 0 or 1."""
+    """Median over side x side pixels of each component, border repeated; none if `side` is 0 or 1.
+
+    A network of minima and maxima, as kernel/median.h explains: columns are sorted once for all windows that they are
+    in, then the values of each rank. The candidates are left: as many are greater as are less than the median.
+    """
     if side <= 1:
         return flow
     height, width = flow.shape[-2:]
     wide = F.pad(flow, (side // 2,) * 4, mode="replicate")
-    windows = [wide[..., j : j + height, i : i + width] for j in range(side) for i in range(side)]
-    return torch.stack(windows).median(dim=0).values
+    ranks = _sort([wide[..., j : j + height, :] for j in range(side)])
+    table = [_sort([rank[..., i : i + width] for i in range(side)]) for rank in ranks]
+    half = side * side // 2
+    candidates = [
+        table[i - 1][j - 1]
+        for i in range(1, side + 1)
+        for j in range(1, side + 1)
+        if i * j - 1 <= half and (side + 1 - i) * (side + 1 - j) - 1 <= half
+    ]
+    return _sort(candidates)[len(candidates) // 2]
 
 
-def _shrink(image: Tensor, axis: LevelAxis, dim: int) -> Tensor:
+def _sort(values: list[Tensor]) -> list[Tensor]:
+    """Sort equally shaped tensors element by element: a network in which neighbours change places."""
+    values = list(values)
+    for turn in range(len(values)):
+        for k in range(turn % 2, len(values) - 1, 2):
+            one, other = values[k], values[k + 1]
+            values[k], values[k + 1] = torch.minimum(one, other), torch.maximum(one, other)
+    return values
+
+
+def _shrink(image: Tensor, taps: Taps, dim: int) -> Tensor:
     """Sample one axis of the finer level, as a sum of shifted copies: a matrix product would depend on the batch."""
-    start = torch.from_numpy(axis.start).long().to(image.device)
-    weights = torch.from_numpy(axis.weights).to(image.device)
-    if dim == -2:
-        weights = weights[:, :, None]
-    terms = [image.index_select(dim, start + k) * weight for k, weight in enumerate(weights)]
+    weights = taps.weights if dim == -1 else taps.weights[:, :, None]
+    terms = [image.index_select(dim, place) * weight for place, weight in zip(taps.places, weights, strict=True)]
     total: Tensor = terms[0]
     for term in terms[1:]:  # in this order; `torch.sum` may choose another one for another shape
         total = total + term
@@ -225,8 +240,8 @@ def _shrink(image: Tensor, axis: LevelAxis, dim: int) -> Tensor:
 def _enlarge(field: Tensor, level: Level) -> Tensor:
     """Sample (..., h, w) of the coarser level at the pixels of `level`, bilinearly: (..., H, W)."""
     for axis, dim in ((level.rows, -2), (level.columns, -1)):
-        below = torch.from_numpy(axis.below).long().to(field.device)
-        fraction = torch.from_numpy(axis.fraction).to(field.device)
-        low, high = field.index_select(dim, below), field.index_select(dim, below + 1)
+        taps = tables_of(axis, field.device).enlarge
+        low, high = (field.index_select(dim, place) for place in taps.places)
+        fraction = taps.weights[1]
         field = low + (fraction if dim == -1 else fraction[:, None]) * (high - low)
     return field

@@ -1,4 +1,4 @@
-"""TV-L1 optical flow, as two-stream networks use it: checks its arguments and chooses the C or the torch solver."""
+"""TV-L1 optical flow, as two-stream networks use it: checks its arguments and chooses the kernel."""
 
 import os
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from stmn.errors import UsageError
-from stmn.flow import _tvl1_c, _tvl1_torch
+from stmn.flow import _tvl1_c, _tvl1_torch, _tvl1_triton
 from stmn.flow._frames import check_frames
 from stmn.flow._parameters import Parameters
 from stmn.flow._pyramid import pyramid
@@ -57,30 +57,38 @@ def tvl1(
     if not len(first):
         return first.new_empty(0, 2, height, width, dtype=torch.float32)
     first, second = (frames.detach().float().contiguous() for frames in (first, second))
-    if first.device.type == "cpu" and kernel_name() == "c":
-        return _tvl1_c.solve(first, second, levels, parameters)
-    return _tvl1_torch.solve(first, second, levels, parameters)
+    solve = {"c": _tvl1_c.solve, "triton": _tvl1_triton.solve, "torch": _tvl1_torch.solve}[kernel_name(first.device)]
+    return solve(first, second, levels, parameters)
 
 
-def kernel_name() -> str:
-    """Return what computes TV-L1 for CPU tensors, "c" or "torch". Other devices always use torch.
+def kernel_name(device: torch.device | str = "cpu") -> str:
+    """Return what computes TV-L1 for tensors on a device: "c" on a CPU, "triton" on a CUDA device, "torch" anywhere.
 
-    The environment variable STMN_FLOW_KERNEL forces one; otherwise it is "c" unless there is a `kernel_problem`.
+    Without a `kernel_problem` it is the fastest. The environment variable STMN_FLOW_KERNEL names another one; it has no
+    effect on devices that this kernel is not made for.
 
     Raises:
-        UsageError: STMN_FLOW_KERNEL has another value, or asks for a C kernel that is unavailable.
+        UsageError: STMN_FLOW_KERNEL has another value, or asks for a kernel that is unavailable.
     """
+    device = torch.device(device)
     wanted = os.environ.get("STMN_FLOW_KERNEL", "")
-    if wanted not in ("", "c", "torch"):
-        raise UsageError(f"STMN_FLOW_KERNEL is '{wanted}'; it must be 'c' or 'torch'")
+    if wanted not in ("", "c", "triton", "torch"):
+        raise UsageError(f"STMN_FLOW_KERNEL is '{wanted}'; it must be 'c', 'triton' or 'torch'")
     if wanted == "torch":
         return "torch"
-    problem = kernel_problem()
-    if problem and wanted == "c":
-        raise UsageError(f"STMN_FLOW_KERNEL is 'c', but there is no C kernel of TV-L1: {problem}")
-    return "torch" if problem else "c"
+    if wanted == "triton" and _tvl1_triton.interpreted():
+        return "triton"
+    fastest = {"cpu": "c", "cuda": "triton"}.get(device.type, "torch")
+    problem = kernel_problem(device)
+    if problem and wanted == fastest:
+        raise UsageError(f"STMN_FLOW_KERNEL is '{wanted}', but this kernel of TV-L1 is unavailable: {problem}")
+    return "torch" if problem else fastest
 
 
-def kernel_problem() -> str | None:
-    """Return why there is no C kernel here; None if there is one. The first call may compile it, in 1 to 2 seconds."""
-    return _tvl1_c.problem()
+def kernel_problem(device: torch.device | str = "cpu") -> str | None:
+    """Return why the fastest kernel is unavailable on a device, C on a CPU, Triton's on CUDA; None if it is there.
+
+    The first call may compile it, in 1 to 2 seconds.
+    """
+    device = torch.device(device)
+    return _tvl1_c.problem() if device.type == "cpu" else _tvl1_triton.problem(device)

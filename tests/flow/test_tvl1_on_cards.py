@@ -1,0 +1,158 @@
+"""TV-L1 for CUDA devices: Triton's kernels, run here by Triton's interpreter, and the torch solver without waiting."""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.waves import moved
+from torch import Tensor
+from torch._subclasses import FakeTensorMode
+
+from stmn.flow import _tables
+from stmn.flow.backend import describe_backend
+from stmn.flow.tvl1 import tvl1
+
+needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="no triton for this platform")
+
+#: the interpreter needs a millisecond for each operation of each tile: what is run in every test is small
+SHORT = [
+    ({"scales": 2, "warps": 1, "iterations": 3}, (45, 61)),  # four overlapping tiles, then one
+    ({"scales": 1, "warps": 1, "iterations": 1, "median": 5}, (30, 40)),
+]
+OPTIONS = [
+    {},
+    {"median": 5},
+    {"median": 0},
+    {"scale": 0.8, "warps": 2},
+    {"scales": 1},
+    {"smoothing": 0.0},
+    {"epsilon": 0.0, "iterations": 45},
+    {"epsilon": 0.3, "warps": 6},
+]
+
+INTERPRET = """
+import sys, torch
+from stmn.flow.tvl1 import kernel_name, tvl1
+assert kernel_name() == "triton"
+given = torch.load(sys.argv[1])
+torch.save([tvl1(first, second, **options) for first, second, options in given], sys.argv[2])
+"""
+
+
+def interpret(folder: Path, *given: tuple[Tensor, Tensor, dict]) -> list[Tensor]:
+    """Flow by Triton's kernels, which its interpreter runs: in a process of its own, as it changes all of Triton."""
+    torch.save(list(given), folder / "given.pt")
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "STMN_FLOW_KERNEL": "triton"}
+    command = [sys.executable, "-c", INTERPRET, str(folder / "given.pt"), str(folder / "flow.pt")]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return torch.load(folder / "flow.pt")
+
+
+def two_pairs(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Pairs that move differently, so that one may converge before the other."""
+    pairs = [moved(*size, dx, dy, seed=seed) for seed, (dx, dy) in enumerate([(1.3, -0.6), (3.0, 1.0)])]
+    first, second = (torch.cat(frames) for frames in zip(*pairs, strict=True))
+    return first, second
+
+
+@needs_triton
+def test_tiles_of_iterations_equal_the_reference(tmp_path, monkeypatch):
+    given = [(*two_pairs(size), options) for options, size in SHORT]
+    found = interpret(tmp_path, *given)
+    monkeypatch.setenv("STMN_FLOW_KERNEL", "torch")
+    for flow, (first, second, options) in zip(found, given, strict=True):
+        assert (flow - tvl1(first, second, **options)).abs().max() < 1e-3
+
+
+@needs_triton
+@pytest.mark.slow
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_kernels_equal_the_reference(options, tmp_path, monkeypatch):
+    """The bounds are those of the C kernel."""
+    first, second = two_pairs((61, 83))
+    [flow] = interpret(tmp_path, (first, second, options))
+    monkeypatch.setenv("STMN_FLOW_KERNEL", "torch")
+    found = (flow - tvl1(first, second, **options)).abs()
+    assert found.quantile(0.999) < 1e-2
+    assert found.max() < 0.2
+    assert found.mean() < 1e-4
+
+
+@needs_triton
+@pytest.mark.slow
+def test_any_size_works(tmp_path):
+    sizes = [(1, 1), (1, 9), (3, 2), (7, 130), (17, 16)]
+    options = {"median": 5, "warps": 1, "iterations": 2}
+    found = interpret(tmp_path, *[(*moved(*size), options) for size in sizes])
+    assert [flow.shape for flow in found] == [(1, 2, *size) for size in sizes]
+    assert all(flow.isfinite().all() for flow in found)
+
+
+@needs_triton
+@pytest.mark.slow
+def test_a_pair_is_the_same_in_any_batch(tmp_path):
+    """Also where one pair has converged and others go on."""
+    options = {"scales": 1, "warps": 3, "iterations": 4, "epsilon": 0.2}
+    pairs = [moved(30, 33, 0.9 * k, -0.3 * k, seed=k) for k in range(3)]
+    together = tuple(torch.cat(frames) for frames in zip(*pairs, strict=True))
+    flow, *alone = interpret(tmp_path, (*together, options), *[(*pair, options) for pair in pairs])
+    assert torch.equal(flow, torch.cat(alone))
+
+
+def test_torch_never_waits_for_a_card(monkeypatch):
+    """A fake CUDA tensor has no values: whatever asks for one raises. So a CUDA graph can hold the whole solver."""
+    monkeypatch.setenv("STMN_FLOW_KERNEL", "torch")
+    _tables.tables_of.cache_clear()
+    try:
+        with FakeTensorMode():
+            frames = torch.zeros(3, 40, 50, dtype=torch.uint8, device="cuda")
+            flow = tvl1(frames, frames, scales=2, warps=2, iterations=1, median=5)
+    finally:
+        _tables.tables_of.cache_clear()  # its tables are fake too
+    assert flow.shape == (3, 2, 40, 50)
+    assert flow.device.type == "cuda"
+
+
+def test_a_line_says_what_computes(monkeypatch):
+    monkeypatch.setenv("STMN_FLOW_KERNEL", "torch")
+    assert describe_backend("cpu").startswith("TV-L1 by torch on the CPU (")
+
+
+COMPILE = """
+import inspect, sys
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from stmn.flow import _tvl1_triton
+from stmn.flow.triton_kernel import iterate, median, sample, warp
+
+PLANES = {"source", "out", "weights", "first", "spline", "flow", "linear", "dual", "flow_out", "dual_out", "fresh", "change"}
+WHOLE = {"count", "height", "width", "out_height", "out_width", "steps", "tiles"}
+TILE = _tvl1_triton.TILE
+CONSTANTS = {"HALO": TILE.halo, "ROWS": TILE.rows, "COLUMNS": TILE.columns, "BLOCK": TILE.block, "MEDIAN": 5, "ALONG_X": True}
+for kernel in (sample.sample_axis, warp.linearise, iterate.iterate, median.update, median.settle):
+    names = inspect.signature(kernel.fn).parameters
+    types = {n: "*fp32" if n in PLANES else "*i32" if n in {"moving", "taps"} else "i32" if n in WHOLE else
+             "constexpr" if n in CONSTANTS else "fp32" for n in names}
+    given = {n: CONSTANTS[n] for n in names if n in CONSTANTS}
+    made = triton.compile(ASTSource(kernel, types, given), target=GPUTarget("cuda", int(sys.argv[1]), 32))
+    print(kernel.fn.__name__, len(made.asm["cubin"]) > 1000)
+"""
+
+
+@needs_triton
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", ["75", "80", "90"])
+def test_kernels_compile_for_cards_that_are_not_here(capability, tmp_path):
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
+    environment.pop("TRITON_INTERPRET", None)
+    run = subprocess.run([sys.executable, "-c", COMPILE, capability], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == [
+        "sample_axis", "True", "linearise", "True", "iterate", "True", "update", "True", "settle", "True",
+    ]  # fmt: skip
