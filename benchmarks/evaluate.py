@@ -24,8 +24,9 @@ from torch import Tensor
 
 from benchmarks.frame import Seconds, describe_machine, peak_mb, run, run_apart, take_time
 from benchmarks.loader import clips, prepare
-from stmn.evaluation.inference import for_inference, read_stored_video, score_videos, set_pooling
+from stmn.evaluation.inference import for_inference, score_videos, set_pooling
 from stmn.evaluation.protocol import Protocol
+from stmn.evaluation.video_input import read_stored_video
 from stmn.nets.build import build_network
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.fast import winograd
@@ -130,8 +131,10 @@ def measure_speed(store: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def inputs(store: Store, video: StoredVideo, network: Network, protocol: Protocol) -> list[list[Tensor]]:
     """The network's input of a video, (1, T, channels, H, W) for each stream: plain and mirrored."""
-    pictures = read_stored_video(store, video, network.names, L, protocol)
-    return [[x[None] for x in pictures.network_inputs(network.names, view)] for view in protocol.views(*pictures.size)]
+    device = choose_device("cpu")
+    pictures = read_stored_video(store, video, network.names, L, protocol, device)
+    views = protocol.views(*pictures.size)
+    return [[x[None] for x in pictures.network_inputs(network.names, view, device)] for view in views]
 
 
 def forward(network: torch.nn.Module, given: list[list[Tensor]], videos: int, mode: Any) -> None:

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from stmn.evaluation.inference import VideoInput
 from stmn.evaluation.passes import PassLimit, compute_last_maps
 from stmn.evaluation.protocol import Protocol
+from stmn.evaluation.video_input import VideoInput
 from stmn.nets.network import Network
 from stmn.runtime.device import Device
 from stmn.runtime.precision import exact_float32
@@ -41,7 +41,7 @@ def compute_features(
         for view in views:
 
             def inputs(first: int, last: int) -> list[Tensor]:
-                return [device.move(x[None]) for x in video.network_inputs(network.names, view, first, last)]  # noqa: B023
+                return [x[None] for x in video.network_inputs(network.names, view, device, first, last)]  # noqa: B023
 
             with exact_float32(), device.autocast():
                 maps = compute_last_maps(network, inputs, video.chunks, max(1, most // pixels))

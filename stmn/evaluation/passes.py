@@ -15,8 +15,15 @@ from stmn.runtime.device import Device
 from stmn.runtime.memory import Shortage, find_shortage, report_shortage
 from stmn.runtime.progress import Progress
 
-#: pixels of all chunks in the largest pass: 48 chunks of 256 x 341
+#: pixels of all chunks in the largest pass on a CPU: 48 chunks of 256 x 341
 MAX_PASS_PIXELS = 2**22
+#: small videos share a pass of up to this many pixels on a CPU; a larger video has its own
+_SHARED_PASS_PIXELS = 2**18
+#: on a GPU: more gains nothing. 192 chunks of 256 x 341 keep it busy
+_MAX_GPU_PIXELS = 2**24
+#: bytes that a GPU needs for a pixel of a pass, for each byte of its precision: about twice what a pair of ResNets of
+#: 50 and 152 layers keeps at a time, because libraries take working memory too
+_GPU_BYTES_PER_PIXEL = 256
 _Result = TypeVar("_Result")
 
 
@@ -99,16 +106,25 @@ def compute_last_maps(
 
 
 class PassLimit:
-    """The largest forward pass, in pixels of all chunks: half of what did not fit into memory.
+    """The largest forward pass: on a GPU as large as its free memory allows, and half of what did not fit.
+
+    On a GPU it is a power of two, so a little more or less free memory changes no score.
 
     Args:
         device: Where passes run.
         progress: Where a lower limit is reported.
+
+    Attributes:
+        pixels: Of all chunks in the largest pass.
+        shared: Of all chunks in the largest pass that several videos share.
     """
 
     def __init__(self, device: Device, progress: Progress) -> None:
         self.device, self.progress = device, progress
-        self.pixels = MAX_PASS_PIXELS
+        self.pixels, self.shared = MAX_PASS_PIXELS, _SHARED_PASS_PIXELS
+        if (free := device.free_memory()) is not None:
+            most = free // (_GPU_BYTES_PER_PIXEL * device.precision.itemsize)
+            self.pixels = self.shared = min(_MAX_GPU_PIXELS, 1 << max(0, most.bit_length() - 1))
 
     def fit(self, compute: Callable[[int], _Result], part: int, parts: int) -> _Result:
         """What `compute` returns, called with smaller and smaller limits until its passes fit.

@@ -73,6 +73,11 @@ class Protocol(BaseModel):
         mirrors = (False, True) if self.flips else (False,)
         return [Crop(top, left, high, wide, mirror) for mirror in mirrors for top, left in corners]
 
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of frames of `height` x `width` pixels, once their short side is the protocol's."""
+        scale = self.short_side / min(height, width)
+        return round(height * scale), round(width * scale)
+
     def __str__(self) -> str:
         where = {
             "fully_conv": f"whole frames, short side {self.short_side}",

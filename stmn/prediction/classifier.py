@@ -8,9 +8,10 @@ from torch import Tensor
 
 from stmn.errors import DataError, UsageError, count_of
 from stmn.evaluation.features import compute_features
-from stmn.evaluation.inference import VideoInput, check_finite, compute_in_memory, for_inference, resize_to_protocol
+from stmn.evaluation.inference import check_finite, compute_in_memory, for_inference
 from stmn.evaluation.passes import PassLimit
 from stmn.evaluation.protocol import Protocol
+from stmn.evaluation.video_input import VideoInput, make_input
 from stmn.flow.estimator import load_estimator
 from stmn.flow.pairs import FlowFunction
 from stmn.nets.checkpoint import Description
@@ -131,12 +132,12 @@ class Classifier:
             protocol: Gives the short side to resize to.
         """
         fields = plan.fields
-        return VideoInput(
-            resize_to_protocol(torch.stack([frames[t] for t in plan.times]), protocol)
-            if "appearance" in self.network.names
-            else None,
-            resize_to_protocol(torch.stack([flow[i] for i in fields]), protocol) if self.reads_flow else None,
+        return make_input(
+            torch.stack([frames[t] for t in plan.times]) if "appearance" in self.network.names else None,
+            torch.stack([flow[i] for i in fields]) if self.reads_flow else None,
             torch.tensor([[fields.index(i) for i in stack] for stack in plan.stacks]),
+            protocol,
+            self.device,
         )
 
     def compute_logits(self, given: VideoInput, protocol: Protocol, name: str) -> list[Tensor]:

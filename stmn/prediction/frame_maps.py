@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stmn.evaluation.inference import VideoInput, resize_to_protocol
+from stmn.evaluation.video_input import make_input
 from stmn.prediction.classifier import Classifier
 from stmn.prediction.windows import TimedFrame
 from stmn.sampling.augment import Crop
@@ -66,9 +66,9 @@ def frame_inputs(model: Classifier, context: list[TimedFrame], which: range) -> 
     fields = stacks = None
     if model.reads_flow:
         flows = [frame.flow for frame in context if frame.flow is not None]
-        fields = resize_to_protocol(torch.stack(flows), protocol)
+        fields = torch.stack(flows)
         stacks = torch.tensor([stack_times(t, len(flows) + 1, model.stack_length) for t in which])
-    given = VideoInput(resize_to_protocol(torch.stack([context[t].frame for t in which]), protocol), fields, stacks)
-    height, width = given.size
-    inputs = given.network_inputs(model.network.names, Crop(0, 0, height, width))
-    return [model.device.move(channels[:, None]) for channels in inputs]
+    frames = torch.stack([context[t].frame for t in which])
+    given = make_input(frames, fields, stacks, protocol, model.device)
+    inputs = given.network_inputs(model.network.names, Crop(0, 0, *given.size), model.device)
+    return [channels[:, None] for channels in inputs]

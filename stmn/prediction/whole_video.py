@@ -10,8 +10,8 @@ from itertools import islice
 
 from torch import Tensor
 
-from stmn.evaluation.inference import VideoInput
 from stmn.evaluation.protocol import Protocol
+from stmn.evaluation.video_input import VideoInput
 from stmn.flow.pairs import frames_and_flow
 from stmn.prediction.classifier import ChunkPlan, Classifier
 from stmn.runtime.progress import Progress

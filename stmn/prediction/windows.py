@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stmn.errors import UsageError
-from stmn.evaluation.inference import VideoInput
 from stmn.evaluation.protocol import Protocol
+from stmn.evaluation.video_input import VideoInput
 from stmn.flow.pairs import frames_and_flow
 from stmn.prediction.classifier import Classifier
 from stmn.runtime.progress import Progress

@@ -58,6 +58,13 @@ class Device:
         """True where copies from pinned memory can run while it computes: on a CUDA device that is here."""
         return self.is_cuda and torch.cuda.is_available()
 
+    def free_memory(self) -> int | None:
+        """Bytes that this process may still take of a CUDA device that is here; None otherwise."""
+        if not self.copies_aside:
+            return None
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return free + torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+
     @property
     def loader_threads(self) -> int:
         """Threads that make batches: by default one on a CPU, which works where the network leaves a core idle."""

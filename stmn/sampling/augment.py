@@ -143,12 +143,16 @@ def mirrored(pictures: Tensor, mirror: bool = True) -> Tensor:
 
 def normalise_rgb(frames: Tensor) -> Tensor:
     """(..., 3, H, W) levels 0..255 to network input: ImageNet's levels become zero mean and unit deviation."""
-    mean = torch.tensor(RGB_MEAN).view(3, 1, 1) * 255
-    std = torch.tensor(RGB_STD).view(3, 1, 1) * 255
+    mean, std = (255 * _channels(values, frames) for values in (RGB_MEAN, RGB_STD))
     return (frames - mean) / std
 
 
 def normalise_flow(fields: Tensor, mirror: bool = False) -> Tensor:
     """(..., 2, H, W) levels 0..255 to network input: level 128 becomes 0; u changes its sign in mirrored fields."""
     centred = (fields - ZERO_LEVEL) / FLOW_STD
-    return centred * torch.tensor([-1.0, 1.0]).view(2, 1, 1) if mirror else centred
+    return centred * _channels((-1.0, 1.0), fields) if mirror else centred
+
+
+def _channels(values: Sequence[float], pictures: Tensor) -> Tensor:
+    """(channels, 1, 1) values, where the pictures are, without waiting for the device."""
+    return torch.tensor(values).view(-1, 1, 1).to(pictures.device, non_blocking=True)

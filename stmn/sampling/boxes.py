@@ -1,8 +1,7 @@
 """Batches that a device makes of 8-bit pictures: threads decode them, the device cuts, resizes and normalises them.
 
-What travels is the boxes that are cut out of the pictures, as bytes: about a quarter of the network's floats. Resizing
-is two matrix products for all pictures of a batch, one along the rows and one along the columns, whose matrices hold
-the taps of `stmn.sampling.resample`. So the input is that of the CPU's kernel, except for the order of sums.
+What travels is the boxes that are cut out of the pictures, as bytes: about a quarter of the network's floats. Two
+matrix products resize all pictures of a batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,10 +13,10 @@ import torch
 from torch import Tensor
 
 from stmn.runtime.device import Device
-from stmn.runtime.precision import exact_float32
 from stmn.sampling.augment import FLOW_TO_INPUT, MIRRORED_FLOW_TO_INPUT, RGB_TO_INPUT
 from stmn.sampling.clips import Clips, Draw
 from stmn.sampling.order import Index
+from stmn.sampling.products import resize_by_products
 from stmn.sampling.resample import Bytes, make_taps
 from stmn.store.format.read import Store
 from stmn.store.format.shard import FLOW, RGB
@@ -123,7 +122,7 @@ class _Boxes:
         levels, rows, columns, to_input, which = map(
             device.move, (self._levels, self._rows, self._columns, self._to_input, self._which)
         )
-        count, size, height = rows.shape
+        count, _, height = rows.shape
         most, width = max(map(len, self._times)), columns.shape[-1]
         padded = rows.new_zeros(count, height, most, self._channels, width)
         for number, (draw, shape, (start, end)) in enumerate(zip(self._draws, self._shapes, self._places, strict=True)):
@@ -132,9 +131,7 @@ class _Boxes:
                 boxes = draw.colours.change(boxes)
             boxes = boxes.permute(1, 0, 3, 2) if self._kind == RGB else boxes.permute(2, 0, 1, 3)
             padded[number, : boxes.shape[0], : boxes.shape[1], :, : boxes.shape[3]] = boxes
-        with exact_float32(), torch.autocast(device.device.type, enabled=False):
-            short = torch.bmm(rows, padded.flatten(2))  # (B, S, pictures * channels * width)
-            narrow = torch.bmm(short.view(count, -1, width), columns.transpose(1, 2))
+        resized = resize_by_products(padded.flatten(2, 3), rows, columns)
         mean, scale = to_input.view(2, count, 1, 1, self._channels, 1)
-        cut = narrow.view(count, size, most, self._channels, size).sub_(mean).mul_(scale).permute(0, 2, 3, 1, 4)
+        cut: Tensor = resized.unflatten(2, (most, self._channels)).sub_(mean).mul_(scale).permute(0, 2, 3, 1, 4)
         return cut[torch.arange(count, device=cut.device)[:, None], which].contiguous()

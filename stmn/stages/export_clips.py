@@ -53,17 +53,18 @@ def protocol_of(description: "Description", chunks: int) -> "Protocol":
 def _read_training_clips(description: "Description", workspace: Workspace, count: int) -> ClipInputs:
     """Inputs from the first training videos that the set still has."""
     from stmn.errors import DataError
-    from stmn.evaluation.inference import read_stored_video
+    from stmn.evaluation.video_input import read_stored_video
+    from stmn.runtime.device import choose_device
     from stmn.store.format.read import Store
 
-    config = description.network
+    config, memory = description.network, choose_device("cpu")
     names, protocol = [stream.name for stream in config.streams], protocol_of(description, CHUNKS)
     inputs = []
     with Store(workspace.find_data(description.trained_on.data)) as store:
         for video_id in description.trained_on.videos[:count]:
-            given = read_stored_video(store, store.video(video_id), names, config.stack_length, protocol)
+            given = read_stored_video(store, store.video(video_id), names, config.stack_length, protocol, memory)
             [view] = protocol.views(*given.size)
-            inputs.append([planes[None] for planes in given.network_inputs(names, view)])
+            inputs.append([planes[None] for planes in given.network_inputs(names, view, memory)])
     if not inputs:
         raise DataError("the model names no training videos")
     return ClipInputs(inputs, count_of(len(inputs), "training video"))

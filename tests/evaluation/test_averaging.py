@@ -14,10 +14,11 @@ from helpers.networks import randomize_norms
 from torch import Tensor
 
 from stmn.errors import DataError, UsageError
-from stmn.evaluation.inference import VideoInput, compute_logits, set_pooling
+from stmn.evaluation.inference import compute_logits, set_pooling
 from stmn.evaluation.metrics import measure
 from stmn.evaluation.protocol import Protocol
 from stmn.evaluation.scores import Scores, fuse_late, load_scores
+from stmn.evaluation.video_input import VideoInput
 from stmn.evaluation.weights import choose_weights
 from stmn.nets.build import build_network
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig

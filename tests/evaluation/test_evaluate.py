@@ -17,9 +17,10 @@ from torch import Tensor
 
 from stmn.errors import DataError, UsageError
 from stmn.evaluation.baseline import measure_box_shape_baseline
-from stmn.evaluation.inference import VideoInput, compute_logits, read_stored_video, score_videos
+from stmn.evaluation.inference import compute_logits, score_videos
 from stmn.evaluation.protocol import Protocol
 from stmn.evaluation.scores import Scores, load_scores
+from stmn.evaluation.video_input import VideoInput, read_stored_video
 from stmn.nets.build import build_network
 from stmn.nets.checkpoint import load_checkpoint, save_checkpoint
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
@@ -106,8 +107,8 @@ def test_chunks_are_spread_evenly_each_with_its_stack(motley):
         video = motley.videos[name]
         times = positions.spread_positions(video.frames, 10, 25)
         assert len(times) == chunks
-        pictures = read_stored_video(motley, video, ("appearance", "motion"), 10, protocol(short_side=40))
-        rgb, flow = pictures.network_inputs(("appearance", "motion"), Crop(0, 0, video.height, video.width))
+        pictures = read_stored_video(motley, video, ("appearance", "motion"), 10, protocol(short_side=40), CPU)
+        rgb, flow = pictures.network_inputs(("appearance", "motion"), Crop(0, 0, video.height, video.width), CPU)
         assert rgb.shape == (chunks, 3, video.height, video.width)
         for row, t in enumerate(times):
             fields = motley.fields(name, positions.stack_times(t, video.frames, 10)).float()
@@ -116,7 +117,7 @@ def test_chunks_are_spread_evenly_each_with_its_stack(motley):
 
 def test_flips_average_video_and_mirror(motley):
     net, video = tied(), motley.videos["v2"]
-    plain = read_stored_video(motley, video, net.names, 10, protocol())
+    plain = read_stored_video(motley, video, net.names, 10, protocol(), CPU)
     u_and_v = plain.fields.flip(-1)
     mirror = VideoInput(plain.frames.flip(-1), torch.stack([256 - u_and_v[:, 0], u_and_v[:, 1]], dim=1), plain.stacks)
     both = compute_logits(net, [plain], protocol(flips=True), CPU)

@@ -7,9 +7,10 @@ from helpers.networks import assert_same_logits, randomize_filters, randomize_no
 from torch import Tensor, nn
 
 from stmn.errors import DataError
-from stmn.evaluation.inference import VideoInput, compute_logits, score_videos
+from stmn.evaluation.inference import compute_logits, score_videos
 from stmn.evaluation.passes import compute_last_maps, split_in_time, temporal_reach
 from stmn.evaluation.protocol import Protocol
+from stmn.evaluation.video_input import VideoInput
 from stmn.nets.checkpoint import load_checkpoint, save_checkpoint
 from stmn.nets.config import GateConfig, TemporalConfig
 from stmn.runtime.device import choose_device

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from stmn.evaluation.inference import read_stored_video
 from stmn.evaluation.protocol import Protocol
+from stmn.evaluation.video_input import read_stored_video
 from stmn.nets.checkpoint import Description
+from stmn.runtime.device import choose_device
 from stmn.sampling.augment import Crop
 from stmn.sampling.positions import spread_positions
 from stmn.store.format.read import Store, StoredVideo
@@ -82,12 +83,12 @@ def read_clips(
     Raises:
         DataError: the set is damaged.
     """
-    network = description.network
+    network, memory = description.network, choose_device("cpu")
     protocol = Protocol(chunks=CHUNKS, short_side=description.test_short_side, crop=network.size)
     numbers = {name: number for number, name in enumerate(network.classes)}
     clips = []
     for video in videos:
-        given = read_stored_video(store, video, names, network.stack_length, protocol)
+        given = read_stored_video(store, video, names, network.stack_length, protocol, memory)
         times = spread_positions(video.frames, network.stack_length, protocol.chunks)
         found = masks(video.id, times) if masks else {}
         clips.append(
@@ -95,7 +96,7 @@ def read_clips(
                 id=video.id,
                 label=numbers[video.class_name],
                 group=video.group or video.id,
-                inputs=given.network_inputs(names, Crop(0, 0, *given.size)),
+                inputs=given.network_inputs(names, Crop(0, 0, *given.size), memory),
                 times=times,
                 masks={name: torch.from_numpy(mask).float() for name, mask in found.items()},
             )

@@ -1,0 +1,62 @@
+"""Which videos share a forward pass, and reading them ahead of it."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from stmn.evaluation.protocol import Protocol
+from stmn.sampling.positions import spread_positions
+from stmn.store.format.read import StoredVideo
+
+_Given = TypeVar("_Given")
+_Result = TypeVar("_Result")
+
+
+def group_alike(
+    videos: Sequence[StoredVideo], stack_length: int, protocol: Protocol, most: int
+) -> list[list[StoredVideo]]:
+    """Groups of videos of one size and number of chunks, in the order of the list as far as possible.
+
+    Args:
+        videos: The videos.
+        stack_length: L, the flow fields in a stack.
+        protocol: Gives the number of chunks and the short side.
+        most: Pixels of all chunks of a group; a larger video comes alone.
+    """
+    groups: list[list[StoredVideo]] = []
+    open_groups: dict[tuple[int, int, int], list[StoredVideo]] = {}
+    for video in videos:
+        chunks = len(spread_positions(video.frames, stack_length, protocol.chunks))
+        scale = protocol.short_side / min(video.height, video.width)
+        pixels = chunks * video.height * video.width * scale**2
+        shape = chunks, video.height, video.width
+        if shape not in open_groups:
+            groups.append(open_groups.setdefault(shape, []))
+        open_groups[shape].append(video)
+        if (len(open_groups[shape]) + 1) * pixels > most:
+            del open_groups[shape]
+    return groups
+
+
+def read_ahead(
+    read: Callable[[_Given], _Result], groups: Sequence[Sequence[_Given]], threads: int
+) -> Iterator[list[_Result]]:
+    """What `read` makes of each group, in order; threads read the next ones while the caller works on the current one.
+
+    Args:
+        read: Reads one.
+        groups: What to read.
+        threads: How many; so many are read ahead, in whole groups.
+    """
+    waiting: deque[list[Future[_Result]]] = deque()
+    with ThreadPoolExecutor(threads, "reader") as pool:
+        try:
+            for group in groups:
+                waiting.append([pool.submit(read, item) for item in group])
+                if sum(map(len, waiting)) - len(waiting[0]) >= threads:
+                    yield [future.result() for future in waiting.popleft()]
+            while waiting:
+                yield [future.result() for future in waiting.popleft()]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
