@@ -185,8 +185,9 @@ def load_model(
         PluginError: A plugin that the file names is not installed.
     """
     exported = is_exported(Path(path))
-    if exported and (device == "cuda" or precision != "float32"):
-        what = "--device cuda" if device == "cuda" else f"--precision {precision}"
+    on_gpu = device.startswith("cuda")
+    if exported and (on_gpu or precision != "float32"):
+        what = f"--device {device}" if on_gpu else f"--precision {precision}"
         raise UsageError(f"{path}: an exported file runs on the CPU in its own precision; leave {what} out")
     network, description = load_exported(Path(path)) if exported else load_checkpoint(Path(path))
     if description.blank:

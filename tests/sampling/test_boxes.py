@@ -4,15 +4,18 @@ A CPU stands in for the device: everything except streams and pinned memory is t
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from helpers.made_sets import MadeVideo, make_set
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from stmn.runtime.device import choose_device
 from stmn.sampling.augment import FLOW_STD, RGB_STD
+from stmn.sampling.boxes import BoxBatch
 from stmn.sampling.clips import Clips, Sampling
 from stmn.sampling.colour import ColourJitter
 from stmn.sampling.loader import load_batches
@@ -98,6 +101,24 @@ def test_threads_make_the_same_batches(store):
     alone, threaded = (assert_same_batches(clips(store), threads) for threads in (0, 3))
     for one, other in zip(alone, threaded, strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+class NoAnswers(TorchDispatchMode):
+    """Fails where a value is asked for, which a program would have to wait for the device to give."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, given: Any = (), named: Any = None) -> Any:
+        assert function is not torch.ops.aten._local_scalar_dense.default
+        return function(*given, **(named or {}))
+
+
+def test_cutting_never_waits_for_the_device(store):
+    batch = BoxBatch(clips(store, colour=ColourJitter(0.4, 0.4, 0.4, 0.1)), [(0, 0), (0, 1)], pin=False)
+    for job in batch.jobs:
+        job()
+    with NoAnswers():
+        assert set(batch.cut(CUTTING)) == {"rgb", "flow", "label"}
+        with pytest.raises(AssertionError):
+            torch.ones(()).item()
 
 
 def test_half_precision_around_it_changes_no_pixel(store):
