@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from stmn.datasets.base import Dataset, JpegFiles, Splits, VideoEntry
     from stmn.exporting.base import Exporter, Runner
+    from stmn.exporting.program import make_program
     from stmn.nets.backbones import Backbone
     from stmn.nets.checkpoint import Description
     from stmn.nets.config import TemporalInit
@@ -64,6 +65,7 @@ __all__ = [
     "TemporalInit",
     "Unit",
     "VideoEntry",
+    "make_program",
 ]
 
 #: where the names are defined that are not defined here
@@ -81,6 +83,7 @@ _HOMES = {
     "TemporalInit": "stmn.nets.config",
     "Unit": "stmn.nets.units",
     "VideoEntry": "stmn.datasets.base",
+    "make_program": "stmn.exporting.program",
 }
 
 

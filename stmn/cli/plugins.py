@@ -25,7 +25,7 @@ _CHOSEN = {
     "injector": ("fuse --injector", "--injector-options"),
     "flow": ("prepare --flow", "--flow-options"),
     "dataset": ("prepare --dataset", "--dataset-options"),
-    "exporter": ("export --format", ""),
+    "exporter": ("export --format", "--format-options"),
     "logger": ("train-stream --logger", "--logger-options"),
 }
 
@@ -121,11 +121,11 @@ def _find_state(plugin: "Plugin") -> tuple[str, str]:
         plugin.check_api()
     except PluginError as error:
         return "other API", str(error)
-    same = [other for other in registry.plugins(plugin.kind) if other.name == plugin.name and other != plugin]
-    if same and plugin.package != registry.BUILT_IN:
-        others = " and ".join(other.package for other in same)
-        return "shadowed", f"{others} has this name too: write {plugin.package}:{plugin.name}"
-    return "ok", ""
+    name = registry.name_of(plugin)
+    if name == plugin.name:
+        return "ok", ""
+    others = [p.package for p in registry.plugins(plugin.kind) if p.name == plugin.name and p != plugin]
+    return "shadowed", f"{' and '.join(others)} {'has' if len(others) == 1 else 'have'} this name too: write {name}"
 
 
 def _find_named(name: str, kind: str | None) -> list["Plugin"]:
@@ -157,8 +157,7 @@ def _explain(plugin: "Plugin") -> dict[str, Any]:
         for o in list_options(plugin.kind, target).values()
     ]
     command, flag = _CHOSEN[plugin.kind]
-    called = plugin.name if plugin == registry.find(plugin.kind, plugin.name) else f"{plugin.package}:{plugin.name}"
-    chosen = f"{command} {called}" + (f" {flag} KEY=VALUE,..." if options and flag else "")
+    chosen = f"{command} {registry.name_of(plugin)}" + (f" {flag} KEY=VALUE,..." if options else "")
     return {
         "kind": plugin.kind, "name": plugin.name, "package": plugin.package, "version": plugin.version,
         "api": plugin.api, "chosen": chosen, "options": options,

@@ -25,7 +25,11 @@ _PLACES = {
 _OWN = {
     "backbone": ("arch", "$module"),
     "dataset": ("dataset", 'dataset = "$module"\ndataset_options = { count = 8 }'),
-    "exporter": ("last", '\n[[stage]]\nid = "export"\nuses = "export"\nmodel = "fused"\nformat = "$module"'),
+    "exporter": (
+        "last",
+        '\n[[stage]]\nid = "export"\nuses = "export"\nmodel = "fused"\nformat = "$module"\n'
+        "format_options = { classes = false }",
+    ),
     "flow": ("flow", 'flow = "$module"\nflow_options = { damping = 0.5 }'),
     "fusion": ("fuse", 'fusion = "$module"\nfusion_options = { reduction = 2 }\ninjector = "residual"'),
     "injector": ("fuse", 'fusion = "multiply"\ninjector = "$module"\ninjector_options = { unit = 0 }'),

@@ -17,8 +17,11 @@ Runner = Callable[[Sequence[Tensor]], list[Tensor]]
 class Exporter(Protocol):
     """Writes a network to one file and runs that file.
 
+    Keyword-only parameters of its `__init__` are its options: `--format-options` sets them. All have defaults if it has
+    `read`: a file is read without options.
+
     Attributes:
-        suffix: The ending of the file's name, such as ".onnx".
+        suffix: The ending of the file's name, such as ".onnx"; of the class, if it has `read`.
 
     What an exporter may have besides:
 

@@ -1,12 +1,12 @@
 """A file that an exporter wrote, as a network."""
 
 from pathlib import Path
-from typing import Any
 
 from stmn import registry
 from stmn.errors import CheckpointError, PluginError
 from stmn.nets.checkpoint import Description
 from stmn.nets.outside import OutsideNetwork
+from stmn.registry.options import plugin_errors
 
 #: the ending of files that this package's own code runs
 OWN_SUFFIX = ".safetensors"
@@ -23,21 +23,25 @@ def load_exported(path: Path) -> tuple[OutsideNetwork, Description]:
     Raises:
         CheckpointError: It is missing or damaged, or says nothing of how its input is made.
         MissingExtra: A package that runs it is not installed.
+        PluginError: The exporter is broken.
     """
-    exporter = _find_exporter(path)
-    if exporter is None:
+    plugin = _find_exporter(path)
+    if plugin is None:
         raise CheckpointError(f"{path}: no exporter here writes files that end in '{path.suffix}'")
-    description: Description = exporter.read(path)
-    return OutsideNetwork(description.network, exporter.runner(path)), description
+    make = plugin.load()
+    with plugin_errors(plugin):
+        exporter = make()
+        description: Description = exporter.read(path)
+        return OutsideNetwork(description.network, exporter.runner(path)), description
 
 
-def _find_exporter(path: Path) -> Any:
-    """The exporter that reads files with the ending of a path; None if there is none."""
-    for name in registry.names("exporter"):
+def _find_exporter(path: Path) -> registry.Plugin | None:
+    """The exporter that reads files with the ending of a path, built-in ones first; None if there is none."""
+    for plugin in sorted(registry.plugins("exporter"), key=lambda plugin: plugin.package != registry.BUILT_IN):
         try:
-            exporter = registry.load("exporter", name)
+            exporter = plugin.load()
         except PluginError:  # of a broken plugin, which is named where it is asked for
             continue
-        if exporter.suffix == path.suffix.lower() and hasattr(exporter, "read"):
-            return exporter()
+        if getattr(exporter, "suffix", None) == path.suffix.lower() and hasattr(exporter, "read"):
+            return plugin
     return None

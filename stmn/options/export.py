@@ -1,7 +1,7 @@
 """The options of export."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from stmn.options.base import StageOptions, option
 
@@ -13,6 +13,9 @@ class ExportOptions(StageOptions):
         None, "model to export: a run or a file [default: the newest]", "Data", argument=True, inputs=("model",)
     )
     format: str = option("onnx", "file format: an exporter plugin", "Run", plugin="exporter")
+    format_options: dict[str, Any] = option(
+        {}, "options of the exporter; 'stmn plugins show NAME' lists them", "Run", options_of="format", later=True
+    )
     precision: Literal["float32", "float16", "int8"] = option(
         "float32",
         "type of weights and features in the file, in int8 of convolutions alone; inputs, classifier, averages and "

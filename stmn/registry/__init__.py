@@ -160,6 +160,11 @@ def _normalise(package: str) -> str:
     return re.sub(r"[-_.]+", "-", package.strip()).lower()
 
 
+def _is_same(package: str, other: str) -> bool:
+    """True for two spellings of one package's name."""
+    return _normalise(package) == _normalise(other)
+
+
 def describe_unexpected(error: BaseException) -> str:
     """A line about an error that nobody expected: what it is, and whose code it came from."""
     modules = {
@@ -183,6 +188,12 @@ def for_fingerprint(identity: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in identity.items() if key not in without}
 
 
+def name_of(plugin: Plugin) -> str:
+    """What options call a plugin: its name, or `package:name` if another package has that name too."""
+    same = [other for other in plugins(plugin.kind) if other.name == plugin.name and other != plugin]
+    return f"{plugin.package}:{plugin.name}" if same and plugin.package != BUILT_IN else plugin.name
+
+
 def names(kind: str) -> list[str]:
     """The names of a kind's plugins, sorted, each once."""
     return sorted({plugin.name for plugin in plugins(kind)})
@@ -195,7 +206,7 @@ def find(kind: str, name: str) -> Plugin:
         PluginError: there is none, or there are several.
     """
     package, _, plain = name.rpartition(":")
-    candidates = [p for p in installed(kind) if p.name == plain and package in ("", p.package)]
+    candidates = [p for p in installed(kind) if p.name == plain and _is_same(package or p.package, p.package)]
     own = [p for p in candidates if p.package == BUILT_IN]
     if own and not package:
         return own[0]
@@ -225,7 +236,7 @@ def find_recorded(known: Mapping[str, str]) -> Plugin:
             f"{kind} {name[:100]!r} of package {package[:100]} {version[:100]} is written for API {api[:100]} of "
             f"stmn.plugins, and this stmn has API {API_VERSION}: use a version of stmn that has it"
         )
-    if not any(plugin.name == name and plugin.package == package for plugin in installed(kind)):
+    if not any(plugin.name == name and _is_same(plugin.package, package) for plugin in installed(kind)):
         wanted = shlex.quote(f"{package[:100]}=={version[:100]}")
         raise PluginError(
             f"{kind} {name[:100]!r} of package {package[:100]} {version[:100]} is not installed: pip install {wanted}"

@@ -4,6 +4,7 @@ One rule for all kinds: `--fusion-options reduction=4`, in a recipe `fusion_opti
 parameter `reduction` of the fusion. Of a data set the parameters after the root folder count, keyword-only or not.
 """
 
+import errno
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -147,7 +148,8 @@ def plugin_errors(plugin: Plugin) -> Iterator[None]:
     except ValueError as error:
         raise UsageError(f"{_title(plugin.kind)} '{plugin.name}': {error}") from error
     except Exception as error:
-        if plugin.package == BUILT_IN or tells_of_memory(error):
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if plugin.package == BUILT_IN or full or tells_of_memory(error):
             raise
         raise PluginError(
             f"{plugin.title} failed: {type(error).__name__}: {error}; stmn plugins list --check says what its authors "

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from stmn import registry
 from stmn.errors import DataError, UsageError
 from stmn.options.export import ExportOptions
+from stmn.registry.options import build, plugin_errors
 from stmn.stages.base import Context, Result, Stage, fill_newest
 from stmn.workspace import Input, Run, Workspace
 
@@ -47,8 +48,8 @@ class Export(Stage[ExportOptions]):
         return [registry.find("exporter", options.format).identity]
 
     def check(self, options: ExportOptions, context: Context) -> None:
-        """Refuse a precision or an opset that the exporter can't write."""
-        exporter = registry.load("exporter", options.format)
+        """Refuse options that the exporter doesn't take, and a precision or an opset that it can't write."""
+        exporter = _make_exporter(options)
         known = getattr(exporter, "precisions", ("float32",))
         if options.precision not in known:
             raise UsageError(f"exporter '{options.format}' can't write {options.precision}, only {', '.join(known)}")
@@ -89,7 +90,7 @@ class Export(Stage[ExportOptions]):
             training=without_folders(whole.training),
             licence=options.licence or whole.licence,
         )
-        exporter = registry.load("exporter", options.format)()
+        exporter, plugin = _make_exporter(options), registry.find("exporter", options.format)
         path = context.out / f"model{exporter.suffix}"
         clips = read_clips(whole, context.workspace, 2)
         calibration = read_clips(whole, context.workspace, options.calibration) if options.precision == "int8" else None
@@ -102,8 +103,9 @@ class Export(Stage[ExportOptions]):
             more: dict[str, Any] = {} if options.precision == "float32" else {"precision": options.precision}
             more |= {} if options.opset is None else {"opset": options.opset}
             more |= {} if calibration is None else {"clips": calibration.inputs}
-            exporter.write(network, description, example_inputs(network, description, 2, 3, 32), temporary, **more)
-            run = exporter.runner(temporary)
+            with plugin_errors(plugin):
+                exporter.write(network, description, example_inputs(network, description, 2, 3, 32), temporary, **more)
+                run = exporter.runner(temporary)
             difference = check_parity(network, description, run, options.precision, clips.inputs)
             accuracies = None
             if calibration:
@@ -146,13 +148,18 @@ class Export(Stage[ExportOptions]):
             write_example(path, options.example, _check_example(options, OnnxExporter().read(path)))
         if not options.copy_to:
             return
-        endings = getattr(registry.load("exporter", options.format), "companions", ())
+        endings = getattr(_make_exporter(options), "companions", ())
         for ending in (*endings, path.suffix):
             source, target = path.with_suffix(ending), options.copy_to
             target = target if ending == path.suffix else target.with_suffix(ending)
             remove_leftovers(target.parent, target.name)
             with atomic_write(target) as temporary:
                 shutil.copyfile(source, temporary)
+
+
+def _make_exporter(options: ExportOptions) -> Any:
+    """The exporter with its options. Raises `StmnError` if it can't be imported or doesn't take them."""
+    return build("exporter", options.format, options.format_options)
 
 
 def _check_example(options: ExportOptions, description: "Description") -> bool:

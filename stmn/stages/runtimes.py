@@ -10,7 +10,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from stmn import registry
-from stmn.errors import DataError, StmnError
+from stmn.errors import DataError, PluginError, StmnError
+from stmn.registry.options import build
 from stmn.runtime.progress import Progress
 from stmn.workspace import Workspace
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 #: an exporter whose files this package's own network runs
 _SAME = "safetensors"
+#: the runtime that is made for the timed size alone: for each other one it would compile again, for a minute or more
+_COMPILED = "compiled"
 #: training videos from which int8 takes the ranges of features
 _CALIBRATION = 32
 
@@ -38,7 +41,7 @@ class Timing:
         ready: Seconds until it could run: compiling, exporting and loading.
         difference: The largest to the eager network on the timed input, relative to the largest logit.
         bytes: Of its files; None for what has none.
-        accuracy: Percent, on test videos.
+        accuracy: Percent, on test videos; None for "compiled", which runs the timed size alone.
     """
 
     name: str
@@ -107,9 +110,10 @@ def time_runtimes(
                     runners[timing.name](given)
                     timing.seconds.append(perf_counter() - begin)
                     task.advance(1)
-        found = measure_accuracies(description, workspace, runners, progress, videos) if videos else None
+        of_any_size = {name: run for name, run in runners.items() if name != _COMPILED}
+        found = measure_accuracies(description, workspace, of_any_size, progress, videos) if videos else None
     for timing in running:
-        timing.accuracy = found.percent[timing.name] if found else None
+        timing.accuracy = found.percent.get(timing.name) if found else None
     shapes = {str(stream.modality): list(x.shape) for stream, x in zip(description.network.streams, given, strict=True)}
     return Benchmark(timings, shapes, torch.get_num_threads(), found.videos if found else 0)
 
@@ -154,7 +158,7 @@ def _find_runtimes(
 
     def compile_it() -> "tuple[Runner, None]":
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns that there is no GPU
-        compiled = torch.compile(network, dynamic=True)
+        compiled = torch.compile(network, dynamic=False)
 
         @torch.no_grad()
         def run(given: Any) -> "list[Tensor]":
@@ -162,18 +166,27 @@ def _find_runtimes(
 
         return run, None
 
-    yield "compiled", compile_it
-    for name in registry.names("exporter"):
-        if name == _SAME:
+    yield _COMPILED, compile_it
+    for plugin in registry.plugins("exporter"):
+        if (plugin.package, plugin.name) == (registry.BUILT_IN, _SAME):
             continue
         for precision in ("float32", "int8"):
-            if precision == "float32" or precision in getattr(registry.load("exporter", name), "precisions", ()):
+            if precision == "float32" or precision in _find_precisions(plugin):
+                name = registry.name_of(plugin)
                 label = name if precision == "float32" else f"{name} {precision}"
 
                 def export(name: str = name, precision: str = precision) -> "tuple[Runner, int]":
                     return _export(name, precision, network, description, workspace, folder)
 
                 yield label, export
+
+
+def _find_precisions(plugin: registry.Plugin) -> tuple[str, ...]:
+    """The precisions that an exporter says it can write; none of a broken one, which the first of them reports."""
+    try:
+        return tuple(getattr(plugin.load(), "precisions", ()))
+    except PluginError:
+        return ()
 
 
 def _export(
@@ -189,7 +202,7 @@ def _export(
         if clips.drawn:
             raise DataError(f"needs training videos, and the set '{description.trained_on.data}' is not here")
         more = {"precision": precision, "clips": clips.inputs}
-    exporter = registry.load("exporter", name)()
+    exporter = build("exporter", name, {})
     path = folder / f"{name.replace(':', '-')}-{precision}" / f"model{exporter.suffix}"
     path.parent.mkdir()
     exporter.write(network, description, example_inputs(network, description, 2, 3, 32), path, **more)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from stmn.exporting.base import example_inputs
-from stmn.exporting.parity import check_parity
+from stmn.exporting.parity import TOLERANCES, check_parity
 from stmn.nets.build import build_network
 from stmn.nets.checkpoint import Description, TrainedOn
 from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
@@ -21,7 +21,8 @@ def check_exporter(exporter: Callable[..., Any], **options: Any) -> None:
     """Check that an exporter keeps its contract, and print what held.
 
     A stream, and two that are tied as in the paper's final network, are written; the files run, and give the networks'
-    logits for several numbers of videos and chunks and several sizes of frames.
+    logits for several numbers of videos and chunks and several sizes of frames. What the exporter may have besides is
+    checked if it has it: `precisions`, `companions`, `read`.
 
     Args:
         exporter: the plugin, a class.
@@ -32,7 +33,7 @@ def check_exporter(exporter: Callable[..., Any], **options: Any) -> None:
     """
     checks = Checklist("exporter", exporter)
     checks.check_options(exporter)
-    made = checks.build("its __init__ must need no arguments", exporter, **options)
+    made = checks.build("its __init__ must need no arguments but its options", exporter, **options)
     with checks.part("suffix", 'it must have suffix = ".onnx" or the like'):
         checks.require(
             isinstance(made.suffix, str) and made.suffix.startswith(".") and len(made.suffix) > 1,
@@ -43,12 +44,63 @@ def check_exporter(exporter: Callable[..., Any], **options: Any) -> None:
         network, description = _make(tied)
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"model{made.suffix}"
-            with checks.part(f"file of {what}", "write(network, description, example, path) must write path"):
-                made.write(network, description, example_inputs(network, description, 2, 3, 32), path)
-                checks.require(path.is_file(), "write() wrote no file", "write to the path that it is given, a file")
-            with checks.part(f"parity of {what}", "runner(path) must return what gives the network's logits"):
-                check_parity(network, description, made.runner(path))
+            _check_file(checks, made, network, description, path, what)
+            _check_companions(checks, made, path)
+            if hasattr(made, "read"):
+                _check_read(checks, exporter, description, path)
+    network, description = _make(False)
+    for precision in getattr(made, "precisions", ()):
+        with TemporaryDirectory() as folder:
+            if precision != "float32":
+                path = Path(folder) / f"model{made.suffix}"
+                _check_file(checks, made, network, description, path, precision, precision)
     checks.finish()
+
+
+def _check_file(
+    checks: Checklist, made: Any, network: Network, description: Description, path: Path, what: str,
+    precision: str = "float32",
+) -> None:  # fmt: skip
+    """A file is written, and gives the network's logits."""
+    checks.require(
+        precision in TOLERANCES, f"its precisions have {precision!r}", f"only {', '.join(TOLERANCES)} can be asked for"
+    )
+    example = example_inputs(network, description, 2, 3, 32)
+    more: dict[str, Any] = {} if precision == "float32" else {"precision": precision}
+    if precision == "int8":
+        more["clips"] = [example_inputs(network, description, 1, 3)]
+    called = "".join(f", {name}" for name in more)
+    with checks.part(f"file of {what}", f"write(network, description, example, path{called}) must write path"):
+        made.write(network, description, example, path, **more)
+        checks.require(path.is_file(), "write() wrote no file", "write to the path that it is given, a file")
+    with checks.part(f"parity of {what}", "runner(path) must return what gives the network's logits"):
+        check_parity(network, description, made.runner(path), precision)
+
+
+def _check_companions(checks: Checklist, made: Any, path: Path) -> None:
+    """What `write` puts beside the file is what `companions` says."""
+    expected = {path.name, *(path.with_suffix(ending).name for ending in getattr(made, "companions", ()))}
+    found = {file.name for file in path.parent.iterdir()}
+    checks.require(
+        found == expected, f"write() wrote {', '.join(sorted(found))}, not {', '.join(sorted(expected))}",
+        "companions must have the endings of all files beside path",
+    )  # fmt: skip
+
+
+def _check_read(checks: Checklist, exporter: Callable[..., Any], description: Description, path: Path) -> None:
+    """The description can be read by an exporter without options, which the ending of a file's name finds."""
+    change = "read(path) must give the description that write() was given; it is called without options"
+    checks.require(
+        getattr(exporter, "suffix", None) == path.suffix,
+        f"it has read(), and its class no suffix = {path.suffix!r}", "set it on the class",
+    )  # fmt: skip
+    with checks.part("reading", change):
+        found = exporter().read(path)
+        checks.require(
+            isinstance(found, Description) and found.network == description.network
+            and found.preparation == description.preparation,
+            "read() gives another description", change,
+        )  # fmt: skip
 
 
 def _make(tied: bool) -> tuple[Network, Description]:
