@@ -92,7 +92,7 @@ def _say_state(stages: "list[StagePreview]") -> str:
         return _STATES["refused"]
     seconds = [stage.seconds for stage in stages if stage.state == "to do" and stage.seconds is not None]
     done = sum(stage.state == "up to date" for stage in stages)
-    return ", ".join(word for word in (f"{done} done" if done else "", _say_time(sum(seconds) or None)) if word)
+    return ", ".join(word for word in (f"{done} done" if done else "", say_time(sum(seconds) or None)) if word)
 
 
 def _say_what(stage: "StagePreview", with_split: bool) -> str:
@@ -113,7 +113,7 @@ def _say_videos(stage: "StagePreview") -> str:
     return f"{stage.videos}+{stage.held_out}" if stage.held_out else str(stage.videos)
 
 
-def _say_time(seconds: float | None) -> str:
+def say_time(seconds: float | None) -> str:
     """`3 d`, `5 h`, `12 min`, or `<1 min`."""
     if seconds is None or seconds == 0:
         return ""
@@ -136,7 +136,7 @@ def _summarise(preview: "Preview", root: Path) -> list[str]:
     if preview.rate:
         together = f" of each of {preview.processes} processes" if preview.processes > 1 else ""
         lines += [
-            f"Time: {_say_time(preview.seconds)} in all, an estimate: {preview.work:.3g} multiply-adds at the "
+            f"Time: {say_time(preview.seconds)} in all, an estimate: {preview.work:.3g} multiply-adds at the "
             f"{preview.rate:.3g} per",
             f"second{together} that a ResNet-18 reached in training on {preview.device} just now.",
             "Reading, validation and overheads are not in it, and plateau may end earlier.",

@@ -29,6 +29,8 @@ class CommandInfo(NamedTuple):
 COMMANDS: dict[str, CommandInfo] = {
     "prepare": CommandInfo("Data", "Pack videos into a data set of frames and optical flow."),
     "data": CommandInfo("Data", "Inspect a prepared data set: numbers, checks, pictures, files.", "stmn.cli.data"),
+    "train": CommandInfo("Train", "Train and test a model on a folder of clips, in one command.", "stmn.cli.train"),
+    "init": CommandInfo("Train", "Write a list of clips and a recipe that fit them.", "stmn.cli.init"),
     "train-stream": CommandInfo("Train", "Train one stream: appearance (rgb) or motion (flow)."),
     "fuse": CommandInfo("Train", "Tie two trained streams by gates and temporal filters, and train them end to end."),
     "run": CommandInfo("Train", "Run all stages of a recipe.", "stmn.cli.run"),

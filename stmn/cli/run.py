@@ -76,10 +76,10 @@ def run(
         raise UsageError("--gpus and --json belong to --dry-run; to train on several GPUs, use torchrun")
     done = list(run_recipe(loaded, space, Display(), overrides, settings.device, until, force, wait))
     if not torchrun.rank():
-        _print_results(done)
+        print_results(done)
 
 
-def _print_results(done: list[tuple["RecipeStage", "Run"]]) -> None:
+def print_results(done: list[tuple["RecipeStage", "Run"]]) -> None:
     """Print the table of methods, or a table of accuracies for each list of test videos, and where the files are."""
     from stmn.cli.console import answers
 

@@ -110,20 +110,28 @@ def _stage_function(verb: str, model: type[StageOptions]) -> Any:
                 if given[option.name] is not None:
                     raise UsageError(f"{option.name.upper()} and {option.flag} are the same: give one of them")
                 given[option.name] = flagged
-        _run_stage(verb, model, _parse(given, model), workspace, device, recipe, stage_id, force, bool(wait), as_json)
+        _run_stage(
+            verb, model, parse_flags(given, model), workspace, device, recipe, stage_id, force, bool(wait), as_json
+        )
+
+    options = list_parameters(model)
+    shared = [p for p in inspect.signature(run).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    keywords = [p.replace(kind=p.KEYWORD_ONLY) for p in [*options, *shared]]
+    run.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
+    run.__name__, run.__doc__ = verb, model.__doc__
+    return run
+
+
+def list_parameters(model: type[StageOptions]) -> list[inspect.Parameter]:
+    """The parameters of a command for all options of a model, by the titles under which the help shows them."""
 
     def place(option: Option) -> tuple[int, bool, bool, bool]:
         """Data set and split first, then the stage's own options, then those that it shares with others."""
         shared = option.name not in model.__annotations__
         return _PANELS.index(option.panel), not option.data, option.name != "split", shared
 
-    order = sorted(described.values(), key=place)
-    options = [parameter for option in order for parameter in _parameters(option)]
-    shared = [p for p in inspect.signature(run).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    keywords = [p.replace(kind=p.KEYWORD_ONLY) for p in [*options, *shared]]
-    run.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
-    run.__name__, run.__doc__ = verb, model.__doc__
-    return run
+    order = sorted(model.described().values(), key=place)
+    return [parameter for option in order for parameter in _parameters(option)]
 
 
 def _run_stage(
@@ -235,7 +243,7 @@ def _shown_default(option: Option) -> bool | str:
     return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
 
 
-def _parse(values: dict[str, Any], model: type[StageOptions]) -> dict[str, Any]:
+def parse_flags(values: dict[str, Any], model: type[StageOptions]) -> dict[str, Any]:
     """The flags that were given, lists and tables split at commas and KEY=VALUE read as TOML values."""
     given = {}
     for name, value in values.items():

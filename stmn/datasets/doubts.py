@@ -8,7 +8,7 @@ from stmn.datasets.base import Splits, VideoEntry
 from stmn.errors import count_of
 
 #: words that a mirror exchanges
-_MIRRORED = {"left": "right", "right": "left", "counterclockwise": "clockwise", "anticlockwise": "clockwise"}
+MIRRORED = {"left": "right", "right": "left", "counterclockwise": "clockwise", "anticlockwise": "clockwise"}
 #: at most so many names in a line, and lines of a kind
 _MOST = 3
 
@@ -36,7 +36,7 @@ def find_doubts(videos: Sequence[VideoEntry], splits: Splits, mirror: bool) -> I
         )
 
 
-def find_mirror_pairs(classes: Sequence[str], words: Mapping[str, str] = _MIRRORED) -> list[tuple[str, str]]:
+def find_mirror_pairs(classes: Sequence[str], words: Mapping[str, str] = MIRRORED) -> list[tuple[str, str]]:
     """Return the pairs of classes that change places in a mirror, judging by their names.
 
     Args:

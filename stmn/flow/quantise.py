@@ -5,6 +5,15 @@ from torch import Tensor
 
 #: the level of zero flow: 127.5 rounded half to even, as in the authors' extraction
 ZERO_LEVEL = 128
+#: the bounds to choose from, pixels
+_BOUNDS = (1, 2, 3, 5, 8, 10, 15, 20, 30, 40, 60, 80, 120, 160, 240, 320)
+#: the fraction of flow components that a bound should hold
+HELD = 0.999
+
+
+def next_bound(pixels: float, larger: bool = False) -> float | None:
+    """Return the smallest of the usual bounds that holds so many pixels (`larger`: that is larger), if one does."""
+    return next((float(bound) for bound in _BOUNDS if bound > pixels or (bound == pixels and not larger)), None)
 
 
 def quantise(flow: Tensor, bound: float) -> Tensor:

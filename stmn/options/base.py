@@ -176,7 +176,11 @@ class SetOptions(StageOptions):
 class DataOptions(SetOptions):
     """What every stage that reads a split of a prepared data set has."""
 
-    split: str = Field("1", description="train/test split of the data set", json_schema_extra={"panel": "Data"})
+    split: str = Field(
+        "1",
+        description="train/test split of the data set; none trains on all videos",
+        json_schema_extra={"panel": "Data"},
+    )
     seed: int = Field(0, description="random seed", json_schema_extra={"panel": "Run"}, ge=0, le=2**32 - 1)
 
 

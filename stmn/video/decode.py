@@ -15,7 +15,7 @@ from stmn.video.clock import resample, time_frames
 from stmn.video.colour import describe_colours
 from stmn.video.deinterlace import deinterlace
 from stmn.video.frame import Frame, Painter
-from stmn.video.length import Announced, announced_end, judge
+from stmn.video.length import Announced, announced_end, header_length, judge
 from stmn.video.limits import LARGEST
 from stmn.video.reading import FilmReader
 from stmn.video.source import Source, describe_ffmpeg_error, file_source, film_stream
@@ -28,11 +28,15 @@ ALLOWED_DAMAGE = 0.05
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video's header says: size in square pixels before any rotation, and frames per second (0 if unknown)."""
+    """What a video's header says: size in square pixels before any rotation, frames per second, and frames.
+
+    The rate and the frames are 0 if it doesn't say.
+    """
 
     width: int
     height: int
     fps: float
+    frames: int = 0
 
 
 def probe_video(path: Path | str) -> VideoInfo:
@@ -45,7 +49,8 @@ def probe_video(path: Path | str) -> VideoInfo:
         size = Painter(stream, source.find_crop(container)).size(
             stream.codec_context.width, stream.codec_context.height
         )
-        return VideoInfo(*size, float(stream.average_rate or 0))
+        rate, length = float(stream.average_rate or 0), header_length(container)
+        return VideoInfo(*size, rate, length.frames or round(length.seconds * rate))
 
 
 def decode_video(path: Path | str, short_side: int | None = None) -> Iterator[NDArray[np.uint8]]:

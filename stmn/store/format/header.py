@@ -10,6 +10,8 @@ from stmn.runtime.json_files import read_record, write_record
 
 HEADER = "dataset.json"
 FORMAT = 2  # 2: a checksum per video
+#: the split that holds no video out
+NO_SPLIT = "none"
 #: what to do about a damaged header
 _REMEDY = "delete that file and prepare again with the same options: pictures stay"
 
@@ -72,9 +74,14 @@ class Header(BaseModel):
     def part(self, split: str, part: str) -> list[str]:
         """Return the video ids of a part ("train" or "test") of a split.
 
+        The split "none" holds no video out: all videos of all splits are training videos.
+
         Raises:
             DataError: There is no such split; the message names the splits there are.
         """
+        if split == NO_SPLIT and split not in self.splits:
+            every = dict.fromkeys(video for parts in self.splits.values() for ids in parts.values() for video in ids)
+            return list(every) if part == "train" else []
         if split not in self.splits:
             raise DataError(
                 f"data set {self.name} has no split '{split}'{near_match(split, self.splits)}; "

@@ -1,7 +1,7 @@
 """Frames per second of a set's videos, which flow per frame depends on."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from stmn.store.format.read import Store
 
@@ -17,13 +17,24 @@ def count_rates(store: Store) -> list[tuple[float, int]]:
     return sorted(rates.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
+def find_common_rate(rates: Sequence[tuple[float, int]]) -> float | None:
+    """Return the rate to prepare videos at that differ so much that one motion makes very different flow; else None.
+
+    Args:
+        rates: Frames per second, and how many videos have them.
+    """
+    lowest, highest = min(rates, default=(0, 0))[0], max(rates, default=(0, 0))[0]
+    if not lowest or highest <= _LARGEST_RATIO * lowest:
+        return None
+    videos = sum(count for _, count in rates)
+    return max(r for r, _ in rates if sum(n for rate, n in rates if rate >= r) >= _REACH * videos)
+
+
 def describe_rates(store: Store) -> Iterator[str]:
     """Yield a line if the rates differ so much that one motion makes very different flow."""
     rates = count_rates(store)
-    lowest, highest = min(rates, default=(0, 0))[0], max(rates, default=(0, 0))[0]
-    if lowest and highest > _LARGEST_RATIO * lowest:
-        videos = sum(count for _, count in rates)
-        common = max(r for r, _ in rates if sum(n for rate, n in rates if rate >= r) >= _REACH * videos)
+    if common := find_common_rate(rates):
+        lowest, highest = min(rates)[0], max(rates)[0]
         yield (
             f"videos have {lowest:g} to {highest:g} frames per second, so the flow of one motion differs up to "
             f"{highest / lowest:.1f} times: prepare --fps {common:g} makes a set of one rate"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stmn.flow.quantise import ZERO_LEVEL, dequantise
+from stmn.flow.quantise import HELD, ZERO_LEVEL, dequantise, next_bound
 from stmn.runtime.progress import Progress
 from stmn.store.format.read import Store, StoredVideo
 from stmn.store.format.shard import FLOW, RGB
@@ -24,10 +24,6 @@ _CLIP_MARGIN = 1
 _MOST_CLIPPED = 0.01
 #: a bound this many times too large wastes levels
 _WASTED = 4
-#: fraction of flow components that a bound should hold
-_HELD = 0.999
-#: the bounds to suggest, pixels
-_BOUNDS = (1, 2, 3, 5, 8, 10, 15, 20, 30, 40, 60, 80, 120, 160, 240, 320)
 #: pictures in memory at a time
 _BLOCK = 64
 
@@ -153,7 +149,7 @@ def measure_flow(store: Store, fields: int, progress: Progress) -> FlowStatistic
         of=total,
         mean_speed=float((weights * speed).sum()),
         fast=_weighted_quantile(speed, weights, 0.99),
-        largest_component=_weighted_quantile(components, torch.cat([weights, weights]) / 2, _HELD),
+        largest_component=_weighted_quantile(components, torch.cat([weights, weights]) / 2, HELD),
         clipped=float(weights[clipped_u | clipped_v].sum()),
         zero=float(weights[(u == ZERO_LEVEL) & (v == ZERO_LEVEL)].sum()),
         step=2 * bound / 255,
@@ -165,12 +161,12 @@ def measure_flow(store: Store, fields: int, progress: Progress) -> FlowStatistic
 def suggest_bound(flow: FlowStatistics, bound: float) -> str:
     """Return a sentence that suggests another bound; "" when `bound` (pixels) suits the flow."""
     if flow.clipped > _MOST_CLIPPED:
-        larger = next((b for b in _BOUNDS if b > bound), 2 * bound)
+        larger = next_bound(bound, larger=True) or 2 * bound
         return (
             f"{100 * flow.clipped:.1f} % of the flow is clipped at {bound:g} px; "
             f"a larger bound (--bound {larger:g}) would keep it"
         )
-    fitting = next((b for b in _BOUNDS if b >= flow.largest_component), bound)
+    fitting = next_bound(flow.largest_component) or bound
     within = f"99.9 % of u and v stay within {flow.largest_component:.1f} px"
     finer = f"--bound {fitting:g} would resolve slow motion better"
     if flow.mean_speed < flow.step and fitting < bound:

@@ -1,0 +1,51 @@
+"""The options of init and train: what a person decides in place of the choices that fit the clips."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from stmn.options.base import StageOptions, option
+
+
+class FittingOptions(StageOptions):
+    """Choose a recipe that fits a folder of clips and this machine. What is not given is chosen."""
+
+    videos: Path = option(
+        None, "folder with a folder of videos per class, or a CSV list", "Data", argument=True, flagged=False
+    )
+    name: str | None = Field(
+        None,
+        description="name of the prepared set, the recipe and the list [default: the folder's name]",
+        json_schema_extra={"panel": "Data", "makes": True},
+    )
+    group_pattern: str = option(
+        "auto",
+        "regular expression for the group in CLASS/VIDEO.mp4: its first brackets; auto: words that recur in several "
+        "classes",
+        "Data",
+    )
+    folds: int | None = option(
+        None, "test every clip once, by so many networks that have not seen it; 1: hold some clips out", "Data", ge=1
+    )
+    short_side: int | None = option(None, "short side of prepared frames, pixels", "Data", ge=32, le=2048)
+    size: int | None = option(None, "side of the training crop, pixels", "Data", ge=32, le=1024)
+    fps: float | None = option(None, "frames per second of the prepared set", "Data", gt=0, le=1000)
+    bound: float | None = option(None, "clip flow at this many pixels per frame", "Data", gt=0, le=1000)
+    flow: str = option("tvl1", "optical flow estimator: a plugin", "Data", plugin="flow")
+    arch: str | None = option(None, "backbone of both streams", "Network", plugin="backbone")
+    width: float | None = option(None, "multiplies the channels of the backbone", "Network", gt=0, le=4)
+    weights: Literal["imagenet", "none"] | None = option(
+        None, "weights to start from: imagenet (see stmn weights) or none", "Network"
+    )
+    chunks: int | None = option(None, "chunks of a clip that the motion stream sees at once", "Network", ge=1, le=1000)
+    batch: int | None = option(None, "clips per training step", "Optimisation", ge=1)
+    steps: int | None = option(
+        None, "training steps of the motion stream; the others have half as many", "Optimisation", ge=1
+    )
+    seeds: int = option(1, "train every network so many times, with other random numbers", "Optimisation", ge=1, le=100)
+    minutes: float = option(60.0, "choose folds and steps that take at most so long, if that can be", "Run", gt=0)
+
+    def chosen(self) -> dict[str, Any]:
+        """The options that a person gave."""
+        return {name: getattr(self, name) for name in sorted(self.model_fields_set)}

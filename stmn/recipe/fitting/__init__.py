@@ -1,0 +1,7 @@
+"""A recipe that fits a folder of clips and this machine.
+
+`choose` decides, `duration` says how long it takes, `text` writes it, and `fit` does all of it in order.
+"""
+
+from stmn.recipe.fitting.fit import Fitted as Fitted
+from stmn.recipe.fitting.fit import fit_recipe as fit_recipe

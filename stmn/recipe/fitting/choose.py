@@ -1,0 +1,261 @@
+"""Choose sizes, network and lengths for some clips and a machine: each choice with its reason."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from math import ceil
+from typing import Any
+
+from stmn.errors import count_of
+from stmn.options.fitting import FittingOptions
+from stmn.stages.clips import Clips, Motion
+
+#: plugins of data sets that find groups in names
+NAMED_GROUPS = ("folder", "csv")
+#: L, the flow fields of a stack
+STACK_LENGTH = 10
+#: short side of prepared frames and side of the crop, without and with a GPU, pixels
+_SIZES = {False: (96, 64), True: (160, 112)}
+#: the side of the crop is about this part of the short side
+_CROP = 2 / 3
+#: channels of a backbone that starts from random weights, as a part of the whole
+_WIDTH = {False: 0.5, True: 1.0}
+_BATCH = {False: 8, True: 32}
+#: chunks of a sample: appearance needs fewer
+CHUNKS, APPEARANCE_CHUNKS = 8, 4
+#: passes over the clips that the motion stream makes at least, and its fewest steps
+_PASSES, _STEPS = 15, 400
+#: steps are never cut below this part of what was wanted to fit the time
+_FEWEST = 0.25
+#: fewer clips are tested in folds, so that the accuracy is of all of them
+_MANY, _FOLDS = 1000, 3
+#: a rate from which on every second frame shows the motion as well
+_FAST = 45.0
+#: largest class by smallest, from which on classes are shown equally often
+_UNEQUAL = 3
+#: largest stride between chunks, as in the paper, frames
+_LONGEST_STRIDE = 35
+#: the part of the clips that may turn out to be damaged
+_DAMAGED = 0.05
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a recipe will run: the device's name, whether it is a GPU, and cores."""
+
+    device: str
+    is_gpu: bool
+    cores: int
+    imagenet: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen for a key, and why."""
+
+    key: str
+    value: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.key:<10} {self.value:<13} {self.why}"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """All that the text of a recipe needs.
+
+    Attributes:
+        reasons: key -> the choice, in the order in which they are printed.
+    """
+
+    name: str
+    dataset: str
+    classes: int
+    group_pattern: str
+    flow: str
+    seeds: int
+    folds: int
+    short_side: int
+    size: int
+    fps: float | None
+    arch: str
+    width: float
+    weights: str
+    chunks: int
+    strides: tuple[int, int]
+    appearance_strides: tuple[int, int]
+    batch: int
+    steps: int
+    wanted_steps: int
+    balance: bool
+    mirror_pairs: dict[str, str]
+    allow_failures: int
+    bound: float = 20.0
+    reasons: dict[str, Choice] = field(default_factory=dict)
+
+    @property
+    def half_steps(self) -> int:
+        """Steps of the appearance stream, and of the gated network."""
+        return max(1, self.steps // 2)
+
+    def because(self, key: str, value: Any, why: str) -> "Chosen":
+        """This, with the reason for a choice, which replaces an earlier one."""
+        return replace(self, reasons=self.reasons | {key: Choice(key.replace("_", " "), str(value), why)})
+
+
+def choose(clips: Clips, machine: Machine, asked: FittingOptions, name: str, dataset: str) -> Chosen:
+    """Choose all that doesn't depend on how things move, and on how long steps take.
+
+    Args:
+        clips: what was found.
+        machine: where it runs.
+        asked: what a person has decided.
+        name: of the prepared set.
+        dataset: the plugin that lists the clips.
+    """
+    gpu, side = machine.is_gpu, clips.short_sides[len(clips.short_sides) // 2]
+    short_side, size = _SIZES[gpu]
+    where = "a GPU" if gpu else "a CPU"
+    why_short = f"enough for {where}; the clips have {side}"
+    if asked.short_side:
+        short_side, why_short = asked.short_side, "as asked"
+    elif side < short_side:
+        short_side, why_short = max(side, 32), "that of the clips"
+    why_size = "two thirds of it, cut at random"
+    if asked.size:
+        size, why_size = asked.size, "as asked"
+    elif short_side != _SIZES[gpu][0]:
+        size = max(32, round(short_side * _CROP / 16) * 16)
+    fps, why_fps = _choose_rate(clips, asked)
+    large = gpu and "resnet50" in machine.imagenet
+    arch = asked.arch or ("resnet50" if large else "resnet18")
+    why_arch = "as asked" if asked.arch else f"for {where}; its weights are here" if large else f"small, for {where}"
+    weights = asked.weights or ("imagenet" if gpu and arch in machine.imagenet and asked.width in (None, 1) else "none")
+    why_weights = (
+        "as asked"
+        if asked.weights
+        else "they are on this machine"
+        if weights == "imagenet"
+        else "learned from the clips alone; --weights imagenet is slower and often better"
+    )
+    width = asked.width or (1.0 if weights == "imagenet" else _WIDTH[gpu])
+    why_width = "as asked" if asked.width else "that of the weights" if weights == "imagenet" else f"for {where}"
+    length = max(clips.median_length, 1)
+    if fps and clips.rates:
+        length = max(1, round(length * fps / clips.rates[0][0]))
+    chunks = asked.chunks or CHUNKS
+    batch = asked.batch or _BATCH[gpu]
+    train = len(clips.entries) * 2 // 3
+    wanted = max(_STEPS, _round_steps(_PASSES * train / batch))
+    classes = clips.classes
+    rarest, most = min(classes.values()), max(classes.values())
+    folds = 1 if clips.splits or len(clips.entries) >= _MANY else min(_FOLDS, _most_folds(clips))
+    why_folds = (
+        "as asked" if asked.folds
+        else "the clips come with one" if clips.splits
+        else "many clips: 30 % are held out" if folds == 1
+        else "few clips: each is tested once, and none by a network that saw its group" if clips.groups
+        else "few clips: each is tested once"
+    )  # fmt: skip
+    chosen = Chosen(
+        name=name, dataset=dataset, classes=len(classes), group_pattern=asked.group_pattern, flow=asked.flow,
+        seeds=asked.seeds,
+        folds=min(asked.folds or folds, _most_folds(clips)),
+        short_side=short_side, size=size, fps=fps, arch=arch, width=width, weights=weights, chunks=chunks,
+        strides=_choose_strides(length, chunks), appearance_strides=_choose_strides(length, APPEARANCE_CHUNKS),
+        batch=batch, steps=asked.steps or wanted, wanted_steps=asked.steps or wanted,
+        balance=most > _UNEQUAL * rarest, mirror_pairs=_mirror_words(clips),
+        allow_failures=len(clips.entries) - clips.readable + ceil(_DAMAGED * len(clips.entries)),
+    )  # fmt: skip
+    chosen = chosen.because("short_side", f"{short_side} pixels", why_short).because("crop", f"{size} pixels", why_size)
+    chosen = chosen.because("rate", f"{fps:g} fps" if fps else "their own", why_fps)
+    chosen = chosen.because("network", arch, why_arch).because("width", f"{width:g}", why_width)
+    chosen = chosen.because("weights", weights, why_weights)
+    low, high = chosen.strides
+    spans = f"{low} to {high} frames apart: they span a clip of {length} frames"
+    chosen = chosen.because("chunks", chunks, spans)
+    if chosen.balance:
+        chosen = chosen.because("balance", "yes", f"classes have {rarest} to {most} clips: each is shown equally often")
+    if chosen.mirror_pairs:
+        one, other = clips.mirrored[0]
+        chosen = chosen.because("mirrors", "exchanged", f"'{one}' in a mirror is '{other}'")
+    chosen = chosen.because("folds", describe_folds(chosen), why_folds)
+    return explain_steps(chosen, "as asked" if asked.steps else "", train)
+
+
+def choose_bound(chosen: Chosen, motion: Motion, asked: FittingOptions) -> Chosen:
+    """Choose how large flow may be."""
+    from stmn.stages.clips import bound_for
+
+    bound = asked.bound or bound_for(motion)
+    why = f"99.9 % of u and v stay within {motion.largest:.1f} in {count_of(motion.clips, 'clip')}"
+    return replace(chosen, bound=bound).because("bound", f"{bound:g} pixels", "as asked" if asked.bound else why)
+
+
+def describe_folds(chosen: Chosen) -> str:
+    """`3 folds`, or `one split`."""
+    return f"{chosen.folds} folds" if chosen.folds > 1 else "one split"
+
+
+def explain_steps(chosen: Chosen, why: str, train: int) -> Chosen:
+    """The reason for the number of steps."""
+    passes = chosen.steps * chosen.batch / max(train, 1)
+    many = count_of(max(1, round(passes)), "pass", "passes")
+    seen = f"of {chosen.batch} clips: {many} for motion, half as many for the others"
+    return chosen.because("steps", f"{chosen.steps:,}", f"{why}; {seen}" if why else seen)
+
+
+def shorter(chosen: Chosen, clips: Clips, asked: FittingOptions) -> Iterator[Chosen]:
+    """The same recipe in shorter forms, longest first: without folds, then with ever fewer steps."""
+    why = f"{asked.minutes:g} minutes are too few for folds: 30 % are held out (--minutes)"
+    train = len(clips.entries) * 2 // 3
+    if chosen.folds > 1 and asked.folds is None:
+        chosen = replace(chosen, folds=1).because("folds", "one split", why)
+        yield chosen
+    if asked.steps is None:
+        for part in (0.75, 0.5, 0.35, _FEWEST):
+            steps = max(1, _round_steps(part * chosen.wanted_steps))
+            yield explain_steps(replace(chosen, steps=steps), f"not {chosen.wanted_steps:,}, to fit --minutes", train)
+
+
+def _choose_rate(clips: Clips, asked: FittingOptions) -> tuple[float | None, str]:
+    """Frames per second, if clips are not to keep theirs; and why."""
+    from stmn.stages.clips import common_rate
+
+    rates = [rate for rate, _ in clips.rates]
+    if asked.fps:
+        return asked.fps, "as asked"
+    common = common_rate(clips)
+    if common:
+        return common, f"clips have {min(rates):g} to {max(rates):g}: one motion has to make one flow"
+    if not rates:
+        return None, "the clips state none"
+    if rates[0] >= _FAST:
+        return round(rates[0] / 2, 2), f"half of the clips' {rates[0]:g}, which shows the motion as well"
+    return None, f"all clips have about {rates[0]:g} fps"
+
+
+def _choose_strides(length: int, chunks: int) -> tuple[int, int]:
+    """Smallest and largest stride between chunks, so that the largest spans more than a clip of some length."""
+    valid = max(length - STACK_LENGTH, 1)
+    most = min(max(ceil(1.5 * valid / max(chunks - 1, 1)), 1), _LONGEST_STRIDE)
+    return max(1, most // 5), most
+
+
+def _most_folds(clips: Clips) -> int:
+    """The most folds that the groups, or the clips, allow."""
+    alone = sum(not entry.group for entry in clips.entries)
+    return len(clips.groups) + alone if len(clips.groups) > 1 else len(clips.entries)
+
+
+def _mirror_words(clips: Clips) -> dict[str, str]:
+    """The words that change places in a mirror, if classes do."""
+    from stmn.stages.clips import mirror_words
+
+    return mirror_words(clips)
+
+
+def _round_steps(steps: float) -> int:
+    """A number of steps as a person would write it: two digits."""
+    digits = int(10 ** max(len(str(int(steps))) - 2, 0))
+    return max(1, int(round(steps / digits) * digits))
