@@ -23,7 +23,7 @@ def init(
     device: DeviceName = None,
     force: Overwrite = False,
 ) -> None:
-    """Write a list of the clips (path, class, group, split) and a recipe that fits them and this machine."""
+    """Write a list of clips and a recipe that fit them. The list has the columns path, class, group and split."""
     from stmn.cli.display import Display
     from stmn.recipe.fitting import fit_recipe
     from stmn.recipe.fitting.fit import can_report

@@ -38,7 +38,7 @@ def train(
     force: Rerun = False,
     wait: Wait = None,
 ) -> None:
-    """Train and test a model on a folder of clips, with all that has to be chosen chosen to fit them."""
+    """Train and test a model on a folder of clips, in one command. What is not given is chosen to fit them."""
     from stmn.cli.display import Display
     from stmn.cli.parameters import check_new
     from stmn.cli.run import print_results
