@@ -49,6 +49,11 @@ class BoxBatch:
         """What fills the batch: a call for each sample. They may run in threads, and raise `DataError`."""
         return [partial(self._fill, row) for row in range(len(self._draws))]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of pictures, without what says how they are cut."""
+        return sum(part.nbytes for part in self._parts.values())
+
     def _fill(self, row: int) -> None:
         """Decode the pictures of a sample."""
         for modality, part in self._parts.items():
@@ -105,6 +110,11 @@ class _Boxes:
             levels = RGB_TO_INPUT if self._kind == RGB else MIRRORED_FLOW_TO_INPUT if crop.mirror else FLOW_TO_INPUT
             self._to_input[:, number] = torch.from_numpy(np.stack([levels.mean, levels.scale]))
             self._which[number] = torch.from_numpy(np.searchsorted(times, draw.times[modality]))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the boxes."""
+        return self._levels.nbytes
 
     def fill(self, number: int, store: Store) -> None:
         """Decode the pictures of a sample and keep their boxes. Raises `DataError`."""

@@ -39,8 +39,8 @@ def half_precision_machine(monkeypatch):
     """A machine whose device does bfloat16 best, as a GPU does: there `auto` means bfloat16."""
     real = devices.choose_device
 
-    def choose(name: str = "auto", precision: str = "auto") -> devices.Device:
-        return real("cpu", "bfloat16" if precision == "auto" else precision)
+    def choose(name: str = "auto", precision: str = "auto", *more: object) -> devices.Device:
+        return real("cpu", "bfloat16" if precision == "auto" else precision, *more)
 
     monkeypatch.setattr("stmn.runtime.device.choose_device", choose)
     monkeypatch.setattr("stmn.prediction.api.choose_device", choose)

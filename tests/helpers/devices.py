@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from stmn.prediction import api
 from stmn.runtime import device as devices
 from stmn.runtime.device import Device
 
@@ -15,4 +16,5 @@ def cut_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
         return replace(choose(*chosen), cuts_pictures=True)
 
     choose = devices.choose_device
-    monkeypatch.setattr(devices, "choose_device", choose_cutting)
+    for module in (devices, api):
+        monkeypatch.setattr(module, "choose_device", choose_cutting)

@@ -1,0 +1,94 @@
+"""Videos per second of `evaluate`, beside the bare forward pass: 25 chunks of 256 x 341 and their mirrors.
+
+Both test the same pair of ResNet-50 and ResNet-152, in inference mode and in groups of one size. `evaluate` reads and
+decodes the videos; the bare network finds its input on the card. What a call costs whatever it tests, such as making
+the network for inference, is left out: it is the difference between many and few videos that counts.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.cuda._card import beside_limit, seconds_of
+from benchmarks.cuda._pair import QUICK_SIDES, SIDES, L, build_pair, rendered_set
+from stmn.evaluation.batching import group_alike, read_ahead
+from stmn.evaluation.inference import for_inference, score_videos
+from stmn.evaluation.passes import PassLimit
+from stmn.evaluation.protocol import Protocol
+from stmn.evaluation.video_input import VideoInput, read_stored_video
+from stmn.nets.network import Network
+from stmn.runtime.device import Device
+from stmn.runtime.precision import exact_float32
+from stmn.runtime.progress import Silent
+from stmn.store.format.read import Store, StoredVideo
+
+#: share of the bare forward pass that `evaluate` has to reach
+GOAL = 0.8
+
+
+def measure(device: Device, quick: bool) -> dict[str, Any]:
+    """Videos per second in each precision, and of reading alone."""
+    side, crop = QUICK_SIDES if quick else SIDES
+    network, protocol = build_pair(quick).eval(), Protocol(chunks=3 if quick else 25, short_side=side, crop=crop)
+    precisions = [torch.float32, torch.bfloat16] if device.is_cuda else [torch.float32]
+    result: dict[str, Any] = {"threads": device.loader_threads, "goal": GOAL}
+    with rendered_set(2 if quick else 8, quick) as folder, Store(folder) as store:
+        videos = store.part("1", "train")
+        for precision in precisions:
+            chosen = replace(device, precision=precision, cuts_pictures=True)  # as on a card, also on a CPU
+            result[chosen.precision_name] = _measure_precision(network, store, videos, protocol, chosen, quick)
+        rounds = (0, 1) if quick else (1, 3)
+        seconds = seconds_of(lambda: _read(store, videos, protocol, device), device.device, *rounds)
+        result["reading_videos_a_second"] = round(len(videos) / seconds, 2)
+    return result
+
+
+def _measure_precision(
+    network: Network, store: Store, videos: list[StoredVideo], protocol: Protocol, device: Device, quick: bool
+) -> dict[str, Any]:
+    """One precision."""
+    protocol = protocol.model_copy(update={"precision": device.precision_name})
+    few, many = (videos, videos * 2) if quick else (videos * 4, videos * 16)
+    rounds = (0, 1) if quick else (1, 3)
+
+    def test(listed: list[StoredVideo]) -> float:
+        return seconds_of(
+            lambda: score_videos(network, store, listed, protocol, device, Silent()), device.device, *rounds
+        )
+
+    speed = (len(many) - len(few)) / max(test(many) - test(few), 1e-9)
+    size = len(group_alike(many, L, protocol, PassLimit(device, Silent()).shared)[0])
+    group = [read_stored_video(store, videos[0], network.names, L, protocol, device).on(device)] * size
+    given = _inputs(network, group, protocol, device)
+    fast = for_inference(network, device)
+    bare = size / seconds_of(lambda: _forward(fast, given, device), device.device, *rounds)
+    return {"videos_in_a_pass": size} | beside_limit(speed, bare, "videos/s", "the bare forward pass")
+
+
+def _inputs(network: Network, group: list[VideoInput], protocol: Protocol, device: Device) -> list[list[Tensor]]:
+    """The network's input of a group of videos, for each view, on the device."""
+    found = []
+    for view in protocol.views(*group[0].size):
+        columns = zip(*(given.network_inputs(network.names, view, device) for given in group), strict=True)
+        found.append([torch.stack(column) for column in columns])
+    return found
+
+
+@torch.inference_mode()
+def _forward(network: Network, given: list[list[Tensor]], device: Device) -> None:
+    """The network on input that is there."""
+    with exact_float32(), device.autocast():
+        for inputs in given:
+            network(*inputs)
+
+
+def _read(store: Store, videos: list[StoredVideo], protocol: Protocol, device: Device) -> None:
+    """Read and decode videos as `evaluate` does, without testing them."""
+
+    def read(video: StoredVideo) -> VideoInput:
+        return read_stored_video(store, video, ("appearance", "motion"), L, protocol, device)
+
+    for _ in read_ahead(read, [[video] for video in videos], device.loader_threads):
+        pass

@@ -1,0 +1,96 @@
+"""Chunks per second that the loader brings to the card, beside what the networks eat in training.
+
+A pair of ResNet-50 and ResNet-152 in micro-batches of 4 videos of 5 chunks, L = 10, crops by jitter to 224 pixels.
+"""
+
+import time
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.cuda._card import beside_limit, finish, seconds_of
+from benchmarks.cuda._pair import QUICK_SIDES, SIDES, L, build_pair, rendered_set
+from stmn.runtime.device import Device
+from stmn.sampling.boxes import BoxBatch
+from stmn.sampling.clips import Clips, Sampling
+from stmn.sampling.loader import load_batches
+from stmn.sampling.order import MicroBatches
+from stmn.store.format.read import Store
+from stmn.training.learner import Learner, select_inputs
+
+VIDEOS, CHUNKS = 4, 5
+#: share of what the networks eat that the loader has to reach
+GOAL = 1.2
+
+
+def measure(device: Device, quick: bool) -> dict[str, Any]:
+    """Chunks per second: from JPEGs, from decoded pictures that are kept, of copying and cutting alone, and eaten."""
+    device = replace(device, cuts_pictures=True)  # as on a card, where this runs on a CPU
+    with rendered_set(4 if quick else 24, quick) as folder:
+        return _measure_in(folder, device, quick)
+
+
+def _measure_in(folder: Path, device: Device, quick: bool) -> dict[str, Any]:
+    """The part's result, of a prepared set."""
+    size = (QUICK_SIDES if quick else SIDES)[1]
+    samples, kept = (
+        Clips(store, store.part("1", "train"), Sampling(("rgb", "flow"), size, L, CHUNKS, (5, 35), "jitter"))
+        for store in (Store(folder), Store(folder, cache_bytes=2**34))
+    )
+    [batch] = load_batches(samples, _order(samples, 1), 0, device=device)
+    eaten = VIDEOS * CHUNKS / _step_seconds(batch, device, quick)
+    boxes = BoxBatch(samples, next(iter(_order(samples, 1))), pin=device.copies_aside)
+    for job in boxes.jobs:
+        job()
+    alone = VIDEOS * CHUNKS / seconds_of(lambda: boxes.cut(device), device.device)
+    count = 3 if quick else 60
+    _chunks_a_second(kept, count, device)  # decodes what is kept
+    what = "what the networks eat: forward and backward pass of the same batches"
+    return {
+        "threads": device.loader_threads,
+        "precision": device.precision_name,
+        "goal": GOAL,
+        "from_jpegs": beside_limit(_chunks_a_second(samples, count, device), eaten, "chunks/s", what),
+        "from_kept_pictures": beside_limit(_chunks_a_second(kept, count, device), eaten, "chunks/s", what),
+        "copying_and_cutting": beside_limit(alone, eaten, "chunks/s", what),
+        "bytes_a_chunk": boxes.nbytes // (VIDEOS * CHUNKS),
+        "float_bytes_a_chunk": sum(batch[name].nbytes for name in ("rgb", "flow")) // (VIDEOS * CHUNKS),
+    }
+
+
+def _order(samples: Clips, count: int) -> MicroBatches:
+    """The micro-batches of `count` steps."""
+    return MicroBatches(len(samples), VIDEOS, VIDEOS, 0, 0, count)
+
+
+def _chunks_a_second(samples: Clips, count: int, device: Device) -> float:
+    """What the loader brings when nothing else is done: the first batches start its threads and don't count."""
+    warm_up = 1 if count < 10 else 5
+    batches = load_batches(samples, _order(samples, count + warm_up), device.loader_threads, device=device)
+    for _ in islice(batches, warm_up):
+        pass
+    finish(device.device)
+    started = time.perf_counter()
+    for _ in batches:
+        pass
+    finish(device.device)
+    return count * VIDEOS * CHUNKS / (time.perf_counter() - started)
+
+
+def _step_seconds(batch: dict[str, Tensor], device: Device, quick: bool) -> float:
+    """How long the networks take for a batch that lies on the card."""
+    network = build_pair(quick)
+    device.place(network)
+    learner = Learner(network, device)
+
+    def step() -> None:
+        network.zero_grad(set_to_none=True)
+        loss, _ = learner(select_inputs(network, batch), batch["label"])
+        loss.backward()
+
+    with torch.enable_grad():
+        return seconds_of(step, device.device, *((1, 1) if quick else (3, 10)))
