@@ -5,9 +5,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from benchmarks.cuda.__main__ import find_parts
 from benchmarks.frame import make_parser
 
 CHECKOUT = Path(__file__).parents[1]
@@ -45,13 +47,31 @@ def test_result_is_printed_and_written_as_json(tmp_path):
     assert {tuple(row) for row in rows} == {("pictures", "layout", "page_size", "overhead", "reads_per_second")}
 
 
-def test_card_is_measured_part_by_part(tmp_path):
-    """On a CPU with tiny sizes: every part runs, and a row is a speed beside its limit."""
+def measure_card(folder: Path, *parts: str) -> dict[str, Any]:
+    """What `benchmarks.cuda` writes on a CPU with tiny sizes."""
+    pytest.importorskip("cv2")
+    chosen = [word for part in parts for word in ("--part", part)]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.cuda", "--json", tmp_path / "cuda.json", "--device", "cpu", "--quick"],
+        [sys.executable, "-m", "benchmarks.cuda", "--json", folder / "cuda.json", "--device", "cpu", "--quick", *chosen],
         cwd=CHECKOUT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "cuda.json").read_text())
+    found = json.loads((folder / "cuda.json").read_text())
     assert found["card"]["copy_gb_per_second"] > 0
     assert not [name for name, part in found.items() if isinstance(part, dict) and "error" in part], done.stderr
+    return found
+
+
+def test_card_is_measured_part_by_part(tmp_path):
+    """Every part runs, and a row is a speed beside its limit."""
+    pytest.importorskip("cv2")
+    found = measure_card(tmp_path, *(set(find_parts()) - {"runtimes"}))
+    for row in (found["loader"]["from_jpegs"], found["loader"]["copying_and_cutting"], found["evaluate"]["float32"]):
+        assert row["measured"] > 0 and row["limit"] > 0 and row["limit_is"]
+
+
+@pytest.mark.slow
+def test_other_runtimes_have_the_networks_logits(tmp_path):
+    found = measure_card(tmp_path, "runtimes")["runtimes"]
+    assert found["CPUExecutionProvider"]["videos_a_second"] > 0
+    assert found["CPUExecutionProvider"]["largest_difference"] < 1e-4
