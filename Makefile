@@ -8,6 +8,7 @@
 #   make test-cuda    the tests that need a CUDA card
 #   make test-plugins the packages in plugins/: installed, checked, trained with
 #   make coverage     the tests, and how much of stmn/ they run
+#   make wheel        a wheel that brings the C kernels, for machines like this one: dist/
 #   make docs         the docs as a site: build/site/html/index.html
 #   make lint         ruff, mypy, import contracts, codespell, clang-format
 #   make format       rewrite Python and C files in the project's style
@@ -23,7 +24,7 @@ C_CODE  = $(shell find stmn -name '*.[ch]')
 
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo demo-real experiments test test-slow test-cuda test-plugins coverage docs lint format bench constraints \
+.PHONY: demo demo-real experiments test test-slow test-cuda test-plugins coverage wheel docs lint format bench constraints \
         clean
 
 demo: $(VENV)/.runtime
@@ -56,6 +57,9 @@ test-plugins: $(VENV)/.dev
 
 coverage: $(VENV)/.dev
 	$(PYTEST) --deselect $(FILE_LIMIT) --cov --cov-report=term:skip-covered
+
+wheel: $(VENV)/.dev
+	STMN_BUILD_KERNELS=1 $(BIN)/python -m build --wheel
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/make_site.py

@@ -22,7 +22,7 @@ NAMES = [
 
 def test_every_benchmark_uses_the_frame():
     assert set(NAMES) == {
-        "batch_norm", "cuda", "decode", "evaluate", "flow", "fuzz_prepare", "idt", "loader", "memory", "predict_memory", "prepare_before", "store_layout", "torture",
+        "batch_norm", "cuda", "decode", "evaluate", "flow", "fuzz_prepare", "idt", "kernels", "loader", "memory", "predict_memory", "prepare_before", "store_layout", "torture",
         "train_step",
     }  # fmt: skip
 

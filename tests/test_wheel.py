@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from helpers.commands import write_recipe
+
+from stmn.runtime.kernel_files import list_levels
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -28,6 +31,14 @@ print(json.dumps({
     "fusions": sorted(e.name for e in entry_points(group="stmn.fusions") if e.dist.name == "stmn"),
 }))
 """
+
+#: what says why there is no kernel
+KERNELS = [
+    ("stmn.flow.tvl1", "kernel_problem"), ("stmn.flow.polynomial", "kernel_problem"),
+    ("stmn.sampling.resample", "kernel_problem"), ("stmn.nets.fast.winograd", "problem"),
+    ("stmn.idt.trajectories._camera_c", "problem"), ("stmn.idt.trajectories._histograms_c", "problem"),
+    ("stmn.idt.trajectories._steps_c", "problem"),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +81,7 @@ def test_wheel_contains_the_files_that_are_not_python(wheel):
     kernel = {
         path.relative_to(CHECKOUT).as_posix()
         for path in CHECKOUT.glob("stmn/**/kernel/*")
-        if path.suffix in (".c", ".h")
+        if path.suffix in (".c", ".h", ".toml")
     }
     assert recipes and kernel
     assert "stmn/py.typed" in names
@@ -103,6 +114,25 @@ def test_help_and_recipes_work_from_the_wheel(fresh, tmp_path):
     assert shown == (CHECKOUT / "recipes/final.toml").read_text()
     table = run(fresh / "stmn", "recipes", "show", "tables/table2_ucf101", cwd=tmp_path).stdout
     assert table == (CHECKOUT / "recipes/tables/table2_ucf101.toml").read_text()
+
+
+@pytest.mark.skipif(not list_levels(), reason="no wheel brings kernels for this CPU")
+def test_wheel_with_kernels_needs_no_compiler(tmp_path):
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(CHECKOUT)]
+    environment = os.environ | {"STMN_BUILD_KERNELS": "1"}
+    subprocess.run(command, check=True, capture_output=True, timeout=300, env=environment)
+    [wheel] = tmp_path.glob("stmn-*.whl")
+    assert re.fullmatch(
+        r"stmn-[\d.]+-py3-none-(linux|macosx|win).*\.whl", wheel.name
+    )  # for every Python, on one platform
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    environment = {"PYTHONPATH": str(tmp_path / "site"), "CC": "no-such-compiler", "XDG_CACHE_HOME": str(tmp_path)}
+    code = "; ".join(f"from {module} import {name}; print({name}())" for module, name in KERNELS)
+    asked = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=os.environ | environment
+    )
+    assert asked.stdout.split() == ["None"] * len(KERNELS), asked.stderr  # there is no problem
 
 
 @pytest.mark.slow

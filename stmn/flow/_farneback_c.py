@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmn.flow._farneback_fit import fit_weights
-from stmn.flow._tvl1_c import FLAGS
 from stmn.runtime.compiled import Kernel, load_once
 
-KERNEL = Kernel("farneback", "stmn.flow", FLAGS)
+KERNEL = Kernel("farneback", "stmn.flow")
 
 
 class _Expansion(ctypes.Structure):

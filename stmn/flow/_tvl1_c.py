@@ -11,11 +11,7 @@ from stmn.flow._parameters import Parameters
 from stmn.flow._pyramid import Level, LevelAxis
 from stmn.runtime.compiled import Kernel, load_once
 
-# No -ffast-math: linking with it turns denormals off in the whole process. These are the parts of it that the
-# vectoriser needs, and none of them changes the order of a sum.
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffinite-math-only", "-fno-signed-zeros")
-
-KERNEL = Kernel("tvl1", "stmn.flow", FLAGS)
+KERNEL = Kernel("tvl1", "stmn.flow")
 
 
 class _Axis(ctypes.Structure):

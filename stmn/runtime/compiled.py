@@ -1,7 +1,6 @@
-"""C kernels, compiled at first use and kept in the user's cache, if this user alone can write there.
+"""C kernels: those that a wheel brings for this CPU, or compiled at first use.
 
-They are not built when the package is installed: one wheel serves every platform, and a kernel built with
-`-march=native` is twice as fast as one for the CPUs that a wheel would have to support.
+What is compiled is kept in the user's cache, if this user alone can write there.
 """
 
 import ctypes
@@ -19,6 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stmn.runtime.kernel_files import KernelFiles, list_levels
 from stmn.runtime.notices import notice
 from stmn.runtime.private import SharedFolderError, is_private_file, make_private_folder
 
@@ -35,21 +35,29 @@ class Kernel:
     """A C source file, `NAME.c` in the folder `kernel` of a package.
 
     Attributes:
-        name: its name, without ".c".
+        name: its name, without ".c", and its section of the folder's kernels.toml.
         package: the package; files of its folder `kernel` can be included.
-        flags: flags for the compiler.
     """
 
     name: str
     package: str
-    flags: tuple[str, ...]
+
+    def files(self) -> KernelFiles:
+        """Its files and flags."""
+        return KernelFiles.read(Path(str(resources.files(self.package).joinpath("kernel"))), self.name)
 
     def load(self) -> ctypes.CDLL:
-        """The compiled library, from the cache or compiled now.
+        """The library that came with the package for this CPU, or from the cache, or compiled now.
 
         Raises:
             KernelUnavailableError: there is no compiler, compiling fails, or the library can't be loaded.
         """
+        files = self.files()
+        for built in files.list_built(list_levels()):
+            try:
+                return ctypes.CDLL(str(built))
+            except OSError:  # made for another C library
+                continue
         compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
         if shutil.which(compiler[0]) is None:
             raise KernelUnavailableError(f"no C compiler '{compiler[0]}' on the path")
@@ -75,23 +83,16 @@ class Kernel:
         with tempfile.TemporaryDirectory() as folder:
             return self._compile(compiler, Path(folder) / f"{self.name}.so")
 
-    def _sources(self) -> dict[str, bytes]:
-        """The files of the kernel's folder by name."""
-        folder = resources.files(self.package).joinpath("kernel")
-        return {file.name: file.read_bytes() for file in sorted(folder.iterdir(), key=lambda file: file.name)}
-
     def target(self, compiler: list[str]) -> Path:
         """Where the library is kept: one file per kind of CPU, as machines may share a home folder."""
-        made_of = (self._sources(), compiler, self.flags, platform.machine(), _describe_cpu())
+        made_of = (self.files().digest, compiler, platform.machine(), _describe_cpu())
         return _cache_folder() / f"{self.name}-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.so"
 
     def _compile(self, compiler: list[str], target: Path) -> ctypes.CDLL:
         """Compile beside the target, then rename, so that several processes can do this at once."""
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as folder:
-            for name, text in self._sources().items():
-                (Path(folder) / name).write_bytes(text)
-            source, built = Path(folder) / f"{self.name}.c", Path(folder) / f"{self.name}.so"
-            command = [*compiler, *self.flags, "-fPIC", "-shared", str(source), "-o", str(built), "-lm"]
+            built = Path(folder) / f"{self.name}.so"
+            command = self.files().make_command(compiler, "native", built)
             try:
                 run = subprocess.run(command, capture_output=True, text=True, timeout=120)
             except (OSError, subprocess.SubprocessError) as error:
@@ -121,6 +122,7 @@ def load_once(kernel: Kernel) -> Callable[[Callable[[ctypes.CDLL], None]], "_lru
             try:
                 library = kernel.load()
             except KernelUnavailableError as error:
+                notice(f"{kernel.files().without}: {error}")
                 return None, str(error)
             declare(library)
             return library, None

@@ -14,10 +14,7 @@ from numpy.typing import NDArray
 
 from stmn.runtime.compiled import Kernel, load_once
 
-# No fused multiply-add and no other order of sums, for the same bits on every CPU and from NumPy.
-_KERNEL = Kernel(
-    "cut", "stmn.sampling", ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off")
-)
+_KERNEL = Kernel("cut", "stmn.sampling")
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]

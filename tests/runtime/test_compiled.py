@@ -1,4 +1,4 @@
-"""Compiled kernels are loaded from a folder that this user alone can write, and from nowhere else."""
+"""Kernels are those that came with the package for this CPU, or compiled ones in a folder that this user alone can write."""
 
 import os
 import shutil
@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from stmn.runtime.compiled import Kernel, KernelUnavailableError
+from stmn.runtime.compiled import Kernel, KernelUnavailableError, load_once
+from stmn.runtime.kernel_files import LEVELS, find_machine, list_levels
 from stmn.runtime.notices import notices_to
 from stmn.runtime.private import SharedFolderError, make_private_folder
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 
 NUMBER = "int number(void) { return 7; }"
+SECTION = '[seven]\nflags = ["-O1"]\nwithout = "counting takes 7 times as long without its C kernel"\n'
 PLANTED = 'static __attribute__((constructor)) void run(void) { FILE *f = fopen("MARK", "w"); if (f) fclose(f); }'
 STRANGER = 12345
 
@@ -25,10 +27,11 @@ def kernel(tmp_path, monkeypatch) -> Kernel:
     folder = tmp_path / "code" / f"package_of_{tmp_path.name}" / "kernel"
     folder.mkdir(parents=True)
     (folder / "seven.c").write_text(NUMBER)
+    (folder / "kernels.toml").write_text(SECTION)
     monkeypatch.syspath_prepend(tmp_path / "code")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home" / "cache"))
     monkeypatch.delenv("CC", raising=False)
-    return Kernel("seven", folder.parent.name, ("-O1",))
+    return Kernel("seven", folder.parent.name)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +120,7 @@ def test_a_folder_in_a_folder_of_many_is_refused(tmp_path):
 
 
 def test_several_processes_compile_at_once(kernel):
-    code = f"from stmn.runtime.compiled import *; print(Kernel('seven', {kernel.package!r}, ('-O1',)).load().number())"
+    code = f"from stmn.runtime.compiled import *; print(Kernel('seven', {kernel.package!r}).load().number())"
     paths = os.pathsep.join(sys.path)
     started = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": paths})
@@ -132,3 +135,56 @@ def test_a_broken_kernel_is_one_error(kernel, tmp_path):
     source.write_text("nonsense")
     with pytest.raises(KernelUnavailableError):
         kernel.load()
+
+
+def build_for_a_wheel(kernel: Kernel, march: str, result: int) -> Path:
+    """What a wheel would bring for a CPU, here with a number of its own to tell which one is loaded."""
+    files = kernel.files()
+    source = files.folder / "seven.c"
+    source.write_text(NUMBER.replace("7", str(result)))
+    built = kernel.files().built(march)
+    built.parent.mkdir(exist_ok=True)
+    subprocess.run(kernel.files().make_command(["cc"], march, built), check=True)
+    source.write_text(NUMBER)
+    return Path(shutil.move(built, files.built(march)))
+
+
+@pytest.mark.skipif(not list_levels(), reason="no wheel brings kernels for this CPU")
+def test_kernels_of_the_wheel_need_no_compiler(kernel, monkeypatch):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    for result, march in enumerate(reversed(LEVELS[find_machine()]), 1):
+        build_for_a_wheel(kernel, march, result)
+        expected = result if march in list_levels() else result - 1
+        assert number(kernel) == expected  # the best that this CPU can run
+
+
+@pytest.mark.skipif(len(list_levels()) < 2, reason="needs AVX-512")
+def test_a_cpu_gets_the_kernels_that_it_can_run(kernel):
+    for result, march in enumerate(list_levels(), 1):
+        build_for_a_wheel(kernel, march, result)
+    code = f"from stmn.runtime.compiled import *; print(Kernel('seven', {kernel.package!r}).load().number())"
+    for capability, said in (("avx512", "1"), ("avx2", "2"), ("default", "7")):
+        environment = {"PYTHONPATH": os.pathsep.join(sys.path), "ATEN_CPU_CAPABILITY": capability}
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | environment)
+        assert run.stdout == f"{said}\n", (capability, run.stderr)
+
+
+@pytest.mark.skipif(not list_levels(), reason="no wheel brings kernels for this CPU")
+@pytest.mark.parametrize("damage", ["of another source", "cut short"])
+def test_kernels_that_do_not_fit_are_compiled_instead(kernel, damage):
+    built = build_for_a_wheel(kernel, list_levels()[0], 1)
+    if damage == "cut short":
+        built.write_bytes(built.read_bytes()[:500])
+    else:
+        source = kernel.files().folder / "seven.c"
+        source.write_text(NUMBER.replace("7", "8"))
+    assert number(kernel) == (7 if damage == "cut short" else 8)
+
+
+def test_without_a_compiler_a_line_says_what_is_slower(kernel, monkeypatch):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    lines: list[str] = []
+    with notices_to(lines.append):
+        library, problem = load_once(kernel)(lambda library: None)()
+    assert library is None and problem == "no C compiler 'no-such-compiler' on the path"
+    assert lines == [f"counting takes 7 times as long without its C kernel: {problem}"]

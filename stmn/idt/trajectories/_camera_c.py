@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stmn.idt.trajectories._histograms_c import FLAGS
 from stmn.idt.trajectories.pyramid import Field, Grey
 from stmn.runtime.compiled import Kernel, load_once
 
-KERNEL = Kernel("camera", "stmn.idt.trajectories", FLAGS)
+KERNEL = Kernel("camera", "stmn.idt.trajectories")
 
 
 def find_corners(strength: Field, least: float, distance: int, most: int) -> NDArray[np.float32]:

@@ -9,13 +9,7 @@ from stmn.idt.trajectories.layout import EPSILON, LIMITS, STILL, Layout
 from stmn.idt.trajectories.pyramid import Field, Grey
 from stmn.runtime.compiled import Kernel, load_once
 
-#: the parts of -ffast-math that the vectoriser needs; no products are fused with sums, as NumPy fuses none
-FLAGS = (
-    "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-ffinite-math-only",
-    "-fno-signed-zeros",
-)  # fmt: skip
-
-KERNEL = Kernel("histograms", "stmn.idt.trajectories", FLAGS)
+KERNEL = Kernel("histograms", "stmn.idt.trajectories")
 
 
 class _Layout(ctypes.Structure):

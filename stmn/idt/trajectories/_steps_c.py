@@ -5,11 +5,10 @@ import ctypes
 import numpy as np
 from numpy.typing import NDArray
 
-from stmn.idt.trajectories._histograms_c import FLAGS
 from stmn.idt.trajectories.pyramid import Field
 from stmn.runtime.compiled import Kernel, load_once
 
-KERNEL = Kernel("steps", "stmn.idt.trajectories", FLAGS)
+KERNEL = Kernel("steps", "stmn.idt.trajectories")
 
 Slots = NDArray[np.int32]
 

@@ -39,13 +39,7 @@ _MIN_TILES = 32
 _POINTS = ((1 / 4, 0), (-1 / 6, 1), (-1 / 6, -1), (1 / 24, 2), (1 / 24, -2))
 
 
-@load_once(
-    Kernel(
-        "winograd",
-        "stmn.nets.fast",
-        ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
-    )
-)
+@load_once(Kernel("winograd", "stmn.nets.fast"))
 def load_kernel(library: ctypes.CDLL) -> None:
     """Load the C kernel."""
     pointer, size = ctypes.c_void_p, ctypes.c_int64
