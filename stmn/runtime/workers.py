@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 from stmn.errors import StmnError
 from stmn.runtime.memory import find_shortage
+from stmn.runtime.notices import notice, notices_to
 
 #: called once in a worker with the worker's index; returns the function that does a job
 Setup = Callable[[int], Callable[[Any], Any]]
@@ -73,16 +74,17 @@ def serve(connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to handle
     inbox: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_receive, args=(connection, inbox), daemon=True).start()
-    try:
-        setup, index = pickle.loads(inbox.get())
-        do_job = setup(index)
-    except BaseException as error:
-        connection.send(("fatal", describe_error(error)))
-        return
-    connection.send(("ready", None))
-    _parent.connection = connection
-    while True:
-        connection.send_bytes(_answer(do_job, inbox.get()))
+    with notices_to(lambda line: connection.send(("notice", line))):  # the parent shows each once
+        try:
+            setup, index = pickle.loads(inbox.get())
+            do_job = setup(index)
+        except BaseException as error:
+            connection.send(("fatal", describe_error(error)))
+            return
+        connection.send(("ready", None))
+        _parent.connection = connection
+        while True:
+            connection.send_bytes(_answer(do_job, inbox.get()))
 
 
 def _receive(connection: Connection, inbox: "SimpleQueue[bytes]") -> None:
@@ -217,6 +219,9 @@ class Worker:
         if kind == "fatal":
             raise FatalJobError(value)
         self._heard = time.monotonic()
+        if kind == "notice":
+            notice(value)
+            return None
         if kind in ("ready", "busy"):  # its first job starts now, or gets on
             self._ready = True
             return None

@@ -1,7 +1,9 @@
 """Hints that `stmn prepare` gives once, before it starts on the videos."""
 
+import re
+
 import pytest
-from helpers.commands import call
+from helpers.commands import call, start
 from helpers.films import film, moving
 
 
@@ -24,3 +26,17 @@ def test_given_short_side_is_meant(tmp_path):
         "prepare", tmp_path / "v", "--short-side", "96", "--workers", "1", "--flow", "farneback", "-w", tmp_path
     )
     assert (result.exit_code, "short side" in result.stderr) == (0, False)
+
+
+def test_one_line_says_what_is_slower_without_a_compiler(tmp_path):
+    """Once for all workers, which need the kernel, and not this process."""
+    process = start(
+        "prepare", "--dataset", "synthetic", "--dataset-options", "train=4,test=2", "--short-side", 32, "--workers", 2,
+        "--flow-options", "scales=1,warps=1,iterations=1", "-w", tmp_path, env={"CC": "no-such-compiler"},
+    )  # fmt: skip
+    error = process.communicate()[1]
+    assert process.returncode == 0, error
+    [line] = [line for line in error.splitlines() if "C kernel" in line]
+    assert re.fullmatch(
+        r"TV-L1 flow takes \d+ times as long without its C kernel: no C compiler 'no-such-compiler' on the path", line
+    )
