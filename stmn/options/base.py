@@ -147,7 +147,12 @@ class StageOptions(BaseModel):
     def deciding(self) -> dict[str, Any]:
         """The options that decide the result: without inputs, and without how fast or where a stage runs."""
         skip = {o.name for o in self.described().values() if o.execution or o.data or self._names_output(o)}
-        return self.model_dump(mode="json", exclude=skip)
+        return self.alike(self.model_dump(mode="json", exclude=skip))
+
+    @classmethod
+    def alike(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Values of options, in which those that give the same result are written alike."""
+        return values
 
     def _names_output(self, option: Option) -> bool:
         """True unless an option takes no output, or has one of the words that stand for something else."""

@@ -52,15 +52,23 @@ class TrainingOptions(OptimisationOptions):
     batch: int | None = option(
         None, "videos per step; gradients are summed over micro-batches [default: the paper's]", "Optimisation", ge=1
     )
+    bn_group: int | None = option(
+        None,
+        "videos that batch normalisation sees together; a micro-batch holds as many such groups as memory allows "
+        "[default: --micro-batch]",
+        "Optimisation",
+        ge=1,
+        later=True,
+    )
     bn: Literal["train", "frozen", "partial"] = option(
         "train",
-        "batch normalisation; train: by each micro-batch's statistics; frozen: by those of the starting weights, which "
+        "batch normalisation; train: by the statistics of each group of videos; frozen: by those of the starting weights, which "
         "stay as they are, with gains and offsets; partial: frozen except the first layer of each stream",
         "Optimisation",
     )
     bn_momentum: float = option(
         0.05,
-        "weight of a step (one update of the weights) in running statistics, however many micro-batches it has",
+        "weight of a step (one update of the weights) in running statistics, however many groups it has",
         "Optimisation",
         gt=0,
         lt=1,
@@ -72,13 +80,26 @@ class TrainingOptions(OptimisationOptions):
         "Optimisation",
         ge=0,
     )
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
+    precision: Literal["auto", "float32", "tf32", "bfloat16", "float16"] = option(
         "auto",
-        "precision of convolutions; auto: bfloat16 on a GPU that has it, else float16; float32 on a CPU",
+        "precision of convolutions; auto: bfloat16 on a GPU that has it, else float16; float32 on a CPU; tf32: float32 "
+        "whose products a GPU computes with fractions of 10 bits",
         "Optimisation",
     )
     compile: bool = option(
         False, "compile the network with torch.compile; the first step takes minutes", "Run", execution=True
+    )
+    compile_mode: Literal["default", "reduce-overhead"] = option(
+        "default",
+        "what --compile aims at; reduce-overhead: CUDA graphs, which start all kernels of a pass at once",
+        "Run",
+        execution=True,
+    )
+    deterministic: bool = option(
+        False,
+        "the same bits in every run on one machine, on a GPU too, where it is slower and does without some operations",
+        "Run",
+        execution=True,
     )
     resume: bool = option(
         True, "resume an interrupted run with the same options; --no-resume starts over", "Run", execution=True
@@ -124,6 +145,31 @@ class TrainingOptions(OptimisationOptions):
         if self.logger_options and self.logger is None:
             raise ValueError("logger_options: logger is not set; name one, such as logger = tensorboard")
         return self
+
+    @model_validator(mode="after")
+    def _modes_are_of_compilers(self) -> Self:
+        """A mode of compiling without compiling is a mistake."""
+        if self.compile_mode != "default" and not self.compile:
+            raise ValueError(f"compile_mode = {self.compile_mode} says how to compile: set compile too")
+        return self
+
+    @model_validator(mode="after")
+    def _groups_fill_micro_batches(self) -> Self:
+        """Micro-batches consist of whole groups, so that groups are the same however many fit into memory."""
+        micro_batch = getattr(self, "micro_batch", None)
+        if self.bn_group and micro_batch and micro_batch % self.bn_group:
+            raise ValueError(
+                f"micro_batch = {micro_batch} is no multiple of bn_group = {self.bn_group}: a micro-batch holds whole "
+                f"groups, such as {self.bn_group * max(1, round(micro_batch / self.bn_group))}"
+            )
+        return self
+
+    @classmethod
+    def alike(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Groups of a larger micro-batch give the result of micro-batches of that size, and are written as these."""
+        group = values.get("bn_group")
+        rest = {name: value for name, value in values.items() if name != "bn_group"}
+        return rest | {"micro_batch": group} if group else rest
 
     @property
     def strides(self) -> tuple[int, int]:

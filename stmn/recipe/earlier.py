@@ -50,7 +50,8 @@ def _was_asked_otherwise(record: dict[str, Any], plan: StagePlan) -> bool:
 
     An option that was given as `auto`, for example, has no value of its own until the machine decides it.
     """
-    before, now = record.get("options", {}), plan.options.model_dump(mode="json")
+    alike = plan.options.alike
+    before, now = alike(record.get("options", {})), alike(plan.options.model_dump(mode="json"))
     asked = record.get("given", before)
     for name in plan.options.inputs():
         if asked.get(name) != plan.given.get(name) and ("given" in record or name in plan.given):
@@ -65,7 +66,7 @@ def _was_asked_otherwise(record: dict[str, Any], plan: StagePlan) -> bool:
 
 def _differences(record: dict[str, Any], plan: StagePlan) -> Iterator[tuple[str, str]]:
     """(Kind of difference, in words) between a run and a plan that were asked for the same."""
-    identity, before = plan.identity, record.get("options", {})
+    identity, before = plan.identity, plan.options.alike(record.get("options", {}))
     decides = plan.options.deciding()
     changed = {k: (before[k], now) for k, now in decides.items() if k in before and before[k] != now}
     if "weights" in changed:

@@ -1,5 +1,6 @@
 """The one place that decides what runs where and how: device, precision, memory layout, threads."""
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,8 +12,9 @@ from torch.amp import GradScaler
 from stmn.errors import UsageError
 from stmn.runtime import torchrun
 
-#: `auto`: bfloat16 on a CUDA device that has it, float16 on an older one, float32 on a CPU
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
+#: `auto`: bfloat16 on a CUDA device that has it, float16 on an older one, float32 on a CPU; `tf32`: float32 that CUDA
+#: multiplies with fractions of 10 bits
+Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
 #: a precision that does not depend on the device: testing has these alone
 NamedPrecision = Literal["float32", "bfloat16", "float16"]
 _DTYPES: dict[NamedPrecision, torch.dtype] = {
@@ -31,12 +33,14 @@ class Device:
         precision: type of convolutions and matrix products; weights stay float32.
         cuts_pictures: pictures are sent to it as 8-bit levels, to be cut, resized and normalised there.
         threads: threads that make batches; None for what suits the device.
+        tf32: products of float32 numbers may be computed with fractions of 10 bits.
     """
 
     device: torch.device
     precision: torch.dtype = torch.float32
     cuts_pictures: bool = False
     threads: int | None = None
+    tf32: bool = False
 
     @property
     def is_cuda(self) -> bool:
@@ -64,6 +68,14 @@ class Device:
             return None
         free, _ = torch.cuda.mem_get_info(self.device)
         return free + torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+
+    @property
+    def runs_ahead(self) -> bool:
+        """True where work is given to the device faster than it is done: the host should not wait for each result.
+
+        The scale of float16's losses is decided step by step, so there it waits.
+        """
+        return self.is_cuda and self.precision != torch.float16
 
     @property
     def loader_threads(self) -> int:
@@ -107,10 +119,12 @@ def choose_device(name: str = "auto", precision: Precision = "auto", threads: in
         precision: `auto` for what the device does best.
         threads: threads that make batches; None for what suits the device.
 
+    A CUDA device that is named by its number becomes the current one, so that nothing opens a context on another.
+
     Raises:
         UsageError: there is no such precision, or no such device here.
     """
-    if precision not in ("auto", *_DTYPES):
+    if precision not in ("auto", "tf32", *_DTYPES):
         raise UsageError(f"precision '{precision}': unknown; use {', '.join(_DTYPES)}")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -121,15 +135,37 @@ def choose_device(name: str = "auto", precision: Precision = "auto", threads: in
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise UsageError(f"device '{name}': this machine has no CUDA device that torch {torch.__version__} can use")
+        count = torch.cuda.device_count()
         if torchrun.size() > 1:
             device = torch.device("cuda", torchrun.local_rank())
-        if (device.index or 0) >= torch.cuda.device_count():
-            raise UsageError(f"device '{device}': this machine has {torch.cuda.device_count()} CUDA devices")
-    return Device(device, _dtype(precision, device), device.type == "cuda", threads)
+            if torchrun.local_rank() >= count:
+                raise UsageError(
+                    f"torchrun started more processes than this machine has CUDA devices, {count}: use "
+                    f"--nproc-per-node {count}, or --device cpu"
+                )
+        if (device.index or 0) >= count:
+            raise UsageError(f"device '{device}': this machine has {count} CUDA devices")
+        # cuBLAS reads it when CUDA starts; without it, products may be summed in another order each time
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        if device.index is not None:
+            torch.cuda.set_device(device)
+    if precision == "tf32":
+        _check_tf32(device)
+    return Device(device, _dtype(precision, device), device.type == "cuda", threads, precision == "tf32")
+
+
+def _check_tf32(device: torch.device) -> None:
+    """Raise `UsageError` if a device has no TF32."""
+    if device.type != "cuda":
+        raise UsageError(f"precision 'tf32': a format of GPUs, and the device is {device}; use float32")
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        raise UsageError(f"precision 'tf32': {torch.cuda.get_device_name(device)} has none; use float32 or float16")
 
 
 def _dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """What a precision means on a device."""
+    if precision == "tf32":
+        return torch.float32
     if precision != "auto":
         return _DTYPES[precision]
     if device.type != "cuda":

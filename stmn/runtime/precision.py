@@ -1,17 +1,68 @@
 """float32 that is float32: torch lets a GPU compute float32 convolutions in TF32, whose fractions have 10 bits."""
 
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import torch
 
+from stmn.errors import StmnError
+from stmn.runtime.device import Device
+
+#: what torch says of an operation that has no deterministic form
+_UNSTEADY = re.compile(r"(\S+) does not have a deterministic implementation")
+
 
 @contextmanager
-def exact_float32() -> Iterator[None]:
+def training_numbers(device: Device, deterministic: bool = False) -> Iterator[None]:
+    """Compute a training: its products as the device says, and convolutions by what is fastest or always the same.
+
+    All that a program chose before is in force again afterwards.
+
+    Args:
+        device: where it runs; the sizes of its batches are the same in all steps.
+        deterministic: use operations alone that give the same bits each time.
+
+    Raises:
+        StmnError: one of them exists in no such form.
+    """
+    cudnn, torchs = torch.backends.cudnn, torch.utils.deterministic  # type: ignore[attr-defined]
+    before = cudnn.benchmark, cudnn.deterministic, torchs.fill_uninitialized_memory
+    mode = torch.get_deterministic_debug_mode()
+    with float32_products(device.tf32):
+        try:
+            cudnn.benchmark, cudnn.deterministic = device.is_cuda and not deterministic, deterministic
+            if deterministic:
+                torch.use_deterministic_algorithms(True)
+                torchs.fill_uninitialized_memory = False  # nothing here reads memory that it has not written
+            yield
+        except RuntimeError as error:
+            found = _UNSTEADY.match(str(error))
+            if not deterministic or found is None:
+                raise
+            raise StmnError(
+                f"deterministic: {found[1]} gives other bits each time on this device; leave out deterministic, or "
+                f"what needs it"
+            ) from error
+        finally:
+            cudnn.benchmark, cudnn.deterministic, torchs.fill_uninitialized_memory = before
+            torch.set_deterministic_debug_mode(mode)
+
+
+def exact_float32() -> AbstractContextManager[None]:
     """Compute float32 convolutions and matrix products in float32, whatever was chosen for this process before.
 
     What was chosen is in force again afterwards. Half precision, as under autocast, stays what it is.
+    """
+    return float32_products(tf32=False)
+
+
+@contextmanager
+def float32_products(tf32: bool) -> Iterator[None]:
+    """Compute float32 convolutions and matrix products in float32, or on CUDA in TF32.
+
+    What was chosen before is in force again afterwards.
     """
     # Both of torch's interfaces are set, because torch refuses to read one that contradicts the other.
     products, convolutions = torch.get_float32_matmul_precision(), None
@@ -19,10 +70,10 @@ def exact_float32() -> Iterator[None]:
         convolutions = torch.backends.cudnn.allow_tf32
     before = [(operation, operation.fp32_precision) for operation in _operations()]
     try:
-        torch.set_float32_matmul_precision("highest")
-        torch.backends.cudnn.allow_tf32 = False
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = tf32
         for operation, _ in before:
-            operation.fp32_precision = "ieee"
+            operation.fp32_precision = "tf32" if tf32 else "ieee"
         yield
     finally:
         torch.set_float32_matmul_precision(products)

@@ -111,7 +111,11 @@ class Ranks:
 
     def share(self, count: int) -> range:
         """This process's contiguous share of `count` pieces of work."""
-        return range(self.rank * count // self.size, (self.rank + 1) * count // self.size)
+        return self.shares(count)[self.rank]
+
+    def shares(self, count: int) -> list[range]:
+        """The contiguous shares of all processes of `count` pieces of work."""
+        return [range(rank * count // self.size, (rank + 1) * count // self.size) for rank in range(self.size)]
 
     def reports_error(self) -> bool:
         """True in the first process that asks: one process alone prints an error that stops them all."""

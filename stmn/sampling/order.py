@@ -47,17 +47,20 @@ class MicroBatches:
         start: the first step.
         steps: the step after the last one.
         numbers: which micro-batches of each step; processes that train together share them. Default: all.
-        stride: range that one temporal stride per micro-batch is drawn from, frames. Default: none is drawn here.
+        stride: range that one temporal stride per group is drawn from, frames. Default: none is drawn here.
         labels: class number of each video, to show each class equally often. Default: each video.
+        group: videos of a group, which micro-batches consist of. Default: a micro-batch is one.
     """
 
     def __init__(
         self, count: int, batch: int, micro_batch: int, seed: int, start: int, steps: int,
         numbers: range | None = None, stride: tuple[int, int] | None = None, labels: Sequence[int] | None = None,
+        group: int | None = None,
     ) -> None:  # fmt: skip
         self.count, self.batch, self.micro_batch, self.seed = count, batch, micro_batch, seed
         self.start, self.steps, self.stride, self.labels = start, steps, stride, labels
         self.numbers = range(ceil(batch / micro_batch)) if numbers is None else numbers
+        self.group = group or micro_batch
 
     def __iter__(self) -> Iterator[list[Index]]:
         for step in range(self.start, self.steps):
@@ -67,6 +70,11 @@ class MicroBatches:
                 if self.stride is None:
                     yield list[Index](indices)
                 else:
-                    rng = np.random.default_rng([self.seed, step, number])
-                    drawn = int(rng.integers(self.stride[0], self.stride[1] + 1))
-                    yield [(epoch, video, drawn) for epoch, video in indices]
+                    first = number * self.micro_batch
+                    groups = [self._draw_stride(step, (first + i) // self.group) for i in range(len(indices))]
+                    yield [(*index, drawn) for index, drawn in zip(indices, groups, strict=True)]
+
+    def _draw_stride(self, step: int, group: int) -> int:
+        """The stride of a group of a step."""
+        assert self.stride is not None
+        return int(np.random.default_rng([self.seed, step, group]).integers(self.stride[0], self.stride[1] + 1))

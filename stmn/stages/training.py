@@ -129,6 +129,7 @@ def make_plan(options: Any, videos: int, milestones: tuple[int, ...] = ()) -> "P
         checkpoint_minutes=options.checkpoint_minutes,
         resume=options.resume,
         compile="inductor" if options.compile else "",
+        compile_mode=None if options.compile_mode == "default" else options.compile_mode,
         stride=options.strides if options.shared_stride else None,
         optimizer=options.optimizer,
         multipliers=Multipliers(options.lr_new, options.lr_bias, options.lr_gain),
@@ -142,6 +143,7 @@ def make_plan(options: Any, videos: int, milestones: tuple[int, ...] = ()) -> "P
         bn=options.bn,
         bn_momentum=options.bn_momentum,
         bn_passes=options.bn_passes,
+        bn_group=options.bn_group,
     )
 
 
@@ -164,7 +166,7 @@ def train_model(
     from stmn.nets.checkpoint import save_checkpoint
     from stmn.runtime.device import choose_device
     from stmn.runtime.memory import report_shortage
-    from stmn.runtime.precision import exact_float32
+    from stmn.runtime.precision import training_numbers
     from stmn.sampling.balance import describe_imbalance
     from stmn.training.ending import describe_choice, describe_saturation, judge_saturation
     from stmn.training.kept import best_validation
@@ -180,8 +182,9 @@ def train_model(
     device = choose_device(context.device, options.precision, options.loader_threads)
     if unequal := describe_imbalance(network.config.classes, training.labels, options.balance, options.class_weights):
         context.progress.say(unequal)
-    if device.precision_name != "float32":
-        context.progress.say(f"precision: convolutions are computed in {device.precision_name} on {device.device}")
+    if device.tf32 or device.precision_name != "float32":
+        name = "tf32" if device.tf32 else device.precision_name
+        context.progress.say(f"precision: convolutions are computed in {name} on {device.device}")
     if options.optimizer == "adamw" and plan.schedule.rate == type(options).model_fields["lr"].default:
         context.progress.say(
             f"adamw: lr = {plan.schedule.rate:g} is the default for SGD; AdamW usually wants a tenth of it"
@@ -198,7 +201,7 @@ def train_model(
                 context.out / f"model-{step:06d}.safetensors", kept, replace(about, batch_statistics=running)
             )
 
-    with exact_float32(), report_shortage(advise_on_memory(network, training, plan, device, context.out)):
+    with training_numbers(device, options.deterministic), report_shortage(advise_on_memory(network, training, plan, device, context.out)):
         state = train(
             network, training, validation, plan, device, context.out, context.progress, context.ranks, save_at
         )

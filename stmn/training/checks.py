@@ -4,12 +4,10 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from torch.amp import GradScaler
 
 from stmn.errors import StmnError, UsageError, count_of
 from stmn.nets.network import Network
@@ -17,6 +15,7 @@ from stmn.runtime.progress import Progress
 from stmn.runtime.ranks import Ranks
 from stmn.sampling.clips import Clips
 from stmn.sampling.order import sample_order
+from stmn.training.findings import Found
 from stmn.training.plan import Plan
 from stmn.training.state import STATE_FILE
 
@@ -25,20 +24,21 @@ def check_samples(network: Network, clips: Clips, plan: Plan) -> None:
     """Make sure that a network can be trained on these samples.
 
     Raises:
-        UsageError: the smallest micro-batch leaves batch normalisation a single value per channel.
+        UsageError: the smallest group leaves batch normalisation a single value per channel.
         DataError: a video has no pictures of a modality, as in a set prepared without flow.
     """
     if not has_batch_statistics(network, clips, plan):
+        name, what = ("bn_group", "group") if plan.bn_group else ("micro_batch", "micro-batch")
         raise UsageError(
-            f"batch = {plan.batch} with micro_batch = {plan.micro_batch} makes a micro-batch of one chunk, whose last "
-            f"feature map is one pixel, so it has no batch statistics; use other sizes"
+            f"batch = {plan.batch} with {name} = {plan.group} makes a {what} of one chunk, whose last feature map is "
+            f"one pixel, so it has no batch statistics; use other sizes"
         )
     clips.check_pictures()
 
 
 def has_batch_statistics(network: Network, clips: Clips, plan: Plan) -> bool:
-    """True if the smallest micro-batch leaves batch normalisation several values per channel, or needs none."""
-    smallest = plan.batch % plan.micro_batch or plan.micro_batch
+    """True if the smallest group leaves batch normalisation several values per channel, or needs none."""
+    smallest = plan.batch % plan.group or plan.group
     return plan.bn != "train" or smallest * clips.sampling.chunks * network.config.window**2 > 1
 
 
@@ -66,71 +66,32 @@ def check_validation(validation: Clips | None, plan: Plan, progress: Progress) -
     )
 
 
-@dataclass(frozen=True)
-class StepCheck:
-    """What all processes know of a step before its update.
+def check_step(found: Found, clips: Clips, plan: Plan, out: Path) -> None:
+    """Make sure that a step is finite.
 
-    Attributes:
-        bad_losses: for each micro-batch, whether its loss is NaN or Inf.
-        bad_gradient: whether the gradient is.
-        stop: whether training is to stop here.
-        due: whether it is time to save the state.
+    Raises:
+        StmnError: it is not; the message names the step, its videos, and the last good state.
     """
-
-    bad_losses: list[bool]
-    bad_gradient: bool
-    stop: bool
-    due: bool
-
-    @property
-    def broken(self) -> bool:
-        """True when this step must not change the weights."""
-        return self.bad_gradient or any(self.bad_losses)
-
-
-def check_step(
-    ranks: Ranks, plan: Plan, losses: dict[int, Tensor], norm: Tensor, scaler: GradScaler, stop: bool, due: bool
-) -> StepCheck:
-    """Share what each process found in a step, so that all of them do the same next.
-
-    A gradient that overflows in float16 is the scaler's business, as long as it can try a smaller scale.
-
-    Args:
-        ranks: the processes that train together.
-        plan: how many micro-batches a step has.
-        losses: number of each of this process's micro-batches -> its loss.
-        norm: the gradient norm.
-        scaler: the loss scaler.
-        stop: this process was asked to stop.
-        due: this process wants the state saved.
-    """
-    votes = torch.zeros(plan.micro_batches + 3, device=norm.device)
-    for number, loss in losses.items():
-        votes[number] = ~torch.isfinite(loss)
-    can_rescale = scaler.is_enabled() and scaler.get_scale() >= 1
-    votes[-3] = ~torch.isfinite(norm) & (not can_rescale)
-    votes[-2], votes[-1] = float(stop), float(due)
-    *bad_losses, bad_gradient, any_stop, any_due = (vote > 0 for vote in ranks.all_reduce(votes).tolist())
-    return StepCheck(bad_losses, bad_gradient, any_stop, any_due)
-
-
-def non_finite_error(check: StepCheck, clips: Clips, plan: Plan, step: int, out: Path) -> StmnError:
-    """The error for a broken step: it names the step, its videos, and the last good state."""
-    order = sample_order(len(clips), plan.seed, step * plan.batch, plan.batch, clips.balanced_labels)
-    if any(check.bad_losses):  # name the videos of the first bad micro-batch only
-        first = check.bad_losses.index(True) * plan.micro_batch
+    if not found.broken:
+        return
+    order = sample_order(len(clips), plan.seed, found.step * plan.batch, plan.batch, clips.balanced_labels)
+    if any(found.bad_losses):  # name the videos of the first bad micro-batch only
+        first = found.bad_losses.index(True) * plan.micro_batch
         order = order[first : first + plan.micro_batch]
     ids = sorted({clips.videos[number].id for _, number in order})
     videos = ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
     last = out / STATE_FILE
     kept = f"the last good state is {last}" if last.exists() else "no state was saved before"
-    what = "loss is" if any(check.bad_losses) else "gradient is"
-    return StmnError(f"the {what} not finite at step {step}; the batch holds {videos}; {kept}; try a lower lr")
+    what = "loss is" if any(found.bad_losses) else "gradient is"
+    raise StmnError(f"the {what} not finite at step {found.step}; the batch holds {videos}; {kept}; try a lower lr")
 
 
 def check_weights(network: Network, step: int) -> None:
     """Make sure that an update left finite weights. Raises `StmnError`."""
-    for name, parameter in network.named_parameters():
+    parameters = dict(network.named_parameters())
+    if torch.isfinite(torch.nn.utils.get_total_norm(parameters.values(), inf)):  # the device is asked once
+        return
+    for name, parameter in parameters.items():
         if not torch.isfinite(parameter).all():
             raise StmnError(f"{name} has NaN or infinite values after step {step}; try a lower lr")
 

@@ -21,6 +21,7 @@ class Learner(nn.Module):
         network: the network to train.
         device: where it is, and in which precision it computes.
         compile_with: a backend of torch.compile, or "" for none.
+        compile_mode: a mode of it, for the backend `inductor`; None for its default.
         label_smoothing: share of each label that is spread over all classes.
         weights: (classes,) of the loss, by `weigh_classes`; None for equal ones.
         loss_weights: of each output's loss; empty for equal ones.
@@ -28,14 +29,14 @@ class Learner(nn.Module):
 
     def __init__(
         self, network: Network, device: Device, compile_with: str = "", label_smoothing: float = 0.0,
-        weights: Tensor | None = None, loss_weights: Sequence[float] = (),
+        weights: Tensor | None = None, loss_weights: Sequence[float] = (), compile_mode: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.network, self.device = network, device
         self.label_smoothing, self.weights = label_smoothing, None if weights is None else device.move(weights)
         self.loss_weights = loss_weights
         if compile_with:  # a compiled network keeps PyTorch's convolutions
-            self.compile(backend=compile_with)
+            self.compile(backend=compile_with, mode=compile_mode)
         elif device.has_own_convolutions:
             use_fast_convolutions(network)
 
@@ -47,7 +48,7 @@ class Learner(nn.Module):
             label: (B,) class numbers, or (B, classes) the share of each class.
 
         Returns:
-            The loss, a mean over the micro-batch, and the number of videos classified correctly; both scalars.
+            The loss, a mean over the micro-batch, and the number of videos classified correctly; both float32 scalars.
         """
         with self.device.autocast():
             logits = self.network.logits(*inputs)
@@ -77,6 +78,8 @@ def soft_max_loss(
     for x in logits:
         target = label.unsqueeze(-1).expand(*label.shape, x.shape[1])  # alike at each place
         scores = x.float().transpose(1, 2)
+        if torch.are_deterministic_algorithms_enabled() and weights is None:  # CUDA has it for rows of scores alone
+            scores, target = scores.transpose(1, 2).flatten(0, 1), target.movedim(-1, 1).flatten(0, 1)
         if weights is None:
             losses.append(F.cross_entropy(scores, target, label_smoothing=label_smoothing))
         else:
@@ -112,11 +115,11 @@ def _count_correct(logits: tuple[Tensor, ...], label: Tensor) -> Tensor:
         label: (B,) class numbers, or (B, classes) the share of each class: the largest counts.
 
     Returns:
-        A scalar on the logits' device.
+        A float32 scalar on the logits' device.
     """
     label = label if label.ndim == 1 else label.argmax(dim=1)
     mean = torch.stack([x.detach().float().mean(dim=1) for x in logits]).mean(dim=0)
-    return (mean.argmax(dim=1) == label).sum()
+    return (mean.argmax(dim=1) == label).sum(dtype=torch.float32)
 
 
 def select_inputs(network: Network, batch: dict[str, Tensor]) -> list[Tensor]:

@@ -7,11 +7,11 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Self
 
-import torch
 from torch import Tensor
 
 from stmn.runtime.progress import Progress, Task
 from stmn.runtime.ranks import Ranks
+from stmn.training.findings import Found
 from stmn.training.loggers import OpenLogger
 from stmn.training.plan import Plan
 from stmn.training.state import TrainingState
@@ -26,11 +26,6 @@ class Log:
 
     It is a context, at whose end the plan's logger is closed.
     """
-
-    _loss: Tensor
-    _correct: Tensor
-    _seen: int
-    _before: tuple[Tensor, Tensor, int, int]
 
     def __init__(
         self, out: Path, plan: Plan, videos: int, state: TrainingState, progress: Progress, ranks: Ranks
@@ -54,20 +49,14 @@ class Log:
         if self._logger is not None:
             self._logger.close()
 
-    def start_step(self) -> None:
-        """Remember the sums before a step, which a state that is saved in it has to hold."""
-        self._before = self._loss, self._correct, self._seen, self._steps
-
-    def sums(self) -> list[list[float]]:
-        """What was added to the next row before this step, in each process: loss, correct, videos, steps.
-
-        All processes call it together.
-        """
-        loss, *counts = self._before
-        table = self._loss.new_zeros(self.ranks.size, 4, dtype=torch.float64)
-        table[self.ranks.rank] = torch.stack([loss.to(table), *(torch.as_tensor(count).to(table) for count in counts)])
-        rows: list[list[float]] = self.ranks.all_reduce(table).tolist()
-        return rows
+    def sums(self, before: int) -> list[list[float]]:
+        """What the steps before one of that number have added to the next row: loss, correct, videos, steps."""
+        found = [one for one in self._found if one.step < before]
+        loss, correct, seen, steps = self._earlier
+        return [[
+            loss + sum(sum(one.losses) for one in found), correct + sum(one.correct for one in found),
+            seen + len(found) * self.plan.batch, steps + len(found),
+        ]]  # fmt: skip
 
     def next_batch(self, batches: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
         """The next batch; the time it takes counts as waiting for data."""
@@ -76,43 +65,32 @@ class Log:
         self._waited += time.monotonic() - started
         return batch
 
-    def add(self, loss: Tensor, correct: Tensor, videos: int) -> None:
-        """Add a micro-batch to the next row; this does not wait for the device.
-
-        Args:
-            loss: the micro-batch's part of the step's loss, a scalar.
-            correct: how many of its videos were classified correctly, a scalar.
-            videos: how many there are.
-        """
-        self._loss = self._loss.to(loss.device) + loss.detach()
-        self._correct = self._correct.to(loss.device) + correct
-        self._seen += videos
+    def add(self, found: Found) -> None:
+        """Add a step to the next row."""
+        self._found.append(found)
 
     def row_is_due(self) -> bool:
-        """Count a finished step; true when it ends a row."""
-        self._steps += 1
+        """True when the steps done so far end a row."""
         return self.state.step % self.plan.log_every == 0 or self.state.step == self.plan.steps
 
-    def write(self, rate: float, norm: float, task: Task) -> None:
+    def write(self, rate: float, task: Task) -> None:
         """End a row: add it to the history, the file, the progress bar and the logger.
 
         Args:
             rate: the learning rate.
-            norm: the gradient norm of the last step.
             task: the progress bar.
         """
         seconds = max(time.monotonic() - self._started, 1e-9)
-        sums = torch.stack([self._loss, self._correct.to(self._loss), self._loss.new_tensor(float(self._seen))])
-        loss, correct, seen = self.ranks.all_reduce(sums).tolist()
-        seen_here = seen - self._seen_earlier
+        [[loss, correct, seen, steps]] = self.sums(before=self.state.step)
+        norm = self._found[-1].norm
         row: dict[str, Any] = {
             "step": self.state.step,
             "epoch": round(self.state.step * self.plan.batch / self.videos, 3),
-            "loss": round(loss / self._steps, 5),
+            "loss": round(loss / steps, 5),
             "accuracy": round(correct / seen, 4),
             "rate": rate,
             "gradient_norm": float(f"{norm:.5g}") if isfinite(norm) else None,  # float16 overflows now and then
-            "videos_per_second": round(seen_here / seconds, 2),
+            "videos_per_second": round((seen - self._earlier[2]) / seconds, 2),
             "data_wait": round(self._waited / seconds, 3),
         }
         if len(self.state.errors) > self._validations:
@@ -131,22 +109,16 @@ class Log:
 
     def _clear(self) -> None:
         """Start a row."""
-        self._loss = torch.zeros(())
-        self._correct = torch.zeros(())
-        self._seen = self._steps = 0
-        self._seen_earlier = 0.0
+        self._found: list[Found] = []
+        self._earlier: tuple[float, ...] = (0.0, 0, 0, 0)
         self._waited = 0.0
         self._started = time.monotonic()
 
     def _resume(self) -> None:
-        """Go on with the row that an interrupted run had begun; of other processes' sums the first takes all."""
-        if not self.state.sums:
-            return
-        sums = torch.tensor(self.state.sums, dtype=torch.float64)
-        own = sums[self.ranks.rank] if len(sums) == self.ranks.size else sums.sum(dim=0) * self.ranks.first
-        self._loss, self._correct = own[0].float(), own[1].float()
-        self._seen, self._steps = int(own[2]), int(sums[0, 3])
-        self._seen_earlier = float(sums[:, 2].sum())
+        """Go on with the row that an interrupted run had begun. Older states have a line for each process."""
+        if self.state.sums:
+            loss, correct, seen, steps = zip(*self.state.sums, strict=True)
+            self._earlier = sum(loss), sum(correct), sum(seen), steps[0]
 
     def _warn_about_waiting(self, fraction: float) -> None:
         """Say once that training waits for data, and what helps; the first row, which fills caches, doesn't count."""

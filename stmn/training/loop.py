@@ -4,8 +4,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-import torch
-
 from stmn.errors import Interrupted
 from stmn.nets.network import Network
 from stmn.runtime.device import Device
@@ -15,20 +13,14 @@ from stmn.runtime.torchrun import check_micro_batches
 from stmn.sampling.clips import Clips
 from stmn.sampling.loader import load_batches
 from stmn.sampling.order import MicroBatches
-from stmn.training.checks import (
-    catch_signals,
-    check_samples,
-    check_step,
-    check_validation,
-    check_weights,
-    non_finite_error,
-)  # fmt: skip
+from stmn.training.checks import catch_signals, check_samples, check_step, check_validation, check_weights
+from stmn.training.findings import Findings, Found
 from stmn.training.kept import KeptWeights
 from stmn.training.learner import Learner, select_inputs, weigh_classes
 from stmn.training.log import Log
 from stmn.training.mixing import make_mixing
 from stmn.training.normalisation import Normalisation
-from stmn.training.optimizer import clip_gradient, gradient_norm, make_optimizer, set_rate
+from stmn.training.optimizer import clear_gradient, clip_gradient, gradient_norm, make_optimizer, set_rate
 from stmn.training.plan import Plan
 from stmn.training.recompute import announce_recomputation, recompute_statistics
 from stmn.training.state import SavedState, TrainingState
@@ -59,6 +51,7 @@ def train(
     ranks.join(device)
     device.place(network)
     normalisation = Normalisation(network, plan.bn, plan.freeze)
+    groups = normalisation.group(plan.group)
     optimizer, scaler, kept = make_optimizer(network, plan), device.scaler(), KeptWeights(network, plan)
     weights = weigh_classes(clips.labels, len(network.config.classes)) if plan.class_weights else None
 
@@ -67,17 +60,27 @@ def train(
     state = saved.load(progress)
     mix = make_mixing(plan.mixup, len(network.config.classes))
     learner = ranks.wrap(
-        Learner(network, device, plan.compile, plan.label_smoothing, weights, plan.loss_weights), device
+        Learner(network, device, plan.compile, plan.label_smoothing, weights, plan.loss_weights, plan.compile_mode),
+        device,
     )
-    statistics = RunningStatistics(normalisation, plan.bn_momentum, plan.micro_batches)
+    shares = [plan.count_groups(share) for share in ranks.shares(plan.micro_batches)]
+    statistics = RunningStatistics(normalisation, plan.bn_momentum, shares)
+    findings = Findings(plan, ranks, device, optimizer, scaler)
     log = Log(out, plan, len(clips), state, progress, ranks)
 
     # data: crops, strides and order are functions of the seed, the epoch and the step
     order = MicroBatches(
         len(clips), plan.batch, plan.micro_batch, plan.seed, state.step, plan.steps, own, plan.stride,
-        clips.balanced_labels,
+        clips.balanced_labels, plan.group,
     )  # fmt: skip
     batches = iter(load_batches(clips, order, device.loader_threads, device=device))
+
+    def take(found: list[Found]) -> list[Found]:
+        """Log steps, or end at the first that is not finite."""
+        for one in found:
+            check_step(one, clips, plan, out)
+            log.add(one)
+        return found
 
     with catch_signals(progress, ranks) as stop, log, ExitStack() as bar:
         task = bar.enter_context(progress.task("training", plan.steps, "steps", state.step))
@@ -85,37 +88,37 @@ def train(
             # start a step
             normalisation.start_training()
             statistics.snapshot()
-            log.start_step()
             rate = plan.schedule.rate_at(state.step, state.errors)
             set_rate(optimizer, rate)
-            optimizer.zero_grad(set_to_none=True)
+            clear_gradient(optimizer, keep_memory=plan.uses_graphs)
 
             # forward and backward: gradients add up over micro-batches; over processes torch averages them
-            losses = {}
+            losses, correct = {}, []
             for number in own:
                 batch = device.move_batch(log.next_batch(batches))
-                torch.manual_seed(plan.dropout_seed(state.step, number))
-                batch = mix(batch)
+                batch = groups.start(batch, mix, plan.group_seeds(state.step, number), device.device)
                 label = batch["label"]
                 with ranks.no_sync(learner, when=number != own[-1]):
-                    loss, correct = learner(select_inputs(network, batch), label)
+                    loss, found_correct = learner(select_inputs(network, batch), label)
                     losses[number] = loss * (len(label) / plan.batch)
                     scaler.scale(losses[number] * ranks.size).backward()
-                log.add(losses[number], correct, len(label))
+                losses[number] = losses[number].detach()
+                correct.append(found_correct)
             statistics.finish_step(state.step, ranks)
             scaler.unscale_(optimizer)
             norm = gradient_norm(optimizer)
 
-            # check: the processes agree whether this step is finite, and whether to save and to stop
-            check = check_step(ranks, plan, losses, norm, scaler, stop.is_set(), saved.is_due())
-            if check.broken:
-                raise non_finite_error(check, clips, plan, state.step, out)
+            # check: the processes agree whether a step is finite, and whether to save and to stop
+            findings.add(state.step, losses, correct, norm, stop.is_set(), saved.is_due())
+            found = take(findings.known())
+            save, leave = any(one.due or one.stop for one in found), any(one.stop for one in found)
 
             # save the state before this step: what follows it is finite, so it is a good one
-            if check.due or check.stop:
-                state.sums = log.sums()
+            if save:
+                take(findings.wait())
+                state.sums = log.sums(before=state.step)
                 saved.save(state, statistics.before)
-            if check.stop:
+            if leave:
                 ranks.barrier()  # no process leaves before the state is saved
                 raise Interrupted(f"interrupted at step {state.step} of {plan.steps}; rerun the command to continue")
 
@@ -127,15 +130,17 @@ def train(
             state.step += 1
             kept.update(state.step)
             if hand_out and plan.keep_every and state.step % plan.keep_every == 0:
+                take(findings.wait())
                 check_weights(network, state.step)
                 hand_out(kept.current, state.step)
 
             # log
             if log.row_is_due():
+                take(findings.wait())
                 if validation and plan.validates_at(state.step):
                     state.errors.append(1 - validate(kept.current, validation, plan, device, ranks))
                     kept.validated(state.errors)
-                log.write(rate, float(norm), task)
+                log.write(rate, task)
             task.advance()
 
         # end: statistics of the final weights; what is saved before is where an interrupted pass starts over

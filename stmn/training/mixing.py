@@ -1,4 +1,4 @@
-"""Mixup: each video of a micro-batch is averaged with another, and so are their labels (Zhang et al., ICLR 2018)."""
+"""Mixup: each video of a group is averaged with another, and so are their labels (Zhang et al., ICLR 2018)."""
 
 from collections.abc import Callable
 
@@ -12,15 +12,15 @@ Mixing = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 def make_mixing(alpha: float, classes: int) -> Mixing:
     """Mixing by torchvision's `MixUp`: x_i and y_i become c x_i + (1 - c) x_j and c y_i + (1 - c) y_j.
 
-    The share c is drawn from Beta(alpha, alpha) for each micro-batch, with torch's random state, and j is the video
-    before i in it. Frames and flow are mixed alike.
+    The share c is drawn from Beta(alpha, alpha) for each group of a micro-batch, with torch's random state, and j is
+    the video before i in the group. Frames and flow are mixed alike.
 
     Args:
         alpha: 0 mixes nothing.
         classes: number of classes.
     """
     if not alpha:
-        return lambda batch: batch
+        return mix_nothing
     from torchvision.transforms.v2 import MixUp  # takes a second to import
     from torchvision.tv_tensors import Video
 
@@ -31,3 +31,8 @@ def make_mixing(alpha: float, classes: int) -> Mixing:
         return {name: value.as_subclass(torch.Tensor) for name, value in mixup(videos).items()}
 
     return mix
+
+
+def mix_nothing(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The batch as it is."""
+    return batch

@@ -6,16 +6,15 @@ from typing import Literal
 from torch import nn
 
 from stmn.training.freezing import FrozenPart, find_frozen
+from stmn.training.groups import BatchNorm, Groups, group_layers
 
-#: a layer of batch normalisation, of any number of dimensions
-BatchNorm = nn.modules.batchnorm._BatchNorm
 BatchNormMode = Literal["train", "frozen", "partial"]
 
 
 class Normalisation:
     """The layers of batch normalisation of a network that have running statistics.
 
-    A layer that is trained normalises by the statistics of each micro-batch. A frozen one normalises by its running
+    A layer that is trained normalises by the statistics of each group of videos. A frozen one normalises by its running
     statistics; neither these nor its gain and offset change.
 
     Args:
@@ -47,6 +46,12 @@ class Normalisation:
         self.trained = {name: layer for name, layer in layers.items() if name not in self.frozen}
         for module in (*self.frozen.values(), *self._parts):
             module.requires_grad_(False)
+
+    def group(self, size: int) -> Groups:
+        """Let the trained layers, and dropout, go by groups of `size` videos; returns what cuts micro-batches so."""
+        groups = Groups(size)
+        group_layers(self.network, self.trained, groups)
+        return groups
 
     def start_training(self) -> None:
         """Put the network in training mode, all but the frozen layers and parts."""

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.optim import SGD, AdamW, Optimizer
 
 from stmn.nets.network import Network
-from stmn.training.normalisation import BatchNorm
+from stmn.training.groups import BatchNorm
 from stmn.training.plan import Multipliers, Plan
 
 
@@ -63,6 +63,20 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
     """Set the learning rate of all parameters: `rate`, times their multiple."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["lr_scale"]
+
+
+def clear_gradient(optimizer: Optimizer, keep_memory: bool = False) -> None:
+    """Clear the gradient before a step.
+
+    Args:
+        keep_memory: of the gradient. By default a backward pass hands over its own, which a CUDA graph uses again.
+    """
+    optimizer.zero_grad(set_to_none=not keep_memory)
+    if keep_memory:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
 
 
 def gradient_norm(optimizer: Optimizer) -> Tensor:

@@ -40,7 +40,7 @@ class Plan:
     Attributes:
         steps: updates of the weights.
         batch: videos per step.
-        micro_batch: videos in memory at a time; batch statistics are computed over these.
+        micro_batch: videos in memory at a time.
         schedule: the learning rate.
         seed: seed of all randomness.
         optimizer: the rule of updates.
@@ -51,6 +51,7 @@ class Plan:
         checkpoint_minutes: minutes between saved states.
         resume: continue from a saved state if there is one.
         compile: a backend of torch.compile, or "" for none.
+        compile_mode: a mode of it, for the backend `inductor`; None for its default.
         logger: what gets the rows of the log, besides its file; None for nothing.
         stride: range that one temporal stride per micro-batch is drawn from, frames; None draws one per video.
         multipliers: factors of the learning rate.
@@ -66,6 +67,7 @@ class Plan:
         bn: which layers of batch normalisation are trained.
         bn_momentum: weight of a step in the running statistics, in (0, 1).
         bn_passes: passes over the training list that recompute the statistics at the end; 0 for none.
+        bn_group: videos that batch statistics are computed over; None for a micro-batch.
     """
 
     steps: int
@@ -96,11 +98,30 @@ class Plan:
     bn: BatchNormMode = "train"
     bn_momentum: float = 0.05
     bn_passes: int = 1
+    bn_group: int | None = None
+    compile_mode: str | None = None
+
+    @property
+    def group(self) -> int:
+        """Videos that batch statistics are computed over: groups that micro-batches consist of."""
+        return self.bn_group or self.micro_batch
+
+    @property
+    def uses_graphs(self) -> bool:
+        """True if CUDA graphs may be recorded, which keep memory of their own for what they compute."""
+        return bool(self.compile) and self.compile_mode == "reduce-overhead"
 
     @property
     def micro_batches(self) -> int:
         """Micro-batches per step."""
         return ceil(self.batch / self.micro_batch)
+
+    def count_groups(self, micro_batches: range) -> int:
+        """How many groups some consecutive micro-batches of a step have."""
+        first, last = (
+            min(number * self.micro_batch, self.batch) for number in (micro_batches.start, micro_batches.stop)
+        )
+        return ceil((last - first) / self.group)
 
     def validates_at(self, step: int) -> bool:
         """True when the row of the log that ends with `step` needs a validation."""
@@ -112,15 +133,21 @@ class Plan:
         rows = [*range(self.log_every, self.steps, self.log_every), self.steps]
         return sum(self.validates_at(step) for step in rows)
 
-    def dropout_seed(self, step: int, micro_batch: int) -> int:
-        """The seed of what dropout draws in a micro-batch: a function of the plan's seed and of the videos' numbers.
+    def dropout_seed(self, step: int, group: int) -> int:
+        """The seed of what dropout draws in a group: a function of the plan's seed and of the videos' numbers.
 
         It is the first 64-bit word of NumPy's `SeedSequence` of (seed, step, video), whose values are the same in all
         versions of Python and NumPy, on all machines.
 
         Args:
             step: the step, from 0.
-            micro_batch: number of the micro-batch in the step, from 0; `video` above is that of its first video.
+            group: number of the group in the step, from 0; `video` above is that of its first video.
         """
-        sequence = np.random.SeedSequence((self.seed, step, micro_batch * self.micro_batch))
+        sequence = np.random.SeedSequence((self.seed, step, group * self.group))
         return int(sequence.generate_state(1, np.uint64)[0])
+
+    def group_seeds(self, step: int, micro_batch: int) -> list[int]:
+        """`dropout_seed` of each group of a micro-batch."""
+        first = micro_batch * self.micro_batch // self.group
+        count = self.count_groups(range(micro_batch, micro_batch + 1))
+        return [self.dropout_seed(step, group) for group in range(first, first + count)]

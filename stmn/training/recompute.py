@@ -20,8 +20,9 @@ from stmn.runtime.ranks import ALONE, Ranks
 from stmn.sampling.clips import Clips
 from stmn.sampling.loader import load_batches
 from stmn.sampling.order import MicroBatches
+from stmn.training.groups import BatchNorm, GroupedNorm
 from stmn.training.learner import select_inputs
-from stmn.training.normalisation import BatchNorm, Normalisation
+from stmn.training.normalisation import Normalisation
 from stmn.training.plan import Plan
 from stmn.training.state import TrainingState
 
@@ -69,8 +70,8 @@ def recompute_statistics(
     """Set the running statistics of the trained layers to mean and variance over the training list.
 
     The samples are those of the steps from `first` on, in training's micro-batches, crops and precision. Layers
-    normalise by the statistics of each micro-batch, as in training; dropout is off, as in testing. The variance is that
-    of all values together, so the differences between the means of micro-batches are part of it. Frozen layers stay as
+    normalise by the statistics of each group, as in training; dropout is off, as in testing. The variance is that
+    of all values together, so the differences between the means of groups are part of it. Frozen layers stay as
     they are.
 
     Args:
@@ -84,12 +85,12 @@ def recompute_statistics(
         Interrupted: `stop` was set; the statistics are unusable then.
         StmnError: a statistic is not finite.
     """
-    network, own = normalisation.network, ranks.share(plan.micro_batches)
+    network, own, groups = normalisation.network, ranks.share(plan.micro_batches), normalisation.group(plan.group)
     assert isinstance(network, Network)
     steps = count_samples(plan, len(clips)) // plan.batch
     order = MicroBatches(
         len(clips), plan.batch, plan.micro_batch, plan.seed, first, first + steps, own, plan.stride,
-        clips.balanced_labels,
+        clips.balanced_labels, plan.group,
     )  # fmt: skip
     network.eval()
     sums = {name: _Sums(layer) for name, layer in normalisation.trained.items()}
@@ -97,6 +98,7 @@ def recompute_statistics(
         with progress.task("batch statistics", steps, "steps") as task:
             batches = load_batches(clips, order, device.loader_threads, device=device)
             for number, batch in enumerate(batches, 1):
+                groups.videos = len(batch["label"])
                 with device.autocast():
                     network.logits(*select_inputs(network, device.move_batch(batch)))
                 if number % len(own) == 0:
@@ -114,35 +116,36 @@ def recompute_statistics(
 
 
 class _Sums:
-    """Sums over all values that a layer normalises in a number of passes.
+    """Sums over all values that a layer normalises in a number of groups.
 
     Attributes:
         values: (1 + 2C,) float64: how many values there are per channel, their sums, and the sums of their squares.
     """
 
     def __init__(self, layer: BatchNorm) -> None:
-        assert layer.running_mean is not None and layer.num_batches_tracked is not None
+        assert isinstance(layer, GroupedNorm) and layer.running_mean is not None
         self.layer, self.momentum = layer, layer.momentum
         self.values = layer.running_mean.new_zeros(1 + 2 * layer.num_features, dtype=torch.float64)
-        self._batches = layer.num_batches_tracked.clone()
+        self._batches = None if layer.num_batches_tracked is None else layer.num_batches_tracked.clone()
         layer.train()
-        layer.momentum = 1.0  # so that running statistics are those of the last pass
-        self._hook = layer.register_forward_hook(self._add)
+        layer.momentum = 1.0  # so that running statistics are those of the last group
+        layer.after = self._add
 
-    def _add(self, layer: BatchNorm, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        """Add a pass."""
+    def _add(self, x: Tensor) -> None:
+        """Add a group."""
+        layer = self.layer
         assert layer.running_mean is not None and layer.running_var is not None
-        count = inputs[0].numel() // layer.num_features
+        count = x.numel() // layer.num_features
         mean = layer.running_mean.double()
         variance = layer.running_var.double() * ((count - 1) / count)  # torch divides by count - 1
         self.values += count * torch.cat([torch.ones_like(mean[:1]), mean, variance + mean**2])
 
     def remove(self) -> None:
         """Leave the layer as it was, apart from its running statistics."""
-        self._hook.remove()
+        self.layer.after = None
         self.layer.momentum = self.momentum
-        assert self.layer.num_batches_tracked is not None
-        self.layer.num_batches_tracked.copy_(self._batches)
+        if self._batches is not None:  # a plugin's layer has counted
+            self.layer.num_batches_tracked = self._batches
         self.layer.eval()
 
     def store(self) -> bool:
@@ -168,8 +171,10 @@ def _add_up(sums: Iterable[_Sums], ranks: Ranks) -> None:
 
 def _stop_together(stop: threading.Event | None, device: Device, ranks: Ranks) -> None:
     """Raise `Interrupted` in all processes if one of them was asked to stop."""
-    asked = torch.tensor(float(stop is not None and stop.is_set()), device=device.device)
-    if ranks.all_reduce(asked) > 0:
+    asked = stop is not None and stop.is_set()
+    if ranks.size > 1:
+        asked = bool(ranks.all_reduce(torch.tensor(float(asked), device=device.device)) > 0)
+    if asked:
         raise Interrupted("interrupted while recomputing batch statistics; rerun the command to continue")
 
 
@@ -184,5 +189,5 @@ def describe_statistics(normalisation: Normalisation, plan: Plan, videos: int) -
     if not normalisation.trained:
         return about
     if plan.bn_passes:
-        return about | {"made": "recomputed", "samples": count_samples(plan, videos), "micro_batch": plan.micro_batch}
-    return about | {"made": "running", "momentum": plan.bn_momentum, "micro_batch": plan.micro_batch}
+        return about | {"made": "recomputed", "samples": count_samples(plan, videos), "micro_batch": plan.group}
+    return about | {"made": "running", "momentum": plan.bn_momentum, "micro_batch": plan.group}

@@ -33,7 +33,7 @@ class TrainingState:
         errors: validation errors so far.
         history: rows of the log so far.
         scaler: state of the loss scaler (float16).
-        sums: what the next row of the log adds up, so far, in each process (`stmn.training.log.Log.sums`).
+        sums: what the next row of the log adds up, so far (`stmn.training.log.Log.sums`).
     """
 
     step: int = 0

@@ -1,45 +1,62 @@
 """Running statistics of batch normalisation: as they were before a step, and what a step adds to them.
 
-A pass with batch statistics s turns a running statistic r into (1 - q) r + q s. The k passes of a step turn r0 into
+A pass with batch statistics s turns a running statistic r into (1 - q) r + q s. The k groups of a step turn r0 into
 D r0 + S with D = (1 - q)^k, where S does not depend on r0. So processes that start a step with the same r0 and share
 its micro-batches need to exchange their S only to find what a single process would have that ran them all in order,
 and S / (1 - D) is the step's own mean.
+
+All of this is done on one flat tensor: on a GPU a network has hundreds of layers, and a kernel for each of their
+buffers would take longer than the arithmetic.
 """
 
+from collections.abc import Sequence
 from math import prod
 
 import torch
+from torch import Tensor
 
 from stmn.runtime.ranks import Ranks
 from stmn.training.normalisation import Normalisation
 
 
 class RunningStatistics:
-    """The buffers of a network, `live`, and as they were `before` the current step.
+    """The buffers of a network as they were before the current step, and what the step makes of them.
 
     Args:
         normalisation: the network's layers; the momentum of those that are trained is set.
-        momentum: weight of a step in running statistics, in (0, 1), whatever the number of its micro-batches. The
-            first steps weigh more: they count equally, so that what a network started with is forgotten at once.
-        micro_batches: micro-batches of a step, k.
+        momentum: weight of a step in running statistics, in (0, 1), whatever the number of its groups. The first steps
+            weigh more: they count equally, so that what a network started with is forgotten at once.
+        counts: for each process the number of groups that it runs in a step.
     """
 
-    def __init__(self, normalisation: Normalisation, momentum: float, micro_batches: int) -> None:
+    def __init__(self, normalisation: Normalisation, momentum: float, counts: Sequence[int]) -> None:
         network, layers = normalisation.network, normalisation.trained
         saved = network.state_dict().keys()
-        self.live = {name: buffer for name, buffer in network.named_buffers() if name in saved}
-        self.before = {name: buffer.clone() for name, buffer in self.live.items()}
-        self._momentum, self._micro_batches = momentum, micro_batches
-        self._pass_momentum = 1 - (1 - momentum) ** (1 / micro_batches)  # q
+        buffers = {name: buffer for name, buffer in network.named_buffers() if name in saved}
+        averages = [f"{name}.running_{what}" for name in layers for what in ("mean", "var")]
+        counters = [f"{name}.num_batches_tracked" for name in layers]
+        rest = [name for name in buffers if name not in {*averages, *counters}]
+        kinds: dict[torch.dtype, list[str]] = {buffers[name].dtype: [] for name in rest}
+        for name in rest:
+            kinds[buffers[name].dtype].append(name)
+        self._averages, self._counters, *others = (
+            _Flat({name: buffers[name] for name in names}) for names in (averages, counters, *kinds.values())
+        )
+        self._all = [part for part in (self._averages, self._counters, *others) if part.live]
+        self._momentum, self._counts = momentum, list(counts)
+        self._pass_momentum = 1 - (1 - momentum) ** (1 / sum(counts))  # q
         for layer in layers.values():
             layer.momentum = self._pass_momentum
-        self._averages = [f"{name}.running_{what}" for name in layers for what in ("mean", "var")]
-        self._counters = [f"{name}.num_batches_tracked" for name in layers]
+
+    @property
+    def before(self) -> dict[str, Tensor]:
+        """The buffers as they were before the current step."""
+        return {name: value for part in self._all for name, value in part.before().items()}
 
     def snapshot(self) -> None:
         """Remember the buffers before a step."""
-        for name, buffer in self.live.items():
-            self.before[name].copy_(buffer)
+        for part in self._all:
+            part.flat = part.read()
 
     def finish_step(self, step: int, ranks: Ranks) -> None:
         """Set the buffers to what one process would have that ran all micro-batches of a step in order.
@@ -48,18 +65,45 @@ class RunningStatistics:
             step: the number of the step, from 0.
             ranks: the processes that shared its micro-batches.
         """
+        if not self._averages.live:
+            return
+        self._counters.write(self._counters.flat + sum(self._counts))
         weight = max(self._momentum, 1 / (step + 1))
-        if (ranks.size == 1 and weight == self._momentum) or not self._averages:
+        if ranks.size == 1 and weight == self._momentum:
             return
         # torch has averaged with the weight that a step has in the long run; the first ones weigh more
-        counts = [len(Ranks(rank, ranks.size).share(self._micro_batches)) for rank in range(ranks.size)]
-        decay = [(1 - self._pass_momentum) ** count for count in counts]  # D of each process
-        later = prod(decay[ranks.rank + 1 :])
-        own = [self.live[name].double() - decay[ranks.rank] * self.before[name].double() for name in self._averages]
-        sizes = [len(value) for value in own]
-        sums = torch.split(ranks.all_reduce(torch.cat(own) * later), sizes)  # S of the step
-        for name, value in zip(self._averages, sums, strict=True):
-            mean = value / (1 - prod(decay))
-            self.live[name].copy_((1 - weight) * self.before[name].double() + weight * mean)
-        for name in self._counters:
-            self.live[name].copy_(self.before[name] + self._micro_batches)
+        decay = [(1 - self._pass_momentum) ** count for count in self._counts]  # D of each process
+        before = self._averages.flat.double()
+        own = self._averages.read().double() - decay[ranks.rank] * before
+        total = ranks.all_reduce(own * prod(decay[ranks.rank + 1 :]))  # S of the step
+        self._averages.write((1 - weight) * before + weight * total / (1 - prod(decay)))
+
+
+class _Flat:
+    """Buffers of one type, and a copy of their values in one flat tensor.
+
+    Attributes:
+        live: the buffers by name.
+        flat: their values before the current step.
+    """
+
+    def __init__(self, live: dict[str, Tensor]) -> None:
+        self.live = live
+        self.flat = self.read()
+
+    def read(self) -> Tensor:
+        """The buffers' values now."""
+        return torch.cat([buffer.reshape(-1) for buffer in self.live.values()]) if self.live else torch.empty(0)
+
+    def before(self) -> dict[str, Tensor]:
+        """The remembered values by name."""
+        return dict(zip(self.live, self._split(self.flat), strict=True))
+
+    def write(self, flat: Tensor) -> None:
+        """Give the buffers other values."""
+        torch._foreach_copy_(list(self.live.values()), self._split(flat))
+
+    def _split(self, flat: Tensor) -> list[Tensor]:
+        """Cut a flat tensor into the buffers' shapes."""
+        parts = flat.split([buffer.numel() for buffer in self.live.values()])
+        return [part.view_as(buffer) for part, buffer in zip(parts, self.live.values(), strict=True)]

@@ -149,6 +149,6 @@ def test_micro_batch_of_a_single_value_is_refused(prepared, tmp_path):
 def test_running_statistics_look_through_the_network_once():
     net, looks = network(fused=True), []
     net.register_state_dict_pre_hook(lambda *_: looks.append(1))
-    found = RunningStatistics(Normalisation(net), momentum=0.05, micro_batches=1)
-    assert set(found.live) == {name for name, _ in net.named_buffers()} and len(found.live) > 100
+    found = RunningStatistics(Normalisation(net), momentum=0.05, counts=[1])
+    assert set(found.before) == {name for name, _ in net.named_buffers()} and len(found.before) > 100
     assert len(looks) == 1

@@ -1,0 +1,27 @@
+"""Numbers that travel from a device to the host while both go on working."""
+
+from typing import cast
+
+import torch
+from torch import Tensor
+
+
+class HostCopy:
+    """A copy of a tensor in the host's memory. It is on its way when this returns; `read` waits for it.
+
+    Args:
+        values: (n,) on any device.
+    """
+
+    def __init__(self, values: Tensor) -> None:
+        self._values, self._ready = values.detach(), None
+        if values.is_cuda:
+            self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self._values.copy_(values.detach(), non_blocking=True)
+            self._ready = torch.cuda.current_stream(values.device).record_event()
+
+    def read(self) -> list[float]:
+        """The numbers; this waits for the device to have got so far, not for what it was given later."""
+        if self._ready is not None:
+            self._ready.synchronize()
+        return cast(list[float], self._values.tolist())
