@@ -80,7 +80,10 @@ class FuseOptions(TrainingOptions):
         None, "passes over the training list [default: 40; 25 with --schedule authors]", "Optimisation", ge=1
     )
     micro_batch: int = option(
-        4, "videos in memory at a time; batch normalisation sees only these, or groups of --bn-group of them", "Optimisation", ge=1
+        4,
+        "videos in memory at a time; batch normalisation sees only these (see --bn-group)",
+        "Optimisation",
+        ge=1,
     )
     lr: float = option(1e-3, "learning rate", "Optimisation", gt=0)
     schedule: Literal["steps", "authors", "plateau", "cosine"] = option(

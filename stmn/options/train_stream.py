@@ -36,7 +36,10 @@ class TrainStreamOptions(TrainingOptions):
         None, "maximum passes over the training list [default: 60 for rgb, 400 for flow]", "Optimisation", ge=1
     )
     micro_batch: int = option(
-        32, "videos in memory at a time; batch normalisation sees only these, or groups of --bn-group of them", "Optimisation", ge=1
+        32,
+        "videos in memory at a time; batch normalisation sees only these (see --bn-group)",
+        "Optimisation",
+        ge=1,
     )
     lr: float = option(1e-2, "learning rate", "Optimisation", gt=0)
     schedule: Literal["plateau", "steps", "cosine"] = option(

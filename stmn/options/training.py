@@ -62,7 +62,7 @@ class TrainingOptions(OptimisationOptions):
     )
     bn: Literal["train", "frozen", "partial"] = option(
         "train",
-        "batch normalisation; train: by the statistics of each group of videos; frozen: by those of the starting weights, which "
+        "batch normalisation; train: by each group's statistics; frozen: by those of the starting weights, which "
         "stay as they are, with gains and offsets; partial: frozen except the first layer of each stream",
         "Optimisation",
     )

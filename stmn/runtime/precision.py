@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -27,15 +27,15 @@ def training_numbers(device: Device, deterministic: bool = False) -> Iterator[No
     Raises:
         StmnError: one of them exists in no such form.
     """
-    cudnn, torchs = torch.backends.cudnn, torch.utils.deterministic  # type: ignore[attr-defined]
-    before = cudnn.benchmark, cudnn.deterministic, torchs.fill_uninitialized_memory
+    cudnn, filling = torch.backends.cudnn, cast(Any, torch.utils.deterministic)
+    before = cudnn.benchmark, cudnn.deterministic, filling.fill_uninitialized_memory
     mode = torch.get_deterministic_debug_mode()
     with float32_products(device.tf32):
         try:
             cudnn.benchmark, cudnn.deterministic = device.is_cuda and not deterministic, deterministic
             if deterministic:
                 torch.use_deterministic_algorithms(True)
-                torchs.fill_uninitialized_memory = False  # nothing here reads memory that it has not written
+                filling.fill_uninitialized_memory = False  # nothing here reads memory that it has not written
             yield
         except RuntimeError as error:
             found = _UNSTEADY.match(str(error))
@@ -46,7 +46,7 @@ def training_numbers(device: Device, deterministic: bool = False) -> Iterator[No
                 f"what needs it"
             ) from error
         finally:
-            cudnn.benchmark, cudnn.deterministic, torchs.fill_uninitialized_memory = before
+            cudnn.benchmark, cudnn.deterministic, filling.fill_uninitialized_memory = before
             torch.set_deterministic_debug_mode(mode)
 
 

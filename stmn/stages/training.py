@@ -201,7 +201,8 @@ def train_model(
                 context.out / f"model-{step:06d}.safetensors", kept, replace(about, batch_statistics=running)
             )
 
-    with training_numbers(device, options.deterministic), report_shortage(advise_on_memory(network, training, plan, device, context.out)):
+    advise = advise_on_memory(network, training, plan, device, context.out)
+    with training_numbers(device, options.deterministic), report_shortage(advise):
         state = train(
             network, training, validation, plan, device, context.out, context.progress, context.ranks, save_at
         )

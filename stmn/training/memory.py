@@ -29,8 +29,11 @@ def advise_on_memory(
     """
 
     def advise(shortage: Shortage) -> str:
-        half = replace(plan, micro_batch=plan.micro_batch // 2)
-        if half.micro_batch and has_batch_statistics(network, clips, half):
+        fewer = max(1, plan.micro_batch // plan.group // 2) * plan.group  # whole groups: the same training
+        half = replace(plan, micro_batch=plan.micro_batch // 2, bn_group=None)
+        if fewer < plan.micro_batch:
+            tries = [f"--micro-batch {fewer} --bn-group {plan.group}"]
+        elif half.micro_batch and has_batch_statistics(network, clips, half):
             tries = [f"--micro-batch {half.micro_batch}"]
         else:
             tries = ["fewer --chunks"] if clips.sampling.chunks > 1 else []
@@ -38,10 +41,10 @@ def advise_on_memory(
             tries += ["a smaller network or smaller frames"]
         if not shortage.on_gpu:
             tries.append("a smaller --cache-mb")
-        advice = (
-            f"micro-batches of {plan.micro_batch} are too large: try {' or '.join(tries)}; batch statistics are over a "
-            f"micro-batch, so another one makes another training, from step 0"
-        )
+        advice = f"micro-batches of {plan.micro_batch} are too large: try {' or '.join(tries)}; "
+        if fewer < plan.micro_batch:
+            return advice + "its groups stay as they are, so it is the same training, which goes on where it was saved"
+        advice += "batch statistics are over a micro-batch, so another one makes another training, from step 0"
         if (out / STATE_FILE).exists():
             advice += f"; the state in {out} is kept: the same command continues from it where there is more memory"
         return advice
