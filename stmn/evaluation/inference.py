@@ -18,7 +18,6 @@ from stmn.nets.fast.folding import fold_batch_norms, freeze_convolutions
 from stmn.nets.network import Network
 from stmn.nets.outside import OutsideNetwork
 from stmn.runtime.device import Device
-from stmn.runtime.memory import find_shortage
 from stmn.runtime.precision import exact_float32
 from stmn.runtime.progress import Progress
 from stmn.runtime.sending import send_ahead
@@ -182,13 +181,8 @@ _Read = list[tuple[StoredVideo, VideoInput]]
 
 
 def _send(device: Device, group: _Read) -> _Read:
-    """Videos with their pictures on a device; where these don't fit beside the videos at work, as they were."""
-    try:
-        return [(video, given.on(device)) for video, given in group]
-    except (MemoryError, RuntimeError) as error:
-        if find_shortage(error) is None:
-            raise
-    return group  # each pass sends its own part
+    """Videos with their pictures on a device."""
+    return [(video, given.on(device)) for video, given in group]
 
 
 def _tensors_of(group: _Read) -> list[Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from stmn.evaluation.protocol import Protocol
 from stmn.runtime.device import Device
 from stmn.runtime.files import digest
+from stmn.runtime.memory import find_shortage
 from stmn.sampling.augment import Crop, mirrored, normalise_flow, normalise_rgb, resize
 from stmn.sampling.positions import spread_positions, stack_times
 from stmn.sampling.products import make_matrix, resize_by_products
@@ -57,8 +58,13 @@ class VideoInput:
         return replace(self, frames=frames, fields=fields)
 
     def on(self, device: Device) -> "VideoInput":
-        """A copy whose pictures are on a device; itself if they are there."""
-        frames, fields = (None if levels is None else device.move(levels) for levels in (self.frames, self.fields))
+        """A copy whose pictures are on a device; itself if they don't fit there, and are sent pass by pass."""
+        try:
+            frames, fields = (None if levels is None else device.move(levels) for levels in (self.frames, self.fields))
+        except (MemoryError, RuntimeError) as error:
+            if find_shortage(error) is None:
+                raise
+            return self
         return replace(self, frames=frames, fields=fields)
 
     def network_inputs(

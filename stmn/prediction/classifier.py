@@ -152,7 +152,7 @@ class Classifier:
             DataError: One is NaN or infinite.
             StmnError: Memory does not suffice.
         """
-        logits = compute_in_memory(self.fast_network, [given], protocol, self.device, self._limit)
+        logits = compute_in_memory(self.fast_network, [given.on(self.device)], protocol, self.device, self._limit)
         named = dict(zip(self.network.outputs, logits, strict=True))
         used = {output: batch[0] for output, batch in named.items() if self.stream in (None, output)}
         for output, row in used.items():
@@ -173,7 +173,7 @@ class Classifier:
             StmnError: Memory does not suffice.
         """
         self.check_inside("features")
-        computed = compute_features(self.fast_network, given, protocol, self.device, self._limit)
+        computed = compute_features(self.fast_network, given.on(self.device), protocol, self.device, self._limit)
         named = dict(zip(self.network.names, computed, strict=True))
         used = {stream: row for stream, row in named.items() if self.stream in (None, FUSED, stream)}
         for stream, row in used.items():

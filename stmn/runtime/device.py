@@ -84,7 +84,7 @@ class Device:
 
         if self.threads is not None:
             return self.threads
-        return min(8, count_cores()) if self.is_cuda else 1
+        return max(1, min(8, count_cores() // torchrun.local_size())) if self.is_cuda else 1
 
     def autocast(self) -> AbstractContextManager[Any]:
         """A context that computes in `precision` where that is safe."""

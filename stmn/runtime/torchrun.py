@@ -24,6 +24,11 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", rank())) if size() > 1 else 0
 
 
+def local_size() -> int:
+    """How many of them are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", size())) if size() > 1 else 1
+
+
 def check_micro_batches(batch: int, micro_batch: int, processes: int) -> None:
     """Make sure that each process has a micro-batch of every step.
 

@@ -6,14 +6,15 @@ matrix products resize all pictures of a batch.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, pairwise
+from math import prod
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from stmn.runtime.device import Device
-from stmn.sampling.augment import FLOW_TO_INPUT, MIRRORED_FLOW_TO_INPUT, RGB_TO_INPUT
+from stmn.sampling.augment import FLOW_TO_INPUT, MIRRORED_FLOW_TO_INPUT, RGB_TO_INPUT, Crop
 from stmn.sampling.clips import Clips, Draw
 from stmn.sampling.order import Index
 from stmn.sampling.products import resize_by_products
@@ -36,13 +37,14 @@ class BoxBatch:
         self._draws = [clips.draw(index) for index in indices]
         self._label = torch.empty(len(indices), dtype=torch.long, pin_memory=pin)
         self._label.copy_(torch.tensor([draw.label for draw in self._draws]))
+        self._rows, self._columns = _make_matrices([draw.crop for draw in self._draws], clips.sampling.size, pin)
         self._parts: dict[str, _Boxes | Tensor] = {}
         for modality in clips.sampling.modalities:
             kind = RGB if modality == "rgb" else FLOW
             if clips.sampling.noise and clips.sampling.noise.kind == kind:  # drawn as floats, with nothing to cut
                 self._parts[modality] = torch.empty((len(indices), *clips.shape(modality)), pin_memory=pin)
             else:
-                self._parts[modality] = _Boxes(self._draws, modality, clips.sampling.size, pin)
+                self._parts[modality] = _Boxes(self._draws, modality, pin)
 
     @property
     def jobs(self) -> list[Callable[[], None]]:
@@ -69,10 +71,21 @@ class BoxBatch:
             What `load_batches` yields, on the device.
         """
         batch = {"label": device.move(self._label)}
+        rows, columns = device.move(self._rows), device.move(self._columns)
         for modality, part in self._parts.items():
-            values = device.move(part) if isinstance(part, Tensor) else part.cut(device)
+            values = device.move(part) if isinstance(part, Tensor) else part.cut(rows, columns, device)
             batch[modality] = values.view(-1, *self._clips.shape(modality))
         return batch
+
+
+def _make_matrices(crops: Sequence[Crop], size: int, pin: bool) -> tuple[Tensor, Tensor]:
+    """What resizes B crops, rows (B, size, H) and columns (B, size, W); zeros pad the smaller ones to the largest."""
+    height, width = max(crop.height for crop in crops), max(crop.width for crop in crops)
+    rows, columns = (torch.zeros(len(crops), size, length, pin_memory=pin) for length in (height, width))
+    for crop, row, column in zip(crops, rows, columns, strict=True):
+        make_taps(crop.height, size).write_matrix(row.numpy())
+        make_taps(crop.width, size, crop.mirror).write_matrix(column.numpy())
+    return rows, columns
 
 
 class _Boxes:
@@ -81,33 +94,28 @@ class _Boxes:
     Args:
         draws: the samples, B of them.
         modality: "rgb" or "flow".
-        size: side of the resized boxes, S.
         pin: use pinned memory.
     """
 
-    def __init__(self, draws: Sequence[Draw], modality: str, size: int, pin: bool) -> None:
+    def __init__(self, draws: Sequence[Draw], modality: str, pin: bool) -> None:
         self._draws, self._kind = draws, RGB if modality == "rgb" else FLOW
-        self._channels = 3 if modality == "rgb" else 2
+        self._channels = 3 if self._kind == RGB else 2
         self._times = [sorted(set(draw.times[modality])) for draw in draws]  # each different picture once
-        boxes = [(len(times), draw.crop) for times, draw in zip(self._times, draws, strict=True)]
         self._shapes = [
-            (count, crop.height, crop.width, 3) if self._kind == RGB else (count, 2, crop.height, crop.width)
-            for count, crop in boxes
+            (len(times), draw.crop.height, draw.crop.width, 3)
+            if self._kind == RGB
+            else (len(times), 2, draw.crop.height, draw.crop.width)
+            for times, draw in zip(self._times, draws, strict=True)
         ]
-        ends = list(accumulate(int(np.prod(shape)) for shape in self._shapes))
-        self._places = list(zip([0, *ends], ends, strict=False))
+        ends = list(accumulate(map(prod, self._shapes)))
+        self._places = list(pairwise([0, *ends]))
         self._levels = torch.empty(ends[-1], dtype=torch.uint8, pin_memory=pin)
-        # smaller boxes are padded, with weights of 0, to the largest
-        height, width = max(crop.height for _, crop in boxes), max(crop.width for _, crop in boxes)
-        self._rows = torch.zeros(len(draws), size, height, pin_memory=pin)
-        self._columns = torch.zeros(len(draws), size, width, pin_memory=pin)
         self._to_input = torch.empty(2, len(draws), self._channels, pin_memory=pin)
         self._which = torch.empty(len(draws), len(draws[0].times[modality]), dtype=torch.long, pin_memory=pin)
         for number, (times, draw) in enumerate(zip(self._times, draws, strict=True)):
-            crop = draw.crop
-            make_taps(crop.height, size).write_matrix(self._rows[number].numpy())
-            make_taps(crop.width, size, crop.mirror).write_matrix(self._columns[number].numpy())
-            levels = RGB_TO_INPUT if self._kind == RGB else MIRRORED_FLOW_TO_INPUT if crop.mirror else FLOW_TO_INPUT
+            levels = (
+                RGB_TO_INPUT if self._kind == RGB else MIRRORED_FLOW_TO_INPUT if draw.crop.mirror else FLOW_TO_INPUT
+            )
             self._to_input[:, number] = torch.from_numpy(np.stack([levels.mean, levels.scale]))
             self._which[number] = torch.from_numpy(np.searchsorted(times, draw.times[modality]))
 
@@ -118,23 +126,27 @@ class _Boxes:
 
     def fill(self, number: int, store: Store) -> None:
         """Decode the pictures of a sample and keep their boxes. Raises `DataError`."""
-        draw, (start, end) = self._draws[number], self._places[number]
+        draw, (start, end), times = self._draws[number], self._places[number], self._times[number]
         boxes: Bytes = self._levels[start:end].numpy().reshape(self._shapes[number])
         rows = slice(draw.crop.top, draw.crop.top + draw.crop.height)
         columns = slice(draw.crop.left, draw.crop.left + draw.crop.width)
-        for box, (_, picture) in zip(
-            boxes, store.pictures(draw.video.id, self._kind, self._times[number]), strict=True
-        ):
+        for box, (_, picture) in zip(boxes, store.pictures(draw.video.id, self._kind, times), strict=True):
             box[...] = picture[rows, columns] if self._kind == RGB else picture[:, rows, columns]
 
-    def cut(self, device: Device) -> Tensor:
-        """The network's input on the device, (B, pictures, channels, S, S), the pictures of a sample in its order."""
-        levels, rows, columns, to_input, which = map(
-            device.move, (self._levels, self._rows, self._columns, self._to_input, self._which)
-        )
-        count, _, height = rows.shape
-        most, width = max(map(len, self._times)), columns.shape[-1]
-        padded = rows.new_zeros(count, height, most, self._channels, width)
+    def cut(self, rows: Tensor, columns: Tensor, device: Device) -> Tensor:
+        """The network's input on the device.
+
+        Args:
+            rows: (B, S, H) on the device.
+            columns: (B, S, W).
+            device: the device.
+
+        Returns:
+            (B, pictures, channels, S, S), the pictures of a sample in its order.
+        """
+        levels, to_input, which = map(device.move, (self._levels, self._to_input, self._which))
+        count, most = len(self._draws), max(map(len, self._times))
+        padded = rows.new_zeros(count, rows.shape[2], most, self._channels, columns.shape[2])
         for number, (draw, shape, (start, end)) in enumerate(zip(self._draws, self._shapes, self._places, strict=True)):
             boxes = levels[start:end].view(shape)
             if self._kind == RGB and draw.colours:

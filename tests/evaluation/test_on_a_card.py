@@ -192,6 +192,33 @@ def test_videos_that_dont_fit_ahead_are_sent_pass_by_pass(motley):
     assert_same_logits(scored(network, motley, how, small), scored(network, motley, how, CPU), 1e-4)
 
 
+@pytest.mark.cuda
+def test_scores_of_a_card_are_those_of_the_cpu(motley):
+    network, how = stable_pair(), protocol(short_side=40)
+    card = choose_device("cuda", "float32", 3)
+    assert_same_logits(scored(network, motley, how, card), scored(network, motley, how, CPU), 1e-4)
+    one, other = (scored(network, motley, how, card) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.cuda
+def test_memory_of_a_card_that_runs_out_splits_passes(motley, monkeypatch):
+    """The card believes that it has more than it gives."""
+    network, how = stable_pair(temporal=TemporalConfig(injector="none")), protocol(flips=False, short_side=1024)
+    card, said = choose_device("cuda", "float32", 3), Listener()
+    whole = scored(network, motley, how, card)
+    torch.cuda.empty_cache()
+    monkeypatch.setattr(Device, "free_memory", lambda _: 2**40)
+    total = torch.cuda.get_device_properties(card.device).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 1.2e9) / total)
+    try:
+        found = scored(network, motley, how, card, said)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert any("out of memory on the GPU" in line for line in said.lines)
+    assert_same_logits(found, whole, 1e-4)
+
+
 # The commands
 
 

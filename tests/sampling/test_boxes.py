@@ -13,7 +13,7 @@ from helpers.made_sets import MadeVideo, make_set
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from stmn.runtime.device import choose_device
+from stmn.runtime.device import Device, choose_device
 from stmn.sampling.augment import FLOW_STD, RGB_STD
 from stmn.sampling.boxes import BoxBatch
 from stmn.sampling.clips import Clips, Sampling
@@ -47,13 +47,17 @@ def clips(store: Store, **sampling: object) -> Clips:
     return Clips(store, store.part("1", "train"), Sampling(**(values | sampling)))
 
 
-def assert_same_batches(samples: Clips, threads: int = 0, levels: float = TOLERANCE) -> list[dict[str, Tensor]]:
-    """Three epochs and the plain centre samples: those cut as on a GPU, compared with the CPU's."""
+def assert_same_batches(
+    samples: Clips, threads: int = 0, levels: float = TOLERANCE, device: Device = CUTTING
+) -> list[dict[str, Tensor]]:
+    """Three epochs and the plain centre samples: those that a device cuts, compared with the CPU's."""
     order = [(epoch, number) for epoch in (0, 1, 2, -1) for number in range(len(samples))]
     batches = [order[first : first + 4] for first in range(0, len(order), 4)]
-    theirs = list(load_batches(samples, batches, threads, device=CUTTING))
+    theirs = list(load_batches(samples, batches, threads, device=device))
     scale = {"rgb": 255 * torch.tensor(RGB_STD).view(3, 1, 1), "flow": torch.tensor(FLOW_STD)}
     for ours, found in zip(load_batches(samples, batches, 0), theirs, strict=True):
+        assert all(value.device.type == device.device.type for value in found.values())
+        found = {name: value.cpu() for name, value in found.items()}
         assert ours.keys() == found.keys() and torch.equal(ours["label"], found["label"])
         for name in samples.sampling.modalities:
             assert found[name].shape == ours[name].shape and found[name].dtype == torch.float32
@@ -127,3 +131,22 @@ def test_half_precision_around_it_changes_no_pixel(store):
     with torch.autocast("cpu", torch.bfloat16):
         [within] = load_batches(samples, [[(0, 0), (0, 1)]], 0, device=CUTTING)
     assert all(torch.equal(plain[name], within[name]) for name in plain)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_card_has_the_cpus_pixels(store, precision):
+    """In every precision of the network, whatever it lets float32 be."""
+    torch.set_float32_matmul_precision("high")
+    try:
+        for more in ({}, {"augmentation": "random_resized", "size": 33}, {"chunks": 5, "chunks_by": "segments"}):
+            assert_same_batches(clips(store, **more), 3, device=choose_device("cuda", precision))
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.cuda
+def test_card_changes_colours_as_the_cpu_does(store):
+    """Except for single pixels whose level is rounded the other way."""
+    samples = clips(store, colour=ColourJitter(0.4, 0.4, 0.4, 0.1))
+    assert_same_batches(samples, levels=3.0, device=choose_device("cuda"))
