@@ -28,8 +28,9 @@ from torch import Tensor
 
 from benchmarks.frame import describe_machine, run
 from benchmarks.prepare_loop import frames_a_second
+from stmn.flow.kernels import kernel_name, kernel_problem
 from stmn.flow.opencv import dis
-from stmn.flow.tvl1 import kernel_name, kernel_problem, tvl1
+from stmn.flow.tvl1 import tvl1
 
 SIZE = (340, 256)  # width, height
 Estimator = Callable[[Tensor, Tensor], Tensor]
@@ -112,7 +113,7 @@ def endpoint_errors(pairs: dict[str, tuple[Tensor, Tensor, Tensor]]) -> dict[str
 
 def first_call_seconds() -> float:
     """Seconds of the first call on a machine, which compiles the kernel."""
-    code = "import time; from stmn.flow.tvl1 import kernel_name; s = time.time(); kernel_name(); print(time.time() - s)"
+    code = "import time; from stmn.flow.kernels import *; s = time.time(); kernel_name(); print(time.time() - s)"
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "XDG_CACHE_HOME": cache}
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

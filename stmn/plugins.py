@@ -112,6 +112,10 @@ class FlowEstimator(Protocol):
     """An optical-flow estimator: a function of two batches of frames.
 
     Keyword-only parameters with defaults and annotations are its options: `--flow-options` sets them.
+
+    With `prepare --device cuda` one process calls it with pairs of several videos, as many as the card takes. If torch
+    raises `OutOfMemoryError`, it is called again with fewer. A function with the attribute `cpu_only = True` computes
+    on the CPU wherever its frames are: no card is asked for it.
     """
 
     def __call__(self, first: Tensor, second: Tensor, /) -> Tensor:

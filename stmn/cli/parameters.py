@@ -23,7 +23,7 @@ def _flag(*names: str, help: str, metavar: str | None = None) -> typer.models.Op
 WorkspacePath = Annotated[
     Path | None, _flag("--workspace", "-w", metavar="PATH", help="folder with data/ and runs/ [default: .]")
 ]
-DeviceName = Annotated[str | None, _flag("--device", metavar="NAME", help="auto, cpu or cuda [default: auto]")]
+DeviceName = Annotated[str | None, _flag("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N [default: auto]")]
 Json = Annotated[bool, _flag("--json", help="print JSON")]
 JsonLines = Annotated[bool, _flag("--json", help="print JSON, one object per line")]
 #: of commands that write a file

@@ -1,9 +1,20 @@
 """Check the frames that a flow estimator is given."""
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor
 
 from stmn.errors import UsageError
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def cpu_only(estimator: _Function) -> _Function:
+    """Say of an estimator that it computes on the CPU wherever its frames are: no card is asked for it."""
+    estimator.__dict__["cpu_only"] = True
+    return estimator
 
 
 def check_frames(name: str, first: Tensor, second: Tensor) -> None:

@@ -9,9 +9,7 @@ from torch import Tensor
 
 from stmn.flow._parameters import Parameters
 from stmn.flow._pyramid import Level, LevelAxis
-from stmn.runtime.compiled import Kernel, load_once
-
-KERNEL = Kernel("tvl1", "stmn.flow")
+from stmn.flow._tvl1_library import load
 
 
 class _Axis(ctypes.Structure):
@@ -63,7 +61,7 @@ def solve(first: Tensor, second: Tensor, levels: tuple[Level, ...], parameters: 
     Raises:
         MemoryError: The kernel could not allocate its buffers.
     """
-    kernel, problem = _load()
+    kernel, problem = load()
     assert kernel is not None, problem
     pairs, height, width = first.shape
     flow = torch.empty(pairs, 2, height, width)
@@ -106,15 +104,3 @@ def solve(first: Tensor, second: Tensor, levels: tuple[Level, ...], parameters: 
     if failed:
         raise MemoryError(f"optical flow of {width}x{height} frames: out of memory")
     return flow
-
-
-def problem() -> str | None:
-    """Return why there is no C kernel on this machine; None if there is. The first call loads or compiles it."""
-    return _load()[1]
-
-
-@load_once(KERNEL)
-def _load(library: ctypes.CDLL) -> None:
-    """Declare the kernel's function."""
-    library.stmn_tvl1.argtypes = (*[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
-    library.stmn_tvl1.restype = ctypes.c_int

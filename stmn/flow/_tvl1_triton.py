@@ -8,7 +8,6 @@ torch reads and writes some hundred planes, the kernel `iterate` reads nine and 
 Triton's interpreter (`TRITON_INTERPRET=1`) runs the same kernels on CPU tensors, for the tests.
 """
 
-import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +21,7 @@ from torch import Tensor
 from stmn.flow._parameters import Parameters
 from stmn.flow._pyramid import Level
 from stmn.flow._tables import Taps, tables_of
+from stmn.flow.kernels import is_interpreted
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,10 @@ TILE = Tile(32, 32, 4)
 _LARGE_TILE = Tile(32, 64, 4, block=8192)
 
 
-def interpreted() -> bool:
-    """True if Triton's interpreter runs the kernels, on any device."""
-    return os.environ.get("TRITON_INTERPRET") == "1"
-
-
 @cache
 def problem(device: torch.device) -> str | None:
     """Return why these kernels can't run on a device; None if they can. The first call on a device tries one."""
-    if device.type != "cuda" and not interpreted():
+    if device.type != "cuda" and not is_interpreted():
         return f"Triton's kernels run on CUDA devices, not on {device.type}"
     if find_spec("triton") is None:
         return "the package triton is not installed"

@@ -1,39 +1,108 @@
-"""Which devices compute flow, and what computes it there, for `prepare`, `predict` and `doctor`."""
+"""Which devices compute flow, and what computes it there, for `prepare`, `predict` and `doctor`.
 
-import torch
+torch, which takes seconds to import, is imported only where there may be a card.
+"""
 
+import ctypes
+import os
+from typing import TYPE_CHECKING
+
+from stmn import registry
 from stmn.errors import UsageError
-from stmn.flow.tvl1 import kernel_name, kernel_problem
+from stmn.flow.kernels import kernel_name, kernel_problem
 from stmn.runtime.cores import count_cores
-from stmn.runtime.device import choose_device
+
+if TYPE_CHECKING:
+    import torch
 
 _KERNELS = {"c": "the C kernel", "triton": "Triton's kernels", "torch": "torch"}
+#: with `auto` a card computes the flow of so many videos or more: it takes seconds to get ready
+_FEW_VIDEOS = 20
 
 
-def choose_devices(names: str) -> list[torch.device]:
-    """The devices of a list such as `cuda:0,cuda:1`, each once; a single name is one as well.
+def choose_owned(names: str, flow: str, videos: int) -> list[str]:
+    """Choose the devices on which a process of its own computes flow for all others; none: each computes on the CPU.
+
+    Args:
+        names: `auto`, `cpu`, `cuda`, `cuda:N`, or several of these with commas. `auto` is the first CUDA device if
+            there is one, the flow plugin computes there, and the videos are not few.
+        flow: The flow plugin.
+        videos: How many are to be prepared.
 
     Raises:
-        UsageError: There is no such device here, or `auto` or `cpu` is one of several.
+        UsageError: There is no such device here, or the plugin computes on the CPU alone.
+    """
+    if names == "auto":
+        names = "cuda:0" if videos >= _FEW_VIDEOS and has_cuda() and not _is_cpu_only(flow) else "cpu"
+    devices = check_devices(names)
+    if devices == ["cpu"]:
+        return devices if os.environ.get("STMN_FLOW_OWNER") == "1" else []
+    if _is_cpu_only(flow):
+        raise UsageError(f"flow '{flow}' computes on the CPU alone: leave out --device {names}")
+    return devices
+
+
+def check_devices(names: str, here: bool = True) -> list[str]:
+    """The names of devices in a list, each once: `cuda` is `cuda:0`.
+
+    Args:
+        names: As for `choose_owned`, but not `auto`.
+        here: This machine must have them.
+
+    Raises:
+        UsageError: A device is unknown or not here, or a CPU is one of several.
     """
     devices = []
-    for name in names.split(","):
-        if not name.strip():
-            raise UsageError(f"device '{names}': a name is missing; write cuda:0,cuda:1")
-        device = choose_device(name.strip()).device
-        if device.type == "cuda" and device.index is None:
-            device = torch.device("cuda", 0)
-        if device not in devices:
-            devices.append(device)
-    if len(devices) > 1 and any(device.type == "cpu" for device in devices):
+    for name in (part.strip() for part in names.split(",")):
+        kind, _, number = name.partition(":")
+        if name != "cpu" and (kind != "cuda" or (number and not number.isdecimal()) or name.endswith(":")):
+            raise UsageError(f"device '{names}': unknown; use auto, cpu, cuda or cuda:N, or several: cuda:0,cuda:1")
+        if kind == "cuda" and here:
+            from stmn.runtime.device import choose_device
+
+            choose_device(name)
+        name = "cuda:0" if name == "cuda" else name
+        devices += [name] if name not in devices else []
+    if len(devices) > 1 and "cpu" in devices:
         raise UsageError(f"device '{names}': several devices must all be CUDA devices, such as cuda:0,cuda:1")
     return devices
 
 
-def describe_backend(device: torch.device | str = "auto") -> str:
-    """Say in a line what computes TV-L1 on a device, and where: "TV-L1 by the C kernel on the CPU (8 cores)".
+def has_cuda() -> bool:
+    """True if torch can use a CUDA device here. Asks the driver first, as torch takes seconds to import."""
+    try:
+        driver, count = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
+    except OSError:
+        return False
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+        return False
+    import torch
 
-    Where it is not the fastest kernel, the line says why. The first call may compile a kernel, in 1 to 2 seconds.
+    return torch.cuda.is_available()
+
+
+def _is_cpu_only(flow: str) -> bool:
+    """True if a flow plugin computes on the CPU wherever its frames are."""
+    return bool(getattr(registry.load("flow", flow), "cpu_only", False)) if flow != "tvl1" else False
+
+
+def describe_flow(flow: str, device: "torch.device | str") -> str:
+    """Say what computes the flow of a plugin on a device: "tvl1 by the C kernel on the CPU (8 cores)".
+
+    Where a card has no fast kernel of TV-L1, the line says why; for a CPU a notice does.
+    """
+    if flow != "tvl1":
+        return f"{flow} on {describe_device(device)}"
+    kernel = kernel_name(device)
+    problem = kernel_problem(device) if kernel == "torch" and str(device) != "cpu" else None
+    reason = f", which is slow: {problem}" if problem else ""
+    return f"tvl1 by {_KERNELS[kernel]} on {describe_device(device)}{reason}"
+
+
+def describe_backend(device: str = "auto") -> str:
+    """Say what computes TV-L1 on a device: "tvl1 by the C kernel on the CPU (8 cores)".
+
+    The first call may compile a kernel, in 1 to 2 seconds.
 
     Args:
         device: `auto` is a CUDA device if there is one.
@@ -41,15 +110,16 @@ def describe_backend(device: torch.device | str = "auto") -> str:
     Raises:
         UsageError: There is no such device.
     """
-    device = choose_device(str(device)).device
-    kernel, problem = kernel_name(device), kernel_problem(device)
-    reason = f", which is slow: {problem}" if kernel == "torch" and problem else ""
-    return f"TV-L1 by {_KERNELS[kernel]} on {describe_device(device)}{reason}"
+    if device == "auto":
+        device = "cuda:0" if has_cuda() else "cpu"
+    return describe_flow("tvl1", check_devices(device)[0])
 
 
-def describe_device(device: torch.device) -> str:
+def describe_device(device: "torch.device | str") -> str:
     """Name a device: "cuda:0 (NVIDIA H100)", "the CPU (8 cores)"."""
-    if device.type == "cuda":
-        return f"cuda:{device.index or 0} ({torch.cuda.get_device_name(device)})"
+    if str(device).startswith("cuda"):
+        import torch
+
+        return f"{device} ({torch.cuda.get_device_name(device)})"
     cores = count_cores()
-    return f"the CPU ({cores} core{'s' * (cores != 1)})" if device.type == "cpu" else str(device)
+    return f"the CPU ({cores} core{'s' * (cores != 1)})" if str(device) == "cpu" else str(device)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stmn.errors import MissingExtra, UsageError
-from stmn.flow._frames import check_frames
+from stmn.flow._frames import check_frames, cpu_only
 
 #: the parameters of Farneback's flow; beyond, OpenCV takes all time and memory
 _RANGES = {
@@ -17,6 +17,7 @@ _RANGES = {
 }  # fmt: skip
 
 
+@cpu_only
 def dis(first: Tensor, second: Tensor, *, preset: str = "medium") -> Tensor:
     """Estimate flow by dense inverse search (Kroeger et al., ECCV 2016): the fastest, without the finest detail.
 
@@ -40,6 +41,7 @@ def dis(first: Tensor, second: Tensor, *, preset: str = "medium") -> Tensor:
     return _each_pair(cv2, estimator.calc, first, second)
 
 
+@cpu_only
 def farneback(
     first: Tensor,
     second: Tensor,

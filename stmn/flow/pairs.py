@@ -1,6 +1,10 @@
-"""Flow along a stream of frames, a batch of pairs at a time."""
+"""Flow along a stream of frames, a batch of pairs at a time, here or wherever a `FieldMaker` has it computed."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,17 +18,86 @@ from stmn.flow.quantise import quantise, subtract_camera
 FlowFunction = Callable[[Tensor, Tensor], Tensor]
 
 
-def frames_and_flow(
-    frames: Iterable[NDArray[np.uint8]], flow: FlowFunction, bound: float, camera_motion: str, batch: int = 16
-) -> Iterator[tuple[Tensor, Tensor]]:
+class FieldMaker(Protocol):
+    """Has flow levels made from frames, at once or while the caller goes on."""
+
+    @property
+    def ahead(self) -> int:
+        """How many chains may be started before the first of them is collected."""
+
+    def pairs_at_a_time(self, height: int, width: int) -> int:
+        """Return the most pairs of a chain of frames of this size."""
+
+    def start(self, chain: Tensor) -> Callable[[], Tensor]:
+        """Start to compute the flow between successive frames.
+
+        Args:
+            chain: (n + 1, H, W, 3) RGB uint8, n >= 1.
+
+        Returns:
+            A function that waits for the levels, (n, 2, H, W) uint8, and raises what went wrong.
+        """
+
+
+@dataclass(frozen=True)
+class FieldsHere:
+    """Computes in this process.
+
+    Attributes:
+        flow: The estimator.
+        bound: Flow is clipped to +- this many pixels.
+        camera_motion: "subtract" subtracts each field's median motion, "keep" keeps it.
+        device: Where the estimator gets the frames.
+    """
+
+    flow: FlowFunction
+    bound: float
+    camera_motion: str
+    device: torch.device | str = "cpu"
+    ahead: int = 0
+
+    def pairs_at_a_time(self, height: int, width: int) -> int:
+        """Return 16: memory holds one frame more."""
+        return 16
+
+    def start(self, chain: Tensor) -> Callable[[], Tensor]:
+        """Compute at once."""
+        levels = compute_levels(chain.to(self.device), self.flow, self.bound, self.camera_motion).cpu()
+        return lambda: levels
+
+
+def compute_levels(
+    frames: Tensor, flow: FlowFunction, bound: float, camera_motion: str, chains: Sequence[int] = ()
+) -> Tensor:
+    """Compute flow levels on the frames' device.
+
+    Args:
+        frames: (N, H, W, 3) RGB uint8: one chain of successive frames, or several of one size after each other.
+        flow: The estimator.
+        bound: Flow is clipped to +- this many pixels.
+        camera_motion: "subtract" subtracts each field's median motion, "keep" keeps it.
+        chains: Frames of each chain; one of all frames if it is empty.
+
+    Returns:
+        (N - chains, 2, H, W) uint8: the fields of the first chain, then those of the next one.
+    """
+    luma = to_grey(frames)
+    if len(chains) > 1:
+        parts = luma.split(list(chains))
+        pixels = flow(torch.cat([part[:-1] for part in parts]), torch.cat([part[1:] for part in parts]))
+    else:
+        pixels = flow(luma[:-1], luma[1:])
+    if camera_motion == "subtract":
+        pixels = subtract_camera(pixels)
+    return quantise(pixels, bound)
+
+
+def frames_and_flow(frames: Iterable[NDArray[np.uint8]], fields: FieldMaker) -> Iterator[tuple[Tensor, Tensor]]:
     """Compute the flow between successive frames.
 
     Args:
         frames: (H, W, 3) RGB uint8, one after another.
-        flow: The estimator.
-        bound: Flow is clipped to +- this many pixels.
-        camera_motion: "subtract" subtracts each field's median motion, "keep" keeps it.
-        batch: Pairs estimated at a time; memory holds one frame more.
+        fields: Has the flow computed. Memory holds its pairs at a time and one frame more, for each chain it has.
 
     Yields:
         Frames (n, H, W, 3) uint8 and flow levels (m, 2, H, W) uint8, in order. Over a video of N frames the n add up to
@@ -35,23 +108,33 @@ def frames_and_flow(
     """
     last: Tensor | None = None
     waiting: list[NDArray[np.uint8]] = []
+    begun: deque[tuple[Tensor, Callable[[], Tensor]]] = deque()
 
-    def emit() -> tuple[Tensor, Tensor]:
+    def begin() -> None:
         nonlocal last
         new = torch.from_numpy(np.stack(waiting))
         chain = new if last is None else torch.cat([last[None], new])
-        luma = to_grey(chain)
-        height, width = luma.shape[1:]
-        pixels = flow(luma[:-1], luma[1:]) if len(chain) > 1 else torch.zeros(0, 2, height, width)
-        if camera_motion == "subtract" and len(pixels):
-            pixels = subtract_camera(pixels)
+        none = new.new_empty(0, 2, *new.shape[1:3])
+        begun.append((new, fields.start(chain) if len(chain) > 1 else lambda: none))
         last = new[-1]
         waiting.clear()
-        return new, quantise(pixels, bound)
 
-    for frame in frames:
-        waiting.append(frame)
-        if len(waiting) >= batch + (last is None):
-            yield emit()
-    if waiting:
-        yield emit()
+    def finish() -> tuple[Tensor, Tensor]:
+        new, collect = begun.popleft()
+        return new, collect()
+
+    try:
+        for frame in frames:
+            waiting.append(frame)
+            if len(waiting) >= fields.pairs_at_a_time(*frame.shape[:2]) + (last is None):
+                begin()
+                while len(begun) > fields.ahead:
+                    yield finish()
+        if waiting:
+            begin()
+        while begun:
+            yield finish()
+    finally:
+        while begun:  # after an error: what is under way still uses its memory
+            with suppress(Exception):
+                finish()

@@ -1,15 +1,13 @@
 """TV-L1 optical flow, as two-stream networks use it: checks its arguments and chooses the kernel."""
 
-import os
-
 import torch
 from torch import Tensor
 
-from stmn.errors import UsageError
 from stmn.flow import _tvl1_c, _tvl1_torch, _tvl1_triton
 from stmn.flow._frames import check_frames
 from stmn.flow._parameters import Parameters
 from stmn.flow._pyramid import pyramid
+from stmn.flow.kernels import kernel_name
 
 
 def tvl1(
@@ -59,36 +57,3 @@ def tvl1(
     first, second = (frames.detach().float().contiguous() for frames in (first, second))
     solve = {"c": _tvl1_c.solve, "triton": _tvl1_triton.solve, "torch": _tvl1_torch.solve}[kernel_name(first.device)]
     return solve(first, second, levels, parameters)
-
-
-def kernel_name(device: torch.device | str = "cpu") -> str:
-    """Return what computes TV-L1 for tensors on a device: "c" on a CPU, "triton" on a CUDA device, "torch" anywhere.
-
-    Without a `kernel_problem` it is the fastest. The environment variable STMN_FLOW_KERNEL names another one; it has no
-    effect on devices that this kernel is not made for.
-
-    Raises:
-        UsageError: STMN_FLOW_KERNEL has another value, or asks for a kernel that is unavailable.
-    """
-    device = torch.device(device)
-    wanted = os.environ.get("STMN_FLOW_KERNEL", "")
-    if wanted not in ("", "c", "triton", "torch"):
-        raise UsageError(f"STMN_FLOW_KERNEL is '{wanted}'; it must be 'c', 'triton' or 'torch'")
-    if wanted == "torch":
-        return "torch"
-    if wanted == "triton" and _tvl1_triton.interpreted():
-        return "triton"
-    fastest = {"cpu": "c", "cuda": "triton"}.get(device.type, "torch")
-    problem = kernel_problem(device)
-    if problem and wanted == fastest:
-        raise UsageError(f"STMN_FLOW_KERNEL is '{wanted}', but this kernel of TV-L1 is unavailable: {problem}")
-    return "torch" if problem else fastest
-
-
-def kernel_problem(device: torch.device | str = "cpu") -> str | None:
-    """Return why the fastest kernel is unavailable on a device, C on a CPU, Triton's on CUDA; None if it is there.
-
-    The first call may compile it, in 1 to 2 seconds.
-    """
-    device = torch.device(device)
-    return _tvl1_c.problem() if device.type == "cpu" else _tvl1_triton.problem(device)

@@ -13,7 +13,7 @@ from stmn.evaluation.passes import PassLimit
 from stmn.evaluation.protocol import Protocol
 from stmn.evaluation.video_input import VideoInput, make_input
 from stmn.flow.estimator import load_estimator
-from stmn.flow.pairs import FlowFunction
+from stmn.flow.pairs import FieldsHere
 from stmn.nets.checkpoint import Description
 from stmn.nets.network import FUSED, Network
 from stmn.nets.outside import OutsideNetwork
@@ -86,14 +86,17 @@ class Classifier:
         """True if one of the streams is motion."""
         return "motion" in self.network.names
 
-    def flow_function(self) -> FlowFunction:
-        """The flow estimator of the training data; zeros if no stream reads flow.
+    def field_maker(self) -> FieldsHere:
+        """Computes flow as for the training data, on the model's device; zeros if no stream reads flow.
 
         Raises:
             PluginError: The flow plugin is not installed.
         """
         how = self.description.preparation
-        return load_estimator(how.flow, how.flow_options) if self.reads_flow else _zero_flow
+        if not self.reads_flow:
+            return FieldsHere(_zero_flow, how.bound, how.camera_motion)
+        flow = load_estimator(how.flow, how.flow_options)
+        return FieldsHere(flow, how.bound, how.camera_motion, self.device.device)
 
     def protocol(self, chunks: int, flips: bool = True) -> Protocol:
         """Whole frames of `chunks` chunks; also mirrored frames if the training data allowed mirroring."""

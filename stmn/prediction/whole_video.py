@@ -53,7 +53,7 @@ def _read_chunks(
     model: Classifier, source: Source, plan: ChunkPlan, allow_damage: float
 ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
     """(3, H, W) frames and (2, H, W) flow levels by their numbers: what the plan needs, and little more."""
-    how, flow = model.description.preparation, model.flow_function()
+    how, fields_of = model.description.preparation, model.field_maker()
     frames: dict[int, Tensor] = {}
     levels: dict[int, Tensor] = {}
     stream, reached = iter_frames(source, how.fps, allow_damage), 0
@@ -62,7 +62,7 @@ def _read_chunks(
         reached = run.stop
         at = field_at = run.start
         pictures = (frame.picture(how.short_side) for frame in part)
-        for batch, fields in frames_and_flow(pictures, flow, how.bound, how.camera_motion):
+        for batch, fields in frames_and_flow(pictures, fields_of):
             frames |= {t: batch[t - at].permute(2, 0, 1) for t in plan.times if at <= t < at + len(batch)}
             levels |= {field_at + i: field for i, field in enumerate(fields)}
             at, field_at = at + len(batch), field_at + len(fields)

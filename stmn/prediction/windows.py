@@ -91,7 +91,7 @@ def read_frames(
             yield picture
 
     waiting: deque[Tensor] = deque()
-    for batch, fields in frames_and_flow(pictures(), model.flow_function(), how.bound, how.camera_motion):
+    for batch, fields in frames_and_flow(pictures(), model.field_maker()):
         waiting.extend(batch.permute(0, 3, 1, 2))
         for flow in fields:
             seconds, rate, shown = decoded.popleft()

@@ -14,7 +14,7 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib.metadata import version
 from multiprocessing.connection import wait
 from typing import Any
@@ -64,7 +64,10 @@ class _WorkerPool(WorkerPlugin):
         """Called by Dask before the Dask worker gets any job."""
         if self._version != version("stmn"):
             raise StmnError(f"the cluster's worker {worker.address} has stmn {version('stmn')}, not {self._version}")
-        self._setup = self._make_setup(digest(worker.id))
+        setup = self._make_setup(digest(worker.id))
+        opened = getattr(setup, "opened", None)
+        self._helpers = ExitStack()  # processes that serve all others of this Dask worker
+        self._setup = self._helpers.enter_context(opened(print)) if opened else setup
         self._lock = threading.Lock()
         self._closed = False
         self._idle: list[Worker] = []
@@ -81,6 +84,7 @@ class _WorkerPool(WorkerPlugin):
             for one in self._idle:
                 one.stop()
             self._idle.clear()
+        self._helpers.close()
 
     def transition(self, key: Any, start: str, finish: str, **about: Any) -> None:
         """Called by Dask when the state of a task changes: one that nobody waits for any more is stopped."""

@@ -127,16 +127,29 @@ class Process(Protocol):
         """Wait for its end."""
 
 
-def _fork_process(connection: Connection) -> Process:
+def fork_process(connection: Connection) -> Process:
     """Start a worker process from multiprocessing's fork server.
 
     The fork server imports torch once, and hands down no thread or decoder of this process.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["stmn.runtime.preload"])
-    process = context.Process(target=serve, args=(connection,), daemon=True)
+    process = _fork_server().Process(target=serve, args=(connection,), daemon=True)
     process.start()
     return process
+
+
+def warm_up() -> None:
+    """Start the fork server, which imports torch while this process does something else."""
+    from multiprocessing import forkserver
+
+    _fork_server()
+    forkserver.ensure_running()
+
+
+def _fork_server() -> multiprocessing.context.ForkServerContext:
+    """What starts worker processes."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["stmn.runtime.preload"])
+    return context
 
 
 class SpawnedProcess:
@@ -179,7 +192,7 @@ class Worker:
         start: starts a process that serves one end of a pipe.
     """
 
-    def __init__(self, setup: Setup, index: int, start: Callable[[Connection], Process] = _fork_process) -> None:
+    def __init__(self, setup: Setup, index: int, start: Callable[[Connection], Process] = fork_process) -> None:
         self.index = index
         self.connection, theirs = multiprocessing.Pipe()
         self.process = start(theirs)

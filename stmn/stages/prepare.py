@@ -1,6 +1,7 @@
 """prepare: pack videos into a data set of frames and flow."""
 
 from collections import deque
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,10 @@ class Prepare(Stage[PrepareOptions]):
         """Refuse, before anything is written, what can't be prepared into this folder."""
         _take_inventory(options, context.out)
         self.check_options(options)
+        if context.device != "auto":
+            from stmn.flow.backend import check_devices
+
+            check_devices(context.device, here=not options.cluster)
         check_workers(options, context)
 
     def run(self, options: PrepareOptions, context: Context) -> Result:
@@ -206,9 +211,10 @@ def _fill_store(options: PrepareOptions, context: Context) -> Result:
         for line in find_small(missing, options.short_side):
             context.progress.say(line)
     jobs = deque(VideoJob(entry) for entry in missing)
+    computed = [] if dataset.has_pictures else missing
     worker = PrepareWorker(
         real_path(folder), header.preparation, options.dataset, dataset.root, options.dataset_options,
-        allow_damage=options.allow_damage,
+        allow_damage=options.allow_damage, devices=_choose_devices(options, computed, context),
     )  # fmt: skip
     found = [finished[entry.id] for entry in entries if entry.id in finished]
     skipped = sum(video.status == "skipped" for video in found)
@@ -216,8 +222,12 @@ def _fill_store(options: PrepareOptions, context: Context) -> Result:
         if entry.id in finished:
             _report_video(entry.id, finished[entry.id].frames, finished[entry.id].reason, False, context)
     rate = Rate(sum(video.frames for video in found))
-    with context.progress.task("videos", len(entries), "videos", done=len(entries) - len(missing)) as task:
-        for result in run_video_jobs(jobs, worker, options, context):
+    started = nullcontext(worker) if options.cluster else worker.opened(context.progress.say)
+    with (
+        started as ready,
+        context.progress.task("videos", len(entries), "videos", done=len(entries) - len(missing)) as task,
+    ):
+        for result in run_video_jobs(jobs, ready, options, context):
             if result.reason:
                 skipped += 1
                 context.progress.say(f"skipped {result.entry.id!r}: {result.reason}")
@@ -226,6 +236,25 @@ def _fill_store(options: PrepareOptions, context: Context) -> Result:
             _report_video(result.entry.id, result.frames, result.reason, True, context)
             task.advance(1, **rate.add(result.frames), skipped=skipped)
     return _summarise(options, entries, context)
+
+
+def _choose_devices(options: PrepareOptions, videos: "list[VideoEntry]", context: Context) -> tuple[str, ...]:
+    """Where a process of its own computes the flow of these videos; says what does if it is the CPU of each worker."""
+    if not videos:
+        return ()
+    from stmn.flow.backend import check_devices, choose_owned, describe_flow
+
+    if options.cluster:
+        devices = check_devices("cpu" if context.device == "auto" else context.device, here=False)
+        on = "on the CPU of its machine" if devices == ["cpu"] else f"on its own {', '.join(devices)}"
+        context.progress.say(f"flow: {options.flow} by each Dask worker, {on}")
+        return () if devices == ["cpu"] else tuple(devices)
+    from stmn.runtime.workers import warm_up
+
+    warm_up()
+    if not (devices := choose_owned(context.device, options.flow, len(videos))):
+        context.progress.say(f"flow: {describe_flow(options.flow, 'cpu')}")
+    return tuple(devices)
 
 
 def _set_apart(gone: list[str], header: "Header", options: PrepareOptions, context: Context) -> None:

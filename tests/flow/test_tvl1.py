@@ -11,8 +11,9 @@ from helpers.waves import moved, texture
 from PIL import Image
 
 from stmn.errors import StmnError, UsageError
-from stmn.flow import _tvl1_c
-from stmn.flow.tvl1 import kernel_name, kernel_problem, tvl1
+from stmn.flow import _tvl1_library
+from stmn.flow.kernels import kernel_name, kernel_problem
+from stmn.flow.tvl1 import tvl1
 
 needs_c = pytest.mark.skipif(kernel_problem() is not None, reason=f"no C kernel: {kernel_problem()}")
 kernels = pytest.mark.parametrize("kernel", ["torch", pytest.param("c", marks=needs_c)])
@@ -157,7 +158,7 @@ def test_parameter_out_of_range_is_a_usage_error(parameters):
 
 
 def test_without_a_compiler_torch_takes_over(tmp_path):
-    code = "from stmn.flow.tvl1 import *; print(kernel_name(), '|', kernel_problem())"
+    code = "from stmn.flow.kernels import *; print(kernel_name(), '|', kernel_problem())"
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "CC": "no-such-compiler"}
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert run.stdout.startswith("torch | no C compiler 'no-such-compiler'")
@@ -170,7 +171,7 @@ def test_failing_compiler_is_recorded_and_tried_once(tmp_path, monkeypatch):
     compiler.chmod(0o755)
     monkeypatch.setenv("CC", str(compiler))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    _tvl1_c._load.cache_clear()
+    _tvl1_library.load.cache_clear()
     try:
         assert kernel_name() == "torch"
         assert "too bad" in (kernel_problem() or "")
@@ -181,22 +182,22 @@ def test_failing_compiler_is_recorded_and_tried_once(tmp_path, monkeypatch):
         with pytest.raises(StmnError, match="too bad"):
             kernel_name()
     finally:
-        _tvl1_c._load.cache_clear()
+        _tvl1_library.load.cache_clear()
 
 
 @needs_c
 def test_damaged_cache_is_replaced(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    library = _tvl1_c.KERNEL.target(["cc"])
+    library = _tvl1_library.KERNEL.target(["cc"])
     library.write_bytes(b"half a file")
     monkeypatch.delenv("CC", raising=False)
-    _tvl1_c._load.cache_clear()
+    _tvl1_library.load.cache_clear()
     try:
         assert kernel_name() == "c"
         assert library.stat().st_size > 10_000
         assert list(library.parent.iterdir()) == [library]
     finally:
-        _tvl1_c._load.cache_clear()
+        _tvl1_library.load.cache_clear()
 
 
 @needs_c
@@ -204,12 +205,12 @@ def test_kernel_works_without_a_writable_cache(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.delenv("CC", raising=False)
-    _tvl1_c._load.cache_clear()
+    _tvl1_library.load.cache_clear()
     try:
         assert kernel_name() == "c"
         assert tvl1(*moved(20, 20)).shape == (1, 2, 20, 20)
     finally:
-        _tvl1_c._load.cache_clear()
+        _tvl1_library.load.cache_clear()
 
 
 def test_unknown_kernel_is_a_usage_error(monkeypatch):

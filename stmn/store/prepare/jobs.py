@@ -47,7 +47,7 @@ def do_or_skip(
 
     Raises:
         OSError: The disk is full or read-only.
-        FatalJobError: A package is missing on this machine, which is not the video's fault.
+        FatalJobError: A package is missing on this machine, or a device is gone, which is not the video's fault.
     """
     if done := shard.video(job.entry.id):  # its last worker died between the commit and its report
         return VideoResult(job.entry, done.frames, reason=done.reason)
@@ -55,6 +55,8 @@ def do_or_skip(
     if not reason:
         try:
             return work()
+        except FatalJobError:
+            raise
         except MissingExtra as error:
             raise FatalJobError(str(error)) from error
         except (StmnError, ValueError, RuntimeError, MemoryError) as error:

@@ -6,6 +6,7 @@ torch and the decoder are imported in the worker only: the process that hands ou
 import dataclasses
 import platform
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from stmn.flow.pairs import FlowFunction
+    from stmn.flow.owner import Address
+    from stmn.flow.pairs import FieldMaker
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class PrepareWorker:
         dataset_options: Options of the plugin.
         machine: Prefix of the shards' names where several machines write.
         allow_damage: The fraction of a video's frames that damage may cost.
+        devices: Where a process of its own computes flow for all workers of a machine; none: each worker on its CPU.
+        owners: These processes, once they are started.
     """
 
     folder: Path
@@ -49,6 +53,30 @@ class PrepareWorker:
     dataset_options: dict[str, Any]
     machine: str = ""
     allow_damage: float = 0.05
+    devices: tuple[str, ...] = ()
+    owners: "tuple[Address, ...]" = ()
+
+    @contextmanager
+    def opened(self, say: Callable[[str], None]) -> "Iterator[PrepareWorker]":
+        """Start the processes that compute flow, and end them with the block; gives the same set-up with them.
+
+        Args:
+            say: Called with a line for each, which says what computes there.
+
+        Raises:
+            FatalJobError: One can't start, or died in the block.
+        """
+        if not self.devices:
+            yield self
+            return
+        from stmn.flow.owner import FlowWork, open_owners
+
+        how = self.preparation
+        work = FlowWork(how.flow, how.flow_options, how.bound, how.camera_motion)
+        with open_owners(self.devices, work, spawned=bool(self.machine)) as (addresses, described):
+            for line in described:
+                say(f"flow: {line}")
+            yield dataclasses.replace(self, owners=tuple(addresses))
 
     def on(self, machine: str) -> "PrepareWorker":
         """Return the same set-up for processes on another machine, whose name no other machine has."""
@@ -65,19 +93,29 @@ class PrepareWorker:
         import torch
 
         torch.set_num_threads(1)  # videos run in parallel instead
-        how = self.preparation
         dataset: Dataset = build("dataset", self.dataset, self.dataset_options, self.root)
-        flow = None if dataset.has_pictures else load_estimator(how.flow, how.flow_options)
+        fields = None if dataset.has_pictures else self._make_fields(index)
         shard = ShardWriter(shard_path(self.folder, index, self.machine))
 
         def handle(job: VideoJob) -> VideoResult:
             with stop_on_full_disk(self.folder):
                 source = _Source(dataset, job.entry)
-                return do_or_skip(job, shard, lambda: self._prepare(source, shard, flow), lambda: source.stamp)
+                return do_or_skip(job, shard, lambda: self._prepare(source, shard, fields), lambda: source.stamp)
 
         return handle
 
-    def _prepare(self, source: "_Source", shard: ShardWriter, flow: "FlowFunction | None") -> VideoResult:
+    def _make_fields(self, index: int) -> "FieldMaker":
+        """What has the flow of worker `index` computed."""
+        from stmn.flow.client import FieldsElsewhere
+        from stmn.flow.pairs import FieldsHere
+
+        if self.owners:
+            owner = self.owners[index % len(self.owners)]
+            return FieldsElsewhere(owner.name, owner.device)
+        how = self.preparation
+        return FieldsHere(load_estimator(how.flow, how.flow_options), how.bound, how.camera_motion)
+
+    def _prepare(self, source: "_Source", shard: ShardWriter, fields: "FieldMaker | None") -> VideoResult:
         """Put a video into the shard. Raises `DataError` and the like if that fails."""
         dataset, entry, how = source.dataset, source.entry, self.preparation
         if dataset.has_pictures:
@@ -87,10 +125,10 @@ class PrepareWorker:
             with shard.add_video(entry, source.stamp) as writer:
                 writer.facts = import_jpegs(files, writer, how)
         else:
-            assert flow is not None
+            assert fields is not None
             path = source.fetch()
             with shard.add_video(entry, source.stamp) as writer:
-                writer.facts = _store_video(path, entry, writer, how, flow, self.allow_damage)
+                writer.facts = _store_video(path, entry, writer, how, fields, self.allow_damage)
         return VideoResult(entry, writer.facts.frames, note=writer.note)
 
 
@@ -112,7 +150,7 @@ class _Source:
 
 
 def _store_video(
-    path: Path, entry: VideoEntry, writer: PictureWriter, how: Preparation, flow: "FlowFunction", allow_damage: float
+    path: Path, entry: VideoEntry, writer: PictureWriter, how: Preparation, making: "FieldMaker", allow_damage: float
 ) -> VideoFacts:
     """Decode, resize, compute flow, quantise and store. Raises `DataError` when there are fewer than two frames."""
     from stmn.flow.pairs import frames_and_flow
@@ -133,7 +171,7 @@ def _store_video(
                 first = first or last
                 yield last.picture(how.short_side)
 
-    for pictures, levels in frames_and_flow(decode(), flow, how.bound, how.camera_motion):
+    for pictures, levels in frames_and_flow(decode(), making):
         for picture in pictures:
             writer.add(RGB, frames, encode_frame(picture, how.quality))
             frames += 1

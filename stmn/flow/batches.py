@@ -1,0 +1,146 @@
+"""Chains of frames of several videos as one batch on a device."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from stmn.errors import MissingExtra
+from stmn.flow.pairs import FlowFunction, compute_levels
+from stmn.runtime.memory import find_shortage
+from stmn.runtime.workers import FatalJobError, describe_error
+
+if TYPE_CHECKING:
+    from stmn.flow.owner import Request
+
+#: the most pixels of the pairs of a batch: 256 pairs of 340 x 256 on CUDA; on a CPU a larger batch is not faster
+_CUDA_PIXELS, _CPU_PIXELS = 256 * 340 * 256, 2**21
+#: bytes of a card's free memory for each of them: TV-L1 in torch, of all solvers, holds so much
+_BYTES_PER_PIXEL = 600
+
+
+@dataclasses.dataclass(eq=False)
+class Batch:
+    """A batch that is under way: its requests, and their levels once `done` has come; or why it failed.
+
+    Attributes:
+        source: What the device still reads.
+    """
+
+    requests: list["Request"]
+    source: Tensor | None = None
+    levels: Tensor | None = None
+    done: torch.cuda.Event | None = None
+    error: Exception | None = None
+
+
+class BatchMaker:
+    """Computes batches on a device. What fails in a batch is computed alone, what exceeds the memory in parts.
+
+    Args:
+        flow: The estimator.
+        bound: Flow is clipped to +- this many pixels.
+        camera_motion: "subtract" or "keep".
+        device: Where the frames go.
+    """
+
+    def __init__(self, flow: FlowFunction, bound: float, camera_motion: str, device: torch.device) -> None:
+        self._flow, self._bound, self._camera_motion, self._device = flow, bound, camera_motion, device
+        self._pixels = _CPU_PIXELS
+        self._copies: torch.cuda.Stream | None = None
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+            free, _ = torch.cuda.mem_get_info(device)
+            self._pixels = min(_CUDA_PIXELS, free // _BYTES_PER_PIXEL)
+            self._copies = torch.cuda.Stream(device)
+
+    def most_pairs(self, height: int, width: int) -> int:
+        """Return how many pairs of this size a batch should have at most."""
+        return max(1, self._pixels // (height * width))
+
+    def launch(self, requests: list["Request"]) -> Batch:
+        """Queue a batch. On CUDA it does not wait for the device."""
+        try:
+            return self._launch(requests)
+        except Exception as error:
+            return Batch(requests, error=error)
+
+    def _launch(self, requests: list["Request"]) -> Batch:
+        """As `launch`, but raises what goes wrong."""
+        chains = [len(request.frames) for request in requests]
+        shape = (sum(chains), *requests[0].frames.shape[1:])
+        source = torch.empty(shape, dtype=torch.uint8, pin_memory=self._copies is not None)
+        torch.cat([request.frames for request in requests], out=source)
+        if self._copies is None:
+            return Batch(requests, levels=self._compute(source.to(self._device), chains).cpu())
+        current = torch.cuda.current_stream(self._device)
+        with torch.cuda.stream(self._copies):  # beside what the card computes now
+            frames = source.to(self._device, non_blocking=True)
+        current.wait_stream(self._copies)
+        frames.record_stream(current)
+        found = self._compute(frames, chains)
+        levels = torch.empty(found.shape, dtype=torch.uint8, pin_memory=True)
+        levels.copy_(found, non_blocking=True)
+        return Batch(requests, source, levels, current.record_event())
+
+    def _compute(self, frames: Tensor, chains: Sequence[int]) -> Tensor:
+        """The levels of all chains."""
+        return compute_levels(frames, self._flow, self._bound, self._camera_motion, chains)
+
+    def finish(self, batch: Batch) -> list[tuple["Request", str]]:
+        """Wait for a batch and put its levels into the slots.
+
+        Returns:
+            The requests, each with the reason why it failed, or "".
+
+        Raises:
+            FatalJobError: The device, or a package, fails for good.
+        """
+        error = batch.error
+        if error is None:
+            try:
+                return self._deliver(batch)
+            except Exception as found:  # what a kernel has done wrong shows when the host waits for it
+                error = found
+        if isinstance(error, MissingExtra):
+            raise FatalJobError(str(error)) from error
+        self._check_device(error)
+        if short := find_shortage(error) is not None:
+            pixels = max(request.levels.shape[0] * request.levels[0, 0].numel() for request in batch.requests)
+            self._pixels = max(1, min(self._pixels // 2, pixels))
+        if len(batch.requests) > 1:
+            return [answer for request in batch.requests for answer in self.finish(self.launch([request]))]
+        [request] = batch.requests
+        pairs = len(request.levels)
+        if not short or pairs == 1:
+            return [(request, describe_error(error))]
+        half = pairs // 2
+        parts = ((request.frames[: half + 1], request.levels[:half]), (request.frames[half:], request.levels[half:]))
+        for frames, levels in parts:
+            part = dataclasses.replace(request, frames=frames, levels=levels)
+            [(_, reason)] = self.finish(self.launch([part]))
+            if reason:
+                return [(request, reason)]
+        return [(request, "")]
+
+    def _deliver(self, batch: Batch) -> list[tuple["Request", str]]:
+        """Put the levels of a batch that has been computed into the slots of its requests."""
+        assert batch.levels is not None
+        if batch.done is not None:
+            batch.done.synchronize()
+        counts = [len(request.levels) for request in batch.requests]
+        for request, levels in zip(batch.requests, batch.levels.split(counts), strict=True):
+            request.levels.copy_(levels)
+        return [(request, "") for request in batch.requests]
+
+    def _check_device(self, error: Exception) -> None:
+        """Give back what a failed batch holds of a card. Raises `FatalJobError` if the card does not work any more."""
+        if self._device.type != "cuda":
+            return
+        try:
+            torch.cuda.synchronize(self._device)
+            torch.cuda.empty_cache()
+        except Exception as broken:
+            raise FatalJobError(f"{self._device}: fails: {describe_error(error)}") from broken

@@ -1,0 +1,261 @@
+"""The process that owns a device and computes flow there for all worker processes of the machine.
+
+Workers decode and encode, and hand over chains of frames (`client.py`). All chains of one size that are waiting are
+computed as one batch, whichever videos they belong to: while the device is busy more come, and the batches grow. On a
+CUDA device the next batch is on its way while one is computed.
+"""
+
+import os
+import secrets
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import recv_handle
+from typing import TYPE_CHECKING, Any
+
+from stmn.runtime.workers import FatalJobError, SpawnedProcess, Worker, fork_process
+
+if TYPE_CHECKING:
+    import mmap
+
+    from torch import Tensor
+
+    from stmn.flow.batches import Batch, BatchMaker
+    from stmn.flow.slots import Layout
+
+
+@dataclass(frozen=True)
+class FlowWork:
+    """How flow is computed: the plugin, its options, and what becomes of its pixels."""
+
+    flow: str
+    options: dict[str, Any]
+    bound: float
+    camera_motion: str
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a process listens that owns a device."""
+
+    name: str
+    device: str
+
+
+@contextmanager
+def open_owners(
+    devices: Sequence[str], work: FlowWork, spawned: bool = False
+) -> Iterator[tuple[list[Address], list[str]]]:
+    """Start a process for each device, and end it with the block.
+
+    Args:
+        devices: `cuda:N` or `cpu`.
+        work: What they compute.
+        spawned: Start a new interpreter, which a daemonic process may do too; slower.
+
+    Yields:
+        Their addresses for `FieldsElsewhere`, and a line for each that says what computes there.
+
+    Raises:
+        FatalJobError: A process can't start, or died in the block; then it says how.
+    """
+    addresses = [Address(f"stmn-{secrets.token_hex(16)}", device) for device in devices]
+    start = SpawnedProcess if spawned else fork_process
+    owners = [Worker(_Owner(address, work), k, start) for k, address in enumerate(addresses)]
+    try:
+        described = []
+        for owner in owners:
+            owner.give("describe")
+            described.append(_wait_for(owner))
+            owner.give("serve")
+        try:
+            yield addresses, described
+        except FatalJobError as error:
+            for address, owner in zip(addresses, owners, strict=True):
+                if how := _find_end(owner):
+                    why = f"{address.device}: the process that computes flow died ({how})"
+                    raise FatalJobError(f"{why}; finished videos are kept: the same command continues") from error
+            raise
+    finally:
+        for owner in owners:
+            owner.stop()
+
+
+def _wait_for(owner: Worker) -> str:
+    """What a process answers to its first job. Raises `FatalJobError`."""
+    while (outcome := owner.collect(bool(wait([owner.connection], timeout=0.5)), float("inf"))) is None:
+        continue
+    if outcome.error:
+        raise FatalJobError(outcome.error)
+    return str(outcome.result)
+
+
+def _find_end(owner: Worker) -> str:
+    """How a process has ended; empty if it has not."""
+    with suppress(EOFError, OSError):
+        while owner.connection.poll(1):
+            kind, value = owner.connection.recv()
+            if kind == "fatal":
+                return str(value)
+        return ""
+    owner.process.join()
+    code = owner.process.exitcode
+    return f"signal {-code}" if code and code < 0 else f"exit code {code}"
+
+
+@dataclass(frozen=True)
+class _Owner:
+    """Sets up the process: a `stmn.runtime.workers.Setup`."""
+
+    address: Address
+    work: FlowWork
+
+    def __call__(self, index: int) -> Any:
+        """Return the function that does a job: "describe", then "serve", which never returns."""
+        import torch
+
+        from stmn.flow.backend import describe_flow
+        from stmn.flow.batches import BatchMaker
+        from stmn.flow.estimator import load_estimator
+
+        device = torch.device(self.address.device)
+        work = self.work
+        maker = BatchMaker(load_estimator(work.flow, work.options), work.bound, work.camera_motion, device)
+        server = _Server(self.address, maker)
+
+        def do(job: str) -> str:
+            if job == "serve":
+                server.serve()
+            return describe_flow(work.flow, device)
+
+        return do
+
+
+@dataclass(eq=False)
+class _Client:
+    """A worker process, and the memory that it shares."""
+
+    connection: Connection
+    layout: "Layout | None" = None
+    memory: "mmap.mmap | None" = None
+    gone: bool = False
+
+
+@dataclass(eq=False)
+class Request:
+    """A chain of frames that waits in a slot of a client's memory."""
+
+    client: _Client
+    slot: int
+    frames: "Tensor"
+    levels: "Tensor" = field(repr=False)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.frames.shape[1], self.frames.shape[2]
+
+
+class _Server:
+    """Takes chains from the clients, has them computed in batches, and answers."""
+
+    def __init__(self, address: Address, maker: "BatchMaker") -> None:
+        self._address, self._maker = address, maker
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(f"\0{address.name}")  # an abstract name: no file that could be left
+        self._listening.listen(1024)
+        self._clients: dict[Connection, _Client] = {}
+        self._waiting: list[Request] = []
+
+    def serve(self) -> None:
+        """Work until this process ends. Raises `FatalJobError` if the device fails for good."""
+        flying: Batch | None = None
+        while True:
+            self._receive(block=not self._waiting and flying is None)
+            batch = self._take()
+            launched = self._maker.launch(batch) if batch else None
+            try:
+                if flying:
+                    self._answer(self._maker.finish(flying))
+            except FatalJobError as error:
+                for client in self._clients.values():
+                    self._send(client, ("fatal", 0, str(error)))
+                raise
+            flying = launched
+
+    def _receive(self, block: bool) -> None:
+        """Take what the clients have sent; with `block` wait for something."""
+        ready = wait([self._listening, *self._clients], timeout=None if block else 0)
+        for sender in ready:
+            if sender is self._listening:
+                self._accept()
+            elif isinstance(sender, Connection) and sender in self._clients:
+                client = self._clients[sender]
+                try:
+                    self._hear(client, sender.recv())
+                except (EOFError, OSError, ValueError, RuntimeError):
+                    self._drop(client)
+
+    def _accept(self) -> None:
+        """Take a new client; only processes of this user are let in."""
+        accepted, _ = self._listening.accept()
+        _, user, _ = struct.unpack("3i", accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if user != os.geteuid():
+            accepted.close()
+            return
+        connection = Connection(accepted.detach())
+        self._clients[connection] = _Client(connection)
+
+    def _hear(self, client: _Client, message: tuple[Any, ...]) -> None:
+        """Take a message of a client. Raises `OSError` or `ValueError` if its memory can't be mapped."""
+        from stmn.flow.slots import map_memory
+
+        if message[0] == "open":
+            client.layout = message[1]
+            descriptor = recv_handle(client.connection)
+            try:
+                client.memory = map_memory(descriptor, message[1])
+            finally:
+                os.close(descriptor)
+            return
+        _, slot, count = message
+        assert client.layout is not None and client.memory is not None
+        frames = client.layout.frames(client.memory, slot)[:count]
+        levels = client.layout.levels(client.memory, slot)[: count - 1]
+        self._waiting.append(Request(client, slot, frames, levels))
+
+    def _take(self) -> list[Request]:
+        """The chains of the size that has waited longest, as many as the device takes at a time."""
+        if not self._waiting:
+            return []
+        size = self._waiting[0].size
+        room, batch = self._maker.most_pairs(*size), list[Request]()
+        for request in self._waiting:
+            if request.size == size and (not batch or room >= len(request.levels)):
+                batch.append(request)
+                room -= len(request.levels)
+        self._waiting = [request for request in self._waiting if request not in batch]
+        return batch
+
+    def _answer(self, answers: Sequence[tuple[Request, str]]) -> None:
+        """Tell the clients what became of their chains."""
+        for request, error in answers:
+            self._send(request.client, ("done", request.slot, error))
+
+    def _send(self, client: _Client, message: tuple[str, int, str]) -> None:
+        """Send a message; a client that has died is dropped."""
+        if not client.gone:
+            try:
+                client.connection.send(message)
+            except OSError:
+                self._drop(client)
+
+    def _drop(self, client: _Client) -> None:
+        """Forget a client that has died, and what it waited for."""
+        client.gone = True
+        self._clients.pop(client.connection, None)
+        client.connection.close()
+        self._waiting = [request for request in self._waiting if request.client is not client]
