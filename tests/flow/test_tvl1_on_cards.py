@@ -120,7 +120,7 @@ def test_torch_never_waits_for_a_card(monkeypatch):
 
 def test_a_line_says_what_computes(monkeypatch):
     monkeypatch.setenv("STMN_FLOW_KERNEL", "torch")
-    assert describe_backend("cpu").startswith("TV-L1 by torch on the CPU (")
+    assert describe_backend("cpu").startswith("tvl1 by torch on the CPU (")
 
 
 COMPILE = """
