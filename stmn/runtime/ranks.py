@@ -5,6 +5,7 @@ They agree on everything that is not a function of the step: what is up to date,
 
 import atexit
 import json
+import re
 import time
 import warnings
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from stmn.errors import StmnError
+from stmn.errors import StmnError, tells_of_memory
 from stmn.runtime import torchrun
 from stmn.runtime.device import Device
 
@@ -28,6 +29,12 @@ from stmn.runtime.device import Device
 _TIMEOUT = timedelta(hours=2)
 #: seconds between looks for a broadcast value
 _POLL_SECONDS = 0.1
+#: what gloo and NCCL say when the process at the other end is gone
+_LOST = (
+    "connection closed", "connection reset", "connection refused", "broken pipe", "remote process", "remoteerror",
+    "timed out", "timeout", "communicator was aborted", "socket error",
+)  # fmt: skip
+_NCCL_ERROR = re.compile(r"NCCL error in:? [^,]*, ([^,(\n]*[^,(\n ])")
 
 
 class Ranks:
@@ -139,22 +146,39 @@ def current_ranks() -> Ranks:
 
 @contextmanager
 def report_lost_rank() -> Iterator[None]:
-    """Turn torch's error for a lost connection to another process into a `StmnError` of one line."""
+    """Turn torch's errors about the other processes, and NCCL's own, into a `StmnError` of one line.
+
+    Memory that ran out in NCCL stays what it is.
+    """
     try:
         yield
     except RuntimeError as error:
-        if torchrun.size() > 1 and _is_lost_connection(error):
+        if torchrun.size() == 1 or tells_of_memory(error):
+            raise
+        if _is_lost_connection(error):
             raise StmnError(
                 f"another of the {torchrun.size()} processes has ended, so this one can't continue; what came after "
                 f"the last saved state is lost; rerun the command to continue from there"
             ) from error
+        if isinstance(error, dist.DistBackendError) or "nccl" in str(error).lower():
+            raise StmnError(f"NCCL failed: {_nccl_reason(str(error))}; NCCL_DEBUG=INFO makes it say more") from error
         raise
 
 
 def _is_lost_connection(error: RuntimeError) -> bool:
     """True when an error of torch is about the connection to another process."""
-    text = str(error).lower()
-    return isinstance(error, dist.DistError) or any(word in text for word in ("gloo", "nccl", "connection"))
+    if isinstance(error, dist.DistNetworkError | dist.DistStoreError):
+        return True
+    return any(words in str(error).lower() for words in _LOST)
+
+
+def _nccl_reason(text: str) -> str:
+    """What went wrong, of a message such as `NCCL error in: FILE:92, invalid usage (run with ...), NCCL version 2`."""
+    before, _, last = text.partition("Last error:")
+    if last.strip():
+        return last.strip().splitlines()[0]
+    found = _NCCL_ERROR.search(before)
+    return found[1] if found else before.strip().splitlines()[0]
 
 
 #: the only process

@@ -103,10 +103,11 @@ class GroupedNorm(BatchNorm):
             normalised: Tensor = super().forward(x)
             return normalised
         rows = self.groups.rows(x, self)
-        if torch.compiler.is_compiling() and rows < len(x) and self.plain:
+        if rows >= len(x):  # not cut: the gradient of a cut is a copy
+            return self._normalise(x)
+        if torch.compiler.is_compiling() and self.plain:
             return normalise_groups(self, x, rows)  # as few operations for many groups as for one
-        parts = [self._normalise(part) for part in x.split(rows)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return torch.cat([self._normalise(part) for part in x.split(rows)])
 
     def _normalise(self, x: Tensor) -> Tensor:
         """Normalise a group by its statistics."""

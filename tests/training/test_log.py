@@ -60,7 +60,10 @@ def test_long_waits_for_data_are_reported_once_with_advice(prepared, tmp_path, d
         fill(*arguments)
 
     clips.fill_row = slowly
-    net.register_forward_hook(lambda *_: time.sleep(network_seconds))  # one is slow by far, however busy the machine is
+    stem = net.get_submodule("streams.motion.backbone.conv1")
+    stem.register_forward_hook(
+        lambda *_: time.sleep(network_seconds)
+    )  # one is slow by far, however busy the machine is
     for number in range(24):  # so that every picture is in the cache
         clips[0, number]
     train(net, clips, None, steps(8, log_every=2), CPU, tmp_path, listener)
