@@ -11,6 +11,8 @@ from stmn.errors import StmnError, tells_of_memory
 from stmn.nets.fast.folding import fold_batch_norms
 from stmn.nets.network import Network
 
+#: the version of PyTorch before which torch.export fixes the parity of sizes at a max pooling
+_NEEDED = "2.13"
 #: the axes of an input that stay free
 AXES = {0: "batch", 1: "chunks", 3: "height", 4: "width"}
 
@@ -42,8 +44,12 @@ def make_program(network: Network, example: Sequence[Tensor]) -> Any:
         A `torch.export.ExportedProgram`. It takes any B and T, and frames of at least the training crop's size.
 
     Raises:
-        StmnError: The network has a part that fixes a size, or that torch.export can't express.
+        StmnError: PyTorch is too old, or the network has a part that fixes a size or that torch.export can't express.
     """
+    if torch.__version__ < _NEEDED:  # compared as versions, not as text
+        raise StmnError(
+            f"export: needs PyTorch {_NEEDED} or newer, and this is {torch.__version__}: pip install 'stmn[export]'"
+        )
     dims = {axis: torch.export.Dim(name, min=_smallest(axis, network)) for axis, name in AXES.items()}
     module = _Program(fold_batch_norms(network)).eval()
     try:

@@ -13,7 +13,6 @@ from stmn.errors import CheckpointError, DataError, PluginError, UsageError
 from stmn.exporting.load import is_exported, load_exported
 from stmn.flow.estimator import check_estimator, load_estimator
 from stmn.nets.checkpoint import load_checkpoint
-from stmn.nets.outside import OutsideNetwork
 from stmn.prediction.classifier import Classifier, ClassScore
 from stmn.prediction.features import WindowFeatures, features_of_spans, features_of_whole
 from stmn.prediction.whole_video import read_whole_video
@@ -142,11 +141,11 @@ class Model(Classifier):
             Start, end and the (C,) float32 features of each stream, a window as soon as its last frame is read.
 
         Raises:
+            UsageError: The model is an exported file, which has no features.
             DataError: The video can't be read or has too few frames, or a feature is NaN or infinite.
             StmnError: Memory does not suffice.
         """
-        if isinstance(self.network, OutsideNetwork):
-            raise UsageError("an exported file gives scores alone, no features: use the model file that it was made of")
+        self.check_inside("features")
         given, said = _as_source(video), progress or Silent()
         protocol = self.protocol(chunks or (CHUNKS if length is None else WINDOW_CHUNKS), flips)
         if length is None:

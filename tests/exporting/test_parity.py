@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers.exported import FINAL, KINDS, made
 from torch import Tensor, nn
+from torch.torch_version import TorchVersion
 
 from stmn.errors import StmnError
 from stmn.exporting.base import example_inputs
@@ -57,6 +58,15 @@ def test_part_that_is_no_fixed_program_is_refused():
     with pytest.raises(StmnError, match=r"torch\.export can't express this network with free sizes: .+") as caught:
         make_program(net, example_inputs(net, description, 2, 3, 32))
     assert "\n" not in str(caught.value)
+
+
+def test_older_torch_is_named(monkeypatch):
+    net, description = made(**FINAL)
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.12.1"))
+    with pytest.raises(
+        StmnError, match=r"needs PyTorch 2\.13 or newer, and this is 2\.12\.1: pip install 'stmn\[export\]'"
+    ):
+        make_program(net, example_inputs(net, description, 2, 3, 32))
 
 
 def broken_runners(net: Network):

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers.commands import call, errors_of
@@ -11,6 +12,7 @@ from helpers.hub_server import commit_id, serve_hub, use_hub
 from helpers.predicting import lines, model_of
 
 import stmn
+from stmn import registry
 from stmn.errors import DataError, UsageError
 from stmn.runtime.hub import fetch_model
 from stmn.workspace import Workspace
@@ -87,6 +89,26 @@ def test_hub_names_stand_wherever_a_model_does(hub, own, tmp_path):
     assert valid.exit_code == 2 and "size is 32 for appearance and 224 for motion" in valid.stderr
     scores = call("compare", "hf://ada/fused", "hf://ada/motion", "-w", own.root)
     assert errors_of(scores) == ["hf://ada/fused: is a model on the hub, and scores are needed here"]
+
+
+def test_hub_names_are_exported_timed_and_give_features(hub, own, video, tmp_path, monkeypatch):
+    put(hub, own, "fused", "ada/fused")
+    exported = call("export", "hf://ada/fused", "--format", "safetensors", "-w", own.root, "--json")
+    assert exported.exit_code == 0, exported.stderr
+    assert (
+        json.loads(exported.stdout.splitlines()[-1])["results"]["of"] == f"hf://ada/fused@{commit_id('ada/fused', 0)}"
+    )
+    for number, model in enumerate(("hf://ada/fused", model_of(own, "fused"))):
+        done = call("features", model, video, "--chunks", 2, "--out", tmp_path / f"{number}.npz", "-w", own.root)
+        assert done.exit_code == 0, done.stderr
+    theirs, ours = (np.load(tmp_path / f"{number}.npz") for number in (0, 1))
+    assert theirs[f"{video}/motion"].tolist() == ours[f"{video}/motion"].tolist()
+    monkeypatch.setattr(registry, "plugins", lambda kind: ())  # other formats take a minute
+    monkeypatch.delattr(torch, "compile")
+    timed = call("benchmark", "hf://ada/fused", "-w", own.root, "--chunks", 1, "--videos", 4, "--json")
+    assert timed.exit_code == 0, timed.stderr
+    rows = {row["name"]: row for row in json.loads(timed.stdout)["runtimes"]}
+    assert rows["eager"]["accuracy"] == rows["predict"]["accuracy"] is not None
 
 
 def test_revision_names_an_older_model(hub, trained):
