@@ -1,5 +1,6 @@
 """Which videos share a forward pass, and reading them ahead of it."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +10,8 @@ from stmn.evaluation.protocol import Protocol
 from stmn.sampling.positions import spread_positions
 from stmn.store.format.read import StoredVideo
 
+#: share of the time spent waiting for videos above which a notice says so, of tests of at least so many seconds
+LONG_WAIT, LONG_TEST = 0.2, 60.0
 _Given = TypeVar("_Given")
 _Result = TypeVar("_Result")
 
@@ -60,3 +63,32 @@ def read_ahead(
                 yield [future.result() for future in waiting.popleft()]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Waiting:
+    """How much of a test is spent waiting for its videos."""
+
+    def __init__(self) -> None:
+        self._started, self._waited = time.monotonic(), 0.0
+
+    def watch(self, groups: Iterator[_Result]) -> Iterator[_Result]:
+        """The same groups; the time until each is there counts."""
+        while True:
+            started = time.monotonic()
+            try:
+                group = next(groups)
+            except StopIteration:
+                return
+            self._waited += time.monotonic() - started
+            yield group
+
+    def describe(self) -> str:
+        """A line about a long wait, with what helps; empty if there was none."""
+        seconds = time.monotonic() - self._started
+        share = self._waited / max(seconds, 1e-9)
+        if seconds < LONG_TEST or share < LONG_WAIT:
+            return ""
+        return (
+            f"waiting for videos took {100 * share:.0f} % of the time: more --loader-threads use cores that are idle, "
+            f"and a local disk reads faster"
+        )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stmn.errors import DataError
-from stmn.evaluation.batching import group_alike, read_ahead
+from stmn.evaluation.batching import Waiting, group_alike, read_ahead
 from stmn.evaluation.passes import MAX_PASS_PIXELS, PassLimit, compute_last_maps, temporal_reach
 from stmn.evaluation.protocol import Protocol
 from stmn.evaluation.video_input import VideoInput, read_stored_video
@@ -164,15 +164,18 @@ def score_videos(
     limit = PassLimit(device, progress)
     groups = group_alike(videos, length, protocol, limit.shared)
     found: dict[str, list[Tensor]] = {}
+    waiting = Waiting()
     with progress.task("testing", len(videos), "videos") as task:
         sent = send_ahead(read_ahead(read, groups, device.loader_threads), partial(_send, device), _tensors_of, device)
-        for group in sent:
+        for group in waiting.watch(sent):
             computed = compute_in_memory(fast, [given for _, given in group], protocol, device, limit)
             for row, (video, _) in enumerate(group):
                 found[video.id] = [logits[row] for logits in computed]
                 for name, logits in zip(network.outputs, found[video.id], strict=True):
                     check_finite(logits, f"video '{video.id}': the network's {name} scores", protocol.precision)
             task.advance(len(group))
+    if notice := waiting.describe():
+        progress.say(notice)
     rows = [found[video.id] for video in videos]
     return {name: torch.stack(column) for name, column in zip(network.outputs, zip(*rows, strict=True), strict=True)}
 

@@ -1,7 +1,9 @@
 """Testing as a CUDA card does it, on a CPU: 8-bit pictures are sent, cut and resized there; videos of one size share a
 forward pass as far as memory goes. Scores are those of the CPU, except for rounding."""
 
+import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +16,8 @@ from helpers.networks import assert_same_logits, stable_pair
 from torch import Tensor
 
 from stmn.errors import StmnError
-from stmn.evaluation.inference import score_videos
+from stmn.evaluation import batching
+from stmn.evaluation.inference import compute_logits, score_videos
 from stmn.evaluation.protocol import Protocol
 from stmn.evaluation.scores import load_scores
 from stmn.evaluation.video_input import read_stored_video
@@ -75,6 +78,16 @@ def scored(
     return list(score_videos(network, store, store.part("1", "test"), how, device, progress or Silent()).values())
 
 
+class Listener(Silent):
+    """Remembers what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
 @pytest.mark.parametrize("short_side", [32, 37, 40, 61])
 @pytest.mark.parametrize("spatial", ["fully_conv", "ten_crop", "centre_crop"])
 def test_views_are_those_of_the_cpu(motley, short_side, spatial):
@@ -96,6 +109,34 @@ def test_scores_are_those_of_the_cpu(motley, average):
     network = stable_pair()
     for how in (protocol(average=average), protocol(average=average, spatial="ten_crop", short_side=40)):
         assert_same_logits(scored(network, motley, how, CARD), scored(network, motley, how, CPU), 1e-4)
+
+
+def test_nothing_is_left_on_the_cpu(motley, monkeypatch):
+    """On a device whose tensors have no values: work that mixes devices fails there as on a card."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which knows no such device
+    nowhere = Device(torch.device("meta"), cuts_pictures=True)
+    network, how = stable_pair().to("meta"), protocol(mirror_order=[1, 0, 2], average="softmax")
+    video = read_stored_video(motley, motley.part("1", "test")[0], BOTH, 2, how, nowhere)
+    for given in (video, video.on(nowhere)):
+        with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):  # the scores, at the end
+            compute_logits(network, [given, given], how, nowhere)
+
+
+def test_long_waits_for_videos_are_named(motley, monkeypatch):
+    def slowly(*given: object) -> Tensor:
+        time.sleep(0.05)
+        return read(*given)
+
+    said, store = Listener(), Store(motley.folder)
+    monkeypatch.setattr(batching, "LONG_TEST", 0.0)
+    read, store.frames = store.frames, slowly
+    network = OutsideNetwork(stable_pair().config, lambda given: [torch.zeros(len(given[0]), 3)] * 2)
+    scored(network, store, protocol(flips=False), replace(CARD, free=1), said)
+    [line] = said.lines
+    assert line.startswith("waiting for videos took ") and "--loader-threads" in line
+    monkeypatch.setattr(batching, "LONG_TEST", 3600.0)
+    scored(network, store, protocol(flips=False), replace(CARD, free=1), said)
+    assert said.lines == [line]
 
 
 def recording(network: Network, shapes: list[tuple[int, ...]], largest: int = 2**40) -> OutsideNetwork:
@@ -128,16 +169,6 @@ def test_passes_follow_the_free_memory(motley):
         shapes: list[tuple[int, ...]] = []
         scored(recording(stable_pair(), shapes), motley, how, replace(CARD, free=free, precision=precision))
         assert max(shape[0] for shape in shapes if shape[-1] == 57) == most, (precision, free, shapes)
-
-
-class Listener(Silent):
-    """Remembers what is said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def greedy(network: Network, largest: int, sizes: list[tuple[int, int]]) -> Network:

@@ -3,6 +3,7 @@
 A CPU stands in for the device: everything except streams and pinned memory is the same there.
 """
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -123,6 +124,16 @@ def test_cutting_never_waits_for_the_device(store):
         assert set(batch.cut(CUTTING)) == {"rgb", "flow", "label"}
         with pytest.raises(AssertionError):
             torch.ones(()).item()
+
+
+def test_nothing_is_left_on_the_cpu(store, monkeypatch):
+    """On a device whose tensors have no values: work that mixes devices fails there as on a card."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which knows no such device
+    batch = BoxBatch(clips(store, colour=ColourJitter(0.4, 0.4, 0.4, 0.1)), [(0, 0), (0, 1)], pin=False)
+    cut = batch.cut(Device(torch.device("meta")))
+    assert {name: tuple(value.shape) for name, value in cut.items() if value.is_meta} == {
+        "rgb": (2, 3, 3, 48, 48), "flow": (2, 3, 8, 48, 48), "label": (2,),
+    }  # fmt: skip
 
 
 def test_half_precision_around_it_changes_no_pixel(store):
