@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from rich.cells import cell_len
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TaskID, TimeRemainingColumn
@@ -94,7 +95,7 @@ class Display:
     @contextmanager
     def task(self, description: str, total: int | None, unit: str, done: int = 0) -> Iterator[_LiveTask | _PlainTask]:
         """A bar on a terminal, lines elsewhere."""
-        if not messages.is_terminal or self._quiet:
+        if not _draws_bars() or self._quiet:
             plain = _PlainTask(description, total, unit, done, self._quiet)
             yield plain
             plain.print_line()
@@ -102,6 +103,11 @@ class Display:
         with RichProgress(*_columns(messages.width), console=messages, speed_estimate_period=_SPEED_SECONDS) as bars:
             number = bars.add_task(printable(description), total=total, completed=done, unit=unit, shown={})
             yield _LiveTask(bars, number)
+
+
+def _draws_bars() -> bool:
+    """True on a terminal, and in a notebook that has the widgets which rich draws with there."""
+    return messages.is_terminal or (messages.is_jupyter and find_spec("ipywidgets") is not None)
 
 
 class _DescriptionColumn(ProgressColumn):

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -13,12 +14,22 @@ from stmn.recipe.load import load_recipe
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def made_pages() -> dict[str, str]:
-    """What docs/make_reference.py would write."""
-    spec = importlib.util.spec_from_file_location("make_reference", DOCS / "make_reference.py")
+def load_script(name: str) -> ModuleType:
+    """A script of docs/."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.pages()
+    return module
+
+
+def made_pages() -> dict[str, str]:
+    """What docs/make_reference.py would write."""
+    return load_script("make_reference").pages()
+
+
+def test_options_of_python_functions_are_current():
+    script = load_script("make_arguments")
+    assert script.FILE.read_text() == script.made_arguments(), "run: python docs/make_arguments.py"
 
 
 @pytest.mark.parametrize("page", ["commands.md", "recipes.md"])

@@ -1,0 +1,149 @@
+"""What Python callers get: where the files of a stage are, and what it measured."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from stmn.workspace import Run
+
+if TYPE_CHECKING:
+    from stmn.prediction.api import Model
+    from stmn.runtime.device import NamedPrecision
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A finished stage. As an option of a later one it stands for what it made.
+
+    Attributes:
+        name: Of its run.
+        path: Its folder.
+        outputs: The files that it made, by kind: "model", "scores", "metrics", "report", ...
+        values: What it measured, as in its record.
+        options: The options that it ran with.
+        seconds: How long it took.
+    """
+
+    name: str
+    path: Path
+    outputs: dict[str, Path]
+    values: dict[str, Any]
+    options: dict[str, Any]
+    seconds: float
+
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        """The result of a run."""
+        record = run.record
+        outputs = {kind: run.path / name for kind, name in record.get("outputs", {}).items()}
+        return cls(run.name, run.path, outputs, run.results, record.get("options", {}), record.get("seconds", 0.0))
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+@dataclass(frozen=True)
+class PreparedSet(StageResult):
+    """A prepared set of videos."""
+
+    @property
+    def videos(self) -> int:
+        """How many videos are in it."""
+        return int(self.values["ok"])
+
+    @property
+    def skipped(self) -> int:
+        """How many videos could not be prepared."""
+        return int(self.values["skipped"])
+
+    @property
+    def frames(self) -> int:
+        """Frames of all videos."""
+        return int(self.values["frames"])
+
+
+@dataclass(frozen=True)
+class TrainedModel(StageResult):
+    """A trained stream, or two that are tied."""
+
+    @property
+    def file(self) -> Path:
+        """The model file."""
+        return self.outputs["model"]
+
+    def load(self, device: str = "auto", *, precision: "NamedPrecision" = "float32") -> "Model":
+        """Load it, to predict. Arguments and errors are those of `stmn.load`."""
+        from stmn.prediction.api import load_model
+
+        return load_model(self.file, device, None, precision)
+
+
+@dataclass(frozen=True)
+class Evaluation(StageResult):
+    """The test of a model. All numbers are fractions in 0..1."""
+
+    @property
+    def scores(self) -> Path:
+        """The scores file."""
+        return self.outputs["scores"]
+
+    @property
+    def accuracy(self) -> float:
+        """The fraction of videos that are classified correctly."""
+        return float(self.values["accuracy"])
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the accuracy."""
+        low, high = self.values["interval"]
+        return float(low), float(high)
+
+    @property
+    def videos(self) -> int:
+        """How many videos were tested."""
+        return int(self.values["videos"])
+
+
+@dataclass(frozen=True)
+class RecipeResult:
+    """A recipe that has run.
+
+    Attributes:
+        stages: The result of each stage by its id; in a sweep by those of its instances, as `test[seed=0]`.
+    """
+
+    stages: dict[str, StageResult]
+
+    def __getitem__(self, stage_id: str) -> StageResult:
+        return self.stages[stage_id]
+
+    @property
+    def models(self) -> dict[str, TrainedModel]:
+        """The models that were trained."""
+        return {name: found for name, found in self.stages.items() if isinstance(found, TrainedModel)}
+
+    @property
+    def evaluations(self) -> dict[str, Evaluation]:
+        """The tests."""
+        return {name: found for name, found in self.stages.items() if isinstance(found, Evaluation)}
+
+
+#: verb -> the class of its result; `StageResult` for any other
+_KINDS: dict[str, type[StageResult]] = {
+    "prepare": PreparedSet,
+    "train-stream": TrainedModel,
+    "fuse": TrainedModel,
+    "calibrate": TrainedModel,
+    "evaluate": Evaluation,
+}
+
+
+def result_of(run: Run) -> StageResult:
+    """The typed result of a run."""
+    kind = _KINDS.get(run.record.get("verb", ""), StageResult)
+    if kind is Evaluation and "accuracy" not in run.results:  # the mean of several splits
+        kind = StageResult
+    return kind.of(run)

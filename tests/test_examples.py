@@ -1,0 +1,73 @@
+"""The stages as Python functions, and the scripts and the notebook in examples/, which run as they stand."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.films import film, moving
+
+import stmn
+from stmn.errors import UsageError
+from stmn.workspace import Workspace
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+TINY = {"batch": 8, "micro_batch": 8, "steps": 1, "schedule": "cosine", "validation": 0}
+
+
+def test_stages_are_functions(scratch, capfd):
+    stream = {"arch": "resnet18", "width": 0.125, "weights": "none", "size": 32, **TINY}
+    motion = stmn.train_stream(modality="flow", data=scratch.root / "data/synthetic", workspace=scratch.root, **stream)
+    assert motion.file.is_file() and motion.options["steps"] == 1 and motion.seconds > 0
+    test = stmn.evaluate(motion, workspace=scratch.root, chunks=1, show=False)
+    assert test.videos == 12 and test.interval[0] <= test.accuracy <= test.interval[1] and test.scores.is_file()
+    assert len(motion.load("cpu").classes) == 4
+    assert "training" in capfd.readouterr().err
+    again = stmn.train_stream(modality="flow", data="synthetic", workspace=scratch.root, show=False, **stream)
+    assert again.path == motion.path and capfd.readouterr().err == ""
+    assert len(list(Workspace(scratch.root).runs())) == 2
+
+
+def test_mistakes_are_named_as_on_the_command_line(scratch):
+    with pytest.raises(UsageError, match=r"train-stream: unknown option 'stpes' \(did you mean 'steps'\?\)"):
+        stmn.train_stream(stpes=3, workspace=scratch.root)
+    with pytest.raises(UsageError, match="'nothing': no such file, and no finished run with"):
+        stmn.evaluate("nothing", workspace=scratch.root)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["train_two_streams.py", "compare_gates.py"])
+def test_scripts_train(script, tmp_path):
+    more = ["--videos", "16"] if script == "compare_gates.py" else []
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / script, "--steps", "2", *more], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "%" in done.stdout and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_script_classifies_a_folder(trained, tmp_path):
+    film(tmp_path / "clips" / "a.mp4", moving(40, height=40, width=40))
+    model = Workspace(trained.root).find_model("fused")
+    command = [sys.executable, EXAMPLES / "classify_folder.py", model, tmp_path / "clips"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "a.mp4: " in done.stdout and "0.00 to" in done.stdout
+
+
+@pytest.mark.slow
+def test_notebook_runs_and_draws_bars(tmp_path, monkeypatch):
+    nbformat = pytest.importorskip("nbformat")
+    client = pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    pytest.importorskip("ipywidgets")
+    monkeypatch.setenv("STEPS", "2")
+    notebook = nbformat.read(EXAMPLES / "first_steps.ipynb", as_version=4)
+    client.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    kinds = {kind for cell in notebook.cells for output in cell.get("outputs", []) for kind in output.get("data", {})}
+    assert "application/vnd.jupyter.widget-view+json" in kinds, "bars are widgets"
+    text = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
+    assert "fused" in text and "%" in text
+    assert os.listdir(tmp_path / "runs")
