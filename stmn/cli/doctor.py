@@ -1,11 +1,13 @@
-"""`stmn doctor`: what is here, and what each command lacks."""
+"""`stmn doctor`: what is here, what is missing, what that costs, and how to get it."""
 
 import os
 import platform
+import re
 import shutil
 import sys
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, metadata, version
+from pathlib import Path
 from typing import Any
 
 from stmn.cli.app import command, make_app
@@ -15,16 +17,22 @@ from stmn.cli.parameters import Json
 app = make_app()
 
 _PACKAGES = ("torch", "torchvision", "timm", "av", "numpy", "scikit-learn", "safetensors")
-#: what needs it -> (modules, extra)
-_OPTIONAL = {
-    "export --format onnx": (("onnx", "onnxscript", "onnxruntime"), "export"),
-    "export --format openvino": (("openvino", "onnx", "onnxscript"), "openvino"),
-    "report": (("matplotlib", "jinja2"), "report"),
-    "prepare --flow dis, farneback": (("cv2",), "opencv"),
-    "idt": (("cv2",), "opencv"),
-    "push, hf://user/name": (("huggingface_hub",), "hub"),
-    "prepare --cluster": (("distributed",), "cluster"),
+#: extra -> what it gives
+_GIVES = {
+    "export": "export --format onnx, predict model.onnx",
+    "openvino": "export --format openvino",
+    "report": "report, compare --page, the page at the end of train",
+    "opencv": "prepare --flow dis and farneback, idt",
+    "hub": "push, hf://user/name",
+    "cluster": "prepare --cluster",
+    "parquet": "predict --out FILE.parquet",
+    "tensorboard": "train-stream and fuse --logger tensorboard",
+    "notebook": "bars in notebooks",
+    "tune": "tune",
 }
+#: no use to name: one has all the others, one is for people who change the code
+_NO_EXTRAS = ("all", "dev")
+_WIDTH = 14
 
 
 @command(app, examples=("stmn doctor", "stmn doctor --json"))
@@ -38,9 +46,47 @@ def doctor(as_json: Json = False) -> None:
         if isinstance(value, dict):
             answer(f"{key}:")
             for name, state in value.items():
-                answer(f"  {name:<58} {state}" if key == "commands" else f"  {name:<14} {state}")
+                answer(f"  {name:<{_WIDTH}} {_say(state)}")
         else:
-            answer(f"{key + ':':<15} {value}")
+            answer(f"{key + ':':<{_WIDTH + 2}} {value}")
+
+
+def _say(state: Any) -> str:
+    """An extra, or anything else, in a line."""
+    if not isinstance(state, dict):
+        return str(state)
+    how = "installed" if state["installed"] else f"lacks {', '.join(state['missing'])}: {state['install']}"
+    return f"{state['gives']}: {how}"
+
+
+def _examine() -> dict[str, Any]:
+    """Everything that `doctor` reports."""
+    import av
+    import torch
+
+    from stmn import registry
+    from stmn.runtime.cores import count_cores
+    from stmn.stages.machine import describe_flow, list_kernels
+
+    compiler = next(
+        (found for c in (os.environ.get("CC"), "cc", "gcc", "clang") if c and (found := shutil.which(c))), None
+    )
+    encoder = "libx264" if "libx264" in av.codecs_available else "missing: the synthetic data set needs it"
+    return {
+        "stmn": version("stmn"),
+        "python": f"{sys.version.split()[0]} on {platform.system()} {platform.machine()}",
+        "packages": {name: _package_version(name) for name in _PACKAGES},
+        "device": "cuda" if torch.cuda.is_available() else f"cpu: {count_cores()} cores",
+        "GPU": _describe_gpus(),
+        "flow": describe_flow(),
+        "C compiler": compiler or "missing; what lacks a kernel is slower, as said below",
+        "kernels": list_kernels(),
+        "decoder": f"PyAV {av.__version__}, FFmpeg libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}",
+        "H.264 encoder": encoder,
+        "plugins": {kind: len(registry.plugins(kind)) for kind in registry.KINDS},
+        "extras": dict(_list_extras()),
+        "folders": {name: _describe_folder(path) for name, path in _list_folders()},
+    }
 
 
 def _package_version(name: str) -> str:
@@ -51,32 +97,66 @@ def _package_version(name: str) -> str:
         return "missing"
 
 
-def _examine() -> dict[str, Any]:
-    """Everything that `doctor` reports."""
-    import av
+def _describe_gpus() -> str:
+    """The GPUs with memory and driver, or why there is none."""
     import torch
 
-    from stmn import registry
-    from stmn.runtime.cores import count_cores
-    from stmn.runtime.device import choose_device
+    if not torch.cuda.is_available():
+        built = torch.version.cuda
+        what = f"this torch is built for CUDA {built}, and finds no GPU and driver" if built else "torch has no CUDA"
+        return f"none: {what}"
+    cards = []
+    for number in range(torch.cuda.device_count()):
+        about = torch.cuda.get_device_properties(number)
+        cards.append(f"cuda:{number} {about.name}, {about.total_memory / 2**30:.0f} GiB")
+    return f"{'; '.join(cards)}; CUDA {torch.version.cuda}, driver {_driver_version()}"
 
-    device = choose_device("auto").device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{count_cores()} cores"
-    compiler = next(
-        (found for c in (os.environ.get("CC"), "cc", "gcc", "clang") if c and (found := shutil.which(c))), None
-    )
-    lacking = {}
-    for use, (modules, extra) in _OPTIONAL.items():
-        missing = [module for module in modules if find_spec(module) is None]
-        lacking[use] = f"needs {', '.join(missing)}: pip install 'stmn[{extra}]'" if missing else "ready"
-    return {
-        "stmn": version("stmn"),
-        "python": f"{sys.version.split()[0]} on {platform.system()} {platform.machine()}",
-        "packages": {name: _package_version(name) for name in _PACKAGES},
-        "device": f"{device.type}: {name}",
-        "decoder": f"PyAV {av.__version__}, FFmpeg libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}",
-        "H.264 encoder": "libx264" if "libx264" in av.codecs_available else "missing: the synthetic data set needs it",
-        "C compiler": compiler or "missing: TV-L1 flow, tracks and evaluate on a CPU are slower without it",
-        "plugins": {kind: len(registry.plugins(kind)) for kind in registry.KINDS},
-        "commands": {"prepare, train-stream, fuse, evaluate, fuse-idt, run, predict": "ready", **lacking},
-    }
+
+def _driver_version() -> str:
+    """The version of NVIDIA's driver, as the system says."""
+    try:
+        found = re.search(r"\d+\.\d+(\.\d+)?", Path("/proc/driver/nvidia/version").read_text(encoding="utf-8"))
+    except OSError:
+        found = None
+    return found[0] if found else "unknown"
+
+
+def _list_extras() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every extra: what it gives, what of it is missing, and how to install it."""
+    for extra in metadata("stmn").get_all("Provides-Extra") or []:
+        if extra not in _NO_EXTRAS:
+            missing = sorted(name for name in _packages_of(extra) if _package_version(name) == "missing")
+            install = f"pip install 'stmn[{extra}]'"
+            yield (
+                extra,
+                {"gives": _GIVES.get(extra, extra), "installed": not missing, "missing": missing, "install": install},
+            )
+
+
+def _packages_of(extra: str) -> set[str]:
+    """The packages that an extra needs, and the extras that it has."""
+    found: set[str] = set()
+    for line in metadata("stmn").get_all("Requires-Dist") or []:
+        needed = re.match(r"([\w.-]+)(?:\[([\w,-]+)\])?.*extra == ['\"]([\w-]+)['\"]", line)
+        if needed and needed[3] == extra:
+            others = needed[2].split(",") if needed[1] == "stmn" and needed[2] else []
+            found |= {name for other in others for name in _packages_of(other)} or {needed[1]}
+    return found
+
+
+def _list_folders() -> Iterator[tuple[str, Path]]:
+    """Where things are kept outside of the workspace, and the workspace."""
+    from stmn.settings import load_settings
+
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    yield "workspace", load_settings().workspace.absolute()
+    yield "kernels", cache / "stmn"
+    yield "hub", Path(os.environ.get("HF_HUB_CACHE") or os.environ.get("HF_HOME") or cache / "huggingface")
+
+
+def _describe_folder(path: Path) -> str:
+    """A folder with how much is in it, and how much room there is."""
+    if not path.is_dir():
+        return f"{path}, not there yet"
+    room = shutil.disk_usage(path).free / 2**30
+    return f"{path}, {room:,.0f} GiB free"

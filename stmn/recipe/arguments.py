@@ -178,22 +178,34 @@ class TrainStreamArguments(TypedDict, total=False):
     # videos per step; gradients are summed over micro-batches [default: the paper's]
     batch: int | None
 
-    # batch normalisation; train: by each micro-batch's statistics; frozen: by those of the starting weights,
-    # which stay as they are, with gains and offsets; partial: frozen except the first layer of each stream
+    # videos that batch normalisation sees together; a micro-batch holds as many such groups as memory allows
+    # [default: --micro-batch]
+    bn_group: int | None
+
+    # batch normalisation; train: by each group's statistics; frozen: by those of the starting weights, which
+    # stay as they are, with gains and offsets; partial: frozen except the first layer of each stream
     bn: Literal["train", "frozen", "partial"]
 
-    # weight of a step (one update of the weights) in running statistics, however many micro-batches it has
+    # weight of a step (one update of the weights) in running statistics, however many groups it has
     bn_momentum: float
 
     # passes over the training list that recompute the batch statistics at the end (a short list: more, up to
     # 1000 samples); 0 keeps the running statistics
     bn_passes: int
 
-    # precision of convolutions; auto: bfloat16 on a GPU that has it, else float16; float32 on a CPU
-    precision: Literal["auto", "float32", "bfloat16", "float16"]
+    # precision of convolutions; auto: bfloat16 on a GPU that has it, else float16; float32 on a CPU; tf32:
+    # float32 whose products a GPU computes with fractions of 10 bits
+    precision: Literal["auto", "float32", "tf32", "bfloat16", "float16"]
 
     # compile the network with torch.compile; the first step takes minutes
     compile: bool
+
+    # what --compile aims at; reduce-overhead: CUDA graphs, which start all kernels of a pass at once
+    compile_mode: Literal["default", "reduce-overhead"]
+
+    # the same bits in every run on one machine, on a GPU too, where it is slower and does without some
+    # operations
+    deterministic: bool
 
     # resume an interrupted run with the same options; --no-resume starts over
     resume: bool
@@ -239,7 +251,7 @@ class TrainStreamArguments(TypedDict, total=False):
     # maximum passes over the training list [default: 60 for rgb, 400 for flow]
     epochs: int | None
 
-    # videos in memory at a time; batch normalisation sees only these
+    # videos in memory at a time; batch normalisation sees only these (see --bn-group)
     micro_batch: int
 
     # learning rate
@@ -351,22 +363,34 @@ class FuseArguments(TypedDict, total=False):
     # videos per step; gradients are summed over micro-batches [default: the paper's]
     batch: int | None
 
-    # batch normalisation; train: by each micro-batch's statistics; frozen: by those of the starting weights,
-    # which stay as they are, with gains and offsets; partial: frozen except the first layer of each stream
+    # videos that batch normalisation sees together; a micro-batch holds as many such groups as memory allows
+    # [default: --micro-batch]
+    bn_group: int | None
+
+    # batch normalisation; train: by each group's statistics; frozen: by those of the starting weights, which
+    # stay as they are, with gains and offsets; partial: frozen except the first layer of each stream
     bn: Literal["train", "frozen", "partial"]
 
-    # weight of a step (one update of the weights) in running statistics, however many micro-batches it has
+    # weight of a step (one update of the weights) in running statistics, however many groups it has
     bn_momentum: float
 
     # passes over the training list that recompute the batch statistics at the end (a short list: more, up to
     # 1000 samples); 0 keeps the running statistics
     bn_passes: int
 
-    # precision of convolutions; auto: bfloat16 on a GPU that has it, else float16; float32 on a CPU
-    precision: Literal["auto", "float32", "bfloat16", "float16"]
+    # precision of convolutions; auto: bfloat16 on a GPU that has it, else float16; float32 on a CPU; tf32:
+    # float32 whose products a GPU computes with fractions of 10 bits
+    precision: Literal["auto", "float32", "tf32", "bfloat16", "float16"]
 
     # compile the network with torch.compile; the first step takes minutes
     compile: bool
+
+    # what --compile aims at; reduce-overhead: CUDA graphs, which start all kernels of a pass at once
+    compile_mode: Literal["default", "reduce-overhead"]
+
+    # the same bits in every run on one machine, on a GPU too, where it is slower and does without some
+    # operations
+    deterministic: bool
 
     # resume an interrupted run with the same options; --no-resume starts over
     resume: bool
@@ -443,7 +467,7 @@ class FuseArguments(TypedDict, total=False):
     # passes over the training list [default: 40; 25 with --schedule authors]
     epochs: int | None
 
-    # videos in memory at a time; batch normalisation sees only these
+    # videos in memory at a time; batch normalisation sees only these (see --bn-group)
     micro_batch: int
 
     # learning rate

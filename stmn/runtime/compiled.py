@@ -78,6 +78,18 @@ class Kernel:
         except OSError as error:
             raise KernelUnavailableError(f"can't write or load the compiled kernel: {error}") from error
 
+    def find_origin(self) -> str:
+        """Say where `load` finds the library, without compiling: "in the package", ...; empty if it can't be there."""
+        if next(iter(self.files().list_built(list_levels())), None):
+            return "in the package"
+        compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
+        if shutil.which(compiler[0]) is None:
+            return ""
+        try:
+            return "compiled, in the cache" if is_private_file(self.target(compiler)) else "compiled at first use"
+        except (OSError, RuntimeError):  # no folder to keep it in
+            return "compiled by each process"
+
     def _compile_for_now(self, compiler: list[str]) -> ctypes.CDLL:
         """Compile for this process only."""
         with tempfile.TemporaryDirectory() as folder:

@@ -1,0 +1,38 @@
+"""`stmn doctor`: versions, what computes what, every extra with what it gives and how to get it, folders."""
+
+import json
+import tomllib
+from pathlib import Path
+
+from helpers.commands import call
+
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+
+
+def test_extras_say_what_they_give_and_how_to_get_them(monkeypatch):
+    from stmn.cli import doctor
+
+    lacking = {"onnx", "matplotlib"}
+    there = doctor._package_version
+    monkeypatch.setattr(doctor, "_package_version", lambda name: "missing" if name in lacking else there(name))
+    extras = json.loads(call("doctor", "--json").stdout)["extras"]
+    known = set(PROJECT["optional-dependencies"]) - {"all", "dev"}
+    assert {"export", "openvino", "report", "hub"} <= set(extras) <= known
+    assert set(doctor._GIVES) >= known, "every extra says what it gives"
+    assert extras["report"]["missing"] == ["matplotlib"] and not extras["report"]["installed"]
+    assert "onnx" in extras["openvino"]["missing"], "an extra may have another one"
+    text = call("doctor").stdout
+    assert "lacks matplotlib: pip install 'stmn[report]'" in text
+
+
+def test_kernels_and_flow(monkeypatch, tmp_path):
+    found = json.loads(call("doctor", "--json").stdout)
+    assert set(found["kernels"]) == {"tvl1", "farneback", "cut", "winograd", "histograms", "camera", "steps"}
+    assert found["flow"].startswith("TV-L1 by ")
+    assert str(Path.cwd()) in found["folders"]["workspace"]
+    monkeypatch.setenv("CC", str(tmp_path / "none"))
+    without = json.loads(call("doctor", "--json").stdout)["kernels"]
+    assert without["cut"] in (
+        "in the package",
+        "unavailable: cutting pictures takes 20 times as long without its C kernel",
+    )
