@@ -169,7 +169,7 @@ class TrainStreamArguments(TypedDict, total=False):
     # memory for decoded frames and flow, MB
     cache_mb: int
 
-    # threads that decode pictures [default: 1 on a CPU; on a GPU one per core, at most 8]
+    # threads that decode pictures, in each process [default: 1 on a CPU; on a GPU one per core, at most 8]
     loader_threads: int | None
 
     # training steps [default: from --epochs]
@@ -354,7 +354,7 @@ class FuseArguments(TypedDict, total=False):
     # memory for decoded frames and flow, MB
     cache_mb: int
 
-    # threads that decode pictures [default: 1 on a CPU; on a GPU one per core, at most 8]
+    # threads that decode pictures, in each process [default: 1 on a CPU; on a GPU one per core, at most 8]
     loader_threads: int | None
 
     # training steps [default: from --epochs]
@@ -559,5 +559,5 @@ class EvaluateArguments(TypedDict, total=False):
     # precision of convolutions; the classifier and all averages are float32 in each
     precision: Literal["float32", "bfloat16", "float16"]
 
-    # threads that decode pictures [default: 1 on a CPU; on a GPU one per core, at most 8]
+    # threads that decode pictures, in each process [default: 1 on a CPU; on a GPU one per core, at most 8]
     loader_threads: int | None
