@@ -12,7 +12,8 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from stmn.options import options_of
-from stmn.options.base import Option
+from stmn.options.base import Option, StageOptions
+from stmn.options.training import TrainingOptions
 
 FILE = Path(__file__).parents[1] / "stmn/recipe/arguments.py"
 #: verbs that Python calls -> the name of their class
@@ -22,6 +23,7 @@ CLASSES = {
     "fuse": "FuseArguments",
     "evaluate": "EvaluateArguments",
 }
+SHARED = "TrainingArguments"
 HEAD = '''"""The options of `stmn.prepare`, `stmn.train_stream`, `stmn.fuse` and `stmn.evaluate`, for type checkers.
 
 Made by docs/make_arguments.py from the options models; do not edit.
@@ -44,19 +46,36 @@ def main() -> None:
 
 def made_arguments() -> str:
     """The text of the file."""
-    return "\n\n\n".join([HEAD.rstrip(), *map("\n".join, map(class_lines, CLASSES))]) + "\n"
+    classes = [shared_lines(), *map(class_lines, CLASSES)]
+    return "\n\n\n".join([HEAD.rstrip(), *map("\n".join, classes)]) + "\n"
+
+
+def shared_lines() -> Iterator[str]:
+    """The class of what both trainings take."""
+    yield f"class {SHARED}(TypedDict, total=False):"
+    yield '    """Options of both trainings."""'
+    yield ""
+    yield from field_lines(TrainingOptions, list(TrainingOptions.model_fields))
 
 
 def class_lines(verb: str) -> Iterator[str]:
     """The class of a verb. Its positional arguments are parameters of the function."""
     model = options_of(verb)
-    yield f"class {CLASSES[verb]}(TypedDict, total=False):"
+    trains = issubclass(model, TrainingOptions)
+    names = [name for name in model.model_fields if not trains or name not in TrainingOptions.model_fields]
+    yield f"class {CLASSES[verb]}({SHARED if trains else 'TypedDict'}, total=False):"
     yield f'    """Options of `{verb}`."""'
-    for option in model.described().values():
+    yield ""
+    yield from field_lines(model, names)
+
+
+def field_lines(model: type[StageOptions], names: list[str]) -> Iterator[str]:
+    """The options of a model, each below its help."""
+    for name in names:
+        option = model.described()[name]
         if not option.argument:
-            yield ""
             yield from wrap(option.help, 110, initial_indent="    # ", subsequent_indent="    # ")
-            yield f"    {option.key}: {type_of(option, model.model_fields[option.name].annotation)}"
+            yield f"    {option.key}: {type_of(option, model.model_fields[name].annotation)}"
 
 
 def type_of(option: Option, annotation: Any) -> str:

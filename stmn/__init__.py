@@ -10,6 +10,7 @@ The stages of a recipe are functions of the same names, with the same options:
 >>> stmn.evaluate(motion).accuracy                                         # doctest: +SKIP
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -82,7 +83,7 @@ def train_stream(
         options: Options of `train-stream`, by the keys of recipes.
 
     Returns:
-        The trained stream: its file, what it measured, and `load` to predict with it.
+        The trained stream: its file, and what it measured; `stmn.load` takes it, to predict.
 
     Raises:
         UsageError: An option is wrong.
@@ -179,7 +180,7 @@ def run(
 
 
 def load(
-    model: str | Path,
+    model: "Named",
     device: str | None = None,
     stream: str | None = None,
     *,
@@ -189,9 +190,9 @@ def load(
     """Load a trained model, named as on the command line.
 
     Args:
-        model: A model file, a folder with one, the name of a run in the workspace, or a name on the hub,
-            "hf://user/name" or "hf://user/name@revision". The beginning of a run's name is enough; of several runs the
-            newest is loaded.
+        model: A result of training, a model file, a folder with one, the name of a run in the workspace, or a name on
+            the hub, "hf://user/name" or "hf://user/name@revision". The beginning of a run's name is enough; of several
+            runs the newest is loaded.
         device: "auto", "cpu" or "cuda". By default the setting of the current folder, or else "auto".
         stream: The stream to use if the model has several ("appearance" or "motion"). By default their mean.
         precision: "float32", "bfloat16" or "float16": type of the convolutions, on every device. Half precision is
@@ -213,7 +214,7 @@ def load(
     from stmn.workspace import Workspace
 
     settings = load_settings(workspace=workspace, device=device)
-    return load_model(Workspace(settings.workspace).find_model(model), settings.device, stream, precision)
+    return load_model(Workspace(settings.workspace).find_model(os.fspath(model)), settings.device, stream, precision)
 
 
 def _call(

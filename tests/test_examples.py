@@ -22,7 +22,7 @@ def test_stages_are_functions(scratch, capfd):
     assert motion.file.is_file() and motion.options["steps"] == 1 and motion.seconds > 0
     test = stmn.evaluate(motion, workspace=scratch.root, chunks=1, show=False)
     assert test.videos == 12 and test.interval[0] <= test.accuracy <= test.interval[1] and test.scores.is_file()
-    assert len(motion.load("cpu").classes) == 4
+    assert len(stmn.load(motion, "cpu").classes) == 4
     assert "training" in capfd.readouterr().err
     again = stmn.train_stream(modality="flow", data="synthetic", workspace=scratch.root, show=False, **stream)
     assert again.path == motion.path and capfd.readouterr().err == ""

@@ -2,13 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from stmn.workspace import Run
-
-if TYPE_CHECKING:
-    from stmn.prediction.api import Model
-    from stmn.runtime.device import NamedPrecision
 
 
 @dataclass(frozen=True)
@@ -67,18 +63,12 @@ class PreparedSet(StageResult):
 
 @dataclass(frozen=True)
 class TrainedModel(StageResult):
-    """A trained stream, or two that are tied."""
+    """A trained stream, or two that are tied; `stmn.load` takes it, to predict."""
 
     @property
     def file(self) -> Path:
         """The model file."""
         return self.outputs["model"]
-
-    def load(self, device: str = "auto", *, precision: "NamedPrecision" = "float32") -> "Model":
-        """Load it, to predict. Arguments and errors are those of `stmn.load`."""
-        from stmn.prediction.api import load_model
-
-        return load_model(self.file, device, None, precision)
 
 
 @dataclass(frozen=True)
