@@ -86,16 +86,16 @@ class VideoInput:
         for name in names:
             if name == "appearance":
                 frames = device.move(self.frames[first:last])  # type: ignore[index]
-                tensors.append(normalise_rgb(self._cut(frames, view)))
+                tensors.append(normalise_rgb(self._cut(frames, view, device)))
             else:
                 rows: Tensor = self.stacks[first:last]  # type: ignore[index]
                 low, high = int(rows.min()), int(rows.max()) + 1
                 levels = device.move(self.fields[low:high])  # type: ignore[index]
-                fields = normalise_flow(self._cut(levels, view), view.mirror)
+                fields = normalise_flow(self._cut(levels, view, device), view.mirror)
                 tensors.append(fields[device.move(rows - low)].flatten(1, 2))
         return tensors
 
-    def _cut(self, pictures: Tensor, view: Crop) -> Tensor:
+    def _cut(self, pictures: Tensor, view: Crop, device: Device) -> Tensor:
         """The box of a view in (N, channels, H, W) pictures, float32, resized if they have another size."""
         if pictures.shape[-2:] == self.size:
             box = pictures[..., view.top : view.top + view.height, view.left : view.left + view.width]
@@ -105,8 +105,9 @@ class VideoInput:
         columns = make_matrix(width, self.size[1])[view.left : view.left + view.width]
         columns = columns.flip(0) if view.mirror else columns
         lines = pictures.permute(2, 0, 1, 3).to(torch.float32, memory_format=torch.contiguous_format)  # row by row
-        matrices = (matrix[None].to(pictures.device, non_blocking=True) for matrix in (rows, columns))
-        cut: Tensor = resize_by_products(lines.flatten(1, 2)[None], *matrices)[0].unflatten(1, pictures.shape[:2])
+        rows, columns = device.move(rows[None]), device.move(columns[None])
+        resized = resize_by_products(lines.flatten(1, 2)[None], rows, columns, device)[0]
+        cut: Tensor = resized.unflatten(1, pictures.shape[:2])
         return cut.permute(1, 2, 0, 3).contiguous()
 
 

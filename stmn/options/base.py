@@ -28,7 +28,9 @@ Panel = Literal["Data", "Network", "Features", "Optimisation", "Testing", "Run"]
 Shape = Literal["switch", "integer", "number", "text", "path", "choice", "list", "table"]
 
 #: the help of an option that training and testing share
-LOADER_THREADS = "threads that decode pictures, in each process [default: 1 on a CPU; on a GPU one per core, at most 8]"
+LOADER_THREADS = (
+    "threads that decode pictures, in each process [default: 1 on a CPU; on a GPU one per core, at most 16]"
+)
 
 #: whole numbers are counts, sizes, and seeds of 32 bits
 _MOST = 2**32 - 1

@@ -58,6 +58,11 @@ class Device:
         return self.device.type == "cpu" and self.precision == torch.float32
 
     @property
+    def takes_coarse_input(self) -> bool:
+        """True where a network's input may be computed in TF32, because the network rounds it as coarsely."""
+        return self.is_cuda and (self.tf32 or self.precision != torch.float32)
+
+    @property
     def copies_aside(self) -> bool:
         """True where copies from pinned memory can run while it computes: on a CUDA device that is here."""
         return self.is_cuda and torch.cuda.is_available()
@@ -84,7 +89,7 @@ class Device:
 
         if self.threads is not None:
             return self.threads
-        return max(1, min(8, count_cores() // torchrun.local_size())) if self.is_cuda else 1
+        return max(1, min(16, count_cores() // torchrun.local_size())) if self.is_cuda else 1
 
     def autocast(self) -> AbstractContextManager[Any]:
         """A context that computes in `precision` where that is safe."""

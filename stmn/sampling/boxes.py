@@ -153,7 +153,7 @@ class _Boxes:
                 boxes = draw.colours.change(boxes)
             boxes = boxes.permute(1, 0, 3, 2) if self._kind == RGB else boxes.permute(2, 0, 1, 3)
             padded[number, : boxes.shape[0], : boxes.shape[1], :, : boxes.shape[3]] = boxes
-        resized = resize_by_products(padded.flatten(2, 3), rows, columns)
+        resized = resize_by_products(padded.flatten(2, 3), rows, columns, device)
         mean, scale = to_input.view(2, count, 1, 1, self._channels, 1)
         cut: Tensor = resized.unflatten(2, (most, self._channels)).sub_(mean).mul_(scale).permute(0, 2, 3, 1, 4)
         return cut[torch.arange(count, device=cut.device)[:, None], which].contiguous()

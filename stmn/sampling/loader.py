@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from math import ceil
 from typing import TypeVar
 
 from torch import Tensor
@@ -19,7 +20,7 @@ from stmn.sampling.buffers import BufferPool
 from stmn.sampling.clips import Clips
 from stmn.sampling.order import Index
 
-#: batches made ahead: memory holds these and the one in use, however many threads there are
+#: batches made ahead: memory holds these and the one in use; more only where threads would have no sample to make
 _AHEAD = 2
 #: buffers that a pool keeps, for two modalities: batches made ahead, in use, and asked for before that one is freed
 BUFFERS = 2 * (_AHEAD + 2)
@@ -86,7 +87,7 @@ def _make_in_order(
     try:
         for batch, jobs in map(start, batches):
             waiting.append((batch, [pool.submit(job) for job in jobs]))
-            if len(waiting) > _AHEAD:
+            if len(waiting) > max(_AHEAD, ceil(threads / max(1, len(jobs)))):
                 yield _finish(*waiting.popleft())
         while waiting:
             yield _finish(*waiting.popleft())

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stmn.runtime.precision import exact_float32
+from stmn.runtime.device import Device
+from stmn.runtime.precision import float32_products
 from stmn.sampling.resample import make_taps
 
 
@@ -19,19 +20,24 @@ def make_matrix(length: int, size: int, mirror: bool = False) -> Tensor:
     return torch.from_numpy(matrix)
 
 
-def resize_by_products(pictures: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Resize B batches of K planes, in float32 whatever surrounds the call: neither TF32 nor autocast applies.
+def resize_by_products(pictures: Tensor, rows: Tensor, columns: Tensor, device: Device) -> Tensor:
+    """Resize B batches of K planes, whatever precision surrounds the call.
+
+    In float32 they differ by rounding from the CPU's. Where the network rounds its input as coarsely, TF32 is eight
+    times as fast: levels are exact in it, and weights and what lies between both products are rounded, which moves a
+    pixel by less than half a level.
 
     Args:
         pictures: (B, H, K, W) float32, contiguous: row by row, not plane by plane.
         rows: (B, H', H) float32.
         columns: (B, W', W) float32.
+        device: where they lie.
 
     Returns:
         (B, H', K, W').
     """
     count, _, planes, width = pictures.shape
-    with exact_float32(), torch.autocast(pictures.device.type, enabled=False):
+    with float32_products(device.takes_coarse_input), torch.autocast(pictures.device.type, enabled=False):
         short = torch.bmm(rows, pictures.flatten(2))
         narrow = torch.bmm(short.view(count, -1, width), columns.transpose(1, 2))
     return narrow.view(count, rows.shape[1], planes, columns.shape[1])

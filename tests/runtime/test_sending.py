@@ -1,6 +1,6 @@
 """Work is sent to a card one item ahead, on a stream of its own, which the card's other work waits for."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -58,6 +58,7 @@ def test_next_item_is_on_its_way_while_one_is_used(monkeypatch):
     log: list[str] = []
     streams = Streams(log)
     monkeypatch.setattr(torch.cuda, "Stream", lambda _: streams)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
     monkeypatch.setattr(torch.cuda, "stream", streams.use)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _: streams)
     monkeypatch.setattr(Device, "copies_aside", True)
