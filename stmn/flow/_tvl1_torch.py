@@ -18,6 +18,9 @@ at a level stays as it is while others continue. On a card nothing waits for an 
 hold all of it: a level then ends after all its warps.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,8 +30,30 @@ from stmn.flow._pyramid import Level
 from stmn.flow._tables import Taps, spline_weights, tables_of
 
 
+@dataclass(frozen=True)
+class Steps:
+    """The functions that a warp calls; torch can compile them.
+
+    Attributes:
+        linearise: (2), once per warp.
+        iterate: (4) to (6), an inner iteration.
+        median: The filter after a warp.
+    """
+
+    linearise: Callable[..., tuple[Tensor, Tensor]]
+    iterate: Callable[..., tuple[Tensor, Tensor]]
+    median: Callable[[Tensor, int], Tensor]
+
+    def compiled(self) -> "Steps":
+        """The same steps, each compiled once for all sizes when it is first called."""
+        made = [torch.compile(step, dynamic=True, fullgraph=True) for step in vars(self).values()]
+        return Steps(*made)
+
+
 @torch.no_grad()
-def solve(first: Tensor, second: Tensor, levels: tuple[Level, ...], parameters: Parameters) -> Tensor:
+def solve(
+    first: Tensor, second: Tensor, levels: tuple[Level, ...], parameters: Parameters, steps: Steps | None = None
+) -> Tensor:
     """Estimate flow.
 
     Args:
@@ -36,6 +61,7 @@ def solve(first: Tensor, second: Tensor, levels: tuple[Level, ...], parameters: 
         second: (B, H, W), as `first`.
         levels: The pyramid, from the finest level down.
         parameters: Of the method.
+        steps: The functions of a warp; `EAGER` by default.
 
     Returns:
         (B, 2, H, W) float32: u and v in pixels.
@@ -56,20 +82,24 @@ def solve(first: Tensor, second: Tensor, levels: tuple[Level, ...], parameters: 
             flow = _enlarge(torch.stack(pixels, dim=1), level)
             # Zach et al. start the dual from zero; that is worse even with twice the iterations
             dual = _enlarge(dual, level)
-        flow, dual = _solve_level(image1, image2, flow, dual, parameters)
+        flow, dual = _solve_level(image1, image2, flow, dual, parameters, steps or EAGER)
     return flow
 
 
 def _solve_level(
-    first: Tensor, second: Tensor, flow: Tensor, dual: Tensor, parameters: Parameters
+    first: Tensor, second: Tensor, flow: Tensor, dual: Tensor, parameters: Parameters, steps: Steps
 ) -> tuple[Tensor, Tensor]:
     """The warps of one level: images (B, H, W) to flow (B, 2, H, W) and dual (B, 2, 2, H, W)."""
     gradient, spline = _differentiate(first), _fit_spline(second)
     moving = torch.ones(len(first), dtype=torch.bool, device=first.device)
+    weights = parameters.lambda_ * parameters.theta, parameters.theta, parameters.tau / parameters.theta
     for _ in range(parameters.warps):
-        linear = _linearise(first, gradient, spline, flow)
-        fresh, fresh_dual = _iterate(flow, dual, *linear, parameters)
-        fresh = _median(fresh, parameters.median)  # removes outliers before the next linearisation
+        slope, constant = steps.linearise(first, gradient, spline, flow)
+        inverse = 1 / slope.square().sum(dim=1).clamp(min=1e-6)
+        fresh, fresh_dual = flow, dual
+        for _ in range(parameters.iterations):
+            fresh, fresh_dual = steps.iterate(fresh, fresh_dual, slope, constant, inverse, *weights)
+        fresh = steps.median(fresh, parameters.median)  # removes outliers before the next linearisation
         change = (fresh - flow).double().square().sum(dim=(1, 2, 3)) / first[0].numel()
         flow = torch.where(moving[:, None, None, None], fresh, flow)
         dual = torch.where(moving[:, None, None, None, None], fresh_dual, dual)
@@ -95,19 +125,19 @@ def _linearise(first: Tensor, gradient: Tensor, spline: Tensor, flow: Tensor) ->
 
 
 def _iterate(
-    flow: Tensor, dual: Tensor, gradient: Tensor, constant: Tensor, parameters: Parameters
-) -> tuple[Tensor, Tensor]:
-    """The inner iterations of one warp: flow (B, 2, H, W) and dual (B, 2, 2, H, W) after them."""
-    bound, rate = parameters.lambda_ * parameters.theta, parameters.tau / parameters.theta
-    inverse = 1 / gradient.square().sum(dim=1).clamp(min=1e-6)
-    for _ in range(parameters.iterations):
-        rho = constant + (gradient * flow).sum(dim=1)  # (2)
-        step = (rho * inverse).clamp(-bound, bound)  # (4)
-        copy = flow - step[:, None] * gradient
-        flow = copy + parameters.theta * _divergence(dual)  # (5)
-        dual = dual + rate * _forward_differences(flow)  # (6)
-        dual = dual / dual.square().sum(dim=2, keepdim=True).clamp(min=1).sqrt()
-    return flow, dual
+    flow: Tensor, dual: Tensor, gradient: Tensor, constant: Tensor, inverse: Tensor,
+    bound: float, theta: float, rate: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """An inner iteration: flow (B, 2, H, W) and dual (B, 2, 2, H, W) after it.
+
+    `inverse` is 1 / |g|^2, `bound` lambda theta, `rate` tau / theta.
+    """
+    rho = constant + (gradient * flow).sum(dim=1)  # (2)
+    step = (rho * inverse).clamp(-bound, bound)  # (4)
+    copy = flow - step[:, None] * gradient
+    flow = copy + theta * _divergence(dual)  # (5)
+    dual = dual + rate * _forward_differences(flow)  # (6)
+    return flow, dual / dual.square().sum(dim=2, keepdim=True).clamp(min=1).sqrt()
 
 
 def _forward_differences(field: Tensor) -> Tensor:
@@ -245,3 +275,6 @@ def _enlarge(field: Tensor, level: Level) -> Tensor:
         fraction = taps.weights[1]
         field = low + (fraction if dim == -1 else fraction[:, None]) * (high - low)
     return field
+
+
+EAGER = Steps(_linearise, _iterate, _median)

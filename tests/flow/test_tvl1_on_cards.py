@@ -12,8 +12,11 @@ from helpers.waves import moved
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
-from stmn.flow import _tables
+from stmn.flow import _tables, _tvl1_torch
+from stmn.flow._parameters import Parameters
+from stmn.flow._pyramid import pyramid
 from stmn.flow.backend import describe_backend
+from stmn.flow.kernels import kernel_name, kernel_problem
 from stmn.flow.tvl1 import tvl1
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="no triton for this platform")
@@ -118,6 +121,16 @@ def test_torch_never_waits_for_a_card(monkeypatch):
     assert flow.device.type == "cuda"
 
 
+@pytest.mark.slow
+def test_compiled_torch_equals_the_reference():
+    """What `torch.compile` makes of the steps, here for a CPU, at all levels with one compilation each."""
+    first, second = two_pairs((61, 83))
+    parameters = Parameters(0.15, 0.3, 0.25, 0.5, 8, 3, 12, 5, 0.45, 0.01)
+    levels = pyramid(61, 83, parameters.scale, parameters.scales, parameters.smoothing)
+    compiled = _tvl1_torch.solve(first, second, levels, parameters, _tvl1_torch.EAGER.compiled())
+    assert (compiled - _tvl1_torch.solve(first, second, levels, parameters)).abs().max() < 1e-3
+
+
 def test_a_line_says_what_computes(monkeypatch):
     monkeypatch.setenv("STMN_FLOW_KERNEL", "torch")
     assert describe_backend("cpu").startswith("tvl1 by torch on the CPU (")
@@ -156,3 +169,69 @@ def test_kernels_compile_for_cards_that_are_not_here(capability, tmp_path):
     assert run.stdout.split() == [
         "sample_axis", "True", "linearise", "True", "iterate", "True", "update", "True", "settle", "True",
     ]  # fmt: skip
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("kernel", ["triton", "torch"])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_a_card_equals_the_cpu(options, kernel, monkeypatch):
+    """Within the bounds of the C kernel against the reference."""
+    first, second = two_pairs((123, 167))
+    reference = tvl1(first, second, **options)
+    monkeypatch.setenv("STMN_FLOW_KERNEL", kernel)
+    assert kernel_name("cuda") == kernel, kernel_problem("cuda")
+    flow = tvl1(first.cuda(), second.cuda(), **options)
+    assert flow.is_cuda
+    found = (flow.cpu() - reference).abs()
+    assert found.quantile(0.999) < 1e-2
+    assert found.max() < 0.2
+    assert found.mean() < 1e-4
+
+
+@pytest.mark.cuda
+def test_a_card_gives_a_pair_the_same_flow_in_any_batch():
+    pairs = [moved(61, 83, 0.9 * k, -0.3 * k, seed=k) for k in range(7)]
+    first, second = (torch.cat(frames).cuda() for frames in zip(*pairs, strict=True))
+    alone = torch.cat([tvl1(one.cuda(), other.cuda()) for one, other in pairs])
+    assert torch.equal(tvl1(first, second), alone)
+    assert torch.equal(tvl1(first, second), alone), "and again"
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 2), (7, 130), (17, 16), (36, 36), (256, 340)], ids=str)
+def test_a_card_takes_any_size(size):
+    flow = tvl1(*(frames.cuda() for frames in moved(*size)), median=5)
+    assert flow.shape == (1, 2, *size)
+    assert flow.isfinite().all()
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("kernel", ["triton", "torch"])
+def test_a_cuda_graph_holds_the_whole_solver(kernel, monkeypatch):
+    """So nothing in it waits for the card, which `set_sync_debug_mode` checks too."""
+    monkeypatch.setenv("STMN_FLOW_KERNEL", kernel)
+    first, second = (frames.cuda() for frames in two_pairs((61, 83)))
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        expected = tvl1(first, second)  # compiles, and makes the tables
+    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        tvl1(first, second)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        flow = tvl1(first, second)
+    graph.replay()
+    torch.cuda.synchronize()
+    assert torch.equal(flow, expected)
+
+
+@pytest.mark.cuda(cards=2)
+def test_another_card_computes_where_its_frames_are():
+    first, second = two_pairs((61, 83))
+    flow = tvl1(first.to("cuda:1"), second.to("cuda:1"))
+    assert flow.device == torch.device("cuda:1")
+    assert torch.equal(flow.cpu(), tvl1(first.to("cuda:0"), second.to("cuda:0")).cpu())

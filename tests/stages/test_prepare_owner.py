@@ -9,6 +9,9 @@ from helpers.commands import call, errors_of, start
 from helpers.films import film, moving
 from helpers.packages import on_path
 from helpers.shards import contents, processes, size, wait_until
+from torch import Tensor
+
+from stmn.store.format.read import Store
 
 SMALL = ["--short-side", "32", "--workers", "3"]
 
@@ -141,3 +144,45 @@ def test_a_device_that_is_not_here_is_one_line(device, says, videos, tmp_path):
     [line] = errors_of(result)
     assert line.startswith(says)
     assert not (tmp_path / "data").exists()
+
+
+def levels_of(root: Path) -> dict[str, Tensor]:
+    """Video -> its stored flow levels, decoded."""
+    with Store(root / "data" / "mine") as store:
+        return {name: store.fields(name, range(video.frames - 1)).float() for name, video in store.videos.items()}
+
+
+def assert_flow_is_alike(one: Path, other: Path) -> None:
+    """Rounding alone: it moves a few levels by one, and the JPEG encoder spreads that."""
+    expected, found = levels_of(one), levels_of(other)
+    assert found.keys() == expected.keys()
+    for name, levels in expected.items():
+        difference = (found[name] - levels).abs()
+        assert difference.mean() < 0.1
+        assert difference.quantile(0.999) <= 4
+
+
+@pytest.mark.cuda
+def test_a_card_makes_the_set_of_the_cpu(calm, tmp_path):
+    result = call("prepare", calm / "v", "mine", *SMALL, "--device", "cuda", "-w", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    assert "flow: tvl1 by Triton's kernels on cuda:0 (" in result.stderr
+    assert_flow_is_alike(calm, tmp_path)
+
+
+@pytest.mark.cuda(cards=2)
+def test_two_cards_share_the_videos(calm, tmp_path):
+    result = call("prepare", calm / "v", "mine", *SMALL, "--device", "cuda:0,cuda:1", "-w", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    assert "on cuda:0 (" in result.stderr and "on cuda:1 (" in result.stderr
+    assert_flow_is_alike(calm, tmp_path)
+
+
+@pytest.mark.cuda
+def test_few_videos_stay_on_the_cpu_and_many_go_to_the_card(calm, tmp_path):
+    result = call("prepare", calm / "v", "mine", *SMALL, "-w", tmp_path)
+    assert "flow: tvl1 by the C kernel on the CPU (" in result.stderr
+    for number in range(20):
+        shutil.copytree(calm / "v" / "wave", tmp_path / "v" / f"class {number}")
+    result = call("prepare", tmp_path / "v", "mine", *SMALL, "-w", tmp_path / "many")
+    assert "flow: tvl1 by Triton's kernels on cuda:0 (" in result.stderr
