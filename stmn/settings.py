@@ -36,7 +36,7 @@ _PREFIX = "STMN_"
 #: variables of other parts of stmn, of its tests and of its benchmarks
 _OTHER_VARIABLES = (
     "STMN_FLOW_KERNEL", "STMN_FLOW_OWNER", "STMN_PLUGINS", "STMN_PLUGINS_TIMEOUT", "STMN_SHARED_DATA",
-    "STMN_MEMORY_MARK",
+    "STMN_BUILD_KERNELS", "STMN_MEMORY_MARK",
 )  # fmt: skip
 
 

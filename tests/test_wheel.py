@@ -34,7 +34,7 @@ print(json.dumps({
 
 #: what says why there is no kernel
 KERNELS = [
-    ("stmn.flow.tvl1", "kernel_problem"), ("stmn.flow.polynomial", "kernel_problem"),
+    ("stmn.flow.kernels", "kernel_problem"), ("stmn.flow.polynomial", "kernel_problem"),
     ("stmn.sampling.resample", "kernel_problem"), ("stmn.nets.fast.winograd", "problem"),
     ("stmn.idt.trajectories._camera_c", "problem"), ("stmn.idt.trajectories._histograms_c", "problem"),
     ("stmn.idt.trajectories._steps_c", "problem"),

@@ -20,7 +20,7 @@ _KERNELS = {"c": "the C kernel", "triton": "Triton's kernels", "torch": "torch"}
 _FEW_VIDEOS = 20
 
 
-def choose_owned(names: str, flow: str, videos: int) -> list[str]:
+def choose_owned(names: str, flow: str, videos: int, here: bool = True) -> list[str]:
     """Choose the devices on which a process of its own computes flow for all others; none: each computes on the CPU.
 
     Args:
@@ -28,13 +28,15 @@ def choose_owned(names: str, flow: str, videos: int) -> list[str]:
             there is one, the flow plugin computes there, and the videos are not few.
         flow: The flow plugin.
         videos: How many are to be prepared.
+        here: On this machine; on others `auto` is the CPU.
 
     Raises:
         UsageError: There is no such device here, or the plugin computes on the CPU alone.
     """
     if names == "auto":
-        names = "cuda:0" if videos >= _FEW_VIDEOS and has_cuda() and not _is_cpu_only(flow) else "cpu"
-    devices = check_devices(names)
+        suits = here and videos >= _FEW_VIDEOS and has_cuda() and not _is_cpu_only(flow)
+        names = "cuda:0" if suits else "cpu"
+    devices = check_devices(names, here)
     if devices == ["cpu"]:
         return devices if os.environ.get("STMN_FLOW_OWNER") == "1" else []
     if _is_cpu_only(flow):

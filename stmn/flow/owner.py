@@ -115,13 +115,12 @@ class _Owner:
 
     def __call__(self, index: int) -> Any:
         """Return the function that does a job: "describe", then "serve", which never returns."""
-        import torch
-
         from stmn.flow.backend import describe_flow
         from stmn.flow.batches import BatchMaker
         from stmn.flow.estimator import load_estimator
+        from stmn.runtime.device import choose_device
 
-        device = torch.device(self.address.device)
+        device = choose_device(self.address.device).device
         work = self.work
         maker = BatchMaker(load_estimator(work.flow, work.options), work.bound, work.camera_motion, device)
         server = _Server(self.address, maker)

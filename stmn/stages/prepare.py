@@ -242,13 +242,12 @@ def _choose_devices(options: PrepareOptions, videos: "list[VideoEntry]", context
     """Where a process of its own computes the flow of these videos; says what does if it is the CPU of each worker."""
     if not videos:
         return ()
-    from stmn.flow.backend import check_devices, choose_owned, describe_flow
+    from stmn.flow.backend import choose_owned, describe_flow
 
     if options.cluster:
-        devices = check_devices("cpu" if context.device == "auto" else context.device, here=False)
-        on = "on the CPU of its machine" if devices == ["cpu"] else f"on its own {', '.join(devices)}"
-        context.progress.say(f"flow: {options.flow} by each Dask worker, {on}")
-        return () if devices == ["cpu"] else tuple(devices)
+        devices = choose_owned(context.device, options.flow, len(videos), here=False)
+        context.progress.say(f"flow: {options.flow} on {' and '.join(devices) or 'the CPU'} of each Dask worker")
+        return tuple(devices)
     from stmn.runtime.workers import warm_up
 
     warm_up()

@@ -150,6 +150,38 @@ def test_killed_worker_costs_only_time(tmp_path, cluster):
 
 
 @pytest.mark.slow
+def test_each_dask_worker_has_a_process_that_computes_flow_for_its_threads(tmp_path, cluster, monkeypatch):
+    """As with `--device cuda`; here its device is the CPU, and no process is left when the work is done."""
+    for number in range(6):
+        film(tmp_path / "v" / "wave" / f"{number}.avi", moving(30, seed=number))
+    arguments = ["prepare", tmp_path / "v", "mine", *SMALL]
+    assert call(*arguments, "--workers", "1", "-w", tmp_path / "calm").exit_code == 0
+    mark = f"stmn-test-{uuid.uuid4()}"
+    cluster.environment["MARK"] = mark
+    for _ in range(2):
+        cluster.worker("--nthreads", 2)
+    before = set(processes(mark))
+    monkeypatch.setenv("STMN_FLOW_OWNER", "1")
+    result = call(*arguments, "--cluster", cluster.address, "-w", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    assert "flow: tvl1 on cpu of each Dask worker" in result.stderr
+    assert cluster.log("worker").count("flow: tvl1 by ") == 2
+    assert contents(tmp_path / "data" / "mine") == contents(tmp_path / "calm" / "data" / "mine")
+    wait_until(lambda: not {line for line in processes(mark) if "serve(Connection" in line} - before, 30)
+
+
+@pytest.mark.slow
+def test_dask_worker_without_a_card_is_one_line(tmp_path, cluster):
+    film(tmp_path / "v" / "wave" / "a.avi", moving(5))
+    cluster.worker()
+    arguments = ["--device", "cuda", "--cluster", cluster.address, "-w", tmp_path]
+    result = call("prepare", tmp_path / "v", "mine", *SMALL, *arguments)
+    assert result.exit_code != 0
+    [line] = errors_of(result)
+    assert "device 'cuda:0': this machine has no CUDA device" in line
+
+
+@pytest.mark.slow
 def test_crash_or_hang_costs_only_its_video(tmp_path, cluster):
     names = ["a", "b segfault", "c", "d hang", "e"]
     good = film(tmp_path / "a.avi", moving(3)).read_bytes()
