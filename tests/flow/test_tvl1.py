@@ -162,7 +162,7 @@ def test_without_a_compiler_torch_takes_over(tmp_path):
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "CC": "no-such-compiler"}
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert run.stdout.startswith("torch | no C compiler 'no-such-compiler'")
-    assert run.stderr == ""
+    assert run.stderr.startswith("TV-L1 flow takes 43 times as long without its C kernel: no C compiler")
 
 
 def test_failing_compiler_is_recorded_and_tried_once(tmp_path, monkeypatch):
