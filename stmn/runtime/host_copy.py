@@ -24,4 +24,4 @@ class HostCopy:
         """The numbers; this waits for the device to have got so far, not for what it was given later."""
         if self._ready is not None:
             self._ready.synchronize()
-        return cast(list[float], self._values.tolist())
+        return cast(list[float], self._values.cpu().tolist())

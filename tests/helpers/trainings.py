@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from stmn.nets.build import build_network
-from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig
+from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalConfig
 from stmn.nets.network import Network
 from stmn.runtime.device import choose_device
 from stmn.sampling.clips import Clips, Sampling
@@ -23,15 +23,15 @@ def videos(prepared: Workspace, chunks: int = 1, seed: int = 0, modalities: tupl
     return Clips(store, store.part("1", "train"), sampling)
 
 
-def network(dropout: float = 0.0, fused: bool = False) -> Network:
-    """A narrow ResNet-18 on flow, or two that are tied by gates."""
+def network(dropout: float = 0.0, fused: bool = False, injector: str = "none") -> Network:
+    """A narrow ResNet-18 on flow, or two that are tied by gates, with the temporal filters of an injector."""
     streams = [StreamConfig(modality="flow", arch="resnet18", width=WIDTH, dropout=dropout)]
     if fused:
         streams.insert(0, StreamConfig(modality="rgb", arch="resnet18", width=WIDTH))
     return build_network(
         NetworkConfig(
             classes=["down", "left", "right", "up"], size=32, stack_length=10, streams=streams,
-            gate=GateConfig() if fused else None,
+            gate=GateConfig() if fused else None, temporal=TemporalConfig(injector=injector),
         )
     )  # fmt: skip
 

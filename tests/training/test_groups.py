@@ -17,10 +17,12 @@ from stmn.training.normalisation import Normalisation
 from stmn.training.plan import Plan
 
 
-def trained(prepared, folder, plan: Plan, fused: bool = False, dropout: float = 0.0) -> tuple[dict[str, Tensor], list]:
+def trained(
+    prepared, folder, plan: Plan, fused: bool = False, dropout: float = 0.0, injector: str = "none"
+) -> tuple[dict[str, Tensor], list]:
     """The state after training, and the rows of the log."""
     torch.manual_seed(0)
-    net = network(dropout, fused)
+    net = network(dropout, fused, injector)
     clips = videos(prepared, chunks=2, modalities=("rgb", "flow") if fused else ("flow",))
     state = train(net, clips, None, plan, CPU, folder, Silent())
     return weights(net), state.history
@@ -38,7 +40,7 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("case", [
     {"fused": False, "bn_passes": 0},
-    {"fused": True},
+    pytest.param({"fused": True, "injector": "residual_and_skip"}, marks=pytest.mark.slow),
     {"fused": True, "dropout": 0.5, "mixup": 0.2, "stride": (1, 2), "bn_passes": 0},
 ])  # fmt: skip
 def test_large_micro_batch_in_groups_trains_as_separate_ones(prepared, tmp_path, case):
@@ -46,17 +48,17 @@ def test_large_micro_batch_in_groups_trains_as_separate_ones(prepared, tmp_path,
 
     A batch of 7 in groups of 2: three whole ones and a smaller one, in micro-batches of two groups, or in one.
     """
-    fused, dropout = case.pop("fused"), case.pop("dropout", 0.0)
+    fused, dropout, injector = case.pop("fused"), case.pop("dropout", 0.0), case.pop("injector", "none")
     options = {"batch": 7, "rate": 0.02, "log_every": 1} | case
-    expected, rows = trained(prepared, tmp_path / "2", steps(2, micro_batch=2, **options), fused, dropout)
+    expected, rows = trained(prepared, tmp_path / "2", steps(2, micro_batch=2, **options), fused, dropout, injector)
     for micro_batch in (4, 7):
         plan = steps(2, micro_batch=micro_batch, bn_group=2, **options)
-        found, found_rows = trained(prepared, tmp_path / f"{micro_batch}", plan, fused, dropout)
+        found, found_rows = trained(prepared, tmp_path / f"{micro_batch}", plan, fused, dropout, injector)
         assert_close(found, expected)
         for row, other in zip(found_rows, rows, strict=True):
             assert row["loss"] == pytest.approx(other["loss"], rel=1e-4)
             assert row["gradient_norm"] == pytest.approx(other["gradient_norm"], rel=1e-3)
-    whole, _ = trained(prepared, tmp_path / "whole", steps(2, micro_batch=7, **options), fused, dropout)
+    whole, _ = trained(prepared, tmp_path / "whole", steps(2, micro_batch=7, **options), fused, dropout, injector)
     name = "streams.motion.backbone.layer1.0.bn1.running_var"
     difference = (whole[name] - expected[name]).abs().max()
     assert difference > 0.02 * expected[name].abs().max()  # groups matter: ten times what rounding may do

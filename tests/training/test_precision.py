@@ -131,10 +131,7 @@ def test_gpu_learns_what_a_cpu_learns(prepared, tmp_path, precision):
 
 
 @pytest.mark.cuda
-def test_gpu_uses_pinned_memory_and_channels_last(prepared):
-    device = choose_device("cuda")
-    batch = videos(prepared).make_batch(2)
-    assert batch["flow"].is_pinned()
-    placed = device.place(network())
+def test_gpu_has_channels_last():
+    placed = choose_device("cuda").place(network())
     assert next(placed.parameters()).is_cuda
     assert placed.stream("motion").backbone.conv1.weight.is_contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,171 @@
+"""A pretended card: tensors that lie on the device `card`, where there is no real one.
+
+Their values are in the host's memory, and each operation is done there. So whole commands run, with the numbers of the
+CPU. But as on a real card an operation whose tensors are not all on it is an error, and so are NumPy's arrays of its
+tensors. torch lets a card's tensors meet numbers, that is tensors of no dimension, and be indexed by the host's.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+from stmn.prediction import api
+from stmn.runtime import device as devices
+from stmn.runtime.device import Device
+
+registration = pytest.importorskip("torch.utils.backend_registration")
+if not hasattr(registration, "_setup_privateuseone_for_python_backend"):
+    pytest.skip("this torch has no devices that are written in Python", allow_module_level=True)
+
+#: operations that may have tensors on both sides: copies, and what is indexed by a tensor
+_ACROSS = {"copy_", "_foreach_copy_", "index", "index_put", "index_put_", "_index_put_impl_"}
+
+
+class OnCard(Tensor):
+    """A tensor on the card; `held` has its values."""
+
+    held: Tensor
+
+    @staticmethod
+    def __new__(cls, held: Tensor) -> "OnCard":
+        return torch.Tensor._make_wrapper_subclass(
+            cls, held.size(), strides=held.stride(), storage_offset=held.storage_offset(), dtype=held.dtype,
+            layout=held.layout, device=card(),
+        )  # fmt: skip
+
+    def __init__(self, held: Tensor) -> None:
+        self.held = held
+
+    def __repr__(self, **_: object) -> str:
+        return f"OnCard({self.held})"
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        return _compute(func, args, kwargs or {})
+
+
+class _Card(TorchDispatchMode):
+    """Sees operations that make tensors on the card of none."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return _compute(func, args, kwargs or {})
+
+
+class _Module:
+    """What torch asks of a device's module."""
+
+    def is_available(self) -> bool:
+        return True
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def device_count(self) -> int:
+        return 1
+
+    def current_device(self) -> int:
+        return 0
+
+    def get_amp_supported_dtype(self) -> list[torch.dtype]:
+        return [torch.bfloat16, torch.float16]
+
+    def _is_in_bad_fork(self) -> bool:
+        return False
+
+    def manual_seed_all(self, seed: int) -> None:
+        """Numbers are drawn by the host's generator."""
+
+    def get_rng_state(self, device: object = None) -> Tensor:
+        return torch.get_rng_state()
+
+    def set_rng_state(self, state: Tensor, device: object = None) -> None:
+        torch.set_rng_state(state)
+
+
+def card() -> torch.device:
+    """The device; torch gets to know it once in a process."""
+    if torch._C._get_privateuse1_backend_name() != "card":
+        registration._setup_privateuseone_for_python_backend("card", backend_module=_Module())
+    return torch.device("card", 0)
+
+
+def _compute(func, args, kwargs):
+    """Do an operation on the host. Its tensors are on the card if one of its operands is, or if it says so."""
+    name = func.overloadpacket.__name__
+    tensors = [value for value in tree_flatten((args, kwargs))[0] if isinstance(value, Tensor)]
+    on_card = [value for value in tensors if isinstance(value, OnCard)]
+    asked = kwargs.get("device")
+    there = bool(on_card) if asked is None else torch.device(asked).type == "card"
+    if on_card and name not in {*_ACROSS, "_to_copy"}:
+        elsewhere = [value for value in tensors if not isinstance(value, OnCard) and value.ndim > 0]
+        if elsewhere:
+            raise RuntimeError(f"{func}: expected all tensors to be on the same device, and some are on the CPU")
+    if name == "copy_":
+        there = isinstance(args[0], OnCard)
+    plain = {key: value for key, value in kwargs.items() if key not in ("pin_memory", "non_blocking")}
+    if asked is not None:
+        plain["device"] = torch.device("cpu")
+    found = func(*tree_map(_held, args), **tree_map(_held, plain))
+    if name in ("_local_scalar_dense", "equal") or not there:
+        return found
+    known = {id(value.held): value for value in on_card}  # what was changed in place is the same tensor
+
+    def put(value: object) -> object:
+        if not isinstance(value, Tensor) or isinstance(value, OnCard):
+            return value
+        return known[id(value)] if id(value) in known else OnCard(value)
+
+    return tree_map(put, found)
+
+
+def _held(value: object) -> object:
+    return value.held if isinstance(value, OnCard) else value
+
+
+def _stop_gradients(mode: torch.inference_mode) -> None:
+    mode.before = torch.is_grad_enabled()
+    torch.set_grad_enabled(False)
+
+
+def _go_on(mode: torch.inference_mode, *error: object) -> None:
+    torch.set_grad_enabled(mode.before)
+
+
+@contextmanager
+def on_card(monkeypatch: pytest.MonkeyPatch, **how: object) -> Iterator[None]:
+    """In here `auto` means the card, used as `how` says (`stmn.runtime.device.Device`)."""
+    new_generator, tensor = torch.Generator, torch.tensor
+    choose, before = devices.choose_device, torch.__future__.get_overwrite_module_params_on_conversion()
+
+    def take_card(name: str = "auto", *chosen: object) -> Device:
+        found = choose("cpu", *chosen)
+        return found if name == "cpu" else replace(found, device=card(), **how)
+
+    def run_with_card(thread: threading.Thread) -> None:
+        with _Card():
+            run(thread)
+
+    run = threading.Thread.run
+    with monkeypatch.context() as patch, _Card():
+        patch.setattr(threading.Thread, "run", run_with_card)  # a mode is a thread's own
+        # these make tensors of Python's numbers on the host, and move them where no mode sees it
+        patch.setattr(torch, "tensor", lambda *values, device=None, **how: tensor(*values, **how).to(device))
+        patch.setattr(Tensor, "new_tensor", lambda like, values: tensor(values, dtype=like.dtype).to(like.device))
+        # what such a device lacks: generators of its own, and tensors that know no versions
+        patch.setattr(torch, "Generator", lambda device="cpu": new_generator())
+        patch.setattr(torch.inference_mode, "__enter__", _stop_gradients)
+        patch.setattr(torch.inference_mode, "__exit__", _go_on)
+        for module in (devices, api):
+            patch.setattr(module, "choose_device", take_card)
+        torch.__future__.set_overwrite_module_params_on_conversion(True)
+        try:
+            yield
+        finally:
+            torch.__future__.set_overwrite_module_params_on_conversion(before)
