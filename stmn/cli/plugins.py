@@ -139,7 +139,9 @@ def _find_named(name: str, kind: str | None) -> list["Plugin"]:
     kinds = [k for k in registry.KINDS if (kind or k) == k and any(p.name == plain for p in registry.installed(k))]
     if not kinds:
         known = sorted({known for k in registry.KINDS if (kind or k) == k for known in registry.names(k)})
-        raise UsageError(f"no plugin is called '{name}'{near_match(plain, known)}; stmn plugins list shows all")
+        raise UsageError(
+            f"no {kind or 'plugin'} is called '{name}'{near_match(plain, known)}; stmn plugins list shows all"
+        )
     return [registry.find(k, name) for k in kinds]
 
 

@@ -72,7 +72,10 @@ def make_package(name: str, kind: str, parent: Path) -> Path:
         "pyproject.toml": "pyproject.toml", "README.md": "README.md", "recipe.toml": "recipe.toml",
         f"{module}/__init__.py": f"{kind}.py", f"tests/test_{module}.py": "test.py",
     }  # fmt: skip
-    temporary = Path(mkdtemp(prefix=f".{name}-", dir=parent))
+    try:
+        temporary = Path(mkdtemp(prefix=f".{name}-", dir=parent))
+    except OSError as error:
+        raise UsageError(f"{parent}: can't be written: {error.strerror}; choose another folder with --to") from error
     try:
         for path, template in made.items():
             text = (files("stmn.cli") / "plugin_templates" / f"{template}.template").read_text(encoding="utf-8")

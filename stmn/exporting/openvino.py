@@ -50,6 +50,7 @@ class OpenVinoExporter:
         Raises:
             MissingExtra: A package of the extra `openvino` is not installed.
             StmnError: The network can't be expressed.
+            OSError: A file can't be written; the disk may be full.
         """
         openvino = _import_openvino()
         with tempfile.TemporaryDirectory() as folder:
@@ -58,7 +59,11 @@ class OpenVinoExporter:
             model = openvino.convert_model(between)
         model.set_rt_info(json.dumps(describe_use(description, precision)), [_ABOUT])
         model.set_rt_info(_BLANK.decode(), [_DIGEST])
-        openvino.save_model(model, path, compress_to_fp16=precision == "float16")
+        try:
+            openvino.save_model(model, path, compress_to_fp16=precision == "float16")
+        except Exception as error:  # openvino raises its own errors
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise OSError(f"openvino: {lines[-1][:300]}; the disk may be full") from error
         graph = path.read_bytes()
         digest = _digest_of(graph, path.with_suffix(".bin").read_bytes())
         path.write_bytes(_WRITTEN.sub(rb"\g<1>%s\g<3>" % digest, graph, count=1))

@@ -1,5 +1,7 @@
 """export: a model to one file of another format, checked against the network."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +24,11 @@ class Export(Stage[ExportOptions]):
 
     def check_options(self, options: ExportOptions) -> None:
         """Refuse flags that contradict each other."""
-        if options.half and options.int8:
-            raise UsageError("--half and --int8 contradict each other: give one of them")
+        given = {"--half": "float16"} if options.half else {}
+        given |= {"--int8": "int8"} if options.int8 else {}
+        given |= {f"--precision {options.precision}": options.precision} if "precision" in options.given() else {}
+        if len(set(given.values())) > 1:
+            raise UsageError(f"{' and '.join(given)} contradict each other: give one of them")
         if options.example and options.format != "onnx":
             raise UsageError(
                 f"--example {options.example}: its program runs ONNX files: leave out --format {options.format}"
@@ -31,8 +36,6 @@ class Export(Stage[ExportOptions]):
 
     def complete(self, options: ExportOptions, workspace: Workspace, inputs: dict[str, list[Input]]) -> ExportOptions:
         """Fill in the workspace's newest model, and what the short flags stand for."""
-        if options.half and options.int8:
-            raise UsageError("--half and --int8 contradict each other: give one of them")
         self.check_options(options)
         if options.half or options.int8:
             precision = "float16" if options.half else "int8"
@@ -99,7 +102,7 @@ class Export(Stage[ExportOptions]):
                 f"export in int8 takes the ranges of features from training videos, and the set of this model, "
                 f"'{whole.trained_on.data}', is not in this workspace: prepare it here, or export without --int8"
             )
-        with atomic_write(path) as temporary:
+        with atomic_write(path) as temporary, _companions_removed(exporter, temporary):
             more: dict[str, Any] = {} if options.precision == "float32" else {"precision": options.precision}
             more |= {} if options.opset is None else {"opset": options.opset}
             more |= {} if calibration is None else {"clips": calibration.inputs}
@@ -171,6 +174,16 @@ def _check_example(options: ExportOptions, description: "Description") -> bool:
             f"'{description.preparation.flow}'"
         )
     return reads_flow
+
+
+@contextmanager
+def _companions_removed(exporter: Any, temporary: Path) -> Iterator[None]:
+    """Remove the files that belong to a file that got no name."""
+    try:
+        yield
+    finally:
+        for ending in getattr(exporter, "companions", ()):
+            temporary.with_suffix(ending).unlink(missing_ok=True)
 
 
 def _place_companions(exporter: Any, temporary: Path, path: Path) -> list[Path]:

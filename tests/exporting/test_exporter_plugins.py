@@ -37,7 +37,10 @@ class Pickled:
         return torch.load(path, weights_only=False)["description"]
 
 class Raising(Pickled):
+    companions = (".extra",)
+
     def write(self, network, description, example, path):
+        path.with_suffix(".extra").write_text("written")
         raise KeyError("conv1")
 
 class Full(Pickled):
@@ -116,7 +119,8 @@ def test_exporter_that_fails_leaves_no_file(files, own, tmp_path, flags, message
     failed = export(own, *flags.split(), "--copy-to", tmp_path / "copy.pickled")
     [error] = errors_of(failed)
     assert failed.exit_code == 1 and message in error
-    assert not list(own.root.glob("runs/export-*/*.pickled")) and not (tmp_path / "copy.pickled").exists()
+    [folder] = own.root.glob("runs/export-*")
+    assert [file.name for file in folder.iterdir()] == ["run.json"] and not (tmp_path / "copy.pickled").exists()
 
 
 def test_exporters_of_one_name_are_told_apart_and_read(files, own, tmp_path):

@@ -107,6 +107,8 @@ def test_exported_file_has_no_features(onnx_file, clip, tmp_path):
 def test_precisions_that_contradict_each_other_are_refused(shipped):
     [error] = errors_of(call("export", "fused", "--half", "--int8", "-w", shipped.root))
     assert error == "--half and --int8 contradict each other: give one of them"
+    [error] = errors_of(call("export", "fused", "--half", "--precision", "int8", "-w", shipped.root))
+    assert error == "--half and --precision int8 contradict each other: give one of them"
     [error] = errors_of(call("export", "fused", "--format", "pt2", "--int8", "-w", shipped.root))
     assert error == "exporter 'pt2' can't write int8, only float32"
 

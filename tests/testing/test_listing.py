@@ -152,4 +152,7 @@ def test_show_explains_a_plugin_and_its_options(site, monkeypatch):
     assert [row["kind"] for row in both] == ["fusion", "injector"]
     unknown = call("plugins", "show", "mutliply")
     assert errors_of(unknown)[0].startswith("no plugin is called 'mutliply' (did you mean 'multiply'?)")
+    assert errors_of(call("plugins", "show", "multiply", "--kind", "flow"))[0].startswith(
+        "no flow is called 'multiply'"
+    )
     assert errors_of(call("plugins", "show", "none", "--kind", "fussion"))[0].startswith("--kind fussion: no such kind")

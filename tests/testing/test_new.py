@@ -67,6 +67,7 @@ def test_recipe_of_a_new_package_runs(kind, tmp_path):
     ("torch --kind fusion", "torch: there is a module 'torch' of another package or of Python's already"),
     ("my-gate --kind fussion", "--kind fussion: no such kind (did you mean 'fusion'?); backbone, fusion"),
     ("there --kind fusion", "there: exists already; choose another name, or --to another folder"),
+    ("my-gate --kind fusion --to /proc", "/proc: can't be written: No such file or directory; choose another folder"),
     ("my-gate --kind fusion --to nowhere", "nowhere: no such folder; make it, or choose another one with --to"),
 ])  # fmt: skip
 def test_nothing_is_made_under_an_unfit_name(arguments, message, tmp_path, monkeypatch):

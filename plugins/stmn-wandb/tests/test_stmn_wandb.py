@@ -1,5 +1,7 @@
 """The logger keeps its contract, and leaves a run that can be sent later."""
 
+import time
+
 from stmn_wandb import WandB
 
 from stmn.testing import check_logger
@@ -14,5 +16,8 @@ def test_offline_run_holds_rows_and_options(tmp_path):
     logger.write({"step": 10, "loss": 1.5})
     logger.close()
     [record] = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    content = record.read_bytes()
-    assert all(word in content for word in (b"mine", b"motion-resnet18-0123", b"loss", b"lr"))
+    words = {b"mine", b"motion-resnet18-0123", b"loss", b"lr"}
+    end = time.monotonic() + 60  # a process of wandb's own writes the file, and may end after `close`
+    while (missing := {word for word in words if word not in record.read_bytes()}) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not missing
