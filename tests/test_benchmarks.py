@@ -49,7 +49,6 @@ def test_result_is_printed_and_written_as_json(tmp_path):
 
 def measure_card(folder: Path, *parts: str) -> dict[str, Any]:
     """What `benchmarks.cuda` writes on a CPU with tiny sizes."""
-    pytest.importorskip("cv2")
     chosen = [word for part in parts for word in ("--part", part)]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.cuda", "--json", folder / "cuda.json", "--device", "cpu", "--quick", *chosen],
@@ -72,6 +71,7 @@ def test_card_is_measured_part_by_part(tmp_path):
 
 @pytest.mark.slow
 def test_other_runtimes_have_the_networks_logits(tmp_path):
+    pytest.importorskip("cv2")
     found = measure_card(tmp_path, "runtimes")["runtimes"]
     assert found["CPUExecutionProvider"]["videos_a_second"] > 0
     assert found["CPUExecutionProvider"]["largest_difference"] < 1e-4

@@ -1,11 +1,13 @@
-"""How many cores a container may use."""
+"""How many cores a container may use, and what uses them."""
 
 import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from stmn.runtime.cores import count_cores, read_quota
+from stmn.runtime.device import Device, choose_device
 
 
 def group(folder: Path, **files: str) -> None:
@@ -36,3 +38,16 @@ def test_without_groups_there_is_no_quota(tmp_path):
     group(tmp_path / "a", cpu__max="nonsense")
     assert read_quota(tmp_path, tmp_path / "own") == math.inf
     assert count_cores() >= 1
+
+
+@pytest.mark.parametrize(("cores", "processes", "threads"), [(4, 1, 4), (64, 1, 16), (64, 8, 8), (4, 8, 1)])
+def test_processes_of_torchrun_share_the_cores_of_their_machine(monkeypatch, cores, processes, threads):
+    """On a GPU, whose loaders have a thread per core, at most 16; `--loader-threads` decides otherwise."""
+    more = {"RANK": 0, "WORLD_SIZE": 2 * processes, "LOCAL_WORLD_SIZE": processes, "MASTER_ADDR": "x", "MASTER_PORT": 1}
+    if processes > 1:
+        for name, value in more.items():
+            monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr("stmn.runtime.cores.count_cores", lambda: cores)
+    assert Device(torch.device("cuda")).loader_threads == threads
+    assert Device(torch.device("cuda"), threads=3).loader_threads == 3
+    assert choose_device("cpu").loader_threads == 1
