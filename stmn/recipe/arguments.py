@@ -75,7 +75,7 @@ class TrainingArguments(TypedDict, total=False):
     validation_seed: int
     # memory for decoded frames and flow, MB
     cache_mb: int
-    # threads that decode pictures, in each process [default: 1 on a CPU; on a GPU one per core, at most 8]
+    # threads that decode pictures, in each process [default: 1 on a CPU; on a GPU one per core, at most 16]
     loader_threads: int | None
     # training steps [default: from --epochs]
     steps: int | None
@@ -303,5 +303,5 @@ class EvaluateArguments(TypedDict, total=False):
     temporal_window: int | None
     # precision of convolutions; the classifier and all averages are float32 in each
     precision: Literal["float32", "bfloat16", "float16"]
-    # threads that decode pictures, in each process [default: 1 on a CPU; on a GPU one per core, at most 8]
+    # threads that decode pictures, in each process [default: 1 on a CPU; on a GPU one per core, at most 16]
     loader_threads: int | None
