@@ -64,9 +64,22 @@ def measure_card(folder: Path, *parts: str) -> dict[str, Any]:
 def test_card_is_measured_part_by_part(tmp_path):
     """Every part runs, and a row is a speed beside its limit."""
     pytest.importorskip("cv2")
-    found = measure_card(tmp_path, *(set(find_parts()) - {"runtimes"}))
-    for row in (found["loader"]["from_jpegs"], found["loader"]["copying_and_cutting"], found["evaluate"]["float32"]):
+    found = measure_card(tmp_path, *(set(find_parts()) - {"runtimes", "prepare"}))
+    loader = found["loader"]
+    for row in (
+        loader["from_jpegs"],
+        loader["copying_and_cutting"],
+        found["evaluate"]["float32"],
+        found["flow"]["torch"],
+    ):
         assert row["measured"] > 0 and row["limit"] > 0 and row["limit_is"]
+
+
+@pytest.mark.slow
+def test_what_limits_prepare_has_a_name(tmp_path):
+    found = measure_card(tmp_path, "prepare")["prepare"]
+    assert found["measured"] > 0
+    assert found["limit_is"] in found["limits"]
 
 
 @pytest.mark.slow
