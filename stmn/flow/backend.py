@@ -23,6 +23,8 @@ _FEW_VIDEOS = 20
 def choose_owned(names: str, flow: str, videos: int, here: bool = True) -> list[str]:
     """Choose the devices on which a process of its own computes flow for all others; none: each computes on the CPU.
 
+    A plugin that computes on the CPU wherever its frames are gets none: the device may be meant for other stages.
+
     Args:
         names: `auto`, `cpu`, `cuda`, `cuda:N`, or several of these with commas. `auto` is the first CUDA device if
             there is one, the flow plugin computes there, and the videos are not few.
@@ -31,7 +33,7 @@ def choose_owned(names: str, flow: str, videos: int, here: bool = True) -> list[
         here: On this machine; on others `auto` is the CPU.
 
     Raises:
-        UsageError: There is no such device here, or the plugin computes on the CPU alone.
+        UsageError: There is no such device here.
     """
     if names == "auto":
         suits = here and videos >= _FEW_VIDEOS and has_cuda() and not _is_cpu_only(flow)
@@ -39,9 +41,7 @@ def choose_owned(names: str, flow: str, videos: int, here: bool = True) -> list[
     devices = check_devices(names, here)
     if devices == ["cpu"]:
         return devices if os.environ.get("STMN_FLOW_OWNER") == "1" else []
-    if _is_cpu_only(flow):
-        raise UsageError(f"flow '{flow}' computes on the CPU alone: leave out --device {names}")
-    return devices
+    return [] if _is_cpu_only(flow) else devices
 
 
 def check_devices(names: str, here: bool = True) -> list[str]:

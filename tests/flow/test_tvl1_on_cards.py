@@ -15,7 +15,7 @@ from torch._subclasses import FakeTensorMode
 from stmn.flow import _tables, _tvl1_torch
 from stmn.flow._parameters import Parameters
 from stmn.flow._pyramid import pyramid
-from stmn.flow.backend import describe_backend
+from stmn.flow.backend import choose_owned, describe_backend
 from stmn.flow.kernels import kernel_name, kernel_problem
 from stmn.flow.tvl1 import tvl1
 
@@ -172,6 +172,13 @@ def test_kernels_compile_for_cards_that_are_not_here(given, tmp_path):
     assert run.stdout.split() == [
         "sample_axis", "True", "linearise", "True", "iterate", "True", "update", "True", "settle", "True",
     ]  # fmt: skip
+
+
+def test_a_flow_that_needs_no_card_gets_none():
+    assert choose_owned("cuda", "tvl1", videos=100, here=False) == ["cuda:0"]
+    assert choose_owned("cuda:1,cuda:0,cuda:1", "tvl1", videos=1, here=False) == ["cuda:1", "cuda:0"]
+    assert choose_owned("cuda", "farneback", videos=100, here=False) == []
+    assert choose_owned("auto", "tvl1", videos=100, here=False) == []
 
 
 @pytest.mark.cuda
