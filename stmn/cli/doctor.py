@@ -28,6 +28,7 @@ _GIVES = {
     "parquet": "predict --out FILE.parquet",
     "tensorboard": "train-stream and fuse --logger tensorboard",
     "notebook": "bars in notebooks",
+    "browse": "browse",
     "tune": "tune",
 }
 #: no use to name: one has all the others, one is for people who change the code

@@ -50,6 +50,7 @@ COMMANDS: dict[str, CommandInfo] = {
     "benchmark": CommandInfo("Ship", "Time a model on this machine's CPU.", "stmn.cli.benchmark"),
     "push": CommandInfo("Ship", "Send a model to the hub: weights, card and recipe.", "stmn.cli.push"),
     "report": CommandInfo("Look", "Write one HTML page about what was run and how well it did."),
+    "browse": CommandInfo("Look", "Look at videos, mistakes and a model in the browser.", "stmn.cli.browse"),
     "nets": CommandInfo("Look", "Show a network: gates, temporal filters, costs.", "stmn.cli.nets"),
     "plugins": CommandInfo("Look", "List, explain and make plugins.", "stmn.cli.plugins"),
     "doctor": CommandInfo("Look", "Show versions and devices, and what is missing.", "stmn.cli.doctor"),

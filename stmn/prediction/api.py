@@ -26,7 +26,7 @@ from stmn.video.source import Source, is_live, parse_source
 
 __all__ = [
     "ClassScore", "MeasuredApart", "Model", "Source", "WholePrediction", "Window", "WindowFeatures", "find_videos",
-    "is_live", "load_model", "measure_video",
+    "is_live", "load_model", "measure_video", "parse_source",
 ]  # fmt: skip
 
 #: chunks of a whole video (section 4.2)

@@ -2,22 +2,22 @@
 
 from contextlib import AbstractContextManager
 
-from stmn.runtime.progress import Progress, Task
+from stmn.runtime.progress import Progress, Silent, Task
 
 
 class NoteTaker:
     """A `Progress` that hands everything on, and keeps what is said of one video.
 
     Args:
-        progress: Where it goes.
+        progress: Where it goes; by default nowhere else.
         name: The video's name; notes are kept without it.
 
     Attributes:
         taken: The notes, without the video's name.
     """
 
-    def __init__(self, progress: Progress, name: str) -> None:
-        self._progress, self._name = progress, name
+    def __init__(self, progress: Progress | None = None, name: str = "") -> None:
+        self._progress, self._name = progress or Silent(), name
         self.taken: list[str] = []
 
     def take(self) -> list[str]:

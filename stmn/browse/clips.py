@@ -1,0 +1,93 @@
+"""Clips that a person drops on the page: classified along time, with an overlay."""
+
+import re
+import tempfile
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import Any, Self
+
+from torch import Tensor
+
+from stmn.errors import DataError
+from stmn.prediction.api import Model, parse_source
+from stmn.prediction.follow import RunningMean, follow_windows
+from stmn.prediction.notes import NoteTaker
+from stmn.prediction.options import PredictOptions
+
+#: seconds of a window and of a step; short, as clips from a camera are
+_WINDOW, _STEP = 1.0, 0.25
+#: classes of a window that are shown
+_TOP = 5
+
+
+class Clips:
+    """Classifies one clip after another. Use as a context manager: what it wrote is deleted at the end.
+
+    Args:
+        model: the model.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._lock = Lock()
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory(prefix="stmn-browse-")
+        self.place = Path(self._folder.name)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._folder.cleanup()
+
+    def new_file(self) -> Path:
+        """Where the next clip is put."""
+        with self._lock:
+            self._count += 1
+            return self.place / f"clip{self._count}"
+
+    def find_overlay(self, name: str) -> Path | None:
+        """The overlay of a clip by the name that `classify` gave it; None for anything else."""
+        path = self.place / f"{name}.mp4"
+        return path if re.fullmatch(r"clip\d+", name) and path.is_file() else None
+
+    def classify(self, clip: Path) -> dict[str, Any]:
+        """Classify a clip along time.
+
+        Args:
+            clip: a file that `new_file` named; it is deleted.
+
+        Returns:
+            JSON: `windows` with `start`, `end` (seconds) and `classes` (name, probability; best first), the classes of
+            the whole clip, the name of the overlay, and notes.
+
+        Raises:
+            DataError: it is no video, or too short.
+        """
+        notes = NoteTaker(name=str(clip))
+        options = PredictOptions(window=_WINDOW, step=_STEP, overlay=clip.with_suffix(".mp4"))
+        with self._lock:  # one at a time: each takes all cores
+            try:
+                windows = list(follow_windows(self.model, parse_source(str(clip)), options, notes, endless=False))
+            except DataError as error:
+                raise DataError(str(error).replace(f"{clip}: ", "").replace(str(clip), "the clip")) from error
+            finally:
+                clip.unlink(missing_ok=True)
+        mean = RunningMean()
+        for window in windows:
+            mean.add(window)
+        return {
+            "overlay": clip.name,
+            "classes": self._rank(mean.logits),
+            "windows": [
+                {"start": window.start, "end": window.end, "classes": self._rank(window.logits)} for window in windows
+            ],
+            "notes": notes.taken,
+        }
+
+    def _rank(self, logits: Tensor) -> list[tuple[str, float]]:
+        """The best classes and their probabilities."""
+        return [(one.class_name, one.score) for one in self.model.rank(logits)[:_TOP]]
