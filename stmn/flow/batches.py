@@ -35,6 +35,13 @@ class Batch:
     done: torch.cuda.Event | None = None
     error: Exception | None = None
 
+    def is_done(self) -> bool:
+        """True unless the device still computes it."""
+        try:
+            return self.done is None or bool(self.done.query())
+        except RuntimeError:  # it has failed; `finish` says how
+            return True
+
 
 class BatchMaker:
     """Computes batches on a device. What fails in a batch is computed alone, what exceeds the memory in parts.

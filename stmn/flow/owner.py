@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from stmn.flow.slots import Layout
 
 
+#: while the device computes and nothing waits, so often is looked whether it has finished
+_LOOK_SECONDS = 0.001
+
+
 @dataclass(frozen=True)
 class FlowWork:
     """How flow is computed: the plugin, its options, and what becomes of its pixels."""
@@ -173,7 +177,12 @@ class _Server:
         """Work until this process ends. Raises `FatalJobError` if the device fails for good."""
         flying: Batch | None = None
         while True:
-            self._receive(block=not self._waiting and flying is None)
+            if self._waiting or (flying and flying.is_done()):
+                self._receive(0)
+            else:  # nothing to launch or to answer
+                self._receive(_LOOK_SECONDS if flying else None)
+                if flying and not self._waiting:
+                    continue
             batch = self._take()
             launched = self._maker.launch(batch) if batch else None
             try:
@@ -185,9 +194,9 @@ class _Server:
                 raise
             flying = launched
 
-    def _receive(self, block: bool) -> None:
-        """Take what the clients have sent; with `block` wait for something."""
-        ready = wait([self._listening, *self._clients], timeout=None if block else 0)
+    def _receive(self, timeout: float | None) -> None:
+        """Take what the clients have sent; wait for it so many seconds, or without end."""
+        ready = wait([self._listening, *self._clients], timeout=timeout)
         for sender in ready:
             if sender is self._listening:
                 self._accept()
