@@ -98,12 +98,14 @@ def train(
                 batch = device.move_batch(log.next_batch(batches))
                 batch = groups.start(batch, mix, plan.group_seeds(state.step, number), device.device)
                 label = batch["label"]
+                if plan.uses_graphs:
+                    torch.compiler.cudagraph_mark_step_begin()  # what graphs gave before may be overwritten
                 with ranks.no_sync(learner, when=number != own[-1]):
                     loss, found_correct = learner(select_inputs(network, batch), label)
                     losses[number] = loss * (len(label) / plan.batch)
                     scaler.scale(losses[number] * ranks.size).backward()
                 losses[number] = losses[number].detach()
-                correct.append(found_correct)
+                correct.append(found_correct.clone() if plan.uses_graphs else found_correct)
             statistics.finish_step(state.step, ranks)
             scaler.unscale_(optimizer)
             norm = gradient_norm(optimizer)

@@ -134,6 +134,17 @@ def test_two_processes_train_the_network_of_one(scratch):
 
 
 @pytest.mark.slow
+def test_groups_of_two_processes_are_micro_batches_of_one(scratch):
+    """Four groups of a step, two in each process's micro-batch; running statistics are merged group by group."""
+    other, options = copied(scratch, "two"), ["--bn-passes", 0, "--bn-momentum", 0.5]
+    assert call(*over(STREAM, *options, "--workspace", scratch.root)).exit_code == 0
+    grouped = over(STREAM, *options, "--micro-batch", 4, "--bn-group", 2, "--workspace", other.root)
+    done = run(*torchrun(2, *grouped))
+    assert done.returncode == 0, done.stderr
+    close(model_of(scratch, "motion"), model_of(other, "motion"))
+
+
+@pytest.mark.slow
 def test_options_of_optimisation_mean_the_same_to_two_processes(scratch):
     """The gradient that is clipped, the average, the best validation and the weighted loss are those of all processes."""
     options = shlex.split(
