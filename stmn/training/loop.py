@@ -4,6 +4,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+import torch
+
 from stmn.errors import Interrupted
 from stmn.nets.network import Network
 from stmn.runtime.device import Device
