@@ -199,6 +199,8 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
 
 def _parameters(target: Any) -> list[inspect.Parameter]:
     """The parameters of a function, or of a class's constructor; none if Python can't say."""
+    if getattr(getattr(target, "__init__", None), "__module__", "") == "typing":  # a Protocol's, which takes nothing
+        return []
     for evaluated in (True, False):
         try:
             return list(inspect.signature(target, eval_str=evaluated).parameters.values())

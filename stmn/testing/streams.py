@@ -166,7 +166,7 @@ def check_backbone(backbone: Callable[..., Backbone], width: float = _WIDTH, **o
         checks.require(torch.equal(_Maps(second.eval(), 1)(video), maps(video)),
                        "a second one with its weights gives another output",
                        "keep everything that decides the output in parameters and buffers")  # fmt: skip
-    rgb = backbone(in_channels=3, width=width, **options)
+    rgb = checks.build(must, backbone, in_channels=3, width=width, **options)
     with checks.part("channels of the input", "read in_channels channels"):
         _Maps(rgb.eval(), 1)(video[:, :3])
     checks.finish()

@@ -10,7 +10,7 @@ from helpers.predicting import lines, model_of
 
 FILES = """
 import torch
-from stmn.errors import CheckpointError
+from stmn.plugins import Exporter
 
 class Pickled:
     '''Writes the network as a pickle.
@@ -36,6 +36,9 @@ class Pickled:
     def read(self, path):
         return torch.load(path, weights_only=False)["description"]
 
+class Bare(Exporter):
+    suffix = ".bare"
+
 class Raising(Pickled):
     companions = (".extra",)
 
@@ -51,7 +54,7 @@ class Empty(Pickled):
     def write(self, network, description, example, path):
         pass
 """
-KINDS = {"pickled": "Pickled", "raising": "Raising", "full": "Full", "empty": "Empty"}
+KINDS = {"pickled": "Pickled", "bare": "Bare", "raising": "Raising", "full": "Full", "empty": "Empty"}
 
 
 @pytest.fixture
@@ -99,6 +102,7 @@ def test_recipes_are_checked_for_options_of_exporters(files, trained, tmp_path):
     ("--format pickled --format-options scale=0", "exporter 'pickled': scale = 0.0: must be above 0"),
     ("--format pickled --format-options scle=2",
      "exporter 'pickled' has no option 'scle' (did you mean 'scale'?); it has: scale, note"),
+    ("--format bare --format-options scale=2", "exporter 'bare' has no option 'scale'; it has none"),
     ("--format onnx --format-options opset=20", "exporter 'onnx' has no option 'opset'; it has none"),
     ("--format pickled --half", "exporter 'pickled' can't write float16, only float32"),
 ])  # fmt: skip

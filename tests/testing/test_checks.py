@@ -140,6 +140,12 @@ def only_rgb(*, in_channels, width):
     return resnet18(in_channels=3, width=width)
 
 
+def flow_alone(*, in_channels, width):
+    if in_channels == 3:
+        raise ValueError("flow alone")
+    return resnet18(in_channels=in_channels, width=width)
+
+
 def lying(*, in_channels, width):
     made = resnet18(in_channels=in_channels, width=width)
     made.num_features = 99
@@ -271,6 +277,7 @@ class Demanding(Rows):
     ("dataset", Unlisted, "split 1 names 'c', which videos"),
     ("exporter", Unwritten, r"write\(\) wrote no file: write to the path that it is given"),
     ("exporter", Wrong, "parity of one stream: .*outputs of shapes"),
+    ("backbone", flow_alone, r"constructor: ValueError: flow alone: it must take in_channels and width by keyword"),
     ("logger", Greedy, r"write\(\) changes the row: copy it first: dict\(row\)"),
     ("logger", Moving, "changes the working folder: use absolute paths"),
     ("logger", Demanding, "rows: KeyError: 'accuracy': write.row. must take any columns"),
