@@ -91,7 +91,8 @@ def write_card(card: Card) -> str:
     parts = [f"---\n{_head(card)}\n---", f"# {escape(card.name.partition('/')[2])}", card.network]
     parts += ["## Use", _usage(card), "## Accuracy", *_accuracy(card), "## Not tested", *_list(card.untested)]
     parts += ["## Data", *_table(("", ""), [(escape(key), escape(value)) for key, value in card.data.items()])]
-    parts += ["## Classes", *_classes(card), "## How it was made", _origin(card)]
+    parts += ["## Classes", *_classes(card), "## Licence", _licence(card.licence)]
+    parts += ["## How it was made", _origin(card)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -131,6 +132,11 @@ def _head(card: Card) -> str:
         eval_results=results or None,
     )
     return str(head.to_yaml()).strip()
+
+
+def _licence(licence: Licence) -> str:
+    """The licence, for who reads the card as text: the hub shows it from the head."""
+    return f"Of the weights: {escape(licence.name)}" + (f", {escape(licence.link)}" if licence.link else "")
 
 
 def _usage(card: Card) -> str:

@@ -51,6 +51,7 @@ def test_card_says_what_the_records_say(written, trained):
     for stream in ("appearance", "motion"):
         assert f"| starting weights of {stream} | random |" in section(card, "Data")
     assert "tied by `multiply` gates (motion to appearance)" in card
+    assert section(card, "Licence") == "Of the weights: cc-by-4.0"
     untested = section(card, "Not tested")
     assert "- Real videos: its data set is rendered." in untested
     assert "- New people or recordings: no groups" in untested and "always names one of them" in untested
