@@ -1,6 +1,6 @@
 """`stmn predict MODEL VIDEO...`: classify videos, also over time, and show what the network looked at."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,6 +13,8 @@ from stmn.cli.each_video import end_with, for_each
 from stmn.cli.parameters import DeviceName, JsonLines, Overwrite, WorkspacePath, check_new
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from stmn.cli.display import Display
     from stmn.prediction.api import ClassScore, MeasuredApart, Model, Source, Window
     from stmn.prediction.options import PredictOptions
@@ -44,6 +46,14 @@ def predict(
     stream: Annotated[
         Literal["appearance", "motion", "fused"] | None,
         typer.Option(help="the stream to use, if the model has several [default: their mean]"),
+    ] = None,
+    unknown: Annotated[
+        str | None,
+        typer.Option(
+            metavar="THRESHOLD",
+            help="call a video or window unknown if no class has so much confidence: a number such as 0.5, or auto for "
+            "that of the model's calibration",
+        ),
     ] = None,
     window: Annotated[float | None, typer.Option(help="classify windows of this many seconds [default: 2]")] = None,
     step: Annotated[
@@ -99,7 +109,7 @@ def predict(
     loaded = load_model(Workspace(settings.workspace).find_model(model), settings.device, stream, precision)
     if explain:
         ClassMap(loaded, explain)  # a wrong name is said before anything is read
-    printer = _Printer(loaded, top, as_json, display)
+    printer = _Printer(loaded, top, as_json, display, None if unknown is None else loaded.doubt(unknown))
     if overlay:
         _choose_font(font, printer)
     failed = _classify_all(found, printer, options)
@@ -156,8 +166,14 @@ class _Printer:
     #: decodes each of many videos first, so that a decoder that crashes costs its video alone
     apart: "MeasuredApart | None" = None
 
-    def __init__(self, model: "Model", top: int, as_json: bool, display: "Display") -> None:
-        self.model, self.top, self.as_json, self.display = model, top, as_json, display
+    def __init__(
+        self, model: "Model", top: int, as_json: bool, display: "Display", doubt: "Callable[[Tensor], bool] | None"
+    ) -> None:
+        self.model, self.top, self.as_json, self.display, self.doubt = model, top, as_json, display, doubt
+
+    def is_unknown(self, logits: "Tensor") -> bool:
+        """True if a video or window is of no known class, where that is asked for."""
+        return self.doubt is not None and self.doubt(logits)
 
     def classify(self, video: "Source", options: "PredictOptions") -> None:
         """Classify a video, print a line, and keep its rows; also a line per window if windows go nowhere else."""
@@ -176,9 +192,10 @@ class _Printer:
             whole = self.model.classify(
                 video, options.chunks or CHUNKS, options.flips, notes, options.allow_damage, self.apart or measure_video
             )
+            unknown = self.is_unknown(whole.mean)
             if self.table:
-                self.table.add(video.name, whole.ranked, 0, whole.seconds, whole.frames, notes.taken)
-            self.print_line(video.name, whole.ranked)
+                self.table.add(video.name, whole.ranked, 0, whole.seconds, whole.frames, notes.taken, unknown)
+            self.print_line(video.name, whole.mean)
             return
         if self.apart and video.kind == "file":
             self.apart(video, self.model.description.preparation.fps, options.allow_damage)
@@ -193,22 +210,23 @@ class _Printer:
                 mean.add(window)
                 ranked = self.model.rank(window.logits)
                 if self.timeline:
-                    self.timeline.add(video.name, window, ranked)
+                    self.timeline.add(video.name, window, ranked, self.is_unknown(window.logits))
                 self.add_row(video, last)
                 last = window, ranked, notes.take()
                 if print_windows:
-                    self.print_line(video.name, ranked, (window.start, window.end))
+                    self.print_line(video.name, window.logits, (window.start, window.end))
                 if bar and (total is None or mean.count <= total):  # the header may announce too few
                     bar.advance(1)
         if last:
             self.add_row(video, (*last[:2], last[2] + notes.take()))  # with what is said at the end of the video
-        self.print_line(video.name, self.model.rank(mean.logits), windows=mean.count)
+        self.print_line(video.name, mean.logits, windows=mean.count)
 
     def add_row(self, video: "Source", found: "tuple[Window, list[ClassScore], list[str]] | None") -> None:
         """Put a window into the table, with its classes and what was said of it."""
         if self.table and found:
             window, ranked, notes = found
-            self.table.add(video.name, ranked, window.start, window.end, window.frames, notes)
+            unknown = self.is_unknown(window.logits)
+            self.table.add(video.name, ranked, window.start, window.end, window.frames, notes, unknown)
 
     def fail(self, video: "Source", error: str) -> None:
         """Say in its row why a video can't be classified; take back what the tables hold of it."""
@@ -225,17 +243,18 @@ class _Printer:
                 rows.commit()
 
     def print_line(
-        self, name: str, ranked: "Sequence[ClassScore]", span: tuple[float, float] | None = None, windows: int = 0
+        self, name: str, logits: "Tensor", span: tuple[float, float] | None = None, windows: int = 0
     ) -> None:
         """Print the best classes of a video, of one window (`span`), or of the mean of its windows."""
-        best = ranked[: self.top]
+        best, unknown = self.model.rank(logits)[: self.top], self.is_unknown(logits)
         if self.as_json:
             times = {"start_s": round(span[0], 3), "end_s": round(span[1], 3)} if span else {}
             count = {"windows": windows} if windows else {}
             scores = {found.class_name: round(found.score, 6) for found in best}
-            answer_json({"video": name, **times, **count, "scores": scores}, letters=True)
+            known = {} if self.doubt is None else {"unknown": unknown}
+            answer_json({"video": name, **times, **count, **known, "scores": scores}, letters=True)
         else:
             when = f" {span[0]:.2f} to {span[1]:.2f} s" if span else ""
             what = f" (mean of {windows} windows)" if windows > 1 else ""
             classes = ", ".join(f"{found.class_name} {100 * found.score:.1f} %" for found in best)
-            answer(f"{name}{when}: {classes}{what}")
+            answer(f"{name}{when}: {f'unknown ({classes})' if unknown else classes}{what}")

@@ -194,6 +194,8 @@ def _metrics_table(result: dict[str, Any]) -> "Table":
             table.add_row(label, f"{100 * value:.1f}", f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}")
     if result["calibration_error"] is not None:
         table.add_row("calibration error", f"{100 * result['calibration_error']:.1f}")
+    if result["calibration_error_after"] is not None:
+        table.add_row(f"at temperature {result['temperature']:.2f}", f"{100 * result['calibration_error_after']:.1f}")
     table.add_row("chance", f"{100 * result['chance']:.1f}", count_of(result["videos"], "video"))
     return table
 

@@ -23,6 +23,7 @@ _EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "fuse": ("stmn fuse --recipe final", "stmn fuse --fusion add --injector none"),
     "evaluate": ("stmn evaluate fused", "stmn evaluate --late-fusion appearance motion --stream-weights 1,3"),
+    "calibrate": ("stmn calibrate fused", "stmn calibrate final --scores test-fused"),
     "fuse-idt": ("stmn fuse-idt --model fused", "stmn fuse-idt --scores test --idt-scores idt.safetensors"),
     "idt-extract": ("stmn idt extract --flow dis", "stmn idt extract --from store --flow stored"),
     "idt-fit": ("stmn idt fit --split 2 --gaussians 64",),

@@ -19,7 +19,7 @@ _WORDS = {"data": "data set", "split": "split", "part": "part"}
 #: keys of a protocol that don't say how a number was measured, or that pages show elsewhere
 _NOT_MEASURED = (
     "words", "parts", "late_fusion_weights", "stream_weights_chosen_on", "late_fusion_weights_chosen_on", "idt",
-    "idt_weights", "fewer_chunks", "folds",
+    "idt_weights", "fewer_chunks", "folds", "temperature",
 )  # fmt: skip
 #: how many keys are named that only one of two protocols has
 _NAMED = 3

@@ -12,7 +12,7 @@ from stmn.evaluation.scores import Scores
 from stmn.evaluation.weights import weigh_folds
 
 #: what the protocols of folds may state differently: it follows from the fold's own videos
-_OF_FOLD = ("split", "seen_in_training", "training_videos", "gaussians", "stream_weights")
+_OF_FOLD = ("split", "seen_in_training", "training_videos", "gaussians", "stream_weights", "temperature")
 #: the only stream of scores whose streams were weighed in each fold by itself
 _WEIGHED = "weighed"
 
@@ -116,6 +116,8 @@ def _join_protocols(protocols: Sequence[dict[str, Any]], folds: Sequence[str]) -
     """How the whole was measured: as the first fold, but of all of them; so of everything that was fused into it."""
     first = protocols[0]
     joined = first | {"split": "all", "folds": list(folds)}
+    if any(protocol.get("temperature") != first.get("temperature") for protocol in protocols):
+        joined.pop("temperature", None)  # each fold's model has its own
     if "words" in first:
         said = f"split {first.get('split', '')} {first.get('part', '')}"
         joined["words"] = first["words"].replace(said, f"folds {', '.join(folds)} {first.get('part', '')}")

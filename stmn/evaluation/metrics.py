@@ -18,6 +18,7 @@ from stmn.evaluation.intervals import (
 )
 from stmn.evaluation.kinds import holds_logits
 from stmn.evaluation.scores import Scores
+from stmn.evaluation.temperature import cross_fit
 
 #: bins of the calibration error (Guo et al. 2017)
 BINS = 15
@@ -37,6 +38,8 @@ def measure(scores: Scores) -> dict[str, Any]:
         - `accuracy` (top-1), `mean_class_accuracy` over the classes that have videos
         - `top5`: None for five classes or fewer, where it is 1 whatever the scores are
         - `calibration_error`: None unless the scores are a network's logits (`holds_logits`)
+        - `temperature`, `calibration_error_after`: the model's own temperature and the error with it; of a model that
+          has none, the median of temperatures fitted on the videos of other groups, and the error with these
         - `intervals`: the 95 % intervals of accuracy, top-5 and class mean; `interval`: that of the accuracy
         - `intervals_over`: "groups" or "videos"; `units`: how many
         - `streams`: the accuracy of each stream alone; `stream_intervals`
@@ -69,7 +72,7 @@ def measure(scores: Scores) -> dict[str, Any]:
         "chance": 1 / classes,
         "top5": None if in_top is None else float(in_top.mean()),
         "mean_class_accuracy": class_mean,
-        "calibration_error": calibration_error(mean, correct) if holds_logits(scores.protocol) else None,
+        **_measure_calibration(mean, correct, scores),
         "intervals": intervals,
         "intervals_over": units.over,
         "units": units.count,
@@ -102,6 +105,36 @@ def calibration_error(logits: FloatArray, correct: FloatArray) -> float:
     bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     gaps = np.bincount(bins, correct - confidence, minlength=BINS)
     return float(np.abs(gaps).sum() / len(correct))
+
+
+def _measure_calibration(mean: FloatArray, correct: FloatArray, scores: Scores) -> dict[str, Any]:
+    """The calibration error without and with a temperature, and the temperature; None where there is none."""
+    if not holds_logits(scores.protocol):
+        return {"calibration_error": None, "temperature": None, "calibration_error_after": None}
+    own = scores.protocol.get("temperature")
+    found = own or cross_fit(mean, np.array(scores.labels), scores.groups)
+    after = None if found is None else calibration_error(mean / np.reshape(found, (-1, 1)), correct)
+    return {
+        "calibration_error": calibration_error(mean, correct),
+        "temperature": None if found is None else float(np.median(found)),
+        "calibration_error_after": after,
+    }
+
+
+def describe_calibration(result: dict[str, Any], own: bool) -> str:
+    """Put the calibration error in words; "" if there is none.
+
+    Args:
+        result: what `measure` returned.
+        own: the temperature is the model's.
+    """
+    if result["calibration_error"] is None or result["calibration_error_after"] is None:
+        return ""
+    whose = "the model's" if own else "fitted on other groups; stmn calibrate gives the model one"
+    return (
+        f"calibration error {100 * result['calibration_error']:.1f} %, {100 * result['calibration_error_after']:.1f} % "
+        f"after division by a temperature of {result['temperature']:.2f} ({whose})"
+    )
 
 
 def describe_accuracy(result: dict[str, Any]) -> str:

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor
 
 from stmn.errors import DataError, count_of, describe_mistake
 from stmn.evaluation.agreement import align_scores
 from stmn.evaluation.protocol import Average, upgrade_protocol
 from stmn.runtime.tensor_files import read_metadata, read_tensors, save_tensors
+
+#: how keys of a protocol begin that are of one model's scores alone
+_OF_ONE = ("stream_weights", "temperature")
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ class _Protocol(BaseModel):
 
     words: str = ""
     seen_in_training: int = 0
+    temperature: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     parts: list[dict[str, Any]] = []
 
 
@@ -215,7 +219,7 @@ def fuse_late(
         streams[_new_name(["+".join(part.streams), name], streams)] = (
             mean if average == "logits" else mean.log_softmax(dim=-1)
         )
-    about = {key: value for key, value in first.protocol.items() if not key.startswith("stream_weights")} | {
+    about = {key: value for key, value in first.protocol.items() if not key.startswith(_OF_ONE)} | {
         "average": average,
         "late_fusion_weights": weights,
         "parts": [part.protocol for part in parts],
@@ -239,7 +243,8 @@ def weigh_streams(scores: Scores, weights: Sequence[float], chosen_on: str = "")
         DataError: The weights don't fit.
     """
     weights = check_weights(weights, len(scores.streams), scores.average)
-    about = scores.protocol | {"stream_weights": dict(zip(scores.streams, weights, strict=True))}
+    kept = {key: value for key, value in scores.protocol.items() if key != "temperature"}  # which is of equal weights
+    about = kept | {"stream_weights": dict(zip(scores.streams, weights, strict=True))}
     if chosen_on:
         about["stream_weights_chosen_on"] = chosen_on
     if "words" in about:

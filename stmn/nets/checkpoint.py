@@ -12,6 +12,7 @@ from torch import Tensor
 
 from stmn.errors import CheckpointError, PluginError, UsageError, describe_mistake
 from stmn.nets.build import build_network, sketch_network
+from stmn.nets.calibration import Calibration
 from stmn.nets.config import NetworkConfig
 from stmn.nets.needed import check_needed, list_plugins, name_packages, read_needed
 from stmn.nets.network import Network
@@ -108,6 +109,7 @@ class Description:
         batch_statistics: how those of its batch normalisation were made; empty in older files.
         mirror_pairs: classes that change places in a mirror, both ways; empty in older files.
         licence: that of the weights, in a file meant for others; empty if its maker didn't say.
+        calibration: its temperature, if one has been fitted.
     """
 
     network: NetworkConfig
@@ -118,6 +120,12 @@ class Description:
     batch_statistics: dict[str, Any] = field(default_factory=dict)
     mirror_pairs: dict[str, str] = field(default_factory=dict)
     licence: str = ""
+    calibration: Calibration | None = None
+
+    @property
+    def temperature(self) -> float:
+        """What mean logits are divided by before the soft-max; 1 if none has been fitted."""
+        return self.calibration.temperature if self.calibration else 1.0
 
     @property
     def test_short_side(self) -> int:
@@ -149,6 +157,7 @@ class Description:
             "plugins": list_plugins(self.network),
             "versions": {"stmn": version("stmn")},
             **({"licence": self.licence} if self.licence else {}),
+            **({"calibration": self.calibration.model_dump(mode="json")} if self.calibration else {}),
         }
 
 
@@ -210,6 +219,7 @@ def parse_description(values: dict[str, Any], path: Path) -> Description:
             _TABLE.validate_python(values.get("batch_statistics", {})),
             pairs,
             _TEXT.validate_python(values.get("licence", "")),
+            None if values.get("calibration") is None else Calibration.model_validate(values["calibration"]),
         )
     except KeyError as error:
         raise CheckpointError(f"{path}: its description is damaged: {error} is missing") from error

@@ -11,6 +11,7 @@ MODELS: dict[str, str] = {
     "train-stream": "stmn.options.train_stream:TrainStreamOptions",
     "fuse": "stmn.options.fuse:FuseOptions",
     "evaluate": "stmn.options.evaluate:EvaluateOptions",
+    "calibrate": "stmn.options.calibrate:CalibrateOptions",
     "idt-extract": "stmn.options.idt:IdtExtractOptions",
     "idt-fit": "stmn.options.idt:IdtFitOptions",
     "idt-encode": "stmn.options.idt:IdtEncodeOptions",

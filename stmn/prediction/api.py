@@ -1,6 +1,6 @@
 """Classify a video with a model file: `stmn.load("model.safetensors").predict("video.mp4")`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from stmn.flow.estimator import check_estimator, load_estimator
 from stmn.nets.checkpoint import load_checkpoint
 from stmn.prediction.classifier import Classifier, ClassScore
 from stmn.prediction.features import WindowFeatures, features_of_spans, features_of_whole
+from stmn.prediction.table import UNKNOWN
 from stmn.prediction.whole_video import read_whole_video
 from stmn.prediction.windows import Window, classify_spans, read_frames, slide_window
 from stmn.runtime.device import NamedPrecision, choose_device
@@ -47,9 +48,42 @@ class WholePrediction:
     frames: int
     seconds: float
 
+    @property
+    def mean(self) -> Tensor:
+        """(classes,): the mean of the outputs' logits."""
+        return torch.stack(self.logits).mean(dim=0)
+
 
 class Model(Classifier):
     """A trained model. It reads files, online addresses, cameras (by number) and standard input (`-`)."""
+
+    def doubt(self, threshold: str) -> Callable[[Tensor], bool]:
+        """Make a function that says of mean logits (classes,) whether a video is of no known class.
+
+        Args:
+            threshold: A number above 0 and below 1: the least confidence of the best class. Or "auto": the one of the
+                model's calibration, and the energy must lie within what calibration has seen, so that what is unlike
+                all of that is unknown however sure the soft-max is.
+
+        Raises:
+            UsageError: It is neither, the model has not been calibrated, or a class of it is called so.
+        """
+        if UNKNOWN in self.classes:
+            raise UsageError(f"--unknown: the model has a class '{UNKNOWN}' of its own")
+        if threshold != "auto":
+            least = _read_share(threshold)
+            return lambda logits: self.rank(logits)[0].score < least
+        found = self.description.calibration
+        if found is None or self.stream is not None:
+            what = "a stream alone is" if self.stream else "the model is"
+            raise UsageError(f"--unknown auto: {what} not calibrated: stmn calibrate MODEL, or give a number")
+
+        def is_unknown(logits: Tensor) -> bool:
+            low, high = found.energies
+            outside = not low <= float(logits.double().logsumexp(dim=0)) <= high
+            return outside or self.rank(logits)[0].score < found.unknown_below
+
+        return is_unknown
 
     def predict(self, video: str | Path | Source, chunks: int = CHUNKS, flips: bool = True) -> list[ClassScore]:
         """Classify a whole video.
@@ -157,6 +191,17 @@ class Model(Classifier):
         )
         spans = slide_window(read_frames(self, frames), length, step or length)
         yield from features_of_spans(self, spans, protocol, given.name, said)
+
+
+def _read_share(text: str) -> float:
+    """A number above 0 and below 1. Raises `UsageError`."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise UsageError(f"--unknown {text}: give auto, or a number above 0 and below 1, such as 0.5")
+    return value
 
 
 def _as_source(video: str | Path | Source) -> Source:

@@ -201,8 +201,12 @@ class Classifier:
         )
 
     def rank(self, logits: Tensor) -> list[ClassScore]:
-        """All classes, most probable first, from (classes,) logits."""
-        values = logits.softmax(dim=0)
+        """All classes, most probable first, from (classes,) logits: the mean of those of the outputs in use.
+
+        They are divided by the model's temperature, which is one of all its outputs together, not of a stream alone.
+        """
+        temperature = self.description.temperature if self.stream is None else 1.0
+        values = (logits / temperature).softmax(dim=0)
         return [ClassScore(self.classes[i], float(values[i])) for i in values.argsort(descending=True).tolist()]
 
 

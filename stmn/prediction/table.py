@@ -17,6 +17,8 @@ from stmn.runtime.files import atomic_write
 
 #: endings of the tables that can be written
 TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
+#: what stands for a class where a video is of none that is known
+UNKNOWN = "unknown"
 #: rows of Parquet that are in memory at a time
 _BATCH = 10_000
 
@@ -42,7 +44,7 @@ class PredictionTable(RowFile):
 
     def add(
         self, video: str, ranked: Sequence[ClassScore], start: float, end: float, frames: int,
-        notes: Sequence[str] = (),
+        notes: Sequence[str] = (), unknown: bool = False,
     ) -> None:  # fmt: skip
         """Write a row: the best classes of a video, or of one window of it.
 
@@ -53,9 +55,10 @@ class PredictionTable(RowFile):
             end: Where it ends, seconds.
             frames: How many frames it has, at the rate of the model.
             notes: What is wrong with it, or strange.
+            unknown: It is of no known class: the first class is `UNKNOWN`, without a score, and the others follow.
         """
-        scores: dict[str, Any] = {}
-        for (name, score), found in zip(_pairs(self.columns), ranked, strict=False):
+        scores: dict[str, Any] = {"class": UNKNOWN} if unknown else {}
+        for (name, score), found in zip(_pairs(self.columns)[int(unknown) :], ranked, strict=False):
             scores |= {name: found.class_name, score: round(found.score, 6)}
         times = {"start_s": round(start, 3), "end_s": round(end, 3), "frames": frames}
         self._write({"video": video} | scores | times | {"notes": "; ".join(notes) or None})

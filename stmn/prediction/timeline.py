@@ -8,6 +8,7 @@ from typing import TextIO
 
 from stmn.prediction.classifier import ClassScore
 from stmn.prediction.rows import RowFile
+from stmn.prediction.table import UNKNOWN
 from stmn.prediction.windows import Window
 from stmn.runtime.csv_cells import safe_cell
 from stmn.runtime.files import atomic_write
@@ -28,13 +29,16 @@ class Timeline(RowFile):
         self._rows.writerow(["start_s", "end_s", "class", "score", "video", *(f"score_{name}" for name in classes)])
         self.commit()
 
-    def add(self, video: str, window: Window, ranked: Sequence[ClassScore]) -> None:
-        """Write a row: start and end in seconds, the best class and its score, the video, each class's score."""
+    def add(self, video: str, window: Window, ranked: Sequence[ClassScore], unknown: bool = False) -> None:
+        """Write a row: start and end in seconds, the best class and its score, the video, each class's score.
+
+        If it is of no known class, that is `UNKNOWN`, without a score.
+        """
         scores = {found.class_name: f"{found.score:.6f}" for found in ranked}
         best = ranked[0].class_name
         times = (f"{seconds:.3f}" for seconds in (window.start, window.end))
-        names = safe_cell(best), scores[best], safe_cell(video)
-        self._rows.writerow([*times, *names, *(scores[name] for name in self._classes)])
+        names = (UNKNOWN, "") if unknown else (safe_cell(best), scores[best])
+        self._rows.writerow([*times, *names, safe_cell(video), *(scores[name] for name in self._classes)])
 
 
 @contextmanager

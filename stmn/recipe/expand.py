@@ -17,7 +17,7 @@ from stmn.stages.table import BOX_SHAPES
 #: weights of streams that are chosen when folds are joined
 BY_FOLDS = "folds"
 #: stages that show what others made: they have no axes, but see all instances
-_GATHER = ("table", "report")
+_GATHER = ("table", "report", "calibrate")
 #: stage -> inputs of which one must be named in a sweep, where the newest of all instances would be anyone's guess
 _NAMED = {
     "fuse": (("appearance",), ("motion",)),
@@ -231,6 +231,8 @@ class _Expansion:
                 given["against"] = self._find_row(
                     against, dict(zip(rows, [*shown, *[None] * len(others)], strict=True))
                 )
+        elif stage.uses == "calibrate":
+            given |= self._gather_scores(given)
         else:
             first = {axis.name: next(iter(axis.values)) for axis in self.sweep.axes if not axis.stage}
             shown = [
@@ -243,6 +245,12 @@ class _Expansion:
             if not given["evaluations"]:
                 del given["evaluations"]
         return RecipeStage(stage.id, stage.uses, given, stage.id)
+
+    def _gather_scores(self, given: dict[str, Any]) -> dict[str, Any]:
+        """What a calibration reads: the first instance of its model, and the first scores of each test."""
+        models = self.made.get(str(given.get("model")), [])
+        scores = [next(iter(self.scored[name])).id if name in self.scored else name for name in given.get("scores", [])]
+        return ({"model": models[0].id} if models else {}) | ({"scores": scores} if scores else {})
 
     def _find_row(self, wanted: str, rows: dict[str, RecipeStage | None]) -> str:
         """The row that `against` names: itself, or the only one of a stage or of the model that it tests."""

@@ -12,6 +12,7 @@ STAGES: dict[str, str] = {
     "train-stream": "stmn.stages.train_stream:TrainStream",
     "fuse": "stmn.stages.fuse:Fuse",
     "evaluate": "stmn.stages.evaluate:Evaluate",
+    "calibrate": "stmn.stages.calibrate:Calibrate",
     "idt-extract": "stmn.stages.idt_extract:IdtExtract",
     "idt-fit": "stmn.stages.idt_fit:IdtFit",
     "idt-encode": "stmn.stages.idt_encode:IdtEncode",

@@ -120,7 +120,7 @@ class Evaluate(Stage[EvaluateOptions]):
 
             return evaluate_all_splits(options, context)
         from stmn.evaluation.baseline import measure_box_shape_baseline, measure_folds_baseline
-        from stmn.evaluation.metrics import describe_accuracy, measure
+        from stmn.evaluation.metrics import describe_accuracy, describe_calibration, measure
         from stmn.store.format.read import Store
 
         names, labels = [item.name for item in given], [item.label for item in given]
@@ -137,6 +137,8 @@ class Evaluate(Stage[EvaluateOptions]):
         scores.save(context.out / "scores.safetensors")
         write_json(context.out / "metrics.json", results)
         context.progress.say(f"{' + '.join(labels)}: {describe_accuracy(results)}")
+        if said := describe_calibration(results, "temperature" in scores.protocol):
+            context.progress.say(said)
         for note in results["notes"]:
             context.progress.say(note)
         return Result({"scores": "scores.safetensors", "metrics": "metrics.json"}, results)

@@ -10,12 +10,15 @@ from stmn.runtime.toml_files import format_toml
 
 #: id of the stage whose model is kept, with folds and without
 FINAL, FUSED = "final", "fused"
+#: id of the stage that makes its confidence honest, and is the model to use
+CALIBRATED = "calibrated"
 _ABOUT = "streams, fusion and gates for the clips of a folder, written to fit them"
 
 
 def final_id(stages: Sequence[RecipeStage]) -> str:
     """The id of the stage whose model is for use: with folds it has learned from all clips."""
-    return FINAL if any(stage.id == FINAL for stage in stages) else FUSED
+    ids = {stage.id for stage in stages}
+    return next((stage_id for stage_id in (CALIBRATED, FINAL) if stage_id in ids), FUSED)
 
 
 def write_text(chosen: Chosen, videos: str, head: list[str], report: bool, from_list: bool = False) -> str:
@@ -44,6 +47,9 @@ def write_text(chosen: Chosen, videos: str, head: list[str], report: bool, from_
         parts.append("# The model to use: trained on all clips in the same way. Its accuracy is that of the folds.")
         final = _trainings(chosen, "final-", FINAL)
         parts += [_table("[[stage]]", values | {"split": "none", "seed": 0}) for values in final]
+    model = FINAL if chosen.folds > 1 else FUSED
+    parts.append("# The same model with a temperature, fitted to the tests above, so that its confidence is honest.")
+    parts.append(_table("[[stage]]", {"id": CALIBRATED, "uses": "calibrate", "model": model, "scores": ["test-fused"]}))
     if report:
         parts.append(_table("[[stage]]", {"id": "report", "uses": "report"}))
     return "\n\n".join(part for part in parts if part) + "\n"

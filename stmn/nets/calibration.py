@@ -1,0 +1,31 @@
+"""What a model file says of its confidence: a temperature, and below which confidence a video is of no known class."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Calibration(BaseModel):
+    """How far soft-maxes of a network can be believed, by videos that it had not learned from.
+
+    Attributes:
+        temperature: the mean logits of a video are divided by it before the soft-max (Guo et al. 2017, section 4.2).
+        unknown_below: the confidence, 0..1, that most correct predictions reach; what has less may be of no known
+            class.
+        energies: the least and the largest logarithm of the summed exponentials of mean logits that these videos have
+            (the energy of Liu et al. 2020); what lies outside is unlike them.
+        kept: the fraction of the correct predictions that reach it.
+        videos: how many it was fitted on.
+        error_before: the expected calibration error of these, 0..1, without the temperature.
+        error_after: that with temperatures fitted on the videos of other groups; None if there was one group.
+        fitted_on: which videos, in words.
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    temperature: float = Field(gt=0, le=100)
+    unknown_below: float = Field(ge=0, le=1)
+    kept: float = Field(ge=0, le=1)
+    energies: tuple[float, float]
+    videos: int = Field(ge=1)
+    error_before: float = Field(ge=0, le=1)
+    error_after: float | None = Field(default=None, ge=0, le=1)
+    fitted_on: str = Field(default="", max_length=1000)
