@@ -4,7 +4,7 @@ from stmn.options.base import StageOptions, option
 
 
 class CalibrateOptions(StageOptions):
-    """Make the confidence of a model honest: fit a temperature on videos that it has not learned from."""
+    """Fit a temperature, which makes the confidence of a model honest. It is fitted on videos that are new to it."""
 
     model: str = option(..., "model to calibrate: a run or a file", "Data", argument=True, inputs=("model",))
     scores: list[str] | None = option(
