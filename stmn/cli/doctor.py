@@ -29,7 +29,6 @@ _GIVES = {
     "tensorboard": "train-stream and fuse --logger tensorboard",
     "notebook": "bars in notebooks",
     "browse": "browse",
-    "tune": "tune",
 }
 #: no use to name: one has all the others, one is for people who change the code
 _NO_EXTRAS = ("all", "dev")
