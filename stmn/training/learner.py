@@ -78,12 +78,12 @@ def soft_max_loss(
     for x in logits:
         target = label.unsqueeze(-1).expand(*label.shape, x.shape[1])  # alike at each place
         scores = x.float().transpose(1, 2)
-        if torch.are_deterministic_algorithms_enabled() and weights is None:  # CUDA has it for rows of scores alone
+        if torch.are_deterministic_algorithms_enabled():  # CUDA has it for rows of scores alone
             scores, target = scores.transpose(1, 2).flatten(0, 1), target.movedim(-1, 1).flatten(0, 1)
         if weights is None:
             losses.append(F.cross_entropy(scores, target, label_smoothing=label_smoothing))
         else:
-            each = F.cross_entropy(scores, target, label_smoothing=label_smoothing, reduction="none")
+            each = F.cross_entropy(scores, target, label_smoothing=label_smoothing, reduction="none").view(x.shape[:2])
             of_video = weights[label] if label.ndim == 1 else label @ weights
             losses.append((each * of_video[:, None]).mean())
     together = torch.stack(losses)
