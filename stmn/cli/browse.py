@@ -21,9 +21,9 @@ app = make_app()
 @command(
     app,
     examples=(
-        "stmn browse                       # the prepared set, and the newest test on it",
-        "stmn browse test-fused-1a2b       # the mistakes of a test",
-        "stmn browse mine --model fused    # drop clips on the page",
+        "stmn browse                      # the prepared set, and its newest test",
+        "stmn browse test-fused-1a2b      # the mistakes of a test",
+        "stmn browse mine --model fused   # drop clips on the page",
     ),
 )
 def browse(

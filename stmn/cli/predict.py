@@ -27,7 +27,7 @@ app = make_app()
 @command(
     app,
     examples=(
-        "stmn predict fused clip.mp4 --overlay seen.mp4 --explain jump",
+        "stmn predict fused clip.mp4 --overlay jump.mp4 --explain jump",
         "stmn predict fused ~/videos --out predictions.csv",
         "stmn predict model.safetensors 0",
         "cat film.avi | stmn predict fused - --window 2 --timeline film.csv",
