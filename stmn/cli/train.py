@@ -102,10 +102,11 @@ def _look_back(recipe: Path, done: "list[tuple[RecipeStage, Run]]") -> None:
     """Say how far the estimate was off."""
     found = re.search(r"^# estimate +(\d+) s$", recipe.read_text(encoding="utf-8"), re.MULTILINE)
     took = sum(run.record.get("seconds", 0.0) for run in {run.name: run for _, run in done}.values())
-    if found and int(found[1]) and took:
-        off = took / int(found[1]) - 1
+    if found and took:
+        estimated = max(1, int(found[1]))
+        off = took / estimated - 1
         how = f"{100 * abs(off):.0f} % {'more' if off > 0 else 'less'}"
-        answer(f"The stages took {_in_words(took)}, {how} than the estimate, {_in_words(float(found[1]))}.")
+        answer(f"The stages took {_in_words(took)}, {how} than the estimate, {_in_words(float(estimated))}.")
 
 
 def _in_words(seconds: float) -> str:

@@ -6,7 +6,9 @@ from stmn.options.base import StageOptions, option
 class CalibrateOptions(StageOptions):
     """Fit a temperature, which makes the confidence of a model honest. It is fitted on videos that are new to it."""
 
-    model: str = option(..., "model to calibrate: a run or a file", "Data", argument=True, inputs=("model",))
+    model: str | None = option(
+        None, "model to calibrate: a run or a file [default: the newest]", "Data", argument=True, inputs=("model",)
+    )
     scores: list[str] | None = option(
         None,
         "evaluations of held-out videos, or of all folds, by this model or ones trained alike [default: test the model "

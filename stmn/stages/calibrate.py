@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from stmn.errors import DataError, count_of
 from stmn.options.calibrate import CalibrateOptions
 from stmn.options.evaluate import EvaluateOptions
-from stmn.stages.base import Context, Result, Stage
+from stmn.stages.base import Context, Result, Stage, fill_newest
+from stmn.workspace import Input, Workspace
 
 if TYPE_CHECKING:
     from stmn.evaluation.scores import Scores
@@ -26,6 +27,12 @@ class Calibrate(Stage[CalibrateOptions]):
     def label(self, options: CalibrateOptions) -> str:
         """`calibrated`."""
         return "calibrated"
+
+    def complete(
+        self, options: CalibrateOptions, workspace: Workspace, inputs: dict[str, list[Input]]
+    ) -> CalibrateOptions:
+        """Fill in the workspace's newest model."""
+        return fill_newest(options, "model", workspace, inputs)
 
     def run(self, options: CalibrateOptions, context: Context) -> Result:
         """Fit, and write.

@@ -67,8 +67,7 @@ def test_mistakes_are_found_by_clicking(served, page, scores):
     assert set(page.locator(".videos .name").all_inner_texts()) == wrong
     shares = [float(text.split()[-2]) for text in page.locator(".videos .wrong").all_inner_texts()]
     assert shares == sorted(shares, reverse=True)  # the surest first
-    page.wait_for_load_state("networkidle")
-    assert page.evaluate("document.images[0].naturalWidth") == 40
+    page.wait_for_function("() => document.images[0].naturalWidth === 40")
 
 
 def test_class_and_name_choose_too(served, page):
@@ -88,6 +87,7 @@ def test_video_plays_with_its_flow(served, page):
     address, _ = served
     page.goto(f"{address}?part=test")
     page.locator(".videos a").first.click()
+    page.wait_for_load_state("load")
     assert page.locator("#at").inner_text() == "0"
     page.fill("#time", "5")
     page.wait_for_selector("#at:has-text('5 (')")
@@ -96,7 +96,7 @@ def test_video_plays_with_its_flow(served, page):
     page.click("#play")
     for picture in ("frame", "flow"):
         assert f"/{picture}?" in page.get_attribute(f"#{picture}", "src")
-        assert page.evaluate(f"document.getElementById('{picture}').naturalWidth") == 40
+        page.wait_for_function(f"() => document.getElementById('{picture}').naturalWidth === 40")
     assert page.locator("meter").count() == 4  # classes
     assert "appearance alone: " in page.inner_text("main")
 
@@ -105,6 +105,7 @@ def test_a_clip_is_classified_along_time(served, page, trained):
     address, _ = served
     clip = next((trained.root / "data" / "synthetic" / "videos" / "test").glob("*.mp4"))
     page.goto(f"{address}try")
+    page.wait_for_load_state("load")
     page.set_input_files("#file", clip)
     page.wait_for_selector("#result:not([hidden])", timeout=120_000)
     shares = [float(text.split()[0]) for text in page.locator("#classes td").all_inner_texts()]

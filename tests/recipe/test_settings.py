@@ -25,7 +25,7 @@ def in_empty_folder(tmp_path, monkeypatch):
             "[defaults.train_streem]\nlr = 1",
             [
                 "[defaults.train-streem]: no such stage (did you mean 'train-stream'?); known: prepare, train-stream, "
-                "fuse, evaluate, idt-extract, idt-fit, idt-encode, idt-score, fuse-idt, table, export, report"
+                "fuse, evaluate, calibrate, idt-extract, idt-fit, idt-encode, idt-score, fuse-idt, table, export, report"
             ],
         ),
         (

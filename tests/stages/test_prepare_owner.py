@@ -25,7 +25,7 @@ from torch import Tensor
 class Dying(Folder):
     def fetch(self, video):
         if "dies" in video.id:
-            threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGKILL]).start()
+            threading.Timer(0.05, os.kill, [os.getpid(), signal.SIGKILL]).start()
         return super().fetch(video)
 
 def trouble(first: Tensor, second: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ def test_a_failing_video_costs_itself_and_memory_is_asked_for_in_parts(videos, t
 
 def test_a_worker_that_is_killed_costs_its_video(videos, tmp_path, packages, owned):
     """The process that computes goes on for the others."""
-    film(videos / "wave" / "dies.avi", moving(400))
+    film(videos / "wave" / "dies.avi", moving(1000))
     arguments = ["--dataset", "trouble", "--allow-failures", "1", "-w", tmp_path]
     result = call("prepare", videos, "mine", *SMALL, *arguments)
     assert result.exit_code == 0, result.stderr
