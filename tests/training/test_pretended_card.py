@@ -1,118 +1,36 @@
-"""Every stage's tensors are on the device that it computes on, and its numbers are those of the CPU.
+"""Every stage's tensors are on the device that it computes on: on a pretended card, in a process of its own."""
 
-The device is a pretended card (`helpers.card`), so this runs where there is none.
-"""
-
-import json
-import shlex
-import shutil
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-import torch
-from helpers.card import OnCard, card, on_card
-from helpers.commands import call
-from safetensors.torch import load_file
 
-import stmn
-from stmn.evaluation.scores import load_scores
-from stmn.runtime.device import Device
-from stmn.workspace import Workspace
-
-TRAIN = (
-    "--batch 8 --micro-batch 8 --bn-group 4 --steps 2 --lr 0.01 --schedule cosine --validation 0.3 --seed 2 "
-    "--class-weights --keep best --clip 5 --label-smoothing 0.1 --force"
-)
-TRAININGS = {
-    "train-stream": f"train-stream --modality flow --arch resnet18 --width 0.25 --weights none --size 32 --dropout 0.5 {TRAIN}",
-    "fuse": f"fuse --fusion blended_multiply --chunks 2 --stride-min 1 --stride-max 2 --ema 0.9 --loss-weights 1,0.5 {TRAIN.replace('0.3', '0')}".replace("--keep best", ""),
-}  # fmt: skip
+ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def space(trained, tmp_path_factory) -> Workspace:
-    """A copy of the trained workspace that these tests write in."""
-    folder = tmp_path_factory.mktemp("card") / "work"
-    shutil.copytree(trained.root, folder)
-    return Workspace(folder)
-
-
-def on_both(monkeypatch: pytest.MonkeyPatch, command: str, space: Workspace, look, **how: object) -> list:
-    """What `look` finds after a command on the CPU, and after the same on the card."""
-    found = []
-    for there in (False, True):
-        words = [*shlex.split(command), "-w", space.root]
-        if there:
-            with on_card(monkeypatch, **how):
-                done = call(*words)
-        else:
-            done = call(*words)
-        assert done.exit_code == 0, done.stderr
-        found.append(look(done))
-    return found
-
-
-def test_pretended_card_is_as_strict_as_a_real_one(monkeypatch):
-    with on_card(monkeypatch):
-        there, here = torch.ones(3, device=card()), torch.ones(3)
-        assert isinstance(there, OnCard) and there.device.type == "card"
-        assert (there * 2 + torch.tensor(1.0)).sum().item() == 9 and (there.cpu() == here).all()
-        for wrong in (lambda: there + here, lambda: torch.cat([here, there]), lambda: there @ here):
-            with pytest.raises(RuntimeError, match="expected all tensors to be on the same device"):
-                wrong()
-        with pytest.raises(RuntimeError, match="numpy"):
-            there.numpy()
-
-
-@pytest.mark.parametrize("stage", ["train-stream", pytest.param("fuse", marks=pytest.mark.slow)])
-def test_training(space, monkeypatch, stage):
-    def look(_):
-        run = space.newest("model")
-        row = json.loads((run.path / "metrics.jsonl").read_text().splitlines()[-1])
-        return row, load_file(run.path / "model.safetensors")
-
-    (row, weights), (row_there, weights_there) = on_both(monkeypatch, TRAININGS[stage], space, look, cuts_pictures=True)
-    assert row_there["loss"] == pytest.approx(row["loss"], rel=1e-3)
-    assert row_there["gradient_norm"] == pytest.approx(row["gradient_norm"], rel=0.02)
-    for name, value in weights.items():
-        scale = float(value.abs().max()) if value.is_floating_point() else 0.0
-        torch.testing.assert_close(weights_there[name], value, rtol=0, atol=1e-4 + 0.02 * scale)
-
-
-def test_evaluate(space, monkeypatch):
-    def look(_):
-        return load_scores(space.newest("scores").output("scores")).mean()
-
-    here, there = on_both(monkeypatch, "evaluate fused-multiply --force", space, look)
-    torch.testing.assert_close(there, here, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.slow
-def test_predict_features_and_export(space, monkeypatch, tmp_path):
-    """Predicting computes flow on the card too; an export is made and checked on the host."""
-    video = next((space.data_dir("synthetic") / "videos" / "test").glob("*.mp4"))
-    model = space.find_input("fused-multiply", "model").path
-    here = {s.class_name: s.score for s in stmn.load(model, device="cpu").predict(video)}
-    with on_card(monkeypatch):
-        there = {s.class_name: s.score for s in stmn.load(model).predict(video)}
-    assert there == pytest.approx(here, abs=0.02)  # flow is another solver's
-    features = on_both(
-        monkeypatch, f"features fused-multiply {video} --force --out {tmp_path / 'f.safetensors'}", space,
-        lambda _: load_file(tmp_path / "f.safetensors"),
+@pytest.mark.parametrize("which", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+def test_stages_run_on_a_pretended_card(which, trained, tmp_path):
+    file = Path(__file__).with_name("on_pretended_card.py")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-m",
+        which,
+        "--basetemp",
+        tmp_path / "own",
+        "-p",
+        "no:xdist",
+        file,
+    ]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    done = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, cwd=ROOT,
+        env=environment | {"TRAINED_WORKSPACE": str(trained.root)}, timeout=600,
     )  # fmt: skip
-    assert features[0].keys() == features[1].keys()
-    exported = on_both(
-        monkeypatch, "export appearance --format safetensors --force", space, lambda done: done.exit_code
-    )
-    assert exported == [0, 0]
-
-
-@pytest.mark.parametrize("command", [
-    TRAININGS["fuse"],
-    pytest.param("evaluate fused-multiply --force", marks=pytest.mark.slow),
-    pytest.param("predict fused-multiply {video}", marks=pytest.mark.slow),
-])  # fmt: skip
-def test_tensor_that_is_left_on_the_host_is_found(space, monkeypatch, command):
-    video = next((space.data_dir("synthetic") / "videos" / "test").glob("*.mp4"))
-    monkeypatch.setattr(Device, "move", lambda self, tensor: tensor)
-    with on_card(monkeypatch), pytest.raises(AssertionError, match="expected all tensors to be on the same device"):
-        call(*shlex.split(command.format(video=video)), "-w", space.root)
+    assert done.returncode == 0, done.stdout
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 3 and "skipped" not in done.stdout
