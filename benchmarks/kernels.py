@@ -25,7 +25,7 @@ from benchmarks.frame import describe_machine, run, run_apart, take_time
 from stmn.runtime.kernel_files import KernelFiles, list_levels
 
 CHECKOUT = Path(__file__).parents[1]
-#: what PyTorch is told that the CPU can do, so that the kernels of a lower level are loaded
+#: ATEN_CPU_CAPABILITY for a level below the CPU's own, so that the kernels of that level are loaded
 CAPABILITY = {"x86-64-v3": "avx2"}
 
 

@@ -8,7 +8,7 @@ from stmn.evaluation.kinds import holds_logits
 from stmn.evaluation.scores import Scores
 from stmn.store.format.read import Store, StoredVideo
 
-#: orders of the page: by id, by class, mistakes first (the surest at the top), by confidence, by how far streams differ
+#: orders of the page: by id, by class, mistakes first (most confident first), by confidence, by disagreement
 Order = Literal["id", "class", "error", "sure", "unsure", "disagreement"]
 #: videos that a test got right or wrong
 Result = Literal["", "correct", "wrong"]
@@ -79,7 +79,7 @@ class Choice:
 
 
 def _rank_mistakes(row: Row) -> tuple[Any, ...]:
-    """Mistakes first, the surest at the top; then correct videos, the least sure at the top."""
+    """Mistakes, the most confident first; then correct videos, the least confident first."""
     found = row.prediction
     if found is None:
         return 2, 0.0, row.video.id

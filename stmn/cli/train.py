@@ -64,9 +64,9 @@ def train(
             raise UsageError(
                 f"{recipe}: is there already, for other clips or flags; run it with: "
                 f"stmn run {shlex.quote(str(recipe))}, "
-                "write it anew with --force, or choose another --name"
+                "overwrite it with --force, or choose another --name"
             )
-        display.say(f"{recipe}: is there already and is run as it is; --force writes it anew")
+        display.say(f"{recipe}: exists and is run as it is; --force overwrites it")
     else:
         fitted = fit_recipe(asked, name, settings.device, display)
         print_choices(fitted)

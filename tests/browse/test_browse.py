@@ -66,7 +66,7 @@ def test_mistakes_are_found_by_clicking(served, page, scores):
     assert count(page) == len(wrong) > 0
     assert set(page.locator(".videos .name").all_inner_texts()) == wrong
     shares = [float(text.split()[-2]) for text in page.locator(".videos .wrong").all_inner_texts()]
-    assert shares == sorted(shares, reverse=True)  # the surest first
+    assert shares == sorted(shares, reverse=True)  # the most confident first
     page.wait_for_function("() => document.images[0].naturalWidth === 40")
 
 

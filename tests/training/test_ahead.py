@@ -1,6 +1,6 @@
 """A host that works ahead of its device trains alike, and does not wait for the numbers of each step.
 
-Here the device is a CPU, which is told from a GPU by nothing else: what a step found is read one step later.
+Here a CPU stands in for the GPU: what a step found is read one step later.
 """
 
 import os
