@@ -4,6 +4,7 @@
     python docs/make_experiments.py --quick         # one seed, two folds, a fifth of the steps; a page of its own
     python docs/make_experiments.py --write-only    # only the pages, from the runs that there are
     python docs/make_experiments.py --only small    # some of them
+    python docs/make_experiments.py --jobs 1        # one after the other
 
 An experiment is a recipe in recipes/experiments/ that ends in a table, `NAME.toml`, with `NAME.md` beside it: its title
 and what it asks, without numbers. A recipe that renders no videos is run on each set of real clips, and so is `small`.
@@ -13,18 +14,13 @@ page's table of real clips.
 """
 
 import argparse
-import json
 import os
-import platform
-import re
-import subprocess
 import sys
 import time
-import tomllib
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from stmn.report.sources import RunGraph, read_metrics
 from stmn.report.sweep_table import make_markdown
@@ -34,25 +30,22 @@ from stmn.workspace import Run, Workspace
 if __package__ is None:  # this folder is no package: its other files are found beside this one
     sys.path.insert(0, str(Path(__file__).parent))
 from earlier_page import Columns, find_results, read_columns, read_sections, write_columns
-from gate_rows import describe_gates, escape, measure_gates
+from experiment_runs import (
+    CLIPS,
+    FOLDER,
+    ROOT,
+    Experiment,
+    Runner,
+    count_cores,
+    find_table,
+    list_experiments,
+    read_state,
+)
+from gate_rows import describe_gates, escape
 from paper_ranking import compare_with_paper
 
-ROOT = Path(__file__).parents[1]
-FOLDER = ROOT / "recipes" / "experiments"
-#: the recipe for clips of one's own, which is an experiment on those that are here
-SMALL = ROOT / "recipes" / "small.toml"
-#: data sets that render their videos
-RENDERED = ("synthetic", "formula")
-#: folders of real clips
-CLIPS = ("ut_interaction", "weizmann")
 PAGE, README = ROOT / "docs" / "experiments.md", ROOT / "README.md"
 BEGIN, END = "<!-- real clips: written by make experiments -->", "<!-- end of real clips -->"
-#: seconds that the runs may take together
-LIMIT, QUICK_LIMIT = 4 * 3600, 20 * 60
-#: of the steps of a training, the part that a quick run makes
-QUICK_STEPS = 5
-#: what was run when: a file of the workspace
-STATE = "experiments.json"
 HEAD = """\
 # Experiments
 
@@ -67,76 +60,14 @@ typed, and the sentences that judge are computed. Intervals and tests are over g
 """
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """An experiment.
-
-    Attributes:
-        path: its recipe.
-        recipe: what the file holds.
-        title: the title of its section.
-        prose: what it asks.
-        clips: the real clips that it is run on; empty if its videos are rendered.
-    """
-
-    path: Path
-    recipe: dict[str, Any]
-    title: str
-    prose: str
-    clips: str = ""
-
-    @property
-    def name(self) -> str:
-        """The recipe's name, which the records of its runs have."""
-        return str(self.recipe["recipe"]["name"])
-
-    @property
-    def key(self) -> str:
-        """`which_moves`, or `small on weizmann`."""
-        return f"{self.name} on {self.clips}" if self.clips else self.name
-
-    @property
-    def data(self) -> str:
-        """The prepared set."""
-        return self.clips or str(self.recipe["recipe"].get("data", ""))
-
-    @property
-    def renders(self) -> bool:
-        """True if its videos are rendered, so that no folder of clips is needed."""
-        return not self.clips
-
-    @property
-    def compares_methods(self) -> bool:
-        """True for real clips whose sweep varies seeds and splits alone: no options, as an ablation does."""
-        return not self.renders and set(self.recipe.get("sweep", {})) <= {"seed", "split", "against"}
-
-
-def list_experiments(folder: Path = FOLDER, clips: Sequence[str] = CLIPS) -> list[Experiment]:
-    """The experiments of a folder by file name, before them that of the recipe for one's own clips.
-
-    Args:
-        folder: the folder of the recipes.
-        clips: the sets of real clips.
-    """
-    found = []
-    small = [SMALL] if folder == FOLDER and SMALL.exists() else []
-    for path in [*small, *sorted(folder.glob("*.toml"))]:
-        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
-        words = folder / f"{path.stem}.md"
-        text = words.read_text(encoding="utf-8").strip() if words.exists() else ""
-        title, _, prose = text.partition("\n") if text.startswith("# ") else ("", "", text)
-        title = title.removeprefix("# ") or str(recipe["recipe"].get("about") or path.stem)
-        rendered = any(stage.get("dataset") in RENDERED for stage in recipe.get("stage", []))
-        sets = [""] if rendered else clips
-        found += [Experiment(path, recipe, f"{title}: {name}" if name else title, prose.strip(), name) for name in sets]
-    return found
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run and write; the exit code is 1 if an experiment failed."""
     chosen = _parse(arguments)
     experiments = list_experiments(chosen.recipes, chosen.clips)
-    failed = [] if chosen.write_only else _run_all(experiments, chosen)
+    failed = []
+    if not chosen.write_only:
+        wanted = [one for one in experiments if not chosen.only or one.path.stem in chosen.only]
+        failed = Runner(chosen.workspace, chosen.data, chosen.quick, chosen.jobs).run(wanted)
     page = make_page(
         experiments, chosen.workspace, chosen.quick, "" if chosen.quick else PAGE.read_text(encoding="utf-8")
     )
@@ -165,107 +96,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--data", type=Path, default=Path(os.environ.get("STMN_SHARED_DATA") or ROOT.parent / "shared" / "data"),
         help="folder with a folder of clips for each real data set",
     )  # fmt: skip
+    parser.add_argument(
+        "--jobs", type=int, default=1 if torch.cuda.is_available() else count_cores(),
+        help="experiments that run at once [default: one for each core, or one if there is a CUDA card]",
+    )  # fmt: skip
     chosen = parser.parse_args(arguments)
     chosen.workspace = chosen.workspace or ROOT / ("experiments-quick" if chosen.quick else "experiments")
     return chosen
-
-
-def _run_all(experiments: list[Experiment], chosen: argparse.Namespace) -> list[str]:
-    """Run the recipes one after the other, within the limit; the names of those that failed."""
-    chosen.workspace.mkdir(parents=True, exist_ok=True)
-    end = time.time() + (QUICK_LIMIT if chosen.quick else LIMIT)
-    failed = []
-    for experiment in experiments:
-        if chosen.only and experiment.path.stem not in chosen.only:
-            continue
-        clips = chosen.data / experiment.clips
-        clips = clips / "videos" if (clips / "videos").is_dir() else clips
-        if not experiment.renders and not clips.is_dir():
-            print(f"{experiment.key}: not run: no folder of clips {clips}; give its parent with --data")
-            continue
-        if time.time() >= end:
-            print(f"{experiment.key}: not run: the time is over; run the same command again")
-            continue
-        recipe = write_quick(experiment, chosen.workspace) if chosen.quick else experiment.path
-        command = [sys.executable, "-m", "stmn", "run", str(recipe), "--workspace", str(chosen.workspace)]
-        command += [] if experiment.renders else ["--data-root", str(clips), "--data", experiment.clips]
-        print(f"{experiment.key}: {' '.join(command[1:])}", flush=True)
-        started = time.time()
-        code = _run(command, end)
-        _note(chosen.workspace, experiment.key, started)
-        if code == 0 and experiment.renders:
-            workspace = Workspace(chosen.workspace)
-            graph = RunGraph(workspace.runs())
-            if table := find_table(graph, experiment):
-                measure_gates(table, graph, workspace)
-        if code is None:
-            print(f"{experiment.key}: stopped: the time is over; run the same command again")
-        elif code:
-            failed.append(experiment.key)
-    return failed
-
-
-def _run(command: list[str], end: float) -> int | None:
-    """Run a command until a time, and then interrupt it as Ctrl-C does; its exit code, or None."""
-    process = subprocess.Popen(command)
-    try:
-        return process.wait(max(1.0, end - time.time()))
-    except subprocess.TimeoutExpired:
-        process.send_signal(2)
-        process.wait()
-        return None
-    except KeyboardInterrupt:
-        process.wait()
-        raise
-
-
-def write_quick(experiment: Experiment, workspace: Path) -> Path:
-    """A copy of a recipe with the first of its seeds, two of its folds, and a fifth of its steps."""
-    text = experiment.path.read_text(encoding="utf-8")
-    text = re.sub(r'(?m)^split\s*=\s*"all"', 'split = ["1", "2"]', text)
-    text = re.sub(r"(?m)^(seed\s*=\s*\[\s*[^\s,\]]+)[^\]]*\]", r"\1]", text)
-    text = re.sub(r"(?m)^(steps\s*=\s*)(\d+)", lambda m: f"{m[1]}{max(2, int(m[2]) // QUICK_STEPS)}", text)
-    path = workspace / "recipes" / experiment.path.name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def _note(workspace: Path, name: str, started: float) -> None:
-    """Note commit and machine of what was made since a time, if anything was."""
-    if not any(run.done and run.record.get("finished", 0) >= started for run in Workspace(workspace).runs()):
-        return
-    state = _read_state(workspace)
-    commits = state.setdefault(name, {}).setdefault("commits", [])
-    if (commit := _find_commit()) not in commits:
-        commits.append(commit)
-    state[name]["machine"] = _describe_machine()
-    (workspace / STATE).write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
-
-
-def _read_state(workspace: Path) -> dict[str, Any]:
-    """What was noted of each experiment."""
-    path = workspace / STATE
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return found
-
-
-def _find_commit() -> str:
-    """The commit that is checked out; with a plus if files of it have changed."""
-
-    def ask(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True).stdout.strip()
-
-    commit = ask("rev-parse", "--short=10", "HEAD") or "unknown"
-    return commit + ("+" if ask("status", "--porcelain", "--untracked-files=no", "--", "stmn", "recipes") else "")
-
-
-def _describe_machine() -> str:
-    """`2 cores, x86_64, Intel Xeon, Linux`."""
-    cpu = Path("/proc/cpuinfo")
-    models = re.findall(r"(?m)^model name\s*: (.+)$", cpu.read_text()) if cpu.exists() else []
-    words = [f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"]
-    return ", ".join([*words, platform.machine(), *models[:1], platform.system()])
 
 
 def make_page(experiments: list[Experiment], workspace: Path, quick: bool = False, earlier: str = "") -> str:
@@ -278,7 +115,7 @@ def make_page(experiments: list[Experiment], workspace: Path, quick: bool = Fals
         earlier: the page as it was; its results stay where the workspace has none.
     """
     graph = RunGraph(Workspace(workspace).runs()) if workspace.exists() else RunGraph([])
-    state = _read_state(workspace)
+    state = read_state(workspace)
     sections, columns = read_sections(earlier), read_columns(read_block(earlier) if BEGIN in earlier else "")
     real: Columns = {}
     parts = []
@@ -298,15 +135,6 @@ def make_page(experiments: list[Experiment], workspace: Path, quick: bool = Fals
     table = write_columns(real) if real else "Not run yet.\n"
     parts = [HEAD, warning if quick else "", f"## Real clips\n\n{BEGIN}\n{table}{END}\n", *parts]
     return "\n".join(part for part in parts if part)
-
-
-def find_table(graph: RunGraph, experiment: Experiment) -> Run | None:
-    """The newest finished table of an experiment."""
-    for run in graph.runs:
-        made = run.done and run.record.get("verb") == "table" and run.record.get("recipe") == experiment.name
-        if made and experiment.data in ("", run.results["data"]):
-            return run
-    return None
 
 
 def _not_run(experiment: Experiment) -> str:

@@ -17,6 +17,7 @@ from stmn.workspace import Workspace
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
 
+import experiment_runs as runs
 import make_experiments as experiments
 import paper_ranking as ranking
 from gate_rows import measure_gates
@@ -68,7 +69,7 @@ def test_page_has_the_records_numbers(made):
     workspace, folder = made
     graph = RunGraph(workspace.runs())
     measure_gates(experiments.find_table(graph, experiments.list_experiments(folder)[-1]), graph, workspace)
-    (workspace.root / experiments.STATE).write_text(json.dumps({"toy": {"commits": ["abc1234"], "machine": "2 cores"}}))
+    (workspace.root / runs.STATE).write_text(json.dumps({"toy": {"commits": ["abc1234"], "machine": "2 cores"}}))
     page = experiments.make_page(experiments.list_experiments(folder), workspace.root)
     [table] = [run for run in workspace.runs() if run.record["verb"] == "table"]
     section = page[page.index("## Toys") :]
@@ -105,7 +106,7 @@ def test_results_stay_where_a_workspace_has_none(made, tmp_path):
     workspace, folder = made
     [toy] = [e for e in experiments.list_experiments(folder) if e.name == "toy"]
     as_clips = experiments.Experiment(toy.path, toy.recipe, "Toys", "Which toy moves?", "synthetic")
-    (workspace.root / experiments.STATE).write_text(json.dumps({as_clips.key: {"commits": ["abc1234"]}}))
+    (workspace.root / runs.STATE).write_text(json.dumps({as_clips.key: {"commits": ["abc1234"]}}))
     page = experiments.make_page([as_clips], workspace.root)
     assert experiments.make_page([as_clips], tmp_path, earlier=page) == page
 
@@ -124,7 +125,7 @@ def test_results_stay_where_a_workspace_has_none(made, tmp_path):
 
 def test_quick_recipe_has_one_seed_two_folds_and_fewer_steps(made, tmp_path):
     [recipe] = [e for e in experiments.list_experiments(made[1]) if e.name == "toy"]
-    text = experiments.write_quick(recipe, tmp_path).read_text()
+    text = runs.write_quick(recipe, tmp_path).read_text()
     assert "seed = [3]\n" in text and 'split = ["1", "2"]\n' in text and "steps = 60\n" in text
 
 
@@ -150,6 +151,40 @@ def test_missing_clips_are_one_line_and_no_failure(made, tmp_path):
     assert done.returncode == 0, done.stderr
     assert f"clips on weizmann: not run: no folder of clips {tmp_path / 'weizmann'}" in done.stdout
     assert "Not run." in (tmp_path / "work" / "experiments.md").read_text()
+
+
+RENDERS = """\
+[recipe]
+name = "{name}"
+about = "a few rendered videos"
+data = "{data}"
+
+[[stage]]
+id = "videos"
+uses = "prepare"
+dataset = "synthetic"
+dataset_options = {{ train = {train}, test = 4, size = 32 }}
+short_side = 32
+"""
+
+
+def test_several_experiments_run_at_once(tmp_path):
+    """Each has a log; those on one set of videos wait for each other; a failure is named and stops no other."""
+    for name, data, train in (("first", "a", 4), ("again", "a", 4), ("broken", "b", -1), ("other", "c", 4)):
+        (tmp_path / f"{name}.toml").write_text(RENDERS.format(name=name, data=data, train=train))
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "make_experiments.py", "--quick", "--recipes", tmp_path, "--jobs", "2",
+         "--workspace", tmp_path / "work"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    for name in ("first", "again", "other"):
+        assert f"{name}: done in " in done.stdout
+    assert "broken: failed" in done.stdout
+    logs = tmp_path / "work" / "logs"
+    assert "train" in (logs / "broken.log").read_text()
+    assert sorted(log.stem for log in logs.iterdir()) == ["again", "broken", "first", "other"]
+    assert sorted(path.name for path in (tmp_path / "work" / "data").iterdir()) == ["a", "c"]
 
 
 def row(name: str, here: float, there: float, half: float = 0.01) -> ranking.Row:
