@@ -59,15 +59,39 @@ def test_script_classifies_a_folder(trained, tmp_path):
 
 @pytest.mark.slow
 def test_notebook_runs_and_draws_bars(tmp_path, monkeypatch):
+    monkeypatch.setenv("STEPS", "2")
+    outputs = run_notebook("first_steps.ipynb", tmp_path)
+    kinds = {kind for output in outputs for kind in output.get("data", {})}
+    assert "application/vnd.jupyter.widget-view+json" in kinds, "bars are widgets"
+    text = "".join(output.get("text", "") for output in outputs)
+    assert "fused" in text and "%" in text
+    assert os.listdir(tmp_path / "runs")
+
+
+@pytest.mark.slow
+def test_notebook_for_colab_trains_on_a_folder(tmp_path, monkeypatch):
+    """All but the cells that only Colab can run: installation, its Drive, its downloads."""
+    for number in range(6):
+        clip = moving(30, height=40, width=40, dx=1 - 2 * (number % 2), seed=number)
+        film(tmp_path / "videos" / ("jump", "walk")[number % 2] / f"{number}.avi", clip)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("VIDEOS", str(tmp_path / "videos"))
+    monkeypatch.setenv("WORK", str(tmp_path / "work"))
+    monkeypatch.setenv("FLAGS", "--steps 2 --folds 1 --width 0.125 --size 32 --short-side 40 --chunks 2")
+    outputs = run_notebook("colab.ipynb", tmp_path, without="colab")
+    text = "".join(output.get("text", "") for output in outputs)
+    assert "error: " not in text and "recipe" in text
+    for made in ("model.safetensors", "model.onnx", "overlay.mp4"):
+        assert (tmp_path / "work" / made).is_file(), made
+
+
+def run_notebook(name: str, folder: Path, without: str = "") -> list[dict]:
+    """Run the cells of a notebook that don't have a tag; what they give."""
     nbformat = pytest.importorskip("nbformat")
     client = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
     pytest.importorskip("ipywidgets")
-    monkeypatch.setenv("STEPS", "2")
-    notebook = nbformat.read(EXAMPLES / "first_steps.ipynb", as_version=4)
-    client.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    kinds = {kind for cell in notebook.cells for output in cell.get("outputs", []) for kind in output.get("data", {})}
-    assert "application/vnd.jupyter.widget-view+json" in kinds, "bars are widgets"
-    text = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
-    assert "fused" in text and "%" in text
-    assert os.listdir(tmp_path / "runs")
+    notebook = nbformat.read(EXAMPLES / name, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if without not in cell.metadata.get("tags", [])]
+    client.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
+    return [output for cell in notebook.cells for output in cell.get("outputs", [])]

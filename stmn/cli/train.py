@@ -62,7 +62,7 @@ def train(
     if there and not plan:
         if f"# {same}\n" not in recipe.read_text(encoding="utf-8"):
             raise UsageError(
-                f"{recipe}: is there already, for other clips or flags; run it with: "
+                f"{recipe}: already exists, for other clips or flags; run it with: "
                 f"stmn run {shlex.quote(str(recipe))}, "
                 "overwrite it with --force, or choose another --name"
             )

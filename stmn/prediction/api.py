@@ -257,7 +257,7 @@ def find_videos(arguments: list[str], progress: Progress | None = None) -> Itera
 
     Args:
         arguments: Files, folders, addresses, cameras, "-".
-        progress: Is told what a folder holds beside videos.
+        progress: Shows notices, such as of what a folder holds beside videos.
 
     Raises:
         DataError: A folder has no videos in it.

@@ -55,7 +55,7 @@ def test_one_command_makes_a_tested_model(clips, tmp_path):
     assert again.exit_code == 0 and "is run as it is" in again.stderr
     assert {path.name for path in (tmp_path / "runs").iterdir()} == before, "nothing is done twice"
     [refused] = errors_of(call("train", clips, *TINY, "--folds", 3))
-    assert "is there already, for other clips or flags" in refused and "--force" in refused
+    assert "already exists, for other clips or flags" in refused and "--force" in refused
     assert errors_of(call("train", clips, *TINY, "--folds", 1, "--out", "model.safetensors")) == [
         "model.safetensors: already exists; use --force to overwrite it"
     ]

@@ -3,13 +3,19 @@
 Networks are narrow and train for two steps: what is tested is that each command runs with what the ones before it made.
 """
 
+import re
 import shutil
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
-from helpers.commands import call
+from helpers.commands import call, over
 from helpers.films import film, moving
 from helpers.pages import CHECKOUT, commands
+
+from stmn.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 
@@ -46,34 +52,38 @@ LEFT_OUT = {
     "predict hf://": "needs the hub; tests/hub speaks to a server of its own",
     "push": "needs the hub; tests/hub speaks to a server of its own",
     "fuse --fusion my_gate": "needs the package that the page has made installed; tests/testing does that",
+    "plugins show my_gate": "the same",
+    "run my-gate": "the same",
+    "prepare videos mine --device cuda": "needs a card",
+    "prepare videos mine --cluster": "needs Dask workers; tests/stages starts some",
 }
 #: what takes hours is planned, not run
 PLANNED = ("run ",)
 #: where another way to the same end begins, in a new folder
 ANOTHER_WAY = ("init videos", "prepare videos mine")
 #: what a page shows in passing: each runs in a folder of its own
-ASIDE = ("prepare list.csv", "prepare weizmann")
+ASIDE = ("prepare list.csv", "prepare weizmann", "prepare --dataset", "prepare videos mine --split-by", "plugins new")
 #: what makes a command short that defaults don't reach
 SHORTER = {
-    "train videos --out": [
-        "--short-side",
-        "40",
-        "--size",
-        "32",
-        "--width",
-        "0.125",
-        "--steps",
-        "2",
-        "--seeds",
-        "1",
-        "--folds",
-        "1",
-    ]
+    "train videos --out": "--short-side 40 --size 32 --width 0.125 --steps 2 --seeds 1 --folds 1",
+    "train-stream --modality rgb --keep best": "--validation 0.3",
+    "prepare --dataset": "--dataset-options train=4 --dataset-options test=4",
 }
 
-GUIDES = ["README.md", "docs/guides/own-videos.md", "docs/guides/predicting.md", "docs/guides/exporting.md"]
-#: pages that start where another one has got to
-AFTER_TRAINING = {"docs/guides/predicting.md", "docs/guides/exporting.md"}
+TRAINING = ("train-stream --modality rgb", "train-stream --modality flow", "fuse", "evaluate")
+#: a page, and what its reader has done before
+PAGES = {
+    "README.md": (),
+    "docs/guides/own-videos.md": (),
+    "docs/guides/training.md": ("prepare videos mine",),
+    "docs/guides/testing.md": (),
+    "docs/guides/trajectories.md": ("prepare videos mine", *TRAINING),
+    "docs/guides/predicting.md": ("prepare videos mine", *TRAINING),
+    "docs/guides/exporting.md": ("prepare videos mine", *TRAINING),
+    "docs/guides/cluster-and-gpus.md": ("prepare videos mine", *TRAINING),
+    "docs/guides/plugins.md": (),
+    "docs/guides/synthetic.md": (),
+}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +92,7 @@ def files(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("reader")
     for number, action in enumerate(("jump", "run")):
         for letter in "abcdef":
-            clip = moving(14, dx=2 * number - 1, seed=ord(letter))
+            clip = moving(22, dx=2 * number - 1, seed=ord(letter))
             film(folder / "videos" / action / f"{letter}{'' if action == 'jump' else '2'}.mp4", clip)
             film(folder / "weizmann" / action / f"{letter}nna_{action}.mp4", clip)
     film(folder / "clip.mp4", moving(20))
@@ -109,32 +119,66 @@ def type_in(words: list[str]) -> None:
     assert result.exit_code == 0, f"stmn {' '.join(words)}\n{result.stderr}"
 
 
-@pytest.mark.parametrize("page", GUIDES)
+@pytest.mark.parametrize("page", PAGES)
 def test_commands_of_a_page_run(page, reader, files, tmp_path, monkeypatch):
-    if page in AFTER_TRAINING:
-        for line in (
-            "prepare videos mine",
-            "train-stream --modality rgb",
-            "train-stream --modality flow",
-            "fuse",
-            "evaluate",
-        ):
-            type_in(line.split())
+    stands_for = dict(STANDS_FOR)
+    if page == "docs/guides/testing.md":
+        stands_for |= make_tests_in_folds(reader)
+    for line in PAGES[page]:
+        type_in(line.split())
     here, made = reader, 0
     for words in commands((CHECKOUT / page).read_text()):
-        words = [
-            str(Path(STANDS_FOR.get(word, word)).expanduser()) if word.startswith("~") else STANDS_FOR.get(word, word)
-            for word in words
-        ]
+        words = [stands_for.get(word, word) for word in words]
+        words = [str(Path(word).expanduser()) if word.startswith("~") else word for word in words]
         line = " ".join(words)
         if any(line.startswith(start) for start in LEFT_OUT):
             continue
         if line.startswith(PLANNED):
             words = [*dict.fromkeys([*words, "--dry-run"])]
-        words += next((more for start, more in SHORTER.items() if line.startswith(start)), [])
+        more = next((more for start, more in SHORTER.items() if line.startswith(start)), "")
         if line.startswith((*ASIDE, *ANOTHER_WAY)):
             made += 1
             monkeypatch.chdir(shutil.copytree(files, tmp_path / f"folder{made}"))
-        type_in(words)
+        type_in(over(words, *more.split()) if more else words)
         here = here if line.startswith(ASIDE) else Path.cwd()
         monkeypatch.chdir(here)
+
+
+def make_tests_in_folds(reader: Path) -> dict[str, str]:
+    """What the reader of the guide to testing has: models of three folds, and tests of them; the page's names of these."""
+    held_out = ["--validation", "0.3"]
+    type_in(["prepare", "videos", "mine", "--split-by", "group", "--folds", "3"])
+    names = {}
+    for split in "123":
+        for line in TRAINING[:3]:
+            type_in([*line.split(), "--split", split, *held_out])
+        for model, word in (("motion", f"a{split}"), ("fused", f"b{split}")):
+            names[word] = names_run("evaluate", model, "--split", split)
+        names[f"TEST_{split}"] = names[f"b{split}"]
+    for model in ("appearance", "motion"):
+        names[model.upper()] = names_run("evaluate", model, "--split", "3")
+        names[f"{model.upper()}_VALIDATION"] = names_run("evaluate", model, "--split", "3", "--part", "validation")
+    joined = names_run("evaluate", "--join", names["b1"], names["b2"], names["b3"])
+    idt = names_run(*["idt", "score", "--split", "3"])
+    return names | {
+        "test-1a2b": names["a3"], "test-9f8e": names["b3"], "test-motion": names["a3"], "test-fused": joined,
+        "test": names["b3"], "final": "fused", "idt.safetensors": idt,
+    }  # fmt: skip
+
+
+def names_run(*words: str) -> str:
+    """Type a command; the name of the run that it made."""
+    type_in(list(words))
+    return max(Workspace(Path.cwd()).runs(), key=lambda run: run.record["started"]).name
+
+
+def test_code_of_the_guide_to_python_runs(reader):
+    """As one script, in the page's order; the recipe is planned as it would take hours, and the rest runs."""
+    page = (CHECKOUT / "docs/guides/python.md").read_text()
+    blocks = [textwrap.dedent(block) for block in re.findall(r"^(?: {4}.*\n|\n(?= {4}))+", page, re.MULTILINE)]
+    code = "\n".join(block for block in blocks if "stmn.run(" not in block and "pip install" not in block)
+    assert "stmn.prepare(" in code and "stmn.fuse(" in code and ".predict(" in code
+    code = re.sub(r", (width=0.5|size=64|steps=\d+)", "", code)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"[\d.]+ \(", done.stdout)

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from helpers.waves import moved, texture
+from helpers.waves import TVL1_OPTIONS, moved, texture
 from PIL import Image
 
 from stmn.errors import StmnError, UsageError
@@ -55,20 +55,7 @@ def test_still_frames_have_no_flow(kernel, monkeypatch):
 
 
 @needs_c
-@pytest.mark.parametrize(
-    "parameters",
-    [
-        {},
-        {"median": 5},
-        {"median": 0},
-        {"scale": 0.8, "warps": 2},
-        {"scales": 1},
-        {"smoothing": 0.0},
-        {"epsilon": 0.0, "iterations": 45},
-        {"epsilon": 0.3, "warps": 6},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("parameters", TVL1_OPTIONS, ids=str)
 @pytest.mark.parametrize("size", [(61, 83), (40, 40)], ids=str)
 def test_c_kernel_equals_the_reference(parameters, size, monkeypatch):
     first = torch.cat([moved(*size, dx, dy, seed=seed)[0] for seed, (dx, dy) in enumerate([(1.3, -0.6), (3.0, 1.0)])])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.waves import moved
+from helpers.waves import TVL1_OPTIONS, moved
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
@@ -25,16 +25,6 @@ needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="no triton
 SHORT = [
     ({"scales": 2, "warps": 1, "iterations": 3}, (45, 61)),  # four overlapping tiles, then one
     ({"scales": 1, "warps": 1, "iterations": 1, "median": 5}, (30, 40)),
-]
-OPTIONS = [
-    {},
-    {"median": 5},
-    {"median": 0},
-    {"scale": 0.8, "warps": 2},
-    {"scales": 1},
-    {"smoothing": 0.0},
-    {"epsilon": 0.0, "iterations": 45},
-    {"epsilon": 0.3, "warps": 6},
 ]
 
 INTERPRET = """
@@ -74,7 +64,7 @@ def test_tiles_of_iterations_equal_the_reference(tmp_path, monkeypatch):
 
 @needs_triton
 @pytest.mark.slow
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", TVL1_OPTIONS, ids=str)
 def test_kernels_equal_the_reference(options, tmp_path, monkeypatch):
     """The bounds are those of the C kernel."""
     first, second = two_pairs((61, 83))
@@ -183,7 +173,7 @@ def test_a_flow_that_needs_no_card_gets_none():
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("kernel", ["triton", "torch"])
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", TVL1_OPTIONS, ids=str)
 def test_a_card_equals_the_cpu(options, kernel, monkeypatch):
     """Within the bounds of the C kernel against the reference."""
     first, second = two_pairs((123, 167))

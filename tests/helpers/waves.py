@@ -4,6 +4,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+#: options of TV-L1 with which all its implementations are compared
+TVL1_OPTIONS = [
+    {},
+    {"median": 5},
+    {"median": 0},
+    {"scale": 0.8, "warps": 2},
+    {"scales": 1},
+    {"smoothing": 0.0},
+    {"epsilon": 0.0, "iterations": 45},
+    {"epsilon": 0.3, "warps": 6},
+]
+
 
 def texture(height: int, width: int, dx: float = 0.0, dy: float = 0.0, seed: int = 0) -> Tensor:
     """A smooth random texture (H, W) moved by (dx, dy) pixels, exactly: a sum of waves."""

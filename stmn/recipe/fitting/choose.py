@@ -113,54 +113,22 @@ def choose(clips: Clips, machine: Machine, asked: FittingOptions, name: str, dat
         name: of the prepared set.
         dataset: the plugin that lists the clips.
     """
-    gpu, side = machine.is_gpu, clips.short_sides[len(clips.short_sides) // 2]
-    short_side, size = _SIZES[gpu]
-    where = "a GPU" if gpu else "a CPU"
-    why_short = f"enough for {where}; the clips have {side}"
-    if asked.short_side:
-        short_side, why_short = asked.short_side, "as asked"
-    elif side < short_side:
-        short_side, why_short = max(side, 32), "that of the clips"
-    why_size = "two thirds of it, cut at random"
-    if asked.size:
-        size, why_size = asked.size, "as asked"
-    elif short_side != _SIZES[gpu][0]:
-        size = max(32, round(short_side * _CROP / 16) * 16)
+    (short_side, why_short), (size, why_size) = _choose_sizes(clips, machine.is_gpu, asked)
     fps, why_fps = _choose_rate(clips, asked)
-    large = gpu and "resnet50" in machine.imagenet
-    arch = asked.arch or ("resnet50" if large else "resnet18")
-    why_arch = "as asked" if asked.arch else f"for {where}; its weights are here" if large else f"small, for {where}"
-    weights = asked.weights or ("imagenet" if gpu and arch in machine.imagenet and asked.width in (None, 1) else "none")
-    why_weights = (
-        "as asked"
-        if asked.weights
-        else "they are on this machine"
-        if weights == "imagenet"
-        else "learned from the clips alone; --weights imagenet is slower and often better"
-    )
-    width = asked.width or (1.0 if weights == "imagenet" else _WIDTH[gpu])
-    why_width = "as asked" if asked.width else "that of the weights" if weights == "imagenet" else f"for {where}"
+    (arch, why_arch), (weights, why_weights), (width, why_width) = _choose_network(machine, asked)
+    folds, why_folds = _choose_folds(clips, asked)
     length = max(clips.median_length, 1)
     if fps and clips.rates:
         length = max(1, round(length * fps / clips.rates[0][0]))
     chunks = asked.chunks or CHUNKS
-    batch = asked.batch or _BATCH[gpu]
+    batch = asked.batch or _BATCH[machine.is_gpu]
     train = len(clips.entries) * 2 // 3
     wanted = max(_STEPS, _round_steps(_PASSES * train / batch))
     classes = clips.classes
     rarest, most = min(classes.values()), max(classes.values())
-    folds = 1 if clips.splits or len(clips.entries) >= _MANY else min(_FOLDS, _most_folds(clips))
-    why_folds = (
-        "as asked" if asked.folds
-        else "the clips come with one" if clips.splits
-        else "many clips: 30 % are held out" if folds == 1
-        else "few clips: each is tested once, and none by a network that saw its group" if clips.groups
-        else "few clips: each is tested once"
-    )  # fmt: skip
     chosen = Chosen(
         name=name, dataset=dataset, classes=len(classes), group_pattern=asked.group_pattern, flow=asked.flow,
-        seeds=asked.seeds,
-        folds=min(asked.folds or folds, _most_folds(clips)),
+        seeds=asked.seeds, folds=folds,
         short_side=short_side, size=size, fps=fps, arch=arch, width=width, weights=weights, chunks=chunks,
         strides=_choose_strides(length, chunks), appearance_strides=_choose_strides(length, APPEARANCE_CHUNKS),
         batch=batch, steps=asked.steps or wanted, wanted_steps=asked.steps or wanted,
@@ -216,6 +184,63 @@ def shorter(chosen: Chosen, clips: Clips, asked: FittingOptions) -> Iterator[Cho
         for part in (0.75, 0.5, 0.35, _FEWEST):
             steps = max(1, _round_steps(part * chosen.wanted_steps))
             yield explain_steps(replace(chosen, steps=steps), f"not {chosen.wanted_steps:,}, to fit --minutes", train)
+
+
+def _choose_sizes(clips: Clips, gpu: bool, asked: FittingOptions) -> tuple[tuple[int, str], tuple[int, str]]:
+    """Short side of the prepared frames and side of the crop, pixels, each with its reason."""
+    usual, side = _SIZES[gpu], clips.short_sides[len(clips.short_sides) // 2]
+    if asked.short_side:
+        short = asked.short_side, "as asked"
+    elif side < usual[0]:
+        short = max(side, 32), "that of the clips"
+    else:
+        short = usual[0], f"enough for {_kind_of(gpu)}; the clips have {side}"
+    if asked.size:
+        return short, (asked.size, "as asked")
+    size = usual[1] if short[0] == usual[0] else max(32, round(short[0] * _CROP / 16) * 16)
+    return short, (size, "two thirds of it, cut at random")
+
+
+def _choose_network(
+    machine: Machine, asked: FittingOptions
+) -> tuple[tuple[str, str], tuple[str, str], tuple[float, str]]:
+    """Network, starting weights and width, each with its reason."""
+    gpu, where = machine.is_gpu, _kind_of(machine.is_gpu)
+    if asked.arch:
+        arch = asked.arch, "as asked"
+    elif gpu and "resnet50" in machine.imagenet:
+        arch = "resnet50", f"for {where}; its weights are here"
+    else:
+        arch = "resnet18", f"small, for {where}"
+    if asked.weights:
+        weights = asked.weights, "as asked"
+    elif gpu and arch[0] in machine.imagenet and asked.width in (None, 1):
+        weights = "imagenet", "they are on this machine"
+    else:
+        weights = "none", "learned from the clips alone; --weights imagenet is slower and often better"
+    if asked.width:
+        return arch, weights, (asked.width, "as asked")
+    if weights[0] == "imagenet":
+        return arch, weights, (1.0, "that of the weights")
+    return arch, weights, (_WIDTH[gpu], f"for {where}")
+
+
+def _kind_of(gpu: bool) -> str:
+    """The device in words."""
+    return "a GPU" if gpu else "a CPU"
+
+
+def _choose_folds(clips: Clips, asked: FittingOptions) -> tuple[int, str]:
+    """In how many folds the clips are tested, 1 for one split, and why."""
+    most = _most_folds(clips)
+    if asked.folds:
+        return min(asked.folds, most), "as asked"
+    if clips.splits:
+        return 1, "the clips come with one"
+    if len(clips.entries) >= _MANY:
+        return 1, "many clips: 30 % are held out"
+    unseen = ", and none by a network that saw its group" if clips.groups else ""
+    return min(_FOLDS, most), f"few clips: each is tested once{unseen}"
 
 
 def _choose_rate(clips: Clips, asked: FittingOptions) -> tuple[float | None, str]:
