@@ -134,6 +134,7 @@ def score_videos(
     protocol: Protocol,
     device: Device,
     progress: Progress,
+    task_name: str = "testing",
 ) -> dict[str, Tensor]:
     """Score stored videos with a fast copy of the network that pools as the protocol says.
 
@@ -144,6 +145,7 @@ def score_videos(
         protocol: How they are tested.
         device: Where to compute.
         progress: Where progress is reported.
+        task_name: What the progress bar is called.
 
     Returns:
         Output name -> (N, classes) logits, in the order of the videos.
@@ -165,7 +167,7 @@ def score_videos(
     groups = group_alike(videos, length, protocol, limit.shared)
     found: dict[str, list[Tensor]] = {}
     waiting = Waiting()
-    with progress.task("testing", len(videos), "videos") as task:
+    with progress.task(task_name, len(videos), "videos") as task:
         sent = send_ahead(read_ahead(read, groups, device.loader_threads), partial(_send, device), _tensors_of, device)
         for group in waiting.watch(sent):
             computed = compute_in_memory(fast, [given for _, given in group], protocol, device, limit)

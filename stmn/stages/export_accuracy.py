@@ -67,8 +67,9 @@ def measure_accuracies(
         for name, run in runners.items():
             network = OutsideNetwork(description.network, run)
             logits = score_videos(
-                network, store, videos, protocol_of(description, CHUNKS), choose_device("cpu"), progress
-            )
+                network, store, videos, protocol_of(description, CHUNKS), choose_device("cpu"), progress,
+                task_name=f"testing {name}",
+            )  # fmt: skip
             best = torch.stack(list(logits.values())).mean(dim=0).argmax(dim=1)
             percent[name] = 100 * float((best == truth).float().mean())
     return Accuracies(percent, len(videos))
