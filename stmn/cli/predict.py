@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -109,7 +110,8 @@ def predict(
     loaded = load_model(Workspace(settings.workspace).find_model(model), settings.device, stream, precision)
     if explain:
         ClassMap(loaded, explain)  # a wrong name is said before anything is read
-    printer = _Printer(loaded, top, as_json, display, None if unknown is None else loaded.doubt(unknown))
+    options = replace(options, is_unknown=None if unknown is None else loaded.doubt(unknown))
+    printer = _Printer(loaded, top, as_json, display, options.is_unknown)
     if overlay:
         _choose_font(font, printer)
     failed = _classify_all(found, printer, options)

@@ -77,8 +77,9 @@ def follow_windows(
             progress.say("this model reads no flow, so the overlay shows none")
         explained = ClassMap(model, options.explain, options.gate_part) if options.explain else None
         yield from write_overlay(
-            model, frames, video.name, options.overlay, gate, explained, length, step, protocol, progress
-        )
+            model, frames, video.name, options.overlay, gate, explained, length, step, protocol, progress,
+            options.is_unknown,
+        )  # fmt: skip
 
 
 @contextmanager

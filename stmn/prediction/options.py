@@ -1,13 +1,18 @@
 """The options of `stmn predict` and what goes together."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stmn.errors import UsageError
 from stmn.prediction.frame_maps import MapPart
 from stmn.prediction.table import TABLE_SUFFIXES
 from stmn.video.decode import ALLOWED_DAMAGE
 from stmn.video.source import Source
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: seconds of a window by default
 _WINDOW_SECONDS = 2.0
@@ -29,6 +34,7 @@ class PredictOptions:
         overlay: The MP4 file to write.
         gate_part: The part of the network whose gate, and features that speak for a class, the overlay shows.
         explain: The class that the overlay explains.
+        is_unknown: Says of a window's mean logits (classes,) whether the overlay calls it unknown.
         allow_damage: The fraction of a video's frames that damage may cost.
     """
 
@@ -42,6 +48,7 @@ class PredictOptions:
     gate_part: MapPart | None = None
     allow_damage: float = ALLOWED_DAMAGE
     explain: str | None = None
+    is_unknown: "Callable[[Tensor], bool] | None" = None
 
     def check(self, videos: list[Source]) -> None:
         """Make sure that options and videos go together, before anything is read.

@@ -29,6 +29,7 @@ from stmn.prediction.panels import (
     draw_text,
     panel_size,
 )
+from stmn.prediction.table import UNKNOWN
 from stmn.prediction.windows import TimedFrame, Window, classify_spans, read_frames, slide_window
 from stmn.runtime.progress import Progress
 from stmn.video.frame import Frame
@@ -45,6 +46,7 @@ _DARK = 1e-9
 def write_overlay(
     model: Classifier, frames: Iterable[Frame], name: str, path: Path, gate: GateMap | None, explained: ClassMap | None,
     length: float, step: float, protocol: Protocol, progress: Progress,
+    is_unknown: Callable[[Tensor], bool] | None = None,
 ) -> Iterator[Window]:  # fmt: skip
     """Classify the windows of a video and draw each frame with the window whose middle is nearest to it.
 
@@ -59,6 +61,7 @@ def write_overlay(
         step: Seconds from one window to the next.
         protocol: How each window is classified.
         progress: Where notices go.
+        is_unknown: Says of a window's mean logits (classes,) whether it is of no known class.
 
     Yields:
         The windows.
@@ -68,7 +71,7 @@ def write_overlay(
         StmnError: The overlay can't be written.
     """
     with video_writer(path) as writer:
-        drawing = _Drawing(model, writer, name, gate, explained)
+        drawing = _Drawing(model, writer, name, gate, explained, is_unknown)
         waiting: deque[TimedFrame] = deque()
         stream = read_frames(model, frames, _fit_panel)
         stream = gate.add_maps(stream) if gate else stream
@@ -151,9 +154,10 @@ class _Drawing:
     """Draws the frames of one video. The colour scales never shrink along it."""
 
     def __init__(
-        self, model: Classifier, writer: VideoWriter, name: str, gate: GateMap | None, explained: ClassMap | None
-    ) -> None:
-        self.model, self.writer, self.name = model, writer, Path(name).name
+        self, model: Classifier, writer: VideoWriter, name: str, gate: GateMap | None, explained: ClassMap | None,
+        is_unknown: Callable[[Tensor], bool] | None,
+    ) -> None:  # fmt: skip
+        self.model, self.writer, self.name, self.is_unknown = model, writer, Path(name).name, is_unknown
         self.heats = list(_list_heat(gate, explained))
         self.fastest = 0.0
         self.last_flow: Tensor | None = None
@@ -163,12 +167,13 @@ class _Drawing:
         if not frames:
             return
         ranked = self.model.rank(window.logits)[:_TOP_CLASSES]
+        unknown = self.is_unknown is not None and self.is_unknown(window.logits)
         flows = self.colour_flow(frames) if self.model.reads_flow else [None] * len(frames)
         columns = [heat.scale(frames) for heat in self.heats]
         for number, (frame, flow) in enumerate(zip(frames, flows, strict=True)):
             if not self.writer.count:
                 self.writer.fps = frame.rate
-            page = self.draw(frame, window, ranked, flow, [column[number] for column in columns])
+            page = self.draw(frame, window, ranked, unknown, flow, [column[number] for column in columns])
             self.writer.add(page, frame.seconds)
 
     def colour_flow(self, frames: Sequence[TimedFrame]) -> list[RgbArray]:
@@ -182,7 +187,7 @@ class _Drawing:
         return list(paint_flow(flow, self.fastest).permute(0, 2, 3, 1).contiguous().numpy())
 
     def draw(
-        self, frame: TimedFrame, window: Window, ranked: Sequence[ClassScore], flow: RgbArray | None,
+        self, frame: TimedFrame, window: Window, ranked: Sequence[ClassScore], unknown: bool, flow: RgbArray | None,
         maps: Sequence[NDArray[np.floating]],
     ) -> RgbArray:  # fmt: skip
         """One frame of the overlay, (H, W, 3) RGB."""
@@ -191,7 +196,9 @@ class _Drawing:
         sheet = Sheet(height, width, 1 + (flow is not None) + len(maps))
         image, draw = sheet.blank()
         sheet.paste(image, 0, f"{frame.seconds:.2f} s   {self.name}", Image.fromarray(frame.display))
-        for line, found in enumerate(ranked):
+        if unknown:
+            draw_text(draw, (sheet.left(0), sheet.foot), UNKNOWN, sheet.column)
+        for line, found in enumerate(ranked[: _TOP_CLASSES - unknown], int(unknown)):
             at = (sheet.left(0), sheet.foot + line * LINE)
             draw_bar(draw, at, sheet.column, found.class_name, found.score, line == 0)
         at = (sheet.left(0), sheet.foot + _TOP_CLASSES * LINE)

@@ -77,6 +77,15 @@ def test_bars_change_only_with_the_window(seen):
     assert all(bars(page) > 100 for page in pages[::15])
 
 
+def test_unknown_windows_have_no_best_class(trained, seen, tmp_path):
+    overlay(trained, "fused", seen[0], tmp_path / "sure.mp4", "--unknown", 0.01)
+    overlay(trained, "fused", seen[0], tmp_path / "unsure.mp4", "--unknown", 0.9999)
+    sure, unsure = (next(iter(decode_video(tmp_path / name))) for name in ("sure.mp4", "unsure.mp4"))
+    assert bars(sure) > 100 and bars(unsure) < 10
+    first = foot(unsure, 0)[:LINE]
+    assert first[:, : WIDTH // 3].max() > 150, "the word `unknown` is there"
+
+
 def test_gate_map_is_what_the_parts_gate_receives(trained, seen):
     """The mean over channels of |f(x_m)|, from each frame's own flow stack."""
     model = stmn.load(model_of(trained, "fused"))
