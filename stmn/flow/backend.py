@@ -11,6 +11,7 @@ from stmn import registry
 from stmn.errors import UsageError
 from stmn.flow.kernels import kernel_name, kernel_problem
 from stmn.runtime.cores import count_cores
+from stmn.runtime.platforms import has_private_sockets
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +24,8 @@ _FEW_VIDEOS = 20
 def choose_owned(names: str, flow: str, videos: int, here: bool = True) -> list[str]:
     """Choose the devices on which a process of its own computes flow for all others; none: each computes on the CPU.
 
-    A plugin that computes on the CPU wherever its frames are gets none: the device may be meant for other stages.
+    A plugin that computes on the CPU wherever its frames are gets none: the device may be meant for other stages. Nor
+    is there any on Windows, where workers can't reach such a process.
 
     Args:
         names: `auto`, `cpu`, `cuda`, `cuda:N`, or several of these with commas. `auto` is the first CUDA device if
@@ -36,12 +38,12 @@ def choose_owned(names: str, flow: str, videos: int, here: bool = True) -> list[
         UsageError: There is no such device here.
     """
     if names == "auto":
-        suits = here and videos >= _FEW_VIDEOS and has_cuda() and not _is_cpu_only(flow)
+        suits = here and has_private_sockets() and videos >= _FEW_VIDEOS and has_cuda() and not _is_cpu_only(flow)
         names = "cuda:0" if suits else "cpu"
     devices = check_devices(names, here)
     if devices == ["cpu"]:
-        return devices if os.environ.get("STMN_FLOW_OWNER") == "1" else []
-    return [] if _is_cpu_only(flow) else devices
+        return devices if has_private_sockets() and os.environ.get("STMN_FLOW_OWNER") == "1" else []
+    return devices if has_private_sockets() and not _is_cpu_only(flow) else []
 
 
 def check_devices(names: str, here: bool = True) -> list[str]:

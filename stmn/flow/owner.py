@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import recv_handle
 from typing import TYPE_CHECKING, Any
 
-from stmn.runtime.workers import FatalJobError, SpawnedProcess, Worker, fork_process
+from stmn.runtime.workers import FatalJobError, Worker, spawn_process, start_process
 
 if TYPE_CHECKING:
     import mmap
@@ -67,7 +67,7 @@ def open_owners(
         FatalJobError: A process can't start, or died in the block; then it says how.
     """
     addresses = [Address(f"stmn-{secrets.token_hex(16)}", device) for device in devices]
-    start = SpawnedProcess if spawned else fork_process
+    start = spawn_process if spawned else start_process
     owners = [Worker(_Owner(address, work), k, start) for k, address in enumerate(addresses)]
     try:
         described = []

@@ -1,5 +1,6 @@
 """Import the code of a plugin, for a limited time, and say what is wrong with it."""
 
+import ctypes
 import os
 import signal
 import threading
@@ -76,10 +77,39 @@ def _advise(error: BaseException, entry: EntryPoint, package: str) -> str:
 
 @contextmanager
 def _limited(seconds: float) -> Iterator[None]:
-    """Raise `_TooLong` in a block that takes longer. Only the main thread can be interrupted."""
-    if threading.current_thread() is not threading.main_thread():
+    """Raise `_TooLong` in a block that takes longer.
+
+    In the main thread of a system with alarms that interrupts whatever is done, elsewhere Python code alone.
+    """
+    alarms = hasattr(signal, "SIGALRM") and threading.current_thread() is threading.main_thread()
+    with _interrupted_by_alarm(seconds) if alarms else _interrupted_by_thread(seconds):
         yield
-        return
+
+
+@contextmanager
+def _interrupted_by_thread(seconds: float) -> Iterator[None]:
+    """Raise `_TooLong` in this thread as soon as it runs Python code after so many seconds in the block."""
+    this, lock, ended = ctypes.c_ulong(threading.get_ident()), threading.Lock(), False
+
+    def stop() -> None:
+        with lock:
+            if not ended:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(this, ctypes.py_object(_TooLong))
+
+    timer = threading.Timer(seconds, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        with lock:
+            ended = True
+        timer.cancel()
+
+
+@contextmanager
+def _interrupted_by_alarm(seconds: float) -> Iterator[None]:
+    """Raise `_TooLong` in the main thread after so many seconds in the block."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise _TooLong

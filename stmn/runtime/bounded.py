@@ -5,7 +5,7 @@ from functools import partial
 from multiprocessing.connection import wait
 from typing import Any, Generic, TypeVar
 
-from stmn.runtime.workers import SpawnedProcess, Worker
+from stmn.runtime.workers import Worker, spawn_process
 
 _Result = TypeVar("_Result")
 
@@ -35,7 +35,7 @@ class BoundedCall(Generic[_Result]):
             FatalJobError: Processes can't start.
         """
         if self._worker is None:
-            self._worker = Worker(partial(_give, self._function), 0, partial(SpawnedProcess, preload=False))
+            self._worker = Worker(partial(_give, self._function), 0, partial(spawn_process, preload=False))
         self._worker.give(argument)
         outcome = None
         while outcome is None:

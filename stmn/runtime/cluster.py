@@ -30,7 +30,7 @@ except ImportError as missing:
 
 from stmn.errors import StmnError, UsageError
 from stmn.runtime.files import digest
-from stmn.runtime.workers import FatalJobError, Outcome, Setup, SpawnedProcess, Worker
+from stmn.runtime.workers import FatalJobError, Outcome, Setup, Worker, spawn_process
 
 #: seconds in which a scheduler has to answer
 CONNECT_SECONDS = 10.0
@@ -124,7 +124,7 @@ class _WorkerPool(WorkerPlugin):
         """One more process, with the first index that is free."""
         index = next(number for number in range(len(self._indices) + 1) if number not in self._indices)
         self._indices.add(index)
-        return Worker(self._setup, index, SpawnedProcess)
+        return Worker(self._setup, index, spawn_process)
 
 
 def _do_job(pool: str, key: str, job: bytes) -> Outcome:

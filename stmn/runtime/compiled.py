@@ -92,7 +92,7 @@ class Kernel:
 
     def _compile_for_now(self, compiler: list[str]) -> ctypes.CDLL:
         """Compile for this process only."""
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # Windows keeps what is loaded
             return self._compile(compiler, Path(folder) / f"{self.name}.so")
 
     def target(self, compiler: list[str]) -> Path:
@@ -112,7 +112,11 @@ class Kernel:
             if run.returncode:
                 raise KernelUnavailableError(f"{shlex.join(command)} failed: {run.stderr.strip()[-500:]}")
             built.chmod(0o700)  # or the umask may let a group write it
-            os.replace(built, target)  # whatever has its name, a link too
+            try:
+                os.replace(built, target)  # whatever has its name, a link too
+            except PermissionError:  # Windows keeps what is loaded: another process has just compiled the same
+                if not is_private_file(target):
+                    raise
         return ctypes.CDLL(str(target))
 
 
@@ -152,7 +156,7 @@ def _cache_folder() -> Path:
 def _describe_cpu() -> str:
     """Model and features of this CPU, as far as the system reports them."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
     seen = dict(line.split(":", 1) for line in reversed(lines) if ":" in line)

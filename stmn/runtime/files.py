@@ -2,7 +2,6 @@
 
 import codecs
 import errno
-import fcntl
 import glob
 import hashlib
 import json
@@ -11,13 +10,14 @@ import re
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import lru_cache
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from stmn.errors import DataError, StmnError, UsageError
+from stmn.runtime.platforms import AS_IS, NO_WAIT, mark_as_used, remove_unused
 
 #: of files of weights and scores, ours and others'
 _ENDINGS = (".safetensors", ".pth", ".pt", ".tar", ".ckpt", ".bin", ".mat")
@@ -44,12 +44,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".part{path.suffix}", dir=path.parent)
     except OSError as error:
         raise StmnError(f"{path}: can't be written: {error.strerror or error}") from error
-    temporary = Path(name)
+    temporary, marked = Path(name), mark_as_used(handle)  # what nobody has marked is left over
     try:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_SH)  # until this process ends: a file that nobody locks is left over
         yield temporary
-        with open(temporary, "rb") as file:
+        with open(temporary, "r+b") as file:  # Windows flushes what is open for writing
             os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
@@ -59,13 +57,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise StmnError(f"{path}: can't be written: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
-        os.close(handle)
+        if marked is not None:
+            os.close(marked)
 
 
 def remove_leftovers(folder: Path, name: str = "*") -> None:
     """Remove what killed processes have left in a folder under temporary names.
 
-    Those of `atomic_write` that a living process locks are spared, and all where the file system has no locks. The
+    Those of `atomic_write` that a living process writes are spared, and all where the file system has no locks. The
     caller makes sure that nobody else writes safetensors files there.
 
     Args:
@@ -74,9 +73,7 @@ def remove_leftovers(folder: Path, name: str = "*") -> None:
     """
     for path in folder.rglob(".*") if name == "*" else folder.glob(f".{glob.escape(name)}.*"):
         if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
-            with suppress(OSError), open(path, "rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
+            remove_unused(path)
 
 
 def check_regular(path: Path | str) -> None:
@@ -94,7 +91,7 @@ def open_regular(path: Path | str) -> BufferedReader:
     """Open a file for reading; a folder, pipe, socket or device is not opened. Raises `OSError`."""
     check_regular(path)
     # what took the file's place meanwhile must not make this wait
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    descriptor = os.open(path, os.O_RDONLY | NO_WAIT | AS_IS)
     try:
         _check_mode(os.fstat(descriptor).st_mode)
         return open(descriptor, "rb")
@@ -195,7 +192,7 @@ def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, whole or not at all."""
     # ASCII escapes: file names need not be valid Unicode
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def digest(content: Any) -> str:

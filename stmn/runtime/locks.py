@@ -1,10 +1,9 @@
-"""One process at work in a folder: an advisory lock (flock) that ends with the process that holds it.
+"""One process at work in a folder: a lock that ends with the process that holds it.
 
 The lock is on a file, not on the folder, because NFS locks only what is open for writing. The file says who holds the
 lock; what it says counts only while the lock is held, so a file left by a killed process blocks nobody.
 """
 
-import fcntl
 import json
 import os
 import platform
@@ -17,8 +16,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from stmn.errors import StmnError
-from stmn.runtime.files import read_regular
+from stmn.runtime.files import open_regular
 from stmn.runtime.json_files import parse_json
+from stmn.runtime.platforms import (
+    AS_IS,
+    NO_LINK,
+    NO_WAIT,
+    READABLE_FROM,
+    is_locked,
+    remove_locked,
+    take_lock,
+)
 
 #: the file in the folder
 LOCK_FILE = "run.lock"
@@ -28,6 +36,8 @@ _PATIENCE = 0.5
 _POLL_SECONDS = 0.5
 #: letters of a command line in a message
 _LONGEST = 200
+#: bytes of a lock's file that are read; a command line has fewer
+_MOST_BYTES = 2**16
 #: the end of the year 9999, seconds since the epoch
 _LAST = 253_402_300_799
 
@@ -92,13 +102,12 @@ def hold_lock(folder: Path, say: Callable[[str], None], wait: bool = False, work
         handle, waited = _acquire(path, say, wait)
         try:
             own = Holder(platform.node(), os.getpid(), round(time.time(), 3), _command_line(), work)
-            content = json.dumps(asdict(own))
+            content = " " * READABLE_FROM + json.dumps(asdict(own))
             os.ftruncate(handle, 0)
             os.write(handle, f"{content}\n".encode())
             yield waited
         finally:
-            path.unlink(missing_ok=True)
-            os.close(handle)
+            remove_locked(path, handle)
     finally:
         with suppress(OSError):  # something was written
             for made in missing:
@@ -108,18 +117,15 @@ def hold_lock(folder: Path, say: Callable[[str], None], wait: bool = False, work
 def find_holder(folder: Path) -> Holder | None:
     """Who holds the lock of `folder`, which need not be writable; None if nobody does."""
     try:
-        handle = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_NONBLOCK)  # strangers may have put a pipe there
+        handle = os.open(folder / LOCK_FILE, os.O_RDONLY | NO_WAIT)  # strangers may have put a pipe there
     except OSError:
         return None
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _read_holder(folder / LOCK_FILE)
+        return _read_holder(folder / LOCK_FILE) if is_locked(handle) else None
     except OSError:  # a file system without locks
         return None
     finally:
         os.close(handle)
-    return None
 
 
 def _acquire(path: Path, say: Callable[[str], None], wait: bool) -> tuple[int, bool]:
@@ -128,22 +134,20 @@ def _acquire(path: Path, say: Callable[[str], None], wait: bool) -> tuple[int, b
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | NO_LINK | AS_IS, 0o666)
         except FileNotFoundError:  # the other process has just removed the folder that it made
             continue
         except OSError as error:
             raise StmnError(f"{path}: can't be written: {error.strerror or error}") from error
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
+            taken = take_lock(handle)
         except OSError as error:
             say(f"{path.parent}: no locks on this file system ({error.strerror}): start one process at a time here")
             return handle, said
-        else:
-            if _is_there(handle, path):
-                return handle, said
-            os.close(handle)  # its last holder removed it between our opening and locking it
+        if taken and _is_there(handle, path):
+            return handle, said
+        os.close(handle)
+        if taken:  # its last holder removed it between our opening and locking it
             continue
         holder = _read_holder(path)
         if not wait and time.monotonic() - begun > _PATIENCE:
@@ -165,7 +169,9 @@ def _is_there(handle: int, path: Path) -> bool:
 def _read_holder(path: Path) -> Holder:
     """Who wrote the file of a lock; nobody known if it is gone or half-written."""
     try:
-        holder = Holder(**parse_json(read_regular(path)))
+        with open_regular(path) as file:
+            file.seek(READABLE_FROM)
+            holder = Holder(**parse_json(file.read(_MOST_BYTES)))
         return holder if holder.is_known else Holder()
     except (OSError, ValueError, TypeError):
         return Holder()

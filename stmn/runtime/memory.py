@@ -82,7 +82,7 @@ def give_back_large_blocks() -> None:
     By default glibc raises that limit up to 32 MB, and keeps freed memory of less for later. Where pictures and maps of
     many sizes follow each other, what it keeps grows for minutes.
     """
-    with suppress(OSError, AttributeError):  # another C library
+    with suppress(OSError, AttributeError, TypeError):  # another C library, or on Windows none of that name
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 2**20)
 
 

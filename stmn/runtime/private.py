@@ -5,6 +5,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from stmn.runtime.platforms import HAS_OWNERS
+
 
 class SharedFolderError(OSError):
     """Others than this user can write to a folder, or replace it; the message says what is wrong."""
@@ -28,7 +30,7 @@ def make_private_folder(path: Path) -> Path:
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = path.resolve(strict=True)
-    if os.name != "posix":
+    if not HAS_OWNERS:
         return folder
     status = folder.stat()
     if status.st_uid != os.geteuid():
@@ -47,7 +49,7 @@ def is_private_file(path: Path) -> bool:
         status = path.lstat()
     except FileNotFoundError:
         return False
-    if os.name != "posix":
+    if not HAS_OWNERS:
         return stat.S_ISREG(status.st_mode)
     return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & _OTHERS
 

@@ -17,13 +17,19 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
 from queue import SimpleQueue
 from typing import Any, Protocol
 
 from stmn.errors import StmnError
 from stmn.runtime.memory import find_shortage
 from stmn.runtime.notices import notice, notices_to
+from stmn.runtime.platforms import PASSES_DESCRIPTORS, has_fork_server
+
+#: what worker processes import before their first job: torch and the decoder
+_PRELOAD = "stmn.runtime.preload"
 
 #: called once in a worker with the worker's index; returns the function that does a job
 Setup = Callable[[int], Callable[[Any], Any]]
@@ -127,44 +133,66 @@ class Process(Protocol):
         """Wait for its end."""
 
 
-def fork_process(connection: Connection) -> Process:
-    """Start a worker process from multiprocessing's fork server.
+def start_process(connection: Connection) -> Process:
+    """Start a worker process: from multiprocessing's fork server, or in a new interpreter where there is none.
 
     The fork server imports torch once, and hands down no thread or decoder of this process.
     """
-    process = _fork_server().Process(target=serve, args=(connection,), daemon=True)
+    return _start(_fork_server(), serve, connection) if has_fork_server() else _spawn(connection, preload=True)
+
+
+def warm_up() -> None:
+    """Start the fork server, if there is one: it imports torch while this process does something else."""
+    if has_fork_server():
+        from multiprocessing import forkserver
+
+        _fork_server()
+        forkserver.ensure_running()
+
+
+def _fork_server() -> BaseContext:
+    """What starts worker processes where there is a fork server."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([_PRELOAD])
+    return context
+
+
+def _spawn(connection: Connection, preload: bool) -> Process:
+    """Start a worker process in a new interpreter."""
+    return _start(multiprocessing.get_context("spawn"), _preload_and_serve if preload else serve, connection)
+
+
+def _start(context: BaseContext, serve_with: Callable[[Connection], None], connection: Connection) -> Process:
+    """Start a process of multiprocessing's."""
+    process: multiprocessing.Process = context.Process(target=serve_with, args=(connection,), daemon=True)  # type: ignore[attr-defined]
     process.start()
     return process
 
 
-def warm_up() -> None:
-    """Start the fork server, which imports torch while this process does something else."""
-    from multiprocessing import forkserver
-
-    _fork_server()
-    forkserver.ensure_running()
+def _preload_and_serve(connection: Connection) -> None:
+    """The main loop of a worker process that has imported nothing yet."""
+    import_module(_PRELOAD)
+    serve(connection)
 
 
-def _fork_server() -> multiprocessing.context.ForkServerContext:
-    """What starts worker processes."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["stmn.runtime.preload"])
-    return context
-
-
-class SpawnedProcess:
-    """A worker process in a new interpreter: slower to start, but a daemonic process can start it too.
+def spawn_process(connection: Connection, preload: bool = True) -> Process:
+    """Start a worker process in a new interpreter: slower, but a daemonic process can do it too, unless on Windows.
 
     Args:
-        connection: Its end of a pipe.
-        preload: Import torch at once.
+        connection: its end of a pipe.
+        preload: import torch at once.
     """
+    return _NewInterpreter(connection, preload) if PASSES_DESCRIPTORS else _spawn(connection, preload)
 
-    def __init__(self, connection: Connection, preload: bool = True) -> None:
+
+class _NewInterpreter:
+    """A worker process that gets the number of its end of a pipe."""
+
+    def __init__(self, connection: Connection, preload: bool) -> None:
         number = connection.fileno()
         code = (
             "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "  # Ctrl-C is for the parent to handle
-            + ("import stmn.runtime.preload; " if preload else "")
+            + (f"import {_PRELOAD}; " if preload else "")
             + f"from stmn.runtime.workers import Connection, serve; serve(Connection({number}))"
         )
         self._process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[number], stdin=subprocess.DEVNULL)
@@ -192,7 +220,7 @@ class Worker:
         start: starts a process that serves one end of a pipe.
     """
 
-    def __init__(self, setup: Setup, index: int, start: Callable[[Connection], Process] = fork_process) -> None:
+    def __init__(self, setup: Setup, index: int, start: Callable[[Connection], Process] = start_process) -> None:
         self.index = index
         self.connection, theirs = multiprocessing.Pipe()
         self.process = start(theirs)

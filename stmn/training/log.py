@@ -98,7 +98,7 @@ class Log:
             self._validations = len(self.state.errors)
         self.state.history.append(row)
         if self.ranks.first:
-            with open(self.out / _METRICS_FILE, "a") as file:
+            with open(self.out / _METRICS_FILE, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         if self._logger is not None:
             self._logger.write(row)

@@ -5,7 +5,6 @@ such as `%05d.jpg` stands for several files, and a header may announce pictures 
 """
 
 import io
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from av.container import InputContainer
 from av.format import ContainerFormat
 
 from stmn.runtime.files import check_regular, open_regular
+from stmn.runtime.platforms import PASSES_DESCRIPTORS
 from stmn.video.limits import MAX_PIXELS
 
 #: published data sets have metadata in unknown encodings, which must not keep anyone from reading the frames
@@ -39,7 +39,7 @@ _BOUNDS = {"max_streams": "200", "probesize": str(5 * 10**6), "max_pixels": str(
 
 def open_file(path: Path) -> InputContainer:
     """Open a file. What it refers to is not opened. Raises `OSError`, `FFmpegError` or `ValueError`."""
-    if os.name != "posix":
+    if not PASSES_DESCRIPTORS:
         check_regular(path)
         return _open(f"file:{path.absolute()}", "file", frozenset())
     with open_regular(path) as file:  # FFmpeg gets no name: it would read a pattern or a protocol into some

@@ -160,18 +160,19 @@ def rereadable(source: Source) -> Iterator[Source]:
     if source.kind != "pipe":
         yield source
         return
-    with tempfile.NamedTemporaryFile(prefix="stmn-") as file:
+    with tempfile.TemporaryDirectory(prefix="stmn-") as folder:
+        saved = Path(folder, "video")
         try:
-            copyfileobj(_open_pipe(source).file, file, 2**20)
-            file.flush()
+            with open(saved, "wb") as file:
+                copyfileobj(_open_pipe(source).file, file, 2**20)
         except OSError as error:
             raise DataError(
                 f"{source.name}: can't be saved in {tempfile.gettempdir()}: {error.strerror or error}; "
                 f"with --window it need not be"
             ) from error
-        if not Path(file.name).stat().st_size:
+        if not saved.stat().st_size:
             raise DataError(f"{source.name}: holds nothing")
-        yield Source("file", file.name, source.name)
+        yield Source("file", str(saved), source.name)
 
 
 def describe_ffmpeg_error(error: Exception) -> str:
