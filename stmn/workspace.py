@@ -19,6 +19,7 @@ from stmn.runtime.files import digest, file_digest
 from stmn.runtime.hub import fetch_model, is_hub_name, pin_revision
 from stmn.runtime.json_files import read_record, write_record
 from stmn.runtime.locks import find_holder
+from stmn.runtime.names import folder_name, has_slash
 from stmn.runtime.notices import notice
 from stmn.store.format.header import HEADER
 
@@ -226,7 +227,7 @@ class Workspace:
 
     def data_dir(self, name: str) -> Path:
         """The folder of the prepared set `name`; a path with a separator is taken as it is."""
-        return Path(name) if "/" in name else self.root / "data" / name
+        return Path(name) if has_slash(name) else self.root / "data" / name
 
     def prepared(self) -> list[str]:
         """The names of the prepared data sets."""
@@ -255,7 +256,7 @@ class Workspace:
         if name not in known and (Path(name) / HEADER).exists():  # a folder's name without a separator
             path = Path(name)
         if not (path / HEADER).exists():
-            how = f"; make it with: {self.command('prepare', 'VIDEOS', name)}" if "/" not in name else ""
+            how = f"; make it with: {self.command('prepare', 'VIDEOS', name)}" if not has_slash(name) else ""
             raise DataError(f"{path}: no prepared data set{near_match(name, known)}{how}")
         try:
             run = load_run(path)
@@ -287,7 +288,7 @@ class Workspace:
 
     def new_run(self, label: str, fingerprint: str) -> Run:
         """The run with a label and fingerprint, with its record if it has one."""
-        path = self.runs_dir / f"{label}-{fingerprint[:8]}"
+        path = self.runs_dir / f"{folder_name(label)}-{fingerprint[:8]}"
         return read_run(path) or Run(path)
 
     def newest(self, kind: str, data: str | None = None, verb: str | None = None, **match: Any) -> Run | None:

@@ -33,6 +33,8 @@ _GIVES = {
 #: no use to name: one has all the others, one is for people who change the code
 _NO_EXTRAS = ("all", "dev")
 _WIDTH = 14
+#: where the tests have run
+_RUN_ON = ("Linux x86_64",)
 
 
 @command(app, examples=("stmn doctor", "stmn doctor --json"))
@@ -74,7 +76,8 @@ def _examine() -> dict[str, Any]:
     encoder = "libx264" if "libx264" in av.codecs_available else "missing: the synthetic data set needs it"
     return {
         "stmn": version("stmn"),
-        "python": f"{sys.version.split()[0]} on {platform.system()} {platform.machine()}",
+        "python": sys.version.split()[0],
+        "system": _describe_system(),
         "packages": {name: _package_version(name) for name in _PACKAGES},
         "device": "cuda" if torch.cuda.is_available() else f"cpu: {count_cores()} cores",
         "GPU": _describe_gpus(),
@@ -87,6 +90,12 @@ def _examine() -> dict[str, Any]:
         "extras": dict(_list_extras()),
         "folders": {name: _describe_folder(path) for name, path in _list_folders()},
     }
+
+
+def _describe_system() -> str:
+    """This system and machine, and whether stmn has been run on such."""
+    name = f"{platform.system()} {platform.machine()}"
+    return name if name in _RUN_ON else f"{name}: stmn is made for it and has not been run on it yet"
 
 
 def _package_version(name: str) -> str:

@@ -140,9 +140,14 @@ def write_features(path: Path, about: Mapping[str, Any]) -> Iterator[FeatureFile
         file = FeatureFile(folder, stack)
         yield file
         described = {"features": {**about, "videos": list(file.videos), "failed": file.failed}}
-        if path.suffix.lower() == ".npz":
-            with open(temporary, "wb") as target:
-                arrays: dict[str, Any] = {ABOUT: np.array(json.dumps(described)), **file.arrays()}
-                np.savez(target, **arrays)
-        else:
-            save_tensors(temporary, {key: torch.from_numpy(rows) for key, rows in file.arrays().items()}, described)
+        _save(temporary, file, described, path.suffix.lower() == ".npz")
+
+
+def _save(path: Path, file: FeatureFile, described: dict[str, Any], as_npz: bool) -> None:
+    """Write all rows. None are held when this ends: Windows does not remove a file that is mapped."""
+    if as_npz:
+        with open(path, "wb") as target:
+            arrays: dict[str, Any] = {ABOUT: np.array(json.dumps(described)), **file.arrays()}
+            np.savez(target, **arrays)
+    else:
+        save_tensors(path, {key: torch.from_numpy(rows) for key, rows in file.arrays().items()}, described)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stmn.errors import DataError, StmnError, UsageError
+from stmn.runtime.names import has_slash
 from stmn.runtime.platforms import AS_IS, NO_WAIT, mark_as_used, remove_unused
 
 #: of files of weights and scores, ours and others'
@@ -216,4 +217,4 @@ def _hash_file(path: Path, *about: int) -> str:
 
 def names_path(text: str) -> bool:
     """True if text is written like a path, with a slash or the ending of a file of weights or scores."""
-    return "/" in text or text.endswith(_ENDINGS)
+    return has_slash(text) or text.endswith(_ENDINGS)

@@ -4,8 +4,10 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable
-from pathlib import PurePath
+from pathlib import PurePath, PureWindowsPath
 from typing import Any
+
+from stmn.runtime.platforms import TAKES_ALL_NAMES
 
 #: bytes of a name that every file system takes, less those that temporary names add
 MOST_BYTES = 200
@@ -36,7 +38,7 @@ def find_fault(name: str) -> str:
     """Say why a name can't be that of a new folder, as "is longer than 200 bytes"; empty if it can."""
     if not name or name in (".", ".."):
         return "names no folder"
-    if "/" in name or os.sep in name:
+    if has_slash(name):
         return "has a slash"
     if _ACTING.search(name):
         return "has control characters"
@@ -44,7 +46,19 @@ def find_fault(name: str) -> str:
         return "begins or ends with a blank"
     if len(os.fsencode(name)) > MOST_BYTES:
         return f"is longer than {MOST_BYTES} bytes"
+    if not TAKES_ALL_NAMES and portable(name) != name:
+        return "is no name that Windows takes"
     return ""
+
+
+def has_slash(text: str) -> bool:
+    """True for a path of several parts, or of one and a slash; on Windows with a backslash too."""
+    return "/" in text or os.sep in text
+
+
+def folder_name(label: str) -> str:
+    """The label as the name of a folder: itself, or on Windows with `_` for what can't be in one there."""
+    return label if TAKES_ALL_NAMES else portable(label)
 
 
 def portable(name: str) -> str:
@@ -63,8 +77,11 @@ def without_folders(value: Any) -> Any:
         return [without_folders(item) for item in value]
     if isinstance(value, dict):
         return {key: without_folders(item) for key, item in value.items()}
-    is_path = isinstance(value, str) and value.startswith(("/", "~/"))
-    return PurePath(value).name if is_path else value
+    if isinstance(value, str) and value.startswith(("/", "~/")):
+        return PurePath(value).name
+    if isinstance(value, str) and (path := PureWindowsPath(value)).is_absolute():
+        return path.name
+    return value
 
 
 def cut_bytes(name: str, most: int) -> str:

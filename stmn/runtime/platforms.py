@@ -20,6 +20,9 @@ HAS_OWNERS = hasattr(os, "geteuid")
 #: a child process can get the number of an open file or pipe, and FFmpeg too
 PASSES_DESCRIPTORS = hasattr(os, "fork")
 
+#: a name in a folder can have any letter but a slash
+TAKES_ALL_NAMES = os.name != "nt"
+
 #: flags to open what strangers may have put there: a link is not followed, a pipe is not waited for
 NO_LINK, NO_WAIT = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
 #: bytes stay as they are

@@ -114,6 +114,8 @@ class Export(Stage[ExportOptions]):
             if calibration:
                 both = {"float32": network_runner(network), "int8": run}
                 accuracies = measure_accuracies(whole, context.workspace, both, context.progress)
+                del both
+            del run  # it may have the file open, and Windows renames no file that is open
             companions = _place_companions(exporter, temporary, path)
         if path.suffix == OWN_SUFFIX and whole.trained_on.videos:  # for tests in this workspace; it isn't shipped
             write_list(path, whole.trained_on.lists)

@@ -10,7 +10,7 @@ from stmn.errors import DataError, UsageError, count_of
 from stmn.options.prepare import PrepareOptions
 from stmn.registry.options import build
 from stmn.runtime.files import real_path
-from stmn.runtime.names import find_fault
+from stmn.runtime.names import find_fault, has_slash
 from stmn.stages.base import Context, Result, Stage
 from stmn.stages.prepare_notes import find_small, report_list, report_short
 from stmn.stages.video_jobs import Rate, check_workers, count_skipped, run_video_jobs
@@ -83,7 +83,7 @@ def _folder_of(options: PrepareOptions, workspace: Workspace) -> Path:
     """Where the prepared set is or will be. Raises `UsageError` if its name can't be that of a folder."""
     name = options.out or options.set_name
     path = workspace.data_dir(name)
-    if fault := find_fault(name if "/" not in name else real_path(path).name):
+    if fault := find_fault(real_path(path).name if has_slash(name) else name):
         command = workspace.command("prepare", "VIDEOS", "NAME")
         raise UsageError(f"prepared set '{name}': {fault}; choose another name: {command}")
     return path

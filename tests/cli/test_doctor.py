@@ -1,6 +1,7 @@
 """`stmn doctor`: versions, what computes what, every extra with what it gives and how to get it, folders."""
 
 import json
+import platform
 import tomllib
 from pathlib import Path
 
@@ -36,3 +37,10 @@ def test_kernels_and_flow(monkeypatch, tmp_path):
         "in the package",
         "unavailable: cutting pictures takes 20 times as long without its C kernel",
     )
+
+
+def test_system_that_has_never_been_run_on_is_named(monkeypatch):
+    assert json.loads(call("doctor", "--json").stdout)["system"].startswith(platform.system())
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    assert "system:          Darwin arm64: stmn is made for it and has not been run on it yet" in call("doctor").stdout
