@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+from itertools import count
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -31,7 +32,7 @@ class Clips:
     def __init__(self, model: Model) -> None:
         self.model = model
         self._lock = Lock()
-        self._count = 0
+        self._numbers = count(1)
 
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="stmn-browse-")
@@ -44,10 +45,8 @@ class Clips:
         self._folder.cleanup()
 
     def new_file(self) -> Path:
-        """Where the next clip is put."""
-        with self._lock:
-            self._count += 1
-            return self.place / f"clip{self._count}"
+        """Where the next clip is put. This doesn't wait for clips that are being classified."""
+        return self.place / f"clip{next(self._numbers)}"
 
     def find_overlay(self, name: str) -> Path | None:
         """The overlay of a clip by the name that `classify` gave it; None for anything else."""

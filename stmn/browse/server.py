@@ -24,7 +24,7 @@ try:
     from starlette.middleware import Middleware
     from starlette.middleware.base import BaseHTTPMiddleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
-    from starlette.requests import Request
+    from starlette.requests import ClientDisconnect, Request
     from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response
     from starlette.routing import Route
 except ImportError as error:
@@ -81,6 +81,7 @@ def serve(site: Site, port: int, ready: Callable[[str], None]) -> None:
         socket = config.bind_socket()
     except SystemExit as error:  # uvicorn's answer to a port that is taken
         raise StmnError(f"browse: port {port} is taken; choose another with --port, or 0 for any") from error
+    socket.listen(config.backlog)  # from here on a browser waits for the server instead of being refused
     ready(f"http://{HOST}:{socket.getsockname()[1]}/")
     uvicorn.Server(config).run(sockets=[socket])
 
@@ -117,7 +118,7 @@ async def _add_headers(request: Request, answer: Callable[[Request], Awaitable[R
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
-    """The answer to a request for what there is not."""
+    """The answer to a request for something that isn't there."""
     return PlainTextResponse(str(error), status_code=404)
 
 
@@ -208,6 +209,10 @@ class _Pages:
             return JSONResponse(await run_in_threadpool(clips.classify, clip))
         except StmnError as error:
             return JSONResponse({"error": str(error)}, status_code=422)
+        except OSError as error:
+            return JSONResponse({"error": f"the clip can't be kept: {error.strerror or error}"}, status_code=507)
+        except ClientDisconnect:  # the page was closed or loaded again
+            return Response(status_code=400)
         finally:
             clip.unlink(missing_ok=True)
 

@@ -2,6 +2,7 @@
 
 import webbrowser
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,7 @@ from stmn.cli.parameters import WorkspacePath, open_workspace
 from stmn.errors import UsageError, count_of
 
 if TYPE_CHECKING:
+    from stmn.browse.server import Site
     from stmn.evaluation.scores import Scores
     from stmn.workspace import Run, Workspace
 
@@ -34,7 +36,9 @@ def browse(
         ),
     ] = None,
     model: Annotated[str | None, typer.Option(help="also try this model on clips that you drop on the page")] = None,
-    split: Annotated[str, typer.Option(help="split whose parts are shown")] = "1",
+    split: Annotated[
+        str | None, typer.Option(help="split whose parts are shown [default: that of the evaluation, or 1]")
+    ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="port of this machine; 0: any that is free")] = 8765,
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="open the page in the browser")] = True,
     workspace: WorkspacePath = None,
@@ -43,28 +47,42 @@ def browse(
     from stmn.browse.server import Site, serve
 
     place = open_workspace(workspace)
-    data, tested, scores = _find(place, target, split)
+    site = Site("stmn", "", [])
     with ExitStack() as stack:
-        values: dict[str, object] = {"title": "stmn", "facts": "", "rows": []}
-        if data is not None:
-            from stmn.browse.rows import list_rows
-            from stmn.store.format.read import Store
-            from stmn.store.inspect.pictures import Pictures
-
-            store = stack.enter_context(Store(place.find_data(data, partial=True)))
-            rows = list_rows(store, split, scores)
-            classes = {row.video.class_name for row in rows}
-            facts = f"{count_of(len(rows), 'video')}, {count_of(len(classes), 'class', 'classes')}"
-            values = {"title": store.header.name, "rows": rows, "pictures": Pictures(store), "tested": tested}
-            values["facts"] = f"{facts}, split {split}" + (f"; predictions of {tested}" if tested else "")
+        if target or not model or place.prepared():  # a model alone needs no set
+            site = _add_set(site, *_find(place, target, split), place, split, stack)
         if model is not None:
             from stmn.browse.clips import Clips
             from stmn.prediction.api import load_model
             from stmn.settings import load_settings
 
             loaded = load_model(place.find_model(model), load_settings(workspace=workspace).device)
-            values |= {"clips": stack.enter_context(Clips(loaded)), "model": model}
-        serve(Site(**values), port, lambda address: _announce(address, open_page))  # type: ignore[arg-type]
+            site = replace(site, clips=stack.enter_context(Clips(loaded)), model=model)
+        serve(site, port, lambda address: _announce(address, open_page))
+
+
+def _add_set(
+    site: "Site", data: str, tested: str, scores: "Scores | None", place: "Workspace", split: str | None,
+    stack: ExitStack,
+) -> "Site":  # fmt: skip
+    """The site with the videos of a prepared set, and what a test made of them.
+
+    Raises:
+        DataError: the set has no such split.
+    """
+    from stmn.browse.rows import list_rows
+    from stmn.store.format.read import Store
+    from stmn.store.inspect.pictures import Pictures
+
+    store = stack.enter_context(Store(place.find_data(data, partial=True)))
+    if split is not None:
+        store.header.part(split, "test")
+    shown = split or (str(scores.protocol.get("split") or "1") if scores else "1")
+    rows = list_rows(store, shown, scores)
+    classes = {row.video.class_name for row in rows}
+    facts = f"{count_of(len(rows), 'video')}, {count_of(len(classes), 'class', 'classes')}, split {shown}"
+    facts += f"; predictions of {tested}" if tested else ""
+    return replace(site, title=store.header.name, facts=facts, rows=rows, pictures=Pictures(store), tested=tested)
 
 
 def _announce(address: str, open_page: bool) -> None:
@@ -75,8 +93,8 @@ def _announce(address: str, open_page: bool) -> None:
         webbrowser.open(address)
 
 
-def _find(place: "Workspace", target: str | None, split: str) -> "tuple[str | None, str, Scores | None]":
-    """The prepared set to show, the name of the test, and its scores, as far as there are any.
+def _find(place: "Workspace", target: str | None, split: str | None) -> "tuple[str, str, Scores | None]":
+    """The prepared set to show, the name of its test, and the test's scores; without a test "" and None.
 
     Raises:
         UsageError: There is neither a set nor an evaluation of that name.
@@ -94,11 +112,13 @@ def _find(place: "Workspace", target: str | None, split: str) -> "tuple[str | No
         run = find_run(item)
         return _name_of(run, place), item.name, load_scores(item.path)
     data = target or place.find_data(None, "stmn browse NAME", partial=True).name
-    run = place.newest("scores", data=data, split=split)
+    run = place.newest("scores", data=data, split=split or "1")
     return data, run.name if run else "", load_scores(run.whole_output("scores")) if run else None
 
 
-def _name_of(run: "Run | None", place: "Workspace") -> str | None:
+def _name_of(run: "Run | None", place: "Workspace") -> str:
     """The prepared set whose videos a test scored; the only one if the scores don't say."""
     name = run.record.get("data", {}).get("name") if run else None
-    return name or place.find_data(None, "the name of an evaluation of this workspace", partial=True).name
+    if name:
+        return str(name)
+    return place.find_data(None, "the name of an evaluation of this workspace", partial=True).name

@@ -8,6 +8,8 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import psutil
@@ -15,7 +17,12 @@ import pytest
 from helpers.browser import chromium
 from helpers.commands import call, errors_of, start
 
+from stmn.browse.clips import Clips
+from stmn.browse.rows import list_rows
+from stmn.errors import DataError
 from stmn.evaluation.scores import load_scores
+from stmn.store.format.header import read_header
+from stmn.store.format.read import Store
 
 pytest.importorskip("starlette", reason="starlette is not installed: stmn browse can't run")
 
@@ -171,6 +178,53 @@ def test_mistakes_of_a_person_are_one_line(trained, tmp_path):
         process = start("browse", "--no-open", "--port", port, "-w", trained.root)
         error = process.communicate(timeout=60)[1]
     assert (process.returncode, f"port {port} is taken" in error, "Traceback" in error) == (1, True, False)
+
+
+def test_a_model_alone_needs_no_prepared_set(trained, tmp_path):
+    process = start("browse", "--model", trained.find_model("motion"), "--no-open", "--port", 0, "-w", tmp_path)
+    address = process.stdout.readline().strip()
+    assert address, process.communicate()[1]
+    page = urllib.request.urlopen(address, timeout=60).read().decode()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert "Drop a clip here" in page and "It knows 4 classes" in page
+
+
+def test_parts_are_those_of_the_split_that_was_tested(own):
+    """Of another split than 1, and none for scores of all folds."""
+    header = read_header(own.data_dir("synthetic"))
+    parts = header.splits["1"]
+    turned = {"train": parts["test"], "test": parts["train"]}
+    header.model_copy(update={"splits": {"1": parts, "2": turned}}).write(own.data_dir("synthetic"))
+    scores = load_scores(own.newest("scores").output("scores"))
+    with Store(own.data_dir("synthetic")) as store:
+        for split, expected in (("1", "test"), ("2", "train"), ("all", "")):
+            rows = list_rows(store, split, scores)
+            assert {row.part for row in rows if row.prediction} == {expected}
+    assert errors_of(call("browse", "--split", 3, "-w", own.root)) == [
+        "data set synthetic has no split '3'; it has: 1, 2"
+    ]
+
+
+def test_a_clip_can_come_while_another_is_classified(monkeypatch):
+    """Its upload would stop the server for everybody else."""
+    begun, go_on = Event(), Event()
+
+    def classify_slowly(*_: object, **__: object) -> Iterator[None]:
+        begun.set()
+        go_on.wait(60)
+        raise DataError("too short")
+
+    monkeypatch.setattr("stmn.browse.clips.follow_windows", classify_slowly)
+    with Clips(None) as clips, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(clips.classify, clips.new_file())
+        begun.wait(60)
+        try:
+            assert pool.submit(clips.new_file).result(timeout=60) != clips.new_file()
+        finally:
+            go_on.set()
+        with pytest.raises(DataError, match="too short"):
+            first.result()
 
 
 def test_missing_extra_is_named(trained):

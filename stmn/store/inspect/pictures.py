@@ -5,7 +5,7 @@ from threading import Lock
 
 from PIL import Image
 
-from stmn.errors import DataError
+from stmn.errors import DataError, count_of
 from stmn.flow.colour import paint_flow
 from stmn.flow.quantise import dequantise_for_display
 from stmn.store.format.read import Store
@@ -30,7 +30,7 @@ class Pictures:
         Raises:
             DataError: the set has no such video, or the video no such frame.
         """
-        self._check(video_id, time, 0)
+        self._check(video_id, "frame", time, 0)
         with self._lock:
             [picture] = self._store.frames(video_id, [time])
         file = BytesIO()
@@ -43,7 +43,7 @@ class Pictures:
         Raises:
             DataError: the set has no such video, or the video no such field.
         """
-        self._check(video_id, time, 1)
+        self._check(video_id, "flow field", time, 1)
         bound = self._store.header.preparation.bound
         with self._lock:
             field = dequantise_for_display(self._store.fields(video_id, [time]), bound)
@@ -52,8 +52,8 @@ class Pictures:
         Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(file, "PNG")
         return file.getvalue()
 
-    def _check(self, video_id: str, time: int, less: int) -> None:
-        """Raise `DataError` for a time that a video doesn't have."""
+    def _check(self, video_id: str, what: str, time: int, less: int) -> None:
+        """Raise `DataError` if a video has no picture at this time."""
         count = self._store.video(video_id).frames - less
         if not 0 <= time < count:
-            raise DataError(f"video '{video_id}' has {count} of them: 0 to {count - 1}, and no {time}")
+            raise DataError(f"video '{video_id}' has no {what} {time}; it has {count_of(max(count, 0), what)}")
