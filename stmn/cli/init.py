@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -35,13 +36,14 @@ def init(
 
     name = name_of(asked)
     listed, recipe = to / f"{name}.csv", to / f"{name}.toml"
-    if listed.exists() and listed.samefile(asked.videos):
+    if listed.exists() and asked.videos.exists() and listed.samefile(asked.videos):
         listed = to / f"{name}-split.csv"
     check_free([listed, recipe], force)
     fitted = fit_recipe(asked, name, load_settings(device=device).device, Display())
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(list_rows(fitted.clips, fitted.chosen, real_path(to)))
-    head = head_of("stmn init", fitted, f"stmn run {recipe}")
+    run = f"stmn run {shlex.quote(str(recipe))}"
+    head = head_of("stmn init", fitted, run)
     to.mkdir(parents=True, exist_ok=True)
     with atomic_write(listed) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
@@ -53,8 +55,8 @@ def init(
     answer(f"list       {listed}")
     answer(f"recipe     {recipe}")
     answer("Edit them, and then:")
-    answer(f"  stmn run {recipe} --dry-run")
-    answer(f"  stmn run {recipe}")
+    answer(f"  {run} --dry-run")
+    answer(f"  {run}")
 
 
 command(app, examples=("stmn init ~/videos", "stmn init ~/videos --folds 5 --to mine"))(init)

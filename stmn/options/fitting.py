@@ -1,4 +1,4 @@
-"""The options of init and train: what a person decides in place of the choices that fit the clips."""
+"""The options of init and train: what a person decides instead of leaving it to be fitted to the clips."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,10 @@ class FittingOptions(StageOptions):
         "Data",
     )
     folds: int | None = option(
-        None, "test every clip once, by so many networks that have not seen it; 1: hold some clips out", "Data", ge=1
+        None,
+        "divide the clips into this many parts, and test each by networks trained on the others; 1: one split",
+        "Data",
+        ge=1,
     )
     short_side: int | None = option(None, "short side of prepared frames, pixels", "Data", ge=32, le=2048)
     size: int | None = option(None, "side of the training crop, pixels", "Data", ge=32, le=1024)
@@ -43,8 +46,12 @@ class FittingOptions(StageOptions):
     steps: int | None = option(
         None, "training steps of the motion stream; the others have half as many", "Optimisation", ge=1
     )
-    seeds: int = option(1, "train every network so many times, with other random numbers", "Optimisation", ge=1, le=100)
-    minutes: float = option(60.0, "choose folds and steps that take at most so long, if that can be", "Run", gt=0)
+    seeds: int = option(
+        1, "train every network this many times, from different random numbers", "Optimisation", ge=1, le=100
+    )
+    minutes: float = option(
+        60.0, "choose folds and steps so that all of it takes at most this long, if it can", "Run", gt=0
+    )
 
     def chosen(self) -> dict[str, Any]:
         """The options that a person gave."""

@@ -86,13 +86,11 @@ class Motion:
 
     Attributes:
         clips: how many were measured.
-        mean_speed: pixels per frame.
         largest: pixels per frame that 99.9 % of |u| and |v| stay below.
         seconds: that one core takes to decode a frame of a clip and to compute its flow.
     """
 
     clips: int
-    mean_speed: float
     largest: float
     seconds: float
 
@@ -113,15 +111,14 @@ def look_at_clips(options: PrepareOptions, progress: Progress) -> Clips:
     from stmn.runtime.bounded import BoundedCall
 
     dataset = create_dataset(options, root_of(options, Path()))
-    entries = [entry for entry in dataset.videos() if not dataset.lacks(entry)]
+    every = list(dataset.videos())
+    entries = [entry for entry in every if not dataset.lacks(entry)]
     classes = sorted({entry.class_name for entry in entries})
     if len(classes) < 2:
-        what = "no clip is here"
-        if classes:
-            what = f"all {count_of(len(entries), 'clip')} are of one class, '{classes[0]}'"
+        what = f"has {count_of(len(entries), 'clip')} of the class '{classes[0]}' alone" if classes else "has no clips"
         raise UsageError(f"{options.videos}: {what}; training needs at least two classes, a folder each")
     splits = dataset.splits()
-    own = splits if splits != hashed_split(entries, 0.3) else {}
+    own = splits if splits != hashed_split(every, 0.3) else {}  # which a data set makes that has none
     first = dict(list(own.items())[:1])  # of several, training has one at a time
     notes = [describe_left_out(dataset.left_out()), *dataset.notes(entries), *find_doubts(entries, first, mirror=False)]
     some = entries[:: -(-len(entries) // _MOST_HEADERS)]
@@ -133,7 +130,7 @@ def look_at_clips(options: PrepareOptions, progress: Progress) -> Clips:
             if info is None:
                 unreadable.append(entry.id)
             else:
-                found.append(info)
+                found.append(_cut(info, entry))
             task.advance()
     if not found:
         raise UsageError(f"{options.videos}: none of {count_of(len(some), 'clip')} can be opened as a video")
@@ -152,31 +149,34 @@ def measure_motion(clips: Clips, options: PrepareOptions, progress: Progress) ->
         options: of `prepare`: short side, rate and flow count.
 
     Raises:
+        UsageError: the flow plugin doesn't take its options.
+        MissingExtra: it needs a package that is not installed.
         DataError: none of the clips can be decoded.
     """
     import numpy as np
 
+    from stmn.flow.estimator import check_estimator
     from stmn.flow.quantise import HELD
     from stmn.runtime.bounded import BoundedCall
 
+    check_estimator(options.flow, options.flow_options)  # below, its errors would be taken for those of clips
+    how = options.short_side, options.fps, options.flow, options.flow_options
     unreadable = set(clips.unreadable)
     there = [entry for entry in clips.entries if entry.id not in unreadable]
     some = there[:: -(-len(there) // _MOST_MEASURED)]
     found = []
     with BoundedCall(_measure, _FRAMES_SECONDS) as measure, progress.task("motion", len(some), "clips") as task:
-        measure(None)  # imports, and compiles kernels
+        measure(("", *how))  # imports, and compiles kernels
         for entry in some:
-            what = (str(entry.path), options.short_side, options.fps, options.flow, options.flow_options)
-            if result := measure(what):
+            if result := measure((str(entry.path), *how)):
                 found.append(result)
             task.advance()
     if not found:
         raise DataError(f"{options.videos}: none of {count_of(len(some), 'clip')} can be decoded")
     components = np.concatenate([parts for parts, _ in found])
     seconds = sum(seconds for _, seconds in found) / len(found)
-    speed = float(np.hypot(*components.reshape(-1, 2).T).mean()) if len(components) else 0.0
     largest = float(np.quantile(np.abs(components), HELD)) if len(components) else 0.0
-    return Motion(len(found), speed, largest, seconds)
+    return Motion(len(found), largest, seconds)
 
 
 def bound_for(motion: Motion) -> float:
@@ -187,7 +187,7 @@ def bound_for(motion: Motion) -> float:
 
 
 def common_rate(clips: Clips) -> float | None:
-    """Frames per second to prepare clips at whose rates differ much; None if they don't."""
+    """The frames per second at which to prepare clips whose rates differ much; None if they don't."""
     from stmn.store.inspect.rates import find_common_rate
 
     return find_common_rate(clips.rates)
@@ -239,23 +239,33 @@ def _look(path: Path) -> "VideoInfo":
     return info if info.frames else replace(info, frames=count_frames(path))
 
 
-def _measure(what: tuple[str, int, float | None, str, dict[str, object]] | None) -> "tuple[Sequence[float], float]":
-    """Components (u, v, u, v, ...) of flow in a clip, and seconds per frame on one core."""
+def _cut(info: "VideoInfo", entry: "VideoEntry") -> "VideoInfo":
+    """What is known of a clip's file, with the frames of its segment alone if it is one."""
+    from dataclasses import replace
+
+    if not entry.segment:
+        return info
+    seconds = info.frames / info.fps if info.fps else 0.0
+    end = seconds if entry.end is None else min(entry.end, seconds or entry.end)
+    return replace(info, frames=max(round((end - entry.start) * info.fps), 0))
+
+
+def _measure(what: tuple[str, int, float | None, str, dict[str, object]]) -> "tuple[Sequence[float], float]":
+    """Components (u, v, u, v, ...) of flow in a clip, and seconds per frame on one core; of no clip, nothing."""
     from itertools import islice
 
     import numpy as np
     import torch
 
-    from stmn.flow.estimator import load_estimator
+    from stmn.flow.estimator import check_estimator, load_estimator
     from stmn.flow.grey import to_grey
     from stmn.video.decode import iter_frames
 
     torch.set_num_threads(1)
-    if what is None:
-        zeros = torch.zeros(1, 64, 64, dtype=torch.uint8)
-        load_estimator("tvl1", {})(zeros, zeros)
-        return [], 0.0
     path, short_side, fps, flow, flow_options = what
+    if not path:
+        check_estimator(flow, flow_options)
+        return [], 0.0
     started = time.perf_counter()
     frames = [frame.picture(short_side) for frame in islice(iter_frames(path, fps), _FRAMES)]
     decoding = (time.perf_counter() - started) / max(len(frames), 1)

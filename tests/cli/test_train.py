@@ -1,6 +1,7 @@
 """`stmn train VIDEOS`: from a folder per class to a tested, saved model; `stmn init`: the list and the recipe alone."""
 
 import csv
+import json
 import tomllib
 
 import pytest
@@ -66,14 +67,15 @@ def test_what_cannot_be_trained_on_is_said_at_once(clips, tmp_path):
     single, flat = tmp_path / "single", tmp_path / "flat"
     film(single / "walk" / "a.avi", moving(2))
     film(flat / "a.avi", moving(2))
-    for folder, words in (
-        (single, "all 1 clip are of one class, 'walk'"),
-        (flat, "no videos in folders named after classes (CLASS/VIDEO.mp4); 1 lies in no folder"),
-        (tmp_path / "empty", "no videos in folders named after classes"),
-        (tmp_path / "nowhere", "no such folder of videos"),
+    for folder, exit_code, words in (
+        (single, 2, f"{single}: has 1 clip of the class 'walk' alone; training needs at least two classes"),
+        (flat, 1, "no videos in folders named after classes (CLASS/VIDEO.mp4); 1 lies in no folder"),
+        (tmp_path / "empty", 1, "no videos in folders named after classes"),
+        (tmp_path / "nowhere", 1, "no such folder of videos"),
     ):
         refused = call("train", folder)
-        assert refused.exit_code in (1, 2) and words in errors_of(refused)[0]
+        [error] = errors_of(refused)
+        assert refused.exit_code == exit_code and words in error
     assert not list(tmp_path.glob("*.toml")) and not (tmp_path / "runs").exists()
 
 
@@ -113,7 +115,8 @@ def test_list_and_recipe_are_for_editing(clips, tmp_path):
     film(clips / "rare" / "deep" / "only.avi", moving(16))
     done = call("init", clips, *TINY, "--folds", 3, "--to", "plan")
     assert done.exit_code == 0, done.stderr
-    assert "1 clip" in done.stdout or "one clip" in done.stdout
+    assert values_of(done.stdout)["one clip"] == "1"  # of the class "rare"
+    assert "  stmn run 'plan/my clips.toml' --dry-run" in done.stdout
     with open(tmp_path / "plan" / "my clips.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["path", "class", "group", "split1", "split2", "split3"]
@@ -125,7 +128,9 @@ def test_list_and_recipe_are_for_editing(clips, tmp_path):
     assert ran.exit_code == 0, ran.stderr
     [refused] = errors_of(call("init", clips, "--to", "plan"))
     assert "already exists" in refused
-    assert "all 11 videos" in call("data", "info").stdout or "11" in call("data", "info").stdout
+    assert json.loads(call("data", "info", "--json").stdout)["videos"]["ok"] == 11
+    (tmp_path / "gone.csv").touch()
+    assert "gone: no such folder of videos" in errors_of(call("init", "gone", "--force"))[0]
 
 
 @pytest.mark.slow

@@ -128,9 +128,9 @@ def test_exporter_that_fails_leaves_no_file(files, own, tmp_path, flags, message
 
 
 def test_exporters_of_one_name_are_told_apart_and_read(files, own, tmp_path):
-    files.install("more-files".replace("-", "_"), FILES, exporter={"pickled": "Pickled"})
+    files.install("more_files", FILES, exporter={"pickled": "Pickled"})
     [error] = errors_of(export(own, "--format", "pickled"))
-    assert error == ("exporter 'pickled' is offered by several packages: write 'files:pickled' or 'more_files:pickled'")
+    assert error == "exporter 'pickled' is offered by several packages: write 'files:pickled' or 'more_files:pickled'"
     assert call("plugins", "show", "more_files:pickled").stdout.splitlines()[1] == (
         "  stmn export --format more_files:pickled --format-options KEY=VALUE,..."
     )

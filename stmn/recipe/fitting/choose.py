@@ -24,9 +24,9 @@ _BATCH = {False: 8, True: 32}
 CHUNKS, APPEARANCE_CHUNKS = 8, 4
 #: passes over the clips that the motion stream makes at least, and its fewest steps
 _PASSES, _STEPS = 15, 400
-#: steps are never cut below this part of what was wanted to fit the time
+#: to fit the time, steps are never cut below this part of what was wanted
 _FEWEST = 0.25
-#: fewer clips are tested in folds, so that the accuracy is of all of them
+#: fewer clips are tested in folds, so that the accuracy is over all of them
 _MANY, _FOLDS = 1000, 3
 #: a rate from which on every second frame shows the motion as well
 _FAST = 45.0
@@ -40,7 +40,14 @@ _DAMAGED = 0.05
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a recipe will run: the device's name, whether it is a GPU, and cores."""
+    """Where a recipe will run.
+
+    Attributes:
+        device: the device's name.
+        is_gpu: it is a GPU.
+        cores: that this process may use.
+        imagenet: the architectures whose ImageNet weights are here.
+    """
 
     device: str
     is_gpu: bool
@@ -233,8 +240,11 @@ def _kind_of(gpu: bool) -> str:
 def _choose_folds(clips: Clips, asked: FittingOptions) -> tuple[int, str]:
     """In how many folds the clips are tested, 1 for one split, and why."""
     most = _most_folds(clips)
+    if asked.folds and asked.folds > most:
+        units = "groups" if len(clips.groups) > 1 else "clips"
+        return most, f"{asked.folds} were asked for, and there are {most} {units}"
     if asked.folds:
-        return min(asked.folds, most), "as asked"
+        return asked.folds, "as asked"
     if clips.splits:
         return 1, "the clips come with one"
     if len(clips.entries) >= _MANY:

@@ -7,17 +7,27 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from stmn.errors import count_of
+from stmn.errors import UsageError, count_of
 from stmn.options.base import build_options
 from stmn.options.fitting import FittingOptions
 from stmn.options.prepare import PrepareOptions
-from stmn.recipe.fitting.choose import NAMED_GROUPS, Choice, Chosen, Machine, choose, choose_bound, shorter
+from stmn.recipe.fitting.choose import (
+    APPEARANCE_CHUNKS,
+    NAMED_GROUPS,
+    Choice,
+    Chosen,
+    Machine,
+    choose,
+    choose_bound,
+    shorter,
+)
 from stmn.recipe.fitting.duration import Duration, StepTimes, estimate
 from stmn.recipe.fitting.text import write_text
 from stmn.recipe.load import load_recipe
 from stmn.recipe.networks import networks_of
 from stmn.runtime.progress import Progress
 from stmn.stages import workload
+from stmn.stages.base import find_unknown_plugins
 from stmn.stages.clips import Clips, find_dataset, look_at_clips, measure_motion
 
 
@@ -63,12 +73,15 @@ def fit_recipe(asked: FittingOptions, name: str, device: str, progress: Progress
         asked: what a person has decided.
         name: of the prepared set.
         device: `auto`, `cpu` or `cuda`.
-        progress: where it is said what is being looked at.
+        progress: shows how far looking and measuring are.
 
     Raises:
         UsageError: the clips are of one class, or can't be opened, or an option doesn't fit.
         DataError: there is no such folder, or it holds no clips in folders of classes.
+        MissingExtra: the flow plugin needs a package that is not installed.
     """
+    if wrong := find_unknown_plugins(asked):
+        raise UsageError(*wrong)
     options = prepare_options(asked)
     clips = look_at_clips(options, progress)
     machine = look_at_machine(device)
@@ -104,13 +117,14 @@ def look_at_machine(device: str) -> Machine:
 
 
 def measure_steps(chosen: Chosen, videos: str, device: str, progress: Progress) -> StepTimes:
-    """Measure a training step of each network of a recipe."""
-    from stmn.recipe.fitting.choose import APPEARANCE_CHUNKS
-
+    """Measure a training step of each network of a recipe. Raises `UsageError` if its options don't fit."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "fitted.toml"
         path.write_text(write_text(chosen, videos, [], report=False), encoding="utf-8")
-        networks = dict(networks_of(load_recipe(str(path)), {}, chosen.classes))
+        try:
+            networks = dict(networks_of(load_recipe(str(path)), {}, chosen.classes))
+        except UsageError as error:  # nobody knows this file
+            raise UsageError(*(line.removeprefix(f"{path}: ") for line in error.lines)) from error
     chunks = {"appearance": APPEARANCE_CHUNKS, "motion": chosen.chunks, "fused": chosen.chunks}
     found: dict[str, float] = {}
     with progress.task("steps", len(chunks), "networks") as task:
