@@ -120,10 +120,8 @@ class Export(Stage[ExportOptions]):
         if path.suffix == OWN_SUFFIX and whole.trained_on.videos:  # for tests in this workspace; it isn't shipped
             write_list(path, whole.trained_on.lists)
         what = "" if options.precision == "float32" else f"in {options.precision}, "
-        context.progress.say(
-            f"{source.label} -> {path}: {what}outputs agree to {difference:.1e} of the largest, on random input and "
-            f"{clips.words}"
-        )
+        what += f"outputs differ by up to {difference:.1e} of the largest logit, on random input and {clips.words}"
+        context.progress.say(f"{source.label} -> {path}: {what}")
         if accuracies:
             context.progress.say(str(accuracies))
         files = [path, *companions]
