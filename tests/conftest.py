@@ -1,6 +1,5 @@
 """What tests share: a prepared synthetic set and models trained for a few steps, made once for all worker processes."""
 
-import fcntl
 import os
 import shutil
 from collections.abc import Callable
@@ -11,6 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `stmn` does; before to
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
+from filelock import FileLock
 
 from stmn.options import options_of
 from stmn.options.base import build_options
@@ -44,8 +44,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     if "PYTEST_XDIST_WORKER" in os.environ:
         base = base.parent  # the folder of all workers
     folder, complete = base / name, base / f"{name}.complete"
-    with open(base / f"{name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(base / f"{name}.lock"):
         if not complete.exists():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()

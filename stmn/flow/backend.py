@@ -5,6 +5,8 @@ torch, which takes seconds to import, is imported only where there may be a card
 
 import ctypes
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from stmn import registry
@@ -74,15 +76,19 @@ def check_devices(names: str, here: bool = True) -> list[str]:
 
 def has_cuda() -> bool:
     """True if torch can use a CUDA device here. Asks the driver first, as torch takes seconds to import."""
-    try:
-        driver, count = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
-    except OSError:
-        return False
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+    driver, count = next(_list_drivers(), None), ctypes.c_int()
+    if driver is None or driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
         return False
     import torch
 
     return torch.cuda.is_available()
+
+
+def _list_drivers() -> Iterator[ctypes.CDLL]:
+    """NVIDIA's driver, if it is here, by its name on Linux or on Windows."""
+    for name in ("libcuda.so.1", "nvcuda.dll"):
+        with suppress(OSError):
+            yield ctypes.CDLL(name)
 
 
 def _is_cpu_only(flow: str) -> bool:

@@ -20,6 +20,8 @@ HAS_OWNERS = hasattr(os, "geteuid")
 #: a child process can get the number of an open file or pipe, and FFmpeg too
 PASSES_DESCRIPTORS = hasattr(os, "fork")
 
+#: how many processes one can wait for; Windows waits for 63 things at most
+MOST_WORKERS = 60 if os.name == "nt" else 2**16
 #: a name in a folder can have any letter but a slash
 TAKES_ALL_NAMES = os.name != "nt"
 

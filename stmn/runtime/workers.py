@@ -26,7 +26,7 @@ from typing import Any, Protocol
 from stmn.errors import StmnError
 from stmn.runtime.memory import find_shortage
 from stmn.runtime.notices import notice, notices_to
-from stmn.runtime.platforms import PASSES_DESCRIPTORS, has_fork_server
+from stmn.runtime.platforms import MOST_WORKERS, PASSES_DESCRIPTORS, has_fork_server
 
 #: what worker processes import before their first job: torch and the decoder
 _PRELOAD = "stmn.runtime.preload"
@@ -286,13 +286,14 @@ def run_jobs(jobs: deque[Any], setup: Setup, workers: int, timeout: float) -> It
     Args:
         jobs: the jobs, which must be picklable; the caller may append to them while iterating.
         setup: makes, in each process, the function that does a job.
-        workers: number of processes.
+        workers: number of processes; on Windows there are 60 at most.
         timeout: the longest that a job may go without progress, seconds.
 
     Raises:
         FatalJobError: a job raised it, or processes can't start.
     """
     pool: list[Worker] = []
+    workers = min(workers, MOST_WORKERS)
     try:
         while jobs or any(worker.job is not None for worker in pool):
             while len(pool) < min(workers, len(jobs) + sum(worker.job is not None for worker in pool)):

@@ -81,7 +81,7 @@ class IdtEncode(Stage[IdtEncodeOptions]):
 def _drop_vectors_of_another(codebook: Path, folder: Path) -> None:
     """Remove the Fisher vectors in a folder if they were made with another codebook, and note whose these are."""
     note, digest = folder / "codebook.txt", file_digest(codebook)
-    if note.exists() and note.read_text() != digest:
+    if note.exists() and note.read_text(encoding="utf-8") != digest:
         shutil.rmtree(folder / "shards", ignore_errors=True)
     with atomic_write(note) as temporary:
-        temporary.write_text(digest)
+        temporary.write_text(digest, encoding="utf-8")

@@ -38,7 +38,7 @@ class Log:
         self._logger = OpenLogger(plan.logger, out, state.step) if plan.logger and ranks.first else None
         if ranks.first:  # with the rows up to the saved state: a killed run may have logged more
             out.mkdir(parents=True, exist_ok=True)
-            (out / _METRICS_FILE).write_text("".join(json.dumps(row) + "\n" for row in state.history))
+            (out / _METRICS_FILE).write_text("".join(json.dumps(row) + "\n" for row in state.history), encoding="utf-8")
         self._clear()
         self._resume()
 

@@ -157,6 +157,8 @@ def test_one_process_at_a_time_works_in_a_folder():
         [sys.executable, "-c", HOLDER, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert holder.stdout.readline() == "held\n"
+    with open(folder / locks.LOCK_FILE, "r+b") as file:
+        file.write(b"\xff")  # Windows lets no other process read the byte that is locked
     assert locks.find_holder(folder).pid == holder.pid
     with pytest.raises(locks.FolderInUse, match=f"process {holder.pid} "), locks.hold_lock(folder, print):
         pass
