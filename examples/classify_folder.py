@@ -8,6 +8,8 @@ from pathlib import Path
 
 import stmn
 
+ENDINGS = {".avi", ".mkv", ".mov", ".mp4"}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -17,7 +19,7 @@ def main() -> None:
 
     model = stmn.load(asked.model)
     print(f"classes: {', '.join(model.classes)}")
-    for video in sorted(path for path in asked.folder.rglob("*") if path.suffix in (".avi", ".mp4", ".mkv", ".mov")):
+    for video in sorted(path for path in asked.folder.rglob("*") if path.suffix.lower() in ENDINGS):
         best, *_ = model.predict(video)
         print(f"{video}: {best.class_name} {best.score:.0%}")
         for window in model.windows(video, length=1.0, step=1.0):

@@ -113,9 +113,9 @@ class FlowEstimator(Protocol):
 
     Keyword-only parameters with defaults and annotations are its options: `--flow-options` sets them.
 
-    With `prepare --device cuda` one process calls it with pairs of several videos, as many as the card takes. If torch
+    With `prepare --device cuda` one process calls it with pairs of several videos, as many as fit on the GPU. If torch
     raises `OutOfMemoryError`, it is called again with fewer. A function with the attribute `cpu_only = True` computes
-    on the CPU wherever its frames are: no card is asked for it.
+    on the CPU wherever its frames are, so no GPU is taken for it.
     """
 
     def __call__(self, first: Tensor, second: Tensor, /) -> Tensor:

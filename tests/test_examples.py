@@ -9,7 +9,8 @@ import pytest
 from helpers.films import film, moving
 
 import stmn
-from stmn.errors import UsageError
+from stmn.errors import DataError, UsageError
+from stmn.recipe.results import Evaluation
 from stmn.workspace import Workspace
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -29,9 +30,21 @@ def test_stages_are_functions(scratch, capfd):
     assert len(list(Workspace(scratch.root).runs())) == 2
 
 
+def test_mean_of_splits_has_videos_and_no_scores_of_its_own(tmp_path):
+    """Splits that are no folds: `stmn.evaluate(..., split="all")` gives the mean of their accuracies."""
+    splits = {"1": {"accuracy": 0.5, "videos": 30}, "2": {"accuracy": 0.7, "videos": 28}}
+    values = {"accuracy": 0.6, "interval": [0.5, 0.7], "splits": splits}
+    mean = Evaluation("test-1a2b", tmp_path, {"splits": tmp_path / "metrics.json"}, values, {}, 1.0)
+    assert (mean.accuracy, mean.videos) == (0.6, 58)
+    with pytest.raises(DataError, match="is the mean of several splits; each split's own evaluation has scores"):
+        mean.scores  # noqa: B018
+
+
 def test_mistakes_are_named_as_on_the_command_line(scratch):
     with pytest.raises(UsageError, match=r"train-stream: unknown option 'stpes' \(did you mean 'steps'\?\)"):
         stmn.train_stream(stpes=3, workspace=scratch.root)
+    with pytest.raises(UsageError, match="option 'tensorboard' is called 'logger' now"):
+        stmn.train_stream(tensorboard=True, workspace=scratch.root)
     with pytest.raises(UsageError, match="'nothing': no such file, and no finished run with"):
         stmn.evaluate("nothing", workspace=scratch.root)
 

@@ -3,7 +3,7 @@
 The arithmetic is that of `_tvl1_torch.py`; read that first. What makes it fast is how little it moves: an iteration in
 torch reads and writes some hundred planes, the kernel `iterate` reads nine and writes six for several iterations.
 
-`docs/cuda.md` reckons what a card can do.
+`docs/cuda.md` estimates what a GPU can do.
 
 Triton's interpreter (`TRITON_INTERPRET=1`) runs the same kernels on CPU tensors, for the tests.
 """
@@ -43,7 +43,7 @@ class Tile:
     block: int = 512
 
 
-#: three programs of `iterate` fit a multiprocessor of an H100; reckoned from compiled code (docs/cuda.md), not measured
+#: three programs of `iterate` fit a multiprocessor of an H100; by compiled code (docs/cuda.md), not by measurement
 TILE = Tile(32, 32, 4)
 #: for Triton's interpreter, which takes its time for each operation, whatever its size
 _LARGE_TILE = Tile(32, 64, 4, block=8192)

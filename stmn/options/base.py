@@ -50,7 +50,7 @@ class Option:
         shape: how its value is written.
         choices: the values that a `choice` can have.
         panel: its title in the help of a command.
-        argument: positional on the command line; `also` as a flag if `flagged`.
+        argument: positional on the command line; a flag too if it is `flagged`.
         flagged: it has a flag.
         inputs: it names a stage's output of one of these kinds; empty if it doesn't.
         words: values of such an option that name no output.

@@ -66,7 +66,8 @@ class Model(Classifier):
                 all of that is unknown however sure the soft-max is.
 
         Raises:
-            UsageError: It is neither, the model has not been calibrated, or a class of it is called so.
+            UsageError: It is neither, the model or this stream of it is not calibrated, or one of its classes is called
+                `UNKNOWN`.
         """
         if UNKNOWN in self.classes:
             raise UsageError(f"--unknown: the model has a class '{UNKNOWN}' of its own")
@@ -74,9 +75,13 @@ class Model(Classifier):
             least = _read_share(threshold)
             return lambda logits: self.rank(logits)[0].score < least
         found = self.description.calibration
-        if found is None or self.stream is not None:
-            what = "a stream alone is" if self.stream else "the model is"
-            raise UsageError(f"--unknown auto: {what} not calibrated: stmn calibrate MODEL, or give a number")
+        if found is None:
+            raise UsageError("--unknown auto: the model is not calibrated: stmn calibrate MODEL, or give a number")
+        if self.stream is not None:
+            raise UsageError(
+                f"--unknown auto: the calibration is of the mean over streams, not of {self.stream} alone: leave "
+                f"--stream out, or give a number"
+            )
 
         def is_unknown(logits: Tensor) -> bool:
             low, high = found.energies
@@ -247,7 +252,8 @@ def load_model(
             (check_estimator if how.flow_options else load_estimator)(how.flow, how.flow_options)
         except (UsageError, PluginError) as error:
             raise type(error)(f"{path}: {error}") from error
-    return Model(network, description, choose_device("cpu" if exported else device, precision), stream)
+    one_of_several = stream if len(network.outputs) > 1 else None  # the only output has the model's temperature
+    return Model(network, description, choose_device("cpu" if exported else device, precision), one_of_several)
 
 
 def find_videos(arguments: list[str], progress: Progress | None = None) -> Iterator[Source]:

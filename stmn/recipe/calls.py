@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stmn.errors import UsageError, near_match
 from stmn.options import options_of
 from stmn.options.base import build_options
 from stmn.recipe.chain import Overrides, run_recipe
@@ -37,9 +36,6 @@ def call_stage(
         StmnError: What the stage raises.
     """
     model = options_of(verb)
-    keys = {option.key for option in model.described().values()}
-    if unknown := [f"{verb}: unknown option '{key}'{near_match(key, keys)}" for key in given if key not in keys]:
-        raise UsageError(*unknown)
     values = {key: _plain(value) for key, value in given.items() if value is not None}
     plan = plan_stage(verb, build_options(model, {**defaults, **values}, verb), workspace)
     return result_of(execute(plan, workspace, progress, device, force))

@@ -213,7 +213,7 @@ class _Expansion:
         self.wrong[("", line)] = line
 
     def _gather(self, stage: RecipeStage) -> RecipeStage:
-        """A table or a report, which names what the sweep has made so far."""
+        """A table, a calibration or a report, which names what the sweep has made so far."""
         given = dict(stage.given)
         named = given.get("evaluations") or list(self.scored)
         shown = [one for name in named for one in self.scored.get(name, [])]
@@ -232,7 +232,7 @@ class _Expansion:
                     against, dict(zip(rows, [*shown, *[None] * len(others)], strict=True))
                 )
         elif stage.uses == "calibrate":
-            given |= self._gather_scores(given)
+            given |= self._gather_scores(stage.id, given)
         else:
             first = {axis.name: next(iter(axis.values)) for axis in self.sweep.axes if not axis.stage}
             shown = [
@@ -246,8 +246,10 @@ class _Expansion:
                 del given["evaluations"]
         return RecipeStage(stage.id, stage.uses, given, stage.id)
 
-    def _gather_scores(self, given: dict[str, Any]) -> dict[str, Any]:
+    def _gather_scores(self, stage_id: str, given: dict[str, Any]) -> dict[str, Any]:
         """What a calibration reads: the first instance of its model, and the first scores of each test."""
+        if not given.get("model"):
+            self._refuse(f"stage '{stage_id}': in a sweep it must name its model")
         models = self.made.get(str(given.get("model")), [])
         scores = [next(iter(self.scored[name])).id if name in self.scored else name for name in given.get("scores", [])]
         return ({"model": models[0].id} if models else {}) | ({"scores": scores} if scores else {})

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from stmn.errors import DataError
 from stmn.workspace import Run
 
 
@@ -77,7 +78,13 @@ class Evaluation(StageResult):
 
     @property
     def scores(self) -> Path:
-        """The scores file."""
+        """The scores file.
+
+        Raises:
+            DataError: It is the mean of several splits, which have a file each.
+        """
+        if "scores" not in self.outputs:
+            raise DataError(f"{self.path}: is the mean of several splits; each split's own evaluation has scores")
         return self.outputs["scores"]
 
     @property
@@ -93,8 +100,10 @@ class Evaluation(StageResult):
 
     @property
     def videos(self) -> int:
-        """How many videos were tested."""
-        return int(self.values["videos"])
+        """How many videos were tested; one that several splits test counts for each of them."""
+        if "videos" in self.values:
+            return int(self.values["videos"])
+        return sum(int(split["videos"]) for split in self.values["splits"].values())
 
 
 @dataclass(frozen=True)
@@ -133,7 +142,4 @@ _KINDS: dict[str, type[StageResult]] = {
 
 def result_of(run: Run) -> StageResult:
     """The typed result of a run."""
-    kind = _KINDS.get(run.record.get("verb", ""), StageResult)
-    if kind is Evaluation and "accuracy" not in run.results:  # the mean of several splits
-        kind = StageResult
-    return kind.of(run)
+    return _KINDS.get(run.record.get("verb", ""), StageResult).of(run)

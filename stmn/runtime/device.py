@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
-from stmn.errors import UsageError
+from stmn.errors import UsageError, count_of
 from stmn.runtime import torchrun
 
 #: `auto`: bfloat16 on a CUDA device that has it, float16 on an older one, float32 on a CPU; `tf32`: float32 that CUDA
@@ -119,12 +119,12 @@ class Device:
 def choose_device(name: str = "auto", precision: Precision = "auto", threads: int | None = None) -> Device:
     """The device of a name and a precision.
 
+    A CUDA device that is named by its number becomes the current one, so that nothing opens a context on another.
+
     Args:
         name: `auto` (CUDA if available), `cpu`, `cuda` or `cuda:N`. Under torchrun each process gets its own GPU.
         precision: `auto` for what the device does best.
         threads: threads that make batches; None for what suits the device.
-
-    A CUDA device that is named by its number becomes the current one, so that nothing opens a context on another.
 
     Raises:
         UsageError: there is no such precision, or no such device here.
@@ -136,7 +136,7 @@ def choose_device(name: str = "auto", precision: Precision = "auto", threads: in
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"device '{name}': unknown; use auto, cpu or cuda") from error
+        raise UsageError(f"device '{name}': unknown; use auto, cpu, cuda or cuda:N") from error
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise UsageError(f"device '{name}': this machine has no CUDA device that torch {torch.__version__} can use")
@@ -149,7 +149,7 @@ def choose_device(name: str = "auto", precision: Precision = "auto", threads: in
                     f"--nproc-per-node {count}, or --device cpu"
                 )
         if (device.index or 0) >= count:
-            raise UsageError(f"device '{device}': this machine has {count} CUDA devices")
+            raise UsageError(f"device '{device}': this machine has {count_of(count, 'CUDA device')}")
         # cuBLAS reads it when CUDA starts; without it, products may be summed in another order each time
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         if device.index is not None:
@@ -162,7 +162,7 @@ def choose_device(name: str = "auto", precision: Precision = "auto", threads: in
 def _check_tf32(device: torch.device) -> None:
     """Raise `UsageError` if a device has no TF32."""
     if device.type != "cuda":
-        raise UsageError(f"precision 'tf32': a format of GPUs, and the device is {device}; use float32")
+        raise UsageError(f"precision 'tf32': only GPUs have it, and the device is {device}; use float32")
     if torch.cuda.get_device_capability(device) < (8, 0):
         raise UsageError(f"precision 'tf32': {torch.cuda.get_device_name(device)} has none; use float32 or float16")
 

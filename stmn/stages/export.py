@@ -100,7 +100,8 @@ class Export(Stage[ExportOptions]):
         if calibration and calibration.drawn:
             raise DataError(
                 f"export in int8 takes the ranges of features from training videos, and the set of this model, "
-                f"'{whole.trained_on.data}', is not in this workspace: prepare it here, or export without --int8"
+                f"'{whole.trained_on.data}', is not in this workspace or has changed: prepare it here, or export "
+                f"without --int8"
             )
         with atomic_write(path) as temporary, _companions_removed(exporter, temporary):
             more: dict[str, Any] = {} if options.precision == "float32" else {"precision": options.precision}

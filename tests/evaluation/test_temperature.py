@@ -83,6 +83,8 @@ def test_calibrated_model_is_less_sure(own, tmp_path):
     assert (row["class"], row["score"], row["class_2"]) == ("unknown", "", best.class_name)
     known = json.loads(call("predict", model, clip, "--unknown", best.score / 2, "--json").stdout)
     assert known["unknown"] is False
+    [alone] = errors_of(call("predict", model, clip, "--unknown", "auto", "--stream", "motion"))
+    assert "the calibration is of the mean over streams, not of motion alone: leave --stream out" in alone
     low, high = kept.energies
     auto = call("predict", model, clip, "--unknown", "auto").stdout
     unlike = not low <= float(logits.logsumexp(0)) <= high or best.score < kept.unknown_below
@@ -90,6 +92,16 @@ def test_calibrated_model_is_less_sure(own, tmp_path):
     assert call("predict", model, clip, "--window", 0.4, "--unknown", surely).stdout.count("unknown (") >= 1
     again = call("evaluate", model, "--data", own.root / "data/synthetic", "-w", own.root)
     assert "the model's" in again.stderr
+
+
+def test_the_only_stream_has_the_temperature_of_its_model(own, tmp_path):
+    """Whether it is named or not."""
+    assert call("calibrate", "motion", "--scores", newest_test(own, "motion"), "-w", own.root).exit_code == 0
+    [run] = [run for run in own.runs() if run.record["verb"] == "calibrate"]
+    clip = film(tmp_path / "a.mp4", moving(20, height=40, width=40))
+    plain, named = (call("predict", run.path, clip, *more).stdout for more in ((), ("--stream", "motion")))
+    assert plain == named
+    assert call("predict", run.path, clip, "--stream", "motion", "--unknown", "auto").exit_code == 0
 
 
 def newest_test(workspace: Workspace, label: str) -> str:

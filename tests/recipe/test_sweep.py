@@ -37,6 +37,15 @@ def instances(recipe: Path, *splits: str, folds: bool = True) -> dict[str, dict]
     return {stage.id: stage.given for stage in expand(load_recipe(str(recipe)), splits, folds).stages}
 
 
+def test_a_calibration_names_its_model(tmp_path):
+    """It takes the first instance, and the scores of that one's test: not whichever model is the newest."""
+    last = 'id = "calibrated"\nuses = "calibrate"\nscores = ["test-fused"]'
+    with pytest.raises(UsageError, match="stage 'calibrated': in a sweep it must name its model"):
+        load_recipe(str(swept(tmp_path, "[sweep]\nseed = [0, 1]", *ALL, last)))
+    found = instances(swept(tmp_path, "[sweep]\nseed = [0, 1]", *ALL, f'{last}\nmodel = "fused"'))
+    assert found["calibrated"] == {"model": "fused[seed=0]", "scores": ["test-fused[seed=0]"]}
+
+
 def test_a_stage_depends_on_its_own_axes_and_on_those_of_its_inputs(tmp_path):
     found = instances(swept(tmp_path, '[sweep]\nseed = [0, 1]\n[sweep.fused]\nfusion = ["multiply", "add"]'))
     assert list(found) == [

@@ -186,7 +186,7 @@ def test_operation_that_is_not_the_same_each_time_is_named(scratch, monkeypatch)
 def test_tf32_and_modes_of_compiling_are_refused_where_they_mean_nothing(scratch):
     refused = call(*TRAIN, scratch.root, "--precision", "tf32")
     assert refused.exit_code == 2
-    assert errors_of(refused) == ["precision 'tf32': a format of GPUs, and the device is cpu; use float32"]
+    assert errors_of(refused) == ["precision 'tf32': only GPUs have it, and the device is cpu; use float32"]
     refused = call(*TRAIN, scratch.root, "--compile-mode", "reduce-overhead")
     assert errors_of(refused) == ["train-stream: compile_mode = reduce-overhead says how to compile: set compile too"]
 

@@ -18,7 +18,7 @@ def count_rates(store: Store) -> list[tuple[float, int]]:
 
 
 def find_common_rate(rates: Sequence[tuple[float, int]]) -> float | None:
-    """Return the rate to prepare videos at that differ so much that one motion makes very different flow; else None.
+    """Return a common rate for videos whose own rates, and so the flow of one motion, differ much; None if they don't.
 
     Args:
         rates: Frames per second, and how many videos have them.
