@@ -5,7 +5,7 @@
 #   make experiments  docs/experiments.md from its recipes: up to four hours; QUICK=1: 20 minutes
 #   make test         the tests, in parallel
 #   make test-slow    the tests that take minutes
-#   make test-cuda    the tests that need a CUDA card
+#   make test-cuda    the tests that need a GPU
 #   make test-plugins the packages in plugins/: installed, checked, trained with
 #   make coverage     the tests, and how much of stmn/ they run
 #   make wheel        a wheel that brings the C kernels, for machines like this one: dist/
@@ -44,7 +44,7 @@ test: $(VENV)/.dev
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m 'slow and not cuda'
 
-# one process: tests that share a card would measure each other's memory
+# one process: tests that share a GPU would measure each other's memory
 test-cuda: $(VENV)/.dev
 	$(BIN)/python -m pytest -m cuda
 

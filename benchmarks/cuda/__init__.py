@@ -1,1 +1,1 @@
-"""What a card does: each part of `stmn` that runs on CUDA, beside the limit that the card sets."""
+"""What a GPU does: each part of `stmn` that runs on CUDA, beside the limit that the GPU sets."""

@@ -1,4 +1,4 @@
-"""What each part of stmn reaches on a CUDA card, beside the limit that the card sets.
+"""What each part of stmn reaches on a GPU, beside the limit that the GPU sets.
 
     python -m benchmarks.cuda --json FILE [--part training] [--device cuda:1]
 
@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """The content of the JSON file: the machine, the card, and what each part measured."""
+    """The content of the JSON file: the machine, the GPU, and what each part measured."""
     device = choose_device(options.device)
     result: dict[str, Any] = describe_machine() | {"card": describe_card(device.device, options.quick)}
     for name, part in find_parts().items():

@@ -1,4 +1,4 @@
-"""What the parts share: time on the card, its bandwidth and products, and a number beside its limit."""
+"""What the parts share: time on the GPU, its bandwidth and products, and a number beside its limit."""
 
 import statistics
 import time
@@ -9,7 +9,7 @@ import torch
 
 
 def seconds_of(work: Callable[[], object], device: torch.device, warm_up: int = 3, rounds: int = 10) -> float:
-    """The median time of a piece of work, in seconds, after a warm-up; the card has finished it when it counts.
+    """The median time of a piece of work, in seconds, after a warm-up; the GPU has finished it when it counts.
 
     Args:
         work: does the same each time.
@@ -29,13 +29,13 @@ def seconds_of(work: Callable[[], object], device: torch.device, warm_up: int = 
 
 
 def finish(device: torch.device) -> None:
-    """Wait until the card has done what it was given."""
+    """Wait until the GPU has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def beside_limit(measured: float, limit: float, unit: str, limit_is: str) -> dict[str, Any]:
-    """A row of the result: a speed, the limit that the card sets, the share of it, and where the limit comes from."""
+    """A row of the result: a speed, the limit that the GPU sets, the share of it, and where the limit comes from."""
     return {
         "measured": round(measured, 3),
         "limit": round(limit, 3),
@@ -46,7 +46,7 @@ def beside_limit(measured: float, limit: float, unit: str, limit_is: str) -> dic
 
 
 def describe_card(device: torch.device, quick: bool) -> dict[str, Any]:
-    """Name, memory, versions, and what the card itself reaches: copies, and matrix products in each precision."""
+    """Name, memory, versions, and what the GPU itself reaches: copies, and matrix products in each precision."""
     about: dict[str, Any] = {"device": str(device), "cuda": torch.version.cuda}
     if device.type == "cuda":
         found = torch.cuda.get_device_properties(device)
@@ -63,7 +63,7 @@ def describe_card(device: torch.device, quick: bool) -> dict[str, Any]:
 
 
 def copy_bandwidth(device: torch.device, quick: bool = False) -> float:
-    """Bytes per second that a copy within the card's memory moves: each byte is read and written."""
+    """Bytes per second that a copy within the GPU's memory moves: each byte is read and written."""
     size = 1 << (20 if quick else 30)
     source = torch.empty(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)

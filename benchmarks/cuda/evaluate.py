@@ -1,7 +1,7 @@
 """Videos per second of `evaluate`, beside the bare forward pass: 25 chunks of 256 x 341 and their mirrors.
 
 Both test the same pair of ResNet-50 and ResNet-152, in inference mode and in groups of one size. `evaluate` reads and
-decodes the videos; the bare network finds its input on the card. What a call costs whatever it tests, such as making
+decodes the videos; the bare network finds its input on the GPU. What a call costs whatever it tests, such as making
 the network for inference, is left out: it is the difference between many and few videos that counts.
 """
 
@@ -37,7 +37,7 @@ def measure(device: Device, quick: bool) -> dict[str, Any]:
     with rendered_set(2 if quick else 8, quick) as folder, Store(folder) as store:
         videos = store.part("1", "train")
         for precision in precisions:
-            chosen = replace(device, precision=precision, cuts_pictures=True)  # as on a card, also on a CPU
+            chosen = replace(device, precision=precision, cuts_pictures=True)  # as on a GPU, also on a CPU
             result[chosen.precision_name] = _measure_precision(network, store, videos, protocol, chosen, quick)
         rounds = (0, 1) if quick else (1, 3)
         seconds = seconds_of(lambda: _read(store, videos, protocol, device), device.device, *rounds)

@@ -1,4 +1,4 @@
-"""TV-L1 on a card: pairs per second of each way to compute it, beside what its traffic allows.
+"""TV-L1 on a GPU: pairs per second of each way to compute it, beside what its traffic allows.
 
 The first rows do the same work: no level ends early. `as_prepare` has colour frames and early ends, as `prepare` has.
 """

@@ -1,4 +1,4 @@
-"""Chunks per second that the loader brings to the card, beside what the networks eat in training.
+"""Chunks per second that the loader brings to the GPU, beside what the networks take in training.
 
 A pair of ResNet-50 and ResNet-152 in micro-batches of 4 videos of 5 chunks, L = 10, crops by jitter to 224 pixels.
 """
@@ -23,13 +23,13 @@ from stmn.store.format.read import Store
 from stmn.training.learner import Learner, select_inputs
 
 VIDEOS, CHUNKS = 4, 5
-#: share of what the networks eat that the loader has to reach
+#: share of what the networks take that the loader has to reach
 GOAL = 1.2
 
 
 def measure(device: Device, quick: bool) -> dict[str, Any]:
-    """Chunks per second: from JPEGs, from decoded pictures that are kept, of copying and cutting alone, and eaten."""
-    device = replace(device, cuts_pictures=True)  # as on a card, where this runs on a CPU
+    """Chunks per second: from JPEGs, from kept pictures, of copying and cutting alone; and those of the networks."""
+    device = replace(device, cuts_pictures=True)  # as on a GPU, where this runs on a CPU
     with rendered_set(4 if quick else 24, quick) as folder:
         return _measure_in(folder, device, quick)
 
@@ -49,7 +49,7 @@ def _measure_in(folder: Path, device: Device, quick: bool) -> dict[str, Any]:
     alone = VIDEOS * CHUNKS / seconds_of(lambda: boxes.cut(device), device.device)
     count = 3 if quick else 60
     _chunks_a_second(kept, count, device)  # decodes what is kept
-    what = "what the networks eat: forward and backward pass of the same batches"
+    what = "what the networks take: forward and backward pass of the same batches"
     return {
         "threads": device.loader_threads,
         "precision": device.precision_name,
@@ -82,7 +82,7 @@ def _chunks_a_second(samples: Clips, count: int, device: Device) -> float:
 
 
 def _step_seconds(batch: dict[str, Tensor], device: Device, quick: bool) -> float:
-    """How long the networks take for a batch that lies on the card."""
+    """How long the networks take for a batch that lies on the GPU."""
     network = build_pair(quick)
     device.place(network)
     learner = Learner(network, device)

@@ -1,4 +1,4 @@
-"""Frames per second of `stmn prepare` on a card as a whole, beside what its parts could do. The least limits it."""
+"""Frames per second of `stmn prepare` on a GPU as a whole, beside what its parts could do. The least limits it."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ from stmn.video.write import write_video
 
 
 def measure(device: Device, quick: bool) -> dict[str, Any]:
-    """Frames per second: all of `prepare`, its start left out; decoding and encoding on all cores; flow on the card."""
+    """Frames per second: all of `prepare`, its start left out; decoding and encoding on all cores; flow on the GPU."""
     videos, frames, (height, width) = (2, 6, (32, 48)) if quick else (4 * count_cores(), 300, (256, 340))
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

@@ -1,6 +1,6 @@
 """The network's forward pass in ONNX Runtime, by CUDA and by TensorRT where they are, beside PyTorch's.
 
-One video of 25 chunks of 256 x 341, whose input lies on the card already. The ONNX file is that of `stmn export`.
+One video of 25 chunks of 256 x 341, whose input lies on the GPU already. The ONNX file is that of `stmn export`.
 """
 
 from pathlib import Path

@@ -2,7 +2,7 @@
 
 ResNet-50 appearance alone, and the paper's pair: ResNet-50 gated by ResNet-152 with temporal filters, 5 chunks, in
 groups of 4 videos for batch normalisation. The pair trains in micro-batches of one group and of eight, and compiled.
-Beside it timm's networks get tensors that lie on the card, in the micro-batches in which they are fastest.
+Beside it timm's networks get tensors that lie on the GPU, in the micro-batches in which they are fastest.
 """
 
 import tempfile
@@ -71,7 +71,7 @@ def measure(device: Device, quick: bool) -> dict[str, Any]:
                     alike = {c.micro_batch for c in cases.values() if c.modalities == case.modalities}
                     bare[case.modalities] = max(_bare_speed(case, size, device, quick) for size in sorted(alike))
                 result[name] = _measure_case(case, folder, device, quick, bare[case.modalities])
-            except torch.OutOfMemoryError as error:  # of a smaller card; the other cases go on
+            except torch.OutOfMemoryError as error:  # of a smaller GPU; the other cases go on
                 result[name] = {"out_of_memory": str(error).splitlines()[0]}
     return result
 
@@ -91,7 +91,7 @@ def _measure_case(case: Case, folder: Path, device: Device, quick: bool, bare: f
 
 
 class Clock(Silent):
-    """Notes how long windows of steps take; only at their ends it waits for the card."""
+    """Notes how long windows of steps take; only at their ends it waits for the GPU."""
 
     def __init__(self, device: torch.device, warm_up: int, window: int) -> None:
         self.device, self.warm_up, self.window = device, warm_up, window
@@ -138,7 +138,7 @@ def _network_of(case: Case, quick: bool) -> Network:
 
 
 def _bare_speed(case: Case, micro_batch: int, device: Device, quick: bool) -> float:
-    """Chunks per second of timm's networks in micro-batches of so many videos, on tensors that lie on the card."""
+    """Chunks per second of timm's networks in micro-batches of so many videos, on tensors that lie on the GPU."""
     archs = {"rgb": "resnet18" if quick else "resnet50", "flow": "resnet18" if quick else "resnet152"}
     size, count = (QUICK_SIDES if quick else SIDES)[1], micro_batch * case.chunks
     nets = [timm.create_model(archs[m], in_chans=CHANNELS[m], num_classes=101).train() for m in case.modalities]

@@ -30,7 +30,7 @@ _GIVES = {
     "notebook": "bars in notebooks",
     "browse": "browse",
 }
-#: no use to name: one has all the others, one is for people who change the code
+#: not shown: one has all the others, one is for people who change the code
 _NO_EXTRAS = ("all", "dev")
 _WIDTH = 14
 #: where the tests have run
@@ -112,13 +112,13 @@ def _describe_gpus() -> str:
 
     if not torch.cuda.is_available():
         built = torch.version.cuda
-        what = f"this torch is built for CUDA {built}, and finds no GPU and driver" if built else "torch has no CUDA"
+        what = f"this torch is built for CUDA {built}, and finds no GPU or driver" if built else "torch has no CUDA"
         return f"none: {what}"
-    cards = []
+    found = []
     for number in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(number)
-        cards.append(f"cuda:{number} {about.name}, {about.total_memory / 2**30:.0f} GiB")
-    return f"{'; '.join(cards)}; CUDA {torch.version.cuda}, driver {_driver_version()}"
+        found.append(f"cuda:{number} {about.name}, {about.total_memory / 2**30:.0f} GiB")
+    return f"{'; '.join(found)}; CUDA {torch.version.cuda}, driver {_driver_version()}"
 
 
 def _driver_version() -> str:
@@ -160,11 +160,12 @@ def _list_folders() -> Iterator[tuple[str, Path]]:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     yield "workspace", load_settings().workspace.absolute()
     yield "kernels", cache / "stmn"
-    yield "hub", Path(os.environ.get("HF_HUB_CACHE") or os.environ.get("HF_HOME") or cache / "huggingface")
+    home = Path(os.environ.get("HF_HOME") or cache / "huggingface")
+    yield "hub", Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
 
 
 def _describe_folder(path: Path) -> str:
-    """A folder with how much is in it, and how much room there is."""
+    """A folder, and how much room there is on its disk."""
     if not path.is_dir():
         return f"{path}, not there yet"
     room = shutil.disk_usage(path).free / 2**30

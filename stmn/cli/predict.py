@@ -52,8 +52,8 @@ def predict(
         str | None,
         typer.Option(
             metavar="THRESHOLD",
-            help="call a video or window unknown if no class has so much confidence: a number such as 0.5, or auto for "
-            "that of the model's calibration",
+            help="call a video or window unknown if no class has this much confidence: a number such as 0.5, or auto "
+            "for that of the model's calibration",
         ),
     ] = None,
     window: Annotated[float | None, typer.Option(help="classify windows of this many seconds [default: 2]")] = None,

@@ -14,7 +14,7 @@ gradients of both frames, spline interpolation, no data term where the flow leav
 
 (4), (5) and (6) make one inner iteration. (2) is computed once per warp; a pyramid level has a few warps.
 A pair's flow does not depend on the other pairs of its batch: no operation mixes pairs, and a pair that has converged
-at a level stays as it is while others continue. On a card nothing waits for an answer, so that a CUDA graph can
+at a level stays as it is while others continue. On a GPU nothing waits for an answer, so that a CUDA graph can
 hold all of it: a level then ends after all its warps.
 """
 

@@ -1,4 +1,4 @@
-"""TV-L1 in Triton, for CUDA tensors: several inner iterations in one launch, and no answer from the card in between.
+"""TV-L1 in Triton, for CUDA tensors: several inner iterations in one launch, and no answer from the GPU in between.
 
 The arithmetic is that of `_tvl1_torch.py`; read that first. What makes it fast is how little it moves: an iteration in
 torch reads and writes some hundred planes, the kernel `iterate` reads nine and writes six for several iterations.
@@ -63,7 +63,7 @@ def problem(device: torch.device) -> str | None:
         with _on(device):
             _kernel("median", "settle")[(1,)](torch.zeros(1, 1, device=device), moving, 1, 1.0, BLOCK=256)
         return None if moving.item() == 0 else "a kernel of Triton gives a wrong result"
-    except Exception as error:  # of Triton, of the compiler that it calls, of a card that is too old or out of memory
+    except Exception as error:  # of Triton, of the compiler that it calls, of a GPU that is too old or out of memory
         return (
             f"Triton fails: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
         )
@@ -73,7 +73,7 @@ def problem(device: torch.device) -> str | None:
 def solve(
     first: Tensor, second: Tensor, levels: tuple[Level, ...], parameters: Parameters, tile: Tile | None = None
 ) -> Tensor:
-    """Estimate flow. All work is queued on the current stream; nothing waits for the card.
+    """Estimate flow. All work is queued on the current stream; nothing waits for the GPU.
 
     Args:
         first: (B, H, W) grey frames, float32 in 0..255, contiguous.

@@ -1,6 +1,6 @@
 """Which devices compute flow, and what computes it there, for `prepare`, `predict` and `doctor`.
 
-torch, which takes seconds to import, is imported only where there may be a card.
+torch, which takes seconds to import, is imported only where there may be a GPU.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 _KERNELS = {"c": "the C kernel", "triton": "Triton's kernels", "torch": "torch"}
-#: with `auto` a card computes the flow of so many videos or more: it takes seconds to get ready
+#: with `auto` a GPU computes the flow of this many videos or more: it takes seconds to get ready
 _FEW_VIDEOS = 20
 
 
@@ -99,7 +99,7 @@ def _is_cpu_only(flow: str) -> bool:
 def describe_flow(flow: str, device: "torch.device | str") -> str:
     """Say what computes the flow of a plugin on a device: "tvl1 by the C kernel on the CPU (8 cores)".
 
-    Where a card has no fast kernel of TV-L1, the line says why; for a CPU a notice does.
+    Where a GPU has no fast kernel of TV-L1, the line says why; for a CPU a notice does.
     """
     if flow != "tvl1":
         return f"{flow} on {describe_device(device)}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: the most pixels of the pairs of a batch: 256 pairs of 340 x 256 on CUDA; on a CPU a larger batch is not faster
 _CUDA_PIXELS, _CPU_PIXELS = 256 * 340 * 256, 2**21
-#: bytes of a card's free memory for each of them: TV-L1 in torch, of all solvers, holds so much
+#: bytes of a GPU's free memory for each of them: TV-L1 in torch, of all solvers, holds so much
 _BYTES_PER_PIXEL = 600
 
 
@@ -83,7 +83,7 @@ class BatchMaker:
         if self._copies is None:
             return Batch(requests, levels=self._compute(source.to(self._device), chains).cpu())
         current = torch.cuda.current_stream(self._device)
-        with torch.cuda.stream(self._copies):  # beside what the card computes now
+        with torch.cuda.stream(self._copies):  # beside what the GPU computes now
             frames = source.to(self._device, non_blocking=True)
         current.wait_stream(self._copies)
         frames.record_stream(current)
@@ -143,7 +143,7 @@ class BatchMaker:
         return [(request, "") for request in batch.requests]
 
     def _check_device(self, error: Exception) -> None:
-        """Give back what a failed batch holds of a card. Raises `FatalJobError` if the card does not work any more."""
+        """Give back what a failed batch holds of a GPU. Raises `FatalJobError` if the GPU does not work any more."""
         if self._device.type != "cuda":
             return
         try:

@@ -41,7 +41,7 @@ def send_ahead(
         return sent
 
     for item in items:
-        with torch.cuda.device(device.device), torch.cuda.stream(stream):  # which opens no other card on its way back
+        with torch.cuda.device(device.device), torch.cuda.stream(stream):  # which opens no other GPU on its way back
             sent = send(item), stream.record_event()
         if waiting:
             yield receive(*waiting)

@@ -1,6 +1,6 @@
 """Groups of videos within a micro-batch that batch normalisation sees together.
 
-A large card is fast with large micro-batches, and the statistics of a batch decide what a network learns. So the two
+A large GPU is fast with large micro-batches, and the statistics of a batch decide what a network learns. So the two
 are apart: a micro-batch holds as many videos as memory allows, and each group in it is normalised by its own statistics
 ("ghost batch normalisation", Hoffer, Hubara, Soudry, NeurIPS 2017, section 4). Whatever else is drawn or computed per
 micro-batch, such as dropout, is done per group too. So a training depends on its groups, and how many of them are in

@@ -31,6 +31,8 @@ def test_kernels_and_flow(monkeypatch, tmp_path):
     assert set(found["kernels"]) == {"tvl1", "farneback", "cut", "winograd", "histograms", "camera", "steps"}
     assert " on the CPU" in found["flow"] or "cuda" in found["flow"]
     assert str(Path.cwd()) in found["folders"]["workspace"]
+    monkeypatch.setenv("HF_HOME", "/models")
+    assert json.loads(call("doctor", "--json").stdout)["folders"]["hub"] == f"{Path('/models/hub')}, not there yet"
     monkeypatch.setenv("CC", str(tmp_path / "none"))
     without = json.loads(call("doctor", "--json").stdout)["kernels"]
     assert without["cut"] in (

@@ -2,5 +2,5 @@
 
 A program works on one tile of one pair: `program_id(0)` is the tile, `program_id(1)` the pair. Fields are contiguous
 float32, (pairs, planes, H, W). Where a pair has converged at a level its `moving` is 0, and its programs end at once:
-the host asks nothing of the card, so that all launches of a batch can be queued, or captured in a CUDA graph.
+the host asks nothing of the GPU, so that all launches of a batch can be queued, or captured in a CUDA graph.
 """
