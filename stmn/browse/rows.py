@@ -117,9 +117,8 @@ def list_rows(store: Store, split: str, scores: Scores | None) -> list[Row]:
 
 def list_predictions(scores: Scores) -> dict[str, Prediction]:
     """Video id -> what the scores say of it."""
-    mean = scores.mean().double()
     sure = holds_logits(scores.protocol)
-    shown = mean.softmax(dim=1) if sure else mean
+    shown = scores.probabilities() if sure else scores.mean().double()
     streams = {name: tensor.double().softmax(dim=1) for name, tensor in scores.streams.items()}
     found = {}
     for number, (video, label) in enumerate(zip(scores.ids, scores.labels, strict=True)):

@@ -207,7 +207,7 @@ def _mistakes_table(scores: "Scores", count: int) -> "Table":
     from stmn.evaluation.kinds import holds_logits
 
     sure = holds_logits(scores.protocol)
-    confidence, predicted = scores.mean().softmax(dim=1).max(dim=1)
+    confidence, predicted = scores.probabilities().max(dim=1)
     wrong = [i for i, label in enumerate(scores.labels) if label != int(predicted[i])]
     table = Table("mistake", "true class", "predicted", *(["confidence"] if sure else []), box=None, pad_edge=False)
     for i in sorted(wrong, key=lambda i: -float(confidence[i]))[:count]:

@@ -66,6 +66,10 @@ class Scores:
         weights = list(weights) if weights else [own.get(name, 1.0) for name in self.streams]
         return average_scores(list(self.streams.values()), weights, self.average)
 
+    def probabilities(self) -> Tensor:
+        """(N, classes) float64: the soft-max of the mean, which a model's own temperature divides if it has one."""
+        return (self.mean().double() / (self.protocol.get("temperature") or 1.0)).softmax(dim=1)
+
     def take(self, rows: Sequence[int]) -> "Scores":
         """The scores of some videos, by their rows, in that order."""
         ids, groups, hashes = ([column[row] for row in rows] for column in (self.ids, self.groups, self.hashes))

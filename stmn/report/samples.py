@@ -71,7 +71,7 @@ class SampleVideo:
 
 def choose_samples(scores: Scores, count: int) -> list[int]:
     """Rows of `scores`: the most confident mistakes first; after all mistakes, the least confident correct videos."""
-    confidence, predicted = (values.tolist() for values in scores.mean().double().softmax(dim=1).max(dim=1))
+    confidence, predicted = (values.tolist() for values in scores.probabilities().max(dim=1))
 
     def rank(row: int) -> tuple[bool, float, str]:
         correct = predicted[row] == scores.labels[row]
@@ -103,7 +103,7 @@ def draw_flow_wheel() -> str:
 
 def _predict(number: int, scores: Scores) -> dict[str, SamplePrediction]:
     """Video id -> what evaluation `number` predicts."""
-    soft = scores.mean().double().softmax(dim=1)
+    soft = scores.probabilities()
     best = soft.argmax(dim=1).tolist()
     sure = holds_logits(scores.protocol)
     return {

@@ -79,7 +79,7 @@ def score_model(model: Input, options: EvaluateOptions, store: "Store", context:
     about = protocol.model_dump(mode="json") | {"words": str(protocol), "seen_in_training": len(seen)}
     if fewer:
         about["fewer_chunks"] = fewer
-    if description.calibration:
+    if description.calibration and protocol.average == "logits":  # which it is fitted to
         about["temperature"] = description.temperature
     groups = [video.group or video.id for video in videos]
     hashes = [video.source_hash for video in videos]

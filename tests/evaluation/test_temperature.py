@@ -11,7 +11,7 @@ from helpers.films import film, moving
 
 import stmn
 from stmn.evaluation.metrics import measure
-from stmn.evaluation.scores import Scores
+from stmn.evaluation.scores import Scores, load_scores
 from stmn.evaluation.temperature import confidence_of, cross_fit, find_threshold, fit_temperature
 from stmn.nets.checkpoint import read_description
 from stmn.workspace import Workspace
@@ -92,6 +92,10 @@ def test_calibrated_model_is_less_sure(own, tmp_path):
     assert call("predict", model, clip, "--window", 0.4, "--unknown", surely).stdout.count("unknown (") >= 1
     again = call("evaluate", model, "--data", own.root / "data/synthetic", "-w", own.root)
     assert "the model's" in again.stderr
+    scores = load_scores(own.newest("scores").output("scores"))
+    torch.testing.assert_close(scores.probabilities(), (scores.mean().double() / kept.temperature).softmax(dim=1))
+    soft = call("evaluate", model, "--data", own.root / "data/synthetic", "-w", own.root, "--average", "softmax")
+    assert soft.exit_code == 0 and "temperature" not in load_scores(own.newest("scores").output("scores")).protocol
 
 
 def test_the_only_stream_has_the_temperature_of_its_model(own, tmp_path):

@@ -32,12 +32,12 @@ def read_answer(text: str) -> dict[str, float]:
     return {name: float(percent) for percent, name in re.findall(r"^ *([\d.]+) % (.+)$", text, re.MULTILINE)}
 
 
-def check_answers(python: list[str], folder, shipped) -> None:
+def check_answers(python: list[str], folder, shipped, model: str = "fused") -> None:
     """Compare what the program says of two videos with what `stmn predict` says."""
     for video in sorted((shipped.data_dir("synthetic") / "videos" / "test").glob("*.mp4"))[:2]:
         done = subprocess.run([*python, folder / "run.py", video], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        [ours] = lines(model_of(shipped, "fused"), video)
+        [ours] = lines(model_of(shipped, model), video)
         expected = {name: 100 * score for name, score in ours["scores"].items()}
         assert read_answer(done.stdout) == pytest.approx(expected, abs=0.11)
 
@@ -47,6 +47,15 @@ def test_example_gives_the_models_answers_without_torch(folder, shipped):
     assert sorted(path.name for path in folder.iterdir()) == names
     start = BLOCKED + "import runpy; sys.argv = sys.argv[1:]; sys.path.insert(0, sys.argv[0].rpartition('/')[0])\n"
     check_answers([sys.executable, "-c", start + "runpy.run_path(sys.argv[0], run_name='__main__')"], folder, shipped)
+
+
+def test_example_of_a_calibrated_model_has_its_temperature(own, tmp_path):
+    tests = [run for run in own.runs() if run.makes("scores")]
+    [scores] = [run.name for run in tests if "appearance" in run.results["of"][0]]
+    calibrated = run_stage(own, "calibrate", model="appearance", scores=[scores])
+    assert calibrated.results["temperature"] != pytest.approx(1, abs=0.2)
+    run_stage(own, "export", model="calibrated", example=tmp_path / "example")
+    check_answers([sys.executable], tmp_path / "example", own, "calibrated")
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def classify(session: Any, about: dict[str, Any], video: str) -> Array:
-    """(classes,) probabilities: the soft-max of logits averaged over outputs and views."""
+    """(classes,) probabilities: the soft-max of logits averaged over outputs and views, at the model's temperature."""
     use, classes = about["use"], about["network"]["classes"]
     pictures = decode(video, use["frames"]["decoded_short_side"])
     times, stacks = place_chunks(len(pictures), use["chunks"], use["inputs"].get("flow"))
@@ -64,7 +64,8 @@ def classify(session: Any, about: dict[str, Any], video: str) -> Array:
         if "mirrored" in view:  # what looks like "left" in the mirror is "right"
             scores = scores[[classes.index(use["mirrored_classes"].get(name, name)) for name in classes]]
         logits.append(scores)
-    powers: Array = np.exp(np.mean(logits, axis=0) - np.max(np.mean(logits, axis=0)))
+    mean = np.mean(logits, axis=0) / use.get("temperature", 1.0)
+    powers: Array = np.exp(mean - mean.max())
     probabilities: Array = powers / powers.sum()
     return probabilities
 
