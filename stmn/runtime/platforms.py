@@ -1,8 +1,8 @@
-"""What systems differ in: locks, files that are open, descriptors, owners, how processes start. Others don't ask.
+"""What systems differ in: locks, files that are open, descriptors, owners, how processes start.
 
 Linux and macOS have all of it. Windows has locks that keep readers out of what is locked, keeps files that are open
 under their names, starts processes in new interpreters alone, and has no owners. Each difference is looked for by what
-the system has, and not by its name.
+the system has, and not by its name, which decides on what can't be looked for.
 """
 
 import os
