@@ -13,6 +13,7 @@ from typing import Any
 from stmn.cli.app import command, make_app
 from stmn.cli.console import answer, answer_json
 from stmn.cli.parameters import Json
+from stmn.errors import count_of
 
 app = make_app()
 
@@ -79,7 +80,7 @@ def _examine() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "system": _describe_system(),
         "packages": {name: _package_version(name) for name in _PACKAGES},
-        "device": "cuda" if torch.cuda.is_available() else f"cpu: {count_cores()} cores",
+        "device": "cuda" if torch.cuda.is_available() else f"cpu: {count_of(count_cores(), 'core')}",
         "GPU": _describe_gpus(),
         "flow": describe_flow(),
         "C compiler": compiler or "missing; what lacks a kernel is slower, as said below",

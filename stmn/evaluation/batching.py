@@ -10,7 +10,7 @@ from stmn.evaluation.protocol import Protocol
 from stmn.sampling.positions import spread_positions
 from stmn.store.format.read import StoredVideo
 
-#: share of the time spent waiting for videos above which a notice says so, of tests of at least so many seconds
+#: share of the time spent waiting for videos above which a line says so, and the shortest test that is judged, seconds
 LONG_WAIT, LONG_TEST = 0.2, 60.0
 _Given = TypeVar("_Given")
 _Result = TypeVar("_Result")
@@ -50,7 +50,7 @@ def read_ahead(
     Args:
         read: Reads one.
         groups: What to read.
-        threads: How many; so many are read ahead, in whole groups.
+        threads: How many; as many items are read ahead, in whole groups.
     """
     waiting: deque[list[Future[_Result]]] = deque()
     with ThreadPoolExecutor(threads, "reader") as pool:

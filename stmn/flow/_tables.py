@@ -1,4 +1,4 @@
-"""The tables of a pyramid level as tensors, made once per device: a copy to a GPU would stop the queue of its work."""
+"""The tables of a pyramid level as tensors, made once per device: a copy to a GPU would stall its queue."""
 
 from dataclasses import dataclass
 from functools import lru_cache

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from stmn import registry
-from stmn.errors import UsageError
+from stmn.errors import UsageError, count_of
 from stmn.flow.kernels import kernel_name, kernel_problem
 from stmn.runtime.cores import count_cores
 from stmn.runtime.platforms import has_private_sockets
@@ -131,5 +131,4 @@ def describe_device(device: "torch.device | str") -> str:
         import torch
 
         return f"{device} ({torch.cuda.get_device_name(device)})"
-    cores = count_cores()
-    return f"the CPU ({cores} core{'s' * (cores != 1)})" if str(device) == "cpu" else str(device)
+    return f"the CPU ({count_of(count_cores(), 'core')})" if str(device) == "cpu" else str(device)

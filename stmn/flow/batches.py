@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: the most pixels of the pairs of a batch: 256 pairs of 340 x 256 on CUDA; on a CPU a larger batch is not faster
 _CUDA_PIXELS, _CPU_PIXELS = 256 * 340 * 256, 2**21
-#: bytes of a GPU's free memory for each of them: TV-L1 in torch, of all solvers, holds so much
+#: bytes of a GPU's free memory for each of them: what TV-L1 in torch holds, the most of all solvers
 _BYTES_PER_PIXEL = 600
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stmn.flow.slots import Layout
 
 
-#: while the device computes and nothing waits, so often is looked whether it has finished
+#: seconds between looks whether the device has finished, while nothing waits for it
 _LOOK_SECONDS = 0.001
 
 

@@ -12,7 +12,7 @@ HELD = 0.999
 
 
 def next_bound(pixels: float, larger: bool = False) -> float | None:
-    """Return the smallest of the usual bounds that holds so many pixels (`larger`: that is larger), if one does."""
+    """Return the smallest usual bound of at least this many pixels, or of more if `larger`; None if there is none."""
     return next((float(bound) for bound in _BOUNDS if bound > pixels or (bound == pixels and not larger)), None)
 
 

@@ -203,7 +203,7 @@ class Classifier:
     def rank(self, logits: Tensor) -> list[ClassScore]:
         """All classes, most probable first, from (classes,) logits: the mean of those of the outputs in use.
 
-        They are divided by the model's temperature, which is one of all its outputs together, not of a stream alone.
+        They are divided by the model's temperature. It is fitted to the mean of its outputs: a stream alone has none.
         """
         temperature = self.description.temperature if self.stream is None else 1.0
         values = (logits / temperature).softmax(dim=0)

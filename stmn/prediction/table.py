@@ -17,7 +17,7 @@ from stmn.runtime.files import atomic_write
 
 #: endings of the tables that can be written
 TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
-#: what stands for a class where a video is of none that is known
+#: the class of a video of no known class
 UNKNOWN = "unknown"
 #: rows of Parquet that are in memory at a time
 _BATCH = 10_000
@@ -121,7 +121,7 @@ def _pairs(columns: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _starting(columns: Sequence[str], start: str) -> list[str]:
-    """The columns whose names start so."""
+    """The columns whose names have this start."""
     return [name for name in columns if name.startswith(start)]
 
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from stmn.datasets.base import Splits, VideoEntry
     from stmn.video.decode import VideoInfo
 
-#: clips whose headers are read; of more, so many at equal distances
+#: clips whose headers are read; of a longer list, this many at equal distances
 _MOST_HEADERS = 400
-#: clips whose motion is measured, frames that are decoded of each, and pairs of these
+#: clips whose motion is measured, the frames that are decoded of each, and the pairs of these that get flow
 _MOST_MEASURED, _FRAMES, _PAIRS = 12, 60, 6
 #: the longest that a header, and the frames of a clip, may take, seconds
 _HEADER_SECONDS, _FRAMES_SECONDS = 10.0, 60.0
