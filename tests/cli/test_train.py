@@ -7,6 +7,7 @@ import tomllib
 import pytest
 from helpers.commands import call, errors_of
 from helpers.films import film, moving
+from helpers.hub import use_cache
 
 from stmn.recipe.load import load_recipe
 
@@ -93,11 +94,14 @@ def test_with_folds_the_model_learns_from_all_clips(clips, tmp_path):
 
 
 @pytest.mark.slow
-def test_plan_writes_nothing(clips, tmp_path):
+def test_plan_writes_nothing(clips, tmp_path, monkeypatch):
     planned = call("train", clips, "--plan", "--arch", "resnet34", "--bound", 7.5, "--fps", 12)
     chosen = values_of(planned.stdout)
     assert (chosen["network"], chosen["bound"], chosen["rate"]) == ("resnet34", "7.5 pixels", "12 fps")
     assert planned.stdout.splitlines()[-1].startswith("time       ")
+    use_cache(monkeypatch, tmp_path.parent / "no weights")
+    [missing] = errors_of(call("train", clips, "--plan", "--weights", "imagenet"))
+    assert missing.startswith("the ImageNet weights of resnet18 are not on this machine")
     assert [path.name for path in tmp_path.iterdir()] == ["my clips"]
 
 

@@ -11,6 +11,7 @@ from stmn.errors import UsageError, count_of
 from stmn.options.base import build_options
 from stmn.options.fitting import FittingOptions
 from stmn.options.prepare import PrepareOptions
+from stmn.recipe.expand import expand
 from stmn.recipe.fitting.choose import (
     APPEARANCE_CHUNKS,
     NAMED_GROUPS,
@@ -24,7 +25,7 @@ from stmn.recipe.fitting.choose import (
 from stmn.recipe.fitting.duration import Duration, StepTimes, estimate
 from stmn.recipe.fitting.text import write_text
 from stmn.recipe.load import load_recipe
-from stmn.recipe.networks import networks_of
+from stmn.recipe.networks import check_recipe, networks_of
 from stmn.runtime.progress import Progress
 from stmn.stages import workload
 from stmn.stages.base import find_unknown_plugins
@@ -117,12 +118,15 @@ def look_at_machine(device: str) -> Machine:
 
 
 def measure_steps(chosen: Chosen, videos: str, device: str, progress: Progress) -> StepTimes:
-    """Measure a training step of each network of a recipe. Raises `UsageError` if its options don't fit."""
+    """Measure a training step of each network of a recipe. Raises `UsageError` for what would stop it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "fitted.toml"
         path.write_text(write_text(chosen, videos, [], report=False), encoding="utf-8")
         try:
-            networks = dict(networks_of(load_recipe(str(path)), {}, chosen.classes))
+            recipe = load_recipe(str(path))
+            splits = [str(number) for number in range(1, chosen.folds + 1)]
+            check_recipe(expand(recipe, splits))  # as before it runs: weights that are missing, sizes that don't fit
+            networks = dict(networks_of(recipe, {}, chosen.classes))
         except UsageError as error:  # nobody knows this file
             raise UsageError(*(line.removeprefix(f"{path}: ") for line in error.lines)) from error
     chunks = {"appearance": APPEARANCE_CHUNKS, "motion": chosen.chunks, "fused": chosen.chunks}
