@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, overload
 
 if TYPE_CHECKING:
     from stmn.prediction.api import Model
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
         PrepareArguments,
         TrainStreamArguments,
     )
-    from stmn.recipe.results import Evaluation, PreparedSet, RecipeResult, StageResult, TrainedModel
+    from stmn.recipe.results import Evaluation, PreparedSet, RecipeResult, StageResult, TrainedModel, TuningResult
     from stmn.runtime.device import NamedPrecision
     from stmn.runtime.progress import Progress
 
 
-__all__ = ["__version__", "evaluate", "fuse", "load", "prepare", "run", "train_stream"]
+__all__ = ["__version__", "evaluate", "fuse", "load", "prepare", "run", "train_stream", "tune"]
 
 __version__ = version("stmn")
 
@@ -177,6 +177,87 @@ def run(
     overrides = Overrides(settings.defaults, Path(data_root) if data_root else None, data)
     space = Workspace(settings.workspace)
     return call_recipe(str(recipe), set, space, overrides, settings.device, _progress(show), until, force)
+
+
+@overload
+def tune(
+    verb: Literal["train-stream"],
+    space: Mapping[str, Any],
+    *,
+    trials: int = 20,
+    minutes: float | None = None,
+    prune: bool = False,
+    name: str | None = None,
+    workspace: str | Path | None = None,
+    device: str | None = None,
+    show: bool = True,
+    **options: "Unpack[TrainStreamArguments]",
+) -> "TuningResult": ...
+
+
+@overload
+def tune(
+    verb: Literal["fuse"],
+    space: Mapping[str, Any],
+    *,
+    trials: int = 20,
+    minutes: float | None = None,
+    prune: bool = False,
+    name: str | None = None,
+    workspace: str | Path | None = None,
+    device: str | None = None,
+    show: bool = True,
+    **options: "Unpack[FuseArguments]",
+) -> "TuningResult": ...
+
+
+def tune(
+    verb: Literal["train-stream", "fuse"],
+    space: Mapping[str, Any],
+    *,
+    trials: int = 20,
+    minutes: float | None = None,
+    prune: bool = False,
+    name: str | None = None,
+    workspace: str | Path | None = None,
+    device: str | None = None,
+    show: bool = True,
+    **options: Any,
+) -> "TuningResult":
+    """Train with other values of some options, and judge each on the validation videos, as `stmn tune` does.
+
+    The same call goes on with an interrupted study, and does nothing if it has enough trials.
+
+    Args:
+        verb: "train-stream" or "fuse".
+        space: Key of an option -> what to try: a tuple (low, high) or (low, high, "log"), where the scale is "log" or
+            "linear", or a list of values.
+        trials: Trials of the study in all.
+        minutes: Begin no trial after so long.
+        prune: Stop trials early whose validation is worse than most at that step.
+        name: Of the study's folder in tune/. By default it is made from what is asked.
+        workspace: Folder with data/ and runs/. By default the setting of the current folder, or else this folder.
+        device: "auto", "cpu" or "cuda". By default the setting of the current folder, or else "auto".
+        show: Print messages and draw bars, in a terminal or a notebook.
+        options: Options that are the same in all trials, by the keys of recipes.
+
+    Returns:
+        The trials, the best one, and its model.
+
+    Raises:
+        MissingExtra: Optuna is not installed.
+        UsageError: An option or the space is wrong, or no videos are held out for validation.
+        DataError: The prepared set, or what the training starts from, is missing.
+    """
+    from stmn.recipe.calls import call_tuning
+    from stmn.settings import load_settings
+    from stmn.workspace import Workspace
+
+    settings = load_settings(workspace=workspace, device=device)
+    return call_tuning(
+        verb, options, space, trials, name, minutes, prune, Workspace(settings.workspace),
+        settings.defaults.get(verb, {}), settings.device, _progress(show),
+    )  # fmt: skip
 
 
 def load(

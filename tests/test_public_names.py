@@ -40,7 +40,7 @@ def lookup(dotted: str) -> object:
 
 
 def test_names_of_the_package():
-    assert stmn.__all__ == ["__version__", "evaluate", "fuse", "load", "prepare", "run", "train_stream"]
+    assert stmn.__all__ == ["__version__", "evaluate", "fuse", "load", "prepare", "run", "train_stream", "tune"]
     assert stmn.load.__module__ == "stmn"
 
 

@@ -30,6 +30,7 @@ _GIVES = {
     "tensorboard": "train-stream and fuse --logger tensorboard",
     "notebook": "bars in notebooks",
     "browse": "browse",
+    "tune": "tune",
 }
 #: not shown: one has all the others, one is for people who change the code
 _NO_EXTRAS = ("all", "dev")

@@ -10,7 +10,7 @@ import typer
 
 from stmn.cli.console import answer
 from stmn.cli.dry_run import say_time
-from stmn.cli.stage_command import list_parameters, parse_flags
+from stmn.cli.stage_command import with_options
 from stmn.errors import UsageError
 from stmn.options.base import build_options
 from stmn.options.fitting import FittingOptions
@@ -26,21 +26,17 @@ _Videos = Annotated[
 def with_fitting_flags(function: Callable[..., None]) -> Callable[..., None]:
     """A command's function that takes the flags of `FittingOptions` beside its own; they come as `asked`."""
 
-    def run(**values: Any) -> None:
-        described = FittingOptions.described()
-        given = parse_flags({name: values.pop(name) for name in described}, FittingOptions)
-        asked = build_options(FittingOptions, given, function.__name__)
-        function(asked=asked, **values)
+    def run(given: dict[str, Any], **values: Any) -> None:
+        function(asked=build_options(FittingOptions, given, function.__name__), **values)
 
     own = [p for p in inspect.signature(function).parameters.values() if p.name != "asked"]
-    videos, *options = list_parameters(FittingOptions)
-    videos = videos.replace(default=inspect.Parameter.empty, annotation=_Videos)
-    parameters = [videos, *options, *own]
-    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
-    )
+    run.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
     run.__name__, run.__doc__ = function.__name__, function.__doc__
-    return run
+    made = with_options(FittingOptions, run)
+    videos, *others = inspect.signature(made).parameters.values()
+    videos = videos.replace(default=inspect.Parameter.empty, annotation=_Videos)
+    made.__signature__ = inspect.Signature([videos, *others])  # type: ignore[attr-defined]
+    return made
 
 
 def name_of(asked: FittingOptions) -> str:

@@ -33,6 +33,7 @@ COMMANDS: dict[str, CommandInfo] = {
     "init": CommandInfo("Train", "Write a list of clips and a recipe that fit them.", "stmn.cli.init"),
     "train-stream": CommandInfo("Train", "Train one stream: appearance (rgb) or motion (flow)."),
     "fuse": CommandInfo("Train", "Tie two trained streams by gates and temporal filters, and train them end to end."),
+    "tune": CommandInfo("Train", "Try values of a training's options, and show which validate best.", "stmn.cli.tune"),
     "run": CommandInfo("Train", "Run all stages of a recipe.", "stmn.cli.run"),
     "recipes": CommandInfo("Train", "List, show, validate and copy recipes.", "stmn.cli.recipes"),
     "weights": CommandInfo("Train", "Download ImageNet weights to start streams from.", "stmn.cli.weights"),

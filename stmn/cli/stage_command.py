@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -9,6 +10,7 @@ import typer
 
 from stmn.cli.app import Command, command, make_app
 from stmn.cli.console import answer
+from stmn.cli.help import COMMON
 from stmn.cli.parameters import DeviceName, JsonLines, Rerun, Wait, WorkspacePath
 from stmn.errors import UsageError
 from stmn.options import options_of
@@ -88,14 +90,14 @@ def stage_app(verb: str) -> typer.Typer:
 def add_stage(app: typer.Typer, verb: str, name: str) -> None:
     """Add a stage's command to an app, under a name."""
     model = options_of(verb)
-    command(app, name, examples=_EXAMPLES[verb], cls=_command_class(model))(_stage_function(verb, model))
+    command(app, name, examples=_EXAMPLES[verb], cls=command_class(model))(_stage_function(verb, model))
 
 
 def _stage_function(verb: str, model: type[StageOptions]) -> Any:
     """A function with one parameter per option and those that every stage's command has."""
-    described = model.described()
 
     def run(
+        given: dict[str, Any],
         workspace: WorkspacePath = None,
         device: DeviceName = None,
         recipe: _RecipeName = None,
@@ -103,24 +105,42 @@ def _stage_function(verb: str, model: type[StageOptions]) -> Any:
         force: Rerun = False,
         wait: Wait = None,
         as_json: JsonLines = False,
-        **values: Any,
     ) -> None:
-        given = {name: values[name] for name in described}
+        _run_stage(verb, model, given, workspace, device, recipe, stage_id, force, bool(wait), as_json)
+
+    run.__name__, run.__doc__ = verb, model.__doc__
+    return with_options(model, run)
+
+
+def with_options(model: type[StageOptions], function: Callable[..., None]) -> Callable[..., None]:
+    """A command's function that takes the flags of a model beside its own; those that were given come as `given`.
+
+    Flags that the function has in a panel of their own stand before those of the model.
+    """
+    described = model.described()
+
+    def run(**values: Any) -> None:
+        given = {name: values.pop(name) for name in described}
         for option in described.values():  # an argument that is a flag too
-            if option.argument and option.flagged and (flagged := values[f"{option.name}_flag"]) is not None:
+            if option.argument and option.flagged and (flagged := values.pop(f"{option.name}_flag")) is not None:
                 if given[option.name] is not None:
                     raise UsageError(f"{option.name.upper()} and {option.flag} are the same: give one of them")
                 given[option.name] = flagged
-        _run_stage(
-            verb, model, parse_flags(given, model), workspace, device, recipe, stage_id, force, bool(wait), as_json
-        )
+        function(given=parse_flags(given, model), **values)
 
-    options = list_parameters(model)
-    shared = [p for p in inspect.signature(run).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    keywords = [p.replace(kind=p.KEYWORD_ONLY) for p in [*options, *shared]]
+    own = [p for p in inspect.signature(function).parameters.values() if p.name != "given"]
+    first = [p for p in own if _panel_of(p) not in (None, COMMON, *_PANELS)]
+    rest = [p for p in own if p not in first]
+    keywords = [p.replace(kind=p.KEYWORD_ONLY) for p in [*first, *list_parameters(model), *rest]]
     run.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
-    run.__name__, run.__doc__ = verb, model.__doc__
+    run.__name__, run.__doc__ = function.__name__, function.__doc__
     return run
+
+
+def _panel_of(parameter: inspect.Parameter) -> str | None:
+    """The title under which the help shows a parameter; None if it has none of its own."""
+    found: str | None = get_args(parameter.annotation)[1].rich_help_panel
+    return found
 
 
 def list_parameters(model: type[StageOptions]) -> list[inspect.Parameter]:
@@ -182,7 +202,7 @@ def _run_stage(
             answer(f"{kind}{stage}: {run.output(kind)}")
 
 
-def _command_class(model: type[StageOptions]) -> type[Command]:
+def command_class(model: type[StageOptions]) -> type[Command]:
     """A command whose lists and tables may be written with blanks as well as commas: `--late-fusion A B`."""
     lists = {option.flag for option in model.described().values() if option.shape == "list"}
     tables = {option.flag for option in model.described().values() if option.shape == "table"}

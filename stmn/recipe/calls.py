@@ -5,15 +5,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stmn.options import options_of
+from stmn.options import check_verb, options_of
 from stmn.options.base import build_options
 from stmn.recipe.chain import Overrides, run_recipe
 from stmn.recipe.execute import execute
 from stmn.recipe.load import load_recipe
 from stmn.recipe.plan import plan_stage
-from stmn.recipe.results import RecipeResult, StageResult, result_of
+from stmn.recipe.results import RecipeResult, StageResult, TrainedModel, TuningResult, result_of
+from stmn.recipe.tuning.question import prepare_tuning
+from stmn.recipe.tuning.tune import run_tuning
 from stmn.runtime.progress import Progress
-from stmn.workspace import Workspace
+from stmn.workspace import Workspace, read_run
 
 
 def call_stage(
@@ -35,10 +37,25 @@ def call_stage(
         UsageError: An option is wrong.
         StmnError: What the stage raises.
     """
-    model = options_of(verb)
-    values = {key: _plain(value) for key, value in given.items() if value is not None}
-    plan = plan_stage(verb, build_options(model, {**defaults, **values}, verb), workspace)
+    plan = plan_stage(verb, build_options(options_of(verb), {**defaults, **_plain_options(given)}, verb), workspace)
     return result_of(execute(plan, workspace, progress, device, force))
+
+
+def call_tuning(
+    verb: str, given: Mapping[str, Any], space: Mapping[str, Any], trials: int, name: str | None,
+    minutes: float | None, prune: bool, workspace: Workspace, defaults: Mapping[str, Any], device: str,
+    progress: Progress,
+) -> TuningResult:  # fmt: skip
+    """Go on with a study until it has a number of trials. Arguments and errors are those of `stmn.tune`."""
+    check_verb(verb)
+    tuning = prepare_tuning(verb, _plain_options(given), space, name, workspace, defaults, device)
+    run_tuning(tuning, trials, progress, device, minutes, prune)
+    study, best = tuning.study, tuning.study.best
+    run = read_run(workspace.runs_dir / best.run) if best else None
+    return TuningResult(
+        study.name, study.path, study.trials, tuning.held_out, tuning.question.command(best.values) if best else "",
+        TrainedModel.of(run) if run else None,
+    )  # fmt: skip
 
 
 def call_recipe(
@@ -48,6 +65,11 @@ def call_recipe(
     """Run a recipe; stages that are up to date are skipped. Arguments and errors are those of `run_recipe`."""
     done = run_recipe(load_recipe(recipe, changes), workspace, progress, overrides, device, until, force)
     return RecipeResult({stage.id: result_of(run) for stage, run in done})
+
+
+def _plain_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as a recipe has them, without those that are None."""
+    return {key: _plain(value) for key, value in given.items() if value is not None}
 
 
 def _plain(value: Any) -> Any:

@@ -77,6 +77,11 @@ def _execute(
     return read_run(plan.run.path) or plan.run
 
 
+def check_stage(plan: StagePlan, workspace: Workspace, progress: Progress, device: str = "auto") -> None:
+    """Refuse a planned stage that can't run, before anything is written. Raises `StmnError`."""
+    find_stage(plan.verb).check(plan.options, _context(plan, workspace, progress, device, wait=False))
+
+
 def is_shared(verb: str) -> bool:
     """True if the processes of torchrun run a stage together."""
     return find_stage(verb).shared

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from stmn.errors import DataError
+from stmn.recipe.tuning.study import Trial, rank
 from stmn.workspace import Run
 
 
@@ -128,6 +129,37 @@ class RecipeResult:
     def evaluations(self) -> dict[str, Evaluation]:
         """The tests."""
         return {name: found for name, found in self.stages.items() if isinstance(found, Evaluation)}
+
+
+@dataclass(frozen=True)
+class TuningResult:
+    """A study: trials of a training with other values of its options.
+
+    Attributes:
+        name: Its name.
+        path: Its folder; `trials.csv` there has a row for each trial.
+        trials: All of them, in order, those that failed or were stopped early included.
+        held_out: The number of validation videos, on which accuracies were measured. No test video was looked at.
+        command: The command line that trains with the best values; empty if no trial is done.
+        model: What the best trial trained; None if no trial is done.
+    """
+
+    name: str
+    path: Path
+    trials: list[Trial]
+    held_out: int
+    command: str
+    model: TrainedModel | None
+
+    @property
+    def ranking(self) -> list[Trial]:
+        """The trials that are done, best first. The accuracy of the first is too good to be reported as a result."""
+        return rank(self.trials)
+
+    @property
+    def best(self) -> Trial | None:
+        """The first of them; None if no trial is done."""
+        return next(iter(self.ranking), None)
 
 
 #: verb -> the class of its result; `StageResult` for any other

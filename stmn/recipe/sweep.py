@@ -133,7 +133,7 @@ def _read_options(
     """The axes of a stage whose lists are crossed, and their mistakes."""
     where, axes, wrong = f"[sweep.{stage_id}]", list[Axis](), list[str]()
     for key, value in table.items():
-        if lines := _find_unknown(where, key, model):
+        if lines := find_unknown(where, key, model):
             wrong += lines
             continue
         values, errors = _read_list(where, key, value, model, given)
@@ -151,7 +151,7 @@ def _read_list(
         return {}, [f"{where} {key} = {format_value(value)}: {what}"]
     if len(value) > MOST_STAGES:
         return {}, [f"{where} {key}: has {len(value):,} values; a sweep makes {MOST_STAGES:,} stages at most"]
-    wrong = [line for item in value for line in _find_mistakes(where, {key: item}, model, given)]
+    wrong = [line for item in value for line in find_mistakes(where, {key: item}, model, given)]
     values: dict[str, dict[str, Any]] = {}
     for item in value:
         label = item if isinstance(item, str) else format_value(item)
@@ -184,14 +184,14 @@ def _read_variants(
             wrong.append(f"{where}: another variant has this label")
         if twin := next((other for other, those in values.items() if those == options), None):
             wrong.append(f"{where}: has the same options as '{twin}'")
-        unknown = [line for key in options for line in _find_unknown(f"{where}:", key, model)]
-        known = {key: value for key, value in options.items() if not _find_unknown("", key, model)}
-        wrong += unknown + _find_mistakes(f"{where}:", known, model, given)
+        unknown = [line for key in options for line in find_unknown(f"{where}:", key, model)]
+        known = {key: value for key, value in options.items() if not find_unknown("", key, model)}
+        wrong += unknown + find_mistakes(f"{where}:", known, model, given)
         values[label] = options
     return [Axis(stage_id, stage_id, values, variants=True)], wrong
 
 
-def _find_unknown(where: str, key: str, model: type[StageOptions]) -> list[str]:
+def find_unknown(where: str, key: str, model: type[StageOptions]) -> list[str]:
     """A line if a stage has no such option."""
     keys = {option.key for option in model.described().values()}
     if key in keys:
@@ -201,7 +201,7 @@ def _find_unknown(where: str, key: str, model: type[StageOptions]) -> list[str]:
     return [f"{where} unknown option '{key}'{near_match(key, keys)}"]
 
 
-def _find_mistakes(where: str, options: dict[str, Any], model: type[StageOptions], given: dict[str, Any]) -> list[str]:
+def find_mistakes(where: str, options: dict[str, Any], model: type[StageOptions], given: dict[str, Any]) -> list[str]:
     """One line for each of some options whose value the stage refuses; what contradicts others is found later."""
     wrong = [line.replace(f"{where}: ", f"{where} ", 1) for line in find_outside(model, options, where)]
     try:

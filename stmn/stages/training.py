@@ -13,7 +13,7 @@ from stmn.stages.base import Context, Result
 from stmn.workspace import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from stmn.nets.checkpoint import Description, TrainedOn
     from stmn.nets.network import Network
@@ -49,6 +49,29 @@ def open_clips(
     )  # fmt: skip
     held_out = Clips(store, lists.held_out, sampling) if lists.held_out else None
     return Clips(store, lists.kept, sampling), held_out
+
+
+def count_held_out(options: Any, data: Path) -> int:
+    """How many videos a training on a prepared set holds out for validation.
+
+    Raises:
+        DataError: no videos can be held out.
+    """
+    from stmn.sampling.validation import hold_out
+    from stmn.store.format.read import Store
+
+    with Store(data) as store:
+        videos = store.part(options.split, "train")
+        return len(hold_out(videos, options.validation, options.validation_seed).held_out)
+
+
+def accuracy_kept(results: "Mapping[str, Any]") -> float | None:
+    """The accuracy, 0..1, on the validation videos of the weights that a training kept, by what it recorded.
+
+    These are the last ones, at the last validation, or those of the best validation. None if there was no validation.
+    """
+    error = results.get("kept_validation_error", results.get("validation_error"))
+    return None if error is None else 1 - float(error)
 
 
 def will_resume(options: TrainingOptions, out: Path) -> bool:
@@ -213,6 +236,8 @@ def train_model(
     values: dict[str, Any] = {"steps": state.step, "training_videos": len(training)}
     if state.history:
         values |= state.history[-1]
+    if state.errors:
+        values["validation_error"] = state.errors[-1]  # the last row may be none that was validated
     if plan.keep_best and (best := best_validation(state.history)):
         values |= {"kept_step": best["step"], "kept_validation_error": best["validation_error"]}
     values["unsaturated"] = judge_saturation(state.history, plan, state.errors)

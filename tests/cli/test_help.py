@@ -34,7 +34,8 @@ except SystemExit as end:
 
 #: every command that does something, as it is called
 CALLED = [
-    *([name] for name in COMMANDS if name not in ("data", "recipes", "scores", "nets", "plugins", "idt")),
+    *([name] for name in COMMANDS if name not in ("data", "recipes", "scores", "nets", "plugins", "idt", "tune")),
+    ["tune", "train-stream"], ["tune", "fuse"],
     *(["data", name] for name in ("info", "check", "extract", "show")),
     *(["recipes", name] for name in ("list", "show", "validate", "copy")),
     *(["scores", name] for name in ("show", "convert", "compare", "fuse")),
@@ -149,7 +150,7 @@ def test_help_is_readable(command, width):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["data"], ["recipes"], ["scores"], ["nets"], ["plugins"], *CALLED], ids=" ".join
+    "command", [[], ["data"], ["recipes"], ["scores"], ["nets"], ["plugins"], ["tune"], *CALLED], ids=" ".join
 )
 def test_short_help_flag_works_everywhere(command):
     result = CliRunner().invoke(app, [*command, "-h"], env={"COLUMNS": "80"})

@@ -1,0 +1,110 @@
+"""Which values the next trial gets, and whether one does so badly that it is stopped. Optuna decides both."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stmn.errors import MissingExtra
+from stmn.recipe.tuning.space import Range, Space, Value, combine, count_combinations
+from stmn.recipe.tuning.study import Trial
+
+if TYPE_CHECKING:
+    import optuna
+
+#: of fewer combinations none is tried twice
+_FEW = 10_000
+#: trials that are done before any is stopped early
+_BEFORE_STOPPING = 5
+
+
+def load_optuna() -> Any:
+    """Optuna, which says nothing by itself. Raises `MissingExtra`."""
+    try:
+        import optuna
+    except ImportError as error:
+        raise MissingExtra("tune", "optuna", "tune") from error
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna
+
+
+def draw_values(space: Space, trials: Sequence[Trial], seed: int) -> dict[str, Value] | None:
+    """Values for the next trial, a function of the seed and of the trials before: a resumed study draws the same.
+
+    The first ten trials are random. Later ones are drawn where good ones were (TPE, the tree-structured Parzen
+    estimator).
+
+    Args:
+        space: What to draw from.
+        trials: Those that have ended.
+        seed: In 0..2^32 - 1.
+
+    Returns:
+        Key -> value; None if all combinations have been tried.
+    """
+    optuna = load_optuna()
+    stream = np.random.SeedSequence([seed, len(trials)])
+    tried = [trial.values for trial in trials]
+    untried: list[dict[str, Value]] = []
+    if (count_combinations(space) or math.inf) <= _FEW:
+        untried = [values for values in combine(space) if values not in tried]
+        if not untried:
+            return None
+    sampler = optuna.samplers.TPESampler(seed=int(stream.generate_state(1)[0]))
+    drawn = _study_of(space, trials, sampler=sampler).ask(_distributions(space)).params
+    values = {key: one.round(drawn[key]) if isinstance(one, Range) else drawn[key] for key, one in space.items()}
+    if untried and values not in untried:
+        return untried[int(np.random.default_rng(stream).integers(len(untried)))]
+    return values
+
+
+class EarlyStop:
+    """Tells whether a trial does worse than most: its best validation so far is below the median of others' then."""
+
+    def __init__(self, space: Space, trials: Sequence[Trial], trial: Trial) -> None:
+        pruner = load_optuna().pruners.MedianPruner(n_startup_trials=_BEFORE_STOPPING)
+        study = _study_of(space, trials, pruner=pruner)
+        study.enqueue_trial(dict(trial.values))
+        self._trial = study.ask(_distributions(space))
+        self.course: dict[int, float] = {}
+        for step, accuracy in trial.course.items():
+            self.is_bad(step, accuracy)
+
+    def is_bad(self, step: int, accuracy: float) -> bool:
+        """True if the trial should stop after a validation (accuracy 0..1) at a step."""
+        if step not in self.course:  # what is known already of a trial that resumes
+            self._trial.report(accuracy, step)
+            self.course[step] = accuracy
+        return bool(self._trial.should_prune())
+
+
+def _study_of(space: Space, trials: Sequence[Trial], **parts: Any) -> "optuna.Study":
+    """Optuna's view of trials. Those that failed count as the worst, so that the next ones stay away from there."""
+    optuna = load_optuna()
+    study = optuna.create_study(direction="maximize", **parts)
+    for trial in trials:
+        done = trial.state == "done"
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=optuna.trial.TrialState.COMPLETE if done else optuna.trial.TrialState.PRUNED,
+                value=trial.accuracy if done else None,
+                params=dict(trial.values),
+                distributions=_distributions(space),
+                intermediate_values=dict(trial.course) if trial.state != "failed" else {},
+            )
+        )
+    return study  # type: ignore[no-any-return]
+
+
+def _distributions(space: Space) -> dict[str, Any]:
+    """The space in Optuna's words."""
+    kinds = load_optuna().distributions
+    found: dict[str, Any] = {}
+    for key, one in space.items():
+        if isinstance(one, Range):
+            kind = kinds.IntDistribution if one.whole else kinds.FloatDistribution
+            found[key] = kind(one.low, one.high, log=one.log)
+        else:
+            found[key] = kinds.CategoricalDistribution(one.values)
+    return found
