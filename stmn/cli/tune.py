@@ -22,7 +22,7 @@ _SHOWN = 10
 _EXAMPLES = {
     "train-stream": (
         "stmn tune train-stream --modality flow --space lr=1e-4..1e-1 --trials 30",
-        "stmn tune train-stream --modality rgb --space lr=0.001..0.1 --space bn=train,frozen",
+        "stmn tune train-stream --space lr=0.001..0.1 --space bn=train,frozen",
     ),
     "fuse": ("stmn tune fuse --space fusion=add,multiply --space lr=1e-4..1e-2 --trials 30",),
 }

@@ -164,7 +164,7 @@ def test_the_first_three_failures_end_the_study(scratch):
     lost = call(*TINY, "--space", "lr=1e30..1e35", "--name", "lost", "-w", scratch.root)
     assert (lost.exit_code, lost.stdout) == (1, "")
     [line] = errors_of(lost)
-    assert "tune/lost: 3 trials failed, and none is done; the last failed because" in line and "a lower lr" in line
+    assert "tune/lost: 3 trials failed and none is done; the last failed because" in line and "a lower lr" in line
     assert [row["state"] for row in rows_of(scratch, "lost")] == ["failed"] * 3
 
 

@@ -63,7 +63,9 @@ def run_tuning(
             progress.say(f"{name}: {_describe_end(trial, study)}")
             if study.count("failed") == len(study.trials) >= min(trials, _MOST_FAILED):
                 count = count_of(len(study.trials), "trial")
-                raise StmnError(f"{study.path}: {count} failed, and none is done; the last failed because {trial.reason}")
+                raise StmnError(
+                    f"{study.path}: {count} failed and none is done; the last failed because {trial.reason}"
+                )
 
 
 class _Run:
