@@ -134,10 +134,11 @@ def _print_study(tuning: "Tuning") -> None:
     answer(f"  {question.command(best.values)}")
     answer("This one tests it:")
     answer(f"  {question.workspace.command('evaluate', best.run)}")
-    answer(
-        f"The best of {count_of(len(ranking), 'validation accuracy', 'validation accuracies')} is too good to be a "
-        f"result: one video of {tuning.held_out} is {100 / tuning.held_out:.1f} points."
-    )
+    if len(ranking) > 1:
+        answer(
+            f"The best of {len(ranking)} validation accuracies is too good to be a result: one video of "
+            f"{tuning.held_out} is {100 / tuning.held_out:.1f} points."
+        )
     answer("No test video has been looked at.")
 
 

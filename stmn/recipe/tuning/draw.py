@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stmn.errors import MissingExtra
-from stmn.recipe.tuning.space import Range, Space, Value, combine, count_combinations
+from stmn.recipe.tuning.space import FEW, Range, Space, Value, combine, count_combinations
 from stmn.recipe.tuning.study import Trial
 
 if TYPE_CHECKING:
     import optuna
 
-#: of fewer combinations none is tried twice
-_FEW = 10_000
 #: trials that are done before any is stopped early
 _BEFORE_STOPPING = 5
 
@@ -47,7 +45,7 @@ def draw_values(space: Space, trials: Sequence[Trial], seed: int) -> dict[str, V
     stream = np.random.SeedSequence([seed, len(trials)])
     tried = [trial.values for trial in trials]
     untried: list[dict[str, Value]] = []
-    if (count_combinations(space) or math.inf) <= _FEW:
+    if (count_combinations(space) or math.inf) <= FEW:
         untried = [values for values in combine(space) if values not in tried]
         if not untried:
             return None

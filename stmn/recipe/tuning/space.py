@@ -24,6 +24,8 @@ _FIXED = {
     "keep": "decides which validation counts, and best would look better than last in any case",
     "seed": "the best seed is chance; a sweep in a recipe shows how much seeds differ",
 }
+#: of fewer combinations none is tried twice
+FEW = 10_000
 #: digits of a number that is drawn, so that it can be read and typed
 _DIGITS = 4
 
@@ -39,6 +41,11 @@ class Range:
 
     def __str__(self) -> str:
         return f"{show_value(self.low)}..{show_value(self.high)}:{'log' if self.log else 'linear'}"
+
+    @property
+    def ends(self) -> tuple[Value, ...]:
+        """Its smallest and its largest value."""
+        return self.low, self.high
 
     @property
     def values(self) -> Sequence[Value] | None:
@@ -57,6 +64,11 @@ class Choices:
     """A list of values."""
 
     values: tuple[Value, ...]
+
+    @property
+    def ends(self) -> tuple[Value, ...]:
+        """All values: they have no order."""
+        return self.values
 
     def __str__(self) -> str:
         return ",".join(map(show_value, self.values))
@@ -83,9 +95,9 @@ def count_combinations(space: Space) -> int | None:
 
 
 def combine(space: Space) -> Iterator[dict[str, Value]]:
-    """All combinations; of a range that can't be counted the ends."""
-    values = ((one.low, one.high) if one.values is None else one.values for one in space.values())
-    for chosen in product(*values):
+    """All combinations; of a range that has no end of values, or very many, its ends."""
+    lists = (one.values if one.values is not None and len(one.values) <= FEW else one.ends for one in space.values())
+    for chosen in product(*lists):
         yield dict(zip(space, chosen, strict=True))
 
 
@@ -124,9 +136,9 @@ def read_space(asked: Sequence[str] | Mapping[str, Any], model: type[StageOption
             except ValueError as error:
                 wrong.append(f"{where}: {error}")
                 continue
-            ends = found[key]
-            tried = (ends.low, ends.high) if isinstance(ends, Range) else ends.values
-            wrong += [line for item in tried for line in find_mistakes("space:", {key: item}, model, dict(given))]
+            wrong += [
+                line for item in found[key].ends for line in find_mistakes("space:", {key: item}, model, dict(given))
+            ]
     if not asked:
         wrong.append(f"space: nothing to vary: {_FORM}")
     if wrong:
