@@ -67,6 +67,7 @@ ASIDE = ("prepare list.csv", "prepare weizmann", "prepare --dataset", "prepare v
 SHORTER = {
     "train videos --out": "--short-side 40 --size 32 --width 0.125 --steps 2 --seeds 1 --folds 1",
     "train-stream --modality rgb --keep best": "--validation 0.3",
+    "tune ": "--validation 0.3 --trials 2",
     "prepare --dataset": "--dataset-options train=4 --dataset-options test=4",
 }
 
@@ -178,7 +179,7 @@ def test_code_of_the_guide_to_python_runs(reader):
     blocks = [textwrap.dedent(block) for block in re.findall(r"^(?: {4}.*\n|\n(?= {4}))+", page, re.MULTILINE)]
     code = "\n".join(block for block in blocks if "stmn.run(" not in block and "pip install" not in block)
     assert "stmn.prepare(" in code and "stmn.fuse(" in code and ".predict(" in code
-    code = re.sub(r", (width=0.5|size=64|steps=\d+)", "", code)
+    code = re.sub(r", (width=0.5|size=64|steps=\d+)", "", code).replace("trials=30", "trials=2, validation=0.3")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert re.match(r"[\d.]+ \(", done.stdout)
