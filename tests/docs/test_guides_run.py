@@ -68,6 +68,7 @@ SHORTER = {
     "train videos --out": "--short-side 40 --size 32 --width 0.125 --steps 2 --seeds 1 --folds 1",
     "train-stream --modality rgb --keep best": "--validation 0.3",
     "tune ": "--validation 0.3 --trials 2",
+    "run recipes/final.toml": "--set validation=0.1 --set appearance.weights=none --set motion.weights=none",
     "prepare --dataset": "--dataset-options train=4 --dataset-options test=4",
 }
 
