@@ -17,7 +17,7 @@ def read_list(path: Path) -> str:
     File names may hold any bytes; `os.fsencode` gives them back.
 
     Raises:
-        DataError: It can't be read, or is no text.
+        DataError: It can't be read, or is not text.
     """
     try:
         content = read_regular(path)
@@ -29,7 +29,7 @@ def read_list(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is damaged UTF-16 text; save it as UTF-8") from error
     if "\0" in text:
-        raise DataError(f"{path}: is no text")
+        raise DataError(f"{path}: is not text; name a folder of videos, or a list of them as CSV")
     return text.removeprefix("\ufeff")
 
 

@@ -153,11 +153,14 @@ def test_encodings_and_line_ends(encoding, end, tmp_path):
     assert dataset.splits() == {"1": {"train": ["née.avi"], "test": ["b.avi"]}}
 
 
-@pytest.mark.parametrize("content", [b"path,class\na.avi,w\x00ave\n", b"\xff\xfep\x00a\x00\x00\xd8"])
-def test_what_is_no_text_is_one_line(content, tmp_path):
+@pytest.mark.parametrize(("content", "said"), [
+    (b"path,class\na.avi,w\x00ave\n", "is not text; name a folder of videos, or a list of them as CSV"),
+    (b"\xff\xfep\x00a\x00\x00\xd8", "is damaged UTF-16 text; save it as UTF-8"),
+])  # fmt: skip
+def test_what_is_no_text_is_one_line(content, said, tmp_path):
     (tmp_path / "a.csv").write_bytes(content)
     [line] = errors_of(call("prepare", tmp_path / "a.csv", "mine", "-w", tmp_path))
-    assert "is no text" in line or "is damaged UTF-16 text" in line
+    assert line == f"{tmp_path / 'a.csv'}: {said}"
 
 
 @pytest.mark.parametrize("written", [
