@@ -77,7 +77,7 @@ class Model(Classifier):
         found = self.description.calibration
         if found is None:
             raise UsageError("--unknown auto: the model is not calibrated: stmn calibrate MODEL, or give a number")
-        if self.stream is not None:
+        if not self.uses_all_outputs:
             raise UsageError(
                 f"--unknown auto: the calibration is of the mean over streams, not of {self.stream} alone: leave "
                 f"--stream out, or give a number"
@@ -252,8 +252,7 @@ def load_model(
             (check_estimator if how.flow_options else load_estimator)(how.flow, how.flow_options)
         except (UsageError, PluginError) as error:
             raise type(error)(f"{path}: {error}") from error
-    one_of_several = stream if len(network.outputs) > 1 else None  # the only output has the model's temperature
-    return Model(network, description, choose_device("cpu" if exported else device, precision), one_of_several)
+    return Model(network, description, choose_device("cpu" if exported else device, precision), stream)
 
 
 def find_videos(arguments: list[str], progress: Progress | None = None) -> Iterator[Source]:

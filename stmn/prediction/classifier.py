@@ -82,6 +82,11 @@ class Classifier:
         return self.description.network.stack_length
 
     @property
+    def uses_all_outputs(self) -> bool:
+        """True unless `stream` is one of several outputs."""
+        return self.stream is None or len(self.network.outputs) == 1
+
+    @property
     def reads_flow(self) -> bool:
         """True if one of the streams is motion."""
         return "motion" in self.network.names
@@ -203,9 +208,9 @@ class Classifier:
     def rank(self, logits: Tensor) -> list[ClassScore]:
         """All classes, most probable first, from (classes,) logits: the mean of those of the outputs in use.
 
-        They are divided by the model's temperature. It is fitted to the mean of its outputs: a stream alone has none.
+        They are divided by the model's temperature. It is fitted to the mean of its outputs: one of several has none.
         """
-        temperature = self.description.temperature if self.stream is None else 1.0
+        temperature = self.description.temperature if self.uses_all_outputs else 1.0
         values = (logits / temperature).softmax(dim=0)
         return [ClassScore(self.classes[i], float(values[i])) for i in values.argsort(descending=True).tolist()]
 
