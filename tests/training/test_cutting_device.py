@@ -9,13 +9,16 @@ from stmn.nets.checkpoint import load_checkpoint
 from stmn.workspace import Workspace
 
 FUSE = (
-    "fuse --batch 8 --micro-batch 4 --steps 2 --lr 0.05 --schedule cosine --chunks 2 --stride-min 1 --stride-max 2 "
+    "fuse --batch 8 --micro-batch 4 --steps 2 --lr 0.005 --schedule cosine --chunks 2 --stride-min 1 --stride-max 2 "
     "--validation 0.25 --balance --colour-jitter 0.2,0.2,0.2,0 --force"
 )
 
 
 def fuse(space: Workspace, *more: object) -> dict[str, torch.Tensor]:
-    """The network of a training: two streams, with validation, recomputed statistics, and classes balanced."""
+    """The network of a training: two streams, with validation, recomputed statistics, and classes balanced.
+
+    Its steps are small, as large ones enlarge what rounding differs in.
+    """
     done = call(*FUSE.split(), *more, "-w", space.root)
     assert done.exit_code == 0, done.stderr
     [run] = [run for run in space.runs() if run.record["verb"] == "fuse"]  # the same run each time
