@@ -78,6 +78,7 @@ def draw_filters(filters: Sequence[FilterChange], key: str) -> str:
             axes.axvline(0, color=MUTED, lw=1, ls=(0, (3, 2)))
             axes.set_title(stream, fontsize=9, loc="left", color=INK)
             axes.set_xlabel("change of the tap")
+            axes.xaxis.get_major_locator().set_params(nbins=4)  # small changes have long numbers
             _name_rows(axes, [item.place for item in own])
         handles, labels = grid[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=5, labelcolor=INK)
