@@ -168,6 +168,7 @@ short_side = 32
 """
 
 
+@pytest.mark.slow
 def test_several_experiments_run_at_once(tmp_path):
     """Each has a log; those on one set of videos wait for each other; a failure is named and stops no other."""
     for name, data, train in (("first", "a", 4), ("again", "a", 4), ("broken", "b", -1), ("other", "c", 4)):
