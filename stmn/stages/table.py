@@ -39,6 +39,9 @@ class Table(Stage[TableOptions]):
         rows = options.rows or _name_rows(given, workspace)
         seeds = options.seeds or _number(rows, [source.split for source in sources])
         known = [*dict.fromkeys(rows), BOX_SHAPES]
+        by_name = dict(zip(options.evaluations or (), rows, strict=False))
+        if options.against not in known and options.against in by_name:
+            options = options.model_copy(update={"against": by_name[options.against]})
         if options.against is not None and options.against not in known:
             raise UsageError(
                 f"against = '{options.against}': no row is called so{near_match(options.against, known)}; rows: "

@@ -42,7 +42,9 @@ schedule = "cosine"
 validation = 0.0
 [defaults.evaluate]
 chunks = 2
-"""
+""" + "".join(f"[defaults.{step}]\ncamera = false\n" for step in (
+    "fuse-idt", "idt-extract", "idt-fit", "idt-encode", "idt-score",  # these clips move as a whole, as before a camera
+))  # fmt: skip
 #: words of a page that stand for something of the reader's
 STANDS_FOR = {"MODEL": "fused", "VIDEO...": "clip.mp4", "VIDEO": "clip.mp4", "VIDEOS": "videos"}
 #: what can't run here: how the command begins, and why
@@ -62,7 +64,7 @@ PLANNED = ("run ",)
 #: where another way to the same end begins, in a new folder
 ANOTHER_WAY = ("init videos", "prepare videos mine")
 #: what a page shows in passing: each runs in a folder of its own
-ASIDE = ("prepare list.csv", "prepare weizmann", "prepare --dataset", "prepare videos mine --split-by", "plugins new")
+ASIDE = ("prepare list.csv", "prepare weizmann", "prepare --dataset", "prepare grouped mine", "plugins new")
 #: what makes a command short that defaults don't reach
 SHORTER = {
     "train videos --out": "--short-side 40 --size 32 --width 0.125 --steps 2 --seeds 1 --folds 1",
@@ -97,6 +99,7 @@ def files(tmp_path_factory) -> Path:
             clip = moving(22, dx=2 * number - 1, seed=ord(letter))
             film(folder / "videos" / action / f"{letter}{'' if action == 'jump' else '2'}.mp4", clip)
             film(folder / "weizmann" / action / f"{letter}nna_{action}.mp4", clip)
+            film(folder / "grouped" / action / f"v_{action}_g0{1 + ord(letter) - ord('a')}_c01.mp4", clip)
     film(folder / "clip.mp4", moving(20))
     film(folder / "film.mp4", moving(80))
     for place in ("new", "videos"):
@@ -149,7 +152,7 @@ def test_commands_of_a_page_run(page, reader, files, tmp_path, monkeypatch):
 def make_tests_in_folds(reader: Path) -> dict[str, str]:
     """What the reader of the guide to testing has: models of three folds, and tests of them; the page's names of these."""
     held_out = ["--validation", "0.3"]
-    type_in(["prepare", "videos", "mine", "--split-by", "group", "--folds", "3"])
+    type_in(["prepare", "grouped", "mine", "--split-by", "group", "--folds", "3"])
     names = {}
     for split in "123":
         for line in TRAINING[:3]:
@@ -157,21 +160,22 @@ def make_tests_in_folds(reader: Path) -> dict[str, str]:
         for model, word in (("motion", f"a{split}"), ("fused", f"b{split}")):
             names[word] = names_run("evaluate", model, "--split", split)
         names[f"TEST_{split}"] = names[f"b{split}"]
+    names |= {"MOTION": names["a3"], "APPEARANCE": names_run("evaluate", "appearance", "--split", "3")}
     for model in ("appearance", "motion"):
-        names[model.upper()] = names_run("evaluate", model, "--split", "3")
         names[f"{model.upper()}_VALIDATION"] = names_run("evaluate", model, "--split", "3", "--part", "validation")
-    joined = names_run("evaluate", "--join", names["b1"], names["b2"], names["b3"])
+    motion, fused = (names_run("evaluate", "--join", *(names[f"{letter}{fold}"] for fold in "123")) for letter in "ab")
     idt = names_run(*["idt", "score", "--split", "3"])
     return names | {
-        "test-1a2b": names["a3"], "test-9f8e": names["b3"], "test-motion": names["a3"], "test-fused": joined,
-        "test": names["b3"], "final": "fused", "idt.safetensors": idt,
+        "test-1a2b": names["a3"], "test-9f8e": names["b3"], "test-motion": motion, "test-fused": fused,
+        "test": names["b3"], "final": "fused", "VIDEOS": "grouped", "idt.safetensors": idt,
     }  # fmt: skip
 
 
 def names_run(*words: str) -> str:
-    """Type a command; the name of the run that it made."""
+    """Type a command; the name of the run with scores that it made."""
     type_in(list(words))
-    return max(Workspace(Path.cwd()).runs(), key=lambda run: run.record["started"]).name
+    runs = [run for run in Workspace(Path.cwd()).runs() if run.record["verb"] in ("evaluate", "idt-score")]
+    return max(runs, key=lambda run: run.record["started"]).name
 
 
 def test_code_of_the_guide_to_python_runs(reader):
