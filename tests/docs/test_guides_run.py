@@ -64,13 +64,21 @@ PLANNED = ("run ",)
 #: where another way to the same end begins, in a new folder
 ANOTHER_WAY = ("init videos", "prepare videos mine")
 #: what a page shows in passing: each runs in a folder of its own
-ASIDE = ("prepare list.csv", "prepare weizmann", "prepare --dataset", "prepare grouped mine", "plugins new")
+ASIDE = (
+    "prepare list.csv",
+    "prepare weizmann",
+    "prepare --dataset",
+    "prepare grouped mine",
+    "prepare videos mine --workers",
+    "plugins new",
+)
 #: what makes a command short that defaults don't reach
 SHORTER = {
     "train videos --out": "--short-side 40 --size 32 --width 0.125 --steps 2 --seeds 1 --folds 1",
     "train-stream --modality rgb --keep best": "--validation 0.3",
     "tune ": "--validation 0.3 --trials 2",
     "run recipes/final.toml": "--set validation=0.1 --set appearance.weights=none --set motion.weights=none",
+    "run final": "--set validation=0.1 --set appearance.weights=none --set motion.weights=none",
     "prepare --dataset": "--dataset-options train=4 --dataset-options test=4",
 }
 
@@ -101,6 +109,7 @@ def files(tmp_path_factory) -> Path:
             film(folder / "weizmann" / action / f"{letter}nna_{action}.mp4", clip)
             film(folder / "grouped" / action / f"v_{action}_g0{1 + ord(letter) - ord('a')}_c01.mp4", clip)
     film(folder / "clip.mp4", moving(20))
+    film(folder / "clip.avi", moving(20))
     film(folder / "film.mp4", moving(80))
     for place in ("new", "videos"):
         shutil.copytree(folder / "videos" / "jump", folder / "home" / place)
