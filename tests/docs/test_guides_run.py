@@ -56,7 +56,8 @@ LEFT_OUT = {
     "fuse --fusion my_gate": "needs the package that the page has made installed; tests/testing does that",
     "plugins show my_gate": "the same",
     "run my-gate": "the same",
-    "prepare videos mine --device cuda": "needs a card",
+    "train-stream --modality flow --arch resnet18 --width 0.5 --weights formula": "needs hours of training before it",
+    "prepare videos mine --device cuda": "needs a GPU",
     "prepare videos mine --cluster": "needs Dask workers; tests/stages starts some",
 }
 #: what takes hours is planned, not run
