@@ -1,4 +1,4 @@
-"""The commands of README and of the guides do what they say, in the order in which a reader types them.
+"""The commands of README and of the guides do what they say, and their code in Python, in the order of a page.
 
 Networks are narrow and train for two steps: what is tested is that each command runs with what the ones before it made.
 """
@@ -8,12 +8,16 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers.commands import call, over
 from helpers.films import film, moving
+from helpers.hub import use_cache
+from helpers.hub_server import serve_hub
 from helpers.pages import CHECKOUT, commands
+from helpers.published import make_published
 
 from stmn.workspace import Workspace
 
@@ -46,13 +50,14 @@ chunks = 2
     "fuse-idt", "idt-extract", "idt-fit", "idt-encode", "idt-score",  # these clips move as a whole, as before a camera
 ))  # fmt: skip
 #: words of a page that stand for something of the reader's
-STANDS_FOR = {"MODEL": "fused", "VIDEO...": "clip.mp4", "VIDEO": "clip.mp4", "VIDEOS": "videos"}
+STANDS_FOR = {
+    "MODEL": "fused", "VIDEO...": "clip.mp4", "VIDEO": "clip.mp4", "VIDEOS": "videos", "UT_INTERACTION": "grouped",
+    "WEIZMANN": "weizmann",
+}  # fmt: skip
 #: what can't run here: how the command begins, and why
 LEFT_OUT = {
     "weights": "downloads",
     "browse": "serves until Ctrl-C; tests/browse clicks through it",
-    "predict hf://": "needs the hub; tests/hub speaks to a server of its own",
-    "push": "needs the hub; tests/hub speaks to a server of its own",
     "fuse --fusion my_gate": "needs the package that the page has made installed; tests/testing does that",
     "plugins show my_gate": "the same",
     "run my-gate": "the same",
@@ -96,7 +101,12 @@ PAGES = {
     "docs/guides/cluster-and-gpus.md": ("prepare videos mine", *TRAINING),
     "docs/guides/plugins.md": (),
     "docs/guides/synthetic.md": (),
+    "docs/guides/paper-datasets.md": (),
+    "docs/guides/results.md": (),
+    "docs/guides/sharing.md": ("prepare videos mine", *TRAINING, "push fused ada/gates --licence mit"),
 }
+#: pages whose code in Python runs after their commands
+WITH_PYTHON = ("README", "exporting", "predicting", "testing", "trajectories")
 
 
 @pytest.fixture(scope="module")
@@ -134,11 +144,22 @@ def type_in(words: list[str]) -> None:
     assert result.exit_code == 0, f"stmn {' '.join(words)}\n{result.stderr}"
 
 
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A model hub on this machine."""
+    with serve_hub(monkeypatch, tmp_path / "cache"):
+        yield
+
+
 @pytest.mark.parametrize("page", PAGES)
+@pytest.mark.usefixtures("hub")
 def test_commands_of_a_page_run(page, reader, files, tmp_path, monkeypatch):
     stands_for = dict(STANDS_FOR)
     if page == "docs/guides/testing.md":
         stands_for |= make_tests_in_folds(reader)
+    if page == "docs/guides/paper-datasets.md":
+        make_published(reader)
+        use_cache(monkeypatch, tmp_path / "weights", "resnet50", "resnet152")
     for line in PAGES[page]:
         type_in(line.split())
     here, made = reader, 0
@@ -148,8 +169,8 @@ def test_commands_of_a_page_run(page, reader, files, tmp_path, monkeypatch):
         line = " ".join(words)
         if any(line.startswith(start) for start in LEFT_OUT):
             continue
-        if line.startswith(PLANNED):
-            words = [*dict.fromkeys([*words, "--dry-run"])]
+        if line.startswith(PLANNED) and "--dry-run" not in words:
+            words = [*words, "--dry-run"]
         more = next((more for start, more in SHORTER.items() if line.startswith(start)), "")
         if line.startswith((*ASIDE, *ANOTHER_WAY)):
             made += 1
@@ -157,6 +178,20 @@ def test_commands_of_a_page_run(page, reader, files, tmp_path, monkeypatch):
         type_in(over(words, *more.split()) if more else words)
         here = here if line.startswith(ASIDE) else Path.cwd()
         monkeypatch.chdir(here)
+    if Path(page).stem in WITH_PYTHON:
+        run_python((CHECKOUT / page).read_text())
+
+
+def run_python(page: str) -> None:
+    """Run the blocks of a page that import something, in its order, with the steps and sizes of the settings."""
+    found = [block for block in code_blocks(page) if re.search(r"^(import|from) ", block, re.MULTILINE)]
+    assert found
+    done = subprocess.run([sys.executable, "-c", "\n".join(found)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def code_blocks(page: str) -> list[str]:
+    return [textwrap.dedent(block) for block in re.findall(r"^(?: {4}.*\n|\n(?= {4}))+", page, re.MULTILINE)]
 
 
 def make_tests_in_folds(reader: Path) -> dict[str, str]:
@@ -190,8 +225,7 @@ def names_run(*words: str) -> str:
 
 def test_code_of_the_guide_to_python_runs(reader):
     """As one script, in the page's order; the recipe is planned as it would take hours, and the rest runs."""
-    page = (CHECKOUT / "docs/guides/python.md").read_text()
-    blocks = [textwrap.dedent(block) for block in re.findall(r"^(?: {4}.*\n|\n(?= {4}))+", page, re.MULTILINE)]
+    blocks = code_blocks((CHECKOUT / "docs/guides/python.md").read_text())
     code = "\n".join(block for block in blocks if "stmn.run(" not in block and "pip install" not in block)
     assert "stmn.prepare(" in code and "stmn.fuse(" in code and ".predict(" in code
     code = re.sub(r", (width=0.5|size=64|steps=\d+)", "", code).replace("trials=30", "trials=2, validation=0.3")
