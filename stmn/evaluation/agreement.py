@@ -24,7 +24,7 @@ _NOT_MEASURED = (
 #: how many keys are named that only one of two protocols has
 _NAMED = 3
 #: what a protocol means that lacks a key
-_IMPLIED = {"seen_in_training": 0, "average": "logits", "stream_weights": "equal", "blank": "nothing"}
+_IMPLIED = {"seen_in_training": 0, "average": "logits", "stream_weights": "equal", "blank": "no stream"}
 
 
 @dataclass(frozen=True)
@@ -247,17 +247,21 @@ def describe_differences(differences: dict[str, tuple[Any, Any]]) -> str:
         key: "the data set's content" if key == "data_fingerprint" else key.replace("_", " ") for key in differences
     }
     stated = {key: pair for key, pair in differences.items() if None not in pair}
-    found = [
-        words[key]
-        if key == "data_fingerprint"
-        else f"{words[key]} {_format_value(other)} instead of {_format_value(first)}"
-        for key, (first, other) in stated.items()
-    ]
+    found = [_describe_difference(key, words[key], *pair) for key, pair in stated.items()]
     unknown = [words[key] for key in differences if key not in stated]
     if unknown:
         more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
         found.append(f"{', '.join(unknown[:_NAMED])}{more} (stated by only one of the two)")
     return ", ".join(found)
+
+
+def _describe_difference(key: str, words: str, first: Any, other: Any) -> str:
+    """One difference in words."""
+    if key == "data_fingerprint":
+        return words
+    if key == "blank":
+        return f"noise in place of {other}, in the other of {first}"
+    return f"{words} {_format_value(other)} instead of {_format_value(first)}"
 
 
 def list_differences(parts: Sequence["Scores"], names: Sequence[str]) -> Iterator[str]:
