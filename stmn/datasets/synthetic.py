@@ -48,7 +48,7 @@ class Synthetic(Rendered):
         root: Where the videos are written; created if it doesn't exist.
         train: Number of training videos.
         test: Number of test videos.
-        frames: Frames per video, at least 2; 14 by default. `what_comes_first` needs 74, which is its default.
+        frames: Frames per video, at least 2; 14 by default. `what_comes_first` needs 46, which is its default.
         size: Width and height in pixels, even and at least 32.
         task: "which_moves", "what_comes_first" or "distractors".
         seed: Of all that is random.

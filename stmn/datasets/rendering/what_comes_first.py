@@ -1,20 +1,19 @@
 """Task *what_comes_first*: an order in time that no single chunk shows.
 
-A disc stands, moves for 5 frames, stands, moves back for 5 frames, and stands. The class is which of the two opposite
-directions comes first. The motions are so far apart that no flow stack (L = 10 fields) sees both, and what a stack sees
-of a motion, its beginning or its end, it sees in both orders. Disc and ground lie on a torus, so places say nothing.
+A disc stands, moves for 5 frames, stands, moves in another direction for 5 frames, and stands. The class is the
+direction that comes first. The motions are so far apart that no flow stack (L = 10 fields) sees both, and what a stack
+sees of a motion it sees in both orders. Disc and ground lie on a torus, so places say nothing.
 
-What can be known at most, with T = 10 chunks 7 frames apart as the test has them in 74 frames (chance is 25 %):
+What can be known at most, with T = 6 chunks 7 frames apart as the test has them in 46 frames (chance is 25 %):
 
 - a frame: 25 %. Its distribution is the same in all classes.
-- a stack, or the frame and the stack of a chunk: 50 %, if it sees a motion. It shows the axis, not the order.
+- a stack, or the frame and the stack of a chunk: 50 %, if it sees a motion. That one is as often the first as the
+  second; if it is the second, the first is any other.
 - anything that treats chunks alike and then forgets their order, such as the average of scores, or average or max
-  pooling over time (eq. 10) without temporal filters: 50 %. The chunks that see the first motion and those that see the
-  second one are drawn from one distribution, because where both start, modulo 7 frames, is drawn from one.
-- one temporal filter of length 3 before the pooling (`last_unit`): 50 %. It sees three chunks in a row, and no three
-  hold both motions, or a motion and an end of the video, which the filter's zeros there would show.
-- two or more filters, one after another (`residual` has four): 100 %. Five chunks in a row hold an end of the video and
-  the motion that is nearest to it.
+  pooling over time (eq. 10) without temporal filters: 50 %. The second motion starts 14 frames after the first, so the
+  chunks that see one of them lie as those that see the other, two chunks later.
+- one temporal filter of length 3 before the pooling (`last_unit`): 100 %. It sees three chunks in a row, and some three
+  hold both motions, the first in the first one and the second in the last.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,19 +26,20 @@ from stmn.datasets.rendering.canvas import Mask
 from stmn.datasets.rendering.torus import Disc, draw_disc, find_discs, render_discs
 from stmn.datasets.rendering.which_moves import DIRECTIONS
 
-_OPPOSITE = {"down": "up", "left": "right", "right": "left", "up": "down"}
 CLASSES = [f"{name}_first" for name in sorted(DIRECTIONS)]
 
-#: frames that a motion takes, and its places in time: the first flow field of each motion is one of 7 in a row
-MOVING = 5
-STARTS = ((17, 24), (45, 52))
-#: frames of the shortest video: 64 places of a stack, so that 10 chunks are 7 frames apart
-LEAST_FRAMES = 74
+#: frames that a motion takes, and frames from the start of one to that of the other: two chunks
+MOVING, APART = 5, 14
+#: the first flow field of the first motion is one of 7 in a row
+STARTS = (10, 17)
+#: frames of the shortest video: 36 places of a stack, so that 6 chunks are 7 frames apart
+LEAST_FRAMES = 46
 
 
-def draw_starts(rng: Generator, frames: int) -> list[int]:
+def draw_starts(rng: Generator, frames: int) -> tuple[int, int]:
     """Draw the first flow fields of both motions, in order; what a video has beyond `LEAST_FRAMES` is stillness."""
-    return [int(rng.integers(*range_)) + (frames - LEAST_FRAMES) // 2 for range_ in STARTS]
+    first = int(rng.integers(*STARTS)) + (frames - LEAST_FRAMES) // 2
+    return first, first + APART
 
 
 def render(rng: Generator, class_name: str, frames: int, size: int) -> Iterator[NDArray[np.uint8]]:
@@ -54,10 +54,11 @@ def masks(rng: Generator, class_name: str, frames: int, size: int, times: Sequen
 
 
 def _draw_disc(rng: Generator, class_name: str, frames: int, size: int) -> Disc:
-    """The disc, which moves in one direction and later in the opposite one, equally fast."""
+    """The disc, which moves in one direction and later in one of the three others, equally fast."""
     first = class_name.removesuffix("_first")
+    second = str(rng.choice([name for name in sorted(DIRECTIONS) if name != first]))
     speed = rng.uniform(0.02, 0.035) * size
     steps = np.zeros((frames, 2))  # row t: the motion from frame t - 1 to frame t, flow field t - 1
-    for start, name in zip(draw_starts(rng, frames), (first, _OPPOSITE[first]), strict=True):
+    for start, name in zip(draw_starts(rng, frames), (first, second), strict=True):
         steps[start + 1 : start + 1 + MOVING] = np.array(DIRECTIONS[name]) * speed
     return draw_disc(rng, np.cumsum(steps, axis=0), rng.uniform(0.14, 0.2) * size, rng.uniform(0, 2 * np.pi), size)
