@@ -11,6 +11,7 @@ A plugin is an entry point of an installed package, in one of the groups of `stm
 | data set | `stmn.datasets` | a subclass of `Dataset` |
 | exporter | `stmn.exporters` | a class that is an `Exporter` |
 | logger | `stmn.loggers` | a class that is a `Logger` |
+| weights | `stmn.weights` | a function that is `Weights` |
 
 `API_VERSION` is the version of these contracts. A package says for which it was written by an entry point of the group
 `stmn.api`, whose name is the number. One that says nothing was written for 1.
@@ -28,11 +29,13 @@ Importing this module does not import torch: the names that need it are imported
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from stmn.registry import API_VERSION
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor, nn
 
     from stmn.datasets.base import Dataset, JpegFiles, Splits, VideoEntry
@@ -65,6 +68,7 @@ __all__ = [
     "TemporalInit",
     "Unit",
     "VideoEntry",
+    "Weights",
     "make_program",
 ]
 
@@ -106,6 +110,24 @@ class Fusion(Protocol):
 
     def __call__(self, channels: int) -> nn.Module:
         """Build the module for maps of C = `channels` channels. A class whose `__init__` takes these will do."""
+
+
+class Weights(Protocol):
+    """Starting weights of streams: a function of the modality that says where the file is.
+
+    `train-stream --weights NAME` starts from it. The file is one that `--weights` takes by its path too: a model of
+    stmn, such as `stmn export --format safetensors --half` writes, or a state dict of timm or torchvision.
+    """
+
+    def __call__(self, modality: Literal["rgb", "flow"], /) -> Path | None:
+        """Say where the weights are.
+
+        Args:
+            modality: "rgb" of an appearance stream, "flow" of a motion stream.
+
+        Returns:
+            A file of the package; None if it has none for this modality.
+        """
 
 
 class FlowEstimator(Protocol):

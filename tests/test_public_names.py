@@ -45,7 +45,7 @@ def test_names_of_the_package():
 
 
 def test_names_for_plugin_authors():
-    kinds = ["backbone", "dataset", "exporter", "flow", "fusion", "injector", "logger"]
+    kinds = ["backbone", "dataset", "exporter", "flow", "fusion", "injector", "logger", "weights"]
     assert lookup("stmn.testing").__all__ == ["CHECKS", *(f"check_{kind}" for kind in kinds)]
 
 

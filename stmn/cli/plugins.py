@@ -27,6 +27,7 @@ _CHOSEN = {
     "dataset": ("prepare --dataset", "--dataset-options"),
     "exporter": ("export --format", "--format-options"),
     "logger": ("train-stream --logger", "--logger-options"),
+    "weights": ("train-stream --weights", ""),
 }
 
 
@@ -79,7 +80,9 @@ def show(
 @command(app, "new", examples=("stmn plugins new my-gate --kind fusion",))
 def new(
     name: Annotated[str, typer.Argument(help="name of the package, such as my-gate")],
-    kind: Annotated[str, typer.Option("--kind", help="backbone, dataset, exporter, flow, fusion, injector, logger")],
+    kind: Annotated[
+        str, typer.Option("--kind", help="backbone, dataset, exporter, flow, fusion, injector, logger, weights")
+    ],
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="where its folder is made")] = Path(),
 ) -> None:
     """Make an installable package with one plugin: the code, a check of its contract, a toy recipe."""

@@ -13,27 +13,29 @@ from stmn import registry
 from stmn.errors import UsageError, near_match
 
 #: kind -> what a person calls it
-_WORDS = {"backbone": "backbone", "dataset": "data set", "flow": "flow"}
+_WORDS = {"dataset": "data set", "weights": "set of starting weights"}
 #: what the toy recipe of a kind has in its places; the built-in parts elsewhere
 _PLACES = {
     "dataset": 'dataset = "synthetic"\ndataset_options = { train = 16, test = 8 }',
     "flow": 'flow = "tvl1"',
     "arch": "resnet18",
+    "width": "0.125",
+    "weights": "none",
     "fuse": 'fusion = "multiply"\ninjector = "residual"',
     "last": "",
 }
-_OWN = {
-    "backbone": ("arch", "$module"),
-    "dataset": ("dataset", 'dataset = "$module"\ndataset_options = { count = 8 }'),
-    "exporter": (
-        "last",
-        '\n[[stage]]\nid = "export"\nuses = "export"\nmodel = "fused"\nformat = "$module"\n'
-        "format_options = { classes = false }",
-    ),
-    "flow": ("flow", 'flow = "$module"\nflow_options = { damping = 0.5 }'),
-    "fusion": ("fuse", 'fusion = "$module"\nfusion_options = { reduction = 2 }\ninjector = "residual"'),
-    "injector": ("fuse", 'fusion = "multiply"\ninjector = "$module"\ninjector_options = { unit = 0 }'),
-    "logger": ("fuse", 'fusion = "multiply"\nlogger = "$module"\nlogger_options = { columns = "loss" }'),
+_OWN: dict[str, dict[str, str]] = {
+    "backbone": {"arch": "$module"},
+    "dataset": {"dataset": 'dataset = "$module"\ndataset_options = { count = 8 }'},
+    "exporter": {
+        "last": '\n[[stage]]\nid = "export"\nuses = "export"\nmodel = "fused"\nformat = "$module"\n'
+        "format_options = { classes = false }"
+    },
+    "flow": {"flow": 'flow = "$module"\nflow_options = { damping = 0.5 }'},
+    "fusion": {"fuse": 'fusion = "$module"\nfusion_options = { reduction = 2 }\ninjector = "residual"'},
+    "injector": {"fuse": 'fusion = "multiply"\ninjector = "$module"\ninjector_options = { unit = 0 }'},
+    "logger": {"fuse": 'fusion = "multiply"\nlogger = "$module"\nlogger_options = { columns = "loss" }'},
+    "weights": {"weights": "$module", "arch": "test_resnet", "width": "1.0"},
 }
 
 
@@ -66,8 +68,7 @@ def make_package(name: str, kind: str, parent: Path) -> Path:
         "group": registry.KINDS[kind], "api": str(registry.API_VERSION),
         "object": title if kind in ("fusion", "dataset", "exporter", "logger") else module,
     }  # fmt: skip
-    place, own = _OWN[kind]
-    values |= _PLACES | {place: Template(own).substitute(values)}
+    values |= _PLACES | {place: Template(own).substitute(values) for place, own in _OWN[kind].items()}
     made = {
         "pyproject.toml": "pyproject.toml", "README.md": "README.md", "recipe.toml": "recipe.toml",
         f"{module}/__init__.py": f"{kind}.py", f"tests/test_{module}.py": "test.py",

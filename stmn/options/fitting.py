@@ -1,7 +1,7 @@
 """The options of init and train: what a person decides instead of leaving it to be fitted to the clips."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
@@ -38,8 +38,10 @@ class FittingOptions(StageOptions):
     flow: str = option("tvl1", "optical flow estimator: a plugin", "Data", plugin="flow")
     arch: str | None = option(None, "backbone of both streams", "Network", plugin="backbone")
     width: float | None = option(None, "multiplies the channels of the backbone", "Network", gt=0, le=4)
-    weights: Literal["imagenet", "none"] | None = option(
-        None, "weights to start from: imagenet (see stmn weights) or none", "Network"
+    weights: str | None = option(
+        None,
+        "weights to start from: imagenet (see stmn weights), none, those of a package (formula)",
+        "Network",
     )
     chunks: int | None = option(None, "chunks of a clip that the motion stream sees at once", "Network", ge=1, le=1000)
     batch: int | None = option(None, "clips per training step", "Optimisation", ge=1)

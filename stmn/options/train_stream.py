@@ -19,9 +19,9 @@ class TrainStreamOptions(TrainingOptions):
     width: float = option(1.0, "multiplies the channels of conv2 to conv5", "Network", gt=0, le=4)
     weights: str = option(
         "auto",
-        "initial weights: imagenet, none, auto (imagenet if on this machine, else none), a trained model (a run, "
-        "a file or hf://user/name), or a file: a state dict of timm or torchvision (.safetensors, .pth), or a "
-        "MatConvNet ResNet (.mat)",
+        "initial weights: imagenet, none, auto (imagenet if on this machine, else none), those of a package (such as "
+        "formula of stmn-formula), a trained model (a run, a file or hf://user/name), or a file: a state dict of timm "
+        "or torchvision (.safetensors, .pth), or a MatConvNet ResNet (.mat)",
         "Network",
         inputs=("model",),
         words=("auto", "imagenet", "none"),

@@ -169,9 +169,9 @@ class TrainStreamArguments(TrainingArguments, total=False):
     arch_options: dict[str, Any]
     # multiplies the channels of conv2 to conv5
     width: float
-    # initial weights: imagenet, none, auto (imagenet if on this machine, else none), a trained model (a run,
-    # a file or hf://user/name), or a file: a state dict of timm or torchvision (.safetensors, .pth), or a
-    # MatConvNet ResNet (.mat)
+    # initial weights: imagenet, none, auto (imagenet if on this machine, else none), those of a package (such
+    # as formula of stmn-formula), a trained model (a run, a file or hf://user/name), or a file: a state dict
+    # of timm or torchvision (.safetensors, .pth), or a MatConvNet ResNet (.mat)
     weights: Named
     # side of the training crop, pixels
     size: int

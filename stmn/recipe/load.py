@@ -174,12 +174,13 @@ def _check_inputs(options: StageOptions, where: str, earlier: list[RecipeStage])
     wrong = []
     by_id = {stage.id: stage for stage in earlier}
     for name, kinds in options.inputs().items():
+        installed = registry.names(name) if name == "weights" else []
         for item in options.named(name):
             if item in by_id and (verb := by_id[item].uses):
                 if not set(kinds) & set(find_stage(verb).makes):
                     article = "an" if verb[0] in "aeiou" else "a"
                     wrong.append(f"{where}: {name} = '{item}': {article} {verb} stage makes no {' or '.join(kinds)}")
-            elif item not in by_id and not names_path(item):
-                near = near_match(item, [*by_id, *options.described()[name].words])
+            elif item not in by_id and not names_path(item) and item.rpartition(":")[2] not in installed:
+                near = near_match(item, [*by_id, *options.described()[name].words, *installed])
                 wrong.append(f"{where}: {name} = '{item}': no earlier stage has this id{near}")
     return wrong

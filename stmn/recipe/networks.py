@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stmn import registry
 from stmn.errors import DataError, MissingWeights, StmnError, UsageError, near_match
 from stmn.options.base import StageOptions
 from stmn.options.fuse import FuseOptions
@@ -159,6 +160,9 @@ def _start_of(options: TrainStreamOptions, found: dict[str, "NetworkConfig"]) ->
     for given in options.named("weights"):
         if given in found:
             return choose_start(found[given], options, given)
+        if registry.offers("weights", given):
+            path = find_stage("train-stream").find_input(options, "weights", given, Workspace(Path())).path
+            return choose_start(read_network(path), options, given) if is_model(path) else None
         if is_hub_name(given) or (path := Path(given)).is_dir() or is_model(path):
             path = Workspace(Path()).find_model(given)
             return choose_start(read_network(path), options, given) if is_model(path) else None

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+from stmn import registry
 from stmn.errors import DataError
 from stmn.options import options_of
 from stmn.options.base import Option
@@ -102,7 +103,7 @@ def _name_inputs(option: Option, run: Run, made: dict[str, str]) -> Any:
     fingerprints = run.record.get("inputs", {}).get(option.name, [""] * len(values))
     names = []
     for text, fingerprint in zip(values, fingerprints, strict=True):
-        if fingerprint in made or is_hub_name(text):
+        if fingerprint in made or is_hub_name(text) or (option.name == "weights" and registry.offers("weights", text)):
             names.append(made.get(fingerprint, text))
         elif names_path(PurePath(text).name):  # a file: whoever repeats this has it elsewhere
             names.append(PurePath(text).name)

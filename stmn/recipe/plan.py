@@ -11,7 +11,7 @@ from stmn.options.base import SetOptions, StageOptions
 from stmn.registry import for_fingerprint
 from stmn.runtime.files import digest
 from stmn.stages import find_stage
-from stmn.stages.base import check_split, read_plugin_options
+from stmn.stages.base import Stage, check_split, read_plugin_options
 from stmn.workspace import Input, Run, Workspace
 
 
@@ -64,7 +64,7 @@ def plan_stage(
     chosen = options.given()
     check_split(stage, options, workspace)
     options = read_plugin_options(stage.complete(options, workspace, given))
-    resolved = _resolve_inputs(options, workspace, given)
+    resolved = _resolve_inputs(stage, options, workspace, given)
     data_dir = workspace.find_data(options.data) if isinstance(options, SetOptions) else None
     identity = {
         "verb": verb,
@@ -105,13 +105,13 @@ def _needed_plugins(item: Input) -> list[dict[str, str]]:
 
 
 def _resolve_inputs(
-    options: StageOptions, workspace: Workspace, given: dict[str, list[Input]]
+    stage: Stage[Any], options: StageOptions, workspace: Workspace, given: dict[str, list[Input]]
 ) -> dict[str, list[Input]]:
     """The files of each input option; `given` wins over looking them up."""
     resolved = {}
-    for name, kinds in options.inputs().items():
+    for name in options.inputs():
         if name in given:
             resolved[name] = given[name]
         elif values := options.named(name):
-            resolved[name] = [workspace.find_input(value, *kinds) for value in values]
+            resolved[name] = [stage.find_input(options, name, value, workspace) for value in values]
     return resolved

@@ -39,6 +39,7 @@ KINDS: dict[str, str] = {
     "dataset": "stmn.datasets",
     "exporter": "stmn.exporters",
     "logger": "stmn.loggers",
+    "weights": "stmn.weights",
 }
 
 _API_GROUP, _VARIABLE = "stmn.api", "STMN_PLUGINS"
@@ -197,6 +198,11 @@ def name_of(plugin: Plugin) -> str:
 def names(kind: str) -> list[str]:
     """The names of a kind's plugins, sorted, each once."""
     return sorted({plugin.name for plugin in plugins(kind)})
+
+
+def offers(kind: str, name: str) -> bool:
+    """True if `name`, plain or `PACKAGE:NAME`, is that of a plugin of a kind that may be used."""
+    return any(plugin.name == name.rpartition(":")[2] for plugin in plugins(kind))
 
 
 def find(kind: str, name: str) -> Plugin:

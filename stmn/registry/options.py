@@ -20,7 +20,7 @@ from stmn.errors import PluginError, StmnError, UsageError, describe_mistake, ne
 from stmn.registry import BUILT_IN, Plugin, find, names
 
 #: kind -> how many arguments stmn gives by position
-_GIVEN = {"fusion": 1, "injector": 3, "flow": 2, "dataset": 1, "logger": 3}
+_GIVEN = {"fusion": 1, "injector": 3, "flow": 2, "dataset": 1, "logger": 3, "weights": 1}
 #: kind -> the arguments that stmn gives by name
 _NAMED = {"backbone": ("in_channels", "width")}
 #: what messages call a kind

@@ -120,6 +120,14 @@ class Stage(Generic[OptionsT]):
         """
         return options
 
+    def find_input(self, options: OptionsT, name: str, value: str, workspace: Workspace) -> Input:
+        """The file that an input option names.
+
+        Raises:
+            StmnError: there is none.
+        """
+        return workspace.find_input(value, *options.inputs()[name])
+
     def label(self, options: OptionsT) -> str:
         """The first part of the name of its run: `motion-resnet152`."""
         raise NotImplementedError

@@ -2,9 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+from stmn import registry
 from stmn.errors import CheckpointError, UsageError, near_match
 from stmn.options.train_stream import TrainStreamOptions
 from stmn.runtime import torchrun
+from stmn.runtime.files import file_digest
 from stmn.stages.base import Context, Result, Stage
 from stmn.stages.training import (
     check_logger,
@@ -56,7 +58,7 @@ class TrainStream(Stage[TrainStreamOptions]):
         from stmn.nets.weights.pretrained import resolve_weights
 
         self.check_options(options)
-        words = options.described()["weights"].words
+        words = [*options.described()["weights"].words, *registry.names("weights")]
         if options.weights not in words and (near := near_match(options.weights, words)) and "weights" not in inputs:
             try:  # a run may be called almost like a word
                 workspace.find_input(options.weights, "model")
@@ -64,6 +66,15 @@ class TrainStream(Stage[TrainStreamOptions]):
                 raise UsageError(f"weights = {options.weights}: no such weights{near}") from error
         options = fill_defaults(options)
         return options.model_copy(update={"weights": resolve_weights(options.weights, options.arch)})
+
+    def find_input(self, options: TrainStreamOptions, name: str, value: str, workspace: Workspace) -> Input:
+        """The weights of a package, or what other options name too: a file or a run."""
+        if name == "weights" and registry.offers("weights", value):
+            from stmn.nets.weights.installed import find_installed
+
+            path, label = find_installed(value, options.modality)
+            return Input(path, file_digest(path), value, label)
+        return super().find_input(options, name, value, workspace)
 
     def deliver(self, options: TrainStreamOptions, run: Run) -> None:
         """Give the log to the logger that is asked for, if the training did not."""

@@ -2,10 +2,13 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stmn import registry
+from stmn.errors import StmnError
 from stmn.options.evaluate import EvaluateOptions
 from stmn.options.training import TrainingOptions
 
@@ -176,6 +179,22 @@ def name_device(device: str) -> tuple[str, bool]:
 
     chosen = choose_device(device)
     return (torch.cuda.get_device_name(chosen.device) if chosen.is_cuda else "this CPU"), chosen.is_cuda
+
+
+def list_installed() -> dict[str, tuple[str, float]]:
+    """The weights of packages that have a model of stmn for both streams: name -> backbone and width."""
+    from stmn.nets.checkpoint import read_description
+    from stmn.nets.config import MODALITIES
+    from stmn.nets.weights.installed import find_installed
+
+    found = {}
+    for name in registry.names("weights"):
+        with suppress(StmnError):  # broken ones, and those of one modality
+            paths = [find_installed(name, modality)[0] for modality in MODALITIES.values()]
+            streams = [stream for path in paths for stream in read_description(path).network.streams]
+            if len(sizes := {(stream.arch, stream.width) for stream in streams}) == 1:
+                found[name] = sizes.pop()
+    return found
 
 
 def list_imagenet(archs: Sequence[str]) -> frozenset[str]:

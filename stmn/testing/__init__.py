@@ -13,6 +13,7 @@ from stmn.testing.flows import check_flow
 from stmn.testing.fusions import check_fusion
 from stmn.testing.loggers import check_logger
 from stmn.testing.streams import check_backbone, check_injector
+from stmn.testing.weights import check_weights
 
 __all__ = [
     "CHECKS",
@@ -23,6 +24,7 @@ __all__ = [
     "check_fusion",
     "check_injector",
     "check_logger",
+    "check_weights",
 ]
 
 #: kind of plugin -> its check
@@ -34,4 +36,5 @@ CHECKS: dict[str, Callable[..., Any]] = {
     "fusion": check_fusion,
     "injector": check_injector,
     "logger": check_logger,
+    "weights": check_weights,
 }

@@ -61,7 +61,7 @@ LEFT_OUT = {
     "fuse --fusion my_gate": "needs the package that the page has made installed; tests/testing does that",
     "plugins show my_gate": "the same",
     "run my-gate": "the same",
-    "train-stream --modality flow --arch resnet18 --width 0.5 --weights formula": "needs hours of training before it",
+    "train-stream --modality flow --arch resnet18 --width 0.5 --weights formula": "needs the package; tests/testing does that",
     "prepare videos mine --device cuda": "needs a GPU",
     "prepare videos mine --cluster": "needs Dask workers; tests/stages starts some",
 }

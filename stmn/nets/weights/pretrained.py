@@ -165,7 +165,7 @@ def load_weights(backbone: Backbone, weights: str, arch: str, levels: InputLevel
             raise CheckpointError(f"{path}: MatConvNet weights need a stream with Caffe's layout and its input levels")
         state = read_matconvnet(path, in_channels, levels)
     else:
-        read = _read_state(path)
+        read = read_state(path)
         if any(_OWN_NAME.match(name) for name in read):
             raise CheckpointError(
                 f"{path}: the weights of a model of stmn, without what its file says of them, such as the videos that "
@@ -213,7 +213,7 @@ def _format_shape(value: Tensor) -> str:
     return " x ".join(map(str, value.shape)) or "one number"
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path) -> dict[str, Tensor]:
     """Read a state dict from `.safetensors` or `.pth`, never executing anything in the file."""
     try:
         check_regular(path)

@@ -1,6 +1,6 @@
 """Choose sizes, network and lengths for some clips and a machine: each choice with its reason."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
@@ -47,12 +47,14 @@ class Machine:
         is_gpu: it is a GPU.
         cores: that this process may use.
         imagenet: the architectures whose ImageNet weights are here.
+        installed: the weights of packages: name -> backbone and width of both streams.
     """
 
     device: str
     is_gpu: bool
     cores: int
     imagenet: frozenset[str]
+    installed: Mapping[str, tuple[str, float]]
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,8 @@ def _choose_network(
     gpu, where = machine.is_gpu, _kind_of(machine.is_gpu)
     if asked.arch:
         arch = asked.arch, "as asked"
+    elif asked.weights and asked.weights in machine.installed:
+        arch = machine.installed[asked.weights][0], "that of the weights"
     elif gpu and "resnet50" in machine.imagenet:
         arch = "resnet50", f"for {where}; its weights are here"
     else:
@@ -223,12 +227,20 @@ def _choose_network(
         weights = asked.weights, "as asked"
     elif gpu and arch[0] in machine.imagenet and asked.width in (None, 1):
         weights = "imagenet", "they are on this machine"
+    elif fitting := [
+        name
+        for name, (backbone, width) in machine.installed.items()
+        if backbone == arch[0] and asked.width in (None, width)
+    ]:
+        weights = fitting[0], "of an installed package, so that few clips are enough"
     else:
         weights = "none", "learned from the clips alone; --weights imagenet is slower and often better"
     if asked.width:
         return arch, weights, (asked.width, "as asked")
     if weights[0] == "imagenet":
         return arch, weights, (1.0, "that of the weights")
+    if weights[0] in machine.installed:
+        return arch, weights, (machine.installed[weights[0]][1], "that of the weights")
     return arch, weights, (_WIDTH[gpu], f"for {where}")
 
 

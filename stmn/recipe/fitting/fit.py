@@ -114,7 +114,9 @@ def look_at_machine(device: str) -> Machine:
     from stmn.runtime.cores import count_cores
 
     name, is_gpu = workload.name_device(device)
-    return Machine(name, is_gpu, count_cores(), workload.list_imagenet(("resnet18", "resnet50")))
+    return Machine(
+        name, is_gpu, count_cores(), workload.list_imagenet(("resnet18", "resnet50")), workload.list_installed()
+    )
 
 
 def measure_steps(chosen: Chosen, videos: str, device: str, progress: Progress) -> StepTimes:
