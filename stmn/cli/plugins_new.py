@@ -35,7 +35,12 @@ _OWN: dict[str, dict[str, str]] = {
     "fusion": {"fuse": 'fusion = "$module"\nfusion_options = { reduction = 2 }\ninjector = "residual"'},
     "injector": {"fuse": 'fusion = "multiply"\ninjector = "$module"\ninjector_options = { unit = 0 }'},
     "logger": {"fuse": 'fusion = "multiply"\nlogger = "$module"\nlogger_options = { columns = "loss" }'},
-    "weights": {"weights": "$module", "arch": "test_resnet", "width": "1.0"},
+    "weights": {  # a small network: each of its parts has one unit alone
+        "weights": "$module",
+        "arch": "test_resnet",
+        "width": "1.0",
+        "fuse": 'fusion = "multiply"\ngated_units = "every_unit"\ninjector = "none"',
+    },
 }
 
 

@@ -35,7 +35,8 @@ def test_new_package_keeps_its_contract(kind, tmp_path, monkeypatch):
     with on_path(tmp_path / "site", monkeypatch) as packages:
         packages.install("my_part", (folder / "my_part" / "__init__.py").read_text(), **{kind: {"my_part": target}})
         CHECKS[kind](getattr(import_module("my_part"), target))
-        assert call("recipes", "validate", folder / "recipe.toml").exit_code == 0
+        checked = call("recipes", "validate", folder / "recipe.toml")
+        assert checked.exit_code == 0, checked.stderr
         used = re.search(r'= "my_part"', (folder / "recipe.toml").read_text())
         assert used and "my_part" in call("plugins", "show", "my_part").stdout
 
