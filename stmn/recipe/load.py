@@ -180,7 +180,7 @@ def _check_inputs(options: StageOptions, where: str, earlier: list[RecipeStage])
                 if not set(kinds) & set(find_stage(verb).makes):
                     article = "an" if verb[0] in "aeiou" else "a"
                     wrong.append(f"{where}: {name} = '{item}': {article} {verb} stage makes no {' or '.join(kinds)}")
-            elif item not in by_id and not names_path(item) and item.rpartition(":")[2] not in installed:
+            elif item not in by_id and not names_path(item) and not (installed and registry.offers(name, item)):
                 near = near_match(item, [*by_id, *options.described()[name].words, *installed])
                 wrong.append(f"{where}: {name} = '{item}': no earlier stage has this id{near}")
     return wrong

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 
-def formula(modality: str) -> Path | None:
+def formula(modality: str) -> Path:
     """Weights of a ResNet-18 of half width, in float16, that learned from videos that formulas render.
 
     Appearance learned to tell 192 fractals and textures apart, motion 44 kinds of motion. They need
@@ -15,5 +15,4 @@ def formula(modality: str) -> Path | None:
     Returns:
         The model file.
     """
-    path = Path(__file__).with_name(f"{modality}.safetensors")
-    return path if path.exists() else None
+    return Path(__file__).with_name(f"{modality}.safetensors")
