@@ -87,11 +87,25 @@ def make_package(name: str, kind: str, parent: Path) -> Path:
             text = (files("stmn.cli") / "plugin_templates" / f"{template}.template").read_text(encoding="utf-8")
             (temporary / path).parent.mkdir(exist_ok=True)
             (temporary / path).write_text(Template(text).substitute(values).rstrip() + "\n", encoding="utf-8")
+        if kind == "weights":
+            _write_toy_weights(temporary / module)
         temporary.chmod(0o755)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _write_toy_weights(folder: Path) -> None:
+    """Write random weights of a small ResNet, for each stream: files to be replaced by one's own."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    for seed, modality in enumerate(("rgb", "flow")):
+        torch.manual_seed(seed)
+        state = timm.create_model("test_resnet", num_classes=0).state_dict()
+        save_file(state, folder / f"{modality}.safetensors")
 
 
 def _check_name(name: str, module: str, kind: str) -> None:

@@ -54,6 +54,7 @@ class Option:
         flagged: it has a flag.
         inputs: it names a stage's output of one of these kinds; empty if it doesn't.
         words: values of such an option that name no output.
+        input_plugin: such an option may name a plugin of this kind instead.
         execution: it decides speed or place, not the result.
         data: it names the prepared data set.
         plugin: it names a plugin of this kind.
@@ -73,6 +74,7 @@ class Option:
     flagged: bool
     inputs: tuple[OutputKind, ...]
     words: tuple[str, ...]
+    input_plugin: str | None
     execution: bool
     data: bool
     plugin: str | None
@@ -200,6 +202,7 @@ def option(
     flagged: bool = True,
     inputs: tuple[OutputKind, ...] = (),
     words: tuple[str, ...] = (),
+    input_plugin: str | None = None,
     execution: bool = False,
     data: bool = False,
     plugin: str | None = None,
@@ -220,6 +223,7 @@ def option(
         "flagged": flagged,
         "inputs": list(inputs),
         "words": list(words),
+        "input_plugin": input_plugin,
         "execution": execution,
         "data": data,
         "plugin": plugin,
@@ -252,6 +256,7 @@ def _described(name: str, info: FieldInfo) -> Option:
         flagged=marks.get("flagged", True),
         inputs=tuple(marks.get("inputs", ())),
         words=tuple(marks.get("words", ())),
+        input_plugin=marks.get("input_plugin"),
         execution=marks.get("execution", False),
         data=marks.get("data", False),
         plugin=marks.get("plugin"),

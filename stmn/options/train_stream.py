@@ -25,6 +25,7 @@ class TrainStreamOptions(TrainingOptions):
         "Network",
         inputs=("model",),
         words=("auto", "imagenet", "none"),
+        input_plugin="weights",
     )
     size: int = option(224, "side of the training crop, pixels", "Data", ge=32, le=1024)
     stack_length: int = option(10, "L: flow fields per stack", "Network", ge=1, le=100)

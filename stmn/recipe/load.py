@@ -174,13 +174,14 @@ def _check_inputs(options: StageOptions, where: str, earlier: list[RecipeStage])
     wrong = []
     by_id = {stage.id: stage for stage in earlier}
     for name, kinds in options.inputs().items():
-        installed = registry.names(name) if name == "weights" else []
+        kind = options.described()[name].input_plugin
+        installed = registry.names(kind) if kind else []
         for item in options.named(name):
             if item in by_id and (verb := by_id[item].uses):
                 if not set(kinds) & set(find_stage(verb).makes):
                     article = "an" if verb[0] in "aeiou" else "a"
                     wrong.append(f"{where}: {name} = '{item}': {article} {verb} stage makes no {' or '.join(kinds)}")
-            elif item not in by_id and not names_path(item) and not (installed and registry.offers(name, item)):
+            elif item not in by_id and not names_path(item) and not (kind and registry.offers(kind, item)):
                 near = near_match(item, [*by_id, *options.described()[name].words, *installed])
                 wrong.append(f"{where}: {name} = '{item}': no earlier stage has this id{near}")
     return wrong

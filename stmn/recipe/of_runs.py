@@ -103,7 +103,8 @@ def _name_inputs(option: Option, run: Run, made: dict[str, str]) -> Any:
     fingerprints = run.record.get("inputs", {}).get(option.name, [""] * len(values))
     names = []
     for text, fingerprint in zip(values, fingerprints, strict=True):
-        if fingerprint in made or is_hub_name(text) or (option.name == "weights" and registry.offers("weights", text)):
+        installed = option.input_plugin and registry.offers(option.input_plugin, text)
+        if fingerprint in made or is_hub_name(text) or installed:
             names.append(made.get(fingerprint, text))
         elif names_path(PurePath(text).name):  # a file: whoever repeats this has it elsewhere
             names.append(PurePath(text).name)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -34,6 +35,8 @@ def test_new_package_keeps_its_contract(kind, tmp_path, monkeypatch):
     assert (name, module, project["entry-points"]) == ("my_part", "my_part", {"stmn.api": {"1": "my_part"}})
     with on_path(tmp_path / "site", monkeypatch) as packages:
         packages.install("my_part", (folder / "my_part" / "__init__.py").read_text(), **{kind: {"my_part": target}})
+        for data in folder.glob("my_part/*.safetensors"):
+            shutil.copy(data, packages.folder)
         CHECKS[kind](getattr(import_module("my_part"), target))
         checked = call("recipes", "validate", folder / "recipe.toml")
         assert checked.exit_code == 0, checked.stderr

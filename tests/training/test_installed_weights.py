@@ -1,6 +1,7 @@
 """Starting weights that a package brings: a stream names them as it names a word."""
 
 import shutil
+import tomllib
 
 import pytest
 from conftest import TINY_TRAINING
@@ -107,6 +108,16 @@ def test_recipe_names_the_weights_of_a_package(own, bring, tmp_path):
     assert "use --arch resnet18 --width 0.25" in call("run", wide, "--dry-run", "-w", own.root).stderr
     unknown = write_recipe(tmp_path / "unknown.toml", head, stream.format("brougth", 0.25))
     assert "did you mean 'brought'?" in call("recipes", "validate", unknown).stderr
+
+
+def test_recipe_of_a_pushed_model_names_the_weights_of_the_package(own, bring, tmp_path):
+    model = own.newest("model", "synthetic", "train-stream", modality="rgb").output("model")
+    bring(f"Path({str(model)!r})")
+    train(own, "--weights", "brought")
+    words = ["--licence", "mit", "-w", own.root, "--dry-run", tmp_path / "sent"]
+    assert call("push", newest(own).name, "ada/m", *words).exit_code == 0
+    stages = tomllib.loads((tmp_path / "sent" / "recipe.toml").read_text())["stage"]
+    assert [stage["weights"] for stage in stages if stage["uses"] == "train-stream"] == ["brought"]
 
 
 def test_train_starts_from_weights_that_fit_its_network(own, bring, tmp_path, monkeypatch):
