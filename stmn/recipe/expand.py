@@ -70,10 +70,13 @@ class _Expansion:
         self.scored: dict[str, list[RecipeStage]] = {}
         self.wrong: dict[tuple[str, str], str] = {}
         self.stages: list[RecipeStage] = []
+        #: which videos the rows of the table are of: those held out for validation if nothing tests test videos
+        tested = {_find_part(stage) for stage in recipe.stages} - {None}
+        self.part = "validation" if tested == {"validation"} else "test"
 
     def run(self) -> list[RecipeStage]:
         """All instances, in the order of the recipe's stages."""
-        tests = [stage.id for stage in self.recipe.stages if _tests(stage)]
+        tests = [stage.id for stage in self.recipe.stages if self._is_row(stage)]
         has_table = any(stage.uses == "table" for stage in self.recipe.stages)
         for stage in self.recipe.stages:
             if stage.uses in _GATHER:
@@ -98,10 +101,10 @@ class _Expansion:
         instances = sorted(islice(self._instances(stage), MOST_STAGES + 1), key=self._find_place)
         self.made[stage.id] = instances
         self.stages += instances
-        if not _tests(stage):
+        if not self._is_row(stage):
             return
         groups: dict[str, list[RecipeStage]] = {}
-        for one in instances if self.folds else []:
+        for one in instances if self.folds and self.part == "test" else []:  # held-out videos of folds overlap
             if "split" in one.axes:
                 groups.setdefault(self._name(stage.id, one.axes | {"split": ALL}), []).append(one)
         nothing_to_join = len(groups) in (0, len(instances))
@@ -120,6 +123,11 @@ class _Expansion:
             joined.append(RecipeStage(name, "evaluate", given, stage.id, parts[0].axes | {"split": ALL}))
         self.scored[stage.id] = joined
         self.stages += joined
+
+    def _is_row(self, stage: RecipeStage) -> bool:
+        """True for a stage whose scores are a row of the table."""
+        makes = "scores" in find_stage(stage.uses).makes
+        return makes and stage.given.get("part", _find_part(stage) or self.part) == self.part
 
     def _instances(self, stage: RecipeStage) -> Iterator[RecipeStage]:
         """The instances of a stage, in the order of the axes."""
@@ -275,7 +283,8 @@ class _Expansion:
         return [name for names in self._find_inputs(stage, stage.given).values() for name in names]
 
 
-def _tests(stage: RecipeStage) -> bool:
-    """True for a stage that makes scores of test videos."""
-    makes = "scores" in find_stage(stage.uses).makes
-    return makes and stage.given.get("part", "test") == "test"
+def _find_part(stage: RecipeStage) -> str | None:
+    """Which videos a stage tests: `test`, `validation`, `train`; None if it tests none, or those of other scores."""
+    if "scores" not in find_stage(stage.uses).makes or stage.given.get("late_fusion") or stage.given.get("join"):
+        return None
+    return str(stage.given.get("part", "test"))

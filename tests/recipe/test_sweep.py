@@ -67,6 +67,19 @@ def test_a_stage_depends_on_its_own_axes_and_on_those_of_its_inputs(tmp_path):
     assert (found["table"]["rows"], found["table"]["seeds"]) == (rows, [0, 1] * 3)
 
 
+def test_rows_are_of_test_videos_or_of_held_out_ones_if_nothing_else_is_tested(tmp_path):
+    """So a recipe can compare options without test videos; scores that choose weights are no row beside tests."""
+    held_out = [f'{test}\npart = "validation"' for test in TESTS]
+    late = 'id = "late"\nuses = "evaluate"\nlate_fusion = ["test-motion", "test-fused"]'
+    streams = (*STREAMS, FUSED)
+    rows = instances(swept(tmp_path, "[sweep]\nseed = [3]", *streams, *held_out, late))["table"]["rows"]
+    assert rows == ["test-motion", "test-fused", "late"]
+    rows = instances(swept(tmp_path, "[sweep]\nseed = [3]", *streams, held_out[0], TESTS[1]))["table"]["rows"]
+    assert rows == ["test-fused"]
+    folds = instances(swept(tmp_path, '[sweep]\nsplit = "all"', *streams, *held_out), "1", "2")
+    assert not any("join" in given for given in folds.values()), "held-out videos of folds overlap"
+
+
 def test_a_stage_with_a_seed_of_its_own_is_trained_once(tmp_path):
     found = instances(swept(tmp_path, "[sweep]\nseed = [5, 6]", STREAMS[0] + "\nseed = 9", *ALL[1:]))
     assert "appearance" in found and found["appearance"]["seed"] == 9
