@@ -103,6 +103,8 @@ prepared set: `stmn run` prepares it first, and `--dry-run` says that the number
 The last stage that tests is followed by a stage `table` of all of them, unless the recipe has one of its own. A row is
 a stage with its swept options, without seed and split: `test-fused[fusion=add, temporal_init=centre]`. `against` may
 also name a stage or a model that only one row is of. A report shows the table, and the evaluations of the first seed.
+Rows are of test videos. If all stages of a recipe test with `part = "validation"`, rows are of the videos that training
+held out: options can be compared without test videos (`recipes/trials/small_options.toml` does).
 [Several trainings in one table](../guides/testing.md#several-trainings-in-one-table) says what is in it.
 
 A training that fails, because it diverges for example, doesn't stop the others. What follows from it is left out, and

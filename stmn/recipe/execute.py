@@ -43,6 +43,8 @@ def execute(
         UsageError: a file that it would write outside of the workspace exists, and `force` is false.
         Exception: whatever the stage raises; the record then says so.
     """
+    if plan.up_to_date and not force and find_stage(plan.verb).has_delivered(plan.options, plan.run):
+        return _execute(plan, workspace, progress, device, force, wait, about)
     _refuse_existing(plan.options, force)
     run = _execute(plan, workspace, progress, device, force, wait, about)
     if not torchrun.rank():

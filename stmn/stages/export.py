@@ -138,6 +138,22 @@ class Export(Stage[ExportOptions]):
             files=tuple(file.name for file in companions),
         )
 
+    def has_delivered(self, options: ExportOptions, run: Run) -> bool:
+        """True if the copies and the example that are asked for are there already."""
+        import filecmp
+
+        from stmn.exporting.example import is_example
+        from stmn.exporting.onnx import OnnxExporter
+
+        if not (options.copy_to or options.example):
+            return False
+        path = run.output("export")
+        copies = _copies(options, path).items()
+        return all(to.is_file() and filecmp.cmp(made, to, shallow=False) for made, to in copies) and (
+            options.example is None
+            or is_example(path, options.example, _check_example(options, OnnxExporter().read(path)))
+        )
+
     def deliver(self, options: ExportOptions, run: Run) -> None:
         """Copy the file, and those that belong to it."""
         import shutil
@@ -150,15 +166,20 @@ class Export(Stage[ExportOptions]):
             from stmn.exporting.onnx import OnnxExporter
 
             write_example(path, options.example, _check_example(options, OnnxExporter().read(path)))
-        if not options.copy_to:
-            return
-        endings = getattr(_make_exporter(options), "companions", ())
-        for ending in (*endings, path.suffix):
-            source, target = path.with_suffix(ending), options.copy_to
-            target = target if ending == path.suffix else target.with_suffix(ending)
+        for source, target in _copies(options, path).items():
             remove_leftovers(target.parent, target.name)
             with atomic_write(target) as temporary:
                 shutil.copyfile(source, temporary)
+
+
+def _copies(options: ExportOptions, path: Path) -> dict[Path, Path]:
+    """Exported file -> where its copy is to be; those that belong to it first."""
+    if options.copy_to is None:
+        return {}
+    endings = getattr(_make_exporter(options), "companions", ())
+    return {path.with_suffix(ending): options.copy_to.with_suffix(ending) for ending in endings} | {
+        path: options.copy_to
+    }
 
 
 def _make_exporter(options: ExportOptions) -> Any:

@@ -182,6 +182,20 @@ def test_export_is_compared_on_clips_and_copied(shipped, onnx_file, tmp_path):
     assert onnx_file.read_bytes() == (tmp_path / "ship" / "model.onnx").read_bytes()
 
 
+def test_repeated_export_leaves_its_copies_as_they_are(shipped, onnx_file, tmp_path):
+    asked = {"model": "fused", "licence": "CC BY 4.0"}
+    copies = {"copy_to": tmp_path / "ship" / "model.onnx", "example": tmp_path / "example"}
+    run_stage(shipped, "export", **asked, **copies)
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    assert len(written) == 6
+    run_stage(shipped, "export", **asked, **copies)
+    assert written == {path: path.stat().st_mtime_ns for path in written}
+    for name, changed in (("copy_to", "ship/model.onnx"), ("example", "example/run.py")):
+        (tmp_path / changed).write_text("mine")
+        with pytest.raises(UsageError, match="already exists; use --force to overwrite it"):
+            run_stage(shipped, "export", **asked, **{name: copies[name]})
+
+
 def test_export_that_fails_its_check_leaves_no_file(own, monkeypatch, tmp_path):
     def write(self, network, description, example, path):
         path.write_bytes(b"weights")

@@ -221,8 +221,8 @@ def test_stages_of_a_recipe_chain(scratch, tmp_path):
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
-        ([stage("a", "rgb", "b"), stage("b", "rgb", "none")], "stage 1 ('a'): weights = 'b': no earlier stage has this id"),
-        ([stage("a", "rgb", "imagnet")], "stage 1 ('a'): weights = 'imagnet': no earlier stage has this id (did you mean 'imagenet'?)"),
+        ([stage("a", "rgb", "b"), stage("b", "rgb", "none")], "stage 1 ('a'): weights = 'b': no earlier stage has this id, and no installed package has weights of this name"),
+        ([stage("a", "rgb", "imagnet")], "stage 1 ('a'): weights = 'imagnet': no earlier stage has this id, and no installed package has weights of this name (did you mean 'imagenet'?)"),
         ([stage("a", "rgb", "gone.pth")], "stage 1 ('a'): gone.pth: no such weights file; use an existing file, none, imagenet or auto"),
         ([stage("a", "flow", "none"), stage("b", "rgb", "a")], "a: has a motion stream only, and an appearance stream can't start from that"),
         ([stage("a", "flow", "none"), stage("b", "flow", "a", SMALL.replace("0.25", "0.5"))], "a: its motion stream is a resnet18 of width 0.25, not a resnet18 of width 0.5; use --arch resnet18 --width 0.25"),

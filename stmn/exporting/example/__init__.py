@@ -1,5 +1,6 @@
 """A folder that a stranger runs with onnxruntime, numpy and PyAV alone: the ONNX file and a program that uses it."""
 
+import filecmp
 import shutil
 from importlib import resources
 from pathlib import Path
@@ -33,15 +34,30 @@ def write_example(model: Path, folder: Path, reads_flow: bool) -> None:
     Raises:
         StmnError: The folder can't be written.
     """
-    texts = {"README.txt": _README, "run.py": _source("stmn.exporting.example", "run.py")}
-    if reads_flow:
-        texts["flow.py"] = _source("stmn.exporting.example", "flow.py")
-        texts["pyramid.py"] = _source("stmn.flow", "_pyramid.py")
-    for name, text in texts.items():
+    for name, text in _texts(reads_flow).items():
         with atomic_write(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     with atomic_write(folder / "model.onnx") as temporary:
         shutil.copyfile(model, temporary)
+
+
+def is_example(model: Path, folder: Path, reads_flow: bool) -> bool:
+    """True if `write_example` would change nothing in a folder."""
+    files = {folder / name: text for name, text in _texts(reads_flow).items()}
+    return (
+        all(path.is_file() and path.read_text(encoding="utf-8") == text for path, text in files.items())
+        and (folder / "model.onnx").is_file()
+        and filecmp.cmp(model, folder / "model.onnx", shallow=False)
+    )
+
+
+def _texts(reads_flow: bool) -> dict[str, str]:
+    """The files beside the model."""
+    texts = {"README.txt": _README, "run.py": _source("stmn.exporting.example", "run.py")}
+    if reads_flow:
+        texts["flow.py"] = _source("stmn.exporting.example", "flow.py")
+        texts["pyramid.py"] = _source("stmn.flow", "_pyramid.py")
+    return texts
 
 
 def _source(package: str, name: str) -> str:
