@@ -26,6 +26,8 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "recipes" / "experiments"
 #: the recipe for clips of one's own, which is an experiment on those that are here
 SMALL = ROOT / "recipes" / "small.toml"
+#: starting weights that it is also run with, in a package of this repository: a file for each modality
+WEIGHTS = {"formula": ROOT / "plugins" / "stmn-formula" / "stmn_formula"}
 #: data sets that render their videos
 RENDERED = ("synthetic", "formula")
 #: folders of real clips
@@ -48,6 +50,7 @@ class Experiment:
         title: the title of its section.
         prose: what it asks.
         clips: the real clips that it is run on; empty if its videos are rendered.
+        weights: the starting weights of its streams, one of `WEIGHTS`; empty for those of the recipe.
     """
 
     path: Path
@@ -55,11 +58,22 @@ class Experiment:
     title: str
     prose: str
     clips: str = ""
+    weights: str = ""
 
     @property
     def name(self) -> str:
-        """The recipe's name, which the records of its runs have."""
-        return str(self.recipe["recipe"]["name"])
+        """The recipe's name, which the records of its runs have: `small`, or `small_formula` with these weights."""
+        return "_".join(filter(None, [str(self.recipe["recipe"]["name"]), self.weights]))
+
+    @property
+    def source(self) -> str:
+        """Its recipe in words."""
+        return f"`{self.path.name}`" + (f" with `--set weights={self.weights}`" if self.weights else "")
+
+    @property
+    def column(self) -> str:
+        """What the table of real clips calls it."""
+        return f"{self.data} from {self.weights} weights" if self.weights else self.data
 
     @property
     def key(self) -> str:
@@ -90,16 +104,21 @@ def list_experiments(folder: Path = FOLDER, clips: Sequence[str] = CLIPS) -> lis
         clips: the sets of real clips.
     """
     found = []
-    small = [SMALL] if folder == FOLDER and SMALL.exists() else []
-    for path in [*small, *sorted(folder.glob("*.toml"))]:
+    recipes = [(path, "") for path in sorted(folder.glob("*.toml"))]
+    if folder == FOLDER and SMALL.exists():
+        recipes = [(SMALL, weights) for weights in ("", *WEIGHTS)] + recipes
+    for path, weights in recipes:
         recipe = tomllib.loads(path.read_text(encoding="utf-8"))
-        words = folder / f"{path.stem}.md"
+        words = folder / f"{'_'.join(filter(None, [path.stem, weights]))}.md"
         text = words.read_text(encoding="utf-8").strip() if words.exists() else ""
         title, _, prose = text.partition("\n") if text.startswith("# ") else ("", "", text)
         title = title.removeprefix("# ") or str(recipe["recipe"].get("about") or path.stem)
         rendered = any(stage.get("dataset") in RENDERED for stage in recipe.get("stage", []))
         sets = [""] if rendered else clips
-        found += [Experiment(path, recipe, f"{title}: {name}" if name else title, prose.strip(), name) for name in sets]
+        found += [
+            Experiment(path, recipe, f"{title}: {name}" if name else title, prose.strip(), name, weights)
+            for name in sets
+        ]
     return found
 
 
@@ -153,7 +172,7 @@ class Runner:
         if not experiment.renders and not clips.is_dir():
             print(f"{experiment.key}: not run: no folder of clips {clips}; give its parent with --data")
             return
-        recipe = write_quick(experiment, self.workspace) if self.quick else experiment.path
+        recipe = write_recipe(experiment, self.workspace, self.quick)
         command = [sys.executable, "-m", "stmn", "run", str(recipe), "--workspace", str(self.workspace)]
         command += [] if experiment.renders else ["--data-root", str(clips), "--data", experiment.clips]
         print(f"{experiment.key}: {' '.join(command[1:])}", flush=True)
@@ -199,13 +218,27 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def write_quick(experiment: Experiment, workspace: Path) -> Path:
-    """A copy of a recipe with the first of its seeds, two of its folds, and a fifth of its steps."""
+def write_recipe(experiment: Experiment, workspace: Path, quick: bool) -> Path:
+    """The recipe, or a copy of it in the workspace: with other starting weights, or made quick.
+
+    A quick one has the first of its seeds, two of its folds, and a fifth of its steps.
+    """
+    if not (quick or experiment.weights):
+        return experiment.path
     text = experiment.path.read_text(encoding="utf-8")
-    text = re.sub(r'(?m)^split\s*=\s*"all"', 'split = ["1", "2"]', text)
-    text = re.sub(r"(?m)^(seed\s*=\s*\[\s*[^\s,\]]+)[^\]]*\]", r"\1]", text)
-    text = re.sub(r"(?m)^(steps\s*=\s*)(\d+)", lambda m: f"{m[1]}{max(2, int(m[2]) // QUICK_STEPS)}", text)
-    path = workspace / "recipes" / experiment.path.name
+    if experiment.weights:
+        text = re.sub(r'(?m)^name = "\w+"', f'name = "{experiment.name}"', text, count=1)
+        for modality in ("rgb", "flow"):
+            file = WEIGHTS[experiment.weights] / f"{modality}.safetensors"
+            text, count = re.subn(
+                rf'(?m)^(modality = "{modality}"\n(?:\w.*\n)*?weights = )"none"', rf'\1"{file.as_posix()}"', text
+            )
+            assert count == 1, f"{experiment.path}: one {modality} stream from no weights is expected"
+    if quick:
+        text = re.sub(r'(?m)^split\s*=\s*"all"', 'split = ["1", "2"]', text)
+        text = re.sub(r"(?m)^(seed\s*=\s*\[\s*[^\s,\]]+)[^\]]*\]", r"\1]", text)
+        text = re.sub(r"(?m)^(steps\s*=\s*)(\d+)", lambda m: f"{m[1]}{max(2, int(m[2]) // QUICK_STEPS)}", text)
+    path = workspace / "recipes" / f"{experiment.name}.toml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path

@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     experiments = list_experiments(chosen.recipes, chosen.clips)
     failed = []
     if not chosen.write_only:
-        wanted = [one for one in experiments if not chosen.only or one.path.stem in chosen.only]
+        wanted = [one for one in experiments if not chosen.only or one.name in chosen.only]
         failed = Runner(chosen.workspace, chosen.data, chosen.quick, chosen.jobs).run(wanted)
     page = make_page(
         experiments, chosen.workspace, chosen.quick, "" if chosen.quick else PAGE.read_text(encoding="utf-8")
@@ -91,7 +91,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--recipes", type=Path, default=FOLDER, help="folder of the recipes")
     parser.add_argument("--clips", metavar="NAME", nargs="*", default=CLIPS, help="sets of real clips")
-    parser.add_argument("--only", metavar="NAME", nargs="*", help="run these alone, by file name without .toml")
+    parser.add_argument(
+        "--only", metavar="NAME", nargs="*", help="run these alone: small, small_formula, which_moves, ..."
+    )
     parser.add_argument(
         "--data", type=Path, default=Path(os.environ.get("STMN_SHARED_DATA") or ROOT.parent / "shared" / "data"),
         help="folder with a folder of clips for each real data set",
@@ -122,11 +124,11 @@ def make_page(experiments: list[Experiment], workspace: Path, quick: bool = Fals
     for experiment in experiments:
         if run := find_table(graph, experiment):
             results = _describe(experiment, run, graph, state, Workspace(workspace))
-            found = dict([_make_column(run.results)])
+            found = dict([_make_column(experiment.column, run.results)])
         else:
             results = find_results(sections.get(experiment.title, ""), experiment.path) or _not_run(experiment)
             found = {
-                title: column for title, column in columns.items() if title.startswith(f"{escape(experiment.data)},")
+                title: column for title, column in columns.items() if title.startswith(f"{escape(experiment.column)},")
             }
             found = {} if results == _not_run(experiment) else found
         real |= found if experiment.compares_methods else {}
@@ -139,7 +141,7 @@ def make_page(experiments: list[Experiment], workspace: Path, quick: bool = Fals
 
 def _not_run(experiment: Experiment) -> str:
     """What stands in place of a table."""
-    return f"Not run. Recipe: `{experiment.path.name}`.\n"
+    return f"Not run. Recipe: {experiment.source}.\n"
 
 
 def _describe(experiment: Experiment, run: Run, graph: RunGraph, state: dict[str, Any], workspace: Workspace) -> str:
@@ -155,7 +157,7 @@ def _describe(experiment: Experiment, run: Run, graph: RunGraph, state: dict[str
     seeds = sorted(set(run.record["options"].get("seeds") or []))
     noted = state.get(experiment.key, {})
     facts = {
-        "recipe": f"`{experiment.path.name}`",
+        "recipe": experiment.source,
         "data": f"`{table['data']}`",
         "seeds": ", ".join(map(str, seeds)),
         "protocol": "; ".join(protocols) or "not recorded",
@@ -189,13 +191,13 @@ def _judge(table: dict[str, Any]) -> str:
                      for sort, names in sorts.items() if names)  # fmt: skip
 
 
-def _make_column(table: dict[str, Any]) -> tuple[str, dict[str, str]]:
+def _make_column(name: str, table: dict[str, Any]) -> tuple[str, dict[str, str]]:
     """A column of the table of real clips: its title, and accuracy and interval in % of each row."""
     cells = {}
     for row in table["rows"]:
         words = row["name"].removeprefix("test-").replace("-", " ")  # `test-late-fusion` is a stage's id
         cells[escape(words)] = _cell(row)
-    return f"{escape(table['data'])}, {_count(table)}", cells
+    return f"{escape(name)}, {_count(table)}", cells
 
 
 def _count(table: dict[str, Any]) -> str:

@@ -56,6 +56,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         raise StmnError(f"{path}: can't be written: {error.strerror or error}") from error
+    except StmnError as error:  # of what writes to the temporary path, whose name nobody knows
+        error.args = tuple(line.replace(name, str(path)) for line in error.lines)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
         if marked is not None:

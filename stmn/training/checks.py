@@ -54,11 +54,6 @@ def check_validation(validation: Clips | None, plan: Plan, progress: Progress) -
         return
     if not validation:
         raise UsageError(f"{decides} needs validation, and no videos are held out for it")
-    if plan.keep_best and not count:
-        raise UsageError(
-            f"keep = best needs a validation, and {count_of(plan.steps, 'step is', 'steps are')} too few for one: it "
-            f"comes every {count_of(plan.validate_every, 'step')}"
-        )
     progress.say(
         f"plateau: {count_of(plan.steps, 'step has', 'steps have')} {count_of(count, 'validation')}, "
         f"too few to lower lr with a patience of "

@@ -24,7 +24,7 @@ class KeptWeights:
 
     @property
     def current(self) -> Network:
-        """The network as it would be kept now, but for `keep_best`."""
+        """The network as it would be kept now, without `keep_best`."""
         if self._average is None:
             return self.network
         assert isinstance(self._average.module, Network)

@@ -124,8 +124,8 @@ class Plan:
         return ceil((last - first) / self.group)
 
     def validates_at(self, step: int) -> bool:
-        """True when the row of the log that ends with `step` needs a validation."""
-        return self.validate_every > 0 and step % self.validate_every < self.log_every
+        """True when the row of the log that ends with `step` needs a validation; the last one always does."""
+        return self.validate_every > 0 and (step % self.validate_every < self.log_every or step == self.steps)
 
     @property
     def validations(self) -> int:

@@ -125,8 +125,26 @@ def test_results_stay_where_a_workspace_has_none(made, tmp_path):
 
 def test_quick_recipe_has_one_seed_two_folds_and_fewer_steps(made, tmp_path):
     [recipe] = [e for e in experiments.list_experiments(made[1]) if e.name == "toy"]
-    text = runs.write_quick(recipe, tmp_path).read_text()
+    text = runs.write_recipe(recipe, tmp_path, quick=True).read_text()
     assert "seed = [3]\n" in text and 'split = ["1", "2"]\n' in text and "steps = 60\n" in text
+
+
+def test_small_is_also_run_from_the_weights_of_the_package(tmp_path):
+    """Both streams start from its files, and nothing else differs."""
+    listed = {one.name: one for one in experiments.list_experiments(clips=["mine"])}
+    plain, started = (
+        tomllib.loads(runs.write_recipe(listed[name], tmp_path, quick=False).read_text())
+        for name in ("small", "small_formula")
+    )
+    for stage in started["stage"]:
+        if "modality" in stage:
+            assert (
+                Path(stage["weights"]).name == f"{stage['modality']}.safetensors" and Path(stage["weights"]).is_file()
+            )
+            stage["weights"] = "none"
+    assert started["recipe"].pop("name") == "small_formula"
+    del plain["recipe"]["name"]
+    assert started == plain
 
 
 @pytest.mark.parametrize("name", ["small_connections", "small_filters"])

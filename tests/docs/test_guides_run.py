@@ -209,7 +209,8 @@ def make_tests_in_folds(reader: Path) -> dict[str, str]:
     for model in ("appearance", "motion"):
         names[f"{model.upper()}_VALIDATION"] = names_run("evaluate", model, "--split", "3", "--part", "validation")
     motion, fused = (names_run("evaluate", "--join", *(names[f"{letter}{fold}"] for fold in "123")) for letter in "ab")
-    idt = names_run(*["idt", "score", "--split", "3"])
+    idt = names_run("idt", "score", "--split", "3")
+    shutil.copy(reader / "runs" / fused / "scores.safetensors", reader)
     return names | {
         "test-1a2b": names["a3"], "test-9f8e": names["b3"], "test-motion": motion, "test-fused": fused,
         "test": names["b3"], "final": "fused", "VIDEOS": "grouped", "idt.safetensors": idt,

@@ -1,10 +1,12 @@
 """Exporters of other packages: their options, their files, and what is said of broken ones."""
 
 import json
+import resource
 import shutil
+import subprocess
 
 import pytest
-from helpers.commands import call, errors_of, write_recipe
+from helpers.commands import STMN, call, errors_of, write_recipe
 from helpers.packages import on_path
 from helpers.predicting import lines, model_of
 
@@ -125,6 +127,21 @@ def test_exporter_that_fails_leaves_no_file(files, own, tmp_path, flags, message
     assert failed.exit_code == 1 and message in error
     [folder] = own.root.glob("runs/export-*")
     assert [file.name for file in folder.iterdir()] == ["run.json"] and not (tmp_path / "copy.pickled").exists()
+
+
+def test_file_that_finds_no_room_is_called_by_its_own_name(own):
+    """Not by the temporary one under which it is written."""
+
+    def allow_small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+
+    command = [STMN, "export", "appearance", "--format", "safetensors", "-w", own.root]
+    failed = subprocess.run(command, capture_output=True, text=True, preexec_fn=allow_small_files)
+    [folder] = own.root.glob("runs/export-*")
+    assert failed.returncode == 1
+    assert f"error: {folder / 'model.safetensors'}: can't be written: " in failed.stderr
+    assert "File too large" in failed.stderr and ".part" not in failed.stderr
+    assert [file.name for file in folder.iterdir()] == ["run.json"]
 
 
 def test_exporters_of_one_name_are_told_apart_and_read(files, own, tmp_path):
