@@ -30,6 +30,7 @@ def film(
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate)
         stream.pix_fmt = pix_fmt
+        stream.codec_context.thread_count = 1  # the same file on any number of cores
         if codec == "mpeg4":
             stream.codec_context.qmax = 3  # nearly without loss
         for index, picture in enumerate(pictures):

@@ -27,10 +27,9 @@ VIDEOS = 8
 
 
 def scene(direction: tuple[int, int], seed: int, frames: int = 22) -> list[np.ndarray]:
-    """A textured square that moves back and forth before a texture that stands still."""
-    draws = np.random.default_rng(seed)
-    behind = np.kron(draws.integers(60, 200, (16, 16, 3)), np.ones((4, 4, 1))).astype(np.uint8)
-    square = np.kron(draws.integers(0, 256, (7, 7, 3)), np.ones((4, 4, 1))).astype(np.uint8)
+    """A textured square, the same in all videos, that moves before a texture of the video's own that stands still."""
+    behind = np.kron(np.random.default_rng(seed).integers(60, 200, (16, 16, 3)), np.ones((4, 4, 1))).astype(np.uint8)
+    square = np.kron(np.random.default_rng(7).integers(0, 256, (7, 7, 3)), np.ones((4, 4, 1))).astype(np.uint8)
     start = 18 - 8 * np.array(direction)
     shown = []
     for t in range(frames):
