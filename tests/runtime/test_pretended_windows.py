@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("which", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["not slow", "slow"])
 def test_commands_work_without_what_windows_lacks(which, tmp_path):
     file = Path(__file__).with_name("on_pretended_windows.py")
     (tmp_path / "root").mkdir()

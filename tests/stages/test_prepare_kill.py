@@ -18,33 +18,38 @@ SMALL = ["--short-side", "32", "--workers", "2"]
 
 
 def kill_again_and_again(tmp_path: Path, videos: int, times: int) -> None:
-    """Kill `prepare` once as it starts, then `times` times at random moments; at last let it finish."""
+    """Kill `prepare` once as it starts, then `times` times after some more videos; at last let it finish."""
     for number in range(videos):
         film(tmp_path / "v" / "wave" / f"{number:02d}.avi", moving(40, seed=number))
     arguments = ["prepare", tmp_path / "v", "mine", *SMALL]
     calm, folder = tmp_path / "calm" / "data" / "mine", tmp_path / "work" / "data" / "mine"
-    process, started = start(*arguments, "-w", tmp_path / "calm"), time.monotonic()
+    process = start(*arguments, "-w", tmp_path / "calm")
     wait_until(lambda: size(calm))
     begun = time.monotonic()
     process.communicate(timeout=300)
     assert process.returncode == 0
-    starting, working = begun - started, time.monotonic() - begun
+    seconds_per_video = (time.monotonic() - begun) / videos
 
     done: dict[str, tuple[str, int]] = {}
     killed = 0
     for kill in range(times + 1):
-        mark, before = f"stmn-test-{uuid.uuid4()}", size(folder)
+        mark, enough = f"stmn-test-{uuid.uuid4()}", len(done) + random.randint(1, max(1, videos // times // 2))
         process = start(*arguments, "-w", tmp_path / "work", env={"MARK": mark})
-        if kill:
-            wait_until(lambda before=before, process=process: size(folder) > before or process.poll() is not None)
-        moment = random.uniform(0, working / times / 2 if kill else starting)
+        wait_until(
+            lambda enough=enough, process=process, kill=kill: (
+                (len(places(folder)) >= enough if kill else size(folder)) or process.poll() is not None
+            )
+        )
+        moment = random.uniform(0, seconds_per_video)
         time.sleep(moment)
         killed += process.poll() is None
         process.kill()
         process.communicate(timeout=60)
         wait_until(lambda mark=mark: not processes(mark), 30)  # workers end with their parent, however that ends
         now = places(folder)
-        print(f"killed {moment:.2f} s after its {'work' if kill else 'start'}: {len(done)} -> {len(now)} of {videos}")
+        print(
+            f"killed {moment:.2f} s after {f'video {enough}' if kill else 'its start'}: {len(done)} -> {len(now)} of {videos}"
+        )
         assert done.items() <= now.items(), "a finished video stays where it is"
         done = now
     assert killed > times / 2, "the others came too late"

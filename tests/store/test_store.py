@@ -21,7 +21,7 @@ from stmn.errors import DataError
 from stmn.runtime.json_files import read_record, write_record
 from stmn.store.format.jpeg import encode_frame
 from stmn.store.format.read import Store
-from stmn.store.format.shard import FLOW, RGB, picture_checksum
+from stmn.store.format.shard import FLOW, RGB, picture_checksum, picture_key
 from stmn.workspace import Workspace
 
 VIDEO = "train/which_moves_00003.mp4"
@@ -228,8 +228,25 @@ def test_damaged_picture_names_its_video(folder, shard, jpeg, words):
     connection.close()
     with Store(folder) as store:
         assert store.frames(VIDEO, [3, 5]).shape == (2, 3, 40, 40)
-        with pytest.raises(DataError, match=re.escape(f"video '{VIDEO}': {words}")):
+        with pytest.raises(
+            DataError, match=re.escape(f"{shard}: is damaged: video '{VIDEO}': {words}; delete that file")
+        ):
             next(frame for t, frame in store.pictures(VIDEO, RGB, [3, 4]) if t == 4)
+
+
+def test_picture_that_is_gone_names_its_file(folder, shard):
+    """Its key has changed, as by a wrong bit."""
+    with Store(folder) as store:
+        first = picture_key(store.video(VIDEO).number, RGB, 0)
+    with sqlite3.connect(shard) as connection:
+        connection.execute("UPDATE pictures SET key = key + ? WHERE key = ?", (1 << 62, first + 4))
+    connection.close()
+    with Store(folder) as store, pytest.raises(DataError) as caught:
+        store.frames(VIDEO, [3, 4])
+    why = f"video '{VIDEO}': lacks a frame among 3..4"
+    assert str(caught.value) == (
+        f"{shard}: is damaged: {why}; delete that file and run the command that wrote it again"
+    )
 
 
 @pytest.mark.parametrize(("text", "words"), [

@@ -231,13 +231,11 @@ class Store:
                 try:
                     picture = decode(jpegs[t], memory)
                 except RuntimeError as error:
-                    raise DataError(
-                        f"{self.folder}: video '{video_id}': {KIND_NAMES[kind]} {t} is not a readable JPEG"
-                    ) from error
+                    why = f"{KIND_NAMES[kind]} {t} is not a readable JPEG"
+                    raise self._damaged(self.video(video_id), why) from error
                 if picture.shape != shape:
-                    raise DataError(
-                        f"{self.folder}: video '{video_id}': {KIND_NAMES[kind]} {t} is {picture.shape}, not {shape}"
-                    )
+                    why = f"{KIND_NAMES[kind]} {t} is {picture.shape}, not {shape}"
+                    raise self._damaged(self.video(video_id), why)
                 self._cache_picture(video_id, kind, t, picture)
             yield t, picture
 
@@ -249,9 +247,10 @@ class Store:
         for first, last in _ranges(times):  # a range is contiguous on disk: one short statement reads it
             rows += self.query(video.shard, statement, [picture_key(video.number, kind, t) for t in (first, last)])
         if len(rows) != len(times):
-            raise DataError(
-                f"{self.folder}: video '{video_id}' lacks a {KIND_NAMES[kind]} among {times[0]}..{times[-1]}"
-            )
+            lacks = f"lacks a {KIND_NAMES[kind]} among {times[0]}..{times[-1]}"
+            if times[0] >= 0 and times[-1] < video.frames - (kind == FLOW):
+                raise self._damaged(video, lacks)
+            raise DataError(f"{self.folder}: video '{video_id}' {lacks}")
         for t, (jpeg, written) in zip(times, rows, strict=True):
             if written is None:
                 self._check_video(video)
@@ -283,10 +282,11 @@ class Store:
 
     def _changed(self, video: StoredVideo, what: str) -> DataError:
         """What to say of pictures that have changed."""
-        return DataError(
-            f"{self.shards[video.shard]}: is damaged: video '{video.id}': {what} not what prepare wrote (checksum); "
-            f"{REMEDY}"
-        )
+        return self._damaged(video, f"{what} not what prepare wrote (checksum)")
+
+    def _damaged(self, video: StoredVideo, why: str) -> DataError:
+        """What to say of the shard that holds a video."""
+        return DataError(f"{self.shards[video.shard]}: is damaged: video '{video.id}': {why}; {REMEDY}")
 
     def _stack(self, video_id: str, kind: int, times: Sequence[int]) -> "Tensor":
         """The pictures at `times`, in their order; each distinct one is decoded once."""
