@@ -9,7 +9,7 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    ("corruptions", "kills", "hostile"), [(2, 0, 2), pytest.param(14, 1, 6, marks=pytest.mark.slow)]
+    ("corruptions", "kills", "hostile"), [(6, 0, 4), pytest.param(14, 1, 6, marks=pytest.mark.slow)]
 )
 def test_attacks_are_refused_or_change_nothing(corruptions, kills, hostile, tmp_path):
     pytest.importorskip("cv2")
