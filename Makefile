@@ -20,6 +20,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 WORK   ?= demo
 VIDEOS ?= $(wildcard ../shared/data/weizmann)
+FORMULA := plugins/stmn-formula/stmn_formula
 C_CODE  = $(shell find stmn -name '*.[ch]')
 
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
@@ -33,7 +34,8 @@ demo: $(VENV)/.runtime
 demo-real: $(VENV)/.runtime
 	@test -n "$(VIDEOS)" || { echo "name a folder of clips, with one folder per class: make demo-real VIDEOS=FOLDER"; exit 2; }
 	@test -d "$(VIDEOS)" || { echo "VIDEOS=$(VIDEOS): no such folder"; exit 2; }
-	$(BIN)/stmn run recipes/small.toml --data-root "$(VIDEOS)" --workspace $(WORK)-real
+	$(BIN)/stmn run recipes/small.toml --data-root "$(VIDEOS)" --workspace $(WORK)-real \
+	  --set appearance.weights=$(FORMULA)/rgb.safetensors --set motion.weights=$(FORMULA)/flow.safetensors
 
 experiments: $(VENV)/.runtime
 	$(BIN)/python docs/make_experiments.py $(if $(QUICK),--quick)

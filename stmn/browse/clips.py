@@ -80,7 +80,7 @@ class Clips:
             mean.add(window)
         return {
             "overlay": clip.name,
-            "classes": self._rank(mean.logits),
+            "classes": self._rank(mean.outputs.mean(dim=0)),
             "windows": [
                 {"start": window.start, "end": window.end, "classes": self._rank(window.logits)} for window in windows
             ],

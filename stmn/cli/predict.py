@@ -173,9 +173,9 @@ class _Printer:
     ) -> None:
         self.model, self.top, self.as_json, self.display, self.doubt = model, top, as_json, display, doubt
 
-    def is_unknown(self, logits: "Tensor") -> bool:
-        """True if a video or window is of no known class, where that is asked for."""
-        return self.doubt is not None and self.doubt(logits)
+    def is_unknown(self, outputs: "Tensor") -> bool:
+        """True if a video or window is of no known class, where that is asked for, by (outputs, classes) logits."""
+        return self.doubt is not None and self.doubt(outputs)
 
     def classify(self, video: "Source", options: "PredictOptions") -> None:
         """Classify a video, print a line, and keep its rows; also a line per window if windows go nowhere else."""
@@ -184,6 +184,8 @@ class _Printer:
 
     def print_video(self, video: "Source", options: "PredictOptions") -> None:
         """Classify a video and print."""
+        import torch
+
         from stmn.prediction.api import CHUNKS, is_live, measure_video
         from stmn.prediction.follow import RunningMean, expected_windows, follow_windows
         from stmn.prediction.notes import NoteTaker
@@ -194,10 +196,11 @@ class _Printer:
             whole = self.model.classify(
                 video, options.chunks or CHUNKS, options.flips, notes, options.allow_damage, self.apart or measure_video
             )
-            unknown = self.is_unknown(whole.mean)
+            outputs = torch.stack(whole.logits)
+            unknown = self.is_unknown(outputs)
             if self.table:
                 self.table.add(video.name, whole.ranked, 0, whole.seconds, whole.frames, notes.taken, unknown)
-            self.print_line(video.name, whole.mean)
+            self.print_line(video.name, outputs)
             return
         if self.apart and video.kind == "file":
             self.apart(video, self.model.description.preparation.fps, options.allow_damage)
@@ -212,22 +215,22 @@ class _Printer:
                 mean.add(window)
                 ranked = self.model.rank(window.logits)
                 if self.timeline:
-                    self.timeline.add(video.name, window, ranked, self.is_unknown(window.logits))
+                    self.timeline.add(video.name, window, ranked, self.is_unknown(window.outputs))
                 self.add_row(video, last)
                 last = window, ranked, notes.take()
                 if print_windows:
-                    self.print_line(video.name, window.logits, (window.start, window.end))
+                    self.print_line(video.name, window.outputs, (window.start, window.end))
                 if bar and (total is None or mean.count <= total):  # the header may announce too few
                     bar.advance(1)
         if last:
             self.add_row(video, (*last[:2], last[2] + notes.take()))  # with what is said at the end of the video
-        self.print_line(video.name, mean.logits, windows=mean.count)
+        self.print_line(video.name, mean.outputs, windows=mean.count)
 
     def add_row(self, video: "Source", found: "tuple[Window, list[ClassScore], list[str]] | None") -> None:
         """Put a window into the table, with its classes and what was said of it."""
         if self.table and found:
             window, ranked, notes = found
-            unknown = self.is_unknown(window.logits)
+            unknown = self.is_unknown(window.outputs)
             self.table.add(video.name, ranked, window.start, window.end, window.frames, notes, unknown)
 
     def fail(self, video: "Source", error: str) -> None:
@@ -245,10 +248,10 @@ class _Printer:
                 rows.commit()
 
     def print_line(
-        self, name: str, logits: "Tensor", span: tuple[float, float] | None = None, windows: int = 0
+        self, name: str, outputs: "Tensor", span: tuple[float, float] | None = None, windows: int = 0
     ) -> None:
         """Print the best classes of a video, of one window (`span`), or of the mean of its windows."""
-        best, unknown = self.model.rank(logits)[: self.top], self.is_unknown(logits)
+        best, unknown = self.model.rank(outputs.mean(dim=0))[: self.top], self.is_unknown(outputs)
         if self.as_json:
             times = {"start_s": round(span[0], 3), "end_s": round(span[1], 3)} if span else {}
             count = {"windows": windows} if windows else {}

@@ -13,7 +13,7 @@ from scipy.special import logsumexp, softmax
 
 from stmn.evaluation.intervals import FloatArray
 
-#: temperatures are looked for between these; where all is correct, or all wrong, the best one has no bound
+#: temperatures are looked for between these; where logits are all alike, the best one has no bound
 LEAST, MOST = 0.1, 10.0
 #: parts in which temperatures are fitted on all others, at most
 _PARTS = 10
@@ -22,16 +22,23 @@ _PARTS = 10
 def fit_temperature(logits: FloatArray, labels: NDArray[np.int64]) -> float:
     """The temperature with which the soft-max gives the true classes the largest likelihood.
 
+    The true class of each of N videos counts (N + 1) / (N + 2), and the other classes share the rest, as Platt (1999,
+    section 2.2) does for two classes. So a few videos that are all correct don't make a model certain.
+
     Args:
         logits: (N, classes).
         labels: (N,) class numbers.
     """
-    true = logits[np.arange(len(labels)), labels]
+    count, classes = logits.shape
+    sure = (count + 1) / (count + 2)
+    true = logits[np.arange(count), labels]
+    rest = (logits.sum(axis=1) - true) / max(1, classes - 1)
+    wanted = sure * true + (1 - sure) * rest
 
     def loss(log_temperature: float) -> float:
         """The mean negative log-likelihood, eq. (9) of the paper."""
         inverse = exp(-log_temperature)
-        return float((logsumexp(logits * inverse, axis=1) - true * inverse).mean())
+        return float((logsumexp(logits * inverse, axis=1) - wanted * inverse).mean())
 
     return float(exp(minimize_scalar(loss, bounds=(log(LEAST), log(MOST)), method="bounded").x))
 

@@ -10,8 +10,9 @@ class Calibration(BaseModel):
         temperature: the mean logits of a video are divided by it before the soft-max (Guo et al. 2017, section 4.2).
         unknown_below: the confidence, 0..1, that most correct predictions reach; what has less may be of no known
             class.
-        energies: the least and the largest logarithm of the summed exponentials of mean logits that these videos have
-            (the energy of Liu et al. 2020); what lies outside is unlike them.
+        output_energies: for each output of the network the least and the largest energy (Liu et al. 2020, without its
+            sign) that these videos have: the logarithm of the summed exponentials of its logits. What lies outside is
+            unlike them. Missing in older files.
         kept: the fraction of the correct predictions that reach it.
         videos: how many it was fitted on.
         error_before: the expected calibration error of these, 0..1, without the temperature.
@@ -24,7 +25,7 @@ class Calibration(BaseModel):
     temperature: float = Field(gt=0, le=100)
     unknown_below: float = Field(ge=0, le=1)
     kept: float = Field(ge=0, le=1)
-    energies: tuple[float, float]
+    output_energies: dict[str, tuple[float, float]] = Field(default_factory=dict)
     videos: int = Field(ge=1)
     error_before: float = Field(ge=0, le=1)
     error_after: float | None = Field(default=None, ge=0, le=1)

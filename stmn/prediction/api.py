@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 
 import torch
@@ -48,22 +49,17 @@ class WholePrediction:
     frames: int
     seconds: float
 
-    @property
-    def mean(self) -> Tensor:
-        """(classes,): the mean of the outputs' logits."""
-        return torch.stack(self.logits).mean(dim=0)
-
 
 class Model(Classifier):
     """A trained model. It reads files, online addresses, cameras (by number) and standard input (`-`)."""
 
     def doubt(self, threshold: str) -> Callable[[Tensor], bool]:
-        """Make a function that says of mean logits (classes,) whether a video is of no known class.
+        """Make a function that says of (outputs, classes) logits whether a video is of no known class.
 
         Args:
             threshold: A number above 0 and below 1: the least confidence of the best class. Or "auto": the one of the
-                model's calibration, and the energy must lie within what calibration has seen, so that what is unlike
-                all of that is unknown however sure the soft-max is.
+                model's calibration, and the energy of each output must lie within what calibration has seen of it, so
+                that what is unlike all of that is unknown however sure the soft-max is.
 
         Raises:
             UsageError: It is neither, the model or this stream of it is not calibrated, or one of its classes is called
@@ -73,7 +69,7 @@ class Model(Classifier):
             raise UsageError(f"--unknown: the model has a class '{UNKNOWN}' of its own")
         if threshold != "auto":
             least = _read_share(threshold)
-            return lambda logits: self.rank(logits)[0].score < least
+            return lambda outputs: self.rank(outputs.mean(dim=0))[0].score < least
         found = self.description.calibration
         if found is None:
             raise UsageError("--unknown auto: the model is not calibrated: stmn calibrate MODEL, or give a number")
@@ -83,10 +79,12 @@ class Model(Classifier):
                 f"--stream out, or give a number"
             )
 
-        def is_unknown(logits: Tensor) -> bool:
-            low, high = found.energies
-            outside = not low <= float(logits.double().logsumexp(dim=0)) <= high
-            return outside or self.rank(logits)[0].score < found.unknown_below
+        ranges = [found.output_energies.get(name, (-inf, inf)) for name in self.network.outputs]
+
+        def is_unknown(outputs: Tensor) -> bool:
+            energies = outputs.double().logsumexp(dim=1).tolist()
+            inside = all(low <= energy <= high for energy, (low, high) in zip(energies, ranges, strict=True))
+            return not inside or self.rank(outputs.mean(dim=0))[0].score < found.unknown_below
 
         return is_unknown
 

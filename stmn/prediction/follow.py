@@ -34,11 +34,11 @@ class RunningMean:
 
     def add(self, window: Window) -> None:
         """Add a window."""
-        self.total, self.count = self.total + window.logits, self.count + 1
+        self.total, self.count = self.total + window.outputs, self.count + 1
 
     @property
-    def logits(self) -> Tensor:
-        """(classes,) mean logits of the windows so far."""
+    def outputs(self) -> Tensor:
+        """(outputs, classes) mean logits of the windows so far."""
         return self.total / self.count
 
 

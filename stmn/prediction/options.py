@@ -34,7 +34,7 @@ class PredictOptions:
         overlay: The MP4 file to write.
         gate_part: The part of the network whose gate, and features that speak for a class, the overlay shows.
         explain: The class that the overlay explains.
-        is_unknown: Says of a window's mean logits (classes,) whether the overlay calls it unknown.
+        is_unknown: Says of a window's logits (outputs, classes) whether the overlay calls it unknown.
         allow_damage: The fraction of a video's frames that damage may cost.
     """
 

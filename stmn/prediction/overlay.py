@@ -61,7 +61,7 @@ def write_overlay(
         step: Seconds from one window to the next.
         protocol: How each window is classified.
         progress: Where notices go.
-        is_unknown: Says of a window's mean logits (classes,) whether it is of no known class.
+        is_unknown: Says of a window's logits (outputs, classes) whether it is of no known class.
 
     Yields:
         The windows.
@@ -167,7 +167,7 @@ class _Drawing:
         if not frames:
             return
         ranked = self.model.rank(window.logits)[:_TOP_CLASSES]
-        unknown = self.is_unknown is not None and self.is_unknown(window.logits)
+        unknown = self.is_unknown is not None and self.is_unknown(window.outputs)
         flows = self.colour_flow(frames) if self.model.reads_flow else [None] * len(frames)
         columns = [heat.scale(frames) for heat in self.heats]
         for number, (frame, flow) in enumerate(zip(frames, flows, strict=True)):

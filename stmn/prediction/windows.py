@@ -58,12 +58,20 @@ class Span:
 
 @dataclass(frozen=True)
 class Window:
-    """The prediction for the video from `start` to `end`, in seconds: (classes,) logits. It has so many `frames`."""
+    """The prediction for the video from `start` to `end`, in seconds. It has so many `frames`.
+
+    `outputs` holds (outputs, classes) logits, a row for each output of the network that is used.
+    """
 
     start: float
     end: float
-    logits: Tensor
+    outputs: Tensor
     frames: int = 0
+
+    @property
+    def logits(self) -> Tensor:
+        """(classes,): the mean of the outputs' logits."""
+        return self.outputs.mean(dim=0)
 
     @property
     def middle(self) -> float:
@@ -141,7 +149,7 @@ def classify_spans(
     """Classify each span as a video of its own. Raises as `read_spans` does."""
     for span, given in read_spans(model, spans, protocol, name, progress):
         logits = model.compute_logits(given, protocol, name)
-        yield Window(span.start, span.end, torch.stack(logits).mean(dim=0), len(span.frames))
+        yield Window(span.start, span.end, torch.stack(logits), len(span.frames))
 
 
 def read_spans(

@@ -68,7 +68,7 @@ def plan_stage(
     data_dir = workspace.find_data(options.data) if isinstance(options, SetOptions) else None
     identity = {
         "verb": verb,
-        "format": stage.format_of(options),
+        "format": stage.format,
         "options": options.identity(),
         "inputs": {name: [item.fingerprint for item in items] for name, items in resolved.items()},
         "plugins": [for_fingerprint(known) for known in stage.plugins(options)] + _plugins_of(resolved),

@@ -102,10 +102,6 @@ class Stage(Generic[OptionsT]):
     always = False
     format = 1
 
-    def format_of(self, options: OptionsT) -> int:
-        """The format of what these options make: another one where a new version changed that alone."""
-        return self.format
-
     def check_options(self, options: OptionsT) -> None:
         """Refuse what the options alone show can't work: a file that is missing. Raises `StmnError`."""
 

@@ -23,6 +23,7 @@ class Calibrate(Stage[CalibrateOptions]):
 
     options = CalibrateOptions
     makes = ("model",)
+    format = 2
 
     def label(self, options: CalibrateOptions) -> str:
         """`calibrated`."""
@@ -48,6 +49,11 @@ class Calibrate(Stage[CalibrateOptions]):
         network, description = load_checkpoint(model.path)
         if scores.classes != description.network.classes:
             raise DataError(f"{model.label}: has other classes than the scores that it is to be calibrated on")
+        if list(scores.streams) != network.outputs or scores.protocol.get("stream_weights"):
+            raise DataError(
+                f"{model.label}: averages its outputs ({', '.join(network.outputs)}) equally, and the scores are of "
+                f"others or weight them: give those of a test of such a model, without stream weights"
+            )
         found = calibrate(scores, options.kept)
         save_checkpoint(context.out / MODEL_FILE, network, replace(description, calibration=found))
         context.progress.say(describe(found))
@@ -102,9 +108,10 @@ def calibrate(scores: "Scores", kept: float) -> "Calibration":
     after = None if others is None else calibration_error(logits / others[:, None], correct)
     threshold = find_threshold(confidence_of(logits, temperature), correct, kept)
     return Calibration(
-        temperature=temperature, unknown_below=threshold, kept=kept, energies=energy_range(logits), videos=len(labels),
+        temperature=temperature, unknown_below=threshold, kept=kept, videos=len(labels),
         error_before=calibration_error(logits, correct), error_after=after,
         fitted_on=str(scores.protocol.get("words", ""))[:1000],
+        output_energies={name: energy_range(own.double().numpy()) for name, own in scores.streams.items()},
     )  # fmt: skip
 
 

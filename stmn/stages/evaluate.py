@@ -24,11 +24,7 @@ class Evaluate(Stage[EvaluateOptions]):
     makes = ("scores", "splits")
     shared = True
     all_splits = True
-    format = 2
-
-    def format_of(self, options: EvaluateOptions) -> int:
-        """Weights that validation chooses are chosen otherwise since format 3."""
-        return 3 if options.stream_weights == "validation" else self.format
+    format = 4
 
     def check_options(self, options: EvaluateOptions) -> None:
         """Refuse weights by other folds for one fold alone; in a sweep over splits they are those of the join."""

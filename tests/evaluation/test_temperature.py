@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ import stmn
 from stmn.evaluation.metrics import measure
 from stmn.evaluation.scores import Scores, load_scores
 from stmn.evaluation.temperature import confidence_of, cross_fit, find_threshold, fit_temperature
-from stmn.nets.checkpoint import read_description
+from stmn.nets.calibration import Calibration
+from stmn.nets.checkpoint import load_checkpoint, read_description, save_checkpoint
 from stmn.workspace import Workspace
 
 PROTOCOL = {"average": "logits"}
@@ -32,6 +34,18 @@ def draw(count: int, temperature: float, seed: int = 0) -> tuple[np.ndarray, np.
 def test_the_true_temperature_is_found(true):
     logits, labels = draw(4000, true)
     assert fit_temperature(logits, labels) == pytest.approx(true, rel=0.08)
+
+
+@pytest.mark.parametrize(("videos", "confidence"), [(8, 9 / 10), (98, 99 / 100)])
+def test_a_few_videos_that_are_all_correct_make_no_model_certain(videos, confidence):
+    """However large or small the logits: the confidence is that of Laplace's rule of succession."""
+    logits = np.full((videos, 5), -1.0)
+    labels = np.arange(videos) % 5
+    logits[np.arange(videos), labels] = 2.0
+    for scale in (0.5, 4.0):
+        assert confidence_of(scale * logits, fit_temperature(scale * logits, labels)) == pytest.approx(
+            confidence, abs=1e-3
+        )
 
 
 def test_own_group_is_not_seen():
@@ -71,7 +85,8 @@ def test_calibrated_model_is_less_sure(own, tmp_path):
     kept = read_description(run.output("model")).calibration
     assert kept.temperature == run.results["temperature"] and kept.videos == 12
     clip = film(tmp_path / "a.mp4", moving(20, height=40, width=40))
-    logits = torch.stack(stmn.load(run.path, "cpu").logits(clip)).mean(0)
+    outputs = stmn.load(run.path, "cpu").logits(clip)
+    logits = torch.stack(outputs).mean(0)
     best = stmn.load(run.path, "cpu").predict(clip)[0]
     assert best.score == pytest.approx(float((logits / kept.temperature).softmax(0).max()), abs=1e-4)
 
@@ -85,10 +100,13 @@ def test_calibrated_model_is_less_sure(own, tmp_path):
     assert known["unknown"] is False
     [alone] = errors_of(call("predict", model, clip, "--unknown", "auto", "--stream", "motion"))
     assert "the calibration is of the mean over streams, not of motion alone: leave --stream out" in alone
-    low, high = kept.energies
+    assert list(kept.output_energies) == ["appearance", "motion"]
     auto = call("predict", model, clip, "--unknown", "auto").stdout
-    unlike = not low <= float(logits.logsumexp(0)) <= high or best.score < kept.unknown_below
-    assert ("unknown (" in auto) == unlike
+    seen = [
+        low <= float(output.logsumexp(0)) <= high
+        for output, (low, high) in zip(outputs, kept.output_energies.values(), strict=True)
+    ]
+    assert ("unknown (" in auto) == (not all(seen) or best.score < kept.unknown_below)
     assert call("predict", model, clip, "--window", 0.4, "--unknown", surely).stdout.count("unknown (") >= 1
     again = call("evaluate", model, "--data", own.root / "data/synthetic", "-w", own.root)
     assert "the model's" in again.stderr
@@ -108,6 +126,25 @@ def test_the_only_stream_has_the_temperature_of_its_model(own, tmp_path):
     assert call("predict", run.path, clip, "--stream", "motion", "--unknown", "auto").exit_code == 0
 
 
+@pytest.mark.parametrize("strange", [None, "appearance", "motion"])
+def test_a_video_that_one_stream_finds_strange_is_unknown(strange, trained, tmp_path):
+    """However sure the mean of the streams is."""
+    network, description = load_checkpoint(trained.find_model("fused"))
+    energies = {name: (-1e6, -1e5 if name == strange else 1e6) for name in ("appearance", "motion")}
+    found = Calibration(temperature=1, unknown_below=0, kept=1, videos=9, error_before=0, output_energies=energies)
+    save_checkpoint(tmp_path / "m.safetensors", network, replace(description, calibration=found))
+    clip = film(tmp_path / "a.mp4", moving(20, height=40, width=40))
+    for more in ([], ["--window", 0.4]):
+        told = call("predict", tmp_path / "m.safetensors", clip, "--unknown", "auto", *more).stdout
+        assert ("unknown (" in told) == (strange is not None)
+
+
+def evaluated(workspace: Workspace, *given: object) -> str:
+    """The run of an evaluation."""
+    assert call("evaluate", *given, "--data", workspace.root / "data/synthetic", "-w", workspace.root).exit_code == 0
+    return workspace.newest("scores").name
+
+
 def newest_test(workspace: Workspace, label: str) -> str:
     """The evaluation of a model of the fixture."""
     tests = [run for run in workspace.runs() if run.record["verb"] == "evaluate"]
@@ -115,6 +152,9 @@ def newest_test(workspace: Workspace, label: str) -> str:
 
 
 def test_what_can_not_be_calibrated_is_said(trained, own):
+    for scores in (newest_test(own, "motion"), evaluated(own, "fused", "--stream-weights", "1,3")):
+        [other] = errors_of(call("calibrate", "fused", "--scores", scores, "-w", own.root))
+        assert "averages its outputs (appearance, motion) equally, and the scores are of others or weight them" in other
     [nothing] = errors_of(call("calibrate", "fused", "-w", own.root))
     assert "training held no videos out" in nothing
     [auto] = errors_of(call("predict", trained.find_model("fused"), "x.mp4", "--unknown", "auto"))
