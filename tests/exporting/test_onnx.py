@@ -191,7 +191,7 @@ def test_repeated_export_leaves_its_copies_as_they_are(shipped, onnx_file, tmp_p
     run_stage(shipped, "export", **asked, **copies)
     assert written == {path: path.stat().st_mtime_ns for path in written}
     for name, changed in (("copy_to", "ship/model.onnx"), ("example", "example/run.py")):
-        (tmp_path / changed).write_text("mine")
+        (tmp_path / changed).write_bytes(b"mine, \xff")
         with pytest.raises(UsageError, match="already exists; use --force to overwrite it"):
             run_stage(shipped, "export", **asked, **{name: copies[name]})
 

@@ -45,7 +45,7 @@ def is_example(model: Path, folder: Path, reads_flow: bool) -> bool:
     """True if `write_example` would change nothing in a folder."""
     files = {folder / name: text for name, text in _texts(reads_flow).items()}
     return (
-        all(path.is_file() and path.read_text(encoding="utf-8") == text for path, text in files.items())
+        all(path.is_file() and path.read_text("utf-8", errors="replace") == text for path, text in files.items())
         and (folder / "model.onnx").is_file()
         and filecmp.cmp(model, folder / "model.onnx", shallow=False)
     )
