@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 #: a table of real clips: for each column's title, what stands beside each row's name
@@ -14,16 +15,16 @@ def read_sections(page: str) -> dict[str, str]:
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
-def find_results(section: str, recipe: Path) -> str | None:
-    """What a section says after its question, if it has results and its recipe is still the same.
+def find_results(section: str, files: Sequence[Path]) -> str | None:
+    """What a section says after its question, if it has results and what they were made from is still the same.
 
     Args:
         section: the text of the section.
-        recipe: the recipe's file.
+        files: the recipe, and the starting weights.
     """
     found = re.search(r"(?m)^\|.*", section)
     commits = re.search(r"(?m)^- commit: (\w+)", section)
-    if found is None or commits is None or _has_changed(recipe, commits[1]):
+    if found is None or commits is None or any(_has_changed(file, commits[1]) for file in files):
         return None
     return section[found.start() :].strip() + "\n"
 
@@ -32,7 +33,7 @@ def _has_changed(path: Path, commit: str) -> bool:
     """True if a file differs from that of a commit; False too if Git doesn't know the commit."""
     git = ["git", "-C", str(path.parent)]
     if subprocess.run([*git, "cat-file", "-e", f"{commit}^{{commit}}"], capture_output=True).returncode:
-        print(f"{path.name}: commit {commit} of its results is unknown: they stay, though the recipe may have changed")
+        print(f"{path.name}: commit {commit} of its results is unknown: they stay, though it may have changed since")
         return False
     return subprocess.run([*git, "diff", "--quiet", commit, "--", path.name], capture_output=True).returncode == 1
 

@@ -68,7 +68,12 @@ class Experiment:
     @property
     def source(self) -> str:
         """Its recipe in words."""
-        return f"`{self.path.name}`" + (f" with `--set weights={self.weights}`" if self.weights else "")
+        return f"`{self.path.name}`" + (f", streams from the weights of `stmn-{self.weights}`" if self.weights else "")
+
+    @property
+    def files(self) -> list[Path]:
+        """What decides its results, beside the code: its recipe, and the starting weights."""
+        return [self.path, *(sorted(WEIGHTS[self.weights].glob("*.safetensors")) if self.weights else ())]
 
     @property
     def column(self) -> str:
@@ -233,7 +238,8 @@ def write_recipe(experiment: Experiment, workspace: Path, quick: bool) -> Path:
             text, count = re.subn(
                 rf'(?m)^(modality = "{modality}"\n(?:\w.*\n)*?weights = )"none"', rf'\1"{file.as_posix()}"', text
             )
-            assert count == 1, f"{experiment.path}: one {modality} stream from no weights is expected"
+            if count != 1:
+                raise ValueError(f"{experiment.path}: one {modality} stream from no weights is expected")
     if quick:
         text = re.sub(r'(?m)^split\s*=\s*"all"', 'split = ["1", "2"]', text)
         text = re.sub(r"(?m)^(seed\s*=\s*\[\s*[^\s,\]]+)[^\]]*\]", r"\1]", text)
@@ -270,7 +276,9 @@ def _find_commit() -> str:
         return subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True).stdout.strip()
 
     commit = ask("rev-parse", "--short=10", "HEAD") or "unknown"
-    return commit + ("+" if ask("status", "--porcelain", "--untracked-files=no", "--", "stmn", "recipes") else "")
+    return commit + (
+        "+" if ask("status", "--porcelain", "--untracked-files=no", "--", "stmn", "recipes", "plugins") else ""
+    )
 
 
 def _describe_machine() -> str:

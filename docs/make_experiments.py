@@ -9,8 +9,8 @@
 An experiment is a recipe in recipes/experiments/ that ends in a table, `NAME.toml`, with `NAME.md` beside it: its title
 and what it asks, without numbers. A recipe that renders no videos is run on each set of real clips, and so is `small`.
 Every number of the page, and every sentence that judges, is computed from the runs. Results that the workspace doesn't
-hold stay on the page until their recipe changes. The block between the marks of README.md is rewritten too: it is the
-page's table of real clips.
+hold stay on the page until their recipe or their starting weights change. The block between the marks of two READMEs is
+rewritten too: it is the page's table of real clips.
 """
 
 import argparse
@@ -44,7 +44,9 @@ from experiment_runs import (
 from gate_rows import describe_gates, escape
 from paper_ranking import compare_with_paper
 
-PAGE, README = ROOT / "docs" / "experiments.md", ROOT / "README.md"
+PAGE = ROOT / "docs" / "experiments.md"
+#: pages with the same table of real clips
+READMES = (ROOT / "README.md", ROOT / "plugins" / "stmn-formula" / "README.md")
 BEGIN, END = "<!-- real clips: written by make experiments -->", "<!-- end of real clips -->"
 HEAD = """\
 # Experiments
@@ -76,8 +78,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"wrote {chosen.workspace / 'experiments.md'}")
     else:
         PAGE.write_text(page, encoding="utf-8")
-        README.write_text(replace_block(README.read_text(encoding="utf-8"), page), encoding="utf-8")
-        print(f"wrote {PAGE.relative_to(ROOT)}, and the table of {README.name}")
+        for readme in READMES:
+            readme.write_text(replace_block(readme.read_text(encoding="utf-8"), page), encoding="utf-8")
+        others = " and ".join(str(readme.relative_to(ROOT)) for readme in READMES)
+        print(f"wrote {PAGE.relative_to(ROOT)}, and the table of {others}")
     return 1 if failed else 0
 
 
@@ -126,7 +130,7 @@ def make_page(experiments: list[Experiment], workspace: Path, quick: bool = Fals
             results = _describe(experiment, run, graph, state, Workspace(workspace))
             found = dict([_make_column(experiment.column, run.results)])
         else:
-            results = find_results(sections.get(experiment.title, ""), experiment.path) or _not_run(experiment)
+            results = find_results(sections.get(experiment.title, ""), experiment.files) or _not_run(experiment)
             found = {
                 title: column for title, column in columns.items() if title.startswith(f"{escape(experiment.column)},")
             }

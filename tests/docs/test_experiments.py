@@ -85,9 +85,10 @@ def test_page_has_the_records_numbers(made):
     assert page.index("## real clips: weizmann\n\nNot run. Recipe: `clips.toml`.") < page.index("## Toys")
 
 
-def test_readme_has_the_pages_table_of_real_clips():
+@pytest.mark.parametrize("readme", experiments.READMES, ids=lambda path: path.parent.name)
+def test_readme_has_the_pages_table_of_real_clips(readme):
     page = (ROOT / "docs" / "experiments.md").read_text()
-    assert experiments.read_block((ROOT / "README.md").read_text()) == experiments.read_block(page)
+    assert experiments.read_block(readme.read_text()) == experiments.read_block(page)
 
 
 def test_readme_block_is_rewritten_alone(made):
