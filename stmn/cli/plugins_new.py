@@ -100,12 +100,14 @@ def _write_toy_weights(folder: Path) -> None:
     """Write random weights of a small ResNet, for each stream: files to be replaced by one's own."""
     import timm
     import torch
-    from safetensors.torch import save_file
+
+    from stmn.runtime.tensor_files import save_plain
 
     for seed, modality in enumerate(("rgb", "flow")):
-        torch.manual_seed(seed)
-        state = timm.create_model("test_resnet", num_classes=0).state_dict()
-        save_file(state, folder / f"{modality}.safetensors")
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            state = timm.create_model("test_resnet", num_classes=0).state_dict()
+        save_plain(folder / f"{modality}.safetensors", state)
 
 
 def _check_name(name: str, module: str, kind: str) -> None:

@@ -3,7 +3,7 @@
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -43,9 +43,10 @@ def execute(
         UsageError: a file that it would write outside of the workspace exists, and `force` is false.
         Exception: whatever the stage raises; the record then says so.
     """
-    if plan.up_to_date and not force and find_stage(plan.verb).has_delivered(plan.options, plan.run):
-        return _execute(plan, workspace, progress, device, force, wait, about)
-    _refuse_existing(plan.options, force)
+    if not force:
+        _refuse_existing(
+            plan.options, find_stage(plan.verb).find_kept(plan.options, plan.run) if plan.up_to_date else ()
+        )
     run = _execute(plan, workspace, progress, device, force, wait, about)
     if not torchrun.rank():
         find_stage(plan.verb).deliver(plan.options, run)
@@ -100,11 +101,11 @@ def _context(plan: StagePlan, workspace: Workspace, progress: Progress, device: 
     return Context(workspace, progress, device, plan.run.path, plan.inputs, plan.data_dir, run_stage)
 
 
-def _refuse_existing(options: StageOptions, force: bool) -> None:
-    """Raise `UsageError` if a file that a person named exists and may not be overwritten."""
+def _refuse_existing(options: StageOptions, kept: Sequence[str]) -> None:
+    """Raise `UsageError` if a file that a person named exists, unless it will be left as it is."""
     for option in options.described().values():
         path = getattr(options, option.name)
-        if option.typed and isinstance(path, Path) and os.path.lexists(path) and not force:
+        if option.typed and isinstance(path, Path) and os.path.lexists(path) and option.name not in kept:
             raise UsageError(f"{path}: already exists; use --force to overwrite it")
 
 

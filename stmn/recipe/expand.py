@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from stmn.errors import UsageError, near_match
 from stmn.options.base import mistakes
 from stmn.recipe.content import Recipe, RecipeStage, with_shared
+from stmn.recipe.rows import TEST, find_rows
 from stmn.recipe.sweep import ALL, MOST_STAGES, SHARED, Axis, Sweep
-from stmn.stages import find_stage
 from stmn.stages.table import BOX_SHAPES
 
 #: weights of streams that are chosen when folds are joined
@@ -62,6 +62,8 @@ class _Expansion:
         made: the instances of each stage by its id.
         scored: the instances of each stage that tests that are shown: joined ones where there are folds.
         wrong: mistakes.
+        part: which videos the rows of the table are of: `test`, or `validation` if nothing tests test videos.
+        rows: the ids of the stages that are rows.
     """
 
     def __init__(self, recipe: Recipe, sweep: Sweep, folds: bool, splits_unknown: bool) -> None:
@@ -70,13 +72,16 @@ class _Expansion:
         self.scored: dict[str, list[RecipeStage]] = {}
         self.wrong: dict[tuple[str, str], str] = {}
         self.stages: list[RecipeStage] = []
-        #: which videos the rows of the table are of: those held out for validation if nothing tests test videos
-        tested = {_find_part(stage) for stage in recipe.stages} - {None}
-        self.part = "validation" if tested == {"validation"} else "test"
+        self.part, self.rows = find_rows(recipe.stages)
+        for axis in sweep.axes:
+            if any("part" in options for options in axis.values.values()):
+                self._refuse(
+                    f"[sweep.{axis.stage}] part: can't be swept, as a table is of one part: give it to the stage"
+                )
 
     def run(self) -> list[RecipeStage]:
         """All instances, in the order of the recipe's stages."""
-        tests = [stage.id for stage in self.recipe.stages if self._is_row(stage)]
+        tests = [stage.id for stage in self.recipe.stages if stage.id in self.rows]
         has_table = any(stage.uses == "table" for stage in self.recipe.stages)
         for stage in self.recipe.stages:
             if stage.uses in _GATHER:
@@ -101,14 +106,19 @@ class _Expansion:
         instances = sorted(islice(self._instances(stage), MOST_STAGES + 1), key=self._find_place)
         self.made[stage.id] = instances
         self.stages += instances
-        if not self._is_row(stage):
+        if stage.id not in self.rows:
             return
         groups: dict[str, list[RecipeStage]] = {}
-        for one in instances if self.folds and self.part == "test" else []:  # held-out videos of folds overlap
+        for one in instances if self.folds and self.part == TEST else []:  # held-out videos of folds overlap
             if "split" in one.axes:
                 groups.setdefault(self._name(stage.id, one.axes | {"split": ALL}), []).append(one)
         nothing_to_join = len(groups) in (0, len(instances))
         by_folds = {one.id for one in instances if one.given.get("stream_weights") == BY_FOLDS}
+        if by_folds and self.part != TEST:
+            self._refuse(
+                f"stage '{stage.id}': stream_weights = folds needs scores of all folds, and those of held-out videos "
+                f"can't be joined: leave it out"
+            )
         for one in instances if self.splits_unknown or not nothing_to_join else []:
             if one.id in by_folds:  # a fold alone can't choose them
                 del one.given["stream_weights"]
@@ -123,11 +133,6 @@ class _Expansion:
             joined.append(RecipeStage(name, "evaluate", given, stage.id, parts[0].axes | {"split": ALL}))
         self.scored[stage.id] = joined
         self.stages += joined
-
-    def _is_row(self, stage: RecipeStage) -> bool:
-        """True for a stage whose scores are a row of the table."""
-        makes = "scores" in find_stage(stage.uses).makes
-        return makes and stage.given.get("part", _find_part(stage) or self.part) == self.part
 
     def _instances(self, stage: RecipeStage) -> Iterator[RecipeStage]:
         """The instances of a stage, in the order of the axes."""
@@ -265,6 +270,8 @@ class _Expansion:
     def _find_row(self, wanted: str, rows: dict[str, RecipeStage | None]) -> str:
         """The row that `against` names: itself, or the only one of a stage or of the model that it tests."""
         if wanted == BOX_SHAPES:
+            if self.part != TEST:
+                self._refuse(f"[sweep] against = '{wanted}': it guesses test videos, and all rows are of held-out ones")
             return wanted
         exact = [row for row in rows if row.replace(" ", "") == wanted.replace(" ", "")]
         of_stage = [row for row, one in rows.items() if one and one.of == wanted]
@@ -281,10 +288,3 @@ class _Expansion:
     def _find_tested(self, stage: RecipeStage) -> list[str]:
         """What a stage's inputs name."""
         return [name for names in self._find_inputs(stage, stage.given).values() for name in names]
-
-
-def _find_part(stage: RecipeStage) -> str | None:
-    """Which videos a stage tests: `test`, `validation`, `train`; None if it tests none, or those of other scores."""
-    if "scores" not in find_stage(stage.uses).makes or stage.given.get("late_fusion") or stage.given.get("join"):
-        return None
-    return str(stage.given.get("part", "test"))

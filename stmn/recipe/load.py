@@ -183,6 +183,8 @@ def _check_inputs(options: StageOptions, where: str, earlier: list[RecipeStage])
                     wrong.append(f"{where}: {name} = '{item}': {article} {verb} stage makes no {' or '.join(kinds)}")
             elif item not in by_id and not names_path(item) and not (kind and registry.offers(kind, item)):
                 near = near_match(item, [*by_id, *options.described()[name].words, *installed])
+                off = [one for one in registry.installed(kind) if one.name == item.rpartition(":")[2]] if kind else []
                 package = f", and no installed package has {kind} of this name" if kind else ""
+                package = f", and {off[0].title} is left out by STMN_PLUGINS" if off else package
                 wrong.append(f"{where}: {name} = '{item}': no earlier stage has this id{package}{near}")
     return wrong

@@ -2,11 +2,13 @@
 
 import codecs
 import errno
+import filecmp
 import glob
 import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -56,13 +58,30 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         raise StmnError(f"{path}: can't be written: {error.strerror or error}") from error
-    except StmnError as error:  # of what writes to the temporary path, whose name nobody knows
-        error.args = tuple(line.replace(name, str(path)) for line in error.lines)
+    except StmnError as error:  # of what writes to the temporary path, or beside it, under a name that nobody knows
+        stems = str(temporary.with_suffix("")), str(path.with_suffix(""))
+        error.args = tuple(line.replace(*stems) for line in error.lines)
         raise
     finally:
         temporary.unlink(missing_ok=True)
         if marked is not None:
             os.close(marked)
+
+
+def holds_same(path: Path, other: Path) -> bool:
+    """True if a file is there and has the bytes of another."""
+    return path.is_file() and filecmp.cmp(path, other, shallow=False)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file, whole or not at all; nothing is written if the same one is there.
+
+    Raises:
+        StmnError: the disk is full, or the folder can't be written.
+    """
+    if not holds_same(target, source):
+        with atomic_write(target) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 def remove_leftovers(folder: Path, name: str = "*") -> None:

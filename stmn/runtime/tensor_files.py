@@ -42,14 +42,23 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], description: dict[str, 
     """Write tensors with a description and digests of both, whole or not at all.
 
     Raises:
-        OSError: the file can't be written; the disk may be full.
+        StmnError: the file can't be written; the disk may be full.
     """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     plain, digest = json.loads(json.dumps(description)), _digest_tensors(contiguous)  # plain: as it will be read
     vouched = {**plain, _DIGEST: {_TENSORS: digest, _CONTENT: _digest_description(plain, digest)}}
+    save_plain(path, contiguous, {KEY: json.dumps(vouched)})
+
+
+def save_plain(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file without description and digests, whole or not at all.
+
+    Raises:
+        StmnError: the file can't be written; the disk may be full.
+    """
     with atomic_write(path) as temporary:
         try:
-            save_file(contiguous, temporary, metadata={KEY: json.dumps(vouched)})
+            save_file(tensors, temporary, metadata=metadata)
         except SafetensorError as error:
             raise OSError(str(error)) from error
 

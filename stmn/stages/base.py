@@ -146,9 +146,9 @@ class Stage(Generic[OptionsT]):
     def deliver(self, options: OptionsT, run: Run) -> None:
         """Write what options ask for beside the result, of a run that may have been there already."""
 
-    def has_delivered(self, options: OptionsT, run: Run) -> bool:
-        """True if `deliver` would change nothing: what it writes is there, from the same command before."""
-        return False
+    def find_kept(self, options: OptionsT, run: Run) -> list[str]:
+        """The options that name what is there and what `deliver` would not change: a command before wrote it."""
+        return []
 
     def asks_more(self, options: OptionsT, run: Run) -> bool:
         """True if options that don't decide the result ask for work that an up-to-date run has not done."""

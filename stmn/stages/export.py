@@ -138,38 +138,32 @@ class Export(Stage[ExportOptions]):
             files=tuple(file.name for file in companions),
         )
 
-    def has_delivered(self, options: ExportOptions, run: Run) -> bool:
-        """True if the copies and the example that are asked for are there already."""
-        import filecmp
+    def find_kept(self, options: ExportOptions, run: Run) -> list[str]:
+        """Copies that are the same file, and examples that hold nothing else, whole or begun."""
+        from stmn.runtime.files import holds_same
 
-        from stmn.exporting.example import is_example
-        from stmn.exporting.onnx import OnnxExporter
+        path, kept = run.output("export"), []
+        if options.copy_to and all(holds_same(to, made) for made, to in _copies(options, path).items() if to.exists()):
+            kept.append("copy_to")
+        if options.example:
+            from stmn.exporting.example import is_example
 
-        if not (options.copy_to or options.example):
-            return False
-        path = run.output("export")
-        copies = _copies(options, path).items()
-        return all(to.is_file() and filecmp.cmp(made, to, shallow=False) for made, to in copies) and (
-            options.example is None
-            or is_example(path, options.example, _check_example(options, OnnxExporter().read(path)))
-        )
+            if is_example(path, options.example, _reads_flow(options, path)):
+                kept.append("example")
+        return kept
 
     def deliver(self, options: ExportOptions, run: Run) -> None:
-        """Copy the file, and those that belong to it."""
-        import shutil
-
-        from stmn.runtime.files import atomic_write, remove_leftovers
+        """Copy the file, and those that belong to it, unless the same ones are there."""
+        from stmn.runtime.files import copy_file, remove_leftovers
 
         path = run.output("export")
         if options.example:
             from stmn.exporting.example import write_example
-            from stmn.exporting.onnx import OnnxExporter
 
-            write_example(path, options.example, _check_example(options, OnnxExporter().read(path)))
+            write_example(path, options.example, _reads_flow(options, path))
         for source, target in _copies(options, path).items():
             remove_leftovers(target.parent, target.name)
-            with atomic_write(target) as temporary:
-                shutil.copyfile(source, temporary)
+            copy_file(source, target)
 
 
 def _copies(options: ExportOptions, path: Path) -> dict[Path, Path]:
@@ -196,6 +190,13 @@ def _check_example(options: ExportOptions, description: "Description") -> bool:
             f"'{description.preparation.flow}'"
         )
     return reads_flow
+
+
+def _reads_flow(options: ExportOptions, path: Path) -> bool:
+    """True if the program of the example needs flow, by the ONNX file. Raises `UsageError` as `_check_example` does."""
+    from stmn.exporting.onnx import OnnxExporter
+
+    return _check_example(options, OnnxExporter().read(path))
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def count_held_out(options: Any, data: Path) -> int:
 def accuracy_kept(results: "Mapping[str, Any]") -> float | None:
     """The accuracy, 0..1, on the validation videos of the weights that a training kept, by what it recorded.
 
-    These are the last ones, at the last validation, or those of the best validation. None if there was no validation.
+    These are those of the last step, or of the best validation. None if there was no validation.
     """
     error = results.get("kept_validation_error", results.get("validation_error"))
     return None if error is None else 1 - float(error)
@@ -236,8 +236,6 @@ def train_model(
     values: dict[str, Any] = {"steps": state.step, "training_videos": len(training)}
     if state.history:
         values |= state.history[-1]
-    if state.errors:
-        values["validation_error"] = state.errors[-1]  # the last row may be none that was validated
     if plan.keep_best and (best := best_validation(state.history)):
         values |= {"kept_step": best["step"], "kept_validation_error": best["validation_error"]}
     values["unsaturated"] = judge_saturation(state.history, plan, state.errors)

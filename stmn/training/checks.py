@@ -52,8 +52,9 @@ def check_validation(validation: Clips | None, plan: Plan, progress: Progress) -
     count = plan.validations if validation else 0
     if not decides or count > (plan.schedule.patience if plan.schedule.name == "plateau" else 0):
         return
-    if not validation:
-        raise UsageError(f"{decides} needs validation, and no videos are held out for it")
+    if not count:
+        why = "validate_every is 0" if validation else "no videos are held out for it"
+        raise UsageError(f"{decides} needs validation, and {why}")
     progress.say(
         f"plateau: {count_of(plan.steps, 'step has', 'steps have')} {count_of(count, 'validation')}, "
         f"too few to lower lr with a patience of "

@@ -52,7 +52,6 @@ def test_sweep_fits_a_recipe(block, tmp_path):
     assert sum(stage.uses == "train-stream" for stage in made) == 2 * len(tomllib.loads(block)["sweep"]["seed"])
 
 
-@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
-def test_tables_of_toml_are_whole(page):
-    for block in blocks(page, r"\[[\w.\-\"\[\]]+\]\n"):
-        tomllib.loads(block)
+def test_tables_of_toml_are_whole():
+    tables = [block for page in GUIDES for block in blocks(page, r"\[[\w.\-\"\[\]]+\]\n")]
+    assert len(tables) > 1 and all(tomllib.loads(block) for block in tables)

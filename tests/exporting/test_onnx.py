@@ -185,12 +185,19 @@ def test_export_is_compared_on_clips_and_copied(shipped, onnx_file, tmp_path):
 def test_repeated_export_leaves_its_copies_as_they_are(shipped, onnx_file, tmp_path):
     asked = {"model": "fused", "licence": "CC BY 4.0"}
     copies = {"copy_to": tmp_path / "ship" / "model.onnx", "example": tmp_path / "example"}
+    run_stage(shipped, "export", **asked, copy_to=copies["copy_to"])
+    run_stage(shipped, "export", **asked, **copies)  # the copy is the same file
+    (tmp_path / "example" / "run.py").unlink()  # as if it had been killed before
     run_stage(shipped, "export", **asked, **copies)
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     assert len(written) == 6
     run_stage(shipped, "export", **asked, **copies)
     assert written == {path: path.stat().st_mtime_ns for path in written}
-    for name, changed in (("copy_to", "ship/model.onnx"), ("example", "example/run.py")):
+    for name, changed in (
+        ("copy_to", "ship/model.onnx"),
+        ("example", "example/mine.txt"),
+        ("example", "example/run.py"),
+    ):
         (tmp_path / changed).write_bytes(b"mine, \xff")
         with pytest.raises(UsageError, match="already exists; use --force to overwrite it"):
             run_stage(shipped, "export", **asked, **{name: copies[name]})

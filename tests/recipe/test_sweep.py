@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -78,6 +79,35 @@ def test_rows_are_of_test_videos_or_of_held_out_ones_if_nothing_else_is_tested(t
     assert rows == ["test-fused"]
     folds = instances(swept(tmp_path, '[sweep]\nsplit = "all"', *streams, *held_out), "1", "2")
     assert not any("join" in given for given in folds.values()), "held-out videos of folds overlap"
+
+
+def test_rows_of_scores_that_a_stage_reads_are_of_the_videos_of_those(tmp_path):
+    held_out = 'id = "held-out"\nuses = "evaluate"\nmodel = "motion"\npart = "validation"'
+    late = 'id = "late"\nuses = "evaluate"\nlate_fusion = ["held-out", "held-out"]'
+    idt = 'id = "idt"\nuses = "fuse-idt"\nscores = "held-out"'
+    sweep = "[sweep]\nseed = [3]"
+    assert instances(swept(tmp_path, sweep, *STREAMS, held_out, late, idt))["table"]["rows"] == [
+        "held-out",
+        "late",
+        "idt",
+    ]
+    assert instances(swept(tmp_path, sweep, *ALL, held_out, late))["table"]["rows"] == ["test-motion", "test-fused"]
+
+
+def test_what_held_out_videos_have_no_row_for_is_refused_before_anything_runs(tmp_path):
+    held_out = [f'{test}\npart = "validation"' for test in TESTS]
+    streams = (*STREAMS, FUSED)
+    for words, sweep, tests in (
+        ("against = 'box shapes alone': it guesses test videos", 'seed = [3]\nagainst = "box shapes alone"', held_out),
+        (
+            "stage 'test-motion': stream_weights = folds needs scores of all folds",
+            'split = "all"',
+            [f'{held_out[0]}\nstream_weights = "folds"', held_out[1]],
+        ),
+        ("[sweep.test-motion] part: can't be swept", '[sweep.test-motion]\npart = ["test", "validation"]', TESTS),
+    ):
+        with pytest.raises(UsageError, match=re.escape(words)):
+            instances(swept(tmp_path, f"[sweep]\n{sweep}", *streams, *tests), "1", "2")
 
 
 def test_a_stage_with_a_seed_of_its_own_is_trained_once(tmp_path):

@@ -18,7 +18,7 @@ SMALL = ["--short-side", "32", "--workers", "2"]
 
 
 def kill_again_and_again(tmp_path: Path, videos: int, times: int) -> None:
-    """Kill `prepare` once as it starts, then `times` times after some more videos; at last let it finish."""
+    """Kill `prepare` twice as it starts, then `times` times after some more videos; at last let it finish."""
     for number in range(videos):
         film(tmp_path / "v" / "wave" / f"{number:02d}.avi", moving(40, seed=number))
     arguments = ["prepare", tmp_path / "v", "mine", *SMALL]
@@ -32,14 +32,15 @@ def kill_again_and_again(tmp_path: Path, videos: int, times: int) -> None:
 
     done: dict[str, tuple[str, int]] = {}
     killed = 0
-    for kill in range(times + 1):
+    for kill in range(-1, times + 1):
         mark, enough = f"stmn-test-{uuid.uuid4()}", len(done) + random.randint(1, max(1, videos // times // 2))
         process = start(*arguments, "-w", tmp_path / "work", env={"MARK": mark})
-        wait_until(
-            lambda enough=enough, process=process, kill=kill: (
-                (len(places(folder)) >= enough if kill else size(folder)) or process.poll() is not None
+        if kill >= 0:  # the first one comes before anything is written, or as it is
+            wait_until(
+                lambda enough=enough, process=process, kill=kill: (
+                    (len(places(folder)) >= enough if kill else size(folder)) or process.poll() is not None
+                )
             )
-        )
         moment = random.uniform(0, seconds_per_video)
         time.sleep(moment)
         killed += process.poll() is None
@@ -48,7 +49,7 @@ def kill_again_and_again(tmp_path: Path, videos: int, times: int) -> None:
         wait_until(lambda mark=mark: not processes(mark), 30)  # workers end with their parent, however that ends
         now = places(folder)
         print(
-            f"killed {moment:.2f} s after {f'video {enough}' if kill else 'its start'}: {len(done)} -> {len(now)} of {videos}"
+            f"killed {moment:.2f} s after {f'video {enough}' if kill > 0 else 'its start'}: {len(done)} -> {len(now)} of {videos}"
         )
         assert done.items() <= now.items(), "a finished video stays where it is"
         done = now

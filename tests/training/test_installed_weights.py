@@ -153,3 +153,13 @@ def test_check_says_what_to_change(answer, change):
     exec(WEIGHTS.format(answer=answer), found)
     with pytest.raises(Exception, match=change):
         check_weights(found["brought"])
+
+
+def test_recipe_says_that_the_package_of_its_weights_is_left_out(bring, monkeypatch, tmp_path):
+    bring("None")
+    monkeypatch.setenv("STMN_PLUGINS", "off")
+    stage = 'id = "a"\nuses = "train-stream"\nmodality = "rgb"\nweights = "brought"'
+    recipe = write_recipe(tmp_path / "r.toml", 'name = "toy"\ndata = "toy"', stage)
+    [line] = errors_of(call("run", recipe, "--dry-run"))
+    assert "weights = 'brought': no earlier stage has this id, and weights 'brought' of package bringer 1.0" in line
+    assert line.endswith("is left out by STMN_PLUGINS")

@@ -1,12 +1,12 @@
 """A folder that a stranger runs with onnxruntime, numpy and PyAV alone: the ONNX file and a program that uses it."""
 
-import filecmp
-import shutil
 from importlib import resources
 from pathlib import Path
 
-from stmn.runtime.files import atomic_write
+from stmn.runtime.files import atomic_write, copy_file, holds_same
 
+#: the name of the copy of the ONNX file
+MODEL = "model.onnx"
 #: what programs of this package import -> what they import in the folder
 _IMPORTS = {
     "from stmn.flow._pyramid import": "from pyramid import",
@@ -35,20 +35,25 @@ def write_example(model: Path, folder: Path, reads_flow: bool) -> None:
         StmnError: The folder can't be written.
     """
     for name, text in _texts(reads_flow).items():
-        with atomic_write(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    with atomic_write(folder / "model.onnx") as temporary:
-        shutil.copyfile(model, temporary)
+        if not _says(folder / name, text):
+            with atomic_write(folder / name) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+    copy_file(model, folder / MODEL)
 
 
 def is_example(model: Path, folder: Path, reads_flow: bool) -> bool:
-    """True if `write_example` would change nothing in a folder."""
-    files = {folder / name: text for name, text in _texts(reads_flow).items()}
-    return (
-        all(path.is_file() and path.read_text("utf-8", errors="replace") == text for path, text in files.items())
-        and (folder / "model.onnx").is_file()
-        and filecmp.cmp(model, folder / "model.onnx", shallow=False)
+    """True if a folder holds what `write_example` would write, all or a part, and nothing else."""
+    texts = _texts(reads_flow)
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return bool(names) and all(
+        holds_same(folder / name, model) if name == MODEL else name in texts and _says(folder / name, texts[name])
+        for name in names
     )
+
+
+def _says(path: Path, text: str) -> bool:
+    """True if a file has this text."""
+    return path.is_file() and path.read_text("utf-8", errors="replace") == text
 
 
 def _texts(reads_flow: bool) -> dict[str, str]:
