@@ -104,7 +104,7 @@ def _write_toy_weights(folder: Path) -> None:
     from stmn.runtime.tensor_files import save_plain
 
     for seed, modality in enumerate(("rgb", "flow")):
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             state = timm.create_model("test_resnet", num_classes=0).state_dict()
         save_plain(folder / f"{modality}.safetensors", state)

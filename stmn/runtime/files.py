@@ -59,13 +59,18 @@ def atomic_write(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise StmnError(f"{path}: can't be written: {error.strerror or error}") from error
     except StmnError as error:  # of what writes to the temporary path, or beside it, under a name that nobody knows
-        stems = str(temporary.with_suffix("")), str(path.with_suffix(""))
-        error.args = tuple(line.replace(*stems) for line in error.lines)
+        own, final = name.removesuffix(path.suffix), str(path).removesuffix(path.suffix)
+        error.args = tuple(line.replace(own, final) for line in error.lines)
         raise
     finally:
         temporary.unlink(missing_ok=True)
         if marked is not None:
             os.close(marked)
+
+
+def is_temporary(name: str) -> bool:
+    """True for a name under which something is written here that is not whole yet."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def holds_same(path: Path, other: Path) -> bool:
@@ -95,7 +100,7 @@ def remove_leftovers(folder: Path, name: str = "*") -> None:
         name: of the file that was being written; by default of any, also in the folders below.
     """
     for path in folder.rglob(".*") if name == "*" else folder.glob(f".{glob.escape(name)}.*"):
-        if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+        if is_temporary(path.name) and path.is_file() and not path.is_symlink():
             remove_unused(path)
 
 

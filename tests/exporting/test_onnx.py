@@ -187,8 +187,11 @@ def test_repeated_export_leaves_its_copies_as_they_are(shipped, onnx_file, tmp_p
     copies = {"copy_to": tmp_path / "ship" / "model.onnx", "example": tmp_path / "example"}
     run_stage(shipped, "export", **asked, copy_to=copies["copy_to"])
     run_stage(shipped, "export", **asked, **copies)  # the copy is the same file
-    (tmp_path / "example" / "run.py").unlink()  # as if it had been killed before
+    (tmp_path / "example" / "run.py").rename(
+        tmp_path / "example" / ".run.py.abcdefgh.part.py"
+    )  # as if it had been killed
     run_stage(shipped, "export", **asked, **copies)
+    assert not list((tmp_path / "example").glob(".*"))
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     assert len(written) == 6
     run_stage(shipped, "export", **asked, **copies)

@@ -4,8 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import run_stage
 
+from stmn.errors import StmnError
 from stmn.runtime.files import atomic_write, remove_leftovers
 
 #: writes two files and waits
@@ -61,3 +63,10 @@ def test_leftovers_of_one_name_alone_go_beside_a_copy(tmp_path):
     assert len(hidden(tmp_path)) == 2
     remove_leftovers(tmp_path, "model.onnx")
     assert [path.parent.name for path in hidden(tmp_path)] == ["deep"]
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a", "a.tar.gz"])
+def test_error_about_the_temporary_file_names_the_real_one(name, tmp_path):
+    with pytest.raises(StmnError) as caught, atomic_write(tmp_path / name) as temporary:
+        raise StmnError(f"{temporary}: is too large")
+    assert str(caught.value) == f"{tmp_path / name}: is too large"

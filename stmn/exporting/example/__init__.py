@@ -3,7 +3,7 @@
 from importlib import resources
 from pathlib import Path
 
-from stmn.runtime.files import atomic_write, copy_file, holds_same
+from stmn.runtime.files import atomic_write, copy_file, holds_same, is_temporary, remove_leftovers
 
 #: the name of the copy of the ONNX file
 MODEL = "model.onnx"
@@ -35,16 +35,18 @@ def write_example(model: Path, folder: Path, reads_flow: bool) -> None:
         StmnError: The folder can't be written.
     """
     for name, text in _texts(reads_flow).items():
+        remove_leftovers(folder, name)
         if not _says(folder / name, text):
             with atomic_write(folder / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
+    remove_leftovers(folder, MODEL)
     copy_file(model, folder / MODEL)
 
 
 def is_example(model: Path, folder: Path, reads_flow: bool) -> bool:
     """True if a folder holds what `write_example` would write, all or a part, and nothing else."""
     texts = _texts(reads_flow)
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    names = [path.name for path in folder.iterdir() if not is_temporary(path.name)] if folder.is_dir() else []
     return bool(names) and all(
         holds_same(folder / name, model) if name == MODEL else name in texts and _says(folder / name, texts[name])
         for name in names
