@@ -2,11 +2,14 @@
 
 import re
 import subprocess
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
 #: a table of real clips: for each column's title, what stands beside each row's name
 Columns = dict[str, dict[str, str]]
+#: the new name of each stage that was renamed, by the old one
+Renamed = dict[str, str]
 
 
 def read_sections(page: str) -> dict[str, str]:
@@ -15,27 +18,61 @@ def read_sections(page: str) -> dict[str, str]:
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
-def find_results(section: str, files: Sequence[Path]) -> str | None:
+def find_results(section: str, files: Sequence[Path]) -> tuple[str, Renamed] | None:
     """What a section says after its question, if it has results and what they were made from is still the same.
+
+    Comments and the names of stages may have changed: the results get the new names.
 
     Args:
         section: the text of the section.
         files: the recipe, and the starting weights.
+
+    Returns:
+        The text, and the new name of each stage that was renamed. None if there are no results, or they are stale.
     """
     found = re.search(r"(?m)^\|.*", section)
     commits = re.search(r"(?m)^- commit: (\w+)", section)
-    if found is None or commits is None or any(_has_changed(file, commits[1]) for file in files):
+    if found is None or commits is None:
         return None
-    return section[found.start() :].strip() + "\n"
+    renamed: Renamed = {}
+    for file in files:
+        names = _find_renamed(file, commits[1])
+        if names is None:
+            return None
+        renamed |= names
+    return rename_stages(section[found.start() :].strip() + "\n", renamed), renamed
 
 
-def _has_changed(path: Path, commit: str) -> bool:
-    """True if a file differs from that of a commit; False too if Git doesn't know the commit."""
+def rename_stages(text: str, renamed: Renamed) -> str:
+    """A text in which renamed stages have their new names."""
+    for old, new in renamed.items():
+        text = re.sub(rf"(?<![\w-]){re.escape(old)}(?![\w-])", new, text)
+    return text
+
+
+def _find_renamed(path: Path, commit: str) -> Renamed | None:
+    """The stages of a recipe that were renamed since a commit; None if anything else of the file has changed.
+
+    Nothing has changed if Git doesn't know the commit.
+    """
     git = ["git", "-C", str(path.parent)]
     if subprocess.run([*git, "cat-file", "-e", f"{commit}^{{commit}}"], capture_output=True).returncode:
         print(f"{path.name}: commit {commit} of its results is unknown: they stay, though it may have changed since")
-        return False
-    return subprocess.run([*git, "diff", "--quiet", commit, "--", path.name], capture_output=True).returncode == 1
+        return {}
+    was = subprocess.run([*git, "show", f"{commit}:./{path.name}"], capture_output=True).stdout
+    now = path.read_bytes()
+    if was == now:
+        return {}
+    if path.suffix != ".toml" or not was:
+        return None
+    names = [[stage["id"] for stage in tomllib.loads(text.decode()).get("stage", [])] for text in (was, now)]
+    if len(names[0]) != len(names[1]):
+        return None
+    renamed = {old: new for old, new in zip(*names, strict=True) if old != new}
+    recipes = [tomllib.loads(text) for text in (rename_stages(was.decode(), renamed), now.decode())]
+    for recipe in recipes:
+        recipe["recipe"].pop("about", None)
+    return renamed if recipes[0] == recipes[1] else None
 
 
 def read_columns(table: str) -> Columns:

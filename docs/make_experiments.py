@@ -9,8 +9,8 @@
 An experiment is a recipe in recipes/experiments/ that ends in a table, `NAME.toml`, with `NAME.md` beside it: its title
 and what it asks, without numbers. A recipe that renders no videos is run on each set of real clips, and so is `small`.
 Every number of the page, and every sentence that judges, is computed from the runs. Results that the workspace doesn't
-hold stay on the page until their recipe or their starting weights change. The block between the marks of two READMEs is
-rewritten too: it is the page's table of real clips.
+hold stay on the page until their recipe or their starting weights change: more than comments and the names of stages.
+The block between the marks of two READMEs is rewritten too: it is the page's table of real clips.
 """
 
 import argparse
@@ -130,11 +130,14 @@ def make_page(experiments: list[Experiment], workspace: Path, quick: bool = Fals
             results = _describe(experiment, run, graph, state, Workspace(workspace))
             found = dict([_make_column(experiment.column, run.results)])
         else:
-            results = find_results(sections.get(experiment.title, ""), experiment.files) or _not_run(experiment)
+            kept = find_results(sections.get(experiment.title, ""), experiment.files)
+            results, renamed = kept or (_not_run(experiment), {})
+            names = {_row_name(old): _row_name(new) for old, new in renamed.items()}
             found = {
-                title: column for title, column in columns.items() if title.startswith(f"{escape(experiment.column)},")
+                title: {names.get(row, row): cell for row, cell in column.items()}
+                for title, column in columns.items()
+                if kept and title.startswith(f"{escape(experiment.column)},")
             }
-            found = {} if results == _not_run(experiment) else found
         real |= found if experiment.compares_methods else {}
         parts += [f"## {experiment.title}\n", f"{experiment.prose}\n" if experiment.prose else "", results]
     warning = "**Quick runs: one seed, two folds, a fifth of the steps. They show that it works, and nothing more.**\n"
@@ -199,9 +202,13 @@ def _make_column(name: str, table: dict[str, Any]) -> tuple[str, dict[str, str]]
     """A column of the table of real clips: its title, and accuracy and interval in % of each row."""
     cells = {}
     for row in table["rows"]:
-        words = row["name"].removeprefix("test-").replace("-", " ")  # `test-late-fusion` is a stage's id
-        cells[escape(words)] = _cell(row)
+        cells[_row_name(row["name"])] = _cell(row)
     return f"{escape(name)}, {_count(table)}", cells
+
+
+def _row_name(name: str) -> str:
+    """`late fusion`, for the row of a stage `test-late-fusion`."""
+    return escape(name.removeprefix("test-").replace("-", " "))
 
 
 def _count(table: dict[str, Any]) -> str:

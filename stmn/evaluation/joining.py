@@ -9,15 +9,15 @@ import torch
 from stmn.errors import DataError
 from stmn.evaluation.agreement import compare_classes, describe_differences, find_differences, read_source
 from stmn.evaluation.scores import Scores
-from stmn.evaluation.weights import weigh_folds
+from stmn.evaluation.weights import weight_folds
 
 #: what the protocols of folds may state differently: it follows from the fold's own videos
 _OF_FOLD = ("split", "seen_in_training", "training_videos", "gaussians", "stream_weights", "temperature")
-#: the only stream of scores whose streams were weighed in each fold by itself
-_WEIGHED = "weighed"
+#: the only stream of scores whose streams were weighted in each fold by itself
+_WEIGHTED = "weighted"
 
 
-def join_folds(parts: Sequence[Scores], names: Sequence[str], weigh: bool = False) -> Scores:
+def join_folds(parts: Sequence[Scores], names: Sequence[str], choose_weights: bool = False) -> Scores:
     """Join the scores of disjoint folds.
 
     Where the weights of streams were chosen in each fold, the streams are averaged first,
@@ -26,7 +26,7 @@ def join_folds(parts: Sequence[Scores], names: Sequence[str], weigh: bool = Fals
     Args:
         parts: Two or more scores: each of the videos of one fold.
         names: What error messages call them.
-        weigh: Choose the weights of each fold's streams on the other folds' videos (`weigh_folds`).
+        choose_weights: Choose the weights of each fold's streams on the other folds' videos (`weight_folds`).
 
     Returns:
         Scores of all videos. Their protocol has split "all", and the splits that the folds are of under `folds`.
@@ -64,7 +64,7 @@ def join_folds(parts: Sequence[Scores], names: Sequence[str], weigh: bool = Fals
                 raise DataError(f"{fold_of[video]} and {name}: both score {video!r}: folds have no video in common")
             fold_of[video] = name
     _check_streams(parts, names)
-    alike = _weigh(weigh_folds(parts, names) if weigh else parts, names)
+    alike = _weight(weight_folds(parts, names) if choose_weights else parts, names)
     streams = {
         name: torch.cat([list(part.streams.values())[number] for part in alike])
         for number, name in enumerate(alike[0].streams)
@@ -78,7 +78,7 @@ def join_folds(parts: Sequence[Scores], names: Sequence[str], weigh: bool = Fals
     return Scores(ids, first.classes, labels, streams, protocol, groups, hashes)
 
 
-def _weigh(parts: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
+def _weight(parts: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
     """The parts as they are or, if weights of their streams were chosen in each, with their average as one stream."""
     weights = [list((part.protocol.get("stream_weights") or {}).values()) for part in parts]
     if all(own == weights[0] for own in weights):
@@ -94,7 +94,7 @@ def _weigh(parts: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
         about = {key: value for key, value in part.protocol.items() if not key.startswith("stream_weights")}
         if "words" in about:
             about["words"] = about["words"].partition(", streams ")[0] + ", stream weights chosen in each fold"
-        found.append(replace(part, streams={_WEIGHED: part.mean()}, protocol=about))
+        found.append(replace(part, streams={_WEIGHTED: part.mean()}, protocol=about))
     return found
 
 

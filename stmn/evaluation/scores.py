@@ -232,10 +232,10 @@ def fuse_late(
     if average == "softmax" and "words" in about:
         about["words"] += ", late fusion of soft-maxes"
     fused = Scores(first.ids, first.classes, first.labels, streams, about, first.groups, first.hashes)
-    return weigh_streams(fused, weights) if len(set(weights)) > 1 else fused
+    return weight_streams(fused, weights) if len(set(weights)) > 1 else fused
 
 
-def weigh_streams(scores: Scores, weights: Sequence[float], chosen_on: str = "") -> Scores:
+def weight_streams(scores: Scores, weights: Sequence[float], chosen_on: str = "") -> Scores:
     """The same scores with other weights of their streams, which the protocol and its words say.
 
     Args:

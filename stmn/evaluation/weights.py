@@ -10,9 +10,9 @@ from torch import Tensor
 from stmn.errors import DataError, count_of
 from stmn.evaluation.agreement import align_scores
 from stmn.evaluation.protocol import Average
-from stmn.evaluation.scores import Scores, average_scores, check_average, weigh_streams
+from stmn.evaluation.scores import Scores, average_scores, check_average, weight_streams
 
-#: number of scores to weigh -> steps of the grid of weights
+#: number of scores -> steps of the grid of weights
 _GRID_STEPS = {2: 20, 3: 10, 4: 6}
 #: factors of averaged logits, from nearly flat soft-maxes to twice as steep ones
 _FACTORS = 2.0 ** torch.arange(-6, 1.5, 0.5)
@@ -42,12 +42,12 @@ def choose_weights(parts: Sequence[Scores], names: Sequence[str], average: Avera
     return find_weights([part.mean() for part in aligned], torch.tensor(parts[0].labels), average)
 
 
-def weigh_folds(parts: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
+def weight_folds(parts: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
     """Scores of disjoint folds, whose streams have in each fold the weights that suit the other folds' videos.
 
     A stream's score of a video of another fold is of a model that has not learned from that video, so a stream that
     only remembers its training videos shows it. No score and no label of the fold itself takes part in the choice for
-    it. (Models of other folds have learned from its videos, which says nothing of how they are weighed.)
+    it. (Models of other folds have learned from its videos, which says nothing of how they are weighted.)
 
     Args:
         parts: Two or more scores with the same streams, each of the videos of one fold.
@@ -58,14 +58,14 @@ def weigh_folds(parts: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
     """
     if len(parts[0].streams) == 1:
         raise DataError(f"{names[0]}: has one stream: there are no weights to choose")
-    weighed = []
+    weighted = []
     for part in parts:
         others = [other for other in parts if other is not part]
         columns = zip(*(other.streams.values() for other in others), strict=True)
         labels = torch.tensor([label for other in others for label in other.labels])
         weights = find_weights([torch.cat(column) for column in columns], labels, part.average)
-        weighed.append(weigh_streams(part, weights, f"{count_of(len(labels), 'video')} of other folds"))
-    return weighed
+        weighted.append(weight_streams(part, weights, f"{count_of(len(labels), 'video')} of other folds"))
+    return weighted
 
 
 def find_weights(streams: Sequence[Tensor], labels: Tensor, average: Average = "logits") -> list[float]:

@@ -159,12 +159,12 @@ class FuseOptions(TrainingOptions):
         return value
 
     @model_validator(mode="after")
-    def _losses_are_weighed(self) -> Self:
+    def _losses_are_weighted(self) -> Self:
         """Weights of losses are for two losses, and one of them counts."""
         if self.loss_weights is None:
             return self
         if self.prediction != "per_stream":
-            raise ValueError(f"loss_weights weigh two losses, and prediction = {self.prediction} has one")
+            raise ValueError(f"loss_weights are for two losses, and prediction = {self.prediction} has one")
         if min(self.loss_weights) < 0 or max(self.loss_weights) == 0:
             raise ValueError(f"loss_weights = {self.loss_weights}: must be 0 or more, and not all 0")
         return self

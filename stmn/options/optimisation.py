@@ -53,7 +53,7 @@ class OptimisationOptions(DataOptions):
         later=True,
     )
     class_weights: bool = option(
-        False, "weigh the loss of each video by how rare its class is in the training list", "Optimisation"
+        False, "weight the loss of each video by how rare its class is in the training list", "Optimisation"
     )
     ema: float | None = option(
         None,

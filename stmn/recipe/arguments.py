@@ -47,7 +47,7 @@ class TrainingArguments(TypedDict, total=False):
     label_smoothing: float
     # mix each video with another one, and their labels, by shares of Beta(a, a), such as 0.2; 0: none
     mixup: float
-    # weigh the loss of each video by how rare its class is in the training list
+    # weight the loss of each video by how rare its class is in the training list
     class_weights: bool
     # decay of a running average of the weights, such as 0.999, to validate and save [default: none]
     ema: float | None

@@ -242,7 +242,7 @@ def _list_labels(run: Run, name: str, models: Sequence[str], graph: RunGraph) ->
 
 
 def _list_settings(run: Run) -> dict[str, Any]:
-    """The options by which an evaluation tested or weighed, as far as they are not the defaults."""
+    """The options by which an evaluation tests or weights streams, as far as they are not the defaults."""
     model = options_of(run.record["verb"]) if _is_evaluation(run) else StageOptions
     options = {name: value for name, value in run.record.get("options", {}).items() if value is not None}
     given = {model.renamed.get(name, name): value for name, value in options.items()}

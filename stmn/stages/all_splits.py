@@ -77,7 +77,7 @@ def _join(options: EvaluateOptions, context: Context, tested: dict[str, Run], ab
     scores = join_folds(
         [load_scores(run.output("scores")) for run in tested.values()],
         [run.label for run in tested.values()],
-        weigh=options.stream_weights == "folds",
+        choose_weights=options.stream_weights == "folds",
     )
     of = [name for run in tested.values() for name in run.results["of"]]
     results = measure(scores) | {"protocol": scores.protocol, "of": of, **about}

@@ -154,12 +154,12 @@ def _score(given: list[Input], options: EvaluateOptions, store: "Store", context
     """The scores of one model, or of the late fusion of several models and scores files."""
     from stmn.evaluation.agreement import list_differences
     from stmn.evaluation.joining import join_folds
-    from stmn.evaluation.scores import fuse_late, load_scores, weigh_streams
+    from stmn.evaluation.scores import fuse_late, load_scores, weight_streams
 
     names = [item.label for item in given]
     if options.join:
         folds = [load_scores(item.path) for item in given]
-        return join_folds(folds, names, weigh=options.stream_weights == "folds")
+        return join_folds(folds, names, choose_weights=options.stream_weights == "folds")
     parts = [
         load_scores(item.path) if holds_scores(item) else score_model(item, options, store, context) for item in given
     ]
@@ -170,9 +170,9 @@ def _score(given: list[Input], options: EvaluateOptions, store: "Store", context
     if weights == "validation":
         weights, chosen_on = _choose_weights(given, parts, options, store, context)
     if len(parts) == 1:
-        return weigh_streams(parts[0], weights, chosen_on) if weights else parts[0]
+        return weight_streams(parts[0], weights, chosen_on) if weights else parts[0]
     fused = fuse_late(parts, weights, names, options.average)
-    return weigh_streams(fused, weights, chosen_on) if weights and chosen_on else fused
+    return weight_streams(fused, weights, chosen_on) if weights and chosen_on else fused
 
 
 def _choose_weights(

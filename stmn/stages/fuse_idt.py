@@ -73,7 +73,7 @@ class FuseIdt(Stage[FuseIdtOptions]):
         from stmn.evaluation.agreement import align_scores
         from stmn.evaluation.kinds import FEATURE_WORDS, find_features
         from stmn.evaluation.metrics import measure
-        from stmn.evaluation.scores import Scores, load_scores, weigh_streams
+        from stmn.evaluation.scores import Scores, load_scores, weight_streams
         from stmn.store.format.read import Store
 
         item, given = _network_scores(options, context), context.input("idt_scores")
@@ -95,7 +95,7 @@ class FuseIdt(Stage[FuseIdtOptions]):
         streams = _normalise(network, rows, options)
         named = {"network": streams[0], second: streams[1]}
         fused = Scores(network.ids, network.classes, network.labels, named, about, network.groups, network.hashes)
-        fused = weigh_streams(fused, options.weights)
+        fused = weight_streams(fused, options.weights)
         fused.save(context.out / "scores.safetensors")
         results = measure(fused) | {"protocol": fused.protocol, "of": [item.name, FEATURE_WORDS[features]]}
         results["paired"] = _compare(network, rows, fused, second)

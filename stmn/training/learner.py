@@ -23,7 +23,7 @@ class Learner(nn.Module):
         compile_with: a backend of torch.compile, or "" for none.
         compile_mode: a mode of it, for the backend `inductor`; None for its default.
         label_smoothing: share of each label that is spread over all classes.
-        weights: (classes,) of the loss, by `weigh_classes`; None for equal ones.
+        weights: (classes,) of the loss, by `weight_classes`; None for equal ones.
         loss_weights: of each output's loss; empty for equal ones.
     """
 
@@ -90,7 +90,7 @@ def soft_max_loss(
     return (together * together.new_tensor(loss_weights)).sum() if loss_weights else together.sum()
 
 
-def weigh_classes(labels: Sequence[int], classes: int) -> Tensor:
+def weight_classes(labels: Sequence[int], classes: int) -> Tensor:
     """Weights with which each class counts alike in the loss over a training list.
 
     Args:

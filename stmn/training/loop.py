@@ -18,7 +18,7 @@ from stmn.sampling.order import MicroBatches
 from stmn.training.checks import catch_signals, check_samples, check_step, check_validation, check_weights
 from stmn.training.findings import Findings, Found
 from stmn.training.kept import KeptWeights
-from stmn.training.learner import Learner, select_inputs, weigh_classes
+from stmn.training.learner import Learner, select_inputs, weight_classes
 from stmn.training.log import Log
 from stmn.training.mixing import make_mixing
 from stmn.training.normalisation import Normalisation
@@ -55,7 +55,7 @@ def train(
     normalisation = Normalisation(network, plan.bn, plan.freeze)
     groups = normalisation.group(plan.group)
     optimizer, scaler, kept = make_optimizer(network, plan), device.scaler(), KeptWeights(network, plan)
-    weights = weigh_classes(clips.labels, len(network.config.classes)) if plan.class_weights else None
+    weights = weight_classes(clips.labels, len(network.config.classes)) if plan.class_weights else None
 
     # resume
     saved = SavedState(out, network, optimizer, scaler, kept, plan, ranks)

@@ -58,7 +58,7 @@ class Plan:
         clip: largest norm of the gradient; None for no limit.
         label_smoothing: share of each label that is spread over all classes, in [0, 1).
         mixup: alpha of the distribution that shares of mixed videos are drawn from; 0 mixes none.
-        class_weights: weigh each video's loss by how rare its class is.
+        class_weights: weight each video's loss by how rare its class is.
         loss_weights: of each output's loss, in the order of the outputs; empty for equal ones.
         ema: decay of a running average of the weights, which is validated and kept; None for none.
         keep_best: keep the weights of the best validation, not the last ones.

@@ -85,7 +85,7 @@ def test_what_cannot_be_trained_on_is_said_at_once(clips, tmp_path):
 def test_with_folds_the_model_learns_from_all_clips(clips, tmp_path):
     done = call("train", clips, *TINY, "--folds", 2)
     assert done.exit_code == 0, done.stderr
-    assert "stmn predict calibrated CLIP" in done.stdout and "test-fused-weighed" in done.stdout
+    assert "stmn predict calibrated CLIP" in done.stdout and "test-fused-weighted" in done.stdout
     tables = {stage["id"]: stage for stage in tomllib.loads((tmp_path / "my clips.toml").read_text())["stage"]}
     assert tables["final"]["split"] == "none" and tables["calibrated"]["scores"] == ["test-fused"]
     seen = call("predict", "calibrated", clips / "fällt" / "ben fällt.avi", "--unknown", "auto")

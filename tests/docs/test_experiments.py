@@ -124,6 +124,30 @@ def test_results_stay_where_a_workspace_has_none(made, tmp_path):
     assert "Not run. Recipe: `toy.toml`." in without and "Not run yet." in without
 
 
+def test_results_of_renamed_stages_stay_under_their_new_names(made, tmp_path):
+    """Comments and names are no part of what was measured; an option is."""
+    workspace, folder = made
+    [toy] = [e for e in experiments.list_experiments(folder) if e.name == "toy"]
+    git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-qm", "recipes", "--allow-empty"], check=True)
+    commit = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True).stdout.strip()
+    as_clips = experiments.Experiment(toy.path, toy.recipe, "Toys", "Which toy moves?", "synthetic")
+    (workspace.root / runs.STATE).write_text(json.dumps({as_clips.key: {"commits": [commit]}}))
+    page = experiments.make_page([as_clips], workspace.root)
+
+    renamed = RECIPE.replace('id = "motion"', 'id = "flow-stream"').replace('"three streams"', '"streams"')
+    try:
+        toy.path.write_text(f"# another comment\n{renamed}")
+        kept = experiments.make_page([as_clips], tmp_path, earlier=page)
+        assert kept == page.replace("| motion |", "| flow stream |", 1).replace("motion", "flow-stream")
+        toy.path.write_text(renamed.replace("300", "200"))
+        assert "Not run. Recipe: `toy.toml`." in experiments.make_page([as_clips], tmp_path, earlier=page)
+    finally:
+        toy.path.write_text(RECIPE)
+
+
 def test_quick_recipe_has_one_seed_two_folds_and_fewer_steps(made, tmp_path):
     [recipe] = [e for e in experiments.list_experiments(made[1]) if e.name == "toy"]
     text = runs.write_recipe(recipe, tmp_path, quick=True).read_text()

@@ -84,8 +84,8 @@ def test_mean_of_streams_is_that_of_their_probabilities():
     one, two = drawn(1), drawn(2)
     found = scores(one, two, average="softmax").mean()
     torch.testing.assert_close(found.exp(), (one.softmax(1) + two.softmax(1)) / 2)
-    weighed = scores(one, two, average="softmax", stream_weights={"stream1": 1.0, "stream2": 3.0}).mean()
-    torch.testing.assert_close(weighed.exp(), (one.softmax(1) + 3 * two.softmax(1)) / 4)
+    weighted = scores(one, two, average="softmax", stream_weights={"stream1": 1.0, "stream2": 3.0}).mean()
+    torch.testing.assert_close(weighted.exp(), (one.softmax(1) + 3 * two.softmax(1)) / 4)
     sure = torch.tensor([[0.0, -300.0, -400.0]])
     assert scores(sure, sure, average="softmax").mean().isfinite().all()  # no probability becomes 0
 
@@ -161,11 +161,11 @@ def test_streams_have_the_weights_that_are_asked_for(own):
     result = call("evaluate", "fused", "--chunks", "2", "--stream-weights", "1", "3", "-w", own.root)
     assert result.exit_code == 0, result.stderr
     run = next(run for run in own.runs() if run.record["verb"] == "evaluate")
-    weighed = load_scores(run.output("scores"))
+    weighted = load_scores(run.output("scores"))
     appearance, motion = equal.streams.values()
-    torch.testing.assert_close(weighed.mean(), (appearance + 3 * motion) / 4)
-    assert weighed.protocol["stream_weights"] == {"appearance": 1, "motion": 3}
-    assert weighed.protocol["words"].endswith(", streams 1:3") and "stream_weights" not in equal.protocol
+    torch.testing.assert_close(weighted.mean(), (appearance + 3 * motion) / 4)
+    assert weighted.protocol["stream_weights"] == {"appearance": 1, "motion": 3}
+    assert weighted.protocol["words"].endswith(", streams 1:3") and "stream_weights" not in equal.protocol
     with pytest.raises(UsageError, match="option 'weights' is called 'stream_weights' now"):
         run_stage(own, "evaluate", late_fusion=["appearance", "motion"], weights=[1, 3])
 

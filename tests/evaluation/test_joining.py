@@ -118,7 +118,7 @@ def test_what_does_not_belong_together_is_refused(change, message, folded, tmp_p
 
 
 def test_weights_that_were_chosen_in_each_fold_are_kept(folded):
-    def weighed(scores: Scores, ratio: float, chosen: bool) -> Scores:
+    def weighted(scores: Scores, ratio: float, chosen: bool) -> Scores:
         about = {"stream_weights": {"appearance": ratio, "motion": 1.0}}
         about |= {"stream_weights_chosen_on": "5 validation videos"} if chosen else {}
         words = scores.protocol["words"] + f", streams {ratio:g}:1 chosen on 5 validation videos"
@@ -126,12 +126,14 @@ def test_weights_that_were_chosen_in_each_fold_are_kept(folded):
         return replace(scores, streams=streams, protocol=scores.protocol | about | {"words": words})
 
     parts = [load_scores(run.output("scores")) for run in evaluations(folded)[:2]]
-    chosen = [weighed(part, ratio, True) for part, ratio in zip(parts, (1.0, 3.0), strict=True)]
+    chosen = [weighted(part, ratio, True) for part, ratio in zip(parts, (1.0, 3.0), strict=True)]
     whole = join_folds(chosen, ["one", "two"])
     torch.testing.assert_close(whole.mean(), torch.cat([part.mean() for part in chosen]))
     assert whole.protocol["words"].endswith("folds 1, 2 test, stream weights chosen in each fold")
     with pytest.raises(DataError, match="two: has stream weights 3:1, and one has 1:1"):
-        join_folds([weighed(part, ratio, False) for part, ratio in zip(parts, (1.0, 3.0), strict=True)], ["one", "two"])
+        join_folds(
+            [weighted(part, ratio, False) for part, ratio in zip(parts, (1.0, 3.0), strict=True)], ["one", "two"]
+        )
 
 
 def test_mistakes_of_join_are_one_line(folds):

@@ -106,7 +106,7 @@ def test_late_fusion_matches_rows_by_id():
     assert list(fused.streams) == ["appearance", "motion"]
 
 
-def test_late_fusion_weighs_mean_of_each_parts_streams():
+def test_late_fusion_weights_the_mean_of_each_parts_streams():
     fused_net, motion = scores("abc", 1, ("appearance", "motion")), scores("abc", 2, ("motion",))
     result = fuse_late([fused_net, motion], [1, 3], ["first", "second"])  # motion x 3, as the paper for HMDB51
     torch.testing.assert_close(result.mean(), (fused_net.mean() + 3 * motion.mean()) / 4)

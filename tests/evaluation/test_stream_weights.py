@@ -10,7 +10,7 @@ from torch import Tensor
 from stmn.errors import DataError
 from stmn.evaluation.joining import join_folds
 from stmn.evaluation.scores import Scores
-from stmn.evaluation.weights import find_weights, weigh_folds
+from stmn.evaluation.weights import find_weights, weight_folds
 
 CLASSES = [f"class{number}" for number in range(6)]
 
@@ -73,21 +73,21 @@ def fold(number: int, strength: float = 2.0) -> Scores:
     return Scores(ids, CLASSES, labels.tolist(), {"appearance": 2 * appearance, "motion": motion}, about)
 
 
-def test_folds_are_weighed_by_the_other_folds_alone():
+def test_folds_are_weighted_by_the_other_folds_alone():
     parts, names = [fold(number) for number in range(4)], list("abcd")
-    weighed = weigh_folds(parts, names)
-    for number, part in enumerate(weighed):
+    weighted = weight_folds(parts, names)
+    for number, part in enumerate(weighted):
         others = [other for other in parts if other is not parts[number]]
         streams = [torch.cat([other.streams[name] for other in others]) for name in ("appearance", "motion")]
         labels = torch.tensor([label for other in others for label in other.labels])
         assert list(part.protocol["stream_weights"].values()) == find_weights(streams, labels)
         assert part.protocol["stream_weights_chosen_on"] == "36 videos of other folds"
     wrong = replace(parts[0], labels=[(label + 1) % 6 for label in parts[0].labels])
-    again = weigh_folds([wrong, *parts[1:]], names)
-    assert again[0].protocol["stream_weights"] == weighed[0].protocol["stream_weights"]
+    again = weight_folds([wrong, *parts[1:]], names)
+    assert again[0].protocol["stream_weights"] == weighted[0].protocol["stream_weights"]
 
-    equal, chosen = join_folds(parts, names), join_folds(parts, names, weigh=True)
-    torch.testing.assert_close(chosen.mean(), torch.cat([part.mean() for part in weighed]))
+    equal, chosen = join_folds(parts, names), join_folds(parts, names, choose_weights=True)
+    torch.testing.assert_close(chosen.mean(), torch.cat([part.mean() for part in weighted]))
     right = [
         float((scores.mean().argmax(1) == torch.tensor(scores.labels)).float().mean()) for scores in (equal, chosen)
     ]
@@ -97,7 +97,7 @@ def test_folds_are_weighed_by_the_other_folds_alone():
 def test_nothing_is_gained_by_weights_where_nothing_is_known():
     """Chosen on other folds, the accuracy of two streams of noise is that of guessing."""
     parts = [fold(number, strength=0.0) for number in range(30)]
-    scores = join_folds(parts, [str(number) for number in range(30)], weigh=True)
+    scores = join_folds(parts, [str(number) for number in range(30)], choose_weights=True)
     right = float((scores.mean().argmax(1) == torch.tensor(scores.labels)).float().mean())
     assert abs(right - 1 / 6) < 0.06  # 360 videos: three deviations
 
@@ -105,4 +105,4 @@ def test_nothing_is_gained_by_weights_where_nothing_is_known():
 def test_folds_of_one_stream_have_no_weights():
     parts = [replace(fold(number), streams={"motion": fold(number).streams["motion"]}) for number in range(2)]
     with pytest.raises(DataError, match="a: has one stream: there are no weights to choose"):
-        join_folds(parts, ["a", "b"], weigh=True)
+        join_folds(parts, ["a", "b"], choose_weights=True)

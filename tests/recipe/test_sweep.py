@@ -131,15 +131,15 @@ def test_folds_are_joined_and_other_splits_are_not(tmp_path):
 
 
 def test_weights_by_folds_are_those_of_the_join(tmp_path):
-    weighed = f'{TESTS[1].replace("test-fused", "weighed")}\nstream_weights = "folds"'
-    recipe = swept(tmp_path, '[sweep]\nsplit = "all"', *ALL, weighed)
+    weighted = f'{TESTS[1].replace("test-fused", "weighted")}\nstream_weights = "folds"'
+    recipe = swept(tmp_path, '[sweep]\nsplit = "all"', *ALL, weighted)
     found = instances(recipe, "1", "2")
-    assert found["weighed[split=2]"] == found["test-fused[split=2]"], "one run for both"
-    assert found["weighed[split=all]"] == {
-        "join": ["weighed[split=1]", "weighed[split=2]"], "split": "all", "stream_weights": "folds",
+    assert found["weighted[split=2]"] == found["test-fused[split=2]"], "one run for both"
+    assert found["weighted[split=all]"] == {
+        "join": ["weighted[split=1]", "weighted[split=2]"], "split": "all", "stream_weights": "folds",
     }  # fmt: skip
     assert not [line for line in errors_of(call("run", recipe, "--dry-run", "-w", tmp_path)) if "other folds" in line]
-    alone = swept(tmp_path, "[sweep]\nseed = [1, 2]", *ALL, weighed)
+    alone = swept(tmp_path, "[sweep]\nseed = [1, 2]", *ALL, weighted)
     result = call("run", alone, "--dry-run", "-w", tmp_path)
     assert any("stream_weights = folds chooses on other folds" in line for line in errors_of(result))
 

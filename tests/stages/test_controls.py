@@ -51,7 +51,7 @@ def fuse(workspace: Workspace, *flags: object) -> Run:
     ("--freeze temporal --injector none", "freeze = temporal: injector = none has no temporal filters: leave it out"),
     ("--freeze gates --fusion none", "freeze = gates: fusion = none has no gates: leave it out"),
     ("--loss-weights 0,0", "loss_weights = [0.0, 0.0]: must be 0 or more, and not all 0"),
-    ("--loss-weights 1,2 --prediction averaged", "loss_weights weigh two losses, and prediction = averaged has one"),
+    ("--loss-weights 1,2 --prediction averaged", "loss_weights are for two losses, and prediction = averaged has one"),
 ])  # fmt: skip
 def test_what_contradicts_a_control_is_refused(own, flags, line):
     before = set(own.runs_dir.iterdir())
@@ -190,8 +190,8 @@ def test_loss_weights_multiply_the_loss_of_each_stream():
     outputs = tuple(torch.randn(3, 2, 4, generator=generator) for _ in range(2))
     label = torch.tensor([0, 3, 1])
     one, other = (float(soft_max_loss((output,), label)) for output in outputs)
-    weighed = float(soft_max_loss(outputs, label, loss_weights=(0.25, 3)))
-    assert weighed == pytest.approx(0.25 * one + 3 * other)
+    weighted = float(soft_max_loss(outputs, label, loss_weights=(0.25, 3)))
+    assert weighted == pytest.approx(0.25 * one + 3 * other)
 
 
 def test_a_stream_whose_loss_weighs_nothing_learns_from_the_other_alone(own):

@@ -15,7 +15,7 @@ from stmn.sampling.loader import load_batches
 from stmn.sampling.order import MicroBatches
 from stmn.sampling.validation import hold_out
 from stmn.training.kept import best_validation
-from stmn.training.learner import soft_max_loss, weigh_classes
+from stmn.training.learner import soft_max_loss, weight_classes
 from stmn.training.loop import train
 from stmn.training.optimizer import is_new, parameter_groups
 from stmn.training.plan import Multipliers, Plan
@@ -129,7 +129,7 @@ def test_label_smoothing_spreads_a_share_of_the_label(prepared, tmp_path):
 
 def test_class_weights_make_each_class_count_alike():
     labels = [0] * 6 + [1] * 2 + [3]
-    found = weigh_classes(labels, 5)
+    found = weight_classes(labels, 5)
     assert found.tolist() == pytest.approx([9 / 18, 9 / 6, 0, 9 / 3, 0])
     for number in (0, 1, 3):
         assert labels.count(number) * float(found[number]) == pytest.approx(3)  # and the mean over videos is 1

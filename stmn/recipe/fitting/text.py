@@ -105,7 +105,7 @@ def _tests(chosen: Chosen) -> list[dict[str, Any]]:
     tests.append({"id": "test-late-fusion", "uses": "evaluate", "late_fusion": both})
     tests.append({"id": "test-fused", "uses": "evaluate", "model": FUSED})
     if chosen.folds > 1:  # weights that the clips of other folds choose
-        tests.append({"id": "test-fused-weighed", "uses": "evaluate", "model": FUSED, "stream_weights": "folds"})
+        tests.append({"id": "test-fused-weighted", "uses": "evaluate", "model": FUSED, "stream_weights": "folds"})
     return tests
 
 
