@@ -34,8 +34,10 @@ RENDERED = ("synthetic", "formula")
 CLIPS = ("ut_interaction", "weizmann")
 #: seconds that the runs may take together
 LIMIT, QUICK_LIMIT = 4 * 3600, 20 * 60
-#: of the steps of a training, the part that a quick run makes
-QUICK_STEPS = 5
+#: of the steps of a training, the part that a quick run makes; and of rendered videos, the part that it renders
+QUICK_STEPS, QUICK_VIDEOS = 20, 5
+#: chunks per video that a quick run tests
+QUICK_CHUNKS = 4
 #: what was run when: a file of the workspace
 STATE = "experiments.json"
 
@@ -133,7 +135,7 @@ class Runner:
     Args:
         workspace: folder of the runs.
         data: folder with a folder of clips for each real data set.
-        quick: one seed, two folds, a fifth of the steps.
+        quick: one seed, two folds, a twentieth of the steps.
         jobs: experiments that run at once. With more than one, what each prints is in `workspace/logs/`.
     """
 
@@ -179,6 +181,7 @@ class Runner:
             return
         recipe = write_recipe(experiment, self.workspace, self.quick)
         command = [sys.executable, "-m", "stmn", "run", str(recipe), "--workspace", str(self.workspace)]
+        command += [word for value in make_quick(experiment) for word in ("--set", value)] if self.quick else []
         command += [] if experiment.renders else ["--data-root", str(clips), "--data", experiment.clips]
         print(f"{experiment.key}: {' '.join(command[1:])}", flush=True)
         started = time.time()
@@ -224,10 +227,7 @@ def count_cores() -> int:
 
 
 def write_recipe(experiment: Experiment, workspace: Path, quick: bool) -> Path:
-    """The recipe, or a copy of it in the workspace: with other starting weights, or made quick.
-
-    A quick one has the first of its seeds, two of its folds, and a fifth of its steps.
-    """
+    """The recipe, or a copy of it in the workspace: with other starting weights, or with one seed and two folds."""
     if not (quick or experiment.weights):
         return experiment.path
     text = experiment.path.read_text(encoding="utf-8")
@@ -243,11 +243,26 @@ def write_recipe(experiment: Experiment, workspace: Path, quick: bool) -> Path:
     if quick:
         text = re.sub(r'(?m)^split\s*=\s*"all"', 'split = ["1", "2"]', text)
         text = re.sub(r"(?m)^(seed\s*=\s*\[\s*[^\s,\]]+)[^\]]*\]", r"\1]", text)
-        text = re.sub(r"(?m)^(steps\s*=\s*)(\d+)", lambda m: f"{m[1]}{max(2, int(m[2]) // QUICK_STEPS)}", text)
     path = workspace / "recipes" / f"{experiment.name}.toml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def make_quick(experiment: Experiment) -> list[str]:
+    """What a quick run sets: fewer steps, rendered videos and chunks of a test, as `--set` takes them."""
+    found = []
+    for stage in experiment.recipe["stage"]:
+        name = stage["id"]
+        found += [f"{name}.steps={max(2, stage['steps'] // QUICK_STEPS)}"] if "steps" in stage else []
+        found += [f"{name}.chunks={QUICK_CHUNKS}", f"{name}.flips=false"] if "model" in stage else []
+        rendered = stage.get("dataset_options", {}) if stage.get("dataset") in RENDERED else {}
+        found += [
+            f"{name}.dataset_options.{part}={rendered[part] // QUICK_VIDEOS}"
+            for part in ("train", "test")
+            if part in rendered
+        ]
+    return found
 
 
 def _note(workspace: Path, name: str, started: float) -> None:

@@ -1,7 +1,7 @@
 """Run the experiments, and write docs/experiments.md from the records of their runs.
 
     python docs/make_experiments.py                 # at most four hours; what is done is not done again
-    python docs/make_experiments.py --quick         # one seed, two folds, a fifth of the steps; a page of its own
+    python docs/make_experiments.py --quick         # one seed, two folds, a twentieth of the steps; a page of its own
     python docs/make_experiments.py --write-only    # only the pages, from the runs that there are
     python docs/make_experiments.py --only small    # some of them
     python docs/make_experiments.py --jobs 1        # one after the other
@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Run the experiments and write docs/experiments.md.")
-    parser.add_argument("--quick", action="store_true", help="one seed, two folds, a fifth of the steps")
+    parser.add_argument("--quick", action="store_true", help="one seed, two folds, a twentieth of the steps")
     parser.add_argument("--write-only", action="store_true", help="run nothing")
     parser.add_argument(
         "--workspace", type=Path, help="folder of the runs [default: experiments, or experiments-quick]"
@@ -140,7 +140,9 @@ def make_page(experiments: list[Experiment], workspace: Path, quick: bool = Fals
             }
         real |= found if experiment.compares_methods else {}
         parts += [f"## {experiment.title}\n", f"{experiment.prose}\n" if experiment.prose else "", results]
-    warning = "**Quick runs: one seed, two folds, a fifth of the steps. They show that it works, and nothing more.**\n"
+    warning = (
+        "**Quick runs: one seed, two folds, a twentieth of the steps. They show that it works, and nothing more.**\n"
+    )
     table = write_columns(real) if real else "Not run yet.\n"
     parts = [HEAD, warning if quick else "", f"## Real clips\n\n{BEGIN}\n{table}{END}\n", *parts]
     return "\n".join(part for part in parts if part)

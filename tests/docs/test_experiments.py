@@ -32,11 +32,17 @@ data = "synthetic"
 id = "videos"
 uses = "prepare"
 dataset = "synthetic"
+dataset_options = { train = 200 }
 
 [[stage]]
 id = "motion"
 uses = "train-stream"
 steps = 300
+
+[[stage]]
+id = "test"
+uses = "evaluate"
+model = "motion"
 
 [sweep]
 seed = [3, 4, 5]
@@ -148,10 +154,13 @@ def test_results_of_renamed_stages_stay_under_their_new_names(made, tmp_path):
         toy.path.write_text(RECIPE)
 
 
-def test_quick_recipe_has_one_seed_two_folds_and_fewer_steps(made, tmp_path):
-    [recipe] = [e for e in experiments.list_experiments(made[1]) if e.name == "toy"]
-    text = runs.write_recipe(recipe, tmp_path, quick=True).read_text()
-    assert "seed = [3]\n" in text and 'split = ["1", "2"]\n' in text and "steps = 60\n" in text
+def test_quick_run_has_one_seed_two_folds_fewer_steps_videos_and_chunks(made, tmp_path):
+    [toy] = [e for e in experiments.list_experiments(made[1]) if e.name == "toy"]
+    text = runs.write_recipe(toy, tmp_path, quick=True).read_text()
+    assert "seed = [3]\n" in text and 'split = ["1", "2"]\n' in text
+    assert runs.make_quick(toy) == [
+        "videos.dataset_options.train=40", "motion.steps=15", "test.chunks=4", "test.flips=false"
+    ]  # fmt: skip
 
 
 def test_small_is_also_run_from_the_weights_of_the_package(tmp_path):
