@@ -143,7 +143,7 @@ def test_results_of_renamed_stages_stay_under_their_new_names(made, tmp_path):
     (workspace.root / runs.STATE).write_text(json.dumps({as_clips.key: {"commits": [commit]}}))
     page = experiments.make_page([as_clips], workspace.root)
 
-    renamed = RECIPE.replace('id = "motion"', 'id = "flow-stream"').replace('"three streams"', '"streams"')
+    renamed = RECIPE.replace('"motion"', '"flow-stream"').replace('"three streams"', '"streams"')
     try:
         toy.path.write_text(f"# another comment\n{renamed}")
         kept = experiments.make_page([as_clips], tmp_path, earlier=page)
