@@ -53,7 +53,7 @@ HEAD = """\
 
 What the method does on tasks that a laptop can run, and on real clips, beside the paper's tables.
 
-    make experiments                 # four hours at most; two calls do all of it on two cores
+    make experiments                 # four hours at most; two or three calls do all of it on two cores
     make experiments QUICK=1         # 20 minutes, other numbers, in a page of its own
 
 That runs the recipes of `recipes/experiments/` and writes this page from the records of the runs. No number here is

@@ -57,7 +57,7 @@ def train(
     recipe = space.root / f"{name}.toml"
     same = f"made from: {_describe(asked)}"
     there = recipe.exists() and not force
-    if out:
+    if out and not _is_copy(out, space):  # a model that the workspace has can be written again
         check_new(out, force)
     if there and not plan:
         if f"# {same}\n" not in recipe.read_text(encoding="utf-8"):
@@ -91,6 +91,13 @@ def train(
         _say_next(final if model.record.get("stage") == final else model.name, model.output("model"), out, space, name)
 
 
+def _is_copy(file: Path, space: "Workspace") -> bool:
+    """True if a file is a copy of a model of the workspace."""
+    from stmn.runtime.files import holds_same
+
+    return any(run.makes("model") and holds_same(file, run.output("model")) for run in space.runs())
+
+
 def _describe(asked: FittingOptions) -> str:
     """The folder and what was asked for, for the recipe's head; not how long it may take to decide."""
     from stmn.runtime.files import digest, real_path
@@ -118,14 +125,11 @@ def _in_words(seconds: float) -> str:
 
 def _say_next(named: str, model: Path, out: Path | None, space: "Workspace", name: str) -> None:
     """Copy the model where it is wanted, and say what can be done with it."""
-    import shutil
-
-    from stmn.runtime.files import atomic_write
+    from stmn.runtime.files import copy_file
 
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(out) as temporary:
-            shutil.copyfile(model, temporary)
+        copy_file(model, out)
         named = str(out)
     answer(f"model      {out or model}")
     answer("Next:")

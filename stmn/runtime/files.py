@@ -74,8 +74,8 @@ def is_temporary(name: str) -> bool:
 
 
 def holds_same(path: Path, other: Path) -> bool:
-    """True if a file is there and has the bytes of another."""
-    return path.is_file() and filecmp.cmp(path, other, shallow=False)
+    """True if two files are there and have the same bytes."""
+    return path.is_file() and other.is_file() and filecmp.cmp(path, other, shallow=False)
 
 
 def copy_file(source: Path, target: Path) -> None:

@@ -59,9 +59,16 @@ def test_one_command_makes_a_tested_model(clips, tmp_path):
     assert {path.name for path in (tmp_path / "runs").iterdir()} == before, "nothing is done twice"
     [refused] = errors_of(call("train", clips, *TINY, "--folds", 3))
     assert "already exists, for other clips or flags" in refused and "--force" in refused
-    assert errors_of(call("train", clips, *TINY, "--folds", 1, "--out", "model.safetensors")) == [
-        "model.safetensors: already exists; use --force to overwrite it"
-    ]
+    model = tmp_path / "model.safetensors"
+    written, bytes_of = model.stat().st_mtime_ns, model.read_bytes()
+    assert call("train", clips, *TINY, "--folds", 1, "--out", "model.safetensors").exit_code == 0
+    assert model.stat().st_mtime_ns == written and model.read_bytes() == bytes_of, "a copy of it is there already"
+    for other in (b"", bytes_of[:-1] + b"?"):
+        model.write_bytes(other)
+        assert errors_of(call("train", clips, *TINY, "--folds", 1, "--out", "model.safetensors")) == [
+            "model.safetensors: already exists; use --force to overwrite it"
+        ]
+        assert model.read_bytes() == other
 
 
 def test_what_cannot_be_trained_on_is_said_at_once(clips, tmp_path):
