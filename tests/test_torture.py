@@ -1,4 +1,4 @@
-"""A short form of `python -m benchmarks.torture`; docs/reference/robustness.md has the figures of a long one."""
+"""Short forms of `python -m benchmarks.torture`; docs/reference/robustness.md has the figures of a long one."""
 
 import json
 import subprocess
@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize(
-    ("corruptions", "kills", "hostile"), [(6, 0, 4), pytest.param(14, 1, 6, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("corruptions", "kills", "hostile"), [(6, 0, 4), (14, 1, 6)])
 def test_attacks_are_refused_or_change_nothing(corruptions, kills, hostile, tmp_path):
     pytest.importorskip("cv2")
     command = [

@@ -116,6 +116,7 @@ def test_help_and_recipes_work_from_the_wheel(fresh, tmp_path):
     assert table == (CHECKOUT / "recipes/tables/table2_ucf101.toml").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not list_levels(), reason="no wheel brings kernels for this CPU")
 def test_wheel_with_kernels_needs_no_compiler(tmp_path):
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(CHECKOUT)]

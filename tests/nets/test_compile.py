@@ -80,6 +80,7 @@ def test_single_stream_is_one_graph():
     )
 
 
+@pytest.mark.slow
 def test_compiled_network_has_the_same_gradients():
     network = randomize_filters(randomize_norms(tied(temporal=TemporalConfig(injector="residual", pool="max"))))
     given = videos(network, 3)

@@ -46,7 +46,6 @@ def limits(seconds: float = 1):
     """Allow 400 MB more than now, and a second; what other tests left in memory costs none of it."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     limit_memory(400 * 2**20)
-    gc.collect()
     gc.freeze()  # else each collection goes through the objects of all tests before
     start = time.process_time()
     try:

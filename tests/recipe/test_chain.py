@@ -120,7 +120,7 @@ def test_the_three_lines_of_the_readme(scratch, monkeypatch):
     """As written, except for a step or two on small crops instead of days of training."""
     monkeypatch.chdir(scratch.root)
     small = "size = 32\nsteps = 1\nbatch = 2\nmicro_batch = 2"
-    Path("stmn.toml").write_text(f"[defaults.train-stream]\n{small}\n")
+    Path("stmn.toml").write_text(f"[defaults.train-stream]\n{small}\n[defaults.evaluate]\nchunks = 3\n")
     assert call("train-stream", "--modality", "rgb", "--arch", "resnet50").exit_code == 0
     motion = call("train-stream", "--modality", "flow", "--arch", "resnet152")
     assert motion.exit_code == 0, motion.stderr

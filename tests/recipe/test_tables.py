@@ -101,7 +101,7 @@ def test_late_fusion_counts_motion_three_times_on_hmdb51_alone():
         assert [stages[f"test-late-fusion{depth}"]["stream_weights"] for depth in (50, 152)] == [[1.0, motion]] * 2
 
 
-@pytest.mark.parametrize("data", ["ucf101", "hmdb51"])
+@pytest.mark.parametrize("data", ["ucf101", pytest.param("hmdb51", marks=pytest.mark.slow)])
 def test_equal_streams_of_all_tables_are_one_run(data, weights, official):
     """Run folders are named by what decides their content, so a stream is trained once for all tables."""
     runs: dict[str, set[str]] = {}

@@ -119,6 +119,7 @@ def test_a_folder_in_a_folder_of_many_is_refused(tmp_path):
     assert make_private_folder(tmp_path / "shared" / "stmn").is_dir()
 
 
+@pytest.mark.slow
 def test_several_processes_compile_at_once(kernel):
     code = f"from stmn.runtime.compiled import *; print(Kernel('seven', {kernel.package!r}).load().number())"
     paths = os.pathsep.join(sys.path)
@@ -158,6 +159,7 @@ def test_kernels_of_the_wheel_need_no_compiler(kernel, monkeypatch):
         assert number(kernel) == expected  # the best that this CPU can run
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(len(list_levels()) < 2, reason="needs AVX-512")
 def test_a_cpu_gets_the_kernels_that_it_can_run(kernel):
     for result, march in enumerate(list_levels(), 1):

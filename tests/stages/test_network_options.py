@@ -25,7 +25,8 @@ def newest(workspace: Workspace):
     return workspace.newest("model")
 
 
-@pytest.mark.parametrize("prediction", ["averaged", pytest.param("concatenated", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("prediction", ["averaged", "concatenated"])
 def test_networks_with_one_prediction_go_through_the_chain(own, prediction, tmp_path):
     pytest.importorskip("onnx")
     assert fuse(own, "--prediction", prediction, "--temporal-window", 2).exit_code == 0

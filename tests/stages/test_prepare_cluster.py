@@ -121,6 +121,7 @@ def cluster(tmp_path, trouble):
         cluster.stop()
 
 
+@pytest.mark.slow
 def test_killed_worker_costs_only_time(tmp_path, cluster):
     for number in range(12):
         film(tmp_path / "v" / "wave" / f"{number:02d}.avi", moving(60, seed=number))

@@ -63,6 +63,7 @@ def kill_again_and_again(tmp_path: Path, videos: int, times: int) -> None:
         assert len(store.videos) == videos
 
 
+@pytest.mark.slow  # test_prepare_trouble.py kills it once
 def test_prepare_killed_at_the_start_and_in_the_middle(tmp_path):
     kill_again_and_again(tmp_path, videos=16, times=2)
 

@@ -43,7 +43,8 @@ class Stop(Silent):
 
 
 @pytest.mark.parametrize("more", [
-    {}, {"optimizer": "adamw", "ema": 0.9, "keep_best": True, "clip": 0.5, "label_smoothing": 0.1, "class_weights": True},
+    pytest.param({}, marks=pytest.mark.slow),
+    {"optimizer": "adamw", "ema": 0.9, "keep_best": True, "clip": 0.5, "label_smoothing": 0.1, "class_weights": True},
 ])  # fmt: skip
 def test_interrupted_fused_run_resumes_bit_for_bit(prepared, tmp_path, more):
     clips = videos(prepared, chunks=2, modalities=("rgb", "flow"))
