@@ -1,7 +1,7 @@
 # Each target sets up .venv first; Python 3.11+ and a C compiler are all it takes.
 #
 #   make demo         a model from rendered videos, tested, exported and reported
-#   make demo-real    the same on clips: VIDEOS=FOLDER, with one folder per class
+#   make demo-real    the same on clips: VIDEOS=FOLDER, with one folder per class; ARGS: more flags of `stmn run`
 #   make experiments  docs/experiments.md from its recipes: up to four hours; QUICK=1: 20 minutes
 #   make test         the tests, in parallel
 #   make test-slow    the tests that take minutes
@@ -35,7 +35,7 @@ demo-real: $(VENV)/.runtime
 	@test -n "$(VIDEOS)" || { echo "name a folder of clips, with one folder per class: make demo-real VIDEOS=FOLDER"; exit 2; }
 	@test -d "$(VIDEOS)" || { echo "VIDEOS=$(VIDEOS): no such folder"; exit 2; }
 	$(BIN)/stmn run recipes/small.toml --data-root "$(VIDEOS)" --workspace $(WORK)-real \
-	  --set appearance.weights=$(FORMULA)/rgb.safetensors --set motion.weights=$(FORMULA)/flow.safetensors
+	  --set appearance.weights=$(FORMULA)/rgb.safetensors --set motion.weights=$(FORMULA)/flow.safetensors $(ARGS)
 
 experiments: $(VENV)/.runtime
 	$(BIN)/python docs/make_experiments.py $(if $(QUICK),--quick)
