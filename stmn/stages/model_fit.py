@@ -54,8 +54,8 @@ def check_unseen(
     known = description.trained_on
     if known.list_hash and not known.contents:
         notice(
-            f"{name}: its file doesn't list its {count_of(known.count or 0, 'training video')}, and the list is not "
-            f"beside it: whether it was trained on the {what} is unknown"
+            f"{name}: it may have been trained on the {what}: its {count_of(known.count or 0, 'training video')} "
+            f"({known.data}) are listed neither in its file nor beside it"
         )
     if seen := known.seen(videos, store.header.name):
         ids = set(known.videos) if known.data == store.header.name else set()

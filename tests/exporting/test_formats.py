@@ -75,7 +75,7 @@ def test_training_list_beside_a_model_file_belongs_to_it(shipped, exported, tmp_
     assert read_description(exported["safetensors"]).trained_on == ours  # where it was exported
     alone = copied(exported["safetensors"], tmp_path)
     result = call("evaluate", alone, "-w", shipped.root, "--json", "--chunks", 1)
-    assert "doesn't list its 24 training videos, and the list is not beside it" in result.stderr
+    assert "its 24 training videos (synthetic) are listed neither in its file nor beside it" in result.stderr
     write_record(tmp_path / "model.videos.json", {"videos": ["another"]})
     [error] = errors_of(call("nets", "show", alone))
     assert (
