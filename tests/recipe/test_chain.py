@@ -136,6 +136,8 @@ def test_the_three_lines_of_the_readme(scratch, monkeypatch):
         "2",
         "--validation",
         "0",
+        "--bn-passes",
+        "0",
     )
     assert fused.exit_code == 0, fused.stderr
     evaluated = call("evaluate", "--fully-conv")

@@ -134,7 +134,7 @@ def test_box_shapes_are_judged_by_a_paired_test_not_by_intervals(workspace, tmp_
     ("svm", "role", "called"),
     [
         ({"words": "linear SVM on HOG, HOF and MBH histograms over a grid", "features": "grid"}, "svm", "with SVM"),
-        ({"words": "an SVM's scores"}, "svm", "with SVM"),
+        pytest.param({"words": "an SVM's scores"}, "svm", "with SVM", marks=pytest.mark.slow),
         ({"words": "SVM on IDT", "features": "idt"}, "idt", "with IDT"),
     ],
 )
