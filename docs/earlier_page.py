@@ -45,9 +45,10 @@ def find_results(section: str, files: Sequence[Path]) -> tuple[str, Renamed] | N
 
 def rename_stages(text: str, renamed: Renamed) -> str:
     """A text in which renamed stages have their new names."""
-    for old, new in renamed.items():
-        text = re.sub(rf"(?<![\w-]){re.escape(old)}(?![\w-])", new, text)
-    return text
+    if not renamed:
+        return text
+    names = "|".join(sorted(map(re.escape, renamed), key=len, reverse=True))
+    return re.sub(rf"(?<![\w-])(?:{names})(?![\w-])", lambda found: renamed[found[0]], text)
 
 
 def _find_renamed(path: Path, commit: str) -> Renamed | None:

@@ -179,9 +179,8 @@ class Runner:
         if not experiment.renders and not clips.is_dir():
             print(f"{experiment.key}: not run: no folder of clips {clips}; give its parent with --data")
             return
-        recipe = write_recipe(experiment, self.workspace, self.quick)
-        command = [sys.executable, "-m", "stmn", "run", str(recipe), "--workspace", str(self.workspace)]
-        command += [word for value in make_quick(experiment) for word in ("--set", value)] if self.quick else []
+        command = [sys.executable, "-m", "stmn", "run", str(experiment.path), "--workspace", str(self.workspace)]
+        command += [word for change in list_changes(experiment, self.quick) for word in ("--set", change)]
         command += [] if experiment.renders else ["--data-root", str(clips), "--data", experiment.clips]
         print(f"{experiment.key}: {' '.join(command[1:])}", flush=True)
         started = time.time()
@@ -226,42 +225,30 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def write_recipe(experiment: Experiment, workspace: Path, quick: bool) -> Path:
-    """The recipe, or a copy of it in the workspace: with other starting weights, or with one seed and two folds."""
-    if not (quick or experiment.weights):
-        return experiment.path
-    text = experiment.path.read_text(encoding="utf-8")
-    if experiment.weights:
-        text = re.sub(r'(?m)^name = "\w+"', f'name = "{experiment.name}"', text, count=1)
-        for modality in ("rgb", "flow"):
-            file = WEIGHTS[experiment.weights] / f"{modality}.safetensors"
-            text, count = re.subn(
-                rf'(?m)^(modality = "{modality}"\n(?:\w.*\n)*?weights = )"none"', rf'\1"{file.as_posix()}"', text
-            )
-            if count != 1:
-                raise ValueError(f"{experiment.path}: one {modality} stream from no weights is expected")
-    if quick:
-        text = re.sub(r'(?m)^split\s*=\s*"all"', 'split = ["1", "2"]', text)
-        text = re.sub(r"(?m)^(seed\s*=\s*\[\s*[^\s,\]]+)[^\]]*\]", r"\1]", text)
-    path = workspace / "recipes" / f"{experiment.name}.toml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return path
+def list_changes(experiment: Experiment, quick: bool) -> list[str]:
+    """What `stmn run --set` changes in its recipe: starting weights, and for a quick run whatever takes time.
 
-
-def make_quick(experiment: Experiment) -> list[str]:
-    """What a quick run sets: fewer steps, rendered videos and chunks of a test, as `--set` takes them."""
+    A quick one has the first of its seeds, two of its folds, and fewer steps, rendered videos and chunks per test.
+    """
+    stages, sweep = experiment.recipe["stage"], experiment.recipe.get("sweep", {})
     found = []
-    for stage in experiment.recipe["stage"]:
+    if experiment.weights:
+        found = [f"recipe.name={experiment.name}"]
+        folder = WEIGHTS[experiment.weights]
+        found += [f"{one['id']}.weights={folder / one['modality']}.safetensors" for one in stages if "modality" in one]
+    if not quick:
+        return found
+    found += [f"sweep.seed=[{sweep['seed'][0]}]"] if "seed" in sweep else []
+    found += ['sweep.split=["1", "2"]'] if sweep.get("split") == "all" else []
+    for stage in stages:
         name = stage["id"]
-        found += [f"{name}.steps={max(2, stage['steps'] // QUICK_STEPS)}"] if "steps" in stage else []
-        found += [f"{name}.chunks={QUICK_CHUNKS}", f"{name}.flips=false"] if "model" in stage else []
+        if "steps" in stage:
+            found.append(f"{name}.steps={max(2, stage['steps'] // QUICK_STEPS)}")
+        if stage["uses"] == "evaluate" and "model" in stage:
+            found += [f"{name}.chunks={QUICK_CHUNKS}", f"{name}.flips=false"]
         rendered = stage.get("dataset_options", {}) if stage.get("dataset") in RENDERED else {}
-        found += [
-            f"{name}.dataset_options.{part}={rendered[part] // QUICK_VIDEOS}"
-            for part in ("train", "test")
-            if part in rendered
-        ]
+        for part in rendered.keys() & {"train", "test"}:
+            found.append(f"{name}.dataset_options.{part}={rendered[part] // QUICK_VIDEOS}")
     return found
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import run_stage
 
+from stmn.recipe.changes import change_recipe
 from stmn.report.paper import PaperAccuracy
 from stmn.report.sources import RunGraph
 from stmn.workspace import Workspace
@@ -71,6 +72,15 @@ def made(trained, tmp_path_factory) -> tuple[Workspace, Path]:
     return workspace, folder
 
 
+def commit_all(folder: Path) -> str:
+    """Commit what a folder holds; the commit's short name."""
+    git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-qm", "recipes", "--allow-empty"], check=True)
+    return subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True).stdout.strip()
+
+
 def test_page_has_the_records_numbers(made):
     workspace, folder = made
     graph = RunGraph(workspace.runs())
@@ -117,11 +127,7 @@ def test_results_stay_where_a_workspace_has_none(made, tmp_path):
     page = experiments.make_page([as_clips], workspace.root)
     assert experiments.make_page([as_clips], tmp_path, earlier=page) == page
 
-    git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b"]
-    subprocess.run([*git, "init", "-q"], check=True)
-    subprocess.run([*git, "add", "."], check=True)
-    subprocess.run([*git, "commit", "-qm", "recipes"], check=True)
-    commit = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = commit_all(folder)
     page = page.replace("abc1234", commit)
     assert experiments.make_page([as_clips], tmp_path, earlier=page) == page
     toy.path.write_text(RECIPE.replace("300", "200"))
@@ -134,11 +140,7 @@ def test_results_of_renamed_stages_stay_under_their_new_names(made, tmp_path):
     """Comments and names are no part of what was measured; an option is."""
     workspace, folder = made
     [toy] = [e for e in experiments.list_experiments(folder) if e.name == "toy"]
-    git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b"]
-    subprocess.run([*git, "init", "-q"], check=True)
-    subprocess.run([*git, "add", "."], check=True)
-    subprocess.run([*git, "commit", "-qm", "recipes", "--allow-empty"], check=True)
-    commit = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = commit_all(folder)
     as_clips = experiments.Experiment(toy.path, toy.recipe, "Toys", "Which toy moves?", "synthetic")
     (workspace.root / runs.STATE).write_text(json.dumps({as_clips.key: {"commits": [commit]}}))
     page = experiments.make_page([as_clips], workspace.root)
@@ -154,22 +156,23 @@ def test_results_of_renamed_stages_stay_under_their_new_names(made, tmp_path):
         toy.path.write_text(RECIPE)
 
 
-def test_quick_run_has_one_seed_two_folds_fewer_steps_videos_and_chunks(made, tmp_path):
+def test_quick_run_has_one_seed_two_folds_fewer_steps_videos_and_chunks(made):
     [toy] = [e for e in experiments.list_experiments(made[1]) if e.name == "toy"]
-    text = runs.write_recipe(toy, tmp_path, quick=True).read_text()
-    assert "seed = [3]\n" in text and 'split = ["1", "2"]\n' in text
-    assert runs.make_quick(toy) == [
-        "videos.dataset_options.train=40", "motion.steps=15", "test.chunks=4", "test.flips=false"
-    ]  # fmt: skip
+    content = tomllib.loads(RECIPE)
+    assert change_recipe(content, runs.list_changes(toy, quick=True)) == []
+    assert content["sweep"] == {"seed": [3], "split": ["1", "2"]}
+    videos, motion, test = content["stage"]
+    assert (videos["dataset_options"], motion["steps"]) == ({"train": 40}, 15)
+    assert (test["chunks"], test["flips"]) == (4, False)
+    assert runs.list_changes(toy, quick=False) == []
 
 
-def test_small_is_also_run_from_the_weights_of_the_package(tmp_path):
+def test_small_is_also_run_from_the_weights_of_the_package():
     """Both streams start from its files, and nothing else differs."""
     listed = {one.name: one for one in experiments.list_experiments(clips=["mine"])}
-    plain, started = (
-        tomllib.loads(runs.write_recipe(listed[name], tmp_path, quick=False).read_text())
-        for name in ("small", "small_formula")
-    )
+    plain, started = (tomllib.loads(listed[name].path.read_text()) for name in ("small", "small_formula"))
+    assert runs.list_changes(listed["small"], quick=False) == []
+    assert change_recipe(started, runs.list_changes(listed["small_formula"], quick=False)) == []
     for stage in started["stage"]:
         if "modality" in stage:
             assert (

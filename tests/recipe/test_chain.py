@@ -117,7 +117,8 @@ def test_fuse_reads_a_recipe_and_finds_its_streams(scratch, tmp_path):
 
 
 def test_the_three_lines_of_the_readme(scratch, monkeypatch):
-    """As written, except for a step or two on small crops instead of days of training."""
+    """As written, except for a step or two on small crops instead of days of training, three
+    chunks per test, and batch statistics as trained."""
     monkeypatch.chdir(scratch.root)
     small = "size = 32\nsteps = 1\nbatch = 2\nmicro_batch = 2"
     Path("stmn.toml").write_text(f"[defaults.train-stream]\n{small}\n[defaults.evaluate]\nchunks = 3\n")

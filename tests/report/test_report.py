@@ -273,6 +273,7 @@ def test_ways_of_testing_a_model_are_rows_of_their_own(own):
     names = [row["name"] for row in run(own, "report", samples=0).results["table"]]
     ways = ("stream weights 1:3", "average softmax", "precision bfloat16")
     assert sorted(names) == sorted([*before, *(f"fused-multiply, {words}" for words in ways)])
+    assert names[-1] == "fused-multiply" and set(names[-4:-1]) == {f"fused-multiply, {words}" for words in ways}
 
 
 def test_nothing_to_report(workspace, tmp_path):
