@@ -247,8 +247,8 @@ def list_changes(experiment: Experiment, quick: bool) -> list[str]:
         if stage["uses"] == "evaluate" and "model" in stage:
             found += [f"{name}.chunks={QUICK_CHUNKS}", f"{name}.flips=false"]
         rendered = stage.get("dataset_options", {}) if stage.get("dataset") in RENDERED else {}
-        for part in rendered.keys() & {"train", "test"}:
-            found.append(f"{name}.dataset_options.{part}={rendered[part] // QUICK_VIDEOS}")
+        counts = ((part, rendered[part]) for part in ("train", "test") if part in rendered)
+        found += [f"{name}.dataset_options.{part}={count // QUICK_VIDEOS}" for part, count in counts]
     return found
 
 
