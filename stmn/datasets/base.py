@@ -119,6 +119,14 @@ class Dataset:
         """
         return ()
 
+    def split_notes(self, replaced: bool = False) -> Iterable[str]:
+        """Say, a line each, how its own splits were understood.
+
+        Args:
+            replaced: Folds take their place.
+        """
+        return ()
+
     def left_out(self) -> Sequence[LeftOut]:
         """Return what was found beside the videos and not taken. `prepare` counts it."""
         return ()

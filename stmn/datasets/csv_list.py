@@ -52,8 +52,8 @@ class CsvList(Dataset):
         root: The CSV file.
         test_share: Without a column split, about this fraction of the videos, in whole groups, is for testing.
         group_pattern: Without a column group, a regular expression that is searched in a video's path; what its first
-            brackets match is the group. Without either, names like UCF101's (`_gNN_cMM`) give groups; with "auto" so do
-            words that recur in the names of several classes.
+            brackets match is the group. Without either, names like UCF101's (`_gNN_cMM`) give groups; with "auto" so
+            does what other names have in common beside their classes.
         groups: Without a column group, whether the same group name in two classes is one group (`shared`) or two
             (`per_class`), as for the data set `ucf101`.
 

@@ -9,9 +9,14 @@ from stmn.datasets.groups import SURELY_LIKE_UCF101, GroupNames
 from stmn.datasets.scan import ClassFolders, Scan, scan_folder
 from stmn.errors import DataError
 
+#: names of a folder that holds the class folders, where it is the only one with videos
+_HOLDERS = frozenset({"avi", "clips", "data", "dataset", "media", "mp4", "raw", "video", "videos"})
+
 
 class Folder(Dataset):
     """A folder per class. Folders such as `train/`, `val/` and `test/` above them are the split.
+
+    The class folders may lie in a folder `videos/`, `clips/` or `data/`.
 
     Videos may lie deeper; their class is still the top folder. Without `test/`, the split tests on `val/`; with it,
     `val/` is neither trained on nor tested. If `train/` is all there is, the split is made here.
@@ -21,8 +26,8 @@ class Folder(Dataset):
         test_share: Without such folders, about this fraction of the videos is for testing: whole groups or, if there
             are none, videos of each class, chosen by a hash of their ids, so that adding a video moves no other.
         group_pattern: A regular expression that is searched in a video's id, CLASS/VIDEO.mp4; what its first brackets
-            match is the group. Without it, names like UCF101's (`_gNN_cMM`) give groups; with "auto" so do words that
-            recur in the names of several classes, as in `bend/daria_bend.avi` and `jack/daria_jack.avi`.
+            match is the group. Without it, names like UCF101's (`_gNN_cMM`) give groups; with "auto" so does what other
+            names have in common beside their classes, as `bend/daria_bend.avi` and `jack/daria_jack.avi`.
         groups: Whether the same group name in two classes is one group (`shared`) or two (`per_class`), as for the
             data set `ucf101`.
 
@@ -55,17 +60,25 @@ class Folder(Dataset):
         return self._groups.name(found)
 
     def notes(self, videos: Sequence[VideoEntry]) -> Iterator[str]:
-        """Say what is taken for a class, a part and a group."""
+        """Say what is taken for a class and a group."""
+        if self._scan.root != self.root:
+            yield f"the class folders are those in {self._scan.root.name}/"
         for classes in self._class_folders.values():
             yield from classes.notes()
-        parts = {part: name for part in self._class_folders if (name := PARTS.get(part.lower()))}
-        if len(parts) == 1 == len(self._class_folders):
-            yield f"there is {_list(list(parts))} alone: its folders are the classes, and the split is made here"
-        elif "validation" in parts.values():
-            use = "neither trained on nor tested" if "test" in parts.values() else "the test part"
-            yield f"split 1: {_list([part for part in parts if parts[part] == 'validation'])} is {use}"
+        part = next(iter(self._class_folders))
+        if part and len(self._class_folders) == 1:
+            yield f"there is {part}/ alone: its folders are the classes, and the split is made here"
         if said := self._groups.describe(videos):
             yield said
+
+    def split_notes(self, replaced: bool = False) -> Iterator[str]:
+        """Say what is taken for a part."""
+        parts = {part: PARTS[part.lower()] for part in self._class_folders if part}
+        if len(parts) > 1 and replaced:
+            yield f"{_list(list(parts))}: not used as a split; the folds are of all videos"
+        elif len(parts) > 1 and "validation" in parts.values():
+            use = "neither trained on nor tested" if "test" in parts.values() else "the test part"
+            yield f"split 1: {_list([part for part in parts if parts[part] == 'validation'])} is {use}"
 
     def left_out(self) -> list[LeftOut]:
         """Return what was not taken."""
@@ -82,8 +95,14 @@ class Folder(Dataset):
 
     @cached_property
     def _scan(self) -> Scan:
-        """What is under the root; looked at once, and only where videos are listed."""
-        return scan_folder(self.root)
+        """What is under the folder of the class folders; looked at once, and only where videos are listed."""
+        scan = scan_folder(self.root)
+        tops = {path.relative_to(self.root).parts[0] for path in scan.files}
+        if len(tops) == 1 and (name := tops.pop()).lower() in _HOLDERS:
+            within = [path.relative_to(self.root).parts for path in scan.files]
+            if all(len(parts) > 2 for parts in within) and len({parts[1] for parts in within}) > 1:
+                return scan.under(self.root / name)
+        return scan
 
     @cached_property
     def _part_folders(self) -> list[Path]:
@@ -92,7 +111,7 @@ class Folder(Dataset):
         Raises:
             DataError: They are all there is, and hold videos without class folders.
         """
-        tops = [path for path in self._scan.folders if path.parent == self.root]
+        tops = [path for path in self._scan.folders if path.parent == self._scan.root]
         parts = [path for path in tops if path.name.lower() in PARTS]
         alone = len(parts) == len(tops) == 1  # one part, whose folders are the classes
         if len({PARTS[path.name.lower()] for path in parts}) < 2 and not alone:

@@ -7,6 +7,7 @@ import numpy as np
 
 from stmn.datasets.base import Splits, VideoEntry
 from stmn.datasets.groups import natural
+from stmn.datasets.naming import SURE
 from stmn.errors import UsageError, count_of
 
 #: how to say which videos belong together
@@ -21,16 +22,35 @@ FOLDS = 5
 
 
 def choose_folds(videos: Sequence[VideoEntry], count: int | None) -> tuple[Literal["group", "video"], int]:
-    """Choose between folds of groups, if there are at least two groups, and folds of videos.
+    """Choose between folds of groups, if `can_hold_out_groups`, and folds of videos.
 
     Args:
         videos: The videos to divide.
         count: The most folds; None for `FOLDS`. There are no more than there are groups, or videos.
     """
-    groups = {video.group for video in videos if video.group}
-    if len(groups) < 2:
+    if not can_hold_out_groups(videos):
         return "video", min(count or FOLDS, len(videos))
+    groups = {video.group for video in videos if video.group}
     return "group", min(count or FOLDS, len(groups) + sum(not video.group for video in videos))
+
+
+def can_hold_out_groups(videos: Sequence[VideoEntry]) -> bool:
+    """True if there are two groups or more, and few classes lie in one alone: to hold it out leaves none to learn."""
+    if len({video.group for video in videos if video.group}) < 2:
+        return False
+    groups: dict[str, set[str]] = {}
+    for video in videos:
+        groups.setdefault(video.class_name, set()).add(video.group or f"/{video.id}")
+    return sum(len(names) > 1 for names in groups.values()) >= SURE * len(groups)
+
+
+def describe_folds(videos: Sequence[VideoEntry], by: Literal["group", "video"]) -> str:
+    """Say what folds of single videos mean for groups; "" if there is nothing to say."""
+    if by == "group" or not any(video.group for video in videos):
+        return ""
+    return "folds are of single videos, so a group may be both trained on and tested" + (
+        "" if can_hold_out_groups(videos) else ": most classes are of one group each, which can't be held out"
+    )
 
 
 def make_folds(videos: Sequence[VideoEntry], by: Literal["group", "video"], count: int | None) -> Splits:

@@ -6,9 +6,9 @@ Names like UCF101's, `v_CLASS_gNN_cMM`, say so themselves; for any others a pers
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePath
 
 from stmn.datasets.base import VideoEntry
+from stmn.datasets.naming import SURE, guess_groups
 from stmn.errors import UsageError, count_of, near_match
 
 _CHOICES = ("per_class", "shared")
@@ -16,10 +16,8 @@ _CHOICES = ("per_class", "shared")
 LIKE_UCF101, SURELY_LIKE_UCF101 = r"_(g\d+)_", r"_(g\d+)_c\d+"
 #: at most so many groups are named in a line
 _MOST_NAMED = 4
-#: the pattern that stands for none: what names have beside their class, if that recurs
+#: the pattern that stands for none: what the names have in common beside their classes
 AUTO = "auto"
-#: share of the videos, and of the groups, that must be in a group, or in several classes, for `AUTO` to believe in them
-_SURE = 0.8
 
 #: the classes of UCF101
 _NAMES = """
@@ -44,9 +42,9 @@ class GroupNames:
 
     Args:
         pattern: A regular expression that is searched in the id; what its first brackets match is the group. "" to
-            search `gNN` in names like UCF101's. "auto": if there are no such names, what stands before or after the
-            class in the name of the file is the group, provided that most of these words recur in other classes:
-            `bend/daria_bend.avi` and `jack/daria_jack.avi` are of one.
+            search `gNN` in names like UCF101's. "auto": if few names are like that, what the names have in common
+            beside their classes, as `stmn.datasets.naming` finds it: `bend/daria_bend.avi` and `jack/daria_jack.avi`
+            are of one group.
         scope: `per_class`: the same name in two classes is two groups, as in UCF101 itself. `shared`: it is the same
             person or recording. By default `per_class` if all classes are UCF101's own and there is no pattern, and
             `shared` otherwise, because to take two groups for one is the safer mistake.
@@ -101,7 +99,7 @@ class GroupNames:
         """Say in one line what `name` took for a group; "" if that can't be anything else."""
         found = self._find_all(videos)
         if self.pattern == AUTO and not found:
-            return "groups: the names show none"
+            return "groups: the names show none, so a person in several videos may be both trained on and tested"
         if self.pattern:
             names = sorted(set(found.values()), key=natural)
             some = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
@@ -127,34 +125,15 @@ class GroupNames:
         """The ids of videos -> the groups in them, without their classes; a video without a group is left out."""
         pattern = self.like_ucf101 if self.pattern in ("", AUTO) else self.pattern
         found = {video.id: match[1] for video in videos if (match := re.search(pattern, video.id)) and match[1]}
-        return found if found or self.pattern != AUTO else _find_recurring(videos)
+        if self.pattern == AUTO and len(found) < SURE * len(videos):
+            return guess_groups(videos) or found
+        return found
 
     def _is_per_class(self, videos: Sequence[VideoEntry]) -> bool:
         """True if the same name in two classes is two groups."""
         if self.scope or self.pattern not in ("", AUTO):
             return self.scope == "per_class"
         return {video.class_name for video in videos} <= _UCF101
-
-
-def _find_recurring(videos: Sequence[VideoEntry]) -> dict[str, str]:
-    """The ids of videos -> the words beside the class in the names of their files; none unless these recur.
-
-    They have to have letters: mere numbers count the videos of a class. Each is looked for before the class first, and
-    after it where that finds nothing.
-    """
-    for side in (0, 2):
-        found, classes = dict[str, str](), dict[str, set[str]]()
-        for video in videos:
-            words = re.escape(video.class_name).replace(r"\ ", r"[\W_]*").replace("_", r"[\W_]*")
-            parts = re.split(rf"({words})", PurePath(video.id).stem, maxsplit=1, flags=re.IGNORECASE)
-            name = re.sub(r"^[\W_]+|[\W_]+$", "", parts[side]) if len(parts) == 3 else ""
-            if re.search(r"[^\W\d_]", name):
-                found[video.id] = name
-                classes.setdefault(name, set()).add(video.class_name)
-        recurring = sum(len(names) > 1 for names in classes.values())
-        if found and len(found) >= _SURE * len(videos) and recurring >= _SURE * len(classes):
-            return found
-    return {}
 
 
 def natural(text: str) -> tuple[list[tuple[int, int, str]], str]:

@@ -21,8 +21,7 @@ class FittingOptions(StageOptions):
     )
     group_pattern: str = option(
         "auto",
-        "regular expression for the group in CLASS/VIDEO.mp4: its first brackets; auto: words that recur in several "
-        "classes",
+        "regular expression for the group in CLASS/VIDEO.mp4: its first brackets; auto: what names have in common",
         "Data",
     )
     folds: int | None = option(

@@ -65,6 +65,13 @@ class Clips:
         return sorted({entry.group for entry in self.entries if entry.group}, key=natural)
 
     @property
+    def can_hold_out_groups(self) -> bool:
+        """True if folds can be of groups."""
+        from stmn.datasets.folds import can_hold_out_groups
+
+        return can_hold_out_groups(self.entries)
+
+    @property
     def short_sides(self) -> list[int]:
         """The short side of each clip that was looked at, sorted."""
         return sorted(min(size) for size, count in self.sizes for _ in range(count))
@@ -120,7 +127,8 @@ def look_at_clips(options: PrepareOptions, progress: Progress) -> Clips:
     splits = dataset.splits()
     own = splits if splits != hashed_split(every, 0.3) else {}  # which a data set makes that has none
     first = dict(list(own.items())[:1])  # of several, training has one at a time
-    notes = [describe_left_out(dataset.left_out()), *dataset.notes(entries), *find_doubts(entries, first, mirror=False)]
+    said = [*dataset.notes(entries), *dataset.split_notes()]
+    notes = [describe_left_out(dataset.left_out()), *said, *find_doubts(entries, first, mirror=False)]
     some = entries[:: -(-len(entries) // _MOST_HEADERS)]
     found: list[VideoInfo] = []
     unreadable: list[str] = []

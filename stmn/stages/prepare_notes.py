@@ -22,6 +22,7 @@ _STACK_LENGTH = 10
 def report_list(dataset: "Dataset", entries: "list[VideoEntry]", header: "Header", context: Context) -> None:
     """Say how the data set understood its list, what looks wrong, and what it left out; each file for machines."""
     from stmn.datasets.doubts import find_doubts
+    from stmn.datasets.folds import describe_folds
     from stmn.datasets.scan import describe_left_out
     from stmn.store.prepare.sources import escape_line
 
@@ -29,7 +30,10 @@ def report_list(dataset: "Dataset", entries: "list[VideoEntry]", header: "Header
     for item in left_out:
         context.progress.event(left_out=escape_line(str(item.path)), reason=item.reason)
     doubts = find_doubts(entries, header.splits, "mirror" in header.keeps and not header.mirror_pairs)
-    for note in filter(None, [describe_left_out(left_out), *dataset.notes(entries), *doubts]):
+    splits = list(dataset.split_notes(replaced=header.folds is not None))
+    if header.folds:
+        splits.append(describe_folds(entries, header.folds.by))
+    for note in filter(None, [describe_left_out(left_out), *dataset.notes(entries), *splits, *doubts]):
         context.progress.say(escape_line(note))
 
 

@@ -156,7 +156,7 @@ def _read_start(options: TrainStreamOptions, context: Context) -> "TrainedStream
 
 
 def _check_lists(start: "TrainedStream | None", options: TrainStreamOptions, context: Context) -> None:
-    """Refuse lists that nothing can be held out of, and a start that has learned from the validation videos.
+    """Refuse a set of one class, lists that nothing can be held out of, and a start that knows the validation videos.
 
     Say so if it has learned from test videos.
     """
@@ -165,6 +165,11 @@ def _check_lists(start: "TrainedStream | None", options: TrainStreamOptions, con
     from stmn.store.format.read import Store
 
     with Store(context.data) as store:
+        if len(store.header.classes) == 1:
+            raise UsageError(
+                f"{context.data}: all videos are of one class, '{store.header.classes[0]}'; training needs at least "
+                "two: prepare a folder that holds a folder per class"
+            )
         lists = hold_out(store.part(options.split, "train"), options.validation, options.validation_seed)
         if start is None:
             return

@@ -82,8 +82,8 @@ def count_skipped(reasons: dict[str, str], folder: Path, allow_failures: int, do
         raise DataError(
             f"{folder}: {len(skipped):,} of {count_of(len(reasons), 'video')} "
             f"{'was' if len(skipped) == 1 else 'were'} skipped, the first: {skipped[0]!r}: "
-            f"{reasons[skipped[0]]} (the others are {done}; --allow-failures {len(skipped)} accepts this, "
-            "--retry-skipped tries them again)"
+            f"{reasons[skipped[0]]} (the others are {done}; --allow-failures {len(skipped)} accepts this, in a "
+            f"recipe --set STAGE.allow_failures={len(skipped)}; --retry-skipped tries them again)"
         )
     return len(skipped)
 

@@ -127,9 +127,25 @@ def test_folders_of_parts_are_the_split(parts, split, said, tmp_path):
     assert folder.splits() == {
         "1": {part: [f"{top}/jump/{top}.mp4", f"{top}/run/{top}.mp4"] for part, top in split.items()}
     }
-    assert list(folder.notes(folder.videos())) == said
+    assert [*folder.notes(folder.videos()), *folder.split_notes()] == said
     assert {item.path.name for item in folder.left_out()} == {"a.mp4", "b.mp4"}
     assert all(item.reason.startswith("outside ") for item in folder.left_out())
+
+
+@pytest.mark.parametrize(("names", "classes", "said"), [
+    (["videos/run/a.mp4", "videos/jump/b.mp4", "splits/1.txt"], {"run", "jump"}, ["the class folders are those in videos/"]),
+    (["Clips/train/run/a.mp4", "Clips/test/run/b.mp4"], {"run"}, ["the class folders are those in Clips/"]),
+    (["videos/run/a.mp4", "videos/b.mp4"], {"videos"}, None),
+    (["videos/run/a.mp4", "run/b.mp4"], {"videos", "run"}, None),
+    (["walk/ann/a.mp4", "walk/bob/b.mp4"], {"walk"}, None),
+])  # fmt: skip
+def test_class_folders_may_lie_in_a_folder_called_videos(names, classes, said, tmp_path):
+    folder = Folder(touched(tmp_path, *names))
+    videos = folder.videos()
+    assert {video.class_name for video in videos} == classes
+    assert all(video.path.is_file() for video in videos)
+    if said:
+        assert list(folder.notes(videos)) == said and videos[0].id.count("/") == names[0].count("/") - 1
 
 
 def test_parts_without_classes_are_refused(tmp_path):

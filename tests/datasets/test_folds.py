@@ -108,39 +108,94 @@ def test_a_pattern_finds_the_group_in_a_name(tmp_path):
     assert [v.group for v in apart.videos()] == ["bend_daria", "", "run_daria", "run_eli"]
 
 
+CLASSES, PEOPLE = ("walk", "run", "hug"), ("anna", "bruno", "hugo", "ed")
+
+
+def named(form, people=PEOPLE, classes=CLASSES, times=2):
+    """Names such as `form` makes of a class, a person and a number."""
+    return [
+        form.format(c=name, C=name.title(), p=person, i=i)
+        for name in classes
+        for person in people
+        for i in range(times)
+    ]
+
+
 @pytest.mark.parametrize(("names", "groups"), [
     (["bend/daria_bend.avi", "run/daria_run1.avi", "run/eli_run.avi", "bend/eli_bend.avi"], {"daria", "eli"}),
     (["run/person01_run_d1.avi", "run/person02_run_d4.avi", "high jump/person01_HighJump_d2.avi",
       "high jump/person02_highjump_d1.avi"], {"person01", "person02"}),
     (["run/run-Ann.avi", "bend/bend-Ann.avi", "run/run-bob.avi", "bend/bend-bob.avi"], {"Ann", "bob"}),
-    (["run/run_1.avi", "run/run_2.avi", "bend/bend_1.avi", "bend/bend_2.avi"], {""}),  # numbers count, and name nobody
-    (["run/ann_run.avi", "run/bob_run.avi", "bend/cy_bend.avi", "bend/di_bend.avi"], {""}),  # nobody recurs
-    (["run/a.avi", "run/b.avi", "bend/a.avi", "bend/b.avi"], {""}),  # the names don't hold the class
+    (named("{c}/{c}_{p}_{i}.avi"), {*PEOPLE}),
+    (named("{c}/{p}_{i}_{c}.avi"), {*PEOPLE}),
+    (named("{c}/{p}{C}{i}.avi"), {*PEOPLE}),
+    (named("{c}/{c}ing_{p}.avi", times=1), {*PEOPLE}),
+    (named("{c}/{p}{i}.avi", PEOPLE[:3]), {*PEOPLE[:3]}),  # the names need not hold the class
+    (named("{c}/{p}/{i}.avi"), {*PEOPLE}),
+    (named("{c}/cam{p}/{i}.avi", (1, 2)), {"cam1", "cam2"}),
+    (named("{c}/{c}_person_{p}.avi", (1, 2, 3), times=1), {"person_1", "person_2", "person_3"}),
+    (named("{c}/v_{c}_{p:02d}/v_{c}_{p:02d}_{i}.avi", (1, 2), ("walk", "run")),  # UCF11's
+     {"v_walk_01", "v_walk_02", "v_run_01", "v_run_02"}),
+    (named("{c}/v_{c}_{p:02d}_{i}.avi", (1, 2)), {"01", "02"}),
+    ([f"{c}/{film}{c}_{c}_f_nm_np1_fr_med_{i}.avi" for c in CLASSES for film in "AB" for i in range(3)],  # HMDB51's
+     {f"{film}{c}" for c in CLASSES for film in "AB"}),
     (["run/v_run_g01_c01.avi", "run/v_run_g02_c01.avi", "bend/v_bend_g01_c01.avi"], {"g01", "g02"}),
+    # numbers that count videos name nobody
+    (["run/run_1.avi", "run/run_2.avi", "bend/bend_1.avi", "bend/bend_2.avi"], {""}),
+    (named("{c}/v_{c}_{i}.avi", times=6), {""}),
+    (named("{c}/clip{i}.avi", times=6), {""}),
+    (named("{c}/clip{i}/video.avi", times=6), {""}),
+    (named("{c}/{p}_{i:03d}.avi", ("IMG", "VID"), times=6), {""}),
+    (["run/ann_run.avi", "run/bob_run.avi", "bend/cy_bend.avi", "bend/di_bend.avi"], {""}),  # nobody recurs
+    (["run/a.avi", "run/b.avi", "bend/a.avi", "bend/b.avi"], {""}),
+    (["run/train/1.avi", "run/test/2.avi", "bend/train/1.avi", "bend/test/2.avi"], {""}),
 ])  # fmt: skip
-def test_words_that_recur_over_classes_are_groups_if_asked_for(names, groups, tmp_path):
+def test_what_names_have_in_common_is_a_group_if_asked_for(names, groups, tmp_path):
     root = touched(tmp_path, *names)
     folder = Folder(root, group_pattern="auto")
     assert {v.group for v in folder.videos()} == groups
-    [said] = folder.notes(folder.videos())
-    assert said == "groups: the names show none" if groups == {""} else said.startswith("groups: 2 (")
+    said = list(folder.notes(folder.videos()))[-1]
+    assert said.startswith("groups: the names show none, so" if groups == {""} else f"groups: {len(groups)} (")
     if not any("_g01_" in name for name in names):
         assert {v.group for v in Folder(root).videos()} == {""}
+
+
+@pytest.mark.parametrize(("name", "groups"), [("weizmann", 9), ("ut_interaction", 10)])
+def test_real_names_show_their_groups(name, groups, shared_data):
+    """The persons of Weizmann, and the recordings of UT-Interaction, whose clips lie in `videos/`."""
+    videos = Folder(shared_data / name, group_pattern="auto").videos()
+    assert len({video.group for video in videos}) == groups
+    assert all(video.group in video.id for video in videos)
 
 
 @pytest.mark.parametrize(("by", "folds", "names"), [
     ("group", 2, ["bend/daria_bend.avi", "run/daria_run.avi", "run/eli_run.avi", "bend/eli_bend.avi"]),
     ("video", 4, ["bend/a.avi", "run/b.avi", "run/c.avi", "bend/d.avi"]),
+    # a group for each class: to hold one out would leave its class nothing to learn from
+    ("video", 4, ["bend/v_bend_g01_c01.avi", "bend/v_bend_g01_c02.avi", "run/v_run_g02_c01.avi", "run/v_run_g02_c02.avi"]),
 ])  # fmt: skip
 def test_folds_are_of_groups_if_there_are_any(by, folds, names, tmp_path):
     root = touched(tmp_path / "v", *names)
     for path in root.rglob("*.avi"):
         film(path, moving(3, 32, 32))
     given = ["--split-by", "auto", "--dataset-options", "group_pattern=auto", "--folds", "4", "-w", tmp_path]
-    assert call("prepare", root, "mine", *FAST, *given).exit_code == 0
+    result = call("prepare", root, "mine", *FAST, *given)
+    assert result.exit_code == 0
+    assert ("folds are of single videos" in result.output) == (by == "video" and "_g01_" in names[0])
     with Store(tmp_path / "data" / "mine") as store:
         assert store.header.folds.model_dump() == {"by": by, "count": folds}
         assert len(store.header.splits) == folds
+
+
+def test_folds_take_the_place_of_folders_that_are_a_split(tmp_path):
+    root = tmp_path / "v"
+    for name in ("train/run/a.avi", "train/bend/a.avi", "val/run/b.avi", "val/bend/b.avi"):
+        film(root / name, moving(3, 32, 32))
+    result = call("prepare", root, "mine", *FAST, "--split-by", "video", "--folds", "2", "-w", tmp_path)
+    assert "train/ and val/: not used as a split; the folds are of all videos" in result.output
+    assert "is the test part" not in result.output
+    with Store(tmp_path / "data" / "mine") as store:
+        assert sorted(store.header.splits["1"]["test"] + store.header.splits["2"]["test"]) == sorted(store.videos)
 
 
 @pytest.mark.parametrize(("options", "words"), [

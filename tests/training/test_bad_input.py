@@ -45,6 +45,17 @@ def test_other_classes_than_the_checkpoints_are_refused(own):
     assert re.fullmatch(r"appearance-\S+ knows 4 classes \(.*\), which are not those of data set other", line)
 
 
+def test_set_of_one_class_is_refused(own):
+    frames = torch.randint(0, 256, (14, 40, 40, 3), dtype=torch.uint8)
+    levels = torch.full((13, 2, 40, 40), 128, dtype=torch.uint8)
+    make_set(own.data_dir("other"), [MadeVideo(f"videos/{name}", "videos", frames, levels) for name in ("run", "jump")])
+    line = refused(own, *STREAM, "--modality", "rgb", "--data", "other", "--validation", 0.5)
+    assert line == (
+        f"{own.data_dir('other')}: all videos are of one class, 'videos'; training needs at least two: prepare a folder "
+        "that holds a folder per class"
+    )
+
+
 def test_checkpoint_of_another_architecture_is_refused(own, tmp_path):
     fused = own.find_input("fused", "model").name
     assert refused(own, *FUSE, "--appearance", fused).startswith(f"{fused}: is not a model of one appearance stream")

@@ -253,7 +253,7 @@ def _choose_folds(clips: Clips, asked: FittingOptions) -> tuple[int, str]:
     """In how many folds the clips are tested, 1 for one split, and why."""
     most = _most_folds(clips)
     if asked.folds and asked.folds > most:
-        units = "groups" if len(clips.groups) > 1 else "clips"
+        units = "groups" if clips.can_hold_out_groups else "clips"
         return most, f"{asked.folds} were asked for, and there are {most} {units}"
     if asked.folds:
         return asked.folds, "as asked"
@@ -261,7 +261,7 @@ def _choose_folds(clips: Clips, asked: FittingOptions) -> tuple[int, str]:
         return 1, "the clips come with one"
     if len(clips.entries) >= _MANY:
         return 1, "many clips: 30 % are held out"
-    unseen = ", and none by a network that saw its group" if clips.groups else ""
+    unseen = ", and none by a network that saw its group" if clips.can_hold_out_groups else ""
     return min(_FOLDS, most), f"few clips: each is tested once{unseen}"
 
 
@@ -292,7 +292,7 @@ def _choose_strides(length: int, chunks: int) -> tuple[int, int]:
 def _most_folds(clips: Clips) -> int:
     """The most folds that the groups, or the clips, allow."""
     alone = sum(not entry.group for entry in clips.entries)
-    return len(clips.groups) + alone if len(clips.groups) > 1 else len(clips.entries)
+    return len(clips.groups) + alone if clips.can_hold_out_groups else len(clips.entries)
 
 
 def _mirror_words(clips: Clips) -> dict[str, str]:
