@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from gate_rows import measure_gates
 
+from stmn.errors import count_of
 from stmn.report.sources import RunGraph
 from stmn.report.words import format_duration
 from stmn.workspace import Run, Workspace
@@ -287,7 +288,7 @@ def _describe_machine() -> str:
     """`2 cores, x86_64, Intel Xeon, Linux`."""
     cpu = Path("/proc/cpuinfo")
     models = re.findall(r"(?m)^model name\s*: (.+)$", cpu.read_text()) if cpu.exists() else []
-    return ", ".join([f"{count_cores()} cores", platform.machine(), *models[:1], platform.system()])
+    return ", ".join([count_of(count_cores(), "core"), platform.machine(), *models[:1], platform.system()])
 
 
 def find_table(graph: RunGraph, experiment: Experiment) -> Run | None:

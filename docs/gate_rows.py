@@ -61,10 +61,10 @@ def describe_gates(table: Run, graph: RunGraph, workspace: Workspace) -> str:
 
 
 _WORDS = (
-    "Measured as `stmn nets inside` does ([what is meant](guides/testing.md#look-inside)). Density: that of what the "
-    "first gated unit reads, on the target less on the distractor, with its 95 % interval; 0 for a gate that doesn't "
-    "tell them apart. Gradient: the norm of what reaches the sending stream through that gate, in % of what comes from "
-    "its own classifier; and its density on the target less on the distractor."
+    "Measured as `stmn nets inside` does ([what is meant](guides/testing.md#look-inside)). Density: how much denser "
+    "what the first gated unit reads is on the target than on the distractor, with its 95 % interval; 0 if it is as "
+    "dense on both. Gradient: the norm of what reaches the sending stream through that gate, in % of what comes from "
+    "its own classifier; and how much denser it is on the target than on the distractor."
 )
 
 
@@ -81,11 +81,12 @@ def _file_of(run: Run, workspace: Workspace) -> Path:
 def _make_row(name: str, found: dict[str, Any]) -> str:
     """The row of a network."""
     picks = [unit["unit"]["part"] for unit in found["focus"] if unit["read"]["picks"]]
+    compared = any(unit["read"]["lead"] is not None for unit in found["focus"])  # with a distractor
     gradient = found["gradients"][0]["units"][0]
     own = gradient["own"]["mean"]
     share = f"{100 * gradient['through_gate']['mean'] / own:.2g}" if own else ""
     cells = [
-        ", ".join(dict.fromkeys(picks)) or "none",
+        ", ".join(dict.fromkeys(picks)) or ("none" if compared else ""),
         _lead(found["focus"][0]["read"]),
         share,
         _lead(gradient["focus"]),

@@ -22,6 +22,8 @@ from typing import Any
 
 import torch
 
+from stmn.evaluation.repeats import Result, collect_methods, compare_methods
+from stmn.evaluation.scores import load_scores
 from stmn.report.sources import RunGraph, read_metrics
 from stmn.report.sweep_table import make_markdown
 from stmn.report.words import format_duration
@@ -47,18 +49,21 @@ from paper_ranking import compare_with_paper
 PAGE = ROOT / "docs" / "experiments.md"
 #: pages with the same table of real clips
 READMES = (ROOT / "README.md", ROOT / "plugins" / "stmn-formula" / "README.md")
+#: rows that are compared with each other too
+FUSED, LATE = "test-fused", "test-late-fusion"
 BEGIN, END = "<!-- real clips: written by make experiments -->", "<!-- end of real clips -->"
 HEAD = """\
 # Experiments
 
 What the method does on tasks that a laptop can run, and on real clips, beside the paper's tables.
 
-    make experiments                 # four hours at most; two or three calls do all of it on two cores
+    make experiments                 # stops after four hours; two or three calls do all of it on two cores
     make experiments QUICK=1         # 20 minutes, other numbers, in a page of its own
 
 That runs the recipes of `recipes/experiments/` and writes this page from the records of the runs. No number here is
-typed, and the sentences that judge are computed. Intervals and tests are over groups of videos
-([how](guides/testing.md#several-trainings-in-one-table)).
+typed, and the sentences that judge are computed. Intervals and tests are over groups of videos, for the seeds that
+were trained ([how](guides/testing.md#several-trainings-in-one-table)); the column sd says how far seeds differ. Two
+rows differ "clearly" if p < 0.05 or, where they were not compared, if their intervals don't overlap.
 """
 
 
@@ -156,8 +161,8 @@ def _not_run(experiment: Experiment) -> str:
 def _describe(experiment: Experiment, run: Run, graph: RunGraph, state: dict[str, Any], workspace: Workspace) -> str:
     """Table, what it says, the paper's numbers, what the gates do, and how it was made."""
     table = run.results
-    lines = [_without_title(make_markdown(table)), _judge(table), compare_with_paper(run, graph)]
-    lines.append(describe_gates(run, graph, workspace))
+    lines = [_without_title(make_markdown(table)), _judge(table), _compare_fused(run, graph)]
+    lines += [compare_with_paper(run, graph), describe_gates(run, graph, workspace)]
     led = graph.find_upstream([run])
     seconds = sum(one.record.get("seconds") or 0 for one in led)
     protocols = dict.fromkeys(
@@ -194,10 +199,34 @@ def _judge(table: dict[str, Any]) -> str:
     for name, found in compared:
         clear = found["p_value"] < 0.05
         sorts["open" if not clear else "better" if found["difference"] > 0 else "worse"].append(f"`{name}`")
-    words = {"better": f"Clearly better than `{other}`", "worse": f"Clearly worse than `{other}`",
+    words = {"better": f"Clearly better than `{other}` with these seeds",
+             "worse": f"Clearly worse than `{other}` with these seeds",
              "open": f"Not clearly different from `{other}`"}  # fmt: skip
     return "\n".join(f"- {words[sort]} (p {'<' if sort != 'open' else '≥'} 0.05): {', '.join(names)}."
                      for sort, names in sorts.items() if names)  # fmt: skip
+
+
+def _compare_fused(run: Run, graph: RunGraph) -> str:
+    """The fused network beside the late fusion of its streams, videos paired, in words; empty if a table lacks one."""
+    rows, seeds = (run.record["options"].get(name) or [] for name in ("rows", "seeds"))
+    evaluations = graph.find_causes(run)
+    if not {FUSED, LATE} <= set(rows) or len(evaluations) != len(rows):
+        return ""
+    results = [
+        Result(row, seed, load_scores(evaluation.output("scores")), evaluation.name)
+        for row, seed, evaluation in zip(rows, seeds, evaluations, strict=True)
+        if row in (FUSED, LATE)
+    ]
+    methods = {method.name: method for method in collect_methods(results)}
+    found = compare_methods(methods[FUSED], methods[LATE])
+    if found is None:
+        return ""
+    low, high = (f"{100 * end:+.1f}".replace("-", "−") for end in found["interval"])
+    difference = f"{100 * found['difference']:+.1f}".replace("-", "−")
+    return (
+        f"`{FUSED}` and `{LATE}`, videos paired: {difference} points ({low} to {high}), {found['alone']} to "
+        f"{found['other_alone']} results that only one of them gets right, p = {found['p_value']:.2g}."
+    )
 
 
 def _make_column(name: str, table: dict[str, Any]) -> tuple[str, dict[str, str]]:

@@ -260,7 +260,9 @@ def _describe_difference(key: str, words: str, first: Any, other: Any) -> str:
     if key == "data_fingerprint":
         return words
     if key == "blank":
-        return f"noise in place of {other}, in the other of {first}"
+        if first and other:
+            return f"noise in place of {other} instead of {first}"
+        return f"noise in place of {other}" if other else f"no noise in place of {first}"
     return f"{words} {_format_value(other)} instead of {_format_value(first)}"
 
 

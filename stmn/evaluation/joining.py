@@ -81,10 +81,10 @@ def join_folds(parts: Sequence[Scores], names: Sequence[str], choose_weights: bo
 def _weight(parts: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
     """The parts as they are or, if weights of their streams were chosen in each, with their average as one stream."""
     weights = [list((part.protocol.get("stream_weights") or {}).values()) for part in parts]
-    if all(own == weights[0] for own in weights):
-        return list(parts)
     if not all(part.protocol.get("stream_weights_chosen_on") for part in parts):
-        number = next(number for number, own in enumerate(weights) if own != weights[0])
+        number = next((number for number, own in enumerate(weights) if own != weights[0]), None)
+        if number is None:
+            return list(parts)
         said = [":".join(f"{weight:g}" for weight in own) or "equal" for own in (weights[number], weights[0])]
         raise DataError(
             f"{names[number]}: has stream weights {said[0]}, and {names[0]} has {said[1]}; test all folds in one way"

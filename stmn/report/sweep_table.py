@@ -56,9 +56,9 @@ def describe_caption(table: dict[str, Any]) -> str:
     if table["against"] is None:
         return text
     return (
-        f"{text} Differences to {table['against']} in points, paired by video and seed; results that only the row, or "
-        f"only {table['against']}, has correct, added up over seeds; p by a sign-flip test over {measured['over']}, "
-        f"not corrected for the number of rows."
+        f"{text} Differences from {table['against']} in points, paired by video and seed; how many results only the "
+        f"row, or only {table['against']}, gets right, over all seeds; p by a sign-flip test over {measured['over']} "
+        f"for these seeds, not corrected for the number of rows."
     )
 
 

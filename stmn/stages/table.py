@@ -3,7 +3,7 @@
 import re
 from typing import TYPE_CHECKING, Any
 
-from stmn.errors import DataError, UsageError, near_match
+from stmn.errors import DataError, UsageError, count_of, near_match
 from stmn.options.table import TableOptions
 from stmn.runtime.files import atomic_write, write_json
 from stmn.stages.base import Context, Result, Stage
@@ -168,6 +168,7 @@ def _measure(methods: "list[Method]", against: str | None) -> dict[str, Any]:
         if method.protocol and (differ := find_differences(first.protocol, method.protocol)):
             notes[f"{method.name}: measured in another way than {first.name}: {describe_differences(differ)}."] = None
         if row["over"] == "groups" and row["units"] < MANY_GROUPS:
-            notes[f"{row['units']} groups are few: they show little of how far groups differ."] = None
+            few = count_of(row["units"], "group is", "groups are")
+            notes[f"{few} few, and say little about how much groups differ."] = None
         rows.append(row)
     return {"rows": rows, "against": against, "notes": list(notes)}

@@ -245,15 +245,15 @@ def test_several_experiments_run_at_once(tmp_path):
 
 def row(name: str, here: float, there: float, half: float = 0.01) -> ranking.Row:
     paper = {data: PaperAccuracy(name, there, "Table 2, ResNet-50", "split 1") for data in ranking.DATA}
-    return ranking.Row(name, here, (here - half, here + half), paper, "Table 2")
+    return ranking.Row(name, here, (here - half, here + half), paper, "Table 2", {})
 
 
 @pytest.mark.parametrize(("here", "words"), [
-    ((0.5, 0.6, 0.7, 0.8, 0.9), "10 of 10 pairs of rows are in the paper's order, 10 of them with intervals that don't overlap"),
+    ((0.5, 0.6, 0.7, 0.8, 0.9), "10 of 10 pairs of rows are in the paper's order, 10 of them clearly"),
     ((0.5, 0.6, 0.7, 0.8, 0.9), "Kendall's tau is 1.00 (1: the same order, 0: unrelated, -1: reversed; p = 0.017): the order agrees"),
     ((0.9, 0.8, 0.7, 0.6, 0.5), "the order contradicts the paper's"),
-    ((0.7, 0.705, 0.702, 0.701, 0.703), "so few rows don't show whether the orders are related. No pair is against"),
-    ((0.5, 0.6, 0.9, 0.7, 0.8), "with intervals that don't overlap: `c` above `d`; `c` above `e`."),
+    ((0.7, 0.705, 0.702, 0.701, 0.703), "so few rows don't show whether the orders are related. No pair is clearly against"),
+    ((0.5, 0.6, 0.9, 0.7, 0.8), "Clearly against the paper's order: `c` above `d`; `c` above `e`."),
     ((0.5, 0.5, 0.5, 0.5, 0.5), "all rows have the same accuracy here"),
 ])  # fmt: skip
 def test_order_of_the_rows_is_compared_with_the_papers(here, words):
@@ -262,3 +262,11 @@ def test_order_of_the_rows_is_compared_with_the_papers(here, words):
         for number, (name, accuracy) in enumerate(zip("abcde", here, strict=True))
     ]
     assert words in ranking.compare_orders(rows, "ucf101")
+
+
+@pytest.mark.parametrize(
+    ("p_value", "words"), [(0.01, "Clearly against the paper's order: `b` above `a`."), (0.2, "No pair is")]
+)
+def test_rows_that_were_compared_differ_by_their_p_not_by_their_intervals(p_value, words):
+    a, b, c = row("a", 0.5, 0.9, half=0.2), row("b", 0.6, 0.8, half=0.2), row("c", 0.55, 0.7, half=0.2)
+    assert words in ranking.compare_orders([a, b._replace(p_values={"a": p_value}), c], "ucf101")
