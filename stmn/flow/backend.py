@@ -64,9 +64,9 @@ def check_devices(names: str, here: bool = True) -> list[str]:
         if name != "cpu" and (kind != "cuda" or (number and not number.isdecimal()) or name.endswith(":")):
             raise UsageError(f"device '{names}': unknown; use auto, cpu, cuda or cuda:N, or several: cuda:0,cuda:1")
         if kind == "cuda" and here:
-            from stmn.runtime.device import choose_device
+            from stmn.runtime.device import find_device
 
-            choose_device(name)
+            find_device(name)  # without a context on the device: that is its owner's
         name = "cuda:0" if name == "cuda" else name
         devices += [name] if name not in devices else []
     if len(devices) > 1 and "cpu" in devices:

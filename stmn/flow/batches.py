@@ -1,6 +1,7 @@
 """Chains of frames of several videos as one batch on a device."""
 
 import dataclasses
+import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -113,16 +114,20 @@ class BatchMaker:
                 error = found
         if isinstance(error, MissingExtra):
             raise FatalJobError(str(error)) from error
-        self._check_device(error)
-        if short := find_shortage(error) is not None:
-            pixels = max(request.levels.shape[0] * request.levels[0, 0].numel() for request in batch.requests)
-            self._pixels = max(1, min(self._pixels // 2, pixels))
+        reason, short = describe_error(error), find_shortage(error) is not None
+        # what the failed pass holds has to go before its parts are computed
+        traceback.clear_frames(error.__traceback__)
+        batch.error = error = None
+        self._check_device(reason)
+        if short:
+            pixels = sum(request.levels.shape[0] * request.levels[0, 0].numel() for request in batch.requests)
+            self._pixels = max(1, min(self._pixels, pixels // 2))
         if len(batch.requests) > 1:
             return [answer for request in batch.requests for answer in self.finish(self.launch([request]))]
         [request] = batch.requests
         pairs = len(request.levels)
         if not short or pairs == 1:
-            return [(request, describe_error(error))]
+            return [(request, reason)]
         half = pairs // 2
         parts = ((request.frames[: half + 1], request.levels[:half]), (request.frames[half:], request.levels[half:]))
         for frames, levels in parts:
@@ -142,7 +147,7 @@ class BatchMaker:
             request.levels.copy_(levels)
         return [(request, "") for request in batch.requests]
 
-    def _check_device(self, error: Exception) -> None:
+    def _check_device(self, reason: str) -> None:
         """Give back what a failed batch holds of a GPU. Raises `FatalJobError` if the GPU does not work any more."""
         if self._device.type != "cuda":
             return
@@ -150,4 +155,4 @@ class BatchMaker:
             torch.cuda.synchronize(self._device)
             torch.cuda.empty_cache()
         except Exception as broken:
-            raise FatalJobError(f"{self._device}: fails: {describe_error(error)}") from broken
+            raise FatalJobError(f"{self._device}: fails: {reason}") from broken

@@ -131,6 +131,26 @@ def choose_device(name: str = "auto", precision: Precision = "auto", threads: in
     """
     if precision not in ("auto", "tf32", *_DTYPES):
         raise UsageError(f"precision '{precision}': unknown; use {', '.join(_DTYPES)}")
+    device = find_device(name)
+    if device.type == "cuda":
+        # cuBLAS reads it when CUDA starts; without it, products may be summed in another order each time
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        if device.index is not None:
+            torch.cuda.set_device(device)
+    if precision == "tf32":
+        _check_tf32(device)
+    return Device(device, _dtype(precision, device), device.type == "cuda", threads, precision == "tf32")
+
+
+def find_device(name: str = "auto") -> torch.device:
+    """The device of a name; nothing is opened on it.
+
+    Args:
+        name: as for `choose_device`.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -150,13 +170,7 @@ def choose_device(name: str = "auto", precision: Precision = "auto", threads: in
                 )
         if (device.index or 0) >= count:
             raise UsageError(f"device '{device}': this machine has {count_of(count, 'CUDA device')}")
-        # cuBLAS reads it when CUDA starts; without it, products may be summed in another order each time
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        if device.index is not None:
-            torch.cuda.set_device(device)
-    if precision == "tf32":
-        _check_tf32(device)
-    return Device(device, _dtype(precision, device), device.type == "cuda", threads, precision == "tf32")
+    return device
 
 
 def _check_tf32(device: torch.device) -> None:

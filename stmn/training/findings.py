@@ -127,5 +127,6 @@ class Findings:
         numbers[micro_batches] = own[share]
         if self._ranks.first:  # norm and scale are the same in all processes
             numbers[micro_batches + 1 : -2] = own[share + 1 :]
-        numbers[-2:] = own.new_tensor([float(stop), float(due)])
+        numbers[-2].fill_(float(stop))  # a new tensor of them would make the host wait for the device
+        numbers[-1].fill_(float(due))
         return self._ranks.all_reduce(numbers)

@@ -86,8 +86,9 @@ def soft_max_loss(
             each = F.cross_entropy(scores, target, label_smoothing=label_smoothing, reduction="none").view(x.shape[:2])
             of_video = weights[label] if label.ndim == 1 else label @ weights
             losses.append((each * of_video[:, None]).mean())
-    together = torch.stack(losses)
-    return (together * together.new_tensor(loss_weights)).sum() if loss_weights else together.sum()
+    if loss_weights:  # numbers, because a new tensor of them would make the host wait for the device
+        losses = [loss * weight for loss, weight in zip(losses, loss_weights, strict=True)]
+    return torch.stack(losses).sum()
 
 
 def weight_classes(labels: Sequence[int], classes: int) -> Tensor:

@@ -1,0 +1,48 @@
+"""A batch of chains that exceeds the memory is computed in parts, which find the memory of the failed pass free."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from torch import Tensor
+
+from stmn.flow.batches import BatchMaker
+from stmn.flow.owner import Request
+
+
+@pytest.fixture
+def passes():
+    """A flow for three pairs at most: how many pairs each pass had, and the tensors of failed passes that were left."""
+    held: list[weakref.ref[Tensor]] = []
+    seen: list[tuple[int, int]] = []
+
+    def flow(first: Tensor, second: Tensor) -> Tensor:
+        seen.append((len(first), sum(one() is not None for one in held)))
+        large = first + 1
+        if len(first) > 3:
+            held.append(weakref.ref(large))
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB.")
+        return torch.stack([first, second], dim=1)
+
+    flow.seen = seen
+    return flow
+
+
+def make_request(pairs: int) -> Request:
+    frames = torch.randint(0, 256, (pairs + 1, 8, 8, 3), dtype=torch.uint8)
+    return Request(client=None, slot=0, frames=frames, levels=torch.zeros(pairs, 2, 8, 8, dtype=torch.uint8))
+
+
+def test_failed_pass_leaves_nothing_in_memory(passes):
+    maker = BatchMaker(passes, 20.0, "keep", torch.device("cpu"))
+    requests = [make_request(8), make_request(2)]
+    gc.disable()  # memory comes back at once, not when Python next looks for circles
+    try:
+        answers = maker.finish(maker.launch(requests))
+    finally:
+        gc.enable()
+    assert [reason for _, reason in answers] == ["", ""]
+    assert max(pairs for pairs, _ in passes.seen) == 10 and {left for _, left in passes.seen} == {0}
+    assert all(request.levels.any() for request, _ in answers)
+    assert maker.most_pairs(8, 8) == 2, "half of the smallest pass that did not fit"
