@@ -7,6 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 from stmn.runtime.progress import Progress, Task
@@ -15,6 +16,7 @@ from stmn.training.findings import Found
 from stmn.training.loggers import OpenLogger
 from stmn.training.plan import Plan
 from stmn.training.state import TrainingState
+from stmn.training.waiting import DataWait
 
 _METRICS_FILE = "metrics.jsonl"
 #: fraction of the time spent waiting for data above which a notice says so
@@ -28,10 +30,12 @@ class Log:
     """
 
     def __init__(
-        self, out: Path, plan: Plan, videos: int, state: TrainingState, progress: Progress, ranks: Ranks
-    ) -> None:
+        self, out: Path, plan: Plan, videos: int, state: TrainingState, progress: Progress, ranks: Ranks,
+        device: torch.device,
+    ) -> None:  # fmt: skip
         self.out, self.plan, self.videos, self.state = out, plan, videos, state
         self.progress, self.ranks = progress, ranks
+        self._wait = DataWait(device)
         self._rows = 0
         self._warned = False
         self._validations = len(state.errors)
@@ -59,11 +63,8 @@ class Log:
         ]]  # fmt: skip
 
     def next_batch(self, batches: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The next batch; the time it takes counts as waiting for data."""
-        started = time.monotonic()
-        batch = next(batches)
-        self._waited += time.monotonic() - started
-        return batch
+        """The next batch; the time that the device waits for it counts."""
+        return self._wait.next(batches)
 
     def add(self, found: Found) -> None:
         """Add a step to the next row."""
@@ -80,7 +81,7 @@ class Log:
             rate: the learning rate.
             task: the progress bar.
         """
-        seconds = max(time.monotonic() - self._started, 1e-9)
+        waited, seconds = self._wait.take(), max(time.monotonic() - self._started, 1e-9)
         [[loss, correct, seen, steps]] = self.sums(before=self.state.step)
         norm = self._found[-1].norm
         row: dict[str, Any] = {
@@ -91,7 +92,7 @@ class Log:
             "rate": rate,
             "gradient_norm": float(f"{norm:.5g}") if isfinite(norm) else None,  # float16 overflows now and then
             "videos_per_second": round((seen - self._earlier[2]) / seconds, 2),
-            "data_wait": round(self._waited / seconds, 3),
+            "data_wait": round(waited / seconds, 3),
         }
         if len(self.state.errors) > self._validations:
             row["validation_error"] = self.state.errors[-1]
@@ -111,7 +112,6 @@ class Log:
         """Start a row."""
         self._found: list[Found] = []
         self._earlier: tuple[float, ...] = (0.0, 0, 0, 0)
-        self._waited = 0.0
         self._started = time.monotonic()
 
     def _resume(self) -> None:

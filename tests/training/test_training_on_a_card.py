@@ -9,6 +9,8 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,7 @@ from stmn.runtime.ranks import Ranks
 from stmn.training.loop import train
 from stmn.training.plan import Plan
 from stmn.training.state import STATE_FILE
+from stmn.training.waiting import DataWait
 from stmn.workspace import Workspace
 
 pytestmark = pytest.mark.cuda
@@ -318,3 +321,20 @@ for words in ({STREAM!r}, ["evaluate"], ["predict", "motion-resnet18", {str(vide
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
+
+
+def test_only_an_idle_card_waits_for_data():
+    """A host that waits for a slow batch costs nothing while the card still computes the one before."""
+    wait, batches = DataWait(torch.device("cuda")), slow_batches(seconds=0.2)
+    torch.cuda.synchronize()
+    wait.next(batches)
+    assert 0.15 < wait.take() < 1.0
+    torch.cuda._sleep(4_000_000_000)  # cycles: two seconds or more
+    wait.next(batches)
+    assert wait.take() < 0.05
+
+
+def slow_batches(seconds: float) -> Iterator[dict[str, Tensor]]:
+    while True:
+        time.sleep(seconds)
+        yield {}
