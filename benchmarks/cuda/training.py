@@ -68,8 +68,8 @@ def measure(device: Device, quick: bool) -> dict[str, Any]:
         for name, case in cases.items():
             try:
                 if case.modalities not in bare:
-                    alike = {c.micro_batch for c in cases.values() if c.modalities == case.modalities}
-                    bare[case.modalities] = max(_bare_speed(case, size, device, quick) for size in sorted(alike))
+                    sizes = {c.micro_batch for c in cases.values() if c.modalities == case.modalities}
+                    bare[case.modalities] = _best_bare_speed(case, sorted(sizes), device, quick)
                 result[name] = _measure_case(case, folder, device, quick, bare[case.modalities])
             except torch.OutOfMemoryError as error:  # of a smaller GPU; the other cases go on
                 result[name] = {"out_of_memory": str(error).splitlines()[0]}
@@ -135,6 +135,17 @@ def _network_of(case: Case, quick: bool) -> Network:
         return pair
     values = pair.config.model_dump() | {"streams": pair.config.streams[:1], "gate": None, "temporal": {}}
     return build_network(NetworkConfig.model_validate(values))
+
+
+def _best_bare_speed(case: Case, micro_batches: list[int], device: Device, quick: bool) -> float:
+    """The best of `_bare_speed` over micro-batches that fit into the memory; the first has to."""
+    best = _bare_speed(case, micro_batches[0], device, quick)
+    for size in micro_batches[1:]:
+        try:
+            best = max(best, _bare_speed(case, size, device, quick))
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+    return best
 
 
 def _bare_speed(case: Case, micro_batch: int, device: Device, quick: bool) -> float:

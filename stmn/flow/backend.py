@@ -120,9 +120,9 @@ def describe_backend(device: str = "auto") -> str:
     Raises:
         UsageError: There is no such device.
     """
-    if device == "auto":
-        device = "cuda:0" if has_cuda() else "cpu"
-    return describe_flow("tvl1", check_devices(device)[0])
+    if device == "auto" and has_cuda():
+        return f"{describe_flow('tvl1', 'cuda:0')}; on the CPU for fewer than {_FEW_VIDEOS} videos"
+    return describe_flow("tvl1", "cpu" if device == "auto" else check_devices(device)[0])
 
 
 def describe_device(device: "torch.device | str") -> str:

@@ -111,9 +111,14 @@ class Ranks:
         return learner.no_sync() if when and isinstance(learner, DistributedDataParallel) else nullcontext()
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
-        """The sum of the processes' tensors, computed in place; all have the same shape."""
+        """The sum of the processes' tensors, computed in place; all have the same shape.
+
+        Raises:
+            StmnError: another process has ended, or NCCL failed.
+        """
         if self.size > 1:
-            dist.all_reduce(tensor)
+            with report_lost_rank():
+                dist.all_reduce(tensor)
         return tensor
 
     def share(self, count: int) -> range:
