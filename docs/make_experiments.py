@@ -174,7 +174,7 @@ def _describe(experiment: Experiment, run: Run, graph: RunGraph, state: dict[str
         "recipe": experiment.source,
         "data": f"`{table['data']}`",
         "seeds": ", ".join(map(str, seeds)),
-        "protocol": "; ".join(protocols) or "not recorded",
+        "protocol": _join_protocols(list(protocols)) or "not recorded",
         "runs": f"{len(led)}, {format_duration(seconds)} in all",
         "commit": ", ".join(noted.get("commits", [])) or "not recorded",
         "machine": noted.get("machine", "not recorded"),
@@ -182,6 +182,13 @@ def _describe(experiment: Experiment, run: Run, graph: RunGraph, state: dict[str
     }
     made = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     return "\n\n".join([*filter(None, lines), f"How it was made:\n\n{made}"]) + "\n"
+
+
+def _join_protocols(protocols: list[str]) -> str:
+    """The first protocol, and of the others what it lacks."""
+    parts = [protocol.split(", ") for protocol in protocols]
+    lacking = [", ".join(part for part in others if part not in parts[0]) for others in parts[1:]]
+    return "; also with ".join([*protocols[:1], *filter(None, lacking)])
 
 
 def _without_title(markdown: str) -> str:
