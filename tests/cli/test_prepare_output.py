@@ -63,6 +63,8 @@ def test_json_of_a_failed_prepare_ends_with_its_record(videos, tmp_path):
 
 
 def test_json_of_a_stage_without_events_is_its_record(videos, tmp_path):
+    film(videos / "jump" / "a.mp4", moving(9, 32, 32))
+    film(videos / "jump" / "b.mp4", moving(9, 32, 32, seed=1))
     call("prepare", videos, "mine", "-w", tmp_path, *SMALL, "--allow-failures", "1")
     tiny = [
         "--arch", "resnet18", "--width", "0.125", "--size", "32", "--steps", "1", "--batch", "2", "--weights", "none",
