@@ -97,11 +97,11 @@ class Folder(Dataset):
     def _scan(self) -> Scan:
         """What is under the folder of the class folders; looked at once, and only where videos are listed."""
         scan = scan_folder(self.root)
-        tops = {path.relative_to(self.root).parts[0] for path in scan.files}
-        if len(tops) == 1 and (name := tops.pop()).lower() in _HOLDERS:
+        for holder in (path for path in scan.folders if path.parent == self.root and path.name.lower() in _HOLDERS):
             within = [path.relative_to(self.root).parts for path in scan.files]
-            if all(len(parts) > 2 for parts in within) and len({parts[1] for parts in within}) > 1:
-                return scan.under(self.root / name)
+            alone = all(parts[0] == holder.name and len(parts) > 2 for parts in within)
+            if alone and len({parts[1] for parts in within}) > 1:
+                return scan.under(holder)
         return scan
 
     @cached_property

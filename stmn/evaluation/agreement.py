@@ -24,7 +24,7 @@ _NOT_MEASURED = (
 #: how many keys are named that only one of two protocols has
 _NAMED = 3
 #: what a protocol means that lacks a key
-_IMPLIED = {"seen_in_training": 0, "average": "logits", "stream_weights": "equal", "blank": "no stream"}
+_IMPLIED = {"seen_in_training": 0, "average": "logits", "stream_weights": "equal", "blank": ""}
 
 
 @dataclass(frozen=True)

@@ -185,8 +185,8 @@ def _find_notes(result: dict[str, Any], mean: FloatArray, units: Units) -> Itera
         yield "All videos are of one group, which says nothing of others: no interval can be given."
     elif units.over == "groups" and units.count < MANY_GROUPS:
         yield (
-            f"{count_of(units.count, 'group is', 'groups are')} few, and say little about how much groups differ, so "
-            f"the intervals are wide."
+            f"{count_of(units.count, 'group is', 'groups are')} too few to say how much groups differ, so the "
+            f"intervals are wide."
         )
     counts = [found["videos"] for found in result["per_class"].values()]
     missing = [name for name, found in result["per_class"].items() if not found["videos"]]

@@ -169,6 +169,6 @@ def _measure(methods: "list[Method]", against: str | None) -> dict[str, Any]:
             notes[f"{method.name}: measured in another way than {first.name}: {describe_differences(differ)}."] = None
         if row["over"] == "groups" and row["units"] < MANY_GROUPS:
             few = count_of(row["units"], "group is", "groups are")
-            notes[f"{few} few, and say little about how much groups differ."] = None
+            notes[f"{few} too few to say how much groups differ."] = None
         rows.append(row)
     return {"rows": rows, "against": against, "notes": list(notes)}

@@ -67,7 +67,7 @@ def test_a_killed_sweep_does_only_what_is_missing(clips, tmp_path):
     row = table_of(tmp_path / "work")["rows"][2]
     assert (row["videos"], row["units"], row["over"], row["seeds"]) == (8, 4, "groups", 2)
     assert row["comparison"]["paired_seeds"] == 2, "the baseline stands beside each seed"
-    assert "4 groups are few" in again.stdout and "4 groups can't give a p below 0.12" in again.stdout
+    assert "4 groups are too few to say" in again.stdout and "4 groups can't give a p below 0.12" in again.stdout
 
 
 @pytest.mark.slow

@@ -104,7 +104,7 @@ def test_three_persons_are_called_three_groups_that_cannot_decide(workspace, tmp
     text = report_of(workspace, tmp_path, **scores)
     assert "100.0 points above motion" in text and "not clearly different (exact sign-flip test over 3 groups" in text
     assert "3 groups can't give a p below 0.25, whatever the difference." in text
-    assert "Wilson's, over 3 groups" in text and "3 groups are few, and say little about how much groups differ" in text
+    assert "Wilson's, over 3 groups" in text and "3 groups are too few to say how much groups differ" in text
 
 
 def right_in(rows: range) -> Scores:

@@ -292,7 +292,10 @@ def test_a_trained_model_is_tested_with_a_blank_stream(own, monkeypatch):
     again = test("--blank", "appearance", "--force")
     assert torch.equal(load_scores(again.output("scores")).streams["appearance"], found.streams["appearance"])
     compared = call("compare", plain.path, blank.path, "-w", own.root)
-    assert "noise in place of appearance" in compared.stdout + compared.stderr
+    said = " ".join((compared.stdout + compared.stderr).split())
+    assert said.endswith(", 2 chunks: noise in place of appearance")
+    turned = call("compare", blank.path, plain.path, "-w", own.root)
+    assert "no noise in place of appearance" in " ".join((turned.stdout + turned.stderr).split())
     report = call("report", "-w", own.root)
     assert report.exit_code == 0, report.stderr
 
