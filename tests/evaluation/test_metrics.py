@@ -178,7 +178,9 @@ def test_sessions_of_all_classes_are_two_groups():
     groups = [f"session{n % 2}" for n in range(16)]
     result = measure(few([n // 4 for n in range(16)], [n // 4 for n in range(16)], groups=groups))
     assert (result["units"], result["intervals_over"]) == (2, "groups")
-    assert "in 2 groups" in describe_accuracy(result) and result["notes"][0].startswith("2 groups are too few to say how much groups differ")
+    assert "in 2 groups" in describe_accuracy(result) and result["notes"][0].startswith(
+        "2 groups are too few to say how much groups differ"
+    )
 
 
 def test_videos_that_several_splits_test_count_once():
