@@ -126,7 +126,9 @@ def describe_mistake(mistake: Mapping[str, Any]) -> str:
 
 #: how torch and its libraries say that memory ran out, in errors of several types
 _SHORTAGE = re.compile(
-    r"out of memory|can't allocate memory|not enough memory|unable to allocate|alloc_failed|bad_alloc", re.IGNORECASE
+    r"out of memory|can't allocate memory|not enough memory|unable to allocate|alloc_failed|bad_alloc"
+    r"|unable to find an engine",  # cuDNN's word for a convolution none of whose algorithms had memory
+    re.IGNORECASE,
 )
 
 

@@ -3,6 +3,7 @@
 The first rows do the same work: no level ends early. `as_prepare` has colour frames and early ends, as `prepare` has.
 """
 
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -43,9 +44,14 @@ def measure(device: Device, quick: bool) -> dict[str, Any]:
     bandwidth = copy_bandwidth(where, quick)
     rounds = {"warm_up": 1, "rounds": 1} if quick else {}
 
-    def row(solve: Solve, moved: float) -> dict[str, Any]:
-        speed = pairs / seconds_of(lambda: solve(first, second), where, **rounds)
+    def row(solve: Solve, moved: float, graph: bool = False) -> dict[str, Any]:
         limit = f"{moved / 1e6:.0f} MB a pair at the bandwidth of a copy"
+        try:
+            solver = capture(solve, first, second) if graph else solve
+            speed = pairs / seconds_of(lambda: solver(first, second), where, **rounds)
+        except Exception as error:  # the other rows are measured all the same
+            traceback.print_exc()
+            return {"error": f"{type(error).__name__}: {error}"}
         return beside_limit(speed, bandwidth / moved, "pairs/s", limit)
 
     def in_torch(one: Tensor, other: Tensor) -> Tensor:
@@ -57,10 +63,14 @@ def measure(device: Device, quick: bool) -> dict[str, Any]:
         "torch": row(in_torch, operations),
     }  # fmt: skip
     if where.type == "cuda":
-        result["torch_graph"] = row(capture(in_torch, first, second), operations)
-        steps = _tvl1_torch.EAGER.compiled()
-        fused = fused_bytes(levels, parameters)
-        result["torch_compiled"] = row(lambda a, b: _tvl1_torch.solve(a, b, levels, parameters, steps), fused)
+        steps, fused = _tvl1_torch.EAGER.compiled(), fused_bytes(levels, parameters)
+
+        def compiled(one: Tensor, other: Tensor) -> Tensor:
+            return _tvl1_torch.solve(one, other, levels, parameters, steps)
+
+        result["torch_graph"] = row(in_torch, operations, graph=True)
+        result["torch_compiled"] = row(compiled, fused)
+        result["torch_compiled_graph"] = row(compiled, fused, graph=True)
     if _tvl1_triton.problem(where) is None:
         result |= measure_triton(row, first, second, levels, parameters)
     colour = frames.round().to(torch.uint8)[..., None].expand(-1, -1, -1, 3).contiguous()
@@ -69,7 +79,7 @@ def measure(device: Device, quick: bool) -> dict[str, Any]:
 
 
 def measure_triton(
-    row: Callable[[Solve, float], dict[str, Any]], first: Tensor, second: Tensor, levels: tuple[Level, ...],
+    row: Callable[..., dict[str, Any]], first: Tensor, second: Tensor, levels: tuple[Level, ...],
     parameters: Parameters,
 ) -> dict[str, Any]:  # fmt: skip
     """A row for each division into tiles, and one for a CUDA graph of the division in use."""
@@ -82,11 +92,15 @@ def measure_triton(
             return _tvl1_triton.solve(one, other, levels, parameters, tile)
 
         name = f"triton_{tile.rows}x{tile.columns}_halo{tile.halo}_warps{tile.warps}"
-        result[name] = row(solve, triton_bytes(levels, parameters, tile)) | {
-            "largest_difference_pixels": (solve(first[:4], second[:4]).cpu() - reference).abs().max().item()
-        }
-    graph = capture(lambda a, b: _tvl1_triton.solve(a, b, levels, parameters), first, second)
-    return result | {"triton_graph": row(graph, triton_bytes(levels, parameters, TILE))}
+        result[name] = row(solve, triton_bytes(levels, parameters, tile))
+        if "error" not in result[name]:
+            apart = (solve(first[:4], second[:4]).cpu() - reference).abs().max().item()
+            result[name]["largest_difference_pixels"] = apart
+
+    def solve_in_use(one: Tensor, other: Tensor) -> Tensor:
+        return _tvl1_triton.solve(one, other, levels, parameters)
+
+    return result | {"triton_graph": row(solve_in_use, triton_bytes(levels, parameters, TILE), graph=True)}
 
 
 def moving_frames(count: int, height: int, width: int, device: torch.device) -> Tensor:

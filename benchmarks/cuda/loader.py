@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -74,7 +75,12 @@ def _order(samples: Clips, count: int) -> MicroBatches:
 
 
 def _chunks_a_second(samples: Clips, count: int, device: Device) -> float:
-    """What the loader brings when nothing else is done: the first batches start its threads and don't count."""
+    """What the loader brings when nothing else is done, the median of three; the first batches start its threads."""
+    return median(_measure_once(samples, count, device) for _ in range(3))
+
+
+def _measure_once(samples: Clips, count: int, device: Device) -> float:
+    """Chunks per second of one run of the loader; its first batches don't count."""
     warm_up = 1 if count < 10 else 5
     batches = load_batches(samples, _order(samples, count + warm_up), device.loader_threads, device=device)
     for _ in islice(batches, warm_up):

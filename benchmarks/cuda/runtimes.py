@@ -69,8 +69,9 @@ def _time_provider(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors alone
     number = device.device.index or 0
-    more = [{"device_id": number}] if device.is_cuda else [{}]
-    session = onnxruntime.InferenceSession(str(path), options, providers=[provider], provider_options=more)
+    chosen = list(dict.fromkeys([provider, PROVIDERS[device.device.type][0]]))  # CUDA has what TensorRT lacks
+    more = [{"device_id": number} if device.is_cuda else {} for _ in chosen]
+    session = onnxruntime.InferenceSession(str(path), options, providers=chosen, provider_options=more)
     if session.get_providers()[0] != provider:  # it fell back to the CPU
         return {"absent": f"it can't be loaded; {session.get_providers()[0]} would take its place"}
     binding = session.io_binding()

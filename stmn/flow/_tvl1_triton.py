@@ -22,6 +22,7 @@ from stmn.flow._parameters import Parameters
 from stmn.flow._pyramid import Level
 from stmn.flow._tables import Taps, tables_of
 from stmn.flow.kernels import is_interpreted
+from stmn.runtime.memory import find_shortage
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,20 @@ TILE = Tile(32, 32, 4)
 _LARGE_TILE = Tile(32, 64, 4, block=8192)
 
 
-@cache
 def problem(device: torch.device) -> str | None:
-    """Return why these kernels can't run on a device; None if they can. The first call on a device tries one."""
+    """Return why these kernels can't run on a device; None if they can. The first call on a device tries one.
+
+    A GPU whose memory is taken by others may have some later, so it is tried again.
+    """
+    try:
+        return _find_problem(device)
+    except (MemoryError, RuntimeError) as error:
+        return _tell_failure(error)
+
+
+@cache
+def _find_problem(device: torch.device) -> str | None:
+    """`problem`, found once; a shortage of memory is raised, which the cache does not keep."""
     if device.type != "cuda" and not is_interpreted():
         return f"Triton's kernels run on CUDA devices, not on {device.type}"
     if find_spec("triton") is None:
@@ -63,10 +75,15 @@ def problem(device: torch.device) -> str | None:
         with _on(device):
             _kernel("median", "settle")[(1,)](torch.zeros(1, 1, device=device), moving, 1, 1.0, BLOCK=256)
         return None if moving.item() == 0 else "a kernel of Triton gives a wrong result"
-    except Exception as error:  # of Triton, of the compiler that it calls, of a GPU that is too old or out of memory
-        return (
-            f"Triton fails: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
-        )
+    except Exception as error:  # of Triton, of the compiler that it calls, of a GPU that is too old
+        if find_shortage(error):
+            raise
+        return _tell_failure(error)
+
+
+def _tell_failure(error: Exception) -> str:
+    """The first line of what Triton says."""
+    return f"Triton fails: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
 
 
 @torch.no_grad()

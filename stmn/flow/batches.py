@@ -10,6 +10,7 @@ from torch import Tensor
 
 from stmn.errors import MissingExtra
 from stmn.flow.pairs import FlowFunction, compute_levels
+from stmn.runtime.host_copy import mark_queue
 from stmn.runtime.memory import find_shortage
 from stmn.runtime.workers import FatalJobError, describe_error
 
@@ -91,7 +92,7 @@ class BatchMaker:
         found = self._compute(frames, chains)
         levels = torch.empty(found.shape, dtype=torch.uint8, pin_memory=True)
         levels.copy_(found, non_blocking=True)
-        return Batch(requests, source, levels, current.record_event())
+        return Batch(requests, source, levels, mark_queue(self._device))
 
     def _compute(self, frames: Tensor, chains: Sequence[int]) -> Tensor:
         """The levels of all chains."""

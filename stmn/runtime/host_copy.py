@@ -6,6 +6,13 @@ import torch
 from torch import Tensor
 
 
+def mark_queue(device: torch.device) -> torch.cuda.Event:
+    """An event behind all that a GPU was given. A host that waits for it sleeps, which leaves its core to others."""
+    event = torch.cuda.Event(blocking=True)
+    event.record(torch.cuda.current_stream(device))
+    return event
+
+
 class HostCopy:
     """A copy of a tensor in the host's memory. It is on its way when this returns; `read` waits for it.
 
@@ -18,7 +25,7 @@ class HostCopy:
         if values.is_cuda:
             self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
             self._values.copy_(values.detach(), non_blocking=True)
-            self._ready = torch.cuda.current_stream(values.device).record_event()
+            self._ready = mark_queue(values.device)
 
     def read(self) -> list[float]:
         """The numbers; this waits for the device to have got so far, not for what it was given later."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from stmn.errors import StmnError, tells_of_memory
 
+_OF_GPU = re.compile(r"cuda|cublas|cudnn|find an engine|hip error", re.IGNORECASE)
 _ASKED = re.compile(r"allocate ([\d.]+) ?(bytes|[KMGTP]iB)", re.IGNORECASE)
 #: from glibc's malloc.h
 _M_MMAP_THRESHOLD = -3
@@ -39,7 +40,7 @@ def find_shortage(error: BaseException) -> Shortage | None:
     text = str(error)
     if not tells_of_memory(error):
         return None
-    on_gpu = type(error).__name__ == "OutOfMemoryError" or bool(re.search(r"cuda|cublas|cudnn|hip error", text, re.I))
+    on_gpu = type(error).__name__ == "OutOfMemoryError" or bool(_OF_GPU.search(text))
     found = _ASKED.search(text)
     asked = _in_words(float(found[1].rstrip(".")), found[2]) if found else ""
     what, _, rest = text.rpartition(": out of memory")  # as this program's own kernels say it

@@ -5,6 +5,7 @@ import platform
 import tomllib
 from pathlib import Path
 
+import pytest
 from helpers.commands import call
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
@@ -39,6 +40,13 @@ def test_kernels_and_flow(monkeypatch, tmp_path):
         "in the package",
         "unavailable: cutting pictures takes 20 times as long without its C kernel",
     )
+
+
+@pytest.mark.cuda
+def test_card_computes_flow_for_many_videos():
+    flow = json.loads(call("doctor", "--json").stdout)["flow"]
+    assert flow.startswith("tvl1 by Triton's kernels on cuda:0 (")
+    assert flow.endswith("; on the CPU for fewer than 20 videos")
 
 
 def test_system_that_has_never_been_run_on_is_named(monkeypatch):

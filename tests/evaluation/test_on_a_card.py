@@ -233,6 +233,16 @@ def test_scores_of_a_card_are_those_of_the_cpu(motley):
 
 
 @pytest.mark.cuda
+def test_half_precision_of_a_card_stays_near_the_cpu(motley):
+    network, how = stable_pair(), protocol(short_side=40)
+    found, expected = (
+        scored(network, motley, how, device)
+        for device in (choose_device("cuda", "bfloat16", 3), choose_device("cpu", "float32"))
+    )
+    assert_same_logits(found, expected, 0.05)
+
+
+@pytest.mark.cuda
 def test_memory_of_a_card_that_runs_out_splits_passes(motley, monkeypatch):
     """The card believes that it has more than it gives."""
     network, how = stable_pair(temporal=TemporalConfig(injector="none")), protocol(flips=False, short_side=1024)

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from stmn.flow.batches import BatchMaker
 from stmn.flow.owner import Request
+from stmn.flow.tvl1 import tvl1
+from stmn.runtime.device import choose_device
 
 
 @pytest.fixture
@@ -29,9 +31,9 @@ def passes():
     return flow
 
 
-def make_request(pairs: int) -> Request:
-    frames = torch.randint(0, 256, (pairs + 1, 8, 8, 3), dtype=torch.uint8)
-    return Request(client=None, slot=0, frames=frames, levels=torch.zeros(pairs, 2, 8, 8, dtype=torch.uint8))
+def make_request(pairs: int, side: int = 8) -> Request:
+    frames = torch.randint(0, 256, (pairs + 1, side, side, 3), dtype=torch.uint8)
+    return Request(client=None, slot=0, frames=frames, levels=torch.zeros(pairs, 2, side, side, dtype=torch.uint8))
 
 
 def test_failed_pass_leaves_nothing_in_memory(passes):
@@ -46,3 +48,21 @@ def test_failed_pass_leaves_nothing_in_memory(passes):
     assert max(pairs for pairs, _ in passes.seen) == 10 and {left for _, left in passes.seen} == {0}
     assert all(request.levels.any() for request, _ in answers)
     assert maker.most_pairs(8, 8) == 2, "half of the smallest pass that did not fit"
+
+
+@pytest.mark.cuda
+def test_memory_of_a_card_that_runs_out_halves_the_work():
+    """The card gives 200 MB more than is in use; 64 pairs of 256 x 256 pixels need more."""
+    device = choose_device("cuda").device
+    maker, requests = BatchMaker(tvl1, 20.0, "keep", device), [make_request(16, 256) for _ in range(4)]
+    whole = [request.levels.clone() for request, _ in maker.finish(maker.launch(requests))]
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 200e6) / total)
+    try:
+        answers = maker.finish(maker.launch(requests))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert [reason for _, reason in answers] == [""] * 4
+    assert maker.most_pairs(256, 256) < 64, "the next batches are smaller"
+    assert all(torch.equal(request.levels, levels) for (request, _), levels in zip(answers, whole, strict=True))

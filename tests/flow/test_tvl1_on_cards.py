@@ -126,6 +126,20 @@ def test_a_line_says_what_computes(monkeypatch):
     assert describe_backend("cpu").startswith("tvl1 by torch on the CPU (")
 
 
+def test_memory_that_is_short_for_a_moment_takes_no_kernel_away(monkeypatch):
+    """Another program holds the memory of the card while it is tried; the next call tries it again."""
+    pytest.importorskip("triton")
+
+    def refuse(*_: object, **__: object) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB.")
+
+    device = "cuda:7"  # which no other test has tried
+    with monkeypatch.context() as now:
+        now.setattr(torch, "ones", refuse)
+        assert "out of memory" in kernel_problem(device)
+    assert "out of memory" not in kernel_problem(device)
+
+
 COMPILE = """
 import inspect, sys
 import triton
@@ -139,7 +153,7 @@ WHOLE = {"count", "height", "width", "out_height", "out_width", "steps", "tiles"
 TILE = _tvl1_triton.TILE
 CONSTANTS = {
     "HALO": TILE.halo, "ROWS": TILE.rows, "COLUMNS": TILE.columns, "BLOCK": TILE.block, "MEDIAN": 5, "ALONG_X": True
-} | dict.fromkeys(sys.argv[2:], 1)
+} | {name: int(value) for name, value in (word.split("=") for word in sys.argv[2:])}
 for kernel in (sample.sample_axis, warp.linearise, iterate.iterate, median.update, median.settle):
     names = inspect.signature(kernel.fn).parameters
     types = {n: "constexpr" if n in CONSTANTS else "*fp32" if n in PLANES else "*i32" if n in {"moving", "taps"} else
@@ -152,12 +166,16 @@ for kernel in (sample.sample_axis, warp.linearise, iterate.iterate, median.updat
 
 @needs_triton
 @pytest.mark.slow
-@pytest.mark.parametrize("given", [["75"], ["80"], ["90"], ["90", "height", "width", "steps"]], ids=" ".join)
+@pytest.mark.parametrize("given", [
+    "75", "80", "90", "100", "120", "90 height=1 width=1 steps=1 tiles=1", "90 MEDIAN=3 ALONG_X=0", "90 MEDIAN=0",
+])  # fmt: skip
 def test_kernels_compile_for_cards_that_are_not_here(given, tmp_path):
     """By their compute capability. Triton makes constants of sizes that are 1."""
     environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
     environment.pop("TRITON_INTERPRET", None)
-    run = subprocess.run([sys.executable, "-c", COMPILE, *given], env=environment, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", COMPILE, *given.split()], env=environment, capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == [
         "sample_axis", "True", "linearise", "True", "iterate", "True", "update", "True", "settle", "True",
@@ -227,6 +245,15 @@ def test_a_cuda_graph_holds_the_whole_solver(kernel, monkeypatch):
     graph.replay()
     torch.cuda.synchronize()
     assert torch.equal(flow, expected)
+
+
+@pytest.mark.cuda
+def test_compiled_torch_equals_the_reference_on_a_card():
+    first, second = (frames.cuda() for frames in two_pairs((61, 83)))
+    parameters = Parameters(0.15, 0.3, 0.25, 0.5, 8, 3, 12, 3, 0.45, 0.0)
+    levels = pyramid(61, 83, parameters.scale, parameters.scales, parameters.smoothing)
+    compiled = _tvl1_torch.solve(first, second, levels, parameters, _tvl1_torch.EAGER.compiled())
+    assert (compiled - _tvl1_torch.solve(first, second, levels, parameters)).abs().max() < 1e-3
 
 
 @pytest.mark.cuda(cards=2)

@@ -21,6 +21,7 @@ from stmn.sampling.clips import Clips, Sampling
 from stmn.sampling.colour import ColourJitter
 from stmn.sampling.loader import load_batches
 from stmn.sampling.noise import Noise
+from stmn.sampling.order import MicroBatches
 from stmn.sampling.products import make_matrix
 from stmn.store.format.read import Store
 
@@ -171,6 +172,17 @@ def test_card_has_the_cpus_pixels(store, precision):
             assert_same_batches(clips(store, **more), 3, levels, choose_device("cuda", precision))
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.cuda
+def test_whatever_goes_to_a_card_is_pinned(store, monkeypatch):
+    """So no copy makes the host wait: pictures, matrices and labels."""
+    given: list[Tensor] = []
+    move = Device.move
+    monkeypatch.setattr(Device, "move", lambda self, tensor: given.append(tensor) or move(self, tensor))
+    [batch] = load_batches(clips(store), MicroBatches(4, 4, 4, 0, 0, 1), 0, device=choose_device("cuda"))
+    assert given and all(tensor.is_pinned() for tensor in given if not tensor.is_cuda)
+    assert all(tensor.is_cuda for tensor in batch.values())
 
 
 @pytest.mark.cuda

@@ -172,6 +172,7 @@ def test_all_processes_of_torchrun_end_with_one_line(own, greedy):
     (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."), "out of memory on the GPU (20 MiB more asked for)"),
     (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be"), "out of memory on the GPU"),
     (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "out of memory on the GPU"),
+    (RuntimeError("FIND was unable to find an engine to execute this computation"), "out of memory on the GPU"),
     (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 2048 bytes."), "out of memory (2 KiB more asked for)"),
     (MemoryError(), "out of memory"),
     (MemoryError("optical flow of 64x48 frames: out of memory"), "optical flow of 64x48 frames: out of memory"),
