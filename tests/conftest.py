@@ -1,5 +1,6 @@
 """What tests share: a prepared synthetic set and models trained for a few steps, made once for all worker processes."""
 
+import gc
 import os
 import shutil
 from collections.abc import Callable
@@ -51,6 +52,20 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
             make(folder)
             complete.touch()
     return folder
+
+
+def pytest_collection_finish() -> None:
+    """Spare Python's garbage collector what stays: it would look at all tests again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(trylast=True)  # after the fixtures of the file are gone
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """The same after each file, for what its tests have imported and kept."""
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_configure(config: pytest.Config) -> None:
