@@ -109,6 +109,12 @@ class CsvList(Dataset):
         if not self._has_groups and (said := self._groups.describe(videos)):
             yield said
 
+    def split_notes(self, replaced: bool = False) -> Iterator[str]:
+        """Say that folds take the place of the columns."""
+        if replaced and self._split_columns:
+            several = "s" * (len(self._split_columns) > 1)
+            yield f"column{several} {', '.join(self._split_columns)}: not used; the folds are of all videos"
+
     def lacks(self, video: VideoEntry) -> str:
         """Return why a video is unavailable: it has no file."""
         return missing_file(video.path)

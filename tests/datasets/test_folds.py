@@ -199,6 +199,20 @@ def test_folds_take_the_place_of_folders_that_are_a_split(tmp_path):
         assert sorted(store.header.splits["1"]["test"] + store.header.splits["2"]["test"]) == sorted(store.videos)
 
 
+def test_folds_take_the_place_of_columns_that_are_splits(tmp_path):
+    rows = ["path,class,split1,split2"]
+    for name, parts in (("a", "train,test"), ("b", "test,train")):
+        for kind in ("run", "bend"):
+            film(tmp_path / f"{kind}_{name}.avi", moving(3, 32, 32))
+            rows.append(f"{kind}_{name}.avi,{kind},{parts}")
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    result = call(
+        "prepare", tmp_path / "list.csv", "mine", *FAST, "--split-by", "video", "--folds", "2", "-w", tmp_path
+    )
+    assert result.exit_code == 0
+    assert "columns split1, split2: not used; the folds are of all videos" in result.output
+
+
 @pytest.mark.parametrize(("options", "words"), [
     (["--split-by", "group"], "split_by = group: no video has a group; names like a_g01_c01.avi have groups"),
     (["--split-by", "group", "--dataset-options", "group_pattern=([a-z]+)_"],
