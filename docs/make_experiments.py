@@ -63,7 +63,8 @@ What the method does on tasks that a laptop can run, and on real clips, beside t
 That runs the recipes of `recipes/experiments/` and writes this page from the records of the runs. No number here is
 typed, and the sentences that judge are computed. Intervals and tests are over groups of videos, for the seeds that
 were trained ([how](guides/testing.md#several-trainings-in-one-table)); the column sd says how far seeds differ. Two
-rows differ "clearly" if p < 0.05 or, where they were not compared, if their intervals don't overlap.
+rows differ "clearly" if p < 0.05 or, where they were not compared, if their intervals don't overlap. Kendall's tau says
+how alike two orders are: 1 is the same order, 0 is unrelated, −1 is reversed.
 """
 
 
@@ -162,7 +163,7 @@ def _describe(experiment: Experiment, run: Run, graph: RunGraph, state: dict[str
     """Table, what it says, the paper's numbers, what the gates do, and how it was made."""
     table = run.results
     lines = [_without_title(make_markdown(table)), _judge(table), _compare_fused(run, graph)]
-    lines += [compare_with_paper(run, graph), describe_gates(run, graph, workspace)]
+    lines += [compare_with_paper(run, graph, experiment.compares_methods), describe_gates(run, graph, workspace)]
     led = graph.find_upstream([run])
     seconds = sum(one.record.get("seconds") or 0 for one in led)
     protocols = dict.fromkeys(

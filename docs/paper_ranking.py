@@ -12,8 +12,10 @@ from stmn.workspace import Run
 
 #: the data sets of the paper, and what they are called
 DATA = {"ucf101": "UCF101", "hmdb51": "HMDB51"}
-#: fewer rows than these have no order worth a number
-_FEWEST = 3
+#: fewer rows than these have no order worth a sentence, and fewer than those no p below 0.05
+_FEWEST, _FEWEST_FOR_TAU = 3, 5
+#: streams and their late fusion: a matter of tables that compare methods
+_METHODS = "Table 4"
 
 
 class Row(NamedTuple):
@@ -43,13 +45,19 @@ class Row(NamedTuple):
         return self.accuracy > other.accuracy and p_value < 0.05
 
 
-def compare_with_paper(run: Run, graph: RunGraph) -> str:
-    """The paper's numbers beside those of a finished table, and how the orders agree; empty if it has none."""
+def compare_with_paper(run: Run, graph: RunGraph, compares_methods: bool) -> str:
+    """The paper's numbers beside those of a finished table, and how the orders agree; empty if it has none.
+
+    Args:
+        run: the table.
+        graph: all runs.
+        compares_methods: it compares streams and fusion on real clips; others are about one part of the network.
+    """
     rows = find_rows(run, graph)
     parts = []
     for table in dict.fromkeys(row.table for row in rows):
         own = [row for row in rows if row.table == table]
-        if len(own) >= _FEWEST:
+        if len(own) >= _FEWEST and (compares_methods or table != _METHODS):
             parts += [_make_table(own, table), *(compare_orders(own, data) for data in DATA)]
     return "\n\n".join(parts)
 
@@ -119,20 +127,26 @@ def compare_orders(rows: list[Row], data: str) -> str:
     alike = sum(better.accuracy > worse.accuracy for better, worse in pairs)
     against = [(better, worse) for better, worse in pairs if worse.is_clearly_above(better)]
     confirmed = sum(better.is_clearly_above(worse) for better, worse in pairs)
-    tau, p_value = kendalltau(here, there)
-    if tau != tau:  # all rows have one accuracy
+    if len(set(here)) == 1:
         return f"**{DATA[data]}**: all rows have the same accuracy here, so they have no order."
-    sure = f"p {'< 0.001' if p_value < 0.001 else f'= {p_value:.2g}'}"
-    if p_value < 0.05:
-        words = "the order agrees with the paper's" if tau > 0 else "the order contradicts the paper's"
-    else:
-        words = "so few rows don't show whether the orders are related"
     text = (
-        f"**{DATA[data]}**: {alike} of {len(pairs)} pairs of rows are in the paper's order, {confirmed} of them "
-        f"clearly; Kendall's tau is {tau:.2f} (1: the same order, 0: unrelated, -1: reversed; "
-        f"{sure}): {words}."
+        f"**{DATA[data]}**: {alike} of {len(pairs)} pairs of rows are in the paper's order, {confirmed} of them clearly"
+        f"{_compare_all(here, there)}."
     )
     if against:
         listed = "; ".join(f"`{worse.name}` above `{better.name}`" for better, worse in against)
         return f"{text} Clearly against the paper's order: {listed}."
     return f"{text} No pair is clearly against the paper's order."
+
+
+def _compare_all(here: list[float], there: list[float]) -> str:
+    """What Kendall's tau says of two orders; empty for so few rows that it can't say anything."""
+    if len(here) < _FEWEST_FOR_TAU:
+        return ""
+    tau, p_value = kendalltau(here, there)
+    if p_value >= 0.05:
+        words = "so few rows don't show whether the orders are related"
+    else:
+        words = "the order agrees with the paper's" if tau > 0 else "the order contradicts the paper's"
+    sure = f"p {'< 0.001' if p_value < 0.001 else f'= {p_value:.2g}'}"
+    return f"; Kendall's tau is {tau:.2f} ({sure}): {words}".replace("-", "−")

@@ -250,8 +250,9 @@ def row(name: str, here: float, there: float, half: float = 0.01) -> ranking.Row
 
 @pytest.mark.parametrize(("here", "words"), [
     ((0.5, 0.6, 0.7, 0.8, 0.9), "10 of 10 pairs of rows are in the paper's order, 10 of them clearly"),
-    ((0.5, 0.6, 0.7, 0.8, 0.9), "Kendall's tau is 1.00 (1: the same order, 0: unrelated, -1: reversed; p = 0.017): the order agrees"),
-    ((0.9, 0.8, 0.7, 0.6, 0.5), "the order contradicts the paper's"),
+    ((0.5, 0.6, 0.7, 0.8, 0.9), "10 of them clearly; Kendall's tau is 1.00 (p = 0.017): the order agrees with the paper's. No pair"),
+    ((0.9, 0.8, 0.7, 0.6, 0.5), "Kendall's tau is −1.00 (p = 0.017): the order contradicts the paper's"),
+    ((0.5, 0.6, 0.7), "3 of 3 pairs of rows are in the paper's order, 3 of them clearly. No pair"),  # no order of 3 is sure
     ((0.7, 0.705, 0.702, 0.701, 0.703), "so few rows don't show whether the orders are related. No pair is clearly against"),
     ((0.5, 0.6, 0.9, 0.7, 0.8), "Clearly against the paper's order: `c` above `d`; `c` above `e`."),
     ((0.5, 0.5, 0.5, 0.5, 0.5), "all rows have the same accuracy here"),
@@ -259,7 +260,7 @@ def row(name: str, here: float, there: float, half: float = 0.01) -> ranking.Row
 def test_order_of_the_rows_is_compared_with_the_papers(here, words):
     rows = [
         row(name, accuracy, 0.8 + number / 100)
-        for number, (name, accuracy) in enumerate(zip("abcde", here, strict=True))
+        for number, (name, accuracy) in enumerate(zip("abcde", here, strict=False))
     ]
     assert words in ranking.compare_orders(rows, "ucf101")
 
