@@ -260,7 +260,7 @@ def row(name: str, here: float, there: float, half: float = 0.01) -> ranking.Row
 def test_order_of_the_rows_is_compared_with_the_papers(here, words):
     rows = [
         row(name, accuracy, 0.8 + number / 100)
-        for number, (name, accuracy) in enumerate(zip("abcde", here, strict=False))
+        for number, (name, accuracy) in enumerate(zip("abcde"[: len(here)], here, strict=True))
     ]
     assert words in ranking.compare_orders(rows, "ucf101")
 

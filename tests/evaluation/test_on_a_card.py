@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.commands import call
-from helpers.devices import cut_on_the_device
+from helpers.devices import cut_on_the_device, limit_gpu_memory
 from helpers.made_sets import MadeVideo, make_set
 from helpers.networks import assert_same_logits, stable_pair
 from torch import Tensor
@@ -248,14 +248,9 @@ def test_memory_of_a_card_that_runs_out_splits_passes(motley, monkeypatch):
     network, how = stable_pair(temporal=TemporalConfig(injector="none")), protocol(flips=False, short_side=1024)
     card, said = choose_device("cuda", "float32", 3), Listener()
     whole = scored(network, motley, how, card)
-    torch.cuda.empty_cache()
     monkeypatch.setattr(Device, "free_memory", lambda _: 2**40)
-    total = torch.cuda.get_device_properties(card.device).total_memory
-    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 1.2e9) / total)
-    try:
+    with limit_gpu_memory(1.2e9, card.device):
         found = scored(network, motley, how, card, said)
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0)
     assert any("out of memory on the GPU" in line for line in said.lines)
     assert_same_logits(found, whole, 1e-4)
 

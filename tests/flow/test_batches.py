@@ -5,6 +5,7 @@ import weakref
 
 import pytest
 import torch
+from helpers.devices import limit_gpu_memory
 from torch import Tensor
 
 from stmn.flow.batches import BatchMaker
@@ -56,13 +57,8 @@ def test_memory_of_a_card_that_runs_out_halves_the_work():
     device = choose_device("cuda").device
     maker, requests = BatchMaker(tvl1, 20.0, "keep", device), [make_request(16, 256) for _ in range(4)]
     whole = [request.levels.clone() for request, _ in maker.finish(maker.launch(requests))]
-    torch.cuda.empty_cache()
-    total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 200e6) / total)
-    try:
+    with limit_gpu_memory(200e6, device):
         answers = maker.finish(maker.launch(requests))
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0)
     assert [reason for _, reason in answers] == [""] * 4
     assert maker.most_pairs(256, 256) < 64, "the next batches are smaller"
     assert all(torch.equal(request.levels, levels) for (request, _), levels in zip(answers, whole, strict=True))

@@ -1,8 +1,11 @@
 """A CPU that works as a GPU does, so that a GPU's path is tested where there is none."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
+import torch
 
 from stmn.prediction import api
 from stmn.runtime import device as devices
@@ -18,3 +21,15 @@ def cut_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     choose = devices.choose_device
     for module in (devices, api):
         monkeypatch.setattr(module, "choose_device", choose_cutting)
+
+
+@contextmanager
+def limit_gpu_memory(more: float, device: torch.device | int = 0) -> Iterator[None]:
+    """In here a CUDA device gives this process `more` bytes beside those that it has."""
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + more) / total)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)

@@ -17,6 +17,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from helpers.commands import call, errors_of, over, start, write_recipe
+from helpers.devices import limit_gpu_memory
 from helpers.trainings import CPU, equal, network, steps, videos, weights
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -228,13 +229,8 @@ def test_memory_that_runs_out_ends_in_one_line_and_fewer_groups_fit(scratch):
     choose_device("cuda")
     line = over(STREAM, "--width", 1, "--size", 128, "--batch", 64, "--micro-batch", 64, "--bn-group", 4, "--chunks", 4,
                 "--stride-min", 1, "--stride-max", 1, "--steps", 1)  # fmt: skip
-    torch.cuda.empty_cache()
-    total = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 400e6) / total)
-    try:
+    with limit_gpu_memory(400e6):
         done = call(*line, "-w", scratch.root, "--device", "cuda")
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0)
     assert done.exit_code == 1
     [said] = errors_of(done)
     assert said.startswith("out of memory on the GPU (")
