@@ -6,6 +6,8 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
+from stmn.options import options_of
+
 #: a table of real clips: for each column's title, what stands beside each row's name
 Columns = dict[str, dict[str, str]]
 #: the new name of each stage that was renamed, by the old one
@@ -21,7 +23,7 @@ def read_sections(page: str) -> dict[str, str]:
 def find_results(section: str, files: Sequence[Path]) -> tuple[str, Renamed] | None:
     """What a section says after its question, if it has results and what they were made from is still the same.
 
-    Comments and the names of stages may have changed: the results get the new names.
+    Comments, names of stages, and options that don't decide the result may have changed: the results get the new names.
 
     Args:
         section: the text of the section.
@@ -73,6 +75,10 @@ def _find_renamed(path: Path, commit: str) -> Renamed | None:
     recipes = [tomllib.loads(text) for text in (rename_stages(was.decode(), renamed), now.decode())]
     for recipe in recipes:
         recipe["recipe"].pop("about", None)
+        for stage in recipe.get("stage", []):
+            for option in options_of(stage["uses"]).described().values():
+                if option.execution:  # speed or place, not the result
+                    stage.pop(option.name, None)
     return renamed if recipes[0] == recipes[1] else None
 
 

@@ -118,14 +118,15 @@ def _train_speed(case: Case, folder: Path, device: Device, quick: bool) -> tuple
     warm_up, window, windows = (1, 1, 2) if quick else (6, 4, 5)
     steps = warm_up + window * windows
     plan = Plan(
-        steps, case.batch, case.micro_batch, Schedule("steps", 1e-3, steps), seed=0, log_every=steps, bn_passes=0,
+        steps, case.batch, case.micro_batch, Schedule("steps", 1e-3, steps), seed=0, log_every=window, bn_passes=0,
         bn_group=case.group, compile="inductor" if case.compiled else "",
         compile_mode=None if case.compiled == "default" else case.compiled or None,
     )  # fmt: skip
     clock = Clock(device.device, warm_up, window)
     with tempfile.TemporaryDirectory() as out, training_numbers(device):
         state = train(_network_of(case, quick), clips, None, plan, device, Path(out), clock)
-    return case.batch * case.chunks / clock.seconds_a_step(), state.history[-1]["data_wait"]
+    waits = [row["data_wait"] for row in state.history if row["step"] - window >= warm_up]
+    return case.batch * case.chunks / clock.seconds_a_step(), median(waits)
 
 
 def _network_of(case: Case, quick: bool) -> Network:

@@ -11,7 +11,7 @@ from typing import NoReturn
 import typer
 
 from stmn.cli.console import say, say_error
-from stmn.errors import StmnError, describe_mistake, near_match
+from stmn.errors import Interrupted, StmnError, describe_mistake, near_match
 from stmn.registry import describe_unexpected
 from stmn.runtime import torchrun
 from stmn.runtime.memory import find_shortage
@@ -34,13 +34,13 @@ def guarded(debug: bool = False) -> Iterator[None]:
     except StmnError as error:
         if debug:
             traceback.print_exc()
-        if _reports():
+        if _reports(error):
             say_error(*error.lines)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
         if debug:
             traceback.print_exc()
-        if _reports():
+        if _reports(error):
             say("interrupted; finished work is kept, run the same command to resume")
         raise typer.Exit(130) from error
     except BrokenPipeError as error:  # the reader of our output is gone: `stmn ... | head`
@@ -53,14 +53,14 @@ def guarded(debug: bool = False) -> Iterator[None]:
             traceback.print_exc()
         shortage = find_shortage(error)
         advice = f"{shortage}: close other programs, or run this where there is more"
-        if _reports():
+        if _reports(error):
             say_error(describe_unexpected(error) if shortage is None else advice)
         raise typer.Exit(1) from error
     except OSError as error:
         if debug:
             traceback.print_exc()
         where = f"{error.filename}: " if error.filename else ""
-        if _reports():
+        if _reports(error):
             say_error(f"{where}{error.strerror or error}")
         raise typer.Exit(1) from error
     except typer.TyperException:
@@ -68,7 +68,7 @@ def guarded(debug: bool = False) -> Iterator[None]:
     except BaseException as error:
         if debug:
             traceback.print_exc()
-        if _reports():
+        if _reports(error):
             say_error(describe_unexpected(error))
         raise typer.Exit(1) from error
 
@@ -128,10 +128,10 @@ def _describe(error: typer.TyperException) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _reports() -> bool:
+def _reports(error: BaseException) -> bool:
     """True in the process that prints an error: under torchrun an error stops all, and the first to see it reports."""
     if torchrun.size() == 1:
         return True
     from stmn.runtime.ranks import current_ranks
 
-    return current_ranks().reports_error()
+    return current_ranks().reports_error(all_know=isinstance(error, Interrupted))

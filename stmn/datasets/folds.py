@@ -1,5 +1,6 @@
 """Folds: splits whose test parts share no video and together test every video once."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
@@ -9,6 +10,7 @@ from stmn.datasets.base import Splits, VideoEntry
 from stmn.datasets.groups import natural
 from stmn.datasets.naming import SURE
 from stmn.errors import UsageError, count_of
+from stmn.runtime.files import file_digest
 
 #: how to say which videos belong together
 _HINT = (
@@ -28,10 +30,8 @@ def choose_folds(videos: Sequence[VideoEntry], count: int | None) -> tuple[Liter
         videos: The videos to divide.
         count: The most folds; None for `FOLDS`. There are no more than there are groups, or videos.
     """
-    if not can_hold_out_groups(videos):
-        return "video", min(count or FOLDS, len(videos))
-    groups = {video.group for video in videos if video.group}
-    return "group", min(count or FOLDS, len(groups) + sum(not video.group for video in videos))
+    by: Literal["group", "video"] = "group" if can_hold_out_groups(videos) else "video"
+    return by, min(count or FOLDS, len(set(_find_units(videos, by))))
 
 
 def can_hold_out_groups(videos: Sequence[VideoEntry]) -> bool:
@@ -75,12 +75,13 @@ def make_folds(videos: Sequence[VideoEntry], by: Literal["group", "video"], coun
             f"the first: '{alone[0]}'"
         )
         raise UsageError(f"split_by = group: {some}; {_HINT}")
-    units = [video.group if by == "group" and video.group else f"/{video.id}" for video in videos]
+    units = _find_units(videos, by)
     names = sorted(set(units), key=natural)
     count = count or len(names)
     if not 2 <= count <= len(names):
         kind = "groups" if by == "group" else "videos"
-        raise UsageError(f"{count} folds need at least {max(count, 2)} {kind}, but there are {len(names)}")
+        copies = "" if len(names) == len({*_name_units(videos, by)}) else ", as copies of a file stay together"
+        raise UsageError(f"{count} folds need at least {max(count, 2)} {kind}, but there are {len(names)}{copies}")
     numbers = {name: number for number, name in enumerate(names)}
     fold_of = _deal(videos, [numbers[unit] for unit in units], count)
     folds = [fold_of[numbers[unit]] for unit in units]
@@ -91,6 +92,33 @@ def make_folds(videos: Sequence[VideoEntry], by: Literal["group", "video"], coun
         }
         for number in range(count)
     }
+
+
+def _name_units(videos: Sequence[VideoEntry], by: Literal["group", "video"]) -> list[str]:
+    """The group of each video, or itself."""
+    return [video.group if by == "group" and video.group else f"/{video.id}" for video in videos]
+
+
+def _find_units(videos: Sequence[VideoEntry], by: Literal["group", "video"]) -> list[str]:
+    """What stays together, for each video: its group or itself, and all units that hold a file of the same bytes."""
+    units = _name_units(videos, by)
+    first: dict[tuple[str, str], str] = {}
+    same = {unit: unit for unit in units}
+    for copied, unit in zip(_find_copied(videos), units, strict=True):
+        if copied is not None:
+            one, other = same[first.setdefault(copied, unit)], same[unit]
+            same = {name: one if found == other else found for name, found in same.items()} if one != other else same
+    return [same[unit] for unit in units]
+
+
+def _find_copied(videos: Sequence[VideoEntry]) -> list[tuple[str, str] | None]:
+    """The hash and the segment of each video whose file may have a copy, which has its size; None for the others."""
+    sizes = [video.path.stat().st_size if video.path.is_file() else 0 for video in videos]
+    counts = Counter(sizes)
+    return [
+        (file_digest(video.path), video.segment) if size and counts[size] > 1 else None
+        for video, size in zip(videos, sizes, strict=True)
+    ]
 
 
 def _deal(videos: Sequence[VideoEntry], units: Sequence[int], count: int) -> list[int]:

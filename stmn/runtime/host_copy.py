@@ -1,9 +1,15 @@
 """Numbers that travel from a device to the host while both go on working."""
 
+import time
 from typing import cast
 
 import torch
 from torch import Tensor
+
+from stmn.runtime import torchrun
+
+#: seconds between looks at an event, far less than a step takes
+_POLL_SECONDS = 0.0005
 
 
 def mark_queue(device: torch.device) -> torch.cuda.Event:
@@ -30,5 +36,8 @@ class HostCopy:
     def read(self) -> list[float]:
         """The numbers; this waits for the device to have got so far, not for what it was given later."""
         if self._ready is not None:
+            # where other processes compute too, one of them may be lost: a host that sleeps in CUDA hears no signal
+            while torchrun.size() > 1 and not self._ready.query():
+                time.sleep(_POLL_SECONDS)
             self._ready.synchronize()
         return cast(list[float], self._values.cpu().tolist())

@@ -53,6 +53,7 @@ class Ranks:
         self._store = store
         self._broadcasts = 0
         self._reports: bool | None = None
+        self._failed = False
 
     @property
     def first(self) -> bool:
@@ -90,7 +91,12 @@ class Ranks:
                 world_size=self.size,
                 timeout=_TIMEOUT,
             )
-        atexit.register(dist.destroy_process_group)
+        atexit.register(self._leave)
+
+    def _leave(self) -> None:
+        """Leave the process group as this process ends, unless NCCL would wait for processes that wait for this one."""
+        if dist.get_backend() != "nccl" or not self._failed:
+            dist.destroy_process_group()
 
     def wrap(self, learner: nn.Module, device: Device) -> nn.Module:
         """Wrap a module so that a backward pass averages its gradients over processes, except within `no_sync`."""
@@ -129,8 +135,13 @@ class Ranks:
         """The contiguous shares of all processes of `count` pieces of work."""
         return [range(rank * count // self.size, (rank + 1) * count // self.size) for rank in range(self.size)]
 
-    def reports_error(self) -> bool:
-        """True in the first process that asks: one process alone prints an error that stops them all."""
+    def reports_error(self, all_know: bool = False) -> bool:
+        """True in the first process that asks: only one process prints an error that stops them all.
+
+        Args:
+            all_know: the processes agreed to stop, so none waits for another.
+        """
+        self._failed = not all_know
         if self._reports is None:
             try:
                 self._reports = self._store is None or self._store.add("reported", 1) == 1
@@ -174,6 +185,8 @@ def _is_lost_connection(error: RuntimeError) -> bool:
     """True when an error of torch is about the connection to another process."""
     if isinstance(error, dist.DistNetworkError | dist.DistStoreError):
         return True
+    if "CUDA error" in str(error):  # such as "the launch timed out": this process's own GPU
+        return False
     return any(words in str(error).lower() for words in _LOST)
 
 

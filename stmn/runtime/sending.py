@@ -1,6 +1,7 @@
 """Send work to a device ahead of its use, so that copying hides behind computing."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import TypeVar
 
 import torch
@@ -29,7 +30,7 @@ def send_ahead(
     if not device.copies_aside:
         yield from map(send, items)
         return
-    stream = torch.cuda.Stream(device.device)
+    stream = _copy_stream(device.device)
     waiting: tuple[_Sent, torch.cuda.Event] | None = None
 
     def receive(sent: _Sent, ready: torch.cuda.Event) -> _Sent:
@@ -48,3 +49,9 @@ def send_ahead(
         waiting = sent
     if waiting:
         yield receive(*waiting)
+
+
+@lru_cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    """The one stream that copies to a device: memory that torch keeps for one stream serves no other."""
+    return torch.cuda.Stream(device)

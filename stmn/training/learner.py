@@ -36,7 +36,9 @@ class Learner(nn.Module):
         self.label_smoothing, self.weights = label_smoothing, None if weights is None else device.move(weights)
         self.loss_weights = loss_weights
         if compile_with:  # a compiled network keeps PyTorch's convolutions
-            self.compile(backend=compile_with, mode=compile_mode)
+            # each size of micro-batch is compiled for itself: sizes that stay open nest in each layer's groups, and
+            # compiling does not end
+            self.compile(backend=compile_with, mode=compile_mode, dynamic=False)
         elif device.has_own_convolutions:
             use_fast_convolutions(network)
 

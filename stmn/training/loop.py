@@ -149,6 +149,8 @@ def train(
 
         # end: statistics of the final weights; what is saved before is where an interrupted pass starts over
         bar.close()  # the pass has a bar of its own
+        if plan.compile:
+            torch.compiler.reset()  # else its code, and the memory of its graphs, stay with the process
         check_weights(network, state.step)
         kept.finish()
         if plan.bn_passes and normalisation.trained:

@@ -1,6 +1,5 @@
 """Groups from names, and folds: every video is tested once, and no group is on both sides."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from helpers.films import film, moving
 from stmn.datasets.base import VideoEntry
 from stmn.datasets.csv_list import CsvList
 from stmn.datasets.folder import Folder
-from stmn.datasets.folds import make_folds
+from stmn.datasets.folds import choose_folds, make_folds
 from stmn.store.format.read import Store
 
 FAST = ["--short-side", "32", "--workers", "1", "--flow", "farneback"]
@@ -77,6 +76,24 @@ def test_video_folds_are_stratified():
         assert all(2 <= sum(i.startswith(f"c{c}/") for i in parts["test"]) <= 3 for c in range(3))
     sizes = sorted(len(parts["test"]) for parts in splits.values())
     assert sizes[-1] - sizes[0] <= 1
+
+
+@pytest.mark.parametrize("by", ["group", "video"])
+def test_copies_of_a_file_are_in_one_fold_whatever_their_names(by, tmp_path):
+    """Else a network is tested on what it was trained on."""
+    videos = []
+    for group in "abcdef":
+        for number in range(2):
+            path = tmp_path / f"{group}{number}.avi"
+            path.write_bytes(f"{group}{number}".encode())
+            videos.append(VideoEntry(path.stem, path, f"c{number}", group))
+    (tmp_path / "e1.avi").write_bytes(b"a0")
+    (tmp_path / "f0.avi").write_bytes(b"a0")
+    folds = [set(parts["test"]) for parts in make_folds(videos, by, 3).values()]
+    assert [len({"a0", "e1", "f0"} & fold) for fold in folds].count(0) == 2 and len(set.union(*folds)) == 12
+    if by == "group":
+        assert {"a0", "a1", "e0", "e1", "f0", "f1"} in folds
+    assert choose_folds(videos, None) == ("group", 4)
 
 
 def test_names_like_ucf101s_give_a_folder_and_a_list_groups(tmp_path):
@@ -177,8 +194,8 @@ def test_real_names_show_their_groups(name, groups, shared_data):
 ])  # fmt: skip
 def test_folds_are_of_groups_if_there_are_any(by, folds, names, tmp_path):
     root = touched(tmp_path / "v", *names)
-    for path in root.rglob("*.avi"):
-        film(path, moving(3, 32, 32))
+    for seed, path in enumerate(root.rglob("*.avi")):
+        film(path, moving(3, 32, 32, seed=seed))
     given = ["--split-by", "auto", "--dataset-options", "group_pattern=auto", "--folds", "4", "-w", tmp_path]
     result = call("prepare", root, "mine", *FAST, *given)
     assert result.exit_code == 0
@@ -190,8 +207,8 @@ def test_folds_are_of_groups_if_there_are_any(by, folds, names, tmp_path):
 
 def test_folds_take_the_place_of_folders_that_are_a_split(tmp_path):
     root = tmp_path / "v"
-    for name in ("train/run/a.avi", "train/bend/a.avi", "val/run/b.avi", "val/bend/b.avi"):
-        film(root / name, moving(3, 32, 32))
+    for seed, name in enumerate(("train/run/a.avi", "train/bend/a.avi", "val/run/b.avi", "val/bend/b.avi")):
+        film(root / name, moving(3, 32, 32, seed=seed))
     result = call("prepare", root, "mine", *FAST, "--split-by", "video", "--folds", "2", "-w", tmp_path)
     assert "train/ and val/: not used as a split; the folds are of all videos" in result.output
     assert "is the test part" not in result.output
@@ -203,7 +220,7 @@ def test_folds_take_the_place_of_columns_that_are_splits(tmp_path):
     rows = ["path,class,split1,split2"]
     for name, parts in (("a", "train,test"), ("b", "test,train")):
         for kind in ("run", "bend"):
-            film(tmp_path / f"{kind}_{name}.avi", moving(3, 32, 32))
+            film(tmp_path / f"{kind}_{name}.avi", moving(3, 32, 32, seed=len(rows)))
             rows.append(f"{kind}_{name}.avi,{kind},{parts}")
     (tmp_path / "list.csv").write_text("\n".join(rows))
     result = call(
@@ -247,11 +264,9 @@ def test_group_column_and_pattern_exclude_each_other(tmp_path):
 
 
 def test_prepared_set_takes_other_splits_without_decoding(tmp_path):
-    source = film(tmp_path / "a.mp4", moving(3, 32, 32))
-    for person in ("ann", "bob", "cy", "di"):
-        for name in ("run", "jump"):
-            (tmp_path / "v" / name).mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, tmp_path / "v" / name / f"{person}_{name}.mp4")
+    names = [f"{name}/{person}_{name}.mp4" for person in ("ann", "bob", "cy", "di") for name in ("run", "jump")]
+    for seed, name in enumerate(names):
+        film(tmp_path / "v" / name, moving(3, 32, 32, seed=seed))
     line = ["prepare", tmp_path / "v", "mine", *FAST, "-w", tmp_path]
     assert call(*line).exit_code == 0
 

@@ -137,7 +137,7 @@ def test_results_stay_where_a_workspace_has_none(made, tmp_path):
 
 
 def test_results_of_renamed_stages_stay_under_their_new_names(made, tmp_path):
-    """Comments and names are no part of what was measured; an option is."""
+    """Comments, names, and options of speed or place are no part of what was measured; other options are."""
     workspace, folder = made
     [toy] = [e for e in experiments.list_experiments(folder) if e.name == "toy"]
     commit = commit_all(folder)
@@ -147,7 +147,8 @@ def test_results_of_renamed_stages_stay_under_their_new_names(made, tmp_path):
 
     renamed = RECIPE.replace('"motion"', '"flow-stream"').replace('"three streams"', '"streams"')
     try:
-        toy.path.write_text(f"# another comment\n{renamed}")
+        faster = renamed.replace('"prepare"', '"prepare"\nallow_failures = 2\nworkers = 1')
+        toy.path.write_text(f"# another comment\n{faster}")
         kept = experiments.make_page([as_clips], tmp_path, earlier=page)
         assert kept == page.replace("| motion |", "| flow stream |", 1).replace("motion", "flow-stream")
         toy.path.write_text(renamed.replace("300", "200"))

@@ -3,8 +3,10 @@
 Their values are in the host's memory, and each operation is done there. So whole commands run, with the numbers of the
 CPU. But as on a real card an operation whose tensors are not all on it is an error, and so are NumPy's arrays of its
 tensors. torch lets a card's tensors meet numbers, that is tensors of no dimension, and be indexed by the host's.
+A list given to `on_card` receives the places where a host would wait for a real card.
 """
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +28,11 @@ if not hasattr(registration, "_setup_privateuseone_for_python_backend"):
 
 #: operations that may have tensors on both sides: copies, and what is indexed by a tensor
 _ACROSS = {"copy_", "_foreach_copy_", "index", "index_put", "index_put_", "_index_put_impl_"}
+#: operations whose result is a number on the host, or a tensor whose size depends on values
+_WAITING = {"_local_scalar_dense", "equal", "is_nonzero", "nonzero", "masked_select", "_unique2", "bincount"}
+
+
+_waits: list[str] | None = None
 
 
 class OnCard(Tensor):
@@ -109,6 +116,10 @@ def _compute(func, args, kwargs):
             raise RuntimeError(f"{func}: expected all tensors to be on the same device, and some are on the CPU")
     if name == "copy_":
         there = isinstance(args[0], OnCard)
+    if _waits is not None and _host_waits(
+        name, tensors, there, kwargs.get("non_blocking") or (len(args) > 2 and args[2] is True)
+    ):
+        _waits.append(_place(name))
     plain = {key: value for key, value in kwargs.items() if key not in ("pin_memory", "non_blocking")}
     if asked is not None:
         plain["device"] = torch.device("cpu")
@@ -125,6 +136,27 @@ def _compute(func, args, kwargs):
     return tree_map(put, found)
 
 
+def _host_waits(name: str, tensors: list[Tensor], there: bool, non_blocking: bool) -> bool:
+    """True if the host would wait for a real card to have got so far."""
+    on_card = [isinstance(tensor, OnCard) for tensor in tensors]
+    if name in ("_to_copy", "copy_", "_foreach_copy_"):
+        return len({*on_card, there}) == 2 and not non_blocking
+    if name.startswith(("index", "_index_put")):  # a mask is counted; the host's indices are copied
+        return any(on_card) and (not all(on_card) or any(tensor.dtype == torch.bool for tensor in tensors[1:]))
+    return any(on_card) and name in _WAITING
+
+
+def _place(name: str) -> str:
+    """The innermost line of stmn that is being run, and an operation."""
+    frame = sys._getframe(1)
+    while frame is not None and "/stmn/" not in frame.f_code.co_filename.replace("\\", "/"):
+        frame = frame.f_back
+    if frame is None:
+        return name
+    file = frame.f_code.co_filename.replace("\\", "/").rpartition("/stmn/")[2]
+    return f"{file}:{frame.f_lineno}: {name}"
+
+
 def _held(value: object) -> object:
     return value.held if isinstance(value, OnCard) else value
 
@@ -139,8 +171,15 @@ def _go_on(mode: torch.inference_mode, *error: object) -> None:
 
 
 @contextmanager
-def on_card(monkeypatch: pytest.MonkeyPatch, **how: object) -> Iterator[None]:
-    """In here `auto` means the card, used as `how` says (`stmn.runtime.device.Device`)."""
+def on_card(monkeypatch: pytest.MonkeyPatch, waits: list[str] | None = None, **how: object) -> Iterator[None]:
+    """In here `auto` means the card, used as `how` says (`stmn.runtime.device.Device`).
+
+    Args:
+        monkeypatch: pytest's.
+        waits: receives a line of stmn and an operation each time that the host would wait for a real card.
+        how: fields of the device.
+    """
+    global _waits
     new_generator, tensor = torch.Generator, torch.tensor
     choose, before = devices.choose_device, torch.__future__.get_overwrite_module_params_on_conversion()
 
@@ -165,7 +204,9 @@ def on_card(monkeypatch: pytest.MonkeyPatch, **how: object) -> Iterator[None]:
         for module in (devices, api):
             patch.setattr(module, "choose_device", take_card)
         torch.__future__.set_overwrite_module_params_on_conversion(True)
+        _waits = waits
         try:
             yield
         finally:
+            _waits = None
             torch.__future__.set_overwrite_module_params_on_conversion(before)

@@ -8,11 +8,12 @@ import json
 import os
 import shlex
 import shutil
+from collections import Counter
 
 import pytest
 import torch
 from helpers.card import OnCard, card, on_card
-from helpers.commands import call
+from helpers.commands import call, over
 from safetensors.torch import load_file
 
 import stmn
@@ -112,6 +113,26 @@ def test_predict_features_and_export(space, monkeypatch, tmp_path):
         monkeypatch, "export appearance --format safetensors --force", space, lambda done: done.exit_code
     )
     assert exported == [0, 0]
+
+
+def waits_of(monkeypatch: pytest.MonkeyPatch, space: Workspace, *words: object) -> Counter[str]:
+    """Where a command would make the host wait for a real card, and how often."""
+    waits: list[str] = []
+    with on_card(monkeypatch, waits, cuts_pictures=True), monkeypatch.context() as patch:
+        patch.setattr(Device, "is_cuda", property(lambda device: device.device.type == "card"))
+        done = call(*words, "-w", space.root)
+        assert done.exit_code == 0, done.stderr
+    return Counter(waits)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", TRAININGS)
+def test_step_of_training_waits_for_nothing_but_the_row_of_the_step_before(space, monkeypatch, stage):
+    few, many = (
+        waits_of(monkeypatch, space, *over(shlex.split(TRAININGS[stage]), "--steps", steps)) for steps in (3, 6)
+    )
+    assert few, "weights and the rows of the log are read"
+    assert {place.split(":")[0] for place in many - few} == {"runtime/host_copy.py"}, many - few
 
 
 @pytest.mark.parametrize("command", [

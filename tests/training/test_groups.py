@@ -87,8 +87,9 @@ def test_one_formula_for_compilers_is_the_layer_group_by_group():
 
 
 @pytest.mark.slow
-def test_compiled_network_has_groups_too(prepared, tmp_path):
-    options = {"batch": 8, "bn_group": 2, "rate": 1e-3, "bn_passes": 0}
+@pytest.mark.parametrize("sizes", [{"batch": 8}, {"batch": 7, "micro_batch": 4}], ids=["equal", "uneven"])
+def test_compiled_network_has_groups_too(prepared, tmp_path, sizes):
+    options = {"bn_group": 2, "rate": 1e-3, "bn_passes": 0, **sizes}
     expected, _ = trained(prepared, tmp_path / "eager", steps(2, **options), dropout=0.5)
     found, _ = trained(prepared, tmp_path / "compiled", steps(2, compile="aot_eager", **options), dropout=0.5)
     for name, value in expected.items():

@@ -205,12 +205,11 @@ def test_broken_step_changes_no_weight(prepared, tmp_path):
 
 
 def test_interrupted_training_resumes_to_the_same_bits(scratch):
-    command = [*over(STREAM, "--steps", 60), "--deterministic", "--checkpoint-minutes", "0.001", "--device", "cuda"]
+    command = [*over(STREAM, "--steps", 200), "--deterministic", "--checkpoint-minutes", "0.001", "--device", "cuda"]
     process = start(*command, "-w", scratch.root)
     try:
-        for line in process.stderr:  # the progress of a log that is no terminal comes in lines
-            if "training:" in line:
-                break
+        while process.poll() is None and not [*scratch.runs_dir.glob(f"*/{STATE_FILE}")]:
+            time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=120)
     finally:
