@@ -202,7 +202,9 @@ class Parameter:
     def usage(self) -> str:
         """`VIDEOS...`, `[DATA]`."""
         name = (
-            self.metavar if self.metavar.startswith("[") or get_origin(self.kind) is not list else f"{self.metavar}..."
+            self.metavar
+            if self.metavar.startswith("[") or self.metavar.endswith("...") or get_origin(self.kind) is not list
+            else f"{self.metavar}..."
         )
         return name if self.required or name.startswith("[") else f"[{name}]"
 

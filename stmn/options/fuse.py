@@ -81,7 +81,7 @@ class FuseOptions(TrainingOptions):
     )
     micro_batch: int = option(
         4,
-        "videos in memory at a time; batch normalisation sees only these (see --bn-group)",
+        "videos in memory at a time; batch normalisation sees them together, or in groups of --bn-group",
         "Optimisation",
         ge=1,
     )

@@ -38,7 +38,7 @@ class TrainStreamOptions(TrainingOptions):
     )
     micro_batch: int = option(
         32,
-        "videos in memory at a time; batch normalisation sees only these (see --bn-group)",
+        "videos in memory at a time; batch normalisation sees them together, or in groups of --bn-group",
         "Optimisation",
         ge=1,
     )

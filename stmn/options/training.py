@@ -54,7 +54,7 @@ class TrainingOptions(OptimisationOptions):
     )
     bn_group: int | None = option(
         None,
-        "videos that batch normalisation sees together; a micro-batch holds as many such groups as memory allows "
+        "videos that are normalised by their own batch statistics; --micro-batch is a multiple of it "
         "[default: --micro-batch]",
         "Optimisation",
         ge=1,

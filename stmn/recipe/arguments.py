@@ -81,8 +81,8 @@ class TrainingArguments(TypedDict, total=False):
     steps: int | None
     # videos per step; gradients are summed over micro-batches [default: the paper's]
     batch: int | None
-    # videos that batch normalisation sees together; a micro-batch holds as many such groups as memory allows
-    # [default: --micro-batch]
+    # videos that are normalised by their own batch statistics; --micro-batch is a multiple of it [default:
+    # --micro-batch]
     bn_group: int | None
     # batch normalisation; train: by each group's statistics; frozen: by those of the starting weights, which
     # stay as they are, with gains and offsets; partial: frozen except the first layer of each stream
@@ -183,7 +183,7 @@ class TrainStreamArguments(TrainingArguments, total=False):
     chunks: int
     # maximum passes over the training list [default: 60 for rgb, 400 for flow]
     epochs: int | None
-    # videos in memory at a time; batch normalisation sees only these (see --bn-group)
+    # videos in memory at a time; batch normalisation sees them together, or in groups of --bn-group
     micro_batch: int
     # learning rate
     lr: float
@@ -237,7 +237,7 @@ class FuseArguments(TrainingArguments, total=False):
     chunks: int
     # passes over the training list [default: 40; 25 with --schedule authors]
     epochs: int | None
-    # videos in memory at a time; batch normalisation sees only these (see --bn-group)
+    # videos in memory at a time; batch normalisation sees them together, or in groups of --bn-group
     micro_batch: int
     # learning rate
     lr: float
