@@ -23,6 +23,7 @@ from stmn.evaluation.scores import Scores, load_scores
 from stmn.options import options_of
 from stmn.recipe.execute import execute
 from stmn.recipe.plan import plan_stage
+from stmn.report.figures.inside import draw_focus
 from stmn.report.inside import describe_focus
 from stmn.report.words import format_duration, replace_unprintable, strip_fingerprint
 from stmn.runtime.files import write_json
@@ -309,21 +310,31 @@ def test_inside_of_the_gated_network_is_measured(page, workspace):
     assert 'id="inside"' not in without.output("report").read_text()
 
 
+def unit_focus(part: str, lead: float, on: float, receiver: str = "appearance") -> UnitFocus:
+    """A gated unit that reads `on` of its signal on the target, and `lead` less on the distractor."""
+
+    def share(target: float, difference: float) -> Share:
+        found = {"target": Estimate(target, 0, 1), "distractor": Estimate(target - difference, 0, 1)}
+        return Share(found, Estimate(difference, difference - 0.02, difference + 0.02))
+
+    area = {name: Estimate(0.04, 0.04, 0.04) for name in ("target", "distractor")}
+    gated = GatedUnit(f"{receiver}_{part}_unit2", receiver, part, 2, 8)
+    return UnitFocus(gated, (8, 8), area, share(0.08, 0.0), share(on, lead), None)
+
+
 def test_findings_inside_are_said_in_words():
-    def unit(part: str, lead: float, on: float) -> UnitFocus:
-        def share(target: float, difference: float) -> Share:
-            found = {"target": Estimate(target, 0, 1), "distractor": Estimate(target - difference, 0, 1)}
-            return Share(found, Estimate(difference, difference - 0.02, difference + 0.02))
-
-        area = {name: Estimate(0.04, 0.04, 0.04) for name in ("target", "distractor")}
-        gated = GatedUnit(f"appearance_{part}_unit2", "appearance", part, 2, 8)
-        return UnitFocus(gated, (8, 8), area, share(0.08, 0.0), share(on, lead), None)
-
-    found = describe_focus([unit("conv2", 0.05, 0.13), unit("conv3", 0.03, 0.1), unit("conv4", 0.01, 0.05)])
+    units = [unit_focus("conv2", 0.05, 0.13), unit_focus("conv3", 0.03, 0.1), unit_focus("conv4", 0.01, 0.05)]
+    found = describe_focus(units)
     assert found.startswith("The gates pick the target at conv2 and conv3. At conv2 unit 2, 13.0 %")
     assert "13.0 % of what the unit reads falls on the target and 8.0 % on the distractor" in found
     assert "by itself it does not tell the two apart" in found
-    assert describe_focus([unit("conv2", 0.01, 0.05)]).startswith("No gate picks the target")
+    assert describe_focus([unit_focus("conv2", 0.01, 0.05)]).startswith("No gate picks the target")
+
+
+def test_figure_of_gates_names_the_streams_if_both_have_gates():
+    into = {name: unit_focus("conv2", 0.05, 0.13, name) for name in ("appearance", "motion")}
+    assert "conv2 unit 2 of" not in draw_focus([into["appearance"]], "f")
+    assert all(f"conv2 unit 2 of {name}" in draw_focus([*into.values()], "f") for name in into)
 
 
 @pytest.mark.parametrize("objects", [("target", "elsewhere"), ("other",)])

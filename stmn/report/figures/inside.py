@@ -34,7 +34,7 @@ def draw_focus(focus: Sequence[UnitFocus], key: str) -> str:
         axes.set_xlabel(
             "density on the target less density on the distractor (1: as dense as on average over the frame)"
         )
-        _name_rows(axes, [unit.unit.label for unit in focus])
+        _name_rows(axes, _name_units([(unit.unit.label, unit.unit.receiver) for unit in focus]))
         figure.legend(loc="outside upper left", ncols=3, labelcolor=INK)
         return render_svg(figure, key, "how much more falls on the target than on the distractor, at each gate")
 
@@ -43,7 +43,7 @@ def draw_gradients(found: Inside, key: str) -> str:
     """Norms of the gradient through each gate, with each gate function, beside that of the sender's own classifier."""
     both = (("before the streams were trained together", found.began), ("as trained", found.gradients))
     panels = [(title, measured) for title, measured in both if measured]
-    rows = [unit.unit for unit in found.gradients[0].units]
+    rows = _name_units([(unit.unit, unit.receiver) for unit in found.gradients[0].units])
     with new_figure(key, WIDTH, 1.1 + 0.42 * len(rows)) as figure:
         grid = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
         for axes, (title, measured) in zip(grid, panels, strict=True):
@@ -116,6 +116,12 @@ def _draw_rows(
 def _offset(number: int, total: int) -> float:
     """Where the mark of one of several things stands in its row."""
     return 0.5 * (number - (total - 1) / 2) / total
+
+
+def _name_units(units: Sequence[tuple[str, str]]) -> list[str]:
+    """`conv2 unit 2`, or `conv2 unit 2 of motion` where both streams have gates; each unit is its label and stream."""
+    several = len({receiver for _, receiver in units}) > 1
+    return [f"{label} of {receiver}" if several else label for label, receiver in units]
 
 
 def _name_rows(axes: Any, labels: Sequence[str]) -> None:
