@@ -49,7 +49,7 @@ def features(
     precision: Annotated[
         Literal["float32", "bfloat16", "float16"], typer.Option(help="precision of convolutions; averages are float32")
     ] = "float32",
-    allow_failures: Annotated[int, typer.Option(help="the exit code is 0 if no more videos than this fail", min=0)] = 0,
+    allow_failures: Annotated[int, typer.Option(help="exit with 0 if at most this many videos fail", min=0)] = 0,
     workspace: WorkspacePath = None,
     device: DeviceName = None,
     force: Overwrite = False,

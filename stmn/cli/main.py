@@ -38,7 +38,7 @@ COMMANDS: dict[str, CommandInfo] = {
     "recipes": CommandInfo("Train", "List, show, validate and copy recipes.", "stmn.cli.recipes"),
     "weights": CommandInfo("Train", "Download ImageNet weights to start streams from.", "stmn.cli.weights"),
     "evaluate": CommandInfo("Test", "Test a model on the videos of a split."),
-    "calibrate": CommandInfo("Test", "Fit a temperature, which makes the confidence of a model honest."),
+    "calibrate": CommandInfo("Test", "Calibrate a model: fit a temperature to its confidence."),
     "table": CommandInfo("Test", "Write one table of methods that were tested several times."),
     "scores": CommandInfo("Test", "Show, convert, compare and fuse scores files.", "stmn.cli.scores"),
     "compare": CommandInfo("Test", "Compare evaluations of the same videos.", "stmn.cli.compare"),

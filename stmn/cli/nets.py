@@ -93,8 +93,8 @@ def inside(
 ) -> None:
     """Measure what gates and temporal filters do: where the gates let something through, gradients, filters.
 
-    Where a data set says where its objects are: the shares of the gates' signals that fall on the target. The gradient
-    that reaches the sending stream: with the network's own gates, and with others in their place.
+    If the data set has masks of objects: the share of each gate's signals that falls on the target. And the gradient
+    norm that reaches the sending stream, with the network's own gates and with others in their place.
     """
     from stmn.cli.console import answers
     from stmn.recipe.networks import look_at

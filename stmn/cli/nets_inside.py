@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from stmn.evaluation.inside.look import Inside
 
 _GRADIENT_WORDS = """\
-own, gate, later: norms of what comes from the sender's own classifier, through
-this gate, and through later gates. factor: norm through the gate over the norm
-at its output; add has 1, multiply what the other stream makes of it (eq. 7).
-target: of the part through the gate, % on the target (on the distractor)."""
+own, gate, later: gradient norms from the sender's own classifier, through this
+gate, and through later gates. factor: gradient norm at the gate's input divided
+by that at its output; 1 for add, set by the other stream for multiply (eq. 7).
+target: share of the gradient through the gate on the target (distractor), %."""
 
 
 def make_tables(found: "Inside") -> "Iterator[Table | Text]":

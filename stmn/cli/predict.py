@@ -71,7 +71,7 @@ def predict(
     ] = None,
     explain: Annotated[
         str | None,
-        typer.Option(metavar="CLASS", help="also show in the overlay where each stream sees what speaks for a class"),
+        typer.Option(metavar="CLASS", help="also show in the overlay where each stream finds evidence for a class"),
     ] = None,
     chunks: Annotated[
         int | None, typer.Option(help="chunks per video or window [default: 25 per video, 5 per window]", min=1)
@@ -84,9 +84,7 @@ def predict(
         Literal["float32", "bfloat16", "float16"],
         typer.Option(help="precision of convolutions; the classifier and all averages are float32 in each"),
     ] = "float32",
-    allow_failures: Annotated[
-        int, typer.Option(help="the exit code is 0 if no more videos than this can't be classified", min=0)
-    ] = 0,
+    allow_failures: Annotated[int, typer.Option(help="exit with 0 if at most this many videos fail", min=0)] = 0,
     workspace: WorkspacePath = None,
     device: DeviceName = None,
     force: Overwrite = False,

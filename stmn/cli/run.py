@@ -46,7 +46,7 @@ def run(
     ] = False,
     gpus: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="with --dry-run: as if torchrun had started so many processes"),
+        typer.Option(min=1, metavar="N", help="with --dry-run: plan for this many processes of torchrun"),
     ] = None,
     workspace: WorkspacePath = None,
     device: DeviceName = None,

@@ -43,12 +43,16 @@ _Trials = Annotated[
 ]
 _Minutes = Annotated[
     float | None,
-    typer.Option("--minutes", metavar="NUMBER", min=0, help="begin no trial after so long", rich_help_panel=_PANEL),
+    typer.Option(
+        "--minutes", metavar="NUMBER", min=0, help="start no trial after this many minutes", rich_help_panel=_PANEL
+    ),
 ]
 _Prune = Annotated[
     bool,
     typer.Option(
-        "--prune", help="stop trials early whose validation is worse than most at that step", rich_help_panel=_PANEL
+        "--prune",
+        help="stop a trial early if its validation is below the median at that step",
+        rich_help_panel=_PANEL,
     ),
 ]
 _Name = Annotated[

@@ -87,8 +87,8 @@ def _unlisted(known: set[str], splits: Splits) -> Iterator[str]:
     missing = [i for i in listed if i not in known]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
-        listed_videos = count_of(len(listed), "video")
-        yield f"{len(missing):,} of {listed_videos} that the splits list {verb} not there, the first: '{missing[0]}'"
+        all_listed = count_of(len(listed), "video")
+        yield f"{len(missing):,} of {all_listed} in the lists of the splits {verb} missing, the first: '{missing[0]}'"
 
 
 def _one_sided(class_of: Mapping[str, str], splits: Splits) -> Iterator[str]:

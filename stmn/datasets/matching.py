@@ -64,7 +64,7 @@ def describe_corrections(corrected: dict[str, str]) -> str:
         return ""
     name, found = next(iter(corrected.items()))
     names = count_of(len(corrected), "name of the list is", "names of the list are")
-    return f"{names} written otherwise on disk, such as '{name}', which is '{found}'"
+    return f"{names} spelled differently on disk, such as '{name}', which is '{found}'"
 
 
 class FileMatcher:

@@ -81,7 +81,7 @@ def open_owners(
             for address, owner in zip(addresses, owners, strict=True):
                 if how := _find_end(owner):
                     why = f"{address.device}: the process that computes flow died ({how})"
-                    raise FatalJobError(f"{why}; finished videos are kept: the same command continues") from error
+                    raise FatalJobError(f"{why}; finished videos are kept: run the same command to continue") from error
             raise
     finally:
         for owner in owners:

@@ -351,7 +351,7 @@ def find_outside(model: type[StageOptions], values: Mapping[str, Any], where: st
         if value is None:
             continue
         if option.typed:
-            found.append(f"{where}: {option.key} leads out of the workspace: type it, {option.flag}")
+            found.append(f"{where}: {option.key} writes outside the workspace: give {option.flag} on the command line")
         elif option.makes and isinstance(value, str) and (fault := find_fault(value)):
             found.append(f"{where}: {option.key} = {format_value(value)}: {fault}; it should be the name of a new set")
     return found

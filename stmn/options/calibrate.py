@@ -4,7 +4,7 @@ from stmn.options.base import StageOptions, option
 
 
 class CalibrateOptions(StageOptions):
-    """Fit a temperature, which makes the confidence of a model honest. It is fitted on videos that are new to it."""
+    """Calibrate a model: fit a temperature to its confidence. The videos that it is fitted on are new to the model."""
 
     model: str | None = option(
         None, "model to calibrate: a run or a file [default: the newest]", "Data", argument=True, inputs=("model",)

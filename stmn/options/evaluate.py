@@ -36,7 +36,7 @@ class EvaluateOptions(DataOptions):
     )
     join: list[str] | None = option(
         None,
-        "instead of testing, join the scores of these evaluations of disjoint folds, each video once",
+        "instead of testing, join the scores of these evaluations of disjoint folds, with each video once",
         "Testing",
         inputs=("scores",),
     )

@@ -18,8 +18,8 @@ class ExportOptions(StageOptions):
     )
     precision: Literal["float32", "float16", "int8"] = option(
         "float32",
-        "type of weights and features in the file, in int8 of convolutions alone; inputs, classifier, averages and "
-        "logits are float32 in each",
+        "type of weights and features in the file, in int8 only of convolutions; inputs, classifier, averages and "
+        "logits are always float32",
         "Run",
     )
     half: bool = option(False, "the same as --precision float16", "Run", later=True)
@@ -35,7 +35,7 @@ class ExportOptions(StageOptions):
     )
     copy_to: Path | None = option(
         None,
-        "also copy the file to this path; what is there is overwritten with --force alone",
+        "also copy the file to this path; an existing file is overwritten only with --force",
         "Run",
         execution=True,
         typed=True,

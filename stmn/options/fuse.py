@@ -21,7 +21,7 @@ class FuseOptions(TrainingOptions):
         None, "trained motion stream [default: the newest of the data set and split]", "Network", inputs=("model",)
     )
     allow_seen: bool = option(
-        False, "also tie streams that learned from test videos of the split", "Network", execution=True
+        False, "also fuse streams that were trained on test videos of the split", "Network", execution=True
     )
     fusion: str = option(
         "multiply",
@@ -108,8 +108,8 @@ class FuseOptions(TrainingOptions):
     )
     freeze: list[Literal["appearance", "motion", "gates", "temporal"]] | None = option(
         None,
-        "what stays as it is: a stream (with its filters and batch statistics, and without dropout), the gates, the "
-        "temporal filters; appearance, motion, gates, temporal",
+        "parts that are not trained: appearance, motion (each with its temporal filters and batch statistics, and "
+        "without dropout), gates, temporal",
         "Optimisation",
         later=True,
     )

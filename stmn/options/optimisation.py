@@ -40,7 +40,9 @@ class OptimisationOptions(DataOptions):
     lr_gain: float = option(
         1.0, "multiplies lr of the gains of batch normalisation; 2 in the authors' code", "Optimisation", gt=0
     )
-    clip: float | None = option(None, "largest norm of the gradient [default: no limit]", "Optimisation", gt=0)
+    clip: float | None = option(
+        None, "largest gradient norm; larger gradients are scaled down [default: no limit]", "Optimisation", gt=0
+    )
     label_smoothing: float = option(
         0.0, "share of each label that is spread over all classes in the loss", "Optimisation", ge=0, lt=1
     )
@@ -64,7 +66,7 @@ class OptimisationOptions(DataOptions):
     )
     keep: str = option(
         "last",
-        "which weights make the model: last, or best in validation; 'every N' also saves them every N steps",
+        "which weights to save as the model: last, or best in validation; 'every N' also saves a model every N steps",
         "Optimisation",
     )
 

@@ -45,12 +45,16 @@ class PrepareOptions(StageOptions):
     mirror: bool = option(True, "let training and testing mirror videos, if the data set allows it", "Data")
     mirror_pairs: dict[str, str] = option(
         {},
-        "words that change places in class names when a video is mirrored: left=right",
+        "words to swap in class names when a video is mirrored: left=right",
         "Data",
     )
     short_side: int = option(256, "short side of stored frames, pixels", "Data", ge=16, le=2048)
     fps: float | None = option(
-        None, "frames per second, each the nearest in time [default: each video's own]", "Data", gt=0, le=1000
+        None,
+        "resample to this many frames per second, by the nearest in time [default: each video's own]",
+        "Data",
+        gt=0,
+        le=1000,
     )
     quality: int = option(95, "JPEG quality of frames and flow", "Data", ge=1, le=100)
     flow: str = option("tvl1", "optical flow estimator: a plugin", "Data", plugin="flow")
@@ -75,7 +79,7 @@ class PrepareOptions(StageOptions):
         typed=True,
     )
     video_timeout: float = option(
-        600.0, "give up a video that makes no progress for this many seconds", "Run", gt=0, execution=True
+        600.0, "skip a video that makes no progress for this many seconds", "Run", gt=0, execution=True
     )
     retry_skipped: bool = option(False, "try all skipped videos again, not only changed ones", "Run", execution=True)
     drop_gone: bool = option(
@@ -87,7 +91,7 @@ class PrepareOptions(StageOptions):
     def _check_together(self) -> Self:
         """Folds have to be of something, and those of videos have no natural number; pairs need mirrors."""
         if self.folds and not self.split_by:
-            raise ValueError("folds: say of what, with split_by = group (--split-by group), video or auto")
+            raise ValueError("folds: needs split_by = group (--split-by group), video or auto")
         if self.split_by == "video" and not self.folds:
             raise ValueError("split_by = video: say how many folds, such as folds = 5 (--folds 5)")
         if not all(one and other for one, other in self.mirror_pairs.items()):

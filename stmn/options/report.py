@@ -11,8 +11,8 @@ class ReportOptions(DataOptions):
     )
     evaluations: list[str] | None = option(
         None,
-        "evaluations to report [default: the newest of each model, and of each way of testing it, on this data set "
-        "and split, and of all splits]",
+        "evaluations to report [default: the newest of each model and protocol on this data set and split, and on "
+        "all splits]",
         "Data",
         inputs=("scores", "splits"),
     )

@@ -19,7 +19,7 @@ class TableOptions(SetOptions):
     )
     rows: list[str] | None = option(
         None,
-        "the row of each evaluation, in their order: those of one method have the same [default: the stage's id "
+        "the row of each evaluation, in the same order; equal names make one row [default: the stage's id "
         "without seed and split, or the run]",
         "Data",
     )

@@ -20,8 +20,8 @@ class TrainingOptions(OptimisationOptions):
     )
     sampling: Literal["stride", "segments"] = option(
         "stride",
-        "which chunks; stride: equally far apart, by a stride that is drawn; segments: the video is cut into as many "
-        "equal segments as there are chunks, and one is drawn from each, as in temporal segment networks",
+        "how chunks are sampled; stride: equally spaced, at a random stride; segments: one at random from each of as "
+        "many equal segments as there are chunks, as in temporal segment networks",
         "Data",
     )
     balance: bool = option(False, "show each class equally often, however many videos it has", "Data")
@@ -63,7 +63,7 @@ class TrainingOptions(OptimisationOptions):
     bn: Literal["train", "frozen", "partial"] = option(
         "train",
         "batch normalisation; train: by each group's statistics; frozen: by those of the starting weights, which "
-        "stay as they are, with gains and offsets; partial: frozen except the first layer of each stream",
+        "are not trained, nor are scale and shift; partial: frozen except the first layer of each stream",
         "Optimisation",
     )
     bn_momentum: float = option(
@@ -83,7 +83,7 @@ class TrainingOptions(OptimisationOptions):
     precision: Literal["auto", "float32", "tf32", "bfloat16", "float16"] = option(
         "auto",
         "precision of convolutions; auto: bfloat16 on a GPU that has it, else float16; float32 on a CPU; tf32: float32 "
-        "whose products a GPU computes with fractions of 10 bits",
+        "with products in TensorFloat-32, on a GPU",
         "Optimisation",
     )
     compile: bool = option(
@@ -97,7 +97,7 @@ class TrainingOptions(OptimisationOptions):
     )
     deterministic: bool = option(
         False,
-        "the same bits in every run on one machine, on a GPU too, where it is slower and does without some operations",
+        "bit-identical results in every run on one machine; on a GPU this is slower and lacks some operations",
         "Run",
         execution=True,
     )

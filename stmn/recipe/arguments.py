@@ -41,7 +41,7 @@ class TrainingArguments(TypedDict, total=False):
     lr_bias: float
     # multiplies lr of the gains of batch normalisation; 2 in the authors' code
     lr_gain: float
-    # largest norm of the gradient [default: no limit]
+    # largest gradient norm; larger gradients are scaled down [default: no limit]
     clip: float | None
     # share of each label that is spread over all classes in the loss
     label_smoothing: float
@@ -51,7 +51,8 @@ class TrainingArguments(TypedDict, total=False):
     class_weights: bool
     # decay of a running average of the weights, such as 0.999, to validate and save [default: none]
     ema: float | None
-    # which weights make the model: last, or best in validation; 'every N' also saves them every N steps
+    # which weights to save as the model: last, or best in validation; 'every N' also saves a model every N
+    # steps
     keep: str
     # smallest stride between the chunks of a video, frames
     stride_min: int
@@ -59,8 +60,8 @@ class TrainingArguments(TypedDict, total=False):
     stride_max: int
     # draw one stride per micro-batch, as the authors' code does, instead of one per video
     shared_stride: bool
-    # which chunks; stride: equally far apart, by a stride that is drawn; segments: the video is cut into as
-    # many equal segments as there are chunks, and one is drawn from each, as in temporal segment networks
+    # how chunks are sampled; stride: equally spaced, at a random stride; segments: one at random from each of
+    # as many equal segments as there are chunks, as in temporal segment networks
     sampling: Literal["stride", "segments"]
     # show each class equally often, however many videos it has
     balance: bool
@@ -85,7 +86,7 @@ class TrainingArguments(TypedDict, total=False):
     # --micro-batch]
     bn_group: int | None
     # batch normalisation; train: by each group's statistics; frozen: by those of the starting weights, which
-    # stay as they are, with gains and offsets; partial: frozen except the first layer of each stream
+    # are not trained, nor are scale and shift; partial: frozen except the first layer of each stream
     bn: Literal["train", "frozen", "partial"]
     # weight of a step (one update of the weights) in running statistics, however many groups it has
     bn_momentum: float
@@ -93,14 +94,13 @@ class TrainingArguments(TypedDict, total=False):
     # 1000 samples); 0 keeps the running statistics
     bn_passes: int
     # precision of convolutions; auto: bfloat16 on a GPU that has it, else float16; float32 on a CPU; tf32:
-    # float32 whose products a GPU computes with fractions of 10 bits
+    # float32 with products in TensorFloat-32, on a GPU
     precision: Literal["auto", "float32", "tf32", "bfloat16", "float16"]
     # compile the network with torch.compile; the first step takes minutes
     compile: bool
     # what --compile aims at; reduce-overhead: CUDA graphs, which start all kernels of a pass at once
     compile_mode: Literal["default", "reduce-overhead"]
-    # the same bits in every run on one machine, on a GPU too, where it is slower and does without some
-    # operations
+    # bit-identical results in every run on one machine; on a GPU this is slower and lacks some operations
     deterministic: bool
     # resume an interrupted run with the same options; --no-resume starts over
     resume: bool
@@ -126,11 +126,11 @@ class PrepareArguments(TypedDict, total=False):
     folds: int | None
     # let training and testing mirror videos, if the data set allows it
     mirror: bool
-    # words that change places in class names when a video is mirrored: left=right
+    # words to swap in class names when a video is mirrored: left=right
     mirror_pairs: dict[str, str]
     # short side of stored frames, pixels
     short_side: int
-    # frames per second, each the nearest in time [default: each video's own]
+    # resample to this many frames per second, by the nearest in time [default: each video's own]
     fps: float | None
     # JPEG quality of frames and flow
     quality: int
@@ -148,7 +148,7 @@ class PrepareArguments(TypedDict, total=False):
     workers: int
     # Dask scheduler, tcp:// or tls://HOST:PORT; its workers must see the same folders
     cluster: str | None
-    # give up a video that makes no progress for this many seconds
+    # skip a video that makes no progress for this many seconds
     video_timeout: float
     # try all skipped videos again, not only changed ones
     retry_skipped: bool
@@ -199,7 +199,7 @@ class FuseArguments(TrainingArguments, total=False):
     appearance: Named | None
     # trained motion stream [default: the newest of the data set and split]
     motion: Named | None
-    # also tie streams that learned from test videos of the split
+    # also fuse streams that were trained on test videos of the split
     allow_seen: bool
     # how a gate combines the streams: a plugin; none trains them side by side, without gates
     fusion: str
@@ -249,8 +249,8 @@ class FuseArguments(TrainingArguments, total=False):
     blank: Literal["appearance", "motion"] | None
     # weights of the losses of appearance and motion, such as 0.5,1 [default: 1,1]
     loss_weights: list[float] | None
-    # what stays as it is: a stream (with its filters and batch statistics, and without dropout), the gates,
-    # the temporal filters; appearance, motion, gates, temporal
+    # parts that are not trained: appearance, motion (each with its temporal filters and batch statistics, and
+    # without dropout), gates, temporal
     freeze: list[Literal["appearance", "motion", "gates", "temporal"]] | None
     # multiplies lr of the trained appearance stream; not of its temporal filters
     lr_appearance: float
@@ -275,7 +275,7 @@ class EvaluateArguments(TypedDict, total=False):
     allow_seen: bool
     # instead of one model, average the scores of these models or evaluations
     late_fusion: list[Named] | None
-    # instead of testing, join the scores of these evaluations of disjoint folds, each video once
+    # instead of testing, join the scores of these evaluations of disjoint folds, with each video once
     join: list[Named] | None
     # weights of the network's streams, or of what --late-fusion names, in the same order; validation chooses
     # them on the videos that training held out; folds, with --join or --split all, on those of the other

@@ -136,7 +136,7 @@ class _Chain:
                 if alone or isinstance(error, Interrupted | FolderInUse | UsageError):
                     raise
                 failed[stage.id] = error
-                say(f"{stage.id}: failed: {error}; going on with what doesn't follow from it")
+                say(f"{stage.id}: failed: {error}; continuing with the stages that don't depend on it")
                 continue
             in_a_row = 0
             yield stage, run
@@ -144,7 +144,7 @@ class _Chain:
             lines = (f"{stage_id}: {error}" for stage_id, error in failed.items())
             more = f"; {count_of(len(left_out), 'stage')} left out" if left_out else ""
             raise StmnError(
-                *lines, f"{count_of(len(failed), 'stage')} of the sweep failed{more}: mend it, and run again"
+                *lines, f"{count_of(len(failed), 'stage')} of the sweep failed{more}: fix the cause and run again"
             )
 
     def _run_one(self, stage: RecipeStage, options: StageOptions) -> Run:

@@ -80,7 +80,7 @@ def _differences(record: dict[str, Any], plan: StagePlan) -> Iterator[tuple[str,
         words = ", ".join(f"{name} = {here}, there {there}" for name, (there, here) in changed.items())
         yield "defaults", f"the defaults differ ({words})"
     if identity["format"] != record.get("format"):
-        yield "format", "this version of stmn gives other results than the one that made it"
+        yield "format", "this version of stmn gives different results from the one that made it"
     if identity["inputs"] != (known := record.get("inputs", {})):
         names = [name for name, item in identity["inputs"].items() if known.get(name) != item]
         yield "inputs", f"the inputs differ ({', '.join(names or known)})"

@@ -73,7 +73,7 @@ def choose_licence(name: str | None, link: str | None) -> Licence:
     if not name or not name.strip():
         raise UsageError(
             "a model needs a licence, or nobody may use it: name one with --licence, such as apache-2.0 or cc-by-4.0 "
-            "(what the videos were given under may decide it)"
+            "(the licence of the videos may limit the choice)"
         )
     known = name.strip().lower()
     if known in LICENCES:

@@ -93,7 +93,7 @@ def fetch_model(text: str) -> Path:
         with _hub_errors(name):
             return Path(hub.hf_hub_download(name.repo, MODEL_FILE, revision=name.revision))
     except _Unreachable as error:
-        raise DataError(f"{name}: the download broke off: {error}; the same command goes on") from error
+        raise DataError(f"{name}: the download broke off: {error}; run the same command to continue") from error
 
 
 def pin_revision(text: str, path: Path) -> str:
@@ -160,7 +160,7 @@ def _hub_errors(name: HubName) -> Iterator[None]:
         status = getattr(error.response, "status_code", None)
         if status in (401, 403):
             raise UsageError(
-                f"{name}: you may not do that there: log in with `hf auth login` as somebody who may"
+                f"{name}: permission denied: log in with `hf auth login` as a user who may write there"
             ) from error
         raise _Unreachable(_describe(error)) from error
     except (StmnError, KeyboardInterrupt):

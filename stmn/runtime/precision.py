@@ -42,8 +42,8 @@ def training_numbers(device: Device, deterministic: bool = False) -> Iterator[No
             if not deterministic or found is None:
                 raise
             raise StmnError(
-                f"deterministic: {found[1]} gives other bits each time on this device; leave out deterministic, or "
-                f"what needs it"
+                f"deterministic: {found[1]} has no deterministic form on this device; remove deterministic, or the "
+                f"option that needs it"
             ) from error
         finally:
             cudnn.benchmark, cudnn.deterministic, filling.fill_uninitialized_memory = before

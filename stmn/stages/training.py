@@ -285,9 +285,9 @@ def _say_short_videos(clips: "Clips", context: Context) -> None:
     chunks, stride = sampling.chunks, 1 if by_segments else sampling.stride[0]
     short = sum(is_short(video.frames, sampling.stack_length, chunks, stride) for video in clips.videos)
     if chunks > 1 and short:
-        where = "at different times: some of theirs are the same"
+        where = "at different times, so some of their chunks are the same"
         if not by_segments:
-            where = f"{stride} frames apart: their chunks are spread evenly"
+            where = f"{stride} frames apart, so their chunks are spread evenly"
         context.progress.say(
             f"{short:,} of {count_of(len(clips), 'training video')} {'is' if short == 1 else 'are'} too short for "
             f"{chunks} chunks, {where}"

@@ -107,7 +107,9 @@ def catch_signals(progress: Progress, ranks: Ranks) -> Iterator[threading.Event]
         if event.is_set():
             raise KeyboardInterrupt
         event.set()
-        progress.say("stopping after this step; once more stops at once and loses what came after the last saved state")
+        progress.say(
+            "stopping after this step; press Ctrl-C again to stop now, which loses what came after the last checkpoint"
+        )
 
     if threading.current_thread() is not threading.main_thread():
         yield event

@@ -175,7 +175,7 @@ def test_path_that_is_written_otherwise_is_found(written, tmp_path):
     assert (video.id, video.path) == ("clips/A b.mp4", tmp_path / "clips" / "A b.mp4")
     assert dataset.splits()["1"]["train"] == [video.id]
     assert list(dataset.notes([video])) == [
-        f"1 name of the list is written otherwise on disk, such as '{written}', which is 'clips/A b.mp4'"
+        f"1 name of the list is spelled differently on disk, such as '{written}', which is 'clips/A b.mp4'"
     ]
 
 

@@ -36,7 +36,7 @@ def test_class_of_one_part_is_named():
 
 def test_listed_video_that_is_not_there_is_counted():
     assert doubts(["run/a", "run/c", "jump/a"], ["run/b", "jump/b"], missing=("run/c",)) == [
-        "1 of 5 videos that the splits list is not there, the first: 'run/c'"
+        "1 of 5 videos in the lists of the splits is missing, the first: 'run/c'"
     ]
 
 

@@ -238,7 +238,7 @@ def test_folds_take_the_place_of_columns_that_are_splits(tmp_path):
      "4 folds need at least 4 groups, but there are 3"),
     (["--split-by", "video", "--folds", "4"], "4 folds need at least 4 videos, but there are 3"),
     (["--split-by", "video"], "split_by = video: say how many folds"),
-    (["--folds", "4"], "folds: say of what, with split_by = group"),
+    (["--folds", "4"], "folds: needs split_by = group"),
     (["--folds", "1", "--split-by", "video"], "folds = 1: must be 2 or more"),
     (["--dataset-options", "group_pattern=([a-z"], "group_pattern '([a-z': unterminated character set"),
     (["--dataset-options", "group_pattern=[a-z]+_"], "group_pattern '[a-z]+_': put brackets around the part"),

@@ -60,7 +60,7 @@ def test_names_that_differ_in_case_or_ending_are_matched(tmp_path):
     first, second = dataset.videos()
     assert dataset.splits() == {"1": {"train": [first.id, listed[2]], "test": [second.id]}}
     assert list(dataset.notes([first, second])) == [
-        f"2 names of the list are written otherwise on disk, such as '{listed[0]}', which is '{first.id}'"
+        f"2 names of the list are spelled differently on disk, such as '{listed[0]}', which is '{first.id}'"
     ]
 
 

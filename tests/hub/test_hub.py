@@ -175,7 +175,7 @@ def test_pushing_without_rights_says_to_log_in(hub, trained, monkeypatch, tmp_pa
     refused = call("push", "motion", "ada/m", "--licence", "mit", "-w", trained.root)
     assert refused.exit_code == 2 and not hub.repositories
     [line] = errors_of(refused)
-    assert line == "hf://ada/m: you may not do that there: log in with `hf auth login` as somebody who may"
+    assert line == "hf://ada/m: permission denied: log in with `hf auth login` as a user who may write there"
 
 
 def test_hub_that_fails_is_one_line(hub, monkeypatch, tmp_path):

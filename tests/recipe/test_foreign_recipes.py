@@ -74,7 +74,9 @@ def test_what_leads_out_is_typed(stage, key, place, tmp_path):
         result = call("recipes", "validate", write_recipe(Path("r.toml"), 'name = "r"', stage))
     [error] = errors_of(result)
     flag = f"--{key.replace('_', '-')}"
-    assert result.exit_code == 2 and error.endswith(f"{key} leads out of the workspace: type it, {flag}")
+    assert result.exit_code == 2 and error.endswith(
+        f"{key} writes outside the workspace: give {flag} on the command line"
+    )
 
 
 def test_rendered_videos_stay_in_the_workspace(tmp_path):

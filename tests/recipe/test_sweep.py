@@ -347,7 +347,7 @@ def test_a_training_that_diverges_does_not_stop_the_others(scratch, tmp_path):
     assert result.exit_code == 1
     *causes, last = errors_of(result)
     assert len(causes) == 1 and causes[0].startswith("motion[lr=1e+30]: ") and "loss" in causes[0]
-    assert last == "1 stage of the sweep failed; 2 stages left out: mend it, and run again"
+    assert last == "1 stage of the sweep failed; 2 stages left out: fix the cause and run again"
     assert "table: left out, because motion[lr=1e+30] failed" in result.stderr
     assert {run.record["stage"] for run in scratch.runs() if run.done} == {"motion[lr=0.01]", "test-motion[lr=0.01]"}
     always = swept(tmp_path, "[sweep.motion]\nlr = [1e30, 2e30, 3e30, 4e30]", motion, TESTS[0])

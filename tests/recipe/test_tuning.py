@@ -245,7 +245,7 @@ def test_an_interrupted_trial_goes_on_and_ends_as_if_undisturbed(scratch, name, 
     assert trial.state == "running" and (scratch.runs_dir / trial.run).is_dir()
     if name == signal.SIGINT:
         assert ended.returncode == 130
-        assert errors_of(ended) == ["interrupted in trial 1/2; the same command goes on with it"]
+        assert errors_of(ended) == ["interrupted in trial 1/2; run the same command to resume it"]
     again = call(*LONG, "--name", "s", "-w", scratch.root)
     assert again.exit_code == 0 and "continuing at step" in again.stderr, again.stderr
     assert call(*LONG, "--name", "s", "-w", whole.root).exit_code == 0

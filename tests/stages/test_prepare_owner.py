@@ -101,7 +101,7 @@ def test_death_of_the_process_that_computes_stops_the_work(videos, tmp_path, pac
     died = call("prepare", videos, "mine", *SMALL, "--flow", "trouble", "-w", tmp_path)
     assert died.exit_code == 1
     assert errors_of(died) == [
-        "cpu: the process that computes flow died (exit code 5); finished videos are kept: the same command continues"
+        "cpu: the process that computes flow died (exit code 5); finished videos are kept: run the same command to continue"
     ]
     assert not [row for row, _ in stored(tmp_path).values() if row["status"] != "ok"]
 

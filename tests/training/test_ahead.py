@@ -178,8 +178,8 @@ def test_operation_that_is_not_the_same_each_time_is_named(scratch, monkeypatch)
     done = call(*TRAIN, scratch.root)
     assert done.exit_code == 1
     assert errors_of(done) == [
-        "deterministic: avg_pool3d_backward_cuda gives other bits each time on this device; leave out deterministic, or "
-        "what needs it"
+        "deterministic: avg_pool3d_backward_cuda has no deterministic form on this device; remove deterministic, or the "
+        "option that needs it"
     ]
 
 

@@ -43,7 +43,7 @@ def test_network_is_trained_on_11_chunks(injector, tmp_path):
     result = call("fuse", *TIED, "--injector", injector, "--temporal-init", "average", "-w", tmp_path)
     assert result.exit_code == 0, result.stderr
     assert (
-        "2 of 4 training videos are too short for 11 chunks, 5 frames apart: their chunks are spread evenly"
+        "2 of 4 training videos are too short for 11 chunks, 5 frames apart, so their chunks are spread evenly"
         in result.stderr.splitlines()
     )
     run = space.newest("model", injector=injector)

@@ -134,4 +134,4 @@ def test_fused_network_of_eleven_segments(own):
     line = "fuse --batch 4 --micro-batch 2 --steps 1 --validation 0 --chunks 11 --sampling segments --data synthetic"
     done = call(*shlex.split(line), "-w", own.root)
     assert done.exit_code == 0, errors_of(done)
-    assert "24 of 24 training videos are too short for 11 chunks, at different times: some of theirs" in done.stderr
+    assert "24 of 24 training videos are too short for 11 chunks, at different times, so some of their" in done.stderr

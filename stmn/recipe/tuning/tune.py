@@ -45,7 +45,7 @@ def run_tuning(
         while (trial := study.running) or len(study.trials) < trials:
             if trial is None:
                 if minutes is not None and time.monotonic() - began > 60 * minutes:
-                    progress.say(f"{minutes:g} minutes are over; the same command goes on")
+                    progress.say(f"{minutes:g} minutes are over; run the same command to continue")
                     return
                 values = draw_values(tuning.question.space, study.trials, tuning.seed)
                 if values is None:
@@ -57,7 +57,7 @@ def run_tuning(
             try:
                 trial = study.put(_Run(tuning, trial, TrialProgress(progress, name, quiet), prune).end(device, wait))
             except (KeyboardInterrupt, Interrupted) as error:
-                raise Interrupted(f"interrupted in {name}; the same command goes on with it") from error
+                raise Interrupted(f"interrupted in {name}; run the same command to resume it") from error
             quiet = True  # what one training says, the others would say again
             progress.event(**trial.model_dump())
             progress.say(f"{name}: {_describe_end(trial, study)}")
