@@ -55,8 +55,8 @@ HOW = """\
 #   - the rates of the streams fall at fixed epochs: schedule = "steps";
 #   - the rate of the tied network falls after 10, 15 and 20 of 25 passes: schedule = "authors";
 #   - one temporal stride is drawn for every 4 videos: shared_stride = true;
-#   - the biases of convolutions and classifiers learn at twice the rate: lr_bias = 2.0. So do the gains of batch
-#     normalisation, which is not offered.
+#   - the biases of convolutions and classifiers learn at twice the rate, lr_bias = 2.0, and so do the gains of
+#     batch normalisation, lr_gain = 2.0.
 # The streams hold out a tenth of the training groups, which say when to lower the rate; the test lists are never read in
 # training (the authors validated on them). Tied networks have a fixed schedule and train on the whole list.
 """
