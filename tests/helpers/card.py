@@ -180,7 +180,7 @@ def on_card(monkeypatch: pytest.MonkeyPatch, waits: list[str] | None = None, **h
         how: fields of the device.
     """
     global _waits
-    new_generator, tensor = torch.Generator, torch.tensor
+    new_generator, tensor, tolist = torch.Generator, torch.tensor, Tensor.tolist
     choose, before = devices.choose_device, torch.__future__.get_overwrite_module_params_on_conversion()
 
     def take_card(name: str = "auto", *chosen: object) -> Device:
@@ -197,7 +197,8 @@ def on_card(monkeypatch: pytest.MonkeyPatch, waits: list[str] | None = None, **h
         # these make tensors of Python's numbers on the host, and move them where no mode sees it
         patch.setattr(torch, "tensor", lambda *values, device=None, **how: tensor(*values, **how).to(device))
         patch.setattr(Tensor, "new_tensor", lambda like, values: tensor(values, dtype=like.dtype).to(like.device))
-        # what such a device lacks: generators of its own, and tensors that know no versions
+        # what such a device lacks: lists of its values, generators of its own, and tensors that know no versions
+        patch.setattr(Tensor, "tolist", lambda values: tolist(values.cpu()))
         patch.setattr(torch, "Generator", lambda device="cpu": new_generator())
         patch.setattr(torch.inference_mode, "__enter__", _stop_gradients)
         patch.setattr(torch.inference_mode, "__exit__", _go_on)

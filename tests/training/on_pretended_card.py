@@ -115,6 +115,22 @@ def test_predict_features_and_export(space, monkeypatch, tmp_path):
     assert exported == [0, 0]
 
 
+@pytest.mark.slow
+def test_look_inside(space, monkeypatch):
+    command = "nets inside fused-multiply --videos 4 --json"
+    here, there = on_both(monkeypatch, command, space, lambda done: json.loads(done.stdout))
+    assert here["gradients"] and numbers_of(there) == pytest.approx(numbers_of(here), rel=1e-3, abs=1e-5)
+
+
+def numbers_of(value: object) -> list[float]:
+    """All numbers in JSON, in their order."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [number for item in value for number in numbers_of(item)]
+    return [value] if isinstance(value, int | float) else []
+
+
 def waits_of(monkeypatch: pytest.MonkeyPatch, space: Workspace, *words: object) -> Counter[str]:
     """Where a command would make the host wait for a real card, and how often."""
     waits: list[str] = []
