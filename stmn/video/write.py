@@ -12,9 +12,11 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from stmn.runtime.files import atomic_write
+from stmn.runtime.kernel_files import list_levels
 
 #: frames are timed in at least this many ticks per second
 _TICKS = 10_000
+_AVX512 = "x86-64-v4"
 
 
 class VideoWriter:
@@ -55,6 +57,8 @@ class VideoWriter:
     def _add_stream(self, height: int, width: int) -> VideoStream:
         """The stream for frames of a size."""
         options = {"crf": str(self._crf), "preset": "veryfast"}
+        if _AVX512 in list_levels():  # whose code in x264 now and then writes another file of the same pictures
+            options["x264-params"] = "asm=avx2"
         stream = self._container.add_stream("libx264", rate=self.fps, options=options)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         stream.codec_context.thread_count = 1
