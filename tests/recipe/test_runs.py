@@ -155,7 +155,7 @@ def test_unfinished_run_of_an_older_format_is_named(scratch, monkeypatch):
     again = call(*done)  # a finished one is simply made again, and that is said
     assert again.exit_code == 0
     assert re.search(
-        r"train-stream: this is a new run, not motion-resnet18-\w+: this version of stmn gives other results",
+        r"train-stream: this is a new run, not motion-resnet18-\w+: this version of stmn gives different results",
         again.stderr,
     )
     refused = call(*unfinished)

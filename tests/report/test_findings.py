@@ -88,7 +88,7 @@ def test_first_sentence_compares_with_the_best_stream_and_with_late_fusion(works
     test = "exact sign-flip test over 9 groups, p = 0.004"
     assert first.startswith(
         f"(50.0 %) is 20.0 points below motion (70.0 %), the best single stream: clearly worse ({test}); it is 10.0 "
-        f"points above late (40.0 %), the late fusion: clearly better ({test}). Which stream is the best was seen on "
+        f"points above late (40.0 %), the late fusion: clearly better ({test}). The best stream was chosen on "
         "these same test videos, which favours it a little."
     )
 
@@ -96,7 +96,7 @@ def test_first_sentence_compares_with_the_best_stream_and_with_late_fusion(works
 def test_one_stream_is_not_called_the_best(workspace, tmp_path):
     text = report_of(workspace, tmp_path, motion=right_for(2, "motion"), fused=right_for(8, "appearance", "motion"))
     assert "60.0 points above motion (20.0 %), the only single stream that was tested: clearly better" in text
-    assert "Which stream is the best" not in text
+    assert "The best stream was chosen" not in text
 
 
 def test_three_persons_are_called_three_groups_that_cannot_decide(workspace, tmp_path):
