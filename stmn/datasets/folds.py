@@ -1,5 +1,6 @@
 """Folds: splits whose test parts share no video and together test every video once."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
@@ -9,7 +10,7 @@ import numpy as np
 from stmn.datasets.base import Splits, VideoEntry
 from stmn.datasets.groups import natural
 from stmn.datasets.naming import SURE
-from stmn.errors import UsageError, count_of
+from stmn.errors import DataError, UsageError, count_of
 from stmn.runtime.files import file_digest
 
 #: how to say which videos belong together
@@ -113,12 +114,15 @@ def _find_units(videos: Sequence[VideoEntry], by: Literal["group", "video"]) -> 
 
 def _find_copied(videos: Sequence[VideoEntry]) -> list[tuple[str, str] | None]:
     """The hash and the segment of each video whose file may have a copy, which has its size; None for the others."""
-    sizes = [video.path.stat().st_size if video.path.is_file() else 0 for video in videos]
+    sizes = [os.path.getsize(video.path) if os.path.isfile(video.path) else 0 for video in videos]
     counts = Counter(sizes)
-    return [
-        (file_digest(video.path), video.segment) if size and counts[size] > 1 else None
-        for video, size in zip(videos, sizes, strict=True)
-    ]
+    found: list[tuple[str, str] | None] = []
+    for video, size in zip(videos, sizes, strict=True):
+        try:
+            found.append((file_digest(video.path), video.segment) if size and counts[size] > 1 else None)
+        except (OSError, DataError):  # `prepare` names what it can't read
+            found.append(None)
+    return found
 
 
 def _deal(videos: Sequence[VideoEntry], units: Sequence[int], count: int) -> list[int]:

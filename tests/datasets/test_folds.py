@@ -96,6 +96,20 @@ def test_copies_of_a_file_are_in_one_fold_whatever_their_names(by, tmp_path):
     assert choose_folds(videos, None) == ("group", 4)
 
 
+def test_file_that_can_not_be_read_does_not_stop_the_folds(tmp_path, monkeypatch):
+    """Preparing names it."""
+    videos = []
+    for name in "abcd":
+        (tmp_path / name).write_bytes(b"the same size")
+        videos.append(VideoEntry(name, tmp_path / name, "run"))
+
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("stmn.datasets.folds.file_digest", refuse)
+    assert [len(parts["test"]) for parts in make_folds(videos, "video", 4).values()] == [1, 1, 1, 1]
+
+
 def test_names_like_ucf101s_give_a_folder_and_a_list_groups(tmp_path):
     names = [f"{c}/v_{c}_g{g:02d}_c01.avi" for c in ("Clap", "Hug") for g in range(1, 6)]
     folder = Folder(touched(tmp_path, *names))
