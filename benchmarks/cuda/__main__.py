@@ -8,6 +8,7 @@ it `--device cpu` works too, and the numbers mean nothing.
 """
 
 import argparse
+import gc
 import importlib
 import json
 import pkgutil
@@ -15,6 +16,8 @@ import sys
 import traceback
 from types import ModuleType
 from typing import Any
+
+import torch
 
 from benchmarks.cuda import __path__ as parts_path
 from benchmarks.cuda._card import describe_card
@@ -48,6 +51,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         except Exception as error:  # an hour of other parts is not lost with it
             traceback.print_exc()
             result[name] = {"error": f"{type(error).__name__}: {error}"}
+        if device.is_cuda:  # what torch keeps is missing to the next part, and to the processes that it starts
+            gc.collect()
+            torch.cuda.empty_cache()
         print(name, json.dumps(result[name]), file=sys.stderr, flush=True)
     return result
 

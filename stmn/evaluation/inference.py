@@ -60,7 +60,8 @@ def compute_logits(
             maps = compute_last_maps(network, inputs, chunks, most)
             outputs = network.classify(maps, chunks, per_window=soft)
         if view.mirror and protocol.mirror_order:  # what looks like "left" in the mirror is "right"
-            outputs = tuple(output[..., protocol.mirror_order] for output in outputs)
+            order = device.move(torch.tensor(protocol.mirror_order))  # a list as an index would make the host wait
+            outputs = tuple(output[..., order] for output in outputs)
         means = [_mean_soft_max(output.float()) if soft else output.float().mean(dim=1) for output in outputs]
         totals = [add(total, mean) for total, mean in zip(totals, means, strict=True)] if totals else means
     return [total.cpu() - log(len(views)) if soft else total.cpu() / len(views) for total in totals]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from stmn.errors import MissingExtra
 from stmn.flow.pairs import FlowFunction, compute_levels
+from stmn.runtime.device import Device
 from stmn.runtime.host_copy import mark_queue
 from stmn.runtime.memory import find_shortage
 from stmn.runtime.workers import FatalJobError, describe_error
@@ -55,15 +56,13 @@ class BatchMaker:
         device: Where the frames go.
     """
 
-    def __init__(self, flow: FlowFunction, bound: float, camera_motion: str, device: torch.device) -> None:
+    def __init__(self, flow: FlowFunction, bound: float, camera_motion: str, device: Device) -> None:
         self._flow, self._bound, self._camera_motion, self._device = flow, bound, camera_motion, device
         self._pixels = _CPU_PIXELS
         self._copies: torch.cuda.Stream | None = None
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-            free, _ = torch.cuda.mem_get_info(device)
+        if (free := device.free_memory()) is not None:
             self._pixels = min(_CUDA_PIXELS, free // _BYTES_PER_PIXEL)
-            self._copies = torch.cuda.Stream(device)
+            self._copies = torch.cuda.Stream(device.device)
 
     def most_pairs(self, height: int, width: int) -> int:
         """Return how many pairs of this size a batch should have at most."""
@@ -83,16 +82,16 @@ class BatchMaker:
         source = torch.empty(shape, dtype=torch.uint8, pin_memory=self._copies is not None)
         torch.cat([request.frames for request in requests], out=source)
         if self._copies is None:
-            return Batch(requests, levels=self._compute(source.to(self._device), chains).cpu())
-        current = torch.cuda.current_stream(self._device)
+            return Batch(requests, levels=self._compute(self._device.move(source), chains).cpu())
+        current = torch.cuda.current_stream(self._device.device)
         with torch.cuda.stream(self._copies):  # beside what the GPU computes now
-            frames = source.to(self._device, non_blocking=True)
+            frames = self._device.move(source)
         current.wait_stream(self._copies)
         frames.record_stream(current)
         found = self._compute(frames, chains)
         levels = torch.empty(found.shape, dtype=torch.uint8, pin_memory=True)
         levels.copy_(found, non_blocking=True)
-        return Batch(requests, source, levels, mark_queue(self._device))
+        return Batch(requests, source, levels, mark_queue(self._device.device))
 
     def _compute(self, frames: Tensor, chains: Sequence[int]) -> Tensor:
         """The levels of all chains."""
@@ -150,10 +149,10 @@ class BatchMaker:
 
     def _check_device(self, reason: str) -> None:
         """Give back what a failed batch holds of a GPU. Raises `FatalJobError` if the GPU does not work any more."""
-        if self._device.type != "cuda":
+        if self._copies is None:
             return
         try:
-            torch.cuda.synchronize(self._device)
+            torch.cuda.synchronize(self._device.device)
             torch.cuda.empty_cache()
         except Exception as broken:
-            raise FatalJobError(f"{self._device}: fails: {reason}") from broken
+            raise FatalJobError(f"{self._device.device}: fails: {reason}") from broken

@@ -124,7 +124,7 @@ class _Owner:
         from stmn.flow.estimator import load_estimator
         from stmn.runtime.device import choose_device
 
-        device = choose_device(self.address.device).device
+        device = choose_device(self.address.device)
         work = self.work
         maker = BatchMaker(load_estimator(work.flow, work.options), work.bound, work.camera_motion, device)
         server = _Server(self.address, maker)
@@ -132,7 +132,7 @@ class _Owner:
         def do(job: str) -> str:
             if job == "serve":
                 server.serve()
-            return describe_flow(work.flow, device)
+            return describe_flow(work.flow, device.device)
 
         return do
 

@@ -81,9 +81,11 @@ class Network(nn.Module):
         Returns:
             (B, P, classes) for each output, or (B, P, windows, classes).
         """
-        streams = [self.stream(name) for name in self.names]
-        ways = [stream.window_logits if per_window else stream.logits for stream in streams]
-        return tuple(way(x, chunks) for way, x in zip(ways, maps, strict=True))
+        found: list[Tensor] = []
+        for name, x in zip(self.names, maps, strict=True):  # a generator would break compiled code at the dropout
+            stream = self.stream(name)
+            found.append(stream.window_logits(x, chunks) if per_window else stream.logits(x, chunks))
+        return tuple(found)
 
 
 def mean_over_time(logits: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 from stmn.errors import DataError, Interrupted, StmnError, UsageError, count_of
 from stmn.options.base import DataOptions, SetOptions, StageOptions, build_options
 from stmn.recipe.content import Recipe, RecipeStage, with_shared
-from stmn.recipe.execute import execute
+from stmn.recipe.execute import choose_device_of, execute
 from stmn.recipe.expand import expand
 from stmn.recipe.networks import check_recipe
 from stmn.recipe.plan import StagePlan, plan_stage
@@ -152,7 +152,8 @@ class _Chain:
         plan = plan_stage(stage.uses, options, self.workspace, inputs_of(options, self.runs, self.workspace))
         about = {"recipe": self.recipe.name, "stage": stage.id}
         wait = self.wait is not False
-        run = execute(plan, self.workspace, self.progress, self.device, self.force, wait, **about)
+        device = choose_device_of(stage.uses, self.device)
+        run = execute(plan, self.workspace, self.progress, device, self.force, wait, **about)
         self.runs[stage.id] = run
         return run
 

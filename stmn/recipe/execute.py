@@ -90,6 +90,16 @@ def is_shared(verb: str) -> bool:
     return find_stage(verb).shared
 
 
+def choose_device_of(verb: str, names: str) -> str:
+    """What a stage of a recipe takes of a list of devices: all of them, or the first one.
+
+    Args:
+        verb: the stage.
+        names: what `--device` says, such as `cuda:0,cuda:1`.
+    """
+    return names if find_stage(verb).several_devices else names.partition(",")[0].strip()
+
+
 def _context(plan: StagePlan, workspace: Workspace, progress: Progress, device: str, wait: bool) -> Context:
     """What the stage is given."""
 

@@ -124,7 +124,7 @@ def preview_recipe(
         preview.notes.append(f"the number of splits is not known yet: stage '{made}' makes them; one is shown here")
     preview.stages = [look.at(stage) for stage in stages]
     if preview.work:
-        preview.rate, preview.device = workload.measure_rate(device)
+        preview.rate, preview.device = workload.measure_rate(device.partition(",")[0])  # training uses the first
         for found in preview.stages:
             found.seconds = found.work / preview.rate / processes if found.work is not None else None
     return preview

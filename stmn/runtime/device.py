@@ -154,6 +154,11 @@ def find_device(name: str = "auto") -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
+        if "," in name:
+            raise UsageError(
+                f"device '{name}': only prepare uses several; name one, or start a process for each GPU (torchrun "
+                f"--nproc-per-node {len(name.split(','))} -m stmn ...)"
+            )
         device = torch.device(name)
     except RuntimeError as error:
         raise UsageError(f"device '{name}': unknown; use auto, cpu, cuda or cuda:N") from error

@@ -89,6 +89,7 @@ class Stage(Generic[OptionsT]):
         options: the model of its options.
         makes: the kinds of output that later stages may name.
         shared: under torchrun all processes run it together; otherwise the first process does it alone.
+        several_devices: it uses all devices of a list, `cuda:0,cuda:1`.
         all_splits: its split may be `all`.
         always: it runs even if it is up to date, because it looks for changes itself.
         format: part of a run's identity. It is raised when a new version of stmn gives other results for the same
@@ -98,6 +99,7 @@ class Stage(Generic[OptionsT]):
     options: type[OptionsT]
     makes: tuple[OutputKind, ...] = ()
     shared = False
+    several_devices = False
     all_splits = False
     always = False
     format = 1

@@ -26,6 +26,7 @@ class Prepare(Stage[PrepareOptions]):
 
     options = PrepareOptions
     always = True
+    several_devices = True
 
     def check_options(self, options: PrepareOptions) -> None:
         """Refuse options that the flow plugin does not take."""

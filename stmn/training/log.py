@@ -7,9 +7,9 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Self
 
-import torch
 from torch import Tensor
 
+from stmn.runtime.device import Device
 from stmn.runtime.progress import Progress, Task
 from stmn.runtime.ranks import Ranks
 from stmn.training.findings import Found
@@ -31,7 +31,7 @@ class Log:
 
     def __init__(
         self, out: Path, plan: Plan, videos: int, state: TrainingState, progress: Progress, ranks: Ranks,
-        device: torch.device,
+        device: Device,
     ) -> None:  # fmt: skip
         self.out, self.plan, self.videos, self.state = out, plan, videos, state
         self.progress, self.ranks = progress, ranks

@@ -68,7 +68,7 @@ def train(
     shares = [plan.count_groups(share) for share in ranks.shares(plan.micro_batches)]
     statistics = RunningStatistics(normalisation, plan.bn_momentum, shares)
     findings = Findings(plan, ranks, device, optimizer, scaler)
-    log = Log(out, plan, len(clips), state, progress, ranks, device.device)
+    log = Log(out, plan, len(clips), state, progress, ranks, device)
 
     # data: crops, strides and order are functions of the seed, the epoch and the step
     order = MicroBatches(

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from stmn.runtime.device import Device
+
 
 class DataWait:
     """Gives batches, and adds up how long the device has waited for them.
@@ -17,8 +19,8 @@ class DataWait:
         device: where the batches are computed with.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self._on_gpu = device.type == "cuda"
+    def __init__(self, device: Device) -> None:
+        self._on_gpu = device.is_cuda
         self._seconds = 0.0
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 

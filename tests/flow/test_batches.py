@@ -38,7 +38,7 @@ def make_request(pairs: int, side: int = 8) -> Request:
 
 
 def test_failed_pass_leaves_nothing_in_memory(passes):
-    maker = BatchMaker(passes, 20.0, "keep", torch.device("cpu"))
+    maker = BatchMaker(passes, 20.0, "keep", choose_device("cpu"))
     requests = [make_request(8), make_request(2)]
     gc.disable()  # memory comes back at once, not when Python next looks for circles
     try:
@@ -54,10 +54,10 @@ def test_failed_pass_leaves_nothing_in_memory(passes):
 @pytest.mark.cuda
 def test_memory_of_a_card_that_runs_out_halves_the_work():
     """The card gives 200 MB more than is in use; 64 pairs of 256 x 256 pixels need more."""
-    device = choose_device("cuda:0").device
+    device = choose_device("cuda:0")
     maker, requests = BatchMaker(tvl1, 20.0, "keep", device), [make_request(16, 256) for _ in range(4)]
     whole = [request.levels.clone() for request, _ in maker.finish(maker.launch(requests))]
-    with limit_gpu_memory(200e6, device):
+    with limit_gpu_memory(200e6, device.device):
         answers = maker.finish(maker.launch(requests))
     assert [reason for _, reason in answers] == [""] * 4
     assert maker.most_pairs(256, 256) < 64, "the next batches are smaller"

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Protocol
 
 import pytest
 import torch
@@ -32,6 +33,20 @@ _ACROSS = {"copy_", "_foreach_copy_", "index", "index_put", "index_put_", "_inde
 _WAITING = {"_local_scalar_dense", "equal", "is_nonzero", "nonzero", "masked_select", "_unique2", "bincount"}
 
 
+class Watch(Protocol):
+    """Sees all operations on the card."""
+
+    def before(self, name: str, operands: list["OnCard"], host_waits: bool) -> None:
+        """An operation begins."""
+
+    def after(self, name: str, operands: list["OnCard"], results: list["OnCard"]) -> None:
+        """It has ended."""
+
+    def copy_late(self, target: Tensor, source: Tensor) -> None:
+        """Copy between the host and the card, which nobody waits for yet."""
+
+
+watch: Watch | None = None
 _waits: list[str] | None = None
 
 
@@ -116,34 +131,55 @@ def _compute(func, args, kwargs):
             raise RuntimeError(f"{func}: expected all tensors to be on the same device, and some are on the CPU")
     if name == "copy_":
         there = isinstance(args[0], OnCard)
-    if _waits is not None and _host_waits(
-        name, tensors, there, kwargs.get("non_blocking") or (len(args) > 2 and args[2] is True)
-    ):
-        _waits.append(_place(name))
+    ahead = bool(kwargs.get("non_blocking") or (name == "copy_" and len(args) > 2 and args[2]))
+    waits = _host_waits(name, tensors, there, ahead)
+    if waits:
+        note_wait(name)
+    if watch and (there or on_card):
+        watch.before(name, on_card, waits)
+    late = watch is not None and ahead and name in ("copy_", "_to_copy") and _crosses(tensors, there)
+    if late and name == "copy_":
+        watch.copy_late(*args[:2])
+        return args[0]
     plain = {key: value for key, value in kwargs.items() if key not in ("pin_memory", "non_blocking")}
     if asked is not None:
         plain["device"] = torch.device("cpu")
     found = func(*tree_map(_held, args), **tree_map(_held, plain))
-    if name in ("_local_scalar_dense", "equal") or not there:
-        return found
-    known = {id(value.held): value for value in on_card}  # what was changed in place is the same tensor
+    if there and name not in ("_local_scalar_dense", "equal"):
+        known = {id(value.held): value for value in on_card}  # what was changed in place is the same tensor
 
-    def put(value: object) -> object:
-        if not isinstance(value, Tensor) or isinstance(value, OnCard):
-            return value
-        return known[id(value)] if id(value) in known else OnCard(value)
+        def put(value: object) -> object:
+            if not isinstance(value, Tensor) or isinstance(value, OnCard):
+                return value
+            return known[id(value)] if id(value) in known else OnCard(value)
 
-    return tree_map(put, found)
+        found = tree_map(put, found)
+        if watch:
+            watch.after(name, on_card, [value for value in tree_flatten(found)[0] if isinstance(value, OnCard)])
+    if late:
+        watch.copy_late(found, args[0])
+    return found
+
+
+def _crosses(tensors: list[Tensor], there: bool) -> bool:
+    """True if an operation has tensors on the host and on the card, with its result."""
+    return len({*(isinstance(tensor, OnCard) for tensor in tensors), there}) == 2
 
 
 def _host_waits(name: str, tensors: list[Tensor], there: bool, non_blocking: bool) -> bool:
     """True if the host would wait for a real card to have got so far."""
     on_card = [isinstance(tensor, OnCard) for tensor in tensors]
     if name in ("_to_copy", "copy_", "_foreach_copy_"):
-        return len({*on_card, there}) == 2 and not non_blocking
+        return _crosses(tensors, there) and not non_blocking
     if name.startswith(("index", "_index_put")):  # a mask is counted; the host's indices are copied
         return any(on_card) and (not all(on_card) or any(tensor.dtype == torch.bool for tensor in tensors[1:]))
     return any(on_card) and name in _WAITING
+
+
+def note_wait(name: str) -> None:
+    """Tell the list that `on_card` was given that the host would wait now."""
+    if _waits is not None:
+        _waits.append(_place(name))
 
 
 def _place(name: str) -> str:

@@ -9,16 +9,21 @@ import os
 import shlex
 import shutil
 from collections import Counter
+from contextlib import nullcontext
 
 import pytest
 import torch
 from helpers.card import OnCard, card, on_card
 from helpers.commands import call, over
+from helpers.streams import streams
 from safetensors.torch import load_file
 
 import stmn
 from stmn.evaluation.scores import load_scores
-from stmn.runtime.device import Device
+from stmn.flow.batches import BatchMaker
+from stmn.flow.owner import Request
+from stmn.flow.tvl1 import tvl1
+from stmn.runtime.device import Device, choose_device
 from stmn.workspace import Workspace
 
 TRAIN = (
@@ -45,13 +50,15 @@ def space(tmp_path_factory) -> Workspace:
     return Workspace(folder)
 
 
-def on_both(monkeypatch: pytest.MonkeyPatch, command: str, space: Workspace, look, **how: object) -> list:
+def on_both(
+    monkeypatch: pytest.MonkeyPatch, command: str, space: Workspace, look, with_streams: bool = False, **how: object
+) -> list:
     """What `look` finds after a command on the CPU, and after the same on the card."""
     found = []
     for there in (False, True):
         words = [*shlex.split(command), "-w", space.root]
         if there:
-            with on_card(monkeypatch, **how):
+            with on_card(monkeypatch, **how), streams(monkeypatch) if with_streams else nullcontext():
                 done = call(*words)
         else:
             done = call(*words)
@@ -134,8 +141,7 @@ def numbers_of(value: object) -> list[float]:
 def waits_of(monkeypatch: pytest.MonkeyPatch, space: Workspace, *words: object) -> Counter[str]:
     """Where a command would make the host wait for a real card, and how often."""
     waits: list[str] = []
-    with on_card(monkeypatch, waits, cuts_pictures=True), monkeypatch.context() as patch:
-        patch.setattr(Device, "is_cuda", property(lambda device: device.device.type == "card"))
+    with on_card(monkeypatch, waits, cuts_pictures=True), streams(monkeypatch):
         done = call(*words, "-w", space.root)
         assert done.exit_code == 0, done.stderr
     return Counter(waits)
@@ -149,6 +155,56 @@ def test_step_of_training_waits_for_nothing_but_the_row_of_the_step_before(space
     )
     assert few, "weights and the rows of the log are read"
     assert {place.split(":")[0] for place in many - few} == {"runtime/host_copy.py"}, many - few
+
+
+# copies that are done as late as they may be, streams that have to wait for each other ------------------------------------
+
+
+def test_training_uses_no_copy_before_it_is_done(space, monkeypatch):
+    """Batches come on a stream of their own, rows of the log leave while the next step is computed."""
+
+    def look(_):
+        run = space.newest("model")
+        return [json.loads(row)["loss"] for row in (run.path / "metrics.jsonl").read_text().splitlines()]
+
+    command = TRAININGS["fuse"].replace("--steps 2", "--steps 6")
+    here, there = on_both(monkeypatch, command, space, look, with_streams=True, cuts_pictures=True)
+    assert there == pytest.approx(here, rel=5e-3)
+
+
+def test_evaluate_uses_no_copy_before_it_is_done(space, monkeypatch):
+    def look(_):
+        return load_scores(space.newest("scores").output("scores")).mean()
+
+    here, there = on_both(
+        monkeypatch, "evaluate fused-multiply --force", space, look, with_streams=True, cuts_pictures=True
+    )
+    torch.testing.assert_close(there, here, rtol=1e-3, atol=1e-3)
+
+
+def test_flow_of_batches_in_flight_is_that_of_the_cpu(monkeypatch):
+    """Two batches are under way at a time, as in `prepare`."""
+
+    def make_requests(seed: int) -> list[Request]:
+        draw = torch.Generator().manual_seed(seed)
+        frames = [torch.randint(0, 256, (pairs + 1, 24, 24, 3), generator=draw, dtype=torch.uint8) for pairs in (2, 3)]
+        return [Request(None, 0, chain, torch.zeros(len(chain) - 1, 2, 24, 24, dtype=torch.uint8)) for chain in frames]
+
+    def compute(device: Device) -> list[torch.Tensor]:
+        maker, found, flying = BatchMaker(tvl1, 20.0, "subtract", device), [], None
+        for seed in range(3):
+            launched = maker.launch(make_requests(seed))
+            found += maker.finish(flying) if flying else []
+            flying = launched
+        found += maker.finish(flying)
+        assert {reason for _, reason in found} == {""}
+        return [request.levels for request, _ in found]
+
+    here = compute(choose_device("cpu"))
+    with on_card(monkeypatch), streams(monkeypatch):
+        there = compute(Device(card()))
+    for one, other in zip(there, here, strict=True):
+        assert (one.int() - other.int()).abs().max() <= 1, "the CPU's is another solver"
 
 
 @pytest.mark.parametrize("command", [

@@ -139,3 +139,20 @@ def test_learning_rate_that_is_no_number_is_refused(own, tmp_path):
     recipe = write_recipe(tmp_path / "r.toml", 'name = "r"', 'id = "m"\nuses = "train-stream"\nlr = "fast"')
     line = refused(own, "run", recipe)
     assert "stage 1 ('m'): lr = 'fast': " in line and "number" in line
+
+
+def test_a_list_of_gpus_is_for_prepare_alone(scratch):
+    """In a recipe, stages that use one GPU take the first."""
+    train = ["train-stream", "--modality", "flow", "--steps", 1]
+    refused = call(*train, "--device", "cuda:0,cuda:1", "-w", scratch.root)
+    assert refused.exit_code == 2 and errors_of(refused) == [
+        "device 'cuda:0,cuda:1': only prepare uses several; name one, or start a process for each GPU (torchrun "
+        "--nproc-per-node 2 -m stmn ...)"
+    ]
+    stage = (
+        'id = "motion"\nuses = "train-stream"\nmodality = "flow"\narch = "resnet18"\nwidth = 0.25\nweights = "none"\n'
+        'size = 32\nbatch = 2\nmicro_batch = 2\nsteps = 1\nvalidation = 0.0\nschedule = "cosine"'
+    )
+    recipe = write_recipe(scratch.root / "one.toml", 'name = "one"\ndata = "synthetic"', stage)
+    first = call("run", recipe, "--device", "cpu,cuda:1", "-w", scratch.root)
+    assert first.exit_code == 0, first.stderr

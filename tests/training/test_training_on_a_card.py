@@ -241,7 +241,10 @@ def test_memory_that_runs_out_ends_in_one_line_and_fewer_groups_fit(scratch):
 
 
 class OneOfNccl(Ranks):
-    """A process alone that does all that several do over NCCL: its gradients and numbers go through collectives."""
+    """A process alone that does all that several do over NCCL: its gradients and numbers go through collectives.
+
+    It says that it is alone to all else, as two would share the samples of a step.
+    """
 
     def wrap(self, learner: nn.Module, device: Device) -> nn.Module:
         self.size = 2
@@ -332,7 +335,7 @@ for words in ({STREAM!r}, ["evaluate"], ["predict", "motion-resnet18", {str(vide
 
 def test_only_an_idle_card_waits_for_data():
     """A host that waits for a slow batch costs nothing while the card still computes the one before."""
-    wait, batches = DataWait(torch.device("cuda")), slow_batches(seconds=0.2)
+    wait, batches = DataWait(choose_device("cuda")), slow_batches(seconds=0.2)
     torch.cuda.synchronize()
     wait.next(batches)
     assert 0.15 < wait.take() < 1.0
