@@ -69,20 +69,20 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hide CUDA cards from all tests but those marked `cuda`, and from every process that they start."""
+    """Hide GPUs from all tests but those marked `cuda`, and from every process that they start."""
     chosen = config.option.markexpr
     if "cuda" not in chosen or "not cuda" in chosen:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before anything asks CUDA, which looks only once
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a test that needs more cards than there are."""
+    """Skip a test that needs more GPUs than there are."""
     mark = item.get_closest_marker("cuda")
     if mark is None:
         return
     import torch
 
-    needed, found = mark.kwargs.get("cards", 1), torch.cuda.device_count()
+    needed, found = mark.kwargs.get("gpus", 1), torch.cuda.device_count()
     if found < needed:
         pytest.skip(f"needs {needed} CUDA device{'s' * (needed > 1)}, and this run sees {found or 'none'}")
 

@@ -75,7 +75,7 @@ def test_stages_and_registry_are_imported_without_torch():
     assert (done.returncode, done.stderr) == (0, ""), f"imported: {done.stderr}"
 
 
-def test_ordinary_tests_see_no_card():
+def test_ordinary_tests_see_no_gpu():
     """Results of the default suite don't depend on whether the machine has one; `make test-cuda` is for that."""
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
     code = "import torch, sys; sys.exit(torch.cuda.device_count())"

@@ -47,7 +47,7 @@ def test_result_is_printed_and_written_as_json(tmp_path):
     assert {tuple(row) for row in rows} == {("pictures", "layout", "page_size", "overhead", "reads_per_second")}
 
 
-def measure_card(folder: Path, *parts: str) -> dict[str, Any]:
+def measure_gpu(folder: Path, *parts: str) -> dict[str, Any]:
     """What `benchmarks.cuda` writes on a CPU with tiny sizes."""
     chosen = [word for part in parts for word in ("--part", part)]
     done = subprocess.run(
@@ -56,15 +56,15 @@ def measure_card(folder: Path, *parts: str) -> dict[str, Any]:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads((folder / "cuda.json").read_text())
-    assert found["card"]["copy_gb_per_second"] > 0
+    assert found["gpu"]["copy_gb_per_second"] > 0
     assert not [name for name, part in found.items() if isinstance(part, dict) and "error" in part], done.stderr
     return found
 
 
-def test_card_is_measured_part_by_part(tmp_path):
+def test_gpu_is_measured_part_by_part(tmp_path):
     """Every part runs, and a row is a speed beside its limit."""
     pytest.importorskip("cv2")
-    found = measure_card(tmp_path, *(set(find_parts()) - {"runtimes", "prepare"}))
+    found = measure_gpu(tmp_path, *(set(find_parts()) - {"runtimes", "prepare"}))
     loader = found["loader"]
     for row in (
         loader["from_jpegs"],
@@ -77,7 +77,7 @@ def test_card_is_measured_part_by_part(tmp_path):
 
 @pytest.mark.slow
 def test_what_limits_prepare_has_a_name(tmp_path):
-    found = measure_card(tmp_path, "prepare")["prepare"]
+    found = measure_gpu(tmp_path, "prepare")["prepare"]
     assert found["measured"] > 0
     assert found["limit_is"] in found["limits"]
 
@@ -85,6 +85,6 @@ def test_what_limits_prepare_has_a_name(tmp_path):
 @pytest.mark.slow
 def test_other_runtimes_have_the_networks_logits(tmp_path):
     pytest.importorskip("cv2")
-    found = measure_card(tmp_path, "runtimes")["runtimes"]
+    found = measure_gpu(tmp_path, "runtimes")["runtimes"]
     assert found["CPUExecutionProvider"]["videos_a_second"] > 0
     assert found["CPUExecutionProvider"]["largest_difference"] < 1e-4

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from benchmarks.cuda import __path__ as parts_path
-from benchmarks.cuda._card import describe_card
+from benchmarks.cuda._gpu import describe_gpu
 from benchmarks.frame import describe_machine, run
 from stmn.runtime.device import choose_device
 
@@ -42,7 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """The content of the JSON file: the machine, the GPU, and what each part measured."""
     device = choose_device(options.device)
-    result: dict[str, Any] = describe_machine() | {"card": describe_card(device.device, options.quick)}
+    result: dict[str, Any] = describe_machine() | {"gpu": describe_gpu(device.device, options.quick)}
     for name, part in find_parts().items():
         if options.part and name not in options.part:
             continue

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.cuda._card import beside_limit, seconds_of
+from benchmarks.cuda._gpu import beside_limit, seconds_of
 from benchmarks.cuda._pair import QUICK_SIDES, SIDES, L, build_pair, rendered_set
 from stmn.evaluation.batching import group_alike, read_ahead
 from stmn.evaluation.inference import for_inference, score_videos

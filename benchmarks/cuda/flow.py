@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.cuda._card import beside_limit, copy_bandwidth, seconds_of
+from benchmarks.cuda._gpu import beside_limit, copy_bandwidth, seconds_of
 from stmn.flow import _tvl1_torch, _tvl1_triton
 from stmn.flow._parameters import Parameters
 from stmn.flow._pyramid import Level, pyramid

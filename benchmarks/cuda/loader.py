@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.cuda._card import beside_limit, finish, seconds_of
+from benchmarks.cuda._gpu import beside_limit, finish, seconds_of
 from benchmarks.cuda._pair import QUICK_SIDES, SIDES, L, build_pair, rendered_set
 from stmn.runtime.device import Device
 from stmn.runtime.precision import training_numbers

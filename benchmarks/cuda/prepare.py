@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.cuda._card import beside_limit, seconds_of
+from benchmarks.cuda._gpu import beside_limit, seconds_of
 from benchmarks.cuda.flow import moving_frames
 from benchmarks.frame import STMN
 from stmn.flow.pairs import compute_levels

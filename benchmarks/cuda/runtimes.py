@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.cuda._card import seconds_of
+from benchmarks.cuda._gpu import seconds_of
 from benchmarks.cuda._pair import QUICK_SIDES, SIDES, build_pair
 from stmn.evaluation.inference import for_inference
 from stmn.exporting.base import example_inputs

@@ -16,7 +16,7 @@ import timm
 import torch
 import torch.nn.functional as F
 
-from benchmarks.cuda._card import beside_limit, finish, seconds_of
+from benchmarks.cuda._gpu import beside_limit, finish, seconds_of
 from benchmarks.cuda._pair import QUICK_SIDES, SIDES, L, build_pair, rendered_set
 from stmn.nets.build import build_network
 from stmn.nets.config import NetworkConfig

@@ -116,7 +116,8 @@ def fuse(
     out: Annotated[Path, typer.Option("--out", "-o", help="file to write")],
     weights: Annotated[str | None, typer.Option(metavar="A,B,...", help="one weight per file [default: equal]")] = None,
     average: Annotated[
-        Literal["logits", "softmax"], typer.Option(help="what is averaged: the scores as they are, or their soft-maxes")
+        Literal["logits", "softmax"],
+        typer.Option(help="what is averaged: the scores as they are, or probabilities"),
     ] = "logits",
     choose_on: Annotated[
         list[str] | None,

@@ -17,12 +17,16 @@ SURE = 0.8
 _SHARED = 0.5
 #: letters that a name without its class must have: a.avi, b.avi, ... count videos
 _FEWEST_LETTERS = 3
+#: fields of one letter and a number that a name must have to be believed to consist of such
+_FEWEST_FIELDS = 2
 #: words that a number follows which counts the videos of a class, and names nobody
 _COUNTED = """
 action clip dsc example file frame frames gopr image img instance item mov movie mvi no nr number pxl rep repetition
 sample seq sequence take trial v vid video
 """
 _COUNTERS = frozenset(_COUNTED.split())
+#: words that stand before the number of a person, the surest first; single letters count in names of such fields alone
+_WHO = ("person", "performer", "subject", "subj", "sub", "actor", "participant", "signer", "user", "p", "s")
 #: what may follow a class in a name: walking, runs, hugged
 _ENDINGS = r"(?:[^\W\d_]?(?:ing|ed)|e?s)?"
 _LETTER = r"[^\W\d_]"
@@ -30,20 +34,22 @@ _LETTER = r"[^\W\d_]"
 
 @dataclass(frozen=True)
 class _Name:
-    """A video's name in parts: the folders between its class folder and its file; before and after its class."""
+    """A video's name in parts: folders between its class folder and its file; before and after its class; all of it."""
 
     folders: str
     before: str
     after: str
+    whole: str
 
 
 def guess_groups(videos: Sequence[VideoEntry]) -> dict[str, str]:
     """Find groups in the names of videos: ids -> groups.
 
-    A group may be a folder in the class folder (`walk/ann/1.avi`), or stand before the class (`ann_walk_1.avi`), after
-    it (`walk_ann_1.avi`) or alone (`walk/ann_1.avi`), with and without the numbers that follow. The first of these is
+    A group may be a folder in the class folder (`walk/ann/1.avi`), or the number of a person among other numbers
+    (`S001C002P003R002A023.avi`, `a01_s03_e02.avi`), or stand before the class (`ann_walk_1.avi`), after it
+    (`walk_ann_1.avi`) or alone (`walk/ann_1.avi`), with and without the numbers that follow. The first of these is
     taken by which most videos have a group, and that shows groups: most of them are in several classes, or half of the
-    videos share class and group with another.
+    videos share class and group with another. Small and capital letters are the same.
 
     Args:
         videos: all videos of the set.
@@ -55,6 +61,8 @@ def guess_groups(videos: Sequence[VideoEntry]) -> dict[str, str]:
     classes = {video.id: video.class_name for video in videos}
     for guess in _list_guesses():
         groups = {video: guess(name) for video, name in names.items()}
+        spelled = {group.casefold(): group for group in reversed(groups.values())}  # as the first video has it
+        groups = {video: spelled[group.casefold()] for video, group in groups.items()}
         found = {video: group for video, group in groups.items() if group and group.lower() not in _COUNTERS}
         if _is_believable(found, classes):
             return found
@@ -71,18 +79,30 @@ def _take_apart(video: VideoEntry) -> _Name:
     deeper = above[above.index(video.class_name) + 1 :] if video.class_name in above else ()
     folders = "/".join(name for name in deeper if name.lower() not in PARTS)
     if video.class_name and len(found) == 3:
-        return _Name(folders, *(re.sub(r"^[\W_]+|[\W_]+$", "", found[side]) for side in (0, 2)))
+        before, after = (re.sub(r"^[\W_]+|[\W_]+$", "", found[side]) for side in (0, 2))
+        return _Name(folders, before, after, path.stem)
     letters = sum(character.isalpha() for character in path.stem)
-    return _Name(folders, path.stem if letters >= _FEWEST_LETTERS else "", "")
+    return _Name(folders, path.stem if letters >= _FEWEST_LETTERS else "", "", path.stem)
 
 
 def _list_guesses() -> Iterator[Callable[[_Name], str]]:
     """What may be the group of a video, the most likely first."""
     yield attrgetter("folders")
+    for word in _WHO:
+        yield partial(_find_person, word)
     # numbers at the end count a person's videos, or are part of what names the person
     numbers = (r"([\W_]*\d+)+$", r"[\W_]+\d+$", r"$")
     for part, number in product(("before", "after"), numbers):
         yield partial(_cut_off, part, number)
+
+
+def _find_person(word: str, name: _Name) -> str:
+    """What a word and its number name: `p3` of S001C002P003R002A023."""
+    fields = [(letters.lower(), number) for letters, number in re.findall(rf"({_LETTER}+)(\d+)", name.whole)]
+    short = [letters for letters, _ in fields if len(letters) == 1]
+    if len(word) == 1 and len(set(short)) < _FEWEST_FIELDS:
+        return ""
+    return next((f"{word}{number}" for letters, number in fields if letters == word), "")
 
 
 def _cut_off(part: str, ending: str, name: _Name) -> str:

@@ -43,7 +43,7 @@ def compute_logits(
 
     Returns:
         For each output (B, classes) logits, averaged over windows, chunks and views. If the protocol averages
-        soft-maxes, the logarithms of the mean probabilities.
+        probabilities, the logarithms of the mean probabilities.
     """
     totals: list[Tensor] = []
     views, chunks, soft = protocol.views(*batch[0].size), batch[0].chunks, protocol.average == "softmax"
@@ -68,7 +68,7 @@ def compute_logits(
 
 
 def _mean_soft_max(logits: Tensor) -> Tensor:
-    """Logits (B, P, W, classes) to the logarithm of the mean of their soft-maxes, (B, classes)."""
+    """Logits (B, P, W, classes) to the logarithm of the mean of their probabilities, (B, classes)."""
     places = logits.flatten(1, 2)
     return places.log_softmax(dim=-1).logsumexp(dim=1) - log(places.shape[1])
 

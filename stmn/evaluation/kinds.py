@@ -9,7 +9,7 @@ FEATURE_WORDS: dict[Features, str] = {"idt": "IDT", "grid": "SVM on a grid", "gi
 
 
 def holds_logits(protocol: dict[str, Any]) -> bool:
-    """True if scores are a network's logits, or averages of them, so that their soft-max is a confidence.
+    """True if scores are a network's logits, or averages of them, so that their softmax is a confidence.
 
     Distances from an SVM's planes, scores of unit length and scores of unknown origin are not.
     """

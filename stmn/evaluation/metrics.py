@@ -94,7 +94,7 @@ def find_correct(scores: NDArray[Any], labels: NDArray[np.int64]) -> FloatArray:
 def calibration_error(logits: FloatArray, correct: FloatArray) -> float:
     """Expected calibration error, 0..1: how far the confidence of predictions is from their accuracy.
 
-    The confidence is the soft-max of the best class. The error is the mean over `BINS` bins of equal width, weighted by
+    The confidence is the softmax of the best class. The error is the mean over `BINS` bins of equal width, weighted by
     the number of videos in each (Guo et al. 2017).
 
     Args:

@@ -12,7 +12,7 @@ from stmn.sampling.noise import BlankStream, Noise
 
 Spatial = Literal["fully_conv", "ten_crop", "centre_crop"]
 Pool = Literal["window", "global"]
-#: what is averaged: logits, as in the authors' code, or their soft-maxes
+#: what is averaged: logits, as in the authors' code, or probabilities
 Average = Literal["logits", "softmax"]
 
 
@@ -32,7 +32,7 @@ class Protocol(BaseModel):
         precision: Type of the convolutions; the classifier and all averages are float32.
         blank: The stream that saw noise instead of its pictures, as a control; None if both saw their pictures.
         average: What is averaged over positions, chunks, mirrors and streams: logits, as in the authors' code, or
-            soft-maxes.
+            probabilities.
         data: The data set.
         data_fingerprint: Identifies the content of the data set.
         split: The split of the data set.
@@ -90,7 +90,7 @@ class Protocol(BaseModel):
         over = f" over {self.temporal_window}" if self.temporal_window else ""
         time = f", {self.temporal_pool}{over} in time" if self.temporal_pool else ""
         precision = "" if self.precision == "float32" else f", in {self.precision}"
-        soft = ", soft-maxes averaged" if self.average == "softmax" else ""
+        soft = ", probabilities averaged" if self.average == "softmax" else ""
         blank = f", noise instead of {self.blank}" if self.blank else ""
         parts = f"{count_of(self.chunks, 'chunk')}{flips}, {where}{pool}{time}{precision}{soft}{blank}"
         return f"{parts}, {self.data} split {self.split} {self.part}"

@@ -26,8 +26,8 @@ class Scores:
         ids: The videos.
         classes: The class names, in the order of the columns.
         labels: For each video the index of its true class.
-        streams: Stream name -> (N, classes) scores: a network's logits, or an SVM's signed distances. If soft-maxes
-            were averaged, logarithms of the averaged probabilities, whose soft-max they are.
+        streams: Stream name -> (N, classes) scores: a network's logits, or an SVM's signed distances. If probabilities
+            were averaged, logarithms of the averaged probabilities, whose softmax they are.
         protocol: How they were measured. `average` and `stream_weights` say how the streams are averaged.
         groups: For each video its group, such as the recording that it was cut from; its own id if it has none.
         hashes: For each video a hash of its file's content; empty where that is unknown.
@@ -59,15 +59,15 @@ class Scores:
             weights: One per stream; the protocol's by default, which are equal unless it says otherwise.
 
         Returns:
-            (N, classes) weighted mean of the streams' scores; if the protocol averages soft-maxes, the logarithm of the
-            weighted mean of their probabilities.
+            (N, classes) weighted mean of the streams' scores; if the protocol averages probabilities, the logarithm of
+            their weighted mean.
         """
         own = self.protocol.get("stream_weights") or {}
         weights = list(weights) if weights else [own.get(name, 1.0) for name in self.streams]
         return average_scores(list(self.streams.values()), weights, self.average)
 
     def probabilities(self) -> Tensor:
-        """(N, classes) float64: the soft-max of the mean, which a model's own temperature divides if it has one."""
+        """(N, classes) float64: the softmax of the mean, which a model's own temperature divides if it has one."""
         return (self.mean().double() / (self.protocol.get("temperature") or 1.0)).softmax(dim=1)
 
     def take(self, rows: Sequence[int]) -> "Scores":
@@ -188,7 +188,7 @@ def average_scores(tensors: Sequence[Tensor], weights: Sequence[float], average:
         tensors: (N, classes) scores.
         weights: One per tensor, with a positive sum.
         average: "logits" for the mean of the scores as they are; "softmax" for the logarithm of the mean of their
-            soft-maxes, which is computed without leaving logarithms, so that no probability becomes 0.
+            probabilities, which is computed without leaving logarithms, so that no probability becomes 0.
 
     Returns:
         (N, classes).
@@ -209,7 +209,7 @@ def fuse_late(
         parts: The scores to fuse. The mean of each becomes a stream of the result.
         weights: One per part; equal by default.
         names: What error messages call the parts.
-        average: Average the parts' scores, or their soft-maxes.
+        average: Average the parts' scores, or their probabilities.
 
     Raises:
         DataError: The parts are of different videos, classes, data sets, splits or parts, or the weights don't fit.
@@ -230,7 +230,7 @@ def fuse_late(
         "seen_in_training": max(part.protocol.get("seen_in_training", 0) for part in parts),
     }
     if average == "softmax" and "words" in about:
-        about["words"] += ", late fusion of soft-maxes"
+        about["words"] += ", late fusion of probabilities"
     fused = Scores(first.ids, first.classes, first.labels, streams, about, first.groups, first.hashes)
     return weight_streams(fused, weights) if len(set(weights)) > 1 else fused
 
@@ -258,17 +258,17 @@ def weight_streams(scores: Scores, weights: Sequence[float], chosen_on: str = ""
 
 
 def check_average(parts: Sequence[Scores], names: Sequence[str], average: Average) -> None:
-    """Raise `DataError` if logits are to be averaged, but scores are averaged soft-maxes, of which logits are lost."""
+    """Raise `DataError` if logits are to be averaged, but scores are averaged probabilities, whose logits are lost."""
     for part, name in zip(parts, names, strict=True):
         if average == "logits" and part.average == "softmax":
-            raise DataError(f"{name}: holds averaged soft-maxes, not logits; pass --average softmax, or test again")
+            raise DataError(f"{name}: holds averaged probabilities, not logits; pass --average softmax, or test again")
 
 
 def check_weights(weights: Sequence[float], count: int, average: Average) -> list[float]:
     """The weights of a late fusion, once it is sure that they fit.
 
     Raises:
-        DataError: There are too few or too many, they don't add up to more than 0, or soft-maxes get a negative one.
+        DataError: There are too few or too many, they don't add up to more than 0, or probabilities get a negative one.
     """
     said = ", ".join(f"{weight:g}" for weight in weights)
     if len(weights) != count:

@@ -1,4 +1,4 @@
-"""Temperature scaling (Guo et al. 2017, section 4.2): one number makes the soft-max of logits an honest confidence.
+"""Temperature scaling (Guo et al. 2017, section 4.2): one number makes the softmax of logits an honest confidence.
 
 Dividing by a temperature moves no class past another, so accuracy stays as it is.
 """
@@ -20,7 +20,7 @@ _PARTS = 10
 
 
 def fit_temperature(logits: FloatArray, labels: NDArray[np.int64]) -> float:
-    """The temperature with which the soft-max gives the true classes the largest likelihood.
+    """The temperature with which the softmax gives the true classes the largest likelihood.
 
     The true class of each of N videos counts (N + 1) / (N + 2), and the other classes share the rest, as Platt (1999,
     section 2.2) does for two classes. So a few videos that are all correct don't make a model certain.
@@ -66,7 +66,7 @@ def cross_fit(logits: FloatArray, labels: NDArray[np.int64], groups: Sequence[st
 
 
 def confidence_of(logits: FloatArray, temperature: float | FloatArray) -> FloatArray:
-    """(N,): the soft-max of the best class of (N, classes) logits after a temperature, one or one for each video."""
+    """(N,): the softmax of the best class of (N, classes) logits after a temperature, one or one for each video."""
     scaled = logits / np.reshape(temperature, (-1, 1))
     best: FloatArray = softmax(scaled, axis=1).max(axis=1)
     return best

@@ -14,7 +14,7 @@ from stmn.evaluation.scores import Scores, average_scores, check_average, weight
 
 #: number of scores -> steps of the grid of weights
 _GRID_STEPS = {2: 20, 3: 10, 4: 6}
-#: factors of averaged logits, from nearly flat soft-maxes to twice as steep ones
+#: factors of averaged logits, from nearly flat probabilities to twice as steep ones
 _FACTORS = 2.0 ** torch.arange(-6, 1.5, 0.5)
 
 
@@ -71,7 +71,7 @@ def weight_folds(parts: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
 def find_weights(streams: Sequence[Tensor], labels: Tensor, average: Average = "logits") -> list[float]:
     """The most likely weights, on a grid.
 
-    That is logistic regression with one weight per stream: the likelihood of the labels under the soft-max of the
+    That is logistic regression with one weight per stream: the likelihood of the labels under the softmax of the
     weighted mean, times the factor that suits it best. Accuracy would tell weights apart by whole videos, and of few
     videos as many are correct with most weights. The factor makes up for networks that are too sure of themselves, as
     those are that learned from few clips: without it, a stream of small logits is more likely whatever it knows.

@@ -20,7 +20,7 @@ def describe_use(description: Description, precision: str) -> dict[str, Any]:
 
     Returns:
         The description's own values (`Description.to_json`), and under `use`: inputs with mean, deviation and order of
-        planes; outputs, and the temperature of their soft-max; where chunks lie; to what size frames are resized; the
+        planes; outputs, and the temperature of their softmax; where chunks lie; to what size frames are resized; the
         views that are averaged.
     """
     return description.to_json() | {"use": _use(description, precision)}
@@ -58,7 +58,7 @@ def _use(description: Description, precision: str) -> dict[str, Any]:
         "values": "(level - mean) / std, with levels in 0..255; flow level = round((clip(pixels, +-bound) + bound) * "
         "levels_per_pixel)",
         "outputs": [f"{name}_scores" for name in outputs],
-        "answer": "logits; average them over outputs and views, divide by the temperature, then soft-max",
+        "answer": "logits; average them over outputs and views, divide by the temperature, then softmax",
         "temperature": description.temperature,
         "chunks": {
             "count": CHUNKS,

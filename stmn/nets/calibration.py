@@ -4,10 +4,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Calibration(BaseModel):
-    """How far soft-maxes of a network can be believed, by videos that it had not learned from.
+    """How far the probabilities of a network can be trusted, by videos that it had not learned from.
 
     Attributes:
-        temperature: the mean logits of a video are divided by it before the soft-max (Guo et al. 2017, section 4.2).
+        temperature: the mean logits of a video are divided by it before the softmax (Guo et al. 2017, section 4.2).
         unknown_below: the confidence, 0..1, that most correct predictions reach; what has less may be of no known
             class.
         output_energies: for each output of the network the least and the largest energy (Liu et al. 2020, without its

@@ -124,7 +124,7 @@ class Description:
 
     @property
     def temperature(self) -> float:
-        """What mean logits are divided by before the soft-max; 1 if none has been fitted."""
+        """What mean logits are divided by before the softmax; 1 if none has been fitted."""
         return self.calibration.temperature if self.calibration else 1.0
 
     @property

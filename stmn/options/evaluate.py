@@ -48,7 +48,9 @@ class EvaluateOptions(DataOptions):
         "Testing",
     )
     average: Literal["logits", "softmax"] = option(
-        "logits", "what is averaged over windows, chunks, mirrors and streams: logits, or their soft-maxes", "Testing"
+        "logits",
+        "what is averaged over windows, chunks, mirrors and streams: logits, or probabilities",
+        "Testing",
     )
     blank: Literal["appearance", "motion"] | None = option(
         None,

@@ -59,7 +59,7 @@ class Model(Classifier):
         Args:
             threshold: A number above 0 and below 1: the least confidence of the best class. Or "auto": the one of the
                 model's calibration, and the energy of each output must lie within what calibration has seen of it, so
-                that what is unlike all of that is unknown however sure the soft-max is.
+                that what is unlike all of that is unknown however sure the softmax is.
 
         Raises:
             UsageError: It is neither, the model or this stream of it is not calibrated, or one of its classes is called

@@ -25,7 +25,7 @@ from stmn.sampling.positions import spread_positions, stack_times
 
 @dataclass(frozen=True)
 class ClassScore:
-    """A class and its probability, 0..1: the soft-max of the logits averaged over streams."""
+    """A class and its probability, 0..1: the softmax of the logits averaged over streams."""
 
     class_name: str
     score: float

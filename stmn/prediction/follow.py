@@ -22,7 +22,7 @@ from stmn.runtime.progress import Progress
 from stmn.video.decode import iter_frames
 from stmn.video.frame import Frame
 from stmn.video.length import header_length
-from stmn.video.source import Source, film_stream
+from stmn.video.source import Source, main_stream
 
 
 @dataclass
@@ -128,7 +128,7 @@ def expected_windows(model: Model, video: Source, options: PredictOptions) -> in
         return None
     with video.open() as container:
         announced = header_length(container)
-        rate = float(film_stream(container).average_rate or 0)
+        rate = float(main_stream(container).average_rate or 0)
     if not rate or not (announced.seconds or announced.frames):
         return None
     seconds = announced.seconds or announced.frames / rate

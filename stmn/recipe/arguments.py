@@ -281,7 +281,7 @@ class EvaluateArguments(TypedDict, total=False):
     # them on the videos that training held out; folds, with --join or --split all, on those of the other
     # folds [default: equal]
     stream_weights: list[float] | Literal["validation", "folds"] | None
-    # what is averaged over windows, chunks, mirrors and streams: logits, or their soft-maxes
+    # what is averaged over windows, chunks, mirrors and streams: logits, or probabilities
     average: Literal["logits", "softmax"]
     # a control: this stream sees noise with its pictures' mean and deviation [default: as in training]
     blank: Literal["appearance", "motion"] | None

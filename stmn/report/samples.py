@@ -36,7 +36,7 @@ class FilmstripFrame:
 class SamplePrediction:
     """What an evaluation predicts for a video.
 
-    Probabilities in 0..1 are the soft-max of its logits; None for scores that are not logits.
+    Probabilities in 0..1 are the softmax of its logits; None for scores that are not logits.
     """
 
     evaluation: int

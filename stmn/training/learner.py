@@ -62,7 +62,7 @@ def soft_max_loss(
     logits: tuple[Tensor, ...], label: Tensor, label_smoothing: float = 0.0, weights: Tensor | None = None,
     loss_weights: Sequence[float] = (),
 ) -> Tensor:  # fmt: skip
-    """The training loss: one soft-max loss per output, added up (section 5.1: two loss layers).
+    """The training loss: one softmax loss per output, added up (section 5.1: two loss layers).
 
     Args:
         logits: for each output (B, P, classes) at P places in time; each place has its video's label.

@@ -11,12 +11,12 @@ _DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 def has_hidden_alpha(stream: VideoStream) -> bool:
-    """True if a film has alpha that the decoder of its stream ignores."""
+    """True if a video has alpha that the decoder of its stream ignores."""
     return stream.codec_context.name in _DECODERS and stream.metadata.get("alpha_mode") == "1"
 
 
 def open_alpha_decoder(stream: VideoStream) -> VideoCodecContext | None:
-    """Return a decoder for a film with hidden alpha; None if this FFmpeg has none."""
+    """Return a decoder for a video with hidden alpha; None if this FFmpeg has none."""
     try:
         decoder = av.CodecContext.create(_DECODERS[stream.codec_context.name], "r")
     except (ValueError, KeyError):

@@ -17,8 +17,8 @@ from stmn.video.deinterlace import deinterlace
 from stmn.video.frame import Frame, Painter
 from stmn.video.length import Announced, announced_end, header_length, judge
 from stmn.video.limits import LARGEST
-from stmn.video.reading import FilmReader
-from stmn.video.source import Source, describe_ffmpeg_error, file_source, film_stream
+from stmn.video.reading import VideoReader
+from stmn.video.source import Source, describe_ffmpeg_error, file_source, main_stream
 
 #: frames per second of a video that does not state its rate
 _DEFAULT_RATE = Fraction(25)
@@ -43,7 +43,7 @@ def probe_video(path: Path | str) -> VideoInfo:
     """Read the size and the rate of a video without decoding it. Raises `DataError` if it can't, or states no size."""
     source = file_source(path)
     with source.open() as container:
-        stream = film_stream(container)
+        stream = main_stream(container)
         if not stream.codec_context.width or not stream.codec_context.height:
             raise DataError(f"{source.name}: states no size, or more than {LARGEST} pixels")
         size = Painter(stream, source.find_crop(container)).size(
@@ -86,7 +86,7 @@ def iter_frames(
             been yielded.
     """
     source = video if isinstance(video, Source) else file_source(video)
-    frames = _read_film(source, allow_damage, say or (lambda _: None), until)
+    frames = _read_video(source, allow_damage, say or (lambda _: None), until)
     if fps and not Path(source.place).is_dir():  # pictures don't say how fast they follow each other
         frames = resample(frames, Fraction(fps).limit_denominator(1001))
     yield from _check_size(frames, source.name)
@@ -100,10 +100,12 @@ def count_frames(
     return sum(1 for _ in iter_frames(video, fps, allow_damage, say))
 
 
-def _read_film(source: Source, allow_damage: float, say: Callable[[str], None], until: float | None) -> Iterator[Frame]:
+def _read_video(
+    source: Source, allow_damage: float, say: Callable[[str], None], until: float | None
+) -> Iterator[Frame]:
     """The frames of a video with their times. Raises `DataError` as `iter_frames` does."""
     with source.open() as container:
-        reader = FilmReader(container, patient=source.kind in ("file", "pipe"))
+        reader = VideoReader(container, patient=source.kind in ("file", "pipe"))
         stream, tally, announced = reader.stream, reader.tally, announced_end(container)
         missing, painter = source.missing_bytes(), Painter(stream, source.find_crop(container))
         rate = stream.average_rate or stream.guessed_rate or _DEFAULT_RATE

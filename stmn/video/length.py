@@ -1,4 +1,4 @@
-"""Whether a film is whole: what its file announces, beside what was read and decoded."""
+"""Whether a video is whole: what its file announces, beside what was read and decoded."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import av
 from av.container import InputContainer
 
 from stmn.video.reading import Tally
-from stmn.video.source import film_stream
+from stmn.video.source import main_stream
 
 #: containers whose header states how long the video is; FFmpeg estimates others from their bytes
 _STATING = frozenset({"avi", "mov", "matroska", "flv", "asf", "nut", "rm"})
@@ -34,16 +34,16 @@ class HeaderLength:
 class Announced:
     """When the last packet should end according to the header, in seconds; 0 if it doesn't say.
 
-    `of_film` says that it is the film's last packet, and not that of any stream.
+    `of_video` says that it is the video's last packet, and not that of any stream.
     """
 
     seconds: float
-    of_film: bool
+    of_video: bool
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What is wrong with a film: how many of its frames are lost, in words, and notes on what is not a loss.
+    """What is wrong with a video: how many of its frames are lost, in words, and notes on what is not a loss.
 
     `lost` is a number of frames out of `of`; `words` says how they were lost.
     """
@@ -55,8 +55,8 @@ class Findings:
 
 
 def header_length(container: InputContainer) -> HeaderLength:
-    """Return how long the film of an open video is according to its header."""
-    stream = film_stream(container)
+    """Return how long an open video is according to its header."""
+    stream = main_stream(container)
     seconds = float((stream.duration or 0) * (stream.time_base or 0))
     if "mp4" in container.format.name.split(","):
         # an edit list may show only a part of the frames that are counted; FFmpeg's duration allows for that
@@ -74,7 +74,7 @@ def announced_end(container: InputContainer) -> Announced:
     formats = set(container.format.name.split(","))
     if not _STATING & formats:
         return Announced(0.0, False)
-    stream, length = film_stream(container), header_length(container)
+    stream, length = main_stream(container), header_length(container)
     if "avi" in formats and stream.average_rate:  # of a cut file, FFmpeg gives a part of the seconds
         return Announced(float(length.frames / stream.average_rate), True)
     own = bool(stream.duration or stream.metadata.get("DURATION")) and not _STATING_ONE_LENGTH & formats
@@ -82,7 +82,7 @@ def announced_end(container: InputContainer) -> Announced:
 
 
 def judge(tally: Tally, announced: Announced, rate: float, cut: float) -> Findings:
-    """Find out what is missing or damaged in a film that has been read to its end.
+    """Find out what is missing or damaged in a video that has been read to its end.
 
     That the header announces more than there is proves nothing: headers give the length of the sound, or of the
     recording that this is a part of. Frames are lost if the file's index lists packets that were not found, if they
@@ -94,7 +94,7 @@ def judge(tally: Tally, announced: Announced, rate: float, cut: float) -> Findin
         rate: Frames per second.
         cut: The fraction of the file's bytes that its parts state and that are not there.
     """
-    end = tally.end if announced.of_film else tally.last_end
+    end = tally.end if announced.of_video else tally.last_end
     missing = announced.seconds - end if announced.seconds else 0.0
     unread = max(tally.indexed - tally.packets, 0)
     ends_early = (cut or tally.incomplete or tally.errors) and missing > 0.5 / rate

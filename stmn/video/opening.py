@@ -1,6 +1,6 @@
 """Open videos with FFmpeg, which gets to read what was named and nothing else.
 
-A film's file comes from strangers. FFmpeg's playlists (HLS, concat, SDP, ...) read other files and addresses, a name
+A video's file comes from strangers. FFmpeg's playlists (HLS, concat, SDP, ...) read other files and addresses, a name
 such as `%05d.jpg` stands for several files, and a header may announce pictures of any size.
 """
 

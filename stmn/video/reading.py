@@ -1,4 +1,4 @@
-"""Read and decode the packets of a film, as a player does: what is damaged is left out, and counted."""
+"""Read and decode the packets of a video, as a player does: what is damaged is left out, and counted."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -13,32 +13,32 @@ from av.packet import Packet
 from av.video.frame import PictureType
 
 from stmn.video.alpha import has_hidden_alpha, open_alpha_decoder
-from stmn.video.source import describe_ffmpeg_error, film_stream
+from stmn.video.source import describe_ffmpeg_error, main_stream
 
 #: reading ends after this many errors in a row without a packet
 _MOST_ERRORS = 50
 #: decoders that begin at a key frame by themselves
 _CAREFUL_DECODERS = frozenset({"h264", "hevc", "vvc", "av1", "libdav1d", "vp8", "vp9"})
-#: a film without a key frame in so many packets has none, and is decoded as it is
+#: a video without a key frame in so many packets has none, and is decoded as it is
 _LONGEST_START = 300
 
 
 @dataclass
 class Tally:
-    """What became of a film's packets.
+    """What became of a video's packets.
 
     Attributes:
-        packets: Packets of the film that were read.
+        packets: Packets of the video that were read.
         frames: Frames that were decoded.
         early: Packets of frames before the first that can be decoded: they need an earlier key frame.
         failed: Packets from the first key frame on that could not be decoded.
         flawed: Frames that were decoded although the decoder found an error in them, or that were incomplete.
         errors: Errors in reading.
         reason: FFmpeg's words for the first error.
-        end: When the last packet of the film ends, seconds.
+        end: When the last packet of the video ends, seconds.
         last_end: When the last packet of any stream ends, seconds.
         incomplete: The last packet is incomplete or can't be decoded, or reading ended with an error.
-        indexed: Packets of the film that the file's index lists.
+        indexed: Packets of the video that the file's index lists.
     """
 
     packets: int = 0
@@ -54,8 +54,8 @@ class Tally:
     indexed: int = 0
 
 
-class FilmReader:
-    """Reads one film from beginning to end.
+class VideoReader:
+    """Reads one video from beginning to end.
 
     Args:
         container: The open video.
@@ -64,7 +64,7 @@ class FilmReader:
 
     def __init__(self, container: InputContainer, patient: bool) -> None:
         self.tally = Tally()
-        self.stream = film_stream(container)
+        self.stream = main_stream(container)
         self.stream.thread_type = "NONE"  # videos run in parallel instead; decoder threads deadlock in forked workers
         self.stream.codec_context.thread_count = 1
         hidden = open_alpha_decoder(self.stream) if has_hidden_alpha(self.stream) else None
@@ -168,7 +168,7 @@ class FilmReader:
             self.tally.failed += 1
 
     def _note_start(self, packet: "Packet[Any]") -> None:
-        """Remember the times of the packets before the first frame, and whether the film begins with a key frame."""
+        """Remember the times of the packets before the first frame, and whether the video begins with a key frame."""
         if self.tally.packets == 1:
             self._starts_late = not packet.is_keyframe
         time = packet.dts if self._timed_by_packets else packet.pts

@@ -64,21 +64,21 @@ class Source:
             UsageError: It is standard input, and that is a terminal.
         """
         container = _open_container(self)
-        films = _film_streams(container)
-        if any(stream.codec_context for stream in films):
+        streams = _video_streams(container)
+        if any(stream.codec_context for stream in streams):
             return container
         container.close()
-        if films:
+        if streams:
             raise DataError(f"{self.name}: its video is in a format that FFmpeg can't decode")
         raise DataError(f"{self.name}: holds no video stream")
 
     def find_crop(self, container: InputContainer) -> Crop | None:
-        """Return what to crop from the film of the open container of a file, beside what its decoder crops."""
+        """Return what to crop from the video in an open container, beside what its decoder crops."""
         if self.kind != "file" or not Path(self.place).is_file():
             return None
         covers = Disposition.attached_pic
         tracks = [stream.index for stream in container.streams.video if not stream.disposition & covers]
-        return find_crop(Path(self.place), tracks.index(film_stream(container).index))
+        return find_crop(Path(self.place), tracks.index(main_stream(container).index))
 
     def missing_bytes(self) -> float:
         """Return the fraction of a file's bytes that its parts state and that are not there; 0 for other sources."""
@@ -127,10 +127,10 @@ def parse_source(value: str | Path) -> Source:
     return Source("address", text, text)
 
 
-def film_stream(container: InputContainer) -> VideoStream:
+def main_stream(container: InputContainer) -> VideoStream:
     """Return the video stream that a player shows: the default one, or else the first that FFmpeg can decode."""
-    films = [stream for stream in _film_streams(container) if stream.codec_context]
-    return next((stream for stream in films if stream.disposition & Disposition.default), films[0])
+    streams = [stream for stream in _video_streams(container) if stream.codec_context]
+    return next((stream for stream in streams if stream.disposition & Disposition.default), streams[0])
 
 
 def is_live(source: Source) -> bool:
@@ -183,8 +183,8 @@ def describe_ffmpeg_error(error: Exception) -> str:
     return f"no answer within {_TIMEOUT:g} s" if words == "Immediate exit requested" else words
 
 
-def _film_streams(container: InputContainer) -> list[VideoStream]:
-    """The video streams that are films and not covers or thumbnails."""
+def _video_streams(container: InputContainer) -> list[VideoStream]:
+    """The video streams, without covers and thumbnails."""
     still = Disposition.attached_pic | Disposition.timed_thumbnails
     return [stream for stream in container.streams.video if not stream.disposition & still]
 

@@ -43,7 +43,7 @@ def test_kernels_and_flow(monkeypatch, tmp_path):
 
 
 @pytest.mark.cuda
-def test_card_computes_flow_for_many_videos():
+def test_gpu_computes_flow_for_many_videos():
     flow = json.loads(call("doctor", "--json").stdout)["flow"]
     assert flow.startswith("tvl1 by Triton's kernels on cuda:0 (")
     assert flow.endswith("; on the CPU for fewer than 20 videos")

@@ -51,7 +51,7 @@ def test_show(files):
     assert any(
         line == "3 groups are too few to say how much groups differ, so the intervals are wide." for line in lines
     )
-    assert "c.avi wave clap 95 %" in lines  # the soft-max of 3 and 0
+    assert "c.avi wave clap 95 %" in lines  # the softmax of 3 and 0
     result = json.loads("\n".join(scores("show", files["rgb"], "--json")))
     assert (result["accuracy"], result["videos"], result["protocol"]["part"]) == (0.75, 4, "test")
 
@@ -97,7 +97,7 @@ def test_compare(files):
 
 
 def test_scores_that_are_no_logits_have_no_confidence(files, tmp_path):
-    """Scores of unit length, or distances from an SVM's planes, have a soft-max that means nothing."""
+    """Scores of unit length, or distances from an SVM's planes, have a softmax that means nothing."""
     old = load_scores(files["rgb"])
     for number, changes in enumerate([{"idt": {"words": "SVM"}}, {"parts": [{}, old.protocol]}]):
         path = tmp_path / f"{number}.safetensors"

@@ -171,6 +171,16 @@ def named(form, people=PEOPLE, classes=CLASSES, times=2):
     ([f"{c}/{film}{c}_{c}_f_nm_np1_fr_med_{i}.avi" for c in CLASSES for film in "AB" for i in range(3)],  # HMDB51's
      {f"{film}{c}" for c in CLASSES for film in "AB"}),
     (["run/v_run_g01_c01.avi", "run/v_run_g02_c01.avi", "bend/v_bend_g01_c01.avi"], {"g01", "g02"}),
+    # names of several numbers, one of them a person's: NTU's, MSR's, UTD-MHAD's, Florence3D's
+    ([f"{c}/S00{p % 2}C001P00{p}R00{i}A0{n}.avi" for n, c in enumerate(CLASSES) for p in (1, 2, 3) for i in (1, 2)],
+     {"p001", "p002", "p003"}),
+    ([f"{c}/a0{n}_s0{p}_e0{i}.avi" for n, c in enumerate(CLASSES) for p in (1, 2) for i in (1, 2)], {"s01", "s02"}),
+    ([f"{c}/a{n}_s{p}_t{i}_color.avi" for n, c in enumerate(CLASSES) for p in (1, 2) for i in (1, 2)], {"s1", "s2"}),
+    ([f"{c}/Gesture_Id{i}actor{p}idAction{i}category{n}.avi" for n, c in enumerate(CLASSES) for p in (1, 2)
+      for i in (1, 2)], {"actor1", "actor2"}),
+    (named("{c}/{c}_Subject{p}_rep{i}.avi", (1, 2)), {"subject1", "subject2"}),
+    (named("{c}/s01e0{p}_shot{i}.avi", (1, 2)), {"s01e01_shot", "s01e02_shot"}),  # episodes of one season
+    (["run/run_Ann.avi", "run/run_bob.avi", "bend/bend_ann.avi", "bend/bend_Bob.avi"], {"ann", "Bob"}),
     # numbers that count videos name nobody
     (["run/run_1.avi", "run/run_2.avi", "bend/bend_1.avi", "bend/bend_2.avi"], {""}),
     (named("{c}/v_{c}_{i}.avi", times=6), {""}),

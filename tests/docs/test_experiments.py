@@ -11,7 +11,7 @@ import pytest
 from conftest import run_stage
 
 from stmn.recipe.changes import change_recipe
-from stmn.report.paper import PaperAccuracy
+from stmn.report.paper import NetworkSummary, PaperAccuracy, find_nearest
 from stmn.report.sources import RunGraph
 from stmn.workspace import Workspace
 
@@ -272,3 +272,21 @@ def test_order_of_the_rows_is_compared_with_the_papers(here, words):
 def test_rows_that_were_compared_differ_by_their_p_not_by_their_intervals(p_value, words):
     a, b, c = row("a", 0.5, 0.9, half=0.2), row("b", 0.6, 0.8, half=0.2), row("c", 0.55, 0.7, half=0.2)
     assert words in ranking.compare_orders([a, b._replace(p_values={"a": p_value}), c], "ucf101")
+
+
+BASELINE = {
+    "fusion": "multiply", "site": "residual", "direction": "motion_to_appearance", "gated_units": "second_unit",
+    "injector": "none", "temporal_pool": "average",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("others", "table"), [
+    (("Table 3",), "Table 3"), (("Table 2", "Table 3"), "Table 2"), (("Table 2",), "Table 2"),
+])  # fmt: skip
+def test_network_without_filters_is_a_row_of_the_table_of_filters(others, table):
+    """The paper has the same errors in Table 2 and in the first row of Table 3."""
+    baseline = find_nearest("ucf101", "fused", NetworkSummary("resnet50", "resnet50", BASELINE), "1")
+    assert baseline.source == "Table 2, ResNet-50"
+    first = row("none", 0.5, 0)._replace(paper={"ucf101": baseline})
+    rows = [first, *(row(name, 0.5, 0.9)._replace(table=name) for name in others)]
+    assert [one.table for one in ranking.move_baseline(rows)] == [table, *others]

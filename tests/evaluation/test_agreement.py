@@ -133,7 +133,7 @@ def test_other_ways_of_measuring_are_said(tmp_path):
     files = saved(tmp_path, "many", says(drawn("appearance"), chunks=25)), saved(tmp_path, "few", few)
     refused = call("scores", "fuse", *files, "-o", tmp_path / "fused.safetensors")
     [line] = errors_of(refused)
-    assert line.endswith("holds averaged soft-maxes, not logits; pass --average softmax, or test again")
+    assert line.endswith("holds averaged probabilities, not logits; pass --average softmax, or test again")
     result = call("scores", "fuse", *files, "-o", tmp_path / "fused.safetensors", "--average", "softmax")
     assert "measured in another way" in result.stdout
     assert "chunks 5 instead of 25, average softmax instead of logits" in result.stdout

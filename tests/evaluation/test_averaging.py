@@ -1,4 +1,4 @@
-"""What is averaged: logits or soft-maxes, and with which weights; what a scores file then holds, and what is said."""
+"""What is averaged: logits or probabilities, and with which weights; what a scores file then holds, and what is said."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def drawn(seed: int) -> Tensor:
     return 3 * torch.randn(5, 3, generator=torch.Generator().manual_seed(seed))
 
 
-# Soft-maxes
+# Probabilities
 
 
 @pytest.mark.parametrize("pool", ["window", "global"])
@@ -54,7 +54,7 @@ def test_soft_maxes_are_averaged_over_windows_chunks_and_mirrors(pool, temporal)
     )  # fmt: skip
     network = randomize_norms(build_network(config))
     for name in network.names:
-        network.stream(name).fc.weight.data *= 100  # else all soft-maxes are alike
+        network.stream(name).fc.weight.data *= 100  # else all probabilities are alike
     generator = torch.Generator().manual_seed(1)
     frames, fields = (255 * torch.rand(n, c, 64, 96, generator=generator) for n, c in ((4, 3), (8, 2)))
     stacks = torch.arange(8).unflatten(0, (4, 2))
@@ -138,12 +138,12 @@ def test_evaluation_of_soft_maxes_says_so_and_serves_wherever_scores_do(own):
     soft = run_stage(own, "evaluate", model="fused", chunks=2, average="softmax", temporal_pool="none")
     hard = run_stage(own, "evaluate", model="fused", chunks=2, temporal_pool="none")
     found, plain = (load_scores(run.output("scores")) for run in (soft, hard))
-    assert "soft-maxes averaged" in found.protocol["words"] and "soft-max" not in plain.protocol["words"]
+    assert "probabilities averaged" in found.protocol["words"] and "softmax" not in plain.protocol["words"]
     torch.testing.assert_close(found.mean().exp().sum(dim=1), torch.ones(12))
     assert not torch.allclose(found.mean().softmax(1), plain.mean().softmax(1), atol=1e-6)
     late = run_stage(own, "evaluate", late_fusion=[soft.name, soft.name], average="softmax")
     torch.testing.assert_close(load_scores(late.output("scores")).mean(), found.mean())
-    assert "late fusion of soft-maxes" in late.results["protocol"]["words"]
+    assert "late fusion of probabilities" in late.results["protocol"]["words"]
 
     fused = load_scores(run_stage(own, "fuse-idt", scores=soft.name, features="grid").output("scores"))
     assert fused.protocol["split"] == "1" and not fused.protocol.get("stream_weights_chosen_on")

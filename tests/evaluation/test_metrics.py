@@ -74,7 +74,7 @@ def test_per_class_accuracy():
 
 
 def test_calibration_error_is_confidence_minus_accuracy():
-    """The soft-max of log p is p: a classifier that is correct with probability p is calibrated."""
+    """The softmax of log p is p: a classifier that is correct with probability p is calibrated."""
     rng = np.random.default_rng(0)
     best = rng.uniform(0.3, 0.95, 20000)
     scores = np.log(np.stack([best, *[(1 - best) / 7] * 7], axis=1))

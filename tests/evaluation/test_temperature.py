@@ -22,7 +22,7 @@ PROTOCOL = {"average": "logits"}
 
 
 def draw(count: int, temperature: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Logits that are `temperature` times too large, and labels drawn from the honest soft-max."""
+    """Logits that are `temperature` times too large, and labels drawn from the honest softmax."""
     rng = np.random.default_rng(seed)
     honest = rng.normal(size=(count, 5)) * 2
     shares = np.exp(honest) / np.exp(honest).sum(1, keepdims=True)

@@ -52,8 +52,8 @@ def test_failed_pass_leaves_nothing_in_memory(passes):
 
 
 @pytest.mark.cuda
-def test_memory_of_a_card_that_runs_out_halves_the_work():
-    """The card gives 200 MB more than is in use; 64 pairs of 256 x 256 pixels need more."""
+def test_memory_of_a_gpu_that_runs_out_halves_the_work():
+    """The GPU gives 200 MB more than is in use; 64 pairs of 256 x 256 pixels need more."""
     device = choose_device("cuda:0")
     maker, requests = BatchMaker(tvl1, 20.0, "keep", device), [make_request(16, 256) for _ in range(4)]
     whole = [request.levels.clone() for request, _ in maker.finish(maker.launch(requests))]

@@ -1,6 +1,6 @@
-"""CUDA's streams and events on the pretended card (`helpers.card`), where there is no GPU.
+"""CUDA's streams and events on the simulated GPU (`helpers.simulated_gpu`), where there is no GPU.
 
-Operations on the card are done at once, but copies between the host and the card that need not be waited for are done
+Operations on the GPU are done at once, but copies between the host and the GPU that need not be waited for are done
 as late as CUDA may do them: when something waits for them. Until then their target holds garbage. So a copy that is
 read too early, or whose source is changed too early, gives wrong numbers. Two mistakes are errors here:
 
@@ -17,21 +17,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers import card
-from helpers.card import OnCard
+from helpers import simulated_gpu
+from helpers.simulated_gpu import OnGpu
 from stmn.runtime.device import Device
 
 _GARBAGE = 165
 
 
 class Stream:
-    """A queue of the card.
+    """A queue of the GPU.
 
     Attributes:
         done: the number of its operations.
         knows: another stream -> the number of its operations that are over when this stream goes on.
         waiting: copies that are not done yet: the number that the stream had reached, whether the target is on the
-            card, and what does the copy.
+            GPU, and what does the copy.
     """
 
     def __init__(self, *_: object) -> None:
@@ -39,10 +39,10 @@ class Stream:
         self.knows: dict[Stream, int] = {}
         self.waiting: list[tuple[int, bool, Callable[[], object]]] = []
 
-    def copy_up_to(self, number: int, to_card_alone: bool = False) -> None:
+    def copy_up_to(self, number: int, to_gpu_alone: bool = False) -> None:
         """Do the copies that stand before a number."""
         for copy in list(self.waiting):
-            if copy[0] <= number and (copy[1] or not to_card_alone):
+            if copy[0] <= number and (copy[1] or not to_gpu_alone):
                 self.waiting.remove(copy)
                 copy[2]()
 
@@ -53,7 +53,7 @@ class Stream:
 
     def wait_event(self, event: "Event") -> None:
         assert event.stream is not None, "an event that was never recorded is waited for"
-        event.stream.copy_up_to(event.number, to_card_alone=True)
+        event.stream.copy_up_to(event.number, to_gpu_alone=True)
         for stream, number in [*event.knew.items(), (event.stream, event.number)]:
             self.knows[stream] = max(self.knows.get(stream, 0), number)
 
@@ -75,7 +75,7 @@ class Event:
         return not any(number <= self.number for number, *_ in self.stream.waiting)
 
     def synchronize(self) -> None:
-        card.note_wait("synchronize")
+        simulated_gpu.note_wait("synchronize")
         self.stream.copy_up_to(self.number)
 
     def elapsed_time(self, later: "Event") -> float:
@@ -83,7 +83,7 @@ class Event:
 
 
 class _Memory:
-    """What is known of the memory of a tensor on the card: its stream, who may use it, and who wrote it when."""
+    """What is known of the memory of a tensor on the GPU: its stream, who may use it, and who wrote it when."""
 
     def __init__(self, stream: Stream) -> None:
         self.stream, self.users = stream, {stream}
@@ -110,7 +110,7 @@ def _use(stream: Stream) -> Iterator[None]:
 
 
 def _place(tensor: Tensor) -> int:
-    held = tensor.held if isinstance(tensor, OnCard) else tensor
+    held = tensor.held if isinstance(tensor, OnGpu) else tensor
     return held.untyped_storage().data_ptr()
 
 
@@ -119,20 +119,20 @@ def _record_stream(tensor: Tensor, stream: Stream) -> None:
 
 
 class _Streams:
-    """Sees all operations on the card: a `helpers.card.Watch`."""
+    """Sees all operations on the GPU: a `helpers.simulated_gpu.Watch`."""
 
-    def before(self, name: str, operands: list[OnCard], host_waits: bool) -> None:
+    def before(self, name: str, operands: list[OnGpu], host_waits: bool) -> None:
         """Check what an operation uses, and do the copies that it has to find done."""
         stream = current_stream()
         stream.done += 1
-        stream.copy_up_to(stream.done, to_card_alone=not host_waits)
+        stream.copy_up_to(stream.done, to_gpu_alone=not host_waits)
         for memory in filter(None, (_memory.get(_place(one)) for one in operands)):
             if memory.writer is not stream and stream.knows.get(memory.writer, 0) < memory.number:
                 raise AssertionError(f"{name}: uses what another stream may still compute")
             if stream not in memory.users:
                 raise AssertionError(f"{name}: uses the memory of another stream, which does not know of it")
 
-    def after(self, name: str, operands: list[OnCard], results: list[OnCard]) -> None:
+    def after(self, name: str, operands: list[OnGpu], results: list[OnGpu]) -> None:
         """What it made or changed is its stream's."""
         known = {_place(one) for one in operands}
         for one in results:
@@ -143,22 +143,22 @@ class _Streams:
 
     def copy_late(self, target: Tensor, source: Tensor) -> None:
         """Copy when something waits for it; until then the target holds garbage."""
-        stream, to_card = current_stream(), isinstance(target, OnCard)
-        into = target.held if to_card else target
+        stream, to_gpu = current_stream(), isinstance(target, OnGpu)
+        into = target.held if to_gpu else target
         into.copy_(torch.full(into.shape, _GARBAGE))
-        values = source if to_card else source.held.clone()  # later work on the card comes after the copy
-        stream.waiting.append((stream.done, to_card, lambda: into.copy_(values)))
-        if to_card:
+        values = source if to_gpu else source.held.clone()  # later work on the GPU comes after the copy
+        stream.waiting.append((stream.done, to_gpu, lambda: into.copy_(values)))
+        if to_gpu:
             self._written(target)
 
-    def _written(self, tensor: OnCard) -> None:
+    def _written(self, tensor: OnGpu) -> None:
         if memory := _memory.get(_place(tensor)):
             memory.writer, memory.number = current_stream(), current_stream().done
 
 
 @contextmanager
 def streams(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """In here, within `on_card`, the card has streams, and is used as a CUDA device is."""
+    """In here, within `on_gpu`, the GPU has streams, and is used as a CUDA device is."""
     cuda = {
         "Stream": Stream, "Event": Event, "stream": _use, "current_stream": current_stream,
         "device": lambda _: nullcontext(), "synchronize": lambda _=None: _default.copy_up_to(_default.done),
@@ -170,10 +170,10 @@ def streams(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             patch.setattr(torch.cuda, name, stand_in)
         patch.setattr(Tensor, "record_stream", _record_stream)
         patch.setattr(Tensor, "pin_memory", lambda tensor: tensor.clone())
-        patch.setattr(OnCard, "is_cuda", True, raising=False)
-        patch.setattr(Device, "is_cuda", property(lambda device: device.device.type == "card"))
-        patch.setattr(Device, "copies_aside", property(lambda device: device.device.type == "card"))
-        patch.setattr(card, "watch", _Streams())
+        patch.setattr(OnGpu, "is_cuda", True, raising=False)
+        patch.setattr(Device, "is_cuda", property(lambda device: device.device.type == "gpu"))
+        patch.setattr(Device, "copies_aside", property(lambda device: device.device.type == "gpu"))
+        patch.setattr(simulated_gpu, "watch", _Streams())
         _memory.clear()
         try:
             yield

@@ -1,4 +1,4 @@
-"""Work is sent to a card one item ahead, on a stream of its own, which the card's other work waits for."""
+"""Work is sent to a GPU one item ahead, on a stream of its own, which the GPU's other work waits for."""
 
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -11,7 +11,7 @@ from stmn.runtime.device import Device, choose_device
 from stmn.runtime.sending import send_ahead
 
 
-def test_without_a_card_items_are_sent_when_they_are_asked_for():
+def test_without_a_gpu_items_are_sent_when_they_are_asked_for():
     sent: list[int] = []
 
     def send(item: int) -> int:
@@ -23,7 +23,7 @@ def test_without_a_card_items_are_sent_when_they_are_asked_for():
 
 
 class Streams:
-    """Stands in for CUDA's streams where there is no card, and writes down what they are asked."""
+    """Stands in for CUDA's streams where there is no GPU, and writes down what they are asked."""
 
     def __init__(self, log: list[str]) -> None:
         self.log, self.count, self.within = log, 0, False
@@ -77,7 +77,7 @@ def test_next_item_is_on_its_way_while_one_is_used(monkeypatch):
 
 
 @pytest.mark.cuda
-def test_card_works_on_what_was_sent():
+def test_gpu_works_on_what_was_sent():
     """Many copies and computations in flight at once, each of its own values."""
     device = choose_device("cuda")
     items = [torch.full((2**22,), float(number)).pin_memory() for number in range(24)]

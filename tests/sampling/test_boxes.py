@@ -144,7 +144,7 @@ def test_cutting_never_waits_for_the_device(store):
 
 
 def test_nothing_is_left_on_the_cpu(store, monkeypatch):
-    """On a device whose tensors have no values: work that mixes devices fails there as on a card."""
+    """On a device whose tensors have no values: work that mixes devices fails there as on a GPU."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which knows no such device
     batch = BoxBatch(clips(store, colour=ColourJitter(0.4, 0.4, 0.4, 0.1)), [(0, 0), (0, 1)], pin=False)
     cut = batch.cut(Device(torch.device("meta")))
@@ -163,7 +163,7 @@ def test_half_precision_around_it_changes_no_pixel(store):
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_card_has_the_cpus_pixels(store, precision):
+def test_gpu_has_the_cpus_pixels(store, precision):
     """Exactly in float32, whatever a program lets float32 be; to half a level where the network is coarser."""
     levels = TOLERANCE if precision == "float32" else 0.5
     torch.set_float32_matmul_precision("high")
@@ -175,7 +175,7 @@ def test_card_has_the_cpus_pixels(store, precision):
 
 
 @pytest.mark.cuda
-def test_whatever_goes_to_a_card_is_pinned(store, monkeypatch):
+def test_whatever_goes_to_a_gpu_is_pinned(store, monkeypatch):
     """So no copy makes the host wait: pictures, matrices and labels."""
     given: list[Tensor] = []
     move = Device.move
@@ -186,7 +186,7 @@ def test_whatever_goes_to_a_card_is_pinned(store, monkeypatch):
 
 
 @pytest.mark.cuda
-def test_card_changes_colours_as_the_cpu_does(store):
+def test_gpu_changes_colours_as_the_cpu_does(store):
     """Except for single pixels whose level is rounded the other way."""
     samples = clips(store, colour=ColourJitter(0.4, 0.4, 0.4, 0.1))
     assert_same_batches(samples, levels=3.0, device=choose_device("cuda"))

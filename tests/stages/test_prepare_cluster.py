@@ -172,7 +172,7 @@ def test_each_dask_worker_has_a_process_that_computes_flow_for_its_threads(tmp_p
 
 
 @pytest.mark.slow
-def test_dask_worker_without_a_card_is_one_line(tmp_path, cluster):
+def test_dask_worker_without_a_gpu_is_one_line(tmp_path, cluster):
     film(tmp_path / "v" / "wave" / "a.avi", moving(5))
     cluster.worker()
     arguments = ["--device", "cuda", "--cluster", cluster.address, "-w", tmp_path]

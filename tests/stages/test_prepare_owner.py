@@ -163,15 +163,15 @@ def assert_flow_is_alike(one: Path, other: Path) -> None:
 
 
 @pytest.mark.cuda
-def test_a_card_makes_the_set_of_the_cpu(calm, tmp_path):
+def test_a_gpu_makes_the_set_of_the_cpu(calm, tmp_path):
     result = call("prepare", calm / "v", "mine", *SMALL, "--device", "cuda", "-w", tmp_path)
     assert result.exit_code == 0, result.stderr
     assert "flow: tvl1 by Triton's kernels on cuda:0 (" in result.stderr
     assert_flow_is_alike(calm, tmp_path)
 
 
-@pytest.mark.cuda(cards=2)
-def test_two_cards_share_the_videos(calm, tmp_path):
+@pytest.mark.cuda(gpus=2)
+def test_two_gpus_share_the_videos(calm, tmp_path):
     result = call("prepare", calm / "v", "mine", *SMALL, "--device", "cuda:0,cuda:1", "-w", tmp_path)
     assert result.exit_code == 0, result.stderr
     assert "on cuda:0 (" in result.stderr and "on cuda:1 (" in result.stderr
@@ -179,7 +179,7 @@ def test_two_cards_share_the_videos(calm, tmp_path):
 
 
 @pytest.mark.cuda
-def test_few_videos_stay_on_the_cpu_and_many_go_to_the_card(calm, tmp_path):
+def test_few_videos_stay_on_the_cpu_and_many_go_to_the_gpu(calm, tmp_path):
     result = call("prepare", calm / "v", "mine", *SMALL, "-w", tmp_path)
     assert "flow: tvl1 by the C kernel on the CPU (" in result.stderr
     for number in range(20):

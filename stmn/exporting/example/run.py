@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def classify(session: Any, about: dict[str, Any], video: str) -> Array:
-    """(classes,) probabilities: the soft-max of logits averaged over outputs and views, at the model's temperature."""
+    """(classes,) probabilities: the softmax of logits averaged over outputs and views, at the model's temperature."""
     use, classes = about["use"], about["network"]["classes"]
     pictures = decode(video, use["frames"]["decoded_short_side"])
     times, stacks = place_chunks(len(pictures), use["chunks"], use["inputs"].get("flow"))

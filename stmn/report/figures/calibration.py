@@ -1,4 +1,4 @@
-"""The figure of calibration: how far soft-max probabilities can be trusted."""
+"""The figure of calibration: how far probabilities can be trusted."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

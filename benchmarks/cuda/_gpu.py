@@ -45,7 +45,7 @@ def beside_limit(measured: float, limit: float, unit: str, limit_is: str) -> dic
     }
 
 
-def describe_card(device: torch.device, quick: bool) -> dict[str, Any]:
+def describe_gpu(device: torch.device, quick: bool) -> dict[str, Any]:
     """Name, memory, versions, and what the GPU itself reaches: copies, and matrix products in each precision."""
     about: dict[str, Any] = {"device": str(device), "cuda": torch.version.cuda}
     if device.type == "cuda":

@@ -1,7 +1,7 @@
 """Every stage's tensors are on the device that it computes on, and its numbers are those of the CPU.
 
-The device is a pretended card (`helpers.card`), so this runs where there is none. torch counts devices at the first
-backward pass of a process, so `test_pretended_card.py` runs this file in one of its own.
+The device is a simulated GPU (`helpers.simulated_gpu`), so this runs where there is none. torch counts devices at the first
+backward pass of a process, so `test_simulated_gpu.py` runs this file in one of its own.
 """
 
 import json
@@ -13,8 +13,8 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from helpers.card import OnCard, card, on_card
 from helpers.commands import call, over
+from helpers.simulated_gpu import OnGpu, gpu, on_gpu
 from helpers.streams import streams
 from safetensors.torch import load_file
 
@@ -38,14 +38,14 @@ TRAININGS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def registered() -> None:
-    """The card is there before the first backward pass."""
-    card()
+    """The GPU is there before the first backward pass."""
+    gpu()
 
 
 @pytest.fixture(scope="module")
 def space(tmp_path_factory) -> Workspace:
     """A copy of the trained workspace that these tests write in."""
-    folder = tmp_path_factory.mktemp("card") / "work"
+    folder = tmp_path_factory.mktemp("gpu") / "work"
     shutil.copytree(os.environ["TRAINED_WORKSPACE"], folder)
     return Workspace(folder)
 
@@ -53,12 +53,12 @@ def space(tmp_path_factory) -> Workspace:
 def on_both(
     monkeypatch: pytest.MonkeyPatch, command: str, space: Workspace, look, with_streams: bool = False, **how: object
 ) -> list:
-    """What `look` finds after a command on the CPU, and after the same on the card."""
+    """What `look` finds after a command on the CPU, and after the same on the GPU."""
     found = []
     for there in (False, True):
         words = [*shlex.split(command), "-w", space.root]
         if there:
-            with on_card(monkeypatch, **how), streams(monkeypatch) if with_streams else nullcontext():
+            with on_gpu(monkeypatch, **how), streams(monkeypatch) if with_streams else nullcontext():
                 done = call(*words)
         else:
             done = call(*words)
@@ -67,10 +67,10 @@ def on_both(
     return found
 
 
-def test_pretended_card_is_as_strict_as_a_real_one(monkeypatch):
-    with on_card(monkeypatch):
-        there, here = torch.ones(3, device=card()), torch.ones(3)
-        assert isinstance(there, OnCard) and there.device.type == "card"
+def test_simulated_gpu_is_as_strict_as_a_real_one(monkeypatch):
+    with on_gpu(monkeypatch):
+        there, here = torch.ones(3, device=gpu()), torch.ones(3)
+        assert isinstance(there, OnGpu) and there.device.type == "gpu"
         assert (there * 2 + torch.tensor(1.0)).sum().item() == 9 and (there.cpu() == here).all()
         for wrong in (lambda: there + here, lambda: torch.cat([here, there]), lambda: there @ here):
             with pytest.raises(RuntimeError, match="expected all tensors to be on the same device"):
@@ -104,11 +104,11 @@ def test_evaluate(space, monkeypatch):
 
 @pytest.mark.slow
 def test_predict_features_and_export(space, monkeypatch, tmp_path):
-    """Predicting computes flow on the card too; an export is made and checked on the host."""
+    """Predicting computes flow on the GPU too; an export is made and checked on the host."""
     video = next((space.data_dir("synthetic") / "videos" / "test").glob("*.mp4"))
     model = space.find_input("fused-multiply", "model").path
     here = {s.class_name: s.score for s in stmn.load(model, device="cpu").predict(video)}
-    with on_card(monkeypatch):
+    with on_gpu(monkeypatch):
         there = {s.class_name: s.score for s in stmn.load(model).predict(video)}
     assert there == pytest.approx(here, abs=0.02)  # flow is another solver's
     features = on_both(
@@ -139,9 +139,9 @@ def numbers_of(value: object) -> list[float]:
 
 
 def waits_of(monkeypatch: pytest.MonkeyPatch, space: Workspace, *words: object) -> Counter[str]:
-    """Where a command would make the host wait for a real card, and how often."""
+    """Where a command would make the host wait for a real GPU, and how often."""
     waits: list[str] = []
-    with on_card(monkeypatch, waits, cuts_pictures=True), streams(monkeypatch):
+    with on_gpu(monkeypatch, waits, cuts_pictures=True), streams(monkeypatch):
         done = call(*words, "-w", space.root)
         assert done.exit_code == 0, done.stderr
     return Counter(waits)
@@ -201,8 +201,8 @@ def test_flow_of_batches_in_flight_is_that_of_the_cpu(monkeypatch):
         return [request.levels for request, _ in found]
 
     here = compute(choose_device("cpu"))
-    with on_card(monkeypatch), streams(monkeypatch):
-        there = compute(Device(card()))
+    with on_gpu(monkeypatch), streams(monkeypatch):
+        there = compute(Device(gpu()))
     for one, other in zip(there, here, strict=True):
         assert (one.int() - other.int()).abs().max() <= 1, "the CPU's is another solver"
 
@@ -215,5 +215,5 @@ def test_flow_of_batches_in_flight_is_that_of_the_cpu(monkeypatch):
 def test_tensor_that_is_left_on_the_host_is_found(space, monkeypatch, command):
     video = next((space.data_dir("synthetic") / "videos" / "test").glob("*.mp4"))
     monkeypatch.setattr(Device, "move", lambda self, tensor: tensor)
-    with on_card(monkeypatch), pytest.raises(AssertionError, match="expected all tensors to be on the same device"):
+    with on_gpu(monkeypatch), pytest.raises(AssertionError, match="expected all tensors to be on the same device"):
         call(*shlex.split(command.format(video=video)), "-w", space.root)

@@ -1,4 +1,4 @@
-"""Testing as a CUDA card does it, on a CPU: 8-bit pictures are sent, cut and resized there; videos of one size share a
+"""Testing as a GPU does it, on a CPU: 8-bit pictures are sent, cut and resized there; videos of one size share a
 forward pass as far as memory goes. Scores are those of the CPU, except for rounding."""
 
 import time
@@ -34,8 +34,8 @@ BOTH = ("appearance", "motion")
 
 
 @dataclass(frozen=True)
-class Card(Device):
-    """A card, whose work the CPU does: what it has free, and the largest tensor that it takes, in bytes."""
+class SimulatedGpu(Device):
+    """A GPU, whose work the CPU does: what it has free, and the largest tensor that it takes, in bytes."""
 
     free: int | None = None
     largest: int = 2**40
@@ -49,7 +49,7 @@ class Card(Device):
         return tensor
 
 
-CARD = Card(CPU.device, cuts_pictures=True)
+GPU = SimulatedGpu(CPU.device, cuts_pictures=True)
 
 
 @pytest.fixture(scope="module")
@@ -94,11 +94,11 @@ def test_views_are_those_of_the_cpu(motley, short_side, spatial):
     """Of every size and modality, to a thousandth of a level."""
     how = protocol(short_side=short_side, spatial=spatial)
     for video in motley.part("1", "test")[:3]:
-        ours, theirs = (read_stored_video(motley, video, BOTH, 2, how, device) for device in (CPU, CARD))
+        ours, theirs = (read_stored_video(motley, video, BOTH, 2, how, device) for device in (CPU, GPU))
         assert ours.size == theirs.size and theirs.frames.dtype == theirs.fields.dtype == torch.uint8
         for view in how.views(*ours.size):
             for first, last in ((0, None), (1, 3)):
-                pairs = zip(*(x.network_inputs(BOTH, view, CARD, first, last) for x in (ours, theirs)), strict=True)
+                pairs = zip(*(x.network_inputs(BOTH, view, GPU, first, last) for x in (ours, theirs)), strict=True)
                 for (one, other), scale in zip(pairs, (255 * min(RGB_STD), FLOW_STD), strict=True):
                     assert one.shape == other.shape
                     assert not one.numel() or float((one - other).abs().max()) * scale < 1e-3
@@ -108,11 +108,11 @@ def test_views_are_those_of_the_cpu(motley, short_side, spatial):
 def test_scores_are_those_of_the_cpu(motley, average):
     network = stable_pair()
     for how in (protocol(average=average), protocol(average=average, spatial="ten_crop", short_side=40)):
-        assert_same_logits(scored(network, motley, how, CARD), scored(network, motley, how, CPU), 1e-4)
+        assert_same_logits(scored(network, motley, how, GPU), scored(network, motley, how, CPU), 1e-4)
 
 
 def test_nothing_is_left_on_the_cpu(motley, monkeypatch):
-    """On a device whose tensors have no values: work that mixes devices fails there as on a card."""
+    """On a device whose tensors have no values: work that mixes devices fails there as on a GPU."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which knows no such device
     nowhere = Device(torch.device("meta"), cuts_pictures=True)
     network, how = stable_pair().to("meta"), protocol(mirror_order=[1, 0, 2], average="softmax")
@@ -131,11 +131,11 @@ def test_long_waits_for_videos_are_named(motley, monkeypatch):
     monkeypatch.setattr(batching, "LONG_TEST", 0.0)
     read, store.frames = store.frames, slowly
     network = OutsideNetwork(stable_pair().config, lambda given: [torch.zeros(len(given[0]), 3)] * 2)
-    scored(network, store, protocol(flips=False), replace(CARD, free=1), said)
+    scored(network, store, protocol(flips=False), replace(GPU, free=1), said)
     [line] = said.lines
     assert line.startswith("waiting for videos took ") and "--loader-threads" in line
     monkeypatch.setattr(batching, "LONG_TEST", 3600.0)
-    scored(network, store, protocol(flips=False), replace(CARD, free=1), said)
+    scored(network, store, protocol(flips=False), replace(GPU, free=1), said)
     assert said.lines == [line]
 
 
@@ -154,9 +154,9 @@ def recording(network: Network, shapes: list[tuple[int, ...]], largest: int = 2*
 def test_videos_of_one_size_share_a_pass_wherever_they_are_in_the_list(motley):
     network, shapes = stable_pair(), []
     how = protocol(flips=False, short_side=40)
-    found = scored(recording(network, shapes), motley, how, replace(CARD, free=2**30))
+    found = scored(recording(network, shapes), motley, how, replace(GPU, free=2**30))
     assert sorted(shapes) == [(1, 3, 3, 40, 40), (3, 6, 3, 40, 40), (3, 6, 3, 40, 57)]
-    alone = [scored(network, motley, how, replace(CARD, free=1)), scored(network, motley, how, CPU)]
+    alone = [scored(network, motley, how, replace(GPU, free=1)), scored(network, motley, how, CPU)]
     for other in alone:
         assert_same_logits(found, other, 1e-4)
 
@@ -167,7 +167,7 @@ def test_passes_follow_the_free_memory(motley):
     for precision, free, most in ((torch.float32, 2 * pixel * 1024, 1), (torch.float32, 3 * pixel * 1024, 2),
                                   (torch.bfloat16, 3 * pixel * 1024, 3)):  # fmt: skip
         shapes: list[tuple[int, ...]] = []
-        scored(recording(stable_pair(), shapes), motley, how, replace(CARD, free=free, precision=precision))
+        scored(recording(stable_pair(), shapes), motley, how, replace(GPU, free=free, precision=precision))
         assert max(shape[0] for shape in shapes if shape[-1] == 57) == most, (precision, free, shapes)
 
 
@@ -189,11 +189,11 @@ def greedy(network: Network, largest: int, sizes: list[tuple[int, int]]) -> Netw
 
 def test_memory_that_runs_out_splits_the_batch_and_then_time(motley):
     pixel, said = 40 * 40, Listener()
-    how, card = protocol(flips=False, short_side=40), replace(CARD, free=2**30)
+    how, gpu = protocol(flips=False, short_side=40), replace(GPU, free=2**30)
     plain = stable_pair(temporal=TemporalConfig(injector="none"))
-    whole = scored(plain, motley, how, card)
+    whole = scored(plain, motley, how, gpu)
     sizes: list[tuple[int, int]] = []
-    found = scored(greedy(plain, 4 * pixel, sizes), motley, how, card, said)
+    found = scored(greedy(plain, 4 * pixel, sizes), motley, how, gpu, said)
     assert sizes[:3] == [(3, 6), (1, 6), (1, 4)]  # three videos of six chunks; one video; four of its chunks
     assert [line.split(": ")[0] for line in said.lines] == ["out of memory on the GPU (2.5 GiB more asked for)"] * len(
         said.lines
@@ -202,13 +202,13 @@ def test_memory_that_runs_out_splits_the_batch_and_then_time(motley):
     with pytest.raises(
         StmnError, match=r"not even the smallest part of a video fits: try --precision bfloat16 or fewer"
     ):
-        scored(greedy(plain, pixel - 1, []), motley, how, card)
+        scored(greedy(plain, pixel - 1, []), motley, how, gpu)
 
 
 def test_network_that_cant_be_split_in_time_is_split_in_batch(motley):
     shapes: list[tuple[int, ...]] = []
     how = protocol(flips=False, short_side=40)
-    found = scored(recording(stable_pair(), shapes, largest=1), motley, how, replace(CARD, free=2**30))
+    found = scored(recording(stable_pair(), shapes, largest=1), motley, how, replace(GPU, free=2**30))
     assert {shape[0] for shape in shapes[2:]} <= {1, 3} and [shape[0] for shape in shapes].count(1) == 7
     assert_same_logits(found, scored(stable_pair(), motley, how, CPU), 1e-4)
 
@@ -217,23 +217,23 @@ def test_videos_that_dont_fit_ahead_are_sent_pass_by_pass(motley):
     """The flow of a video of 40 x 40 pixels has 12 fields and more, of 3,200 bytes each."""
     how = protocol(flips=False, short_side=40)
     small, network = (
-        replace(CARD, largest=9 * 2 * 40 * 57, free=2**20),
+        replace(GPU, largest=9 * 2 * 40 * 57, free=2**20),
         stable_pair(temporal=TemporalConfig(injector="none")),
     )
     assert_same_logits(scored(network, motley, how, small), scored(network, motley, how, CPU), 1e-4)
 
 
 @pytest.mark.cuda
-def test_scores_of_a_card_are_those_of_the_cpu(motley):
+def test_scores_of_a_gpu_are_those_of_the_cpu(motley):
     network, how = stable_pair(), protocol(short_side=40)
-    card = choose_device("cuda", "float32", 3)
-    assert_same_logits(scored(network, motley, how, card), scored(network, motley, how, CPU), 1e-4)
-    one, other = (scored(network, motley, how, card) for _ in range(2))
+    gpu = choose_device("cuda", "float32", 3)
+    assert_same_logits(scored(network, motley, how, gpu), scored(network, motley, how, CPU), 1e-4)
+    one, other = (scored(network, motley, how, gpu) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 @pytest.mark.cuda
-def test_half_precision_of_a_card_stays_near_the_cpu(motley):
+def test_half_precision_of_a_gpu_stays_near_the_cpu(motley):
     network, how = stable_pair(), protocol(short_side=40)
     found, expected = (
         scored(network, motley, how, device)
@@ -243,14 +243,14 @@ def test_half_precision_of_a_card_stays_near_the_cpu(motley):
 
 
 @pytest.mark.cuda
-def test_memory_of_a_card_that_runs_out_splits_passes(motley, monkeypatch):
-    """The card believes that it has more than it gives."""
+def test_memory_of_a_gpu_that_runs_out_splits_passes(motley, monkeypatch):
+    """The GPU believes that it has more than it gives."""
     network, how = stable_pair(temporal=TemporalConfig(injector="none")), protocol(flips=False, short_side=1024)
-    card, said = choose_device("cuda", "float32", 3), Listener()
-    whole = scored(network, motley, how, card)
+    gpu, said = choose_device("cuda", "float32", 3), Listener()
+    whole = scored(network, motley, how, gpu)
     monkeypatch.setattr(Device, "free_memory", lambda _: 2**40)
-    with limit_gpu_memory(1.2e9, card.device):
-        found = scored(network, motley, how, card, said)
+    with limit_gpu_memory(1.2e9, gpu.device):
+        found = scored(network, motley, how, gpu, said)
     assert any("out of memory on the GPU" in line for line in said.lines)
     assert_same_logits(found, whole, 1e-4)
 
@@ -279,7 +279,7 @@ def test_commands_print_the_same(own, monkeypatch):
     torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-4)
     assert first == second != file
     assert run("predict", "fused", video) == predicted
-    run("features", "fused", video, "--out", own.root / "card.npz")
-    with np.load(own.root / "plain.npz") as ours, np.load(own.root / "card.npz") as theirs:
+    run("features", "fused", video, "--out", own.root / "gpu.npz")
+    with np.load(own.root / "plain.npz") as ours, np.load(own.root / "gpu.npz") as theirs:
         for name in set(ours) - {"about"}:
             np.testing.assert_allclose(theirs[name], ours[name], rtol=1e-3, atol=1e-3)

@@ -1,4 +1,4 @@
-"""Training on a CUDA card: what it learns is what a CPU learns, in every way in which a card is used.
+"""Training on a GPU: what it learns is what a CPU learns, in every way in which a GPU is used.
 
 `make test-cuda` runs these. None of them has run yet.
 """
@@ -136,7 +136,7 @@ def test_groups_of_a_large_micro_batch_learn_as_separate_ones(prepared, tmp_path
     assert_alike(found, expected, share)
 
 
-# how a card is used ---------------------------------------------------------------------------------------------------
+# how a GPU is used ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", [None, "reduce-overhead"])
@@ -154,7 +154,7 @@ def test_compiled_network_and_cuda_graphs_learn_the_same(prepared, tmp_path, mod
 
 
 def test_step_waits_for_nothing(prepared, tmp_path):
-    """torch raises an error where the host would wait for the card; only rows of the log and the end may."""
+    """torch raises an error where the host would wait for the GPU; only rows of the log and the end may."""
 
     class NoWaiting(Silent):
         done = 0
@@ -191,7 +191,7 @@ def test_tf32_is_used_where_it_is_asked_for_alone(prepared, tmp_path):
 
 
 def test_broken_step_changes_no_weight(prepared, tmp_path):
-    """The card is a step ahead when the host gets to know of it."""
+    """The GPU is a step ahead when the host gets to know of it."""
     net, clips, seen = network(), videos(prepared), []
 
     def look(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -224,7 +224,7 @@ def test_interrupted_training_resumes_to_the_same_bits(scratch):
 
 
 def test_memory_that_runs_out_ends_in_one_line_and_fewer_groups_fit(scratch):
-    """The card gives 400 MB more than is in use; the network alone takes a part of it."""
+    """The GPU gives 400 MB more than is in use; the network alone takes a part of it."""
     choose_device("cuda")
     line = over(STREAM, "--width", 1, "--size", 128, "--batch", 64, "--micro-batch", 64, "--bn-group", 4, "--chunks", 4,
                 "--stride-min", 1, "--stride-max", 1, "--steps", 1)  # fmt: skip
@@ -237,7 +237,7 @@ def test_memory_that_runs_out_ends_in_one_line_and_fewer_groups_fit(scratch):
     assert call(*over(line, "--micro-batch", 32), "-w", scratch.root, "--device", "cuda").exit_code == 0
 
 
-# several processes, several cards ---------------------------------------------------------------------------------------
+# several processes, several GPUs ---------------------------------------------------------------------------------------
 
 
 class OneOfNccl(Ranks):
@@ -261,7 +261,7 @@ class OneOfNccl(Ranks):
 @pytest.mark.parametrize(("compiled", "share"), [
     ({}, 1e-3), ({"compile": "inductor", "compile_mode": "reduce-overhead"}, 0.05),
 ])  # fmt: skip
-def test_nccl_on_one_card_changes_nothing(prepared, tmp_path, compiled, share):
+def test_nccl_on_one_gpu_changes_nothing(prepared, tmp_path, compiled, share):
     """Nor do CUDA graphs, whose gradients are averaged outside them."""
     device = choose_device("cuda", "float32")
     plan = steps(3, micro_batch=2, rate=0.01, bn_passes=0, **compiled)
@@ -285,7 +285,7 @@ def torchrun(processes: int, *arguments: object, **environment: str) -> subproce
     )  # fmt: skip
 
 
-def test_more_processes_than_cards_are_refused_in_one_line(scratch):
+def test_more_processes_than_gpus_are_refused_in_one_line(scratch):
     one = (os.environ.get("CUDA_VISIBLE_DEVICES") or "0").split(",")[0]
     done = torchrun(2, *STREAM, "-w", scratch.root, "--device", "cuda", CUDA_VISIBLE_DEVICES=one)
     assert done.returncode != 0
@@ -294,9 +294,9 @@ def test_more_processes_than_cards_are_refused_in_one_line(scratch):
     ]
 
 
-@pytest.mark.cuda(cards=2)
-def test_two_cards_train_the_network_of_one(scratch):
-    """Eight groups of a step, four on each card; running statistics are merged. And they test it with its scores."""
+@pytest.mark.cuda(gpus=2)
+def test_two_gpus_train_the_network_of_one(scratch):
+    """Eight groups of a step, four on each GPU; running statistics are merged. And they test it with its scores."""
     command = [*over(STREAM, "--micro-batch", 2, "--bn-group", 1, "--chunks", 4, "--stride-min", 1, "--stride-max", 1),
                "--precision", "float32", "--device", "cuda"]  # fmt: skip
     assert call(*command, "-w", scratch.root).exit_code == 0
@@ -314,9 +314,9 @@ def test_two_cards_train_the_network_of_one(scratch):
     torch.testing.assert_close(scores[1], scores[0], rtol=0, atol=1e-4 * float(scores[0].abs().max()))
 
 
-@pytest.mark.cuda(cards=2)
-def test_second_card_leaves_the_first_alone(scratch):
-    """Training, testing and predicting on `cuda:1` open no context on card 0."""
+@pytest.mark.cuda(gpus=2)
+def test_second_gpu_leaves_the_first_alone(scratch):
+    """Training, testing and predicting on `cuda:1` open no context on GPU 0."""
     video = next((scratch.data_dir("synthetic") / "videos" / "test").glob("*.mp4"))
     code = f"""
 import sys, torch
@@ -333,8 +333,8 @@ for words in ({STREAM!r}, ["evaluate"], ["predict", "motion-resnet18", {str(vide
     assert done.returncode == 0, done.stderr
 
 
-def test_only_an_idle_card_waits_for_data():
-    """A host that waits for a slow batch costs nothing while the card still computes the one before."""
+def test_only_an_idle_gpu_waits_for_data():
+    """A host that waits for a slow batch costs nothing while the GPU still computes the one before."""
     wait, batches = DataWait(choose_device("cuda")), slow_batches(seconds=0.2)
     torch.cuda.synchronize()
     wait.next(batches)

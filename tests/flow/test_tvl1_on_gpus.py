@@ -97,7 +97,7 @@ def test_a_pair_is_the_same_in_any_batch(tmp_path):
     assert torch.equal(flow, torch.cat(alone))
 
 
-def test_torch_never_waits_for_a_card(monkeypatch):
+def test_torch_never_waits_for_a_gpu(monkeypatch):
     """A fake CUDA tensor has no values: whatever asks for one raises. So a CUDA graph can hold the whole solver."""
     monkeypatch.setenv("STMN_FLOW_KERNEL", "torch")
     _tables.tables_of.cache_clear()
@@ -127,7 +127,7 @@ def test_a_line_says_what_computes(monkeypatch):
 
 
 def test_memory_that_is_short_for_a_moment_takes_no_kernel_away(monkeypatch):
-    """Another program holds the memory of the card while it is tried; the next call tries it again."""
+    """Another program holds the memory of the GPU while it is tried; the next call tries it again."""
     pytest.importorskip("triton")
 
     def refuse(*_: object, **__: object) -> Tensor:
@@ -169,7 +169,7 @@ for kernel in (sample.sample_axis, warp.linearise, iterate.iterate, median.updat
 @pytest.mark.parametrize("given", [
     "75", "80", "90", "100", "120", "90 height=1 width=1 steps=1 tiles=1", "90 MEDIAN=3 ALONG_X=0", "90 MEDIAN=0",
 ])  # fmt: skip
-def test_kernels_compile_for_cards_that_are_not_here(given, tmp_path):
+def test_kernels_compile_for_gpus_that_are_not_here(given, tmp_path):
     """By their compute capability. Triton makes constants of sizes that are 1."""
     environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
     environment.pop("TRITON_INTERPRET", None)
@@ -182,7 +182,7 @@ def test_kernels_compile_for_cards_that_are_not_here(given, tmp_path):
     ]  # fmt: skip
 
 
-def test_a_flow_that_needs_no_card_gets_none():
+def test_a_flow_that_needs_no_gpu_gets_none():
     assert choose_owned("cuda", "tvl1", videos=100, here=False) == ["cuda:0"]
     assert choose_owned("cuda:1,cuda:0,cuda:1", "tvl1", videos=1, here=False) == ["cuda:1", "cuda:0"]
     assert choose_owned("cuda", "farneback", videos=100, here=False) == []
@@ -192,7 +192,7 @@ def test_a_flow_that_needs_no_card_gets_none():
 @pytest.mark.cuda
 @pytest.mark.parametrize("kernel", ["triton", "torch"])
 @pytest.mark.parametrize("options", TVL1_OPTIONS, ids=str)
-def test_a_card_equals_the_cpu(options, kernel, monkeypatch):
+def test_a_gpu_equals_the_cpu(options, kernel, monkeypatch):
     """Within the bounds of the C kernel against the reference."""
     first, second = two_pairs((123, 167))
     reference = tvl1(first, second, **options)
@@ -207,7 +207,7 @@ def test_a_card_equals_the_cpu(options, kernel, monkeypatch):
 
 
 @pytest.mark.cuda
-def test_a_card_gives_a_pair_the_same_flow_in_any_batch():
+def test_a_gpu_gives_a_pair_the_same_flow_in_any_batch():
     pairs = [moved(61, 83, 0.9 * k, -0.3 * k, seed=k) for k in range(7)]
     first, second = (torch.cat(frames).cuda() for frames in zip(*pairs, strict=True))
     alone = torch.cat([tvl1(one.cuda(), other.cuda()) for one, other in pairs])
@@ -217,7 +217,7 @@ def test_a_card_gives_a_pair_the_same_flow_in_any_batch():
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 2), (7, 130), (17, 16), (36, 36), (256, 340)], ids=str)
-def test_a_card_takes_any_size(size):
+def test_a_gpu_takes_any_size(size):
     flow = tvl1(*(frames.cuda() for frames in moved(*size)), median=5)
     assert flow.shape == (1, 2, *size)
     assert flow.isfinite().all()
@@ -226,7 +226,7 @@ def test_a_card_takes_any_size(size):
 @pytest.mark.cuda
 @pytest.mark.parametrize("kernel", ["triton", "torch"])
 def test_a_cuda_graph_holds_the_whole_solver(kernel, monkeypatch):
-    """So nothing in it waits for the card, which `set_sync_debug_mode` checks too."""
+    """So nothing in it waits for the GPU, which `set_sync_debug_mode` checks too."""
     monkeypatch.setenv("STMN_FLOW_KERNEL", kernel)
     first, second = (frames.cuda() for frames in two_pairs((61, 83)))
     side = torch.cuda.Stream()
@@ -248,7 +248,7 @@ def test_a_cuda_graph_holds_the_whole_solver(kernel, monkeypatch):
 
 
 @pytest.mark.cuda
-def test_compiled_torch_equals_the_reference_on_a_card():
+def test_compiled_torch_equals_the_reference_on_a_gpu():
     first, second = (frames.cuda() for frames in two_pairs((61, 83)))
     parameters = Parameters(0.15, 0.3, 0.25, 0.5, 8, 3, 12, 3, 0.45, 0.0)
     levels = pyramid(61, 83, parameters.scale, parameters.scales, parameters.smoothing)
@@ -256,8 +256,8 @@ def test_compiled_torch_equals_the_reference_on_a_card():
     assert (compiled - _tvl1_torch.solve(first, second, levels, parameters)).abs().max() < 1e-3
 
 
-@pytest.mark.cuda(cards=2)
-def test_another_card_computes_where_its_frames_are():
+@pytest.mark.cuda(gpus=2)
+def test_another_gpu_computes_where_its_frames_are():
     first, second = two_pairs((61, 83))
     flow = tvl1(first.to("cuda:1"), second.to("cuda:1"))
     assert flow.device == torch.device("cuda:1")

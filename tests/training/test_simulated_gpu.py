@@ -1,4 +1,4 @@
-"""Every stage's tensors are on the device that it computes on: on a pretended card, in a process of its own."""
+"""Every stage's tensors are on the device that it computes on: on a simulated GPU, in a process of its own."""
 
 import os
 import re
@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("which", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
-def test_stages_run_on_a_pretended_card(which, trained, tmp_path):
-    file = Path(__file__).with_name("on_pretended_card.py")
+def test_stages_run_on_a_simulated_gpu(which, trained, tmp_path):
+    file = Path(__file__).with_name("on_simulated_gpu.py")
     command = [
         sys.executable,
         "-m",
