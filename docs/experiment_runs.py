@@ -107,17 +107,26 @@ class Experiment:
 def list_experiments(folder: Path = FOLDER, clips: Sequence[str] = CLIPS) -> list[Experiment]:
     """The experiments of a folder by file name, before them that of the recipe for one's own clips.
 
+    A recipe is run from each kind of starting weights that it has words for: `NAME.md`, `NAME_formula.md`.
+
     Args:
         folder: the folder of the recipes.
         clips: the sets of real clips.
     """
     found = []
-    recipes = [(path, "") for path in sorted(folder.glob("*.toml"))]
-    if folder == FOLDER and SMALL.exists():
-        recipes = [(SMALL, weights) for weights in ("", *WEIGHTS)] + recipes
-    for path, weights in recipes:
+    files = sorted(folder.glob("*.toml"))
+    files = [SMALL, *files] if folder == FOLDER and SMALL.exists() else files
+
+    def words_of(path: Path, weights: str) -> Path:
+        return folder / f"{'_'.join(filter(None, [path.stem, weights]))}.md"
+
+    def list_starts(path: Path) -> list[str]:
+        """The starting weights that it has words for."""
+        return [weights for weights in ("", *WEIGHTS) if words_of(path, weights).exists()] or [""]
+
+    for path, weights in [(file, weights) for file in files for weights in list_starts(file)]:
         recipe = tomllib.loads(path.read_text(encoding="utf-8"))
-        words = folder / f"{'_'.join(filter(None, [path.stem, weights]))}.md"
+        words = words_of(path, weights)
         text = words.read_text(encoding="utf-8").strip() if words.exists() else ""
         title, _, prose = text.partition("\n") if text.startswith("# ") else ("", "", text)
         title = title.removeprefix("# ") or str(recipe["recipe"].get("about") or path.stem)

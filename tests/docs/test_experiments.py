@@ -185,7 +185,17 @@ def test_small_is_also_run_from_the_weights_of_the_package():
     assert started == plain
 
 
-@pytest.mark.parametrize("name", ["small_connections", "small_filters"])
+def test_an_experiment_is_run_from_the_weights_that_it_has_words_for(tmp_path):
+    for words in ("NAME.md", "NAME_formula.md"):
+        (tmp_path / "toy.toml").write_text(RECIPE)
+        (tmp_path / words.replace("NAME", "toy")).write_text("# A title\n\nProse.")
+        [*found] = experiments.list_experiments(tmp_path, clips=["mine"])
+        assert [one.weights for one in found] == ["", "formula"][: len(found)]
+    (tmp_path / "toy.md").unlink()
+    assert [one.weights for one in experiments.list_experiments(tmp_path, clips=["mine"])] == ["formula"]
+
+
+@pytest.mark.parametrize("name", ["small_connections", "small_filters", "small_gates"])
 def test_ablations_on_real_clips_start_from_the_streams_of_small(name):
     """So these are trained once for all three recipes."""
     small, ablation = (
