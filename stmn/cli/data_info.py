@@ -21,7 +21,7 @@ def describe(info: dict[str, Any]) -> Iterator[tuple[str, str]]:
         f"JPEG quality {how['quality']}, camera motion: {how['camera_motion']}"
         + (f", {how['fps']:g} frames per second" if "fps" in how else ""),
     )
-    gone = f"; {videos['gone']:,} set apart, which the data set doesn't list any more" if videos["gone"] else ""
+    gone = f"; {videos['gone']:,} set apart: the data set no longer lists them" if videos["gone"] else ""
     yield "videos", f"{videos['ok']:,} ok, {videos['skipped']:,} skipped{gone}"
     yield (
         "frames",

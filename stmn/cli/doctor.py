@@ -84,7 +84,7 @@ def _examine() -> dict[str, Any]:
         "device": "cuda" if torch.cuda.is_available() else f"cpu: {count_of(count_cores(), 'core')}",
         "GPU": _describe_gpus(),
         "flow": describe_flow(),
-        "C compiler": compiler or "missing; what lacks a kernel is slower, as said below",
+        "C compiler": compiler or "missing; what needs a kernel is slower (below)",
         "kernels": list_kernels(),
         "decoder": f"PyAV {av.__version__}, FFmpeg libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}",
         "H.264 encoder": encoder,
@@ -97,7 +97,7 @@ def _examine() -> dict[str, Any]:
 def _describe_system() -> str:
     """This system and machine, and whether stmn has been run on such."""
     name = f"{platform.system()} {platform.machine()}"
-    return name if name in _RUN_ON else f"{name}: stmn is made for it and has not been run on it yet"
+    return name if name in _RUN_ON else f"{name}: stmn should run on it, but has not been run on it yet"
 
 
 def _package_version(name: str) -> str:

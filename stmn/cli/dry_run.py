@@ -130,7 +130,7 @@ def _summarise(preview: "Preview", root: Path) -> list[str]:
     lines = [
         "",
         f"{count_of(len(preview.stages), 'stage')}, {done} up to date in {root}.",
-        "videos: to learn from + held out; M: parameters in millions;",
+        "videos: for training + held out; M: parameters in millions;",
         "GMACs: 10^9 multiply-adds of one chunk of the training size.",
     ]
     if preview.rate:

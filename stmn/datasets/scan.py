@@ -186,7 +186,7 @@ class ClassFolders:
             yield f"{count} of numbered pictures, such as '{sequences[0].id}'"
         if self.empty:
             some = ", ".join(self.empty[:_MOST_KINDS]) + (", ..." if len(self.empty) > _MOST_KINDS else "")
-            yield f"folders without a video, which are no classes: {len(self.empty)} ({some})"
+            yield f"folders without a video are not classes: {len(self.empty)} ({some})"
 
 
 def describe_left_out(left_out: Iterable[LeftOut]) -> str:

@@ -101,8 +101,8 @@ class OpenVinoExporter:
             raise _damaged(path) from error
         if not isinstance(values, dict):
             raise CheckpointError(
-                f"{path}: no graph of OpenVINO with stmn's metadata, so nothing says how to prepare its input; use one "
-                f"that stmn export wrote"
+                f"{path}: not an OpenVINO graph with stmn's metadata, so nothing says how to prepare its input; use "
+                f"one that stmn export wrote"
             )
         return parse_description(values, path)
 

@@ -77,7 +77,7 @@ class Fit:
     @property
     def words(self) -> str:
         """The mistake, for a message."""
-        return "flow fits the frames worse than none" if self.mistake == _STILL else self.mistake
+        return "flow fits the frames worse than no flow" if self.mistake == _STILL else self.mistake
 
     @property
     def evidence(self) -> str:

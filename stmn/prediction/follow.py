@@ -71,7 +71,7 @@ def follow_windows(
         if gate is None:
             what = f"is the {model.network.names[0]} stream alone: without gates"
             if isinstance(model.network, OutsideNetwork):
-                what = "is an exported file, which shows nothing of its inside:"
+                what = "is an exported file, whose inside can't be seen:"
             progress.say(f"this model {what} the overlay has no gate map")
         if not model.reads_flow:
             progress.say("this model reads no flow, so the overlay shows none")

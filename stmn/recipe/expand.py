@@ -282,7 +282,7 @@ class _Expansion:
             self._refuse(f"[sweep] against = '{wanted}': several rows are of it; name one: {', '.join(found)}")
         elif not found:
             known = f"; rows: {', '.join(rows)}" if rows else ""
-            self._refuse(f"[sweep] against = '{wanted}': no row is called so{near_match(wanted, rows)}{known}")
+            self._refuse(f"[sweep] against = '{wanted}': no such row{near_match(wanted, rows)}{known}")
         return found[0] if found else wanted
 
     def _find_tested(self, stage: RecipeStage) -> list[str]:

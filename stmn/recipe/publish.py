@@ -91,7 +91,7 @@ def read_card(path: Path) -> tuple[str, str]:
         licence = ModelCard(text).data.get("license")
     except Exception as error:  # of the YAML reader
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"{path}: its head is no YAML: {first}") from error
+        raise UsageError(f"{path}: its head is not YAML: {first}") from error
     if not licence:
         raise UsageError(f"{path}: names no licence: its head needs a line such as `license: apache-2.0`")
     return text, str(licence)

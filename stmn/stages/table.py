@@ -44,7 +44,7 @@ class Table(Stage[TableOptions]):
             options = options.model_copy(update={"against": by_name[options.against]})
         if options.against is not None and options.against not in known:
             raise UsageError(
-                f"against = '{options.against}': no row is called so{near_match(options.against, known)}; rows: "
+                f"against = '{options.against}': no such row{near_match(options.against, known)}; rows: "
                 f"{', '.join(known)}"
             )
         names = {source.data for source in sources if source.data in workspace.prepared()}

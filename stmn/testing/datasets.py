@@ -86,12 +86,12 @@ def _check_files(checks: Checklist, made: Dataset) -> None:
     there = [video for video in islice(made.videos(), 50) if not made.lacks(video)][:2]
     for video in there:
         if made.has_pictures:
-            with checks.part("pictures", "pictures() must return one field of u and of v less than frames"):
+            with checks.part("pictures", "pictures() must return one fewer field of u, and of v, than frames"):
                 files = made.pictures(video)
                 checks.require(
                     len(files.u) == len(files.v) == len(files.frames) - 1,
                     f"{video.id} has {len(files.frames)} frames, {len(files.u)} u and {len(files.v)} v",
-                    "there must be one field of u and of v less than frames",
+                    "there must be one fewer field of u, and of v, than frames",
                 )
                 checks.require(made.short_side() > 0, "short_side() is 0", "return the frames' short side in pixels")
             continue

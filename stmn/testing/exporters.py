@@ -92,7 +92,7 @@ def _check_read(checks: Checklist, exporter: Callable[..., Any], description: De
     change = "read(path) must give the description that write() was given; it is called without options"
     checks.require(
         getattr(exporter, "suffix", None) == path.suffix,
-        f"it has read(), and its class no suffix = {path.suffix!r}", "set it on the class",
+        f"it has read(), but its class has no suffix = {path.suffix!r}", "set it on the class",
     )  # fmt: skip
     with checks.part("reading", change):
         found = exporter().read(path)

@@ -54,7 +54,7 @@ def test_a_mixed_folder(tmp_path):
         "5 files left out: 1 in no class folder, 1 .txt (no video), 1 broken link, 1 .mka (no video), "
         "1 link to a folder that holds it",
         "deeper than CLASS/VIDEO: 1 of 3 videos, such as 'run/session 1/b.mp4'; the class is the top folder",
-        "folders without a video, which are no classes: 1 (empty)",
+        "folders without a video are not classes: 1 (empty)",
     ]  # fmt: skip
     with Store(tmp_path / "data" / "mine") as store:
         assert {v.id: (v.class_name, v.frames) for v in store.videos.values()} == {

@@ -92,7 +92,7 @@ def test_overlay_of_an_exported_file_has_no_gate_map(shipped, onnx_file, tmp_pat
     [video, *_] = sorted((shipped.data_dir("synthetic") / "videos" / "test").glob("*.mp4"))
     result = call("predict", onnx_file, video, "--overlay", tmp_path / "seen.mp4")
     assert result.exit_code == 0 and (tmp_path / "seen.mp4").stat().st_size > 0
-    assert "an exported file, which shows nothing of its inside: the overlay has no gate map" in result.stderr
+    assert "an exported file, whose inside can't be seen: the overlay has no gate map" in result.stderr
 
 
 def test_exported_file_shows_nothing_of_its_inside(shipped, onnx_file, tmp_path):

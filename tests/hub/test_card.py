@@ -108,7 +108,7 @@ def test_model_that_is_sent_still_knows_what_it_has_seen(written, trained):
     (("--card", "none.md"), "none.md: can't be read: No such file or directory"),
     (("--card", "bare.md"), "bare.md: names no licence: its head needs a line such as `license: apache-2.0`"),
     (("--card", "headless.md"), "headless.md: names no licence"),
-    (("--card", "broken.md"), "broken.md: its head is no YAML: "),
+    (("--card", "broken.md"), "broken.md: its head is not YAML: "),
 ])  # fmt: skip
 def test_card_without_a_licence_is_refused(flags, words, trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -194,7 +194,7 @@ def test_an_input_may_be_swept(tmp_path):
     ("[sweep]\nsplit = [1]", "[sweep] split = 1: "),
     ("[sweep]\nseed = [1, 2, 1]", "[sweep] seed: has 1 twice"),
     ("[sweep]\nagainst = 3", "[sweep] against: must be the name of a row"),
-    ("[sweep]\nagainst = 'test-moton'", "[sweep] against = 'test-moton': no row is called so (did you mean 'test-motion'?)"),
+    ("[sweep]\nagainst = 'test-moton'", "[sweep] against = 'test-moton': no such row (did you mean 'test-motion'?)"),
     ("[sweep]\nagainst = 'fused'\n[sweep.fused]\nfusion = ['add', 'multiply']", "[sweep] against = 'fused': several rows are of it; name one: test-fused[fusion=add], "),
     ("[sweep.fusd]\nfusion = ['add']", "[sweep.fusd] no stage has this id (did you mean 'fused'?)"),
     ("[sweep.fused]\nfusio = ['add']", "[sweep.fused] unknown option 'fusio' (did you mean 'fusion'?)"),
@@ -321,7 +321,7 @@ def test_a_table_of_named_evaluations_is_a_command(ran, tmp_path):
         ([*joined.values(), "--rows", "a,b"], "rows has 2 for 4 evaluations"),
         (
             [*joined.values(), "--against", "test-moton[lr=0.1]"],
-            "no row is called so (did you mean 'test-motion[lr=0.1]'?)",
+            "no such row (did you mean 'test-motion[lr=0.1]'?)",
         ),
         ([*joined.values(), "--rows", "a,a,a,a", "--seeds", "1,1,2,3"], "are both of seed 1 and split all"),
     ):

@@ -110,7 +110,7 @@ MISTAKES = {
     "v has the wrong sign": lambda f: f * torch.tensor([1.0, -1.0])[:, None, None],
     "flow is numbered one too high": lambda f: f.roll(1, dims=0),
     "flow is numbered one too low": lambda f: f.roll(-1, dims=0),
-    "flow fits the frames worse than none": lambda f: 4 * f + 7,
+    "flow fits the frames worse than no flow": lambda f: 4 * f + 7,
 }
 
 

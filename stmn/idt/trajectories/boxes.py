@@ -32,7 +32,7 @@ def read_boxes(path: Path) -> Boxes:
         try:
             frame, values = int(words[0]), np.array(words[1:], np.float32)
         except ValueError as error:
-            raise DataError(f"{path}, line {number}: is not a frame's number and numbers of boxes") from error
+            raise DataError(f"{path}, line {number}: must be a frame number and the numbers of its boxes") from error
         if len(values) % _NUMBERS or not np.isfinite(values).all():
             raise DataError(
                 f"{path}, line {number}: {len(values)} numbers after the frame's; a box has five: left, top, right, "

@@ -234,7 +234,7 @@ def _choose_network(
     ]:
         weights = fitting[0], "of an installed package, so that few clips are enough"
     else:
-        weights = "none", "learned from the clips alone; weights of stmn-formula, or imagenet, help few clips"
+        weights = "none", "learned from the clips alone; few clips gain from weights of stmn-formula, or imagenet"
     if asked.width:
         return arch, weights, (asked.width, "as asked")
     if weights[0] == "imagenet":
