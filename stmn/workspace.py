@@ -209,7 +209,7 @@ class Workspace:
 
     @property
     def runs_dir(self) -> Path:
-        """Where stages write."""
+        """The folder of runs."""
         return self.root / "runs"
 
     def command(self, *arguments: str, data: str | None = None, split: str | None = None) -> str:

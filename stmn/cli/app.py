@@ -34,7 +34,7 @@ class Command(TyperCommand):
         formatter.write(help_text(self, ctx))
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
-        """What can stand here, each with a line of help for shells that show one."""
+        """The possible completions, each with a line of help for shells that show it."""
         return _shorten_help(super().shell_complete(ctx, incomplete))
 
 
@@ -46,7 +46,7 @@ class Group(TyperGroup):
         formatter.write(help_text(self, ctx))
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
-        """What can stand here, each with a line of help for shells that show one."""
+        """The possible completions, each with a line of help for shells that show it."""
         return _shorten_help(super().shell_complete(ctx, incomplete))
 
     def main(

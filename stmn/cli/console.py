@@ -92,7 +92,7 @@ def answers_alone() -> Iterator[None]:
 
 
 def say(line: str) -> None:
-    """Print a message on one line, whatever is in the names in it."""
+    """Print a message on one line, even if names in it have line breaks."""
     messages.print(_cut(line), soft_wrap=True)
 
 

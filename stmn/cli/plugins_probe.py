@@ -98,7 +98,7 @@ def _conform(plugin: registry.Plugin, target: object) -> str:
     return ""
 
 
-#: marks a line as an answer, among whatever plugins print
+#: marks a line as an answer, among the lines that plugins print
 _MARK = "\x1estmn "
 
 

@@ -149,7 +149,7 @@ def _choose_font(font: Path | None, printer: "_Printer") -> None:
 
     if font:
         choose_font(font)
-    # each name is drawn in a font of its own
+    # a font is chosen for each name
     lacking = [name for name in printer.model.classes if count_missing(find_font(name, 10), name)]
     if lacking:
         printer.display.say(

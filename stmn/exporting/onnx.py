@@ -120,7 +120,7 @@ class OnnxExporter:
 def save_onnx(onnx: Any, model: Any, about: dict[str, Any], path: Path) -> None:
     """Write an ONNX model with its description and digest."""
     del model.metadata_props[:]
-    # `precision` is also an entry of its own, as in files of older versions
+    # `precision` is also a separate entry, as in files of older versions
     onnx.helper.set_model_props(model, {_ABOUT: json.dumps(about), "precision": about["use"]["precision"]})
     model.metadata_props.add(key=_DIGEST, value=_digest(model))
     onnx.save(model, path)

@@ -1,4 +1,4 @@
-"""Changes that a person makes to a recipe on the command line: `--set motion.steps=100`."""
+"""Changes that the user makes to a recipe on the command line: `--set motion.steps=100`."""
 
 import tomllib
 from collections.abc import Sequence

@@ -103,7 +103,7 @@ class Contents:
         evaluations: evaluations of one split, in the page's order.
         trainings: the trainings that led to them.
         stages: all stages that led to them, causes before effects.
-        warnings: what a reader must know before believing the numbers.
+        warnings: what a reader must know before trusting the numbers.
         all_splits: evaluations of all splits.
         table: the result of the stage `table`; None if there is none.
         recipes: the recipes that made the numbers; empty for single commands.

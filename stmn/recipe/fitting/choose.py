@@ -40,7 +40,7 @@ _DAMAGED = 0.05
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a recipe will run.
+    """The machine that a recipe will run on.
 
     Attributes:
         device: the device's name.

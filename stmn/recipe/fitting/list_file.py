@@ -9,7 +9,7 @@ from stmn.recipe.fitting.choose import Chosen
 from stmn.runtime.csv_cells import safe_cell
 from stmn.stages.clips import Clips, divide
 
-#: what a list calls the parts of a split
+#: part of a split -> its name in a list
 _WORDS = {"train": "train", "test": "test", "validation": "val"}
 
 

@@ -22,7 +22,7 @@ from stmn.runtime.progress import Silent
 from stmn.stages.training import count_held_out
 from stmn.workspace import Workspace
 
-#: what can be tuned
+#: the verbs that can be tuned
 VERBS = ("train-stream", "fuse")
 #: combinations that are tried, to find one whose options don't contradict each other
 _LOOKED_AT = 200
@@ -30,7 +30,7 @@ _LOOKED_AT = 200
 
 @dataclass(frozen=True)
 class Question:
-    """Which values of a space validate best.
+    """The question which values of a space validate best.
 
     Attributes:
         verb: `train-stream` or `fuse`.

@@ -79,7 +79,7 @@ Space = Mapping[str, Range | Choices]
 
 
 def show_value(value: Value) -> str:
-    """A value as a person types it."""
+    """A value as the user types it."""
     return format_value(value) if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
