@@ -1,6 +1,6 @@
-"""What went wrong, where, and what to do about it, in one line.
+"""Errors: what went wrong, where, and what to do about it, in one line.
 
-Every error that a user can cause is a `StmnError`. The command line prints its message alone and exits with its code.
+Every error that a user can cause is a `StmnError`. The command line prints only its message, and exits with its code.
 Any other exception that escapes is a bug in stmn.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class StmnError(Exception):
-    """Base of all errors that a user can fix; `exit_code` is the exit code of the command.
+    """Base class of all errors that a user can fix; `exit_code` is the exit code of the command.
 
     Args:
         lines: what is wrong; several lines for several mistakes. A line break within one is part of a name.
@@ -24,7 +24,7 @@ class StmnError(Exception):
 
     @property
     def lines(self) -> list[str]:
-        """What is wrong, one mistake each."""
+        """The lines of the message, one mistake each."""
         return [str(line) for line in self.args]
 
     def __str__(self) -> str:
@@ -68,7 +68,7 @@ class MissingExtra(StmnError):
     """An optional dependency is not installed.
 
     Args:
-        needed_for: what needs it, to begin the message with: "--tensorboard".
+        needed_for: what needs it, as the start of the message: "--tensorboard".
         package: name of the package.
         extra: the extra of stmn that installs it.
     """
@@ -83,7 +83,7 @@ class Interrupted(StmnError):
     exit_code = 130
 
 
-#: how the name of a kind of mistake begins -> what is wrong, with the limits that pydantic states
+#: pydantic's error type, or the first word of it -> message, with pydantic's limits filled in
 _MISTAKES = {
     "missing": "is missing",
     "extra_forbidden": "is unknown",
@@ -110,7 +110,7 @@ _MISTAKES = {
 
 
 def describe_mistake(mistake: Mapping[str, Any]) -> str:
-    """What is wrong with a value, in plain words: "must be a whole number".
+    """Describe a mistake in a value in plain words: "must be a whole number".
 
     Args:
         mistake: one of the errors of pydantic's `ValidationError`.
@@ -124,16 +124,16 @@ def describe_mistake(mistake: Mapping[str, Any]) -> str:
     return _MISTAKES.get(kind.partition("_")[0], "can't be used")
 
 
-#: how torch and its libraries say that memory ran out, in errors of several types
+#: how messages of torch and its libraries, in errors of several types, say that memory ran out
 _SHORTAGE = re.compile(
     r"out of memory|can't allocate memory|not enough memory|unable to allocate|alloc_failed|bad_alloc"
-    r"|unable to find an engine",  # cuDNN's word for a convolution none of whose algorithms had memory
+    r"|unable to find an engine",  # cuDNN's message if no algorithm of a convolution has enough memory
     re.IGNORECASE,
 )
 
 
 def tells_of_memory(error: BaseException) -> bool:
-    """True for an error of Python, NumPy, torch or CUDA that says that memory ran out."""
+    """True if an error of Python, NumPy, torch or CUDA says that memory ran out."""
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_SHORTAGE.search(str(error))))
 
 

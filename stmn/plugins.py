@@ -1,4 +1,4 @@
-"""The plugin contracts: what a package has to offer to be used by name.
+"""The plugin contracts: what a package must offer so that stmn can use it by name.
 
 A plugin is an entry point of an installed package, in one of the groups of `stmn.registry.KINDS`:
 
@@ -13,15 +13,15 @@ A plugin is an entry point of an installed package, in one of the groups of `stm
 | logger | `stmn.loggers` | a class that is a `Logger` |
 | weights | `stmn.weights` | a function that is `Weights` |
 
-`API_VERSION` is the version of these contracts. A package says for which it was written by an entry point of the group
-`stmn.api`, whose name is the number. One that says nothing was written for 1.
+`API_VERSION` is the version of these contracts. A package declares the version that it was written for by an entry
+point in the group `stmn.api`, whose name is the number. A package that declares none was written for 1.
 
-Options of a plugin are keyword-only parameters with annotations: of the function, or of the `__init__` of the class. A
-person sets them by `--fusion-options reduction=4`, in a recipe `fusion_options = { reduction = 4 }`; stmn checks their
-types. A `ValueError` that the plugin raises says that a value is not allowed.
+Options of a plugin are keyword-only parameters with annotations: of the function, or of the `__init__` of the class.
+Users set them by `--fusion-options reduction=4`, in a recipe `fusion_options = { reduction = 4 }`; stmn checks their
+types. A plugin raises `ValueError` for a value that is not allowed.
 
-`stmn.testing` has a check for each kind. A plugin raises `stmn.errors.UsageError` for an option that is wrong and
-`stmn.errors.DataError` for data that is; a message of one line says what, where and what to do.
+`stmn.testing` has a check for each kind. A plugin raises `stmn.errors.UsageError` for a wrong option, and
+`stmn.errors.DataError` for wrong data; its message is one line that says what is wrong, where, and what to do.
 
 Importing this module does not import torch: the names that need it are imported when they are used.
 """
@@ -72,7 +72,7 @@ __all__ = [
     "make_program",
 ]
 
-#: where the names are defined that are not defined here
+#: name -> the module that defines it, for names that are not defined here
 _HOMES = {
     "Backbone": "stmn.nets.backbones",
     "Dataset": "stmn.datasets.base",
@@ -98,35 +98,35 @@ def __getattr__(name: str) -> Any:
 
 
 class Fusion(Protocol):
-    """A fusion: what combines the two streams at a gate (section 3.2).
+    """A fusion: a factory of modules that combine the two streams at a gate (section 3.2).
 
-    The module that it returns is called with `(receiving, sending)`, feature maps of the two streams, (N, C, H, W) each
-    with N = videos * chunks, and returns the input of the receiving stream's residual branch, in the same shape. It
-    changes neither argument, keeps nothing between calls, and lets gradients reach both.
+    The module that it returns is called with `(receiving, sending)`: feature maps of the two streams, each (N, C, H, W)
+    with N = videos * chunks. It returns the input of the receiving stream's residual branch, in the same shape. It
+    changes neither argument, keeps no state between calls, and lets gradients reach both arguments.
 
-    A class whose modules start as if there were no gate, giving the receiving maps after a ReLU, may say so with
-    `starts_untied = True`: `stmn.testing.check_fusion` then checks it.
+    A class whose modules start as if there were no gate, that is, return the receiving maps after a ReLU, may declare
+    `starts_untied = True`; `stmn.testing.check_fusion` then checks it.
     """
 
     def __call__(self, channels: int) -> nn.Module:
-        """Build the module for maps of C = `channels` channels. A class whose `__init__` takes these will do."""
+        """Build the module for maps of C = `channels` channels. A class whose `__init__` takes `channels` will do."""
 
 
 class Weights(Protocol):
-    """Starting weights of streams: a function of the modality that says where the file is.
+    """Starting weights of streams: a function that returns the file for a modality.
 
-    `train-stream --weights NAME` starts from it. The file is one that `--weights` takes by its path too: a model of
-    stmn, such as `stmn export --format safetensors --half` writes, or a state dict of timm or torchvision.
+    `train-stream --weights NAME` starts from that file. It is a file that `--weights` would also take by its path: an
+    stmn model, such as `stmn export --format safetensors --half` writes, or a state dict of timm or torchvision.
     """
 
     def __call__(self, modality: Literal["rgb", "flow"], /) -> Path | None:
-        """Say where the weights are.
+        """Return the file of the weights.
 
         Args:
-            modality: "rgb" of an appearance stream, "flow" of a motion stream.
+            modality: "rgb" for an appearance stream, "flow" for a motion stream.
 
         Returns:
-            A file of the package; None if it has none for this modality.
+            A file in the package; None if it has none for this modality.
         """
 
 
@@ -135,9 +135,9 @@ class FlowEstimator(Protocol):
 
     Keyword-only parameters with defaults and annotations are its options: `--flow-options` sets them.
 
-    With `prepare --device cuda` one process calls it with pairs of several videos, as many as fit on the GPU. If torch
-    raises `OutOfMemoryError`, it is called again with fewer. A function with the attribute `cpu_only = True` computes
-    on the CPU wherever its frames are, so no GPU is taken for it.
+    With `prepare --device cuda` one process calls it with pairs from several videos, as many as fit on the GPU. If
+    torch raises `OutOfMemoryError`, it is called again with fewer. A function with the attribute `cpu_only = True`
+    computes on the CPU wherever its frames are, so no GPU is reserved for it.
     """
 
     def __call__(self, first: Tensor, second: Tensor, /) -> Tensor:
@@ -148,8 +148,8 @@ class FlowEstimator(Protocol):
             second: (B, H, W), as `first`.
 
         Returns:
-            (B, 2, H, W) float32 on the frames' device: u to the right and v downwards, in pixels. A pair's flow doesn't
-            depend on the other pairs of its batch.
+            (B, 2, H, W) float32 on the frames' device: u to the right and v downwards, in pixels. A pair's flow must
+            not depend on the other pairs in its batch.
 
         Raises:
             UsageError: the value of an option is not allowed.
@@ -165,7 +165,7 @@ class Injector(Protocol):
         Args:
             backbone: the ResNet, changed in place.
             length: chunks that each filter spans; odd.
-            init: what filters start as. With "centre" the stream's output must stay the same, to the bit.
+            init: how filters start. With "centre" the stream's output must stay bit-identical.
 
         Raises:
             UsageError: the backbone has no place for the filters.
@@ -173,12 +173,12 @@ class Injector(Protocol):
 
 
 class BackboneFactory(Protocol):
-    """A backbone: a function that builds a ResNet with random weights, under timm's names of parameters."""
+    """A backbone: a function that builds a ResNet with random weights and timm's parameter names."""
 
     def __call__(self, *, in_channels: int, width: float) -> Backbone:
         """Build the ResNet.
 
         Args:
             in_channels: channels that the first convolution reads: 3 for RGB, 2L for a stack of L flow fields.
-            width: scales the channels of the four parts, not those of the stem; 1 for the usual ones.
+            width: factor on the channels of the four parts, not of the stem; 1 for the usual number.
         """

@@ -1,4 +1,4 @@
-"""Settings that hold for every command: from `stmn.toml`, from STMN_* variables, which win over it, and from flags.
+"""Settings for all commands: from `stmn.toml`, STMN_* variables, which override it, and flags, which override both.
 
 A `stmn.toml` in the current folder:
 
@@ -8,7 +8,7 @@ A `stmn.toml` in the current folder:
     [defaults.train-stream]        # defaults of a stage's options; recipes and flags win
     micro_batch = 16
 
-A key, a variable, a stage or an option that does not exist is a mistake, whichever command runs.
+An unknown key, variable, stage or option is an error, whichever command runs.
 """
 
 import os
@@ -60,13 +60,13 @@ class Settings(BaseSettings):
     def _without_underscores(cls, defaults: Any) -> Any:
         """`train_stream` is `train-stream`."""
         if isinstance(defaults, dict):
-            check_values(defaults)  # of variables; those of the file are checked
+            check_values(defaults)  # those from variables; those from the file are already checked
         return _name_stages(defaults)
 
     @field_validator("workspace", "device", mode="before")
     @classmethod
     def _name_something(cls, value: Any) -> Any:
-        """Nothing is called by a NUL character."""
+        """Refuse NUL characters, which no name can have."""
         if "\0" in str(value):
             raise ValueError("has a NUL character")
         return value
@@ -80,15 +80,15 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments win over variables, and variables over the file."""
+        """Arguments override variables, and variables override the file."""
         return init_settings, env_settings, InitSettingsSource(settings_cls, _read_file())
 
 
 def load_settings(**given: Any) -> Settings:
-    """Read the settings; `given` are flags, where None means not given.
+    """Read the settings; `given` are flags, of which None means not given.
 
     Raises:
-        UsageError: the file, a variable or a value is wrong; every mistake, one line each.
+        UsageError: the file, a variable or a value is wrong; the message has all mistakes, one line each.
     """
     wrong = list(_unknown_variables())
     in_file = _name_stages(_read_file().get("defaults"))
@@ -109,21 +109,21 @@ def load_settings(**given: Any) -> Settings:
 
 
 def _name_stages(defaults: Any) -> Any:
-    """Names of variables have no hyphens: `train_stream` is `train-stream`."""
+    """Replace underscores in stage names, `train_stream`, as names of variables can't have hyphens."""
     if not isinstance(defaults, dict):
         return defaults
     return {str(verb).replace("_", "-"): values for verb, values in defaults.items()}
 
 
 def _read_file() -> dict[str, Any]:
-    """What `stmn.toml` says; nothing if there is none."""
+    """The contents of `stmn.toml`; empty if there is none."""
     if not os.path.lexists(_FILE):
         return {}
     return read_toml(_FILE)
 
 
 def _unknown_variables() -> Iterator[str]:
-    """A line for each variable that begins like ours and is none of them."""
+    """A line for each STMN_* variable that doesn't exist."""
     known = [f"{_PREFIX}{name.upper()}" for name in Settings.model_fields] + list(_OTHER_VARIABLES)
     for name in sorted(os.environ):
         ours = name.upper().startswith(_PREFIX) and not name.upper().startswith(f"{_PREFIX}DEFAULTS__")
@@ -142,7 +142,7 @@ def _describe(error: ValidationError) -> Iterator[str]:
 
 
 def _mistakes_in_defaults(defaults: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """A line for each stage or option that does not exist, and each value that an option can't have."""
+    """A line for each unknown stage or option, and for each value that an option can't have."""
     for verb, values in defaults.items():
         where = f"[defaults.{verb}]"
         if verb not in MODELS:
@@ -152,5 +152,5 @@ def _mistakes_in_defaults(defaults: dict[str, dict[str, Any]]) -> Iterator[str]:
         try:
             model(**values)
         except ValidationError as error:
-            # options that are missing, or that contradict others, are the business of the command
+            # missing options, and options that contradict each other, are left to the command
             yield from mistakes(error, model, where, only=values)

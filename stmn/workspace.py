@@ -1,8 +1,8 @@
-"""The workspace: `data/` holds prepared sets, `runs/` what stages made.
+"""The workspace: `data/` holds prepared sets, `runs/` the runs of stages.
 
-The folder of a run is named after what was run and a fingerprint of everything that decides its result: options,
-inputs, data, plugins, and the format of the stage. So the same work is never done twice, whichever recipe or command
-asked for it, and no result ever overwrites another.
+A run's folder is named by a label and a fingerprint of everything that decides its result: options, inputs, data,
+plugins, and the format of the stage. So no work is done twice, whichever recipe or command asks for it, and no result
+overwrites another.
 """
 
 import shlex
@@ -27,7 +27,7 @@ _RECORD = "run.json"
 
 
 class _Record(BaseModel):
-    """The types of what a record may hold; what stages measure is in `results`."""
+    """The types of a record's entries; what a stage measured is in `results`."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
@@ -62,24 +62,24 @@ class _Record(BaseModel):
 
 @dataclass
 class Run:
-    """One stage's folder and its record."""
+    """The folder of one run of a stage, and its record."""
 
     path: Path
     record: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """The name of the folder: what was run, and the fingerprint."""
+        """The name of the folder: label and fingerprint."""
         return self.path.name
 
     @property
     def label(self) -> str:
-        """What to call it in messages: `test-fused (test-1a2b3c4d)` for the stage `test-fused` of a recipe."""
+        """Its name in messages: `test-fused (test-1a2b3c4d)` for the stage `test-fused` of a recipe."""
         stage = self.record.get("stage")
         return f"{stage} ({self.name})" if stage else self.name
 
     def is_called(self, name: str) -> bool:
-        """True if its name begins so, or if its stage has this id in a recipe."""
+        """True if its name begins with `name`, or if `name` is its stage's id in a recipe."""
         return self.name.startswith(name) or self.record.get("stage") == name
 
     @property
@@ -93,7 +93,7 @@ class Run:
 
     @property
     def results(self) -> dict[str, Any]:
-        """What the stage returned."""
+        """The values that the stage returned."""
         results: dict[str, Any] = self.record.get("results", {})
         return results
 
@@ -111,16 +111,16 @@ class Run:
         write_record(self.path / _RECORD, self.record)
 
     def digest_files(self, names: Iterable[str]) -> dict[str, str]:
-        """The digests of files in the folder, and of folders there by names and sizes, by name."""
+        """Name -> digest, for files in the folder, and for folders in it (by the names and sizes of their files)."""
         return {name: _digest(self.path / name) for name in names}
 
     def find_change(self, only: str = "") -> str:
-        """What a finished run wrote and is not there as it was: "scores.safetensors has changed"; empty if nothing.
+        """Find a file of a finished run that has changed: "scores.safetensors is missing"; empty if none has.
 
-        Of runs of older versions, which have no digests, what is not there.
+        Runs of older versions have no digests, so only missing files are found.
 
         Args:
-            only: look at this file or folder alone.
+            only: check only this file or folder.
         """
         files = dict.fromkeys(self.record.get("outputs", {}).values(), "") | self.record.get("digests", {})
         for name, written in files.items():
@@ -133,7 +133,7 @@ class Run:
         return "" if only else self._find_changed_step()
 
     def _find_changed_step(self) -> str:
-        """The earlier step that this run ran and that has made something else since; empty if there is none."""
+        """Find an earlier step, run by this run, whose output has changed since; empty if there is none."""
         for name, digests in self.record.get("steps", {}).items():
             step = read_run(self.path.parent / PurePath(name).name)
             if step is not None and step.done and (step.record.get("digests") != digests or step.find_change()):
@@ -141,7 +141,7 @@ class Run:
         return ""
 
     def whole_output(self, kind: str) -> Path:
-        """The file of a kind, once it is sure that it is what the stage wrote.
+        """The file of a kind, after checking that it is unchanged since the stage wrote it.
 
         Raises:
             DataError: this run made none, or it is missing or has changed.
@@ -163,9 +163,9 @@ class Input:
 
     Attributes:
         path: where it is.
-        fingerprint: what identifies its content.
-        name: the run that made it, or its path.
-        label: what to call it in messages: its stage's id in a recipe, if there is one, and the run.
+        fingerprint: identifies its content.
+        name: the name of the run that made it, or its path.
+        label: its name in messages: its stage's id in a recipe, if there is one, and the run.
     """
 
     path: Path
@@ -193,7 +193,7 @@ def load_run(path: Path) -> Run | None:
 
 
 def read_run(path: Path) -> Run | None:
-    """The run in a folder, or None if there is none or its record is damaged, which a notice says."""
+    """The run in a folder; None if there is none or, with a notice, if its record is damaged."""
     try:
         return load_run(path)
     except DataError as error:
@@ -209,14 +209,14 @@ class Workspace:
 
     @property
     def runs_dir(self) -> Path:
-        """Where stages write."""
+        """The folder of runs."""
         return self.root / "runs"
 
     def command(self, *arguments: str, data: str | None = None, split: str | None = None) -> str:
-        """A command line of `stmn` for a message, which works as it is printed.
+        """A command line of `stmn` for a message, quoted so that it can be pasted.
 
         Args:
-            arguments: the command, and what it is given.
+            arguments: the command and its arguments.
             data: the prepared set that it reads; named unless it is the only one.
             split: the split that it reads; named unless it is the default.
         """
@@ -226,7 +226,7 @@ class Workspace:
         return shlex.join(["stmn", *arguments, *more])
 
     def data_dir(self, name: str) -> Path:
-        """The folder of the prepared set `name`; a path with a separator is taken as it is."""
+        """The folder of the prepared set `name`; a path with a separator is returned as it is."""
         return Path(name) if has_slash(name) else self.root / "data" / name
 
     def prepared(self) -> list[str]:
@@ -234,15 +234,16 @@ class Workspace:
         return sorted(header.parent.name for header in (self.root / "data").glob(f"*/{HEADER}"))
 
     def find_data(self, name: str | None, choose: str = "--data NAME", partial: bool = False) -> Path:
-        """The folder of a prepared set; without a name, of the only one.
+        """The folder of a prepared set; if `name` is None, of the only one.
 
         Args:
             name: its name, or its folder.
-            choose: how the command names a set, for the message that lists several.
-            partial: also find a set whose `prepare` failed because videos were skipped, or that lacks shards.
+            choose: how to choose a set, for the message that lists several.
+            partial: also accept a set whose `prepare` failed because videos were skipped, or that lacks shards.
 
         Raises:
-            DataError: there is no such set, or several; the message has the command that makes one, or the names.
+            DataError: there is no such set, or there are several; the message has the command that makes one, or the
+                names.
         """
         known = self.prepared()
         if name is None:
@@ -275,7 +276,7 @@ class Workspace:
         return path
 
     def fingerprint_of(self, data_dir: Path) -> str:
-        """What identifies the content of a prepared set."""
+        """A fingerprint of the content of a prepared set."""
         from stmn.store.format.read import Store
 
         with Store(data_dir) as store:
@@ -312,11 +313,11 @@ class Workspace:
         return None
 
     def find_model(self, value: str | Path) -> Path:
-        """The model file that a person names.
+        """The model file that a user names.
 
         Args:
-            value: A model file, a folder with a `model.safetensors`, a run's folder, a run's name (its beginning is
-                enough; the newest run wins), or a name on the hub, `hf://user/name`.
+            value: A model file, a folder with a `model.safetensors`, a run's folder, the beginning of a run's name (the
+                newest match wins), or a name on the hub, `hf://user/name`.
 
         Raises:
             UsageError: There is no such model.
@@ -332,12 +333,12 @@ class Workspace:
         return self.find_input(str(value), "model").path
 
     def find_input(self, value: str, *kinds: str) -> Input:
-        """What an option names: a file, the folder of a run, a run, or a model on the hub.
+        """The file that an option names: by its path, by a run or its folder, or by a name on the hub.
 
-        A run is named by the beginning of its name or by its stage's id in a recipe; the newest wins.
+        A run is named by the beginning of its name, or by its stage's id in a recipe; the newest match wins.
 
         Args:
-            kinds: the kinds of output that will do; of a run that has several, the first of these.
+            kinds: the kinds of output that will do, the preferred first.
 
         Raises:
             UsageError: nothing fits.
@@ -365,7 +366,7 @@ class Workspace:
 
 
 def as_input(run: Run, *kinds: str) -> Input:
-    """A run's output as another stage's input: the first of the kinds that it made.
+    """A run's output as another stage's input: the first of `kinds` that it made.
 
     Raises:
         DataError: the run is unfinished, or made nothing of these kinds.
@@ -379,7 +380,7 @@ def as_input(run: Run, *kinds: str) -> Input:
 
 
 def _digest(path: Path) -> str:
-    """The digest of a file; of a folder, whose files vouch for themselves, that of their names and sizes."""
+    """The digest of a file, or of the names and sizes of a folder's files, which have checksums of their own."""
     if path.is_dir():
         return digest(sorted([file.name, file.stat().st_size] for file in path.glob("*.sqlite")))
     return file_digest(path)

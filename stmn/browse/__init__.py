@@ -1,1 +1,1 @@
-"""Pages about a prepared set, an evaluation and a model, shown by a server on this machine alone: `stmn browse`."""
+"""Pages about a prepared set, an evaluation and a model, served only to this machine: `stmn browse`."""

@@ -1,4 +1,4 @@
-"""Clips that a person drops on the page: classified along time, with an overlay."""
+"""Clips that the user drops on the page: classified over time, with an overlay."""
 
 import re
 import tempfile
@@ -16,14 +16,14 @@ from stmn.prediction.follow import RunningMean, follow_windows
 from stmn.prediction.notes import NoteTaker
 from stmn.prediction.options import PredictOptions
 
-#: seconds of a window and of a step; short, as clips from a camera are
+#: seconds of a window and of a step; short, because clips from a camera are
 _WINDOW, _STEP = 1.0, 0.25
 #: classes of a window that are shown
 _TOP = 5
 
 
 class Clips:
-    """Classifies one clip after another. Use as a context manager: what it wrote is deleted at the end.
+    """Classifies one clip after another. Use it as a context manager: its files are deleted at the end.
 
     Args:
         model: the model.
@@ -45,26 +45,26 @@ class Clips:
         self._folder.cleanup()
 
     def new_file(self) -> Path:
-        """Where the next clip is put. This doesn't wait for clips that are being classified."""
+        """The path for the next clip. It doesn't wait for clips that are being classified."""
         return self.place / f"clip{next(self._numbers)}"
 
     def find_overlay(self, name: str) -> Path | None:
-        """The overlay of a clip by the name that `classify` gave it; None for anything else."""
+        """The overlay with a name that `classify` returned; None for any other name."""
         path = self.place / f"{name}.mp4"
         return path if re.fullmatch(r"clip\d+", name) and path.is_file() else None
 
     def classify(self, clip: Path) -> dict[str, Any]:
-        """Classify a clip along time.
+        """Classify a clip over time.
 
         Args:
-            clip: a file that `new_file` named; it is deleted.
+            clip: a file at a path from `new_file`; it is deleted.
 
         Returns:
             JSON: `windows` with `start`, `end` (seconds) and `classes` (name, probability; best first), the classes of
             the whole clip, the name of the overlay, and notes.
 
         Raises:
-            DataError: it is no video, or too short.
+            DataError: it is not a video, or too short.
         """
         notes = NoteTaker(name=str(clip))
         options = PredictOptions(window=_WINDOW, step=_STEP, overlay=clip.with_suffix(".mp4"))

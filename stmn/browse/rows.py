@@ -1,4 +1,4 @@
-"""The videos of a prepared set as rows of a page: what is known of each, filtered and sorted."""
+"""The videos of a prepared set as rows of a page, filtered and sorted."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ Result = Literal["", "correct", "wrong"]
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a test made of a video.
+    """The prediction for a video in a test.
 
     Attributes:
         class_name: the predicted class.
-        correct: whether it is the true one.
-        confidence: its probability, 0..1; None for scores that are no logits.
+        correct: whether it is the true class.
+        confidence: its probability, 0..1; None for scores that are not logits.
         classes: all classes and their probabilities (or scores), best first.
-        streams: what each stream alone predicts.
-        disagreement: half the sum over classes of how far the first two streams' probabilities differ, 0..1 (their
-            total variation distance); 0 for a single stream.
+        streams: stream -> the class that it predicts alone.
+        disagreement: total variation distance of the first two streams' probabilities, 0..1: half the sum over classes
+            of their absolute differences; 0 for a single stream.
     """
 
     class_name: str
@@ -38,7 +38,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Row:
-    """A video of the set: its part of the split (empty if it is in none), and what a test made of it."""
+    """A video of the set, its part of the split (empty if it is in none), and its prediction in a test."""
 
     video: StoredVideo
     part: str
@@ -47,7 +47,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which rows a page shows, and in what order. Empty texts choose all."""
+    """The rows that a page shows, and their order. Empty text selects all."""
 
     class_name: str = ""
     part: str = ""
@@ -57,7 +57,7 @@ class Choice:
 
     @classmethod
     def read(cls, query: Any) -> "Choice":
-        """The choice in the query of an address; what is not known there counts as not given."""
+        """Read the choice from an address's query; unknown values count as not given."""
         order, result = query.get("order", ""), query.get("result", "")
         return cls(
             query.get("class", ""), query.get("part", ""), result if result in get_args(Result) else "",
@@ -107,8 +107,8 @@ def list_rows(store: Store, split: str, scores: Scores | None) -> list[Row]:
 
     Args:
         store: the prepared set.
-        split: whose parts are named; a split that the set doesn't have names none.
-        scores: of a test of some of its videos.
+        split: the split whose parts are shown; if the set doesn't have it, parts are empty.
+        scores: scores of a test of some of its videos.
     """
     parts = {i: part for part, ids in store.header.splits.get(split, {}).items() for i in ids}
     predictions = list_predictions(scores) if scores else {}
@@ -116,7 +116,7 @@ def list_rows(store: Store, split: str, scores: Scores | None) -> list[Row]:
 
 
 def list_predictions(scores: Scores) -> dict[str, Prediction]:
-    """Video id -> what the scores say of it."""
+    """Video id -> its prediction, from scores."""
     sure = holds_logits(scores.protocol)
     shown = scores.probabilities() if sure else scores.mean().double()
     streams = {name: tensor.double().softmax(dim=1) for name, tensor in scores.streams.items()}

@@ -1,8 +1,8 @@
-"""The server of `stmn browse`: pages and pictures for a browser on this machine, and for no other.
+"""The server of `stmn browse`: pages and pictures, only for a browser on this machine.
 
-It listens on the loopback address alone, refuses requests that name another host (as pages of other sites would, by
-DNS rebinding) and clips that a page of another site sends. It gives out pictures of the set's videos by their ids; no
-address names a file.
+It listens only on the loopback address. It refuses requests that name another host (as other sites' pages would, by DNS
+rebinding), and clips that another site's page sends. Pictures are found by the ids of the set's videos; no address
+names a file.
 """
 
 from collections.abc import Awaitable, Callable
@@ -30,28 +30,28 @@ try:
 except ImportError as error:
     raise MissingExtra("browse", error.name or "starlette", "browse") from error
 
-#: this machine's address for itself
+#: the loopback address
 HOST = "127.0.0.1"
-#: by which names a browser may ask for it
+#: the host names that requests may have
 _NAMES = ("127.0.0.1", "localhost")
-#: bytes of a clip
+#: the largest clip, bytes
 _LARGEST = 512 * 2**20
-#: videos of a page
+#: videos per page
 _PAGE = 48
-#: nothing is loaded from elsewhere, and no script runs that is not the page's own
+#: nothing is loaded from elsewhere, and only the page's own scripts run
 _POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; media-src 'self' blob:"
 
 
 @dataclass(frozen=True)
 class Site:
-    """What the pages show.
+    """The contents of the pages.
 
     Attributes:
-        title: what is browsed.
-        facts: a line on it.
-        rows: the videos of the set; none without a set.
+        title: the name of the set or model.
+        facts: a line about it.
+        rows: the videos of the set; empty without a set.
         pictures: their pictures.
-        tested: the name of the test whose predictions the rows have; empty without one.
+        tested: the name of the test that the rows' predictions are from; empty without one.
         clips: classifies clips, if there is a model.
         model: the model's name.
     """
@@ -69,9 +69,9 @@ def serve(site: Site, port: int, ready: Callable[[str], None]) -> None:
     """Serve until Ctrl-C.
 
     Args:
-        site: what is shown.
+        site: the contents of the pages.
         port: the port; 0 for any that is free.
-        ready: called with the address as soon as it can be opened.
+        ready: called with the address once it can be opened.
 
     Raises:
         StmnError: the port is taken.
@@ -79,9 +79,9 @@ def serve(site: Site, port: int, ready: Callable[[str], None]) -> None:
     config = uvicorn.Config(make_app(site), host=HOST, port=port, log_level="warning", lifespan="off")
     try:
         socket = config.bind_socket()
-    except SystemExit as error:  # uvicorn's answer to a port that is taken
+    except SystemExit as error:  # uvicorn raises it if the port is taken
         raise StmnError(f"browse: port {port} is taken; choose another with --port, or 0 for any") from error
-    socket.listen(config.backlog)  # from here on a browser waits for the server instead of being refused
+    socket.listen(config.backlog)  # from now on a browser waits for the server instead of being refused
     ready(f"http://{HOST}:{socket.getsockname()[1]}/")
     uvicorn.Server(config).run(sockets=[socket])
 
@@ -109,7 +109,7 @@ def make_app(site: Site) -> Starlette:
 
 
 async def _add_headers(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Answer, and say what a browser may do with the answer."""
+    """Answer, with headers that limit what a browser may do with the answer."""
     response = await answer(request)
     response.headers["Content-Security-Policy"] = _POLICY
     response.headers["X-Content-Type-Options"] = "nosniff"
@@ -118,12 +118,12 @@ async def _add_headers(request: Request, answer: Callable[[Request], Awaitable[R
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
-    """The answer to a request for something that isn't there."""
+    """Answer a request for something that doesn't exist."""
     return PlainTextResponse(str(error), status_code=404)
 
 
 class _Pages:
-    """The answers."""
+    """Answers requests."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -134,11 +134,11 @@ class _Pages:
         self._templates.filters["query"] = urlencode
 
     def _render(self, template: str, **values: Any) -> Response:
-        """A page."""
+        """Fill in the template of a page."""
         return HTMLResponse(self._templates.get_template(template).render(site=self._site, **values))
 
     def list_videos(self, request: Request) -> Response:
-        """The videos of the set that the query chooses."""
+        """List the videos that the query selects."""
         if not self._site.rows:
             return self.try_model(request)
         choice = Choice.read(request.query_params)
@@ -160,11 +160,11 @@ class _Pages:
         )  # fmt: skip
 
     def show_video(self, request: Request) -> Response:
-        """One video: its frames and flow in time, and what the test made of it."""
+        """Show one video: its frames and flow over time, and its prediction."""
         return self._render("video.html.jinja", row=self._row(request))
 
     def _row(self, request: Request) -> Row:
-        """The video that the query names. Raises `DataError` if the set has none of that id."""
+        """The video that the query names. Raises `DataError` if the set has no such id."""
         name = request.query_params.get("id", "")
         row = self._by_id.get(name)
         if row is None:
@@ -172,22 +172,22 @@ class _Pages:
         return row
 
     def frame(self, request: Request) -> Response:
-        """A frame."""
+        """Send a frame."""
         return self._picture(request, "frame", "image/jpeg")
 
     def flow(self, request: Request) -> Response:
-        """A flow field in colours."""
+        """Send a flow field in colour."""
         return self._picture(request, "flow", "image/png")
 
     def _picture(self, request: Request, kind: str, media_type: str) -> Response:
-        """A picture of a video at a time."""
+        """Send the picture of a video at the time that the query names."""
         row, pictures = self._row(request), self._site.pictures
-        assert pictures is not None  # there are rows
+        assert pictures is not None  # there are rows, so there are pictures
         content = getattr(pictures, kind)(row.video.id, _number(request, "t", -1))
         return Response(content, media_type=media_type, headers={"Cache-Control": "max-age=3600"})
 
     def try_model(self, request: Request) -> Response:
-        """The page on which clips are dropped."""
+        """Show the page to drop clips on."""
         if self._site.clips is None:
             return PlainTextResponse("no model was named: stmn browse --model MODEL", status_code=404)
         return self._render("try.html.jinja", classes=self._site.clips.model.classes)
@@ -211,18 +211,18 @@ class _Pages:
             return JSONResponse({"error": str(error)}, status_code=422)
         except OSError as error:
             return JSONResponse({"error": f"the clip can't be kept: {error.strerror or error}"}, status_code=507)
-        except ClientDisconnect:  # the page was closed or loaded again
+        except ClientDisconnect:  # the page was closed or reloaded
             return Response(status_code=400)
         finally:
             clip.unlink(missing_ok=True)
 
     def overlay(self, request: Request) -> Response:
-        """The overlay of a clip."""
+        """Send the overlay of a clip."""
         path = self._site.clips.find_overlay(request.path_params["name"]) if self._site.clips else None
         return FileResponse(path, media_type="video/mp4") if path else Response(status_code=404)
 
     def static(self, request: Request) -> Response:
-        """The pages' style and script."""
+        """Send the pages' style sheet or script."""
         name = request.path_params["name"]
         types = {"style.css": "text/css", "player.js": "text/javascript", "try.js": "text/javascript"}
         if name not in types:
@@ -232,7 +232,7 @@ class _Pages:
 
 
 def _number(request: Request, key: str, default: int) -> int:
-    """A whole number of the query."""
+    """A whole number in the query."""
     try:
         return int(request.query_params.get(key, default))
     except ValueError:

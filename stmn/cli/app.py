@@ -1,4 +1,4 @@
-"""How a command is made: its help, its errors, and the flags that every command has."""
+"""Make a command: its help, its errors, and the flags that every command has."""
 
 import inspect
 import os
@@ -19,7 +19,7 @@ _Function = TypeVar("_Function", bound=Callable[..., None])
 
 
 class Command(TyperCommand):
-    """A command with our help, that refuses a flag which is given twice, as one of the two would not count."""
+    """A command with our help. It refuses a flag that is given twice, as one of the two would be ignored."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the command line."""
@@ -34,7 +34,7 @@ class Command(TyperCommand):
         formatter.write(help_text(self, ctx))
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
-        """What can stand here, each with a line of help for shells that show one."""
+        """The possible completions, each with a line of help for shells that show it."""
         return _shorten_help(super().shell_complete(ctx, incomplete))
 
 
@@ -46,7 +46,7 @@ class Group(TyperGroup):
         formatter.write(help_text(self, ctx))
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
-        """What can stand here, each with a line of help for shells that show one."""
+        """The possible completions, each with a line of help for shells that show it."""
         return _shorten_help(super().shell_complete(ctx, incomplete))
 
     def main(
@@ -81,12 +81,12 @@ def make_app(
     completion: bool = False,
     examples: tuple[str, ...] = (),
 ) -> typer.Typer:
-    """A Typer app with our settings.
+    """Make a Typer app with our settings.
 
     Args:
         help: what a group of commands is for; an app of a single command has none.
         name: what the usage line calls it.
-        cls: the class of the group.
+        cls: its class.
         completion: add `--install-completion` and `--show-completion`.
         examples: command lines, shown one per line.
     """
@@ -106,22 +106,22 @@ def make_app(
         },
     )
     if help:
-        app.callback()(_nothing)  # with a callback, the only command of a group is still called by its name
+        app.callback()(_nothing)  # with a callback, a group of one command still needs that command's name
     return app
 
 
 def command(
     app: typer.Typer, name: str | None = None, *, examples: tuple[str, ...] = (), cls: type[Command] = Command
 ) -> Callable[[_Function], _Function]:
-    """A decorator that registers a function as a command, with `--debug` and with errors of one line.
+    """A decorator that registers a function as a command, with `--debug` and one-line errors.
 
     The function's docstring is the help, its parameters are the arguments and flags.
 
     Args:
         app: the app of the command, or of its group.
-        name: its name, if not that of the function.
+        name: the command's name, if not that of the function.
         examples: command lines, shown one per line.
-        cls: its class.
+        cls: the command's class.
     """
 
     def register(function: _Function) -> _Function:
@@ -131,7 +131,7 @@ def command(
             from stmn.settings import load_settings
 
             with guarded(debug), answers_alone() if values.get("as_json") else nullcontext():
-                load_settings()  # a mistake there is one, whether this command needs settings or not
+                load_settings()  # a mistake in the settings is an error even if this command doesn't need them
                 function(**values)
 
         signature = inspect.signature(function)
@@ -148,11 +148,11 @@ def command(
 
 
 def _shorten_help(items: list[Any]) -> list[Any]:
-    """Completions whose help fits on a line; without what stands in brackets, which Typer would read as markup."""
+    """Cut the help of completions to a line, and drop text in brackets, which Typer would read as markup."""
     for item in items:
         item.help = shorten(re.sub(r"\[[^\]]*\]", "", item.help or ""), 60, placeholder="...")
     return items
 
 
 def _nothing() -> None:
-    """What a group does by itself."""
+    """Do nothing: the callback of a group."""

@@ -1,4 +1,4 @@
-"""`stmn benchmark MODEL`: how fast this machine computes a model, in everything that can run it."""
+"""`stmn benchmark MODEL`: how fast this machine computes a model, in every runtime that can run it."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,7 +44,7 @@ def benchmark(
 
 
 def _as_json(timing: "Timing") -> dict[str, Any]:
-    """One runtime, in plain values."""
+    """One runtime as JSON."""
     if timing.problem:
         return {"name": timing.name, "problem": timing.problem}
     return {

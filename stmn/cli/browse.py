@@ -65,7 +65,7 @@ def _add_set(
     site: "Site", data: str, tested: str, scores: "Scores | None", place: "Workspace", split: str | None,
     stack: ExitStack,
 ) -> "Site":  # fmt: skip
-    """The site with the videos of a prepared set, and what a test made of them.
+    """Add the videos of a prepared set to a site, with their predictions in a test.
 
     Raises:
         DataError: the set has no such split.
@@ -94,11 +94,11 @@ def _announce(address: str, open_page: bool) -> None:
 
 
 def _find(place: "Workspace", target: str | None, split: str | None) -> "tuple[str, str, Scores | None]":
-    """The prepared set to show, the name of its test, and the test's scores; without a test "" and None.
+    """The prepared set to show, the name of its test ("" if none), and the test's scores (None if none).
 
     Raises:
         UsageError: There is neither a set nor an evaluation of that name.
-        DataError: There is no set, or several and none was named.
+        DataError: There is no set, or there are several and none was named.
     """
     from stmn.evaluation.scores import load_scores
     from stmn.report.sources import find_run

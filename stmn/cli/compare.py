@@ -66,7 +66,7 @@ def compare(
 
 
 def _print_comparison(compared: "list[ComparedEvaluation]") -> None:
-    """Print the table, and how the numbers were measured differently."""
+    """Print the table, and how the evaluations' protocols differ."""
     from stmn.evaluation.agreement import describe_differences
     from stmn.evaluation.metrics import describe_units
     from stmn.report.comparison import describe_tests
@@ -95,10 +95,10 @@ def _print_comparison(compared: "list[ComparedEvaluation]") -> None:
 
 
 def _fit_table(compared: "list[ComparedEvaluation]", console: "Console") -> "tuple[Table, bool]":
-    """The table, and whether the streams are in it.
+    """The table, and whether it has the streams.
 
-    For a narrow terminal it loses the intervals of the differences, then the streams; then long labels are broken, and
-    in the end all lines.
+    In a narrow terminal it drops the intervals of the differences, then the streams; then it breaks long labels, and
+    last all lines.
     """
     for intervals, streams, label in ((True, True, 40), (False, True, 40), (False, False, 40), (False, False, 24)):
         table = _make_table(compared, intervals, streams, label)
@@ -112,7 +112,7 @@ def _make_table(
 ) -> "Table":
     """One row per evaluation, in %.
 
-    `intervals`: also of the differences; `label_width`: longer labels are broken; None: as narrow as the terminal is.
+    `intervals`: also those of the differences. `label_width`: longer labels are broken; None: all columns may be.
     """
     from rich.table import Table
     from rich.text import Text

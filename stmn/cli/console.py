@@ -1,6 +1,6 @@
-"""Where text for people goes: answers to standard output, messages to standard error. Both honour NO_COLOR.
+"""Print text for people: answers to standard output, messages to standard error. Both honour NO_COLOR.
 
-All that is printed passes here. Names of files, classes, videos, runs and recipes are data: nothing in them acts on a
+All output goes through here. Names of files, classes, videos, runs and recipes are data: nothing in them controls the
 terminal, ends a line, or is read as rich's markup.
 """
 
@@ -19,12 +19,12 @@ from rich.text import Text
 
 from stmn.runtime.names import escape_letters, printable
 
-#: errors that are printed at a time, and letters of a message: a screen full
+#: the most errors that are printed at once, and the most letters of a message: a screenful
 _MOST_ERRORS, _MOST_LETTERS = 30, 2000
 
 
 class _PlainConsole(Console):
-    """Prints strings as they are, on one line each; only a `Text` of our own has styles."""
+    """Prints strings as they are, each on one line; only our own `Text` objects have styles."""
 
     def __init__(self, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
@@ -55,7 +55,7 @@ def answer_json(content: Any, indent: int | None = None, letters: bool = False) 
 
     Args:
         content: what to print; numbers that are not finite, which JSON lacks, become null.
-        indent: blanks per level; None: one line.
+        indent: spaces per level; None: one line.
         letters: print letters beyond ASCII as they are.
     """
     try:
@@ -68,11 +68,11 @@ def answer_json(content: Any, indent: int | None = None, letters: bool = False) 
 
 @contextmanager
 def answers_alone() -> Iterator[None]:
-    """Keep standard output for `answer_json`: what plugins and libraries print there goes to standard error."""
+    """Reserve standard output for `answer_json`: what plugins and libraries print goes to standard error."""
     stdout = sys.stdout
     stdout.flush()
     number = copy = None
-    with suppress(AttributeError, io.UnsupportedOperation):  # a stream that is no file
+    with suppress(AttributeError, io.UnsupportedOperation):  # a stream without a file
         number = stdout.fileno()
         copy = os.dup(number)
         os.dup2(2, number)
@@ -92,7 +92,7 @@ def answers_alone() -> Iterator[None]:
 
 
 def say(line: str) -> None:
-    """Print a message on one line, whatever names it holds."""
+    """Print a message on one line, even if names in it have line breaks."""
     messages.print(_cut(line), soft_wrap=True)
 
 
@@ -105,12 +105,12 @@ def say_error(*lines: str) -> None:
 
 
 def _cut(line: str) -> str:
-    """A line that fits a screen."""
+    """Cut a line to fit a screen."""
     return line if len(line) < _MOST_LETTERS else f"{line[:_MOST_LETTERS]}..."
 
 
 def _without_nan(content: Any) -> Any:
-    """Content with None for numbers that are not finite."""
+    """Replace numbers that are not finite by None."""
     if isinstance(content, dict):
         return {key: _without_nan(value) for key, value in content.items()}
     if isinstance(content, list | tuple):

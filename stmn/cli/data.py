@@ -1,4 +1,4 @@
-"""`stmn data`: info, check, extract, show. What a prepared set holds, and whether it is right."""
+"""`stmn data`: info, check, extract, show. What a prepared set holds, and whether it is sound."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""What `stmn data info` prints: the numbers of a set as lines of text."""
+"""The text that `stmn data info` prints: the numbers of a set."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,12 +7,12 @@ from stmn.errors import count_of
 from stmn.store.inspect.lookup import quote_id
 from stmn.store.inspect.statistics import STACK_FRAMES
 
-#: at most so many classes and sizes in a line, and splits with a line of their own
+#: the most classes and sizes on a line, and the most splits with a line of their own
 _CLASSES, _SIZES, _SPLITS = 12, 6, 3
 
 
 def describe(info: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Lines of (label, text) about what `stmn.store.inspect.statistics.describe_set` found."""
+    """Yield (label, text) for each line about the result of `stmn.store.inspect.statistics.describe_set`."""
     how, videos, frames, flow = info["preparation"], info["videos"], info["frames"], info["flow"]
     yield "set", f"{info['name']}, of data set '{info['dataset']}'  ({info['path']})"
     yield (
@@ -76,7 +76,7 @@ def describe(info: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _describe_splits(splits: dict[str, Any], folds: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
-    """A line per split, or one for all of them if they are many or folds."""
+    """A line per split, or one line for all if they are many or folds."""
     if len(splits) <= _SPLITS and not folds:
         for split, parts in splits.items():
             yield f"split {split}", ", ".join(f"{part}: {_describe_part(counts)}" for part, counts in parts.items())
@@ -105,13 +105,13 @@ def _describe_part(counts: dict[str, int]) -> str:
 
 
 def _lacking(counts: dict[str, int], most: str = "") -> str:
-    """` (530 missing, 7 skipped)`; "" if nothing lacks."""
+    """` (530 missing, 7 skipped)`; "" if none are."""
     lacking = [f"{most}{counts[key]:,} {key}" for key in ("missing", "skipped") if counts[key]]
     return f" ({', '.join(lacking)})" if lacking else ""
 
 
 def _more(items: list[Any], shown: int) -> str:
-    """How many more there are than a line names."""
+    """`, and 3 more`: how many items the line doesn't name; "" if it names all."""
     return f", and {len(items) - shown:,} more" if len(items) > shown else ""
 
 

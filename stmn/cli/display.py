@@ -1,4 +1,4 @@
-"""How progress looks: live bars on a terminal, plain lines elsewhere. All of it goes to standard error."""
+"""Show progress: live bars on a terminal, plain lines elsewhere. All of it goes to standard error."""
 
 import time
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ from stmn.runtime.names import printable
 
 #: seconds between plain lines
 _PLAIN_SECONDS = 10.0
-#: seconds over which speed and time left are measured: one video may take longer than rich's 30 s
+#: seconds over which speed and time left are measured: a single video may take longer than rich's 30 s
 _SPEED_SECONDS = 600.0
 #: from this width on a line also shows the speed, and a longer bar
 _WIDE = 120
-#: the fields that matter most, in this order; a narrow terminal drops the others first
+#: the most important fields, in this order; a narrow terminal drops the others first
 _IMPORTANT = ("loss", "accuracy", "validation_error", "lr", "skipped", "problems")
-#: names for narrow terminals
+#: short names for narrow terminals
 _SHORT = {"accuracy": "acc", "validation_error": "val error", "data_wait": "wait"}
 
 
@@ -79,7 +79,7 @@ class Display:
     """
 
     def __init__(self, as_json: bool = False) -> None:
-        self._as_json = as_json and not torchrun.rank()  # of torchrun's processes the first one prints
+        self._as_json = as_json and not torchrun.rank()  # of torchrun's processes only the first prints
         self._quiet = as_json or bool(torchrun.rank())
 
     def say(self, line: str) -> None:
@@ -106,12 +106,12 @@ class Display:
 
 
 def _draws_bars() -> bool:
-    """True on a terminal, and in a notebook that has the widgets which rich draws with there."""
+    """True on a terminal, and in a notebook with the widgets that rich draws there."""
     return messages.is_terminal or (messages.is_jupyter and find_spec("ipywidgets") is not None)
 
 
 class _DescriptionColumn(ProgressColumn):
-    """What the task does, in at most a third of the line."""
+    """The description of the task, in at most a third of the line."""
 
     def render(self, task: RichTask) -> Text:
         """`training`."""
@@ -130,7 +130,7 @@ class _RateColumn(ProgressColumn):
 
 
 class _LeftColumn(TimeRemainingColumn):
-    """Time left, and at the end the time that it took."""
+    """Time left; once finished, the time that it took."""
 
     def render(self, task: RichTask) -> Text:
         """`0:12:31 left`, `in 0:40:05`."""
@@ -139,7 +139,7 @@ class _LeftColumn(TimeRemainingColumn):
 
 
 class _FieldsColumn(ProgressColumn):
-    """The numbers beside the bar: as many as the rest of the line has room for, the most important first."""
+    """The numbers beside the bar: as many as fit on the rest of the line, the most important first."""
 
     def __init__(self, others: list[ProgressColumn]) -> None:
         super().__init__(Column(no_wrap=True, overflow="ellipsis"))
@@ -151,7 +151,7 @@ class _FieldsColumn(ProgressColumn):
 
     @staticmethod
     def _width(column: ProgressColumn, task: RichTask) -> int:
-        """Characters that another column takes, and the blank after it."""
+        """Width in characters of another column and the space after it."""
         if isinstance(column, BarColumn):
             return (column.bar_width or 0) + 1
         rendered = column(task)
@@ -159,7 +159,7 @@ class _FieldsColumn(ProgressColumn):
 
 
 def fit_fields(fields: dict[str, object], width: int) -> str:
-    """Fields in `width` characters: with short names if they don't fit, and without the least important ones."""
+    """Fields in `width` characters: if they don't fit, with short names, and without the least important ones."""
     ranked = sorted(fields, key=lambda name: _IMPORTANT.index(name) if name in _IMPORTANT else len(_IMPORTANT))
     ordered = {name: fields[name] for name in ranked}
     text = _format_fields(ordered)
@@ -172,7 +172,7 @@ def fit_fields(fields: dict[str, object], width: int) -> str:
 
 
 def _columns(width: int) -> list[ProgressColumn]:
-    """What the line of a bar shows on a terminal of `width` characters."""
+    """The columns of a bar's line on a terminal of `width` characters."""
     wide = width >= _WIDE
     columns: list[ProgressColumn] = [
         _DescriptionColumn(),
@@ -190,7 +190,7 @@ def _format_fields(fields: dict[str, object]) -> str:
 
 
 def _format_number(value: object) -> str:
-    """Three digits of a fraction, all of a whole number."""
+    """A fraction with three digits, a whole number with all."""
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
     return f"{value:,}" if isinstance(value, int) else str(value)

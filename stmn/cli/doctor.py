@@ -1,4 +1,4 @@
-"""`stmn doctor`: what is here, what is missing, what that costs, and how to get it."""
+"""`stmn doctor`: what is installed, what is missing, what that costs, and how to get it."""
 
 import os
 import platform
@@ -18,7 +18,7 @@ from stmn.errors import count_of
 app = make_app()
 
 _PACKAGES = ("torch", "torchvision", "timm", "av", "numpy", "scikit-learn", "safetensors")
-#: extra -> what it gives
+#: extra -> what it adds
 _GIVES = {
     "export": "export --format onnx, predict model.onnx",
     "openvino": "export --format openvino",
@@ -32,10 +32,10 @@ _GIVES = {
     "browse": "browse",
     "tune": "tune",
 }
-#: not shown: one has all the others, one is for people who change the code
+#: not shown: "all" has all the others, "dev" is for people who change the code
 _NO_EXTRAS = ("all", "dev")
 _WIDTH = 14
-#: where the tests have run
+#: systems on which the tests have run
 _RUN_ON = ("Linux x86_64",)
 
 
@@ -56,7 +56,7 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _say(state: Any) -> str:
-    """An extra, or anything else, in a line."""
+    """An extra, or any other fact, in a line."""
     if not isinstance(state, dict):
         return str(state)
     how = "installed" if state["installed"] else f"lacks {', '.join(state['missing'])}: {state['install']}"
@@ -95,7 +95,7 @@ def _examine() -> dict[str, Any]:
 
 
 def _describe_system() -> str:
-    """This system and machine, and whether stmn has been run on such."""
+    """This system and machine, and whether stmn has been run on that kind."""
     name = f"{platform.system()} {platform.machine()}"
     return name if name in _RUN_ON else f"{name}: stmn should run on it, but has not been run on it yet"
 
@@ -109,7 +109,7 @@ def _package_version(name: str) -> str:
 
 
 def _describe_gpus() -> str:
-    """The GPUs with memory and driver, or why there is none."""
+    """The GPUs with their memory and driver, or why none can be used."""
     import torch
 
     if not torch.cuda.is_available():
@@ -124,7 +124,7 @@ def _describe_gpus() -> str:
 
 
 def _driver_version() -> str:
-    """The version of NVIDIA's driver, as the system says."""
+    """The version of NVIDIA's driver, as the system reports it."""
     try:
         found = re.search(r"\d+\.\d+(\.\d+)?", Path("/proc/driver/nvidia/version").read_text(encoding="utf-8"))
     except OSError:
@@ -133,7 +133,7 @@ def _driver_version() -> str:
 
 
 def _list_extras() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every extra: what it gives, what of it is missing, and how to install it."""
+    """Every extra: what it adds, which of its packages are missing, and how to install it."""
     for extra in metadata("stmn").get_all("Provides-Extra") or []:
         if extra not in _NO_EXTRAS:
             missing = sorted(name for name in _packages_of(extra) if _package_version(name) == "missing")
@@ -145,7 +145,7 @@ def _list_extras() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _packages_of(extra: str) -> set[str]:
-    """The packages that an extra needs, and the extras that it has."""
+    """The packages that an extra needs, including those of extras that it includes."""
     found: set[str] = set()
     for line in metadata("stmn").get_all("Requires-Dist") or []:
         needed = re.match(r"([\w.-]+)(?:\[([\w,-]+)\])?.*extra == ['\"]([\w-]+)['\"]", line)
@@ -156,7 +156,7 @@ def _packages_of(extra: str) -> set[str]:
 
 
 def _list_folders() -> Iterator[tuple[str, Path]]:
-    """Where things are kept outside of the workspace, and the workspace."""
+    """The workspace, and the folders outside it where things are kept."""
     from stmn.settings import load_settings
 
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -167,7 +167,7 @@ def _list_folders() -> Iterator[tuple[str, Path]]:
 
 
 def _describe_folder(path: Path) -> str:
-    """A folder, and how much room there is on its disk."""
+    """A folder, and the free space on its disk."""
     if not path.is_dir():
         return f"{path}, not there yet"
     room = shutil.disk_usage(path).free / 2**30

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stmn.recipe.preview import Preview, StagePreview
     from stmn.workspace import Workspace
 
-#: a longer id of a stage is folded
+#: width of the id column; longer ids are broken
 _ID_WIDTH = 32
 _STATES = {"up to date": "done", "refused": "refused", "to do": ""}
 
@@ -42,7 +42,7 @@ def show_preview(
 
 
 def _make_table(name: str, preview: "Preview") -> "Table":
-    """One row per stage, with all its instances in a sweep; long cells break between words."""
+    """One row per stage, which stands for all its instances in a sweep; long cells break between words."""
     from rich.table import Table
 
     splits = {stage.split for stage in preview.stages if stage.split}
@@ -76,7 +76,7 @@ def _make_table(name: str, preview: "Preview") -> "Table":
 
 
 def _name_tables(text: str, preview: "Preview") -> str:
-    """A text that names instances of a sweep, with the ids of their tables instead."""
+    """Replace ids of a sweep's instances in a text by the ids of their tables."""
     for stage in preview.stages:
         if stage.of and stage.id in text:
             text = text.replace(stage.id, stage.of)
@@ -84,7 +84,7 @@ def _name_tables(text: str, preview: "Preview") -> str:
 
 
 def _say_state(stages: "list[StagePreview]") -> str:
-    """`done`, `12 done`, `refused`, or the time that the rest of some instances takes."""
+    """`done`, `12 done`, `refused`, or the time that the instances still to run will take."""
     states = {stage.state for stage in stages}
     if len(states) == 1 and (word := _STATES[states.pop()]):
         return word
@@ -107,7 +107,7 @@ def _say_what(stage: "StagePreview", with_split: bool) -> str:
 
 
 def _say_videos(stage: "StagePreview") -> str:
-    """`8583+954`: to learn from, and held out."""
+    """`8583+954`: videos to learn from, and held out."""
     if stage.videos is None:
         return ""
     return f"{stage.videos}+{stage.held_out}" if stage.held_out else str(stage.videos)
@@ -125,7 +125,7 @@ def say_time(seconds: float | None) -> str:
 
 
 def _summarise(preview: "Preview", root: Path) -> list[str]:
-    """What is not in the table: totals, how the time was estimated, what is not known."""
+    """The lines below the table: totals, how the time was estimated, what is not known."""
     done = sum(stage.state == "up to date" for stage in preview.stages)
     lines = [
         "",

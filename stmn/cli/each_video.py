@@ -1,4 +1,4 @@
-"""Many videos, one after another: one that fails costs itself alone."""
+"""Process many videos, one after another; one that fails doesn't stop the others."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 def for_each(found: "Sequence[Source]", work: "Callable[[Source], None]", fail: "Callable[[Source, str], None]") -> int:
-    """Do something with each video; return how many failed.
+    """Process each video, and return how many failed.
 
     Args:
         found: the videos.
-        work: what to do.
-        fail: called with a video that failed and the reason, after they are printed.
+        work: called with each video.
+        fail: called with a video that failed and the reason, after the reason is printed.
 
     Raises:
-        UsageError: an option is wrong, which concerns all videos.
-        Exception: something unexpected, if there is one video alone.
+        UsageError: an option is wrong, which affects all videos.
+        Exception: an unexpected error, if there is only one video.
     """
     from stmn.errors import StmnError, UsageError
     from stmn.runtime.workers import describe_error
@@ -43,14 +43,14 @@ def for_each(found: "Sequence[Source]", work: "Callable[[Source], None]", fail: 
 
 
 def end_with(failed: int, videos: int, allowed: int, outputs: Sequence[str], verb: str = "classified") -> None:
-    """Say how many videos failed and what was written; end with exit code 1 if more failed than is allowed.
+    """Print how many videos failed and what was written; exit with 1 if more failed than allowed.
 
     Args:
-        failed: videos that failed.
-        videos: all of them.
-        allowed: as many may fail.
-        outputs: lines on what was written.
-        verb: what can't be done with those that failed.
+        failed: number of videos that failed.
+        videos: number of all videos.
+        allowed: how many may fail.
+        outputs: lines about what was written.
+        verb: what could not be done with those that failed: "classified".
     """
     if failed and videos > 1:
         accept = f"; --allow-failures {failed} accepts this" if failed > allowed else ""

@@ -107,7 +107,7 @@ def _write(
         task = stack.enter_context(display.task("features", len(found), "videos"))
 
         def compute(video: "Source") -> None:
-            # a decoder that crashes costs this video alone; of whole videos the measure is needed anyway
+            # decode apart first: a decoder that crashes costs only this video; whole videos are measured anyway
             if apart and video.kind == "file" and options["length"] is not None:
                 apart(video, model.description.preparation.fps, options["allow_damage"])
             count = 0
@@ -136,7 +136,7 @@ class _NoneLeft(Exception):
 
 
 def _check_videos(found: "list[Source]") -> None:
-    """Refuse what has no end, and names that stand for two rows of the file."""
+    """Refuse endless streams, and names that would stand for two videos in the file."""
     from stmn.errors import UsageError
     from stmn.prediction.api import is_live
 

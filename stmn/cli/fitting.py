@@ -1,4 +1,4 @@
-"""What `stmn init` and `stmn train` share: their flags, how choices are printed, where the recipe is written."""
+"""Shared by `stmn init` and `stmn train`: their flags, how choices are printed, where the recipe is written."""
 
 import inspect
 import os
@@ -24,7 +24,7 @@ _Videos = Annotated[
 
 
 def with_fitting_flags(function: Callable[..., None]) -> Callable[..., None]:
-    """A command's function that takes the flags of `FittingOptions` beside its own; they come as `asked`."""
+    """Give a command's function the flags of `FittingOptions` beside its own; it gets them as `asked`."""
 
     def run(given: dict[str, Any], **values: Any) -> None:
         function(asked=build_options(FittingOptions, given, function.__name__), **values)
@@ -40,7 +40,7 @@ def with_fitting_flags(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def name_of(asked: FittingOptions) -> str:
-    """The name of the prepared set and the recipe. Raises `UsageError` if it can't be that of a file."""
+    """The name of the prepared set and the recipe. Raises `UsageError` if it can't be a file's name."""
     from stmn.runtime.files import real_path
     from stmn.runtime.names import find_fault
 
@@ -52,7 +52,7 @@ def name_of(asked: FittingOptions) -> str:
 
 
 def print_choices(fitted: "Fitted") -> None:
-    """Print what was found and chosen, a line each, and how long it takes."""
+    """Print what was found and chosen, one line each, and how long it takes."""
     for note in fitted.clips.notes:
         answer(f"note       {note}")
     for choice in fitted.lines():
@@ -69,7 +69,7 @@ def print_choices(fitted: "Fitted") -> None:
 
 
 def head_of(command: str, fitted: "Fitted", run: str) -> list[str]:
-    """The comment at the beginning of a recipe."""
+    """The lines of the comment at the top of a recipe."""
     seconds = fitted.duration.seconds
     return [
         f"Written by {command} for the clips and the machine below. Edit it, and run it with:",
@@ -82,7 +82,7 @@ def head_of(command: str, fitted: "Fitted", run: str) -> list[str]:
 
 
 def check_free(paths: list[Path], force: bool) -> None:
-    """Raise `UsageError` if one of some files exists and may not be overwritten."""
+    """Raise `UsageError` if one of the files exists, unless `force`."""
     for path in paths:
         if os.path.lexists(path) and not force:
             raise UsageError(f"{path}: already exists; use --force to overwrite it, or --name NAME for other files")

@@ -1,4 +1,4 @@
-"""Errors become one line and an exit code."""
+"""Turn errors into one line and an exit code."""
 
 import os
 import re
@@ -20,7 +20,7 @@ from stmn.runtime.notices import notices_to
 
 @contextmanager
 def guarded(debug: bool = False) -> Iterator[None]:
-    """Turn errors that a user can cause into lines on standard error and an exit code.
+    """Turn errors into lines on standard error and an exit code.
 
     Args:
         debug: also print the traceback.
@@ -75,7 +75,7 @@ def guarded(debug: bool = False) -> Iterator[None]:
 
 @contextmanager
 def _no_early_end() -> Iterator[None]:
-    """Make a failure of `os._exit`, with which a plugin would end this process as if all were done; not in others."""
+    """Make `os._exit` in this process a failure: a plugin that calls it would end the command as if it were done."""
     own, leave = os.getpid(), os._exit
 
     def end(status: int) -> NoReturn:
@@ -92,13 +92,13 @@ def _no_early_end() -> Iterator[None]:
 
 
 def _say_notice(line: str) -> None:
-    """Print a notice; under torchrun the first process does."""
+    """Print a notice; under torchrun, only in the first process."""
     if not torchrun.rank():
         say(line)
 
 
 def report_usage_error(error: typer.TyperException) -> None:
-    """Print what is wrong with a command line, in one line; or the help of a command that was given no arguments."""
+    """Print the mistake in a command line, in one line; or, for a command without arguments, its help."""
     if torchrun.rank():
         return
     if type(error).__name__ == "NoArgsIsHelpError":
@@ -108,14 +108,14 @@ def report_usage_error(error: typer.TyperException) -> None:
 
 
 def _describe(error: typer.TyperException) -> str:
-    """The message with the nearest command, flag or choice."""
+    """The error's message, with the nearest command, flag or choice."""
     from pydantic import ValidationError
 
     message = " ".join(error.format_message().split()).removesuffix(".")
-    message = re.sub("^Invalid value: (?=--)", "", message)  # it names the flag already
-    if isinstance(error.__cause__, ValidationError):  # of Typer's own check of types
+    message = re.sub("^Invalid value: (?=--)", "", message)  # the message names the flag already
+    if isinstance(error.__cause__, ValidationError):  # raised by Typer's own check of types
         first = error.__cause__.errors()[0]
-        value = "" if first["type"] == "value_error" else f"{first['input']!r} "  # which names the value
+        value = "" if first["type"] == "value_error" else f"{first['input']!r} "  # its message names the value
         message = f"{message.partition(': ')[0]}: {value}{describe_mistake(first).removesuffix('.')}"
     if options := getattr(error, "possibilities", None):
         message = f"{getattr(error, 'message', message)} (did you mean '{options[0]}'?)"
@@ -129,7 +129,7 @@ def _describe(error: typer.TyperException) -> str:
 
 
 def _reports(error: BaseException) -> bool:
-    """True in the process that prints an error: under torchrun an error stops all, and the first to see it reports."""
+    """True in the process that prints an error. Under torchrun it stops all, and the first to see it prints it."""
     if torchrun.size() == 1:
         return True
     from stmn.runtime.ranks import current_ranks

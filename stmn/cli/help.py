@@ -1,4 +1,4 @@
-"""How help looks: panels of options, the text beside its flag if that fits, else below; readable at 80 columns."""
+"""Lay out help: panels of options, each text beside its flag if that fits, else below it; readable at 80 columns."""
 
 import inspect
 import re
@@ -18,23 +18,23 @@ from typer.core import TyperArgument, TyperGroup
 _MAX_WIDTH = 100
 #: a longer flag has its text below
 _MAX_LABEL = 26
-#: what the panel adds to the left and right of its content
+#: columns that a panel adds to the left and right of its content
 _BORDER = 4
 #: the last panel: flags that many commands have
 COMMON = "Common options"
 _ARGUMENTS, _OPTIONS, _COMMANDS = "Arguments", "Options", "Commands"
 
 _HELP_FLAG = "print this help"
-#: stands for a blank at which lines don't break
+#: stands for a space at which lines don't break
 _GLUE = "\ue000"
 
-#: wrapping asks for a console, but uses neither its width nor its file
+#: wrapping needs a console, but uses neither its width nor its file
 _ANY_CONSOLE = Console()
 
 #: labels with their texts
 _Rows = list[tuple[Text, Text]]
 
-#: type of a value -> what stands for it
+#: type of a value -> its placeholder in the help
 _METAVARS: dict[Any, str] = {int: "N", float: "NUMBER", Path: "PATH"}
 
 
@@ -77,7 +77,7 @@ def _usage(command: Any, ctx: typer.Context) -> str:
 
 
 def _command_panels(command: Any, ctx: typer.Context) -> dict[str, _Rows]:
-    """Title -> names and lines of a group's commands."""
+    """Title -> names of a group's commands, each with its line of help."""
     panels: dict[str, _Rows] = defaultdict(list)
     if isinstance(command, TyperGroup):
         for name in command.list_commands(ctx):
@@ -108,7 +108,7 @@ def _parameter_panels(command: Any, ctx: typer.Context) -> dict[str, _Rows]:
 
 
 def _types_of(command: Any) -> dict[str, Any]:
-    """The type of each parameter by its name; of a list that of its items, and without None."""
+    """Name of each parameter -> its type, without None; for a list, the type of its items."""
     types = {}
     for name, parameter in inspect.signature(command.callback).parameters.items():
         kind = parameter.annotation
@@ -121,7 +121,7 @@ def _types_of(command: Any) -> dict[str, Any]:
 
 
 def _panel(title: str, rows: _Rows, column: int, width: int) -> Panel:
-    """One panel; texts begin at a column."""
+    """One panel, whose texts begin at `column`."""
     lines = [line for label, text in rows for line in _lines(label, text, column, width - _BORDER)]
     return Panel(Group(*lines), title=Text(title, style="bold"), title_align="left", border_style="dim", width=width)
 
@@ -138,7 +138,7 @@ def _lines(label: Text, text: Text, column: int, width: int) -> Iterator[Text]:
 
 
 def _wrap(text: Text, width: int) -> list[Text]:
-    """Lines of at most `width` characters, without blanks at their ends."""
+    """Lines of at most `width` characters, without spaces at their ends."""
     lines = list(text.wrap(_ANY_CONSOLE, width)) or [Text()]
     for line in lines:
         line.plain = line.plain.replace(_GLUE, " ")
@@ -153,7 +153,7 @@ def _argument_name(param: Any) -> str:
 
 
 def _option_label(param: Any, kind: Any) -> Text:
-    """`-w, --workspace PATH`; of a switch that is on by default also the flag that turns it off."""
+    """`-w, --workspace PATH`; for a switch that is on by default, also the flag that turns it off."""
     label = Text(", ".join(sorted(param.opts, key=len)), style="bold cyan")
     if param.is_flag:
         if param.secondary_opts and _default(param) == "yes":
@@ -178,7 +178,7 @@ def _parameter_text(param: Any, choices: tuple[str, ...]) -> Text:
 
 
 def _default(param: Any) -> str:
-    """What the help says of a default; empty for nothing."""
+    """The default as the help shows it; empty to show none."""
     if isinstance(param.show_default, str):
         return param.show_default
     value = param.default
@@ -190,7 +190,7 @@ def _default(param: Any) -> str:
 
 
 def _styled(text: str) -> Text:
-    """Text as it is, flags in it coloured, choices and defaults dim; what is short in brackets stays on one line."""
+    """Style a text: flags coloured, choices and defaults dim; short text in brackets stays on one line."""
     text = re.sub(r"\[[^\]]{,30}\]", lambda found: found[0].replace(" ", _GLUE), " ".join(text.split()))
     styled = Text(text.replace("[default: ", f"[default:{_GLUE}"))
     styled.highlight_regex(r"(?<![\w-])--?[a-z][\w-]*", "cyan")

@@ -115,7 +115,7 @@ def track(
 
 
 def _parameters(flow: str, warp: str, camera: bool, local_features: str, scale: float) -> "TrackParameters":
-    """The parameters of the tracks. Raises `UsageError` for the flow of a set, which a file does not have."""
+    """The parameters of the tracks. Raises `UsageError` for stored flow, which a video file does not have."""
     from stmn.errors import UsageError
     from stmn.idt.trajectories.parameters import TrackParameters
 

@@ -13,11 +13,11 @@ from stmn.cli.app import Group, make_app
 
 
 class CommandInfo(NamedTuple):
-    """What `stmn --help` shows of a command, and where it is.
+    """A command's entry in `stmn --help`, and its module.
 
     Attributes:
-        panel: the title under which it is listed.
-        help: its line.
+        panel: the title that it is listed under.
+        help: its line of help.
         module: the module with its `app`; empty for a stage, whose command is made from its options.
     """
 
@@ -65,7 +65,7 @@ _COMPLETION = {
 
 
 class _LazyGroup(Group):
-    """Knows the names of the commands and their lines; imports a command when it is called."""
+    """Knows the commands' names and lines of help; imports a command when it is called."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The flags of `stmn` itself."""
@@ -95,7 +95,7 @@ def _find_app(name: str) -> typer.Typer:
 
 
 def _leave_to_first_process(name: str) -> None:
-    """Under torchrun, end all processes but the first if a command is not one that they run together."""
+    """Under torchrun, if the processes don't run a command together, end all but the first."""
     from stmn.runtime import torchrun
 
     if torchrun.size() == 1 or name == "run":
@@ -132,7 +132,7 @@ def root(
 
 
 def _stub() -> None:
-    """Stands for a command in the list of commands."""
+    """Stand for a command in the list of commands."""
 
 
 for _name, _info in COMMANDS.items():
@@ -140,22 +140,22 @@ for _name, _info in COMMANDS.items():
 
 
 def _print_anything() -> None:
-    """Read and print names of any letters: what a terminal's encoding lacks becomes an escape, not an error."""
+    """Make any name readable and printable: letters that a terminal's encoding lacks become escapes, not errors."""
     if os.name == "posix" and not sys.flags.utf8_mode and codecs.lookup(sys.getfilesystemencoding()).name != "utf-8":
-        # names on disk and in lists are UTF-8, whatever the locale says; only a new start makes Python believe it
+        # names on disk and in lists are UTF-8, whatever the locale says; Python reads this only when it starts
         os.environ["PYTHONUTF8"] = "1"
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            # the locale C says nothing of the terminal; nearly all are UTF-8
+            # the locale C says nothing about the terminal; nearly all are UTF-8
             ascii_only = codecs.lookup(stream.encoding).name == "ascii"
             stream.reconfigure(encoding="utf-8" if ascii_only else None, errors="backslashreplace")
 
 
 def main() -> None:
     """The entry point of the console script."""
-    # Waiting threads of torch's OpenMP spin by default. If another program wants the cores too, that makes training
-    # up to 15 times slower. It must be set before torch is imported.
+    # Waiting threads of torch's OpenMP spin by default. If another program needs the cores, that makes training up to
+    # 15 times slower. This must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _print_anything()
     try:

@@ -112,7 +112,7 @@ def inside(
 def _find_network(
     model: str | None, recipe: str | None, network: str | None, classes: int, workspace: "Workspace"
 ) -> tuple[str, "NetworkConfig"]:
-    """Name and configuration of what was asked for: the network of a model, or one that a recipe trains."""
+    """Name and configuration of the network asked for: that of a model, or one that a recipe trains."""
     from stmn.errors import UsageError
     from stmn.recipe.networks import network_of_model, network_of_recipe
 
@@ -127,7 +127,7 @@ def _find_network(
 
 
 def _find_model(name: str, workspace: "Workspace") -> Path | None:
-    """The file of a model; None if the name is that of a recipe."""
+    """The file of a model; None if the name is a recipe's."""
     from stmn.errors import UsageError
     from stmn.recipe.load import list_recipes
 

@@ -22,7 +22,7 @@ target: share of the gradient through the gate on the target (distractor), %."""
 
 
 def make_tables(found: "Inside") -> "Iterator[Table | Text]":
-    """What was found: shares of the objects, gradients, filters, as far as there are any."""
+    """The results as tables: shares on objects, gradients and filters, as far as there are any."""
     videos = count_of(len(found.clips), "video")
     if found.focus:
         yield _make_focus(found, videos)
@@ -56,7 +56,7 @@ def _make_focus(found: "Inside", videos: str) -> Table:
 
 
 def _make_gradients(found: "Inside", began: bool, title: str) -> Table:
-    """Norms of the parts of the gradient at each gate, for each gate function."""
+    """Norms of the gradient's parts at each gate, for each gate function."""
     table = _new_table(title)
     for name in ("gates", "at", "own", "gate", "later", "factor"):
         table.add_column(name, justify="left" if name in ("gates", "at") else "right", no_wrap=True)
@@ -72,7 +72,7 @@ def _make_gradients(found: "Inside", began: bool, title: str) -> Table:
 
 
 def _make_filters(found: "Inside") -> Table:
-    """Each temporal filter beside its start."""
+    """Each temporal filter beside its initial taps."""
     table = _new_table("Temporal filters: mean taps from a channel to itself, and what training changed")
     for name in ("stream", "at", "began as", "is"):
         table.add_column(name, no_wrap=True)

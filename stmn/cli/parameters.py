@@ -1,4 +1,4 @@
-"""The flags that several commands have, written once."""
+"""The flags that several commands share, written once."""
 
 import os
 from pathlib import Path
@@ -26,11 +26,11 @@ WorkspacePath = Annotated[
 DeviceName = Annotated[str | None, _flag("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N [default: auto]")]
 Json = Annotated[bool, _flag("--json", help="print JSON")]
 JsonLines = Annotated[bool, _flag("--json", help="print JSON, one object per line")]
-#: of commands that write a file
+#: for commands that write a file
 Overwrite = Annotated[bool, _flag("--force", help="overwrite existing files")]
-#: of commands that run stages
+#: for commands that run stages
 Rerun = Annotated[bool, _flag("--force", help="run again even if up to date")]
-#: of commands that run stages; what it means if it isn't given depends on the command
+#: for commands that run stages; the default depends on the command
 Wait = Annotated[
     bool | None, _flag("--wait/--no-wait", help="wait for another process that is at work on the same run")
 ]
@@ -53,10 +53,10 @@ def open_workspace(path: Path | None) -> "Workspace":
 
 
 def check_new(path: Path, force: bool) -> None:
-    """Make sure that a file may be written.
+    """Check that a file may be written.
 
     Args:
-        force: it may be overwritten.
+        force: allow overwriting it.
 
     Raises:
         UsageError: it exists already.

@@ -1,4 +1,4 @@
-"""`stmn plugins`: what options and recipes can name."""
+"""`stmn plugins`: the plugins that options and recipes can name."""
 
 import re
 import shlex
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = make_app("List, explain and make plugins.")
 
-#: where the part of a docstring begins that is about code
+#: headings of docstring sections for programmers, which help leaves out
 _SECTIONS = re.compile(r"^(?:Args|Attributes|Returns|Raises|Yields):$", re.MULTILINE)
 #: kind -> how a plugin is chosen, and how its options are given
 _CHOSEN = {
@@ -114,7 +114,7 @@ def _find_rows(check: bool) -> list[dict[str, Any]]:
 
 
 def _find_state(plugin: "Plugin") -> tuple[str, str]:
-    """The state of a plugin as far as metadata show it, and what to do about it."""
+    """The state of a plugin as far as its metadata show, and what to do about it."""
     from stmn import registry
     from stmn.errors import PluginError
 
@@ -132,7 +132,7 @@ def _find_state(plugin: "Plugin") -> tuple[str, str]:
 
 
 def _find_named(name: str, kind: str | None) -> list["Plugin"]:
-    """The plugins of a name, of one kind or of all."""
+    """The plugins with a name, of one kind or of all."""
     from stmn import registry
     from stmn.errors import UsageError, near_match
 
@@ -149,7 +149,7 @@ def _find_named(name: str, kind: str | None) -> list["Plugin"]:
 
 
 def _explain(plugin: "Plugin") -> dict[str, Any]:
-    """What is known of a plugin, which is imported for that."""
+    """Import a plugin, and return what `stmn plugins show` prints about it."""
     import inspect
 
     from stmn import registry

@@ -12,9 +12,9 @@ from tempfile import mkdtemp
 from stmn import registry
 from stmn.errors import UsageError, near_match
 
-#: kind -> what a person calls it
+#: kind -> its name in messages, if that differs
 _WORDS = {"dataset": "data set", "weights": "set of starting weights"}
-#: what the toy recipe of a kind has in its places; the built-in parts elsewhere
+#: place in the toy recipe -> the built-in part there, unless the plugin's kind puts its own there
 _PLACES = {
     "dataset": 'dataset = "synthetic"\ndataset_options = { train = 16, test = 8 }',
     "flow": 'flow = "tvl1"',
@@ -35,7 +35,7 @@ _OWN: dict[str, dict[str, str]] = {
     "fusion": {"fuse": 'fusion = "$module"\nfusion_options = { reduction = 2 }\ninjector = "residual"'},
     "injector": {"fuse": 'fusion = "multiply"\ninjector = "$module"\ninjector_options = { unit = 0 }'},
     "logger": {"fuse": 'fusion = "multiply"\nlogger = "$module"\nlogger_options = { columns = "loss" }'},
-    "weights": {  # a small network: each of its parts has one unit alone
+    "weights": {  # a small network: each of its parts has only one unit
         "weights": "$module",
         "arch": "test_resnet",
         "width": "1.0",
@@ -48,7 +48,7 @@ def make_package(name: str, kind: str, parent: Path) -> Path:
     """Make the folder of an installable package with one plugin: module, check, recipe.
 
     Args:
-        name: of the package; with `_` for `-` it is that of the module and of the plugin.
+        name: name of the package; with `_` for `-` also that of the module and the plugin.
         kind: one of `stmn.registry.KINDS`.
         parent: where the folder is made.
 
@@ -56,7 +56,7 @@ def make_package(name: str, kind: str, parent: Path) -> Path:
         The folder.
 
     Raises:
-        UsageError: the name is taken or can't be that of a package, there is no such kind, or the folder exists.
+        UsageError: the name is taken or can't be a package's, there is no such kind, or the folder exists.
     """
     if kind not in registry.KINDS:
         raise UsageError(f"--kind {kind}: no such kind{near_match(kind, registry.KINDS)}; {', '.join(registry.KINDS)}")
@@ -97,7 +97,7 @@ def make_package(name: str, kind: str, parent: Path) -> Path:
 
 
 def _write_toy_weights(folder: Path) -> None:
-    """Write random weights of a small ResNet, for each stream: files to be replaced by one's own."""
+    """Write random weights of a small ResNet for each stream: placeholders for the user's own files."""
     import timm
     import torch
 
@@ -111,7 +111,7 @@ def _write_toy_weights(folder: Path) -> None:
 
 
 def _check_name(name: str, module: str, kind: str) -> None:
-    """Raise `UsageError` for a name that can't be that of a package, module and plugin, or is taken."""
+    """Raise `UsageError` if a name is taken, or can't name a package, module and plugin."""
     if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name) or keyword.iskeyword(module):
         raise UsageError(
             f"{name}: can't be the name of a package; use lower-case letters, digits and hyphens, such as my-gate"

@@ -1,4 +1,4 @@
-"""Try plugins of other packages in processes of their own: what hangs, exits or crashes there disturbs nobody else."""
+"""Try plugins of other packages in separate processes, so that one that hangs, exits or crashes does no harm."""
 
 import contextlib
 import io
@@ -16,20 +16,20 @@ from stmn.registry.importing import import_seconds
 from stmn.registry.options import list_options
 from stmn.runtime.cores import count_cores
 
-#: how the text begins of a plugin that can't be checked here, and is not broken
+#: start of the text about a plugin that can't be checked here, but is not broken
 UNCHECKED = "not checked: "
-#: seconds that a check of a plugin may take, and those in which a process starts, besides imports
+#: the most seconds for a check of a plugin, and for an import of one, on top of the usual imports
 _SECONDS, _START = 120.0, 20.0
 
 
 def find_problems(plugins: Iterable[registry.Plugin], conform: bool) -> dict[registry.Plugin, str]:
-    """What is wrong with plugins, and what to do; "" for those that are well.
+    """Plugin -> its problem and what to do about it; "" if it has none.
 
-    Built-in plugins are tried here, the others in a process for each package.
+    Built-in plugins are tried in this process, the others in one process per package.
 
     Args:
-        plugins: those to try.
-        conform: check their contracts too, besides importing them.
+        plugins: the plugins to try.
+        conform: also check their contracts, besides importing them.
     """
     ordered = sorted(plugins, key=lambda plugin: plugin.package)
     packages = [list(group) for _, group in groupby(ordered, key=lambda plugin: plugin.package)]
@@ -43,7 +43,7 @@ def find_problems(plugins: Iterable[registry.Plugin], conform: bool) -> dict[reg
 
 
 def _try_outside(plugins: list[registry.Plugin], conform: bool) -> dict[registry.Plugin, str]:
-    """Try the plugins of a package in a process; go on in another one after a plugin that ends it."""
+    """Try the plugins of a package in a process; if a plugin ends it, continue with the next in a new process."""
     problems: dict[registry.Plugin, str] = {}
     while left := [plugin for plugin in plugins if plugin not in problems]:
         names = [f"{plugin.kind}={plugin.package}:{plugin.name}" for plugin in left]
@@ -67,7 +67,7 @@ def _try_outside(plugins: list[registry.Plugin], conform: bool) -> dict[registry
 
 
 def _try(plugin: registry.Plugin, conform: bool) -> str:
-    """Import a plugin here, and check it; what is wrong, or ""."""
+    """Import a plugin in this process, and check it. Return its problem, or ""."""
     try:
         target = plugin.load()
         return _conform(plugin, target) if conform else ""
@@ -78,7 +78,7 @@ def _try(plugin: registry.Plugin, conform: bool) -> str:
 
 
 def _conform(plugin: registry.Plugin, target: object) -> str:
-    """Check a plugin's contract; "", or what stands in the way of that. Raises `StmnError` if it is broken."""
+    """Check a plugin's contract. Return "", or why it can't be checked. Raises `StmnError` if it breaks it."""
     import torch
 
     from stmn.nets.fusions import no_gates
@@ -98,12 +98,12 @@ def _conform(plugin: registry.Plugin, target: object) -> str:
     return ""
 
 
-#: stands before an answer, among all that plugins print
+#: marks a line as an answer, among the lines that plugins print
 _MARK = "\x1estmn "
 
 
 def _answer(arguments: list[str]) -> None:
-    """Try the plugins that a command line names, and print an answer for each."""
+    """Try the plugins named on a command line, and print an answer for each."""
     conform = "--conform" in arguments
     for argument in arguments:
         kind, _, name = argument.partition("=")

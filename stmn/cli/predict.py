@@ -107,7 +107,7 @@ def predict(
     settings = load_settings(workspace=workspace, device=device)
     loaded = load_model(Workspace(settings.workspace).find_model(model), settings.device, stream, precision)
     if explain:
-        ClassMap(loaded, explain)  # a wrong name is said before anything is read
+        ClassMap(loaded, explain)  # report a wrong name before anything is read
     options = replace(options, is_unknown=None if unknown is None else loaded.doubt(unknown))
     printer = _Printer(loaded, top, as_json, display, options.is_unknown)
     if overlay:
@@ -118,7 +118,7 @@ def predict(
 
 
 def _classify_all(found: "list[Source]", printer: "_Printer", options: "PredictOptions") -> int:
-    """Classify videos; return how many of them can't be. Each costs itself alone."""
+    """Classify videos, and return how many failed. One that fails doesn't stop the others."""
     from stmn.prediction.api import MeasuredApart
     from stmn.prediction.table import write_predictions
     from stmn.prediction.timeline import write_timeline
@@ -143,13 +143,13 @@ class _NoneLeft(Exception):
 
 
 def _choose_font(font: Path | None, printer: "_Printer") -> None:
-    """Use a font for the overlay, and say if no font has all letters of the class names."""
+    """Set the font of the overlay, and say so if no font has all letters of the class names."""
     from stmn.errors import count_of
     from stmn.runtime.fonts import choose_font, count_missing, find_font
 
     if font:
         choose_font(font)
-    # each name is drawn in a font of its own
+    # a font is chosen for each name
     lacking = [name for name in printer.model.classes if count_missing(find_font(name, 10), name)]
     if lacking:
         printer.display.say(
@@ -163,7 +163,7 @@ class _Printer:
 
     timeline: "Timeline | None" = None
     table: "PredictionTable | None" = None
-    #: decodes each of many videos first, so that a decoder that crashes costs its video alone
+    #: decodes each of many videos apart first, so that a decoder that crashes costs only its video
     apart: "MeasuredApart | None" = None
 
     def __init__(
@@ -172,11 +172,11 @@ class _Printer:
         self.model, self.top, self.as_json, self.display, self.doubt = model, top, as_json, display, doubt
 
     def is_unknown(self, outputs: "Tensor") -> bool:
-        """True if a video or window is of no known class, where that is asked for, by (outputs, classes) logits."""
+        """True if (outputs, classes) logits are of no known class; always False without `--unknown`."""
         return self.doubt is not None and self.doubt(outputs)
 
     def classify(self, video: "Source", options: "PredictOptions") -> None:
-        """Classify a video, print a line, and keep its rows; also a line per window if windows go nowhere else."""
+        """Classify a video, print its line (one per window, if no file takes the windows), and keep its rows."""
         self.print_video(video, options)
         self.commit()
 
@@ -203,7 +203,7 @@ class _Printer:
         if self.apart and video.kind == "file":
             self.apart(video, self.model.description.preparation.fps, options.allow_damage)
         print_windows = options.prints_windows or endless
-        mean, last = RunningMean(), None  # a row is written when it is known what was said until the next
+        mean, last = RunningMean(), None  # a row is written after the next window, when all notes about it are known
         with ExitStack() as stack:
             total = bar = None
             if not (print_windows or self.as_json):
@@ -221,18 +221,18 @@ class _Printer:
                 if bar and (total is None or mean.count <= total):  # the header may announce too few
                     bar.advance(1)
         if last:
-            self.add_row(video, (*last[:2], last[2] + notes.take()))  # with what is said at the end of the video
+            self.add_row(video, (*last[:2], last[2] + notes.take()))  # with the notes made at the end of the video
         self.print_line(video.name, mean.outputs, windows=mean.count)
 
     def add_row(self, video: "Source", found: "tuple[Window, list[ClassScore], list[str]] | None") -> None:
-        """Put a window into the table, with its classes and what was said of it."""
+        """Add a window to the table, with its classes and the notes about it."""
         if self.table and found:
             window, ranked, notes = found
             unknown = self.is_unknown(window.outputs)
             self.table.add(video.name, ranked, window.start, window.end, window.frames, notes, unknown)
 
     def fail(self, video: "Source", error: str) -> None:
-        """Say in its row why a video can't be classified; take back what the tables hold of it."""
+        """Remove a video's rows from the tables, and add one that says why it can't be classified."""
         if self.timeline:
             self.timeline.roll_back()
         if self.table:
@@ -240,7 +240,7 @@ class _Printer:
         self.commit()
 
     def commit(self) -> None:
-        """Keep what the tables hold."""
+        """Commit the rows that the tables hold."""
         for rows in (self.timeline, self.table):
             if rows:
                 rows.commit()

@@ -80,7 +80,7 @@ def run(
 
 
 def print_results(done: list[tuple["RecipeStage", "Run"]]) -> None:
-    """Print the table of methods, or a table of accuracies for each list of test videos, and where the files are."""
+    """Print the table of methods, or else a table of accuracies per list of test videos; and where the files are."""
     from stmn.cli.console import answers
 
     for stage, run in done:
@@ -105,7 +105,7 @@ def print_results(done: list[tuple["RecipeStage", "Run"]]) -> None:
 
 
 def _print_methods(table: dict[str, Any]) -> None:
-    """The table of methods in 80 columns; its files have the rest."""
+    """Print the table of methods in 80 columns; its files have the rest."""
     from rich.table import Table
     from rich.text import Text
 
@@ -129,7 +129,7 @@ def _print_methods(table: dict[str, Any]) -> None:
 
 
 def _make_table(measured: dict[str, dict[str, Any]]) -> Any:
-    """Accuracies by stage id, under those of chance and of box shapes alone."""
+    """Accuracies by stage id, below those of chance and of box shapes alone."""
     from rich.table import Table
     from rich.text import Text
 

@@ -202,7 +202,7 @@ def _metrics_table(result: dict[str, Any]) -> "Table":
 
 
 def _mistakes_table(scores: "Scores", count: int) -> "Table":
-    """The wrong videos, most confident first."""
+    """The wrongly classified videos, most confident first."""
     from rich.table import Table
 
     from stmn.evaluation.kinds import holds_logits

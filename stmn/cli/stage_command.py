@@ -1,4 +1,4 @@
-"""A stage's command, made from its options model: flags, types, defaults and help are written once, there."""
+"""Make a stage's command from its options model, where flags, types, defaults and help are written once."""
 
 import inspect
 import re
@@ -60,7 +60,7 @@ _METAVARS: dict[Shape, str] = {
     "table": "KEY=VALUE",
 }
 
-#: how KEY=VALUE begins, and the commas between two of them
+#: the start of a KEY=VALUE, and the comma between two of them
 _KEY, _BETWEEN = re.compile(r"[\w-]+="), re.compile(r",(?=\s*[\w-]+=)")
 
 _RecipeName = Annotated[
@@ -113,9 +113,9 @@ def _stage_function(verb: str, model: type[StageOptions]) -> Any:
 
 
 def with_options(model: type[StageOptions], function: Callable[..., None]) -> Callable[..., None]:
-    """A command's function that takes the flags of a model beside its own; those that were given come as `given`.
+    """Give a command's function the flags of a model beside its own; it gets those that were given as `given`.
 
-    Flags that the function has in a panel of their own stand before those of the model.
+    Flags of the function that have a panel of their own come before those of the model.
     """
     described = model.described()
 
@@ -138,16 +138,16 @@ def with_options(model: type[StageOptions], function: Callable[..., None]) -> Ca
 
 
 def _panel_of(parameter: inspect.Parameter) -> str | None:
-    """The title under which the help shows a parameter; None if it has none of its own."""
+    """The title of the help panel that a parameter names; None if it names none."""
     found: str | None = get_args(parameter.annotation)[1].rich_help_panel
     return found
 
 
 def list_parameters(model: type[StageOptions]) -> list[inspect.Parameter]:
-    """The parameters of a command for all options of a model, by the titles under which the help shows them."""
+    """The parameters of a command for all options of a model, in the order of the help's panels."""
 
     def place(option: Option) -> tuple[int, bool, bool, bool]:
-        """Data set and split first, then the stage's own options, then those that it shares with others."""
+        """Sort key in a panel: data set and split first, then the stage's own options, then shared ones."""
         shared = option.name not in model.__annotations__
         return _PANELS.index(option.panel), not option.data, option.name != "split", shared
 
@@ -167,7 +167,7 @@ def _run_stage(
     wait: bool,
     as_json: bool,
 ) -> None:
-    """Plan and run a stage from flags, or from a recipe's stage under flags; print what it made."""
+    """Plan and run a stage from flags, or from a recipe's stage that flags override; print its outputs."""
     from stmn.cli.display import Display
     from stmn.recipe.chain import Overrides, plan_in_recipe, try_expand
     from stmn.recipe.execute import execute
@@ -203,14 +203,14 @@ def _run_stage(
 
 
 def command_class(model: type[StageOptions]) -> type[Command]:
-    """A command whose lists and tables may be written with blanks as well as commas: `--late-fusion A B`."""
+    """A command class that takes spaces as well as commas in lists and tables: `--late-fusion A B`."""
     lists = {option.flag for option in model.described().values() if option.shape == "list"}
     tables = {option.flag for option in model.described().values() if option.shape == "table"}
 
     renamed = {f"--{old.replace('_', '-')}": model.described()[new].flag for old, new in model.renamed.items()}
 
     def continues(flag: str, argument: str) -> bool:
-        """True for one more value of the flag before it: of a table, one more KEY=VALUE."""
+        """True if an argument is another value of the flag before it; for a table, another KEY=VALUE."""
         if argument.startswith("-"):
             return False
         return flag in lists or (flag in tables and bool(_KEY.match(argument)))
@@ -232,7 +232,7 @@ def command_class(model: type[StageOptions]) -> type[Command]:
 
 
 def _parameters(option: Option) -> list[inspect.Parameter]:
-    """The parameters of an option: argument, flag, or both. None means not given: then recipes and settings count."""
+    """The parameters of an option: argument, flag, or both. None: not given, so recipe and settings decide."""
     found = []
     metavar = _METAVARS.get(option.shape, "NAME" if option.plugin or option.data or option.inputs else None)
     look: dict[str, Any] = {"help": option.help, "show_default": _shown_default(option)}
@@ -255,7 +255,7 @@ def _parameter(name: str, option: Option, declared: Any) -> inspect.Parameter:
 
 
 def _shown_default(option: Option) -> bool | str:
-    """What the help says of a default; False for nothing."""
+    """The default as the help shows it; False to show none."""
     if option.default in (None, [], {}):
         return False
     if isinstance(option.default, bool):
@@ -265,7 +265,7 @@ def _shown_default(option: Option) -> bool | str:
 
 
 def parse_flags(values: dict[str, Any], model: type[StageOptions]) -> dict[str, Any]:
-    """The flags that were given, lists and tables split at commas and KEY=VALUE read as TOML values."""
+    """The flags that were given, with lists and tables split at commas, and the VALUE of KEY=VALUE read as TOML."""
     given = {}
     for name, value in values.items():
         option = model.described()[name]
@@ -288,7 +288,7 @@ def parse_flags(values: dict[str, Any], model: type[StageOptions]) -> dict[str, 
 
 
 def _toml_value(text: str) -> Any:
-    """A number, truth value or list as TOML writes it; anything else is text."""
+    """Read a number, boolean or list as TOML; anything else is text."""
     try:
         return parse_toml(f"value = {text}")["value"]
     except ValueError:

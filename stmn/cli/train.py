@@ -57,7 +57,7 @@ def train(
     recipe = space.root / f"{name}.toml"
     same = f"made from: {_describe(asked)}"
     there = recipe.exists() and not force
-    if out and not _is_copy(out, space):  # a model that the workspace has can be written again
+    if out and not _is_copy(out, space):  # a copy of a model that the workspace has may be overwritten
         check_new(out, force)
     if there and not plan:
         if f"# {same}\n" not in recipe.read_text(encoding="utf-8"):
@@ -99,14 +99,14 @@ def _is_copy(file: Path, space: "Workspace") -> bool:
 
 
 def _describe(asked: FittingOptions) -> str:
-    """The folder and what was asked for, for the recipe's head; not how long it may take to decide."""
+    """A digest of the folder and the choices asked for, for the comment at the top of the recipe."""
     from stmn.runtime.files import digest, real_path
 
     return digest({key: str(value) for key, value in asked.chosen().items()} | {"videos": str(real_path(asked.videos))})
 
 
 def _look_back(recipe: Path, done: "list[tuple[RecipeStage, Run]]") -> None:
-    """Say how far the estimate was off."""
+    """Print how far the estimate was off."""
     found = re.search(r"^# estimate +(\d+) s$", recipe.read_text(encoding="utf-8"), re.MULTILINE)
     took = sum(run.record.get("seconds", 0.0) for run in {run.name: run for _, run in done}.values())
     if found and took:
@@ -124,7 +124,7 @@ def _in_words(seconds: float) -> str:
 
 
 def _say_next(named: str, model: Path, out: Path | None, space: "Workspace", name: str) -> None:
-    """Copy the model where it is wanted, and say what can be done with it."""
+    """Copy the model to `out`, and print what can be done with it."""
     from stmn.runtime.files import copy_file
 
     if out:

@@ -1,4 +1,4 @@
-"""`stmn tune VERB`: train with other values of a training's options, and show which validate best."""
+"""`stmn tune VERB`: train with different values of a training's options, and show which validate best."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -107,7 +107,7 @@ for _verb in _EXAMPLES:
 
 
 def _summary(tuning: "Tuning") -> dict[str, Any]:
-    """The answer, for a program."""
+    """The result as JSON."""
     study, best = tuning.study, tuning.study.best
     return {
         "study": study.name,
@@ -120,7 +120,7 @@ def _summary(tuning: "Tuning") -> dict[str, Any]:
 
 
 def _print_study(tuning: "Tuning") -> None:
-    """Print the best trials, how to train with the values of the first, and what they are worth."""
+    """Print the best trials, how to train with the values of the first, and how far to trust their accuracies."""
     from stmn.cli.console import answers
 
     study, ranking, question = tuning.study, tuning.study.ranking, tuning.question
@@ -146,7 +146,7 @@ def _print_study(tuning: "Tuning") -> None:
     answer("No test video has been looked at.")
 
 
-#: state of a trial -> how it is counted
+#: state of a trial -> its words in the count of trials
 _STATES = {"done": "done", "stopped": "stopped early", "failed": "failed", "running": "not finished"}
 
 

@@ -1,1 +1,1 @@
-"""Export a model to a file of another format, checked against the network before it gets its name."""
+"""Export a model to a file of another format, which is checked against the network before it gets its final name."""

@@ -1,4 +1,4 @@
-"""What a file for others says about itself: all that is needed to use it without this package."""
+"""The description in an exported file: all that is needed to use it without this package."""
 
 from typing import Any
 
@@ -12,16 +12,16 @@ CHUNKS = 25
 
 
 def describe_use(description: Description, precision: str) -> dict[str, Any]:
-    """How to feed the network and read its answer, in plain values for JSON.
+    """Describe how to make the network's input and read its output, as JSON values.
 
     Args:
-        description: That of the network.
-        precision: Of weights and features in the file: "float32", "float16" or "int8".
+        description: The network's description.
+        precision: The precision of weights and features in the file: "float32", "float16" or "int8".
 
     Returns:
-        The description's own values (`Description.to_json`), and under `use`: inputs with mean, deviation and order of
-        planes; outputs, and the temperature of their softmax; where chunks lie; to what size frames are resized; the
-        views that are averaged.
+        The values of `Description.to_json`, and under `use`: inputs with mean, deviation and order of planes; outputs,
+        and the temperature of their softmax; the positions of chunks; the size that frames are resized to; the views
+        to average over.
     """
     return description.to_json() | {"use": _use(description, precision)}
 

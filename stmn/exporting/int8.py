@@ -1,4 +1,4 @@
-"""Quantise an ONNX file's convolutions to 8 bits, with ranges of features from training videos."""
+"""Quantise an ONNX file's convolutions to 8 bits, with feature ranges measured on training videos."""
 
 import logging
 import warnings
@@ -12,15 +12,15 @@ from stmn.errors import MissingExtra
 
 
 def quantise(source: Path, target: Path, clips: Sequence[Sequence[Tensor]]) -> None:
-    """Write an ONNX file whose convolutions have 8-bit weights and inputs, by ONNX Runtime's quantiser.
+    """Write an ONNX file whose convolutions have 8-bit weights and inputs, with ONNX Runtime's quantiser.
 
-    Weights have a scale per channel. The range of each convolution's input is the smallest and the largest value that
-    it has in the clips. All else, the classifier too, stays float32.
+    Weights have a scale per channel. The range of each convolution's input is from its smallest to its largest value on
+    the clips. All else, including the classifier, stays float32.
 
     Args:
         source: The float32 file.
         target: The file to write.
-        clips: Each stream's (1, T, channels, H, W) of training videos.
+        clips: Training videos: (1, T, channels, H, W) for each stream.
 
     Raises:
         MissingExtra: The package onnxruntime is not installed.
@@ -34,7 +34,7 @@ def quantise(source: Path, target: Path, clips: Sequence[Sequence[Tensor]]) -> N
     names = [value.name for value in given]
 
     class _Clips(CalibrationDataReader):  # type: ignore[misc]
-        """Hands out the clips, one at a time."""
+        """Returns the clips, one at a time."""
 
         def __init__(self) -> None:
             self._left: Iterator[dict[str, Any]] = (
@@ -46,7 +46,7 @@ def quantise(source: Path, target: Path, clips: Sequence[Sequence[Tensor]]) -> N
 
     logger, level = logging.getLogger(), logging.getLogger().level
     try:
-        logger.setLevel(logging.ERROR)  # it advises what was done already
+        logger.setLevel(logging.ERROR)  # it advises what has been done already
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             quantize_static(

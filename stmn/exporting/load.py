@@ -1,4 +1,4 @@
-"""A file that an exporter wrote, as a network."""
+"""Load an exported file as a network."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from stmn.nets.checkpoint import Description
 from stmn.nets.outside import OutsideNetwork
 from stmn.registry.options import plugin_errors
 
-#: the ending of files that this package's own code runs
+#: the suffix of files that this package's own code runs
 OWN_SUFFIX = ".safetensors"
 
 
 def is_exported(path: Path) -> bool:
-    """True for a file whose ending is that of an exporter's files."""
+    """True if a file has the suffix of an exporter, other than this package's own."""
     return path.suffix != OWN_SUFFIX and _find_exporter(path) is not None
 
 
@@ -21,8 +21,8 @@ def load_exported(path: Path) -> tuple[OutsideNetwork, Description]:
     """Load a file that an exporter wrote.
 
     Raises:
-        CheckpointError: It is missing or damaged, or says nothing of how its input is made.
-        MissingExtra: A package that runs it is not installed.
+        CheckpointError: It is missing or damaged, or lacks the description of its input.
+        MissingExtra: A package that is needed to run it is not installed.
         PluginError: The exporter is broken.
     """
     plugin = _find_exporter(path)
@@ -36,11 +36,11 @@ def load_exported(path: Path) -> tuple[OutsideNetwork, Description]:
 
 
 def _find_exporter(path: Path) -> registry.Plugin | None:
-    """The exporter that reads files with the ending of a path, built-in ones first; None if there is none."""
+    """The exporter that reads files with a path's suffix, built-in ones first; None if there is none."""
     for plugin in sorted(registry.plugins("exporter"), key=lambda plugin: plugin.package != registry.BUILT_IN):
         try:
             exporter = plugin.load()
-        except PluginError:  # of a broken plugin, which is named where it is asked for
+        except PluginError:  # a broken plugin is reported where it is named
             continue
         if getattr(exporter, "suffix", None) == path.suffix.lower() and hasattr(exporter, "read"):
             return plugin

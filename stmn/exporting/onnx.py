@@ -22,9 +22,9 @@ from stmn.nets.checkpoint import Description, parse_description
 from stmn.nets.network import Network
 from stmn.runtime.json_files import parse_json
 
-#: the metadata entries: the description, and the digest that vouches for all the rest
+#: the metadata entries: the description, and the digest of all the rest
 _ABOUT, _DIGEST = "stmn", "digest"
-#: the averages and the classifier, which stay float32 in a float16 file
+#: averages and classifier, which stay float32 in a float16 file
 _FLOAT32_OPERATIONS = ["AveragePool", "Gemm", "GlobalAveragePool", "MatMul", "ReduceMean"]
 
 
@@ -50,8 +50,8 @@ class OnnxExporter:
             example: A batch for each stream, (B, T, channels, H, W).
             path: Where to write.
             precision: "float32", "float16" for a file of half the size, or "int8" for convolutions in 8 bits. Inputs,
-                averages, the classifier and outputs are float32 in each.
-            opset: The version of ONNX's operators; torch's default without it.
+                averages, the classifier and outputs are float32 in any case.
+            opset: The version of ONNX's operators; None: torch's default.
             clips: For int8, inputs from training videos, (1, T, channels, H, W) for each stream.
 
         Raises:
@@ -84,7 +84,7 @@ class OnnxExporter:
             raise MissingExtra("running ONNX files", "onnxruntime", "export") from error
         check_file(path)
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors alone
+        options.log_severity_level = 3  # only errors
         try:
             session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises its own errors
@@ -102,7 +102,7 @@ class OnnxExporter:
 
         Raises:
             MissingExtra: The package onnx is not installed.
-            CheckpointError: The file is damaged, or none of stmn's.
+            CheckpointError: The file is damaged, or was not written by stmn.
         """
         entries = check_file(path)
         if _ABOUT not in entries:
@@ -120,14 +120,14 @@ class OnnxExporter:
 def save_onnx(onnx: Any, model: Any, about: dict[str, Any], path: Path) -> None:
     """Write an ONNX model with its description and digest."""
     del model.metadata_props[:]
-    # the key `precision` stands alone as well, as in files of older versions
+    # `precision` is also a separate entry, as in files of older versions
     onnx.helper.set_model_props(model, {_ABOUT: json.dumps(about), "precision": about["use"]["precision"]})
     model.metadata_props.add(key=_DIGEST, value=_digest(model))
     onnx.save(model, path)
 
 
 def check_file(path: Path) -> dict[str, str]:
-    """Make sure that an ONNX file is what was written; one without a digest is none of ours, or older.
+    """Check that an ONNX file is unchanged. One without a digest is from an older version or another program.
 
     Returns:
         Its metadata.
@@ -144,7 +144,7 @@ def check_file(path: Path) -> dict[str, str]:
         if places:
             written = model.metadata_props.pop(places[0]).value
             whole = written == _digest(model)
-        else:  # the entry itself may have changed
+        else:  # the digest's entry itself may be damaged
             whole = not any(re.fullmatch("[0-9a-f]{64}", value) for value in entries.values())
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file") from error
@@ -165,7 +165,7 @@ def _import_onnx(needed_for: str) -> Any:
 
 
 def _convert(program: Any, network: Network, opset: int | None) -> Any:
-    """An ONNX model of a program of torch.export. Raises `MissingExtra` and `StmnError`."""
+    """Convert a program of torch.export to an ONNX model. Raises `MissingExtra` or `StmnError`."""
     try:
         import onnxscript  # noqa: F401
     except ImportError as error:
@@ -183,7 +183,7 @@ def _convert(program: Any, network: Network, opset: int | None) -> Any:
                 program, (), dynamo=True, verbose=False, input_names=names, output_names=outputs, opset_version=opset
             )  # fmt: skip
         model: Any = made.model_proto  # type: ignore[union-attr]
-    except Exception as error:  # torch.onnx passes on what its parts raise
+    except Exception as error:  # torch.onnx passes on errors of any type
         first = str(error).split("\n", 1)[0][:300]
         raise StmnError(f"export: torch.onnx can't express this network: {first}") from error
     finally:
@@ -196,7 +196,7 @@ def _convert(program: Any, network: Network, opset: int | None) -> Any:
 
 
 def _name_axes(model: Any) -> Any:
-    """The model with the free axes of inputs and outputs called what they are, and no shapes of what lies between."""
+    """Name the free axes of a model's inputs and outputs, and drop the shapes of all tensors in between."""
     del model.graph.value_info[:]
     for value in (*model.graph.input, *model.graph.output):
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
@@ -206,22 +206,22 @@ def _name_axes(model: Any) -> Any:
 
 
 def _damaged(path: Path) -> CheckpointError:
-    """What to say of a damaged file."""
+    """The error for a damaged file."""
     return CheckpointError(f"{path}: is damaged: not what stmn export wrote; use another copy, or export it again")
 
 
 def _digest(model: Any) -> str:
-    """The SHA-256 of a serialised ONNX model, which doesn't have the entry of the digest."""
+    """The SHA-256 of a serialised ONNX model without its digest entry."""
     return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
 
 
 def _to_float16(model: Any) -> Any:
-    """An ONNX model with weights and features in float16. Raises `MissingExtra` without onnxruntime."""
+    """Convert weights and features of an ONNX model to float16. Raises `MissingExtra` without onnxruntime."""
     try:
         from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
     except ImportError as error:
         raise MissingExtra("export in float16", "onnxruntime", "export") from error
     kept = [*DEFAULT_OP_BLOCK_LIST, *_FLOAT32_OPERATIONS]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of numbers too small for float16; the parity check measures what they matter
+        warnings.simplefilter("ignore")  # about numbers too small for float16; the parity check measures their effect
         return convert_float_to_float16(model, keep_io_types=True, op_block_list=kept)

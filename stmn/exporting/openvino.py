@@ -1,4 +1,4 @@
-"""Export to OpenVINO's format: a graph in XML and its weights beside it."""
+"""Export to OpenVINO's format: a graph in XML, with its weights in a file beside it."""
 
 import hashlib
 import json
@@ -20,9 +20,9 @@ from stmn.nets.network import Network
 from stmn.runtime.files import read_regular
 from stmn.runtime.json_files import parse_json
 
-#: the entries of the graph's information: the description, and the digest of graph and weights
+#: the entries in the graph's metadata: the description, and the digest of graph and weights
 _ABOUT, _DIGEST = "stmn", "stmn_digest"
-#: what stands for the digest while it is computed
+#: stands for the digest while it is computed
 _BLANK = b"0" * 64
 _WRITTEN = re.compile(rb'(<%s value=")([0-9a-f]{64})(")' % _DIGEST.encode())
 
@@ -38,14 +38,14 @@ class OpenVinoExporter:
         self, network: Network, description: Description, example: Sequence[Tensor], path: Path,
         precision: str = "float32",
     ) -> None:  # fmt: skip
-        """Write graph and weights, by way of ONNX.
+        """Write graph and weights, converted from ONNX.
 
         Args:
             network: The network.
             description: Its classes, preprocessing and plugins.
             example: A batch for each stream, (B, T, channels, H, W).
             path: Where to write the graph; the weights go beside it.
-            precision: "float32", or "float16" for weights of half the size. Inputs and outputs are float32 in each.
+            precision: "float32", or "float16" for weights of half the size. Inputs and outputs are always float32.
 
         Raises:
             MissingExtra: A package of the extra `openvino` is not installed.
@@ -77,7 +77,7 @@ class OpenVinoExporter:
         """
         openvino = _import_openvino()
         _check(path)
-        # without the hint it computes in bfloat16 on CPUs that have it
+        # without the hint it computes in bfloat16 on CPUs that support it
         compiled = openvino.compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
         def run(given: Sequence[Tensor]) -> list[Tensor]:
@@ -91,7 +91,7 @@ class OpenVinoExporter:
 
         Raises:
             MissingExtra: The package openvino is not installed.
-            CheckpointError: A file is missing or damaged, or none of stmn's.
+            CheckpointError: A file is missing or damaged, or was not written by stmn.
         """
         openvino = _import_openvino()
         ours = _check(path)
@@ -117,7 +117,7 @@ def _import_openvino() -> Any:
 
 
 def _check(path: Path) -> bool:
-    """Make sure that graph and weights are what was written; False for files of other programs."""
+    """Check that graph and weights are unchanged; False for files of other programs."""
     weights = path.with_suffix(".bin")
     try:
         graph = read_regular(path)
@@ -138,11 +138,11 @@ def _check(path: Path) -> bool:
 
 
 def _digest_of(graph: bytes, weights: bytes) -> bytes:
-    """The SHA-256 of a graph, with zeros in the place of its digest, and its weights."""
+    """The SHA-256 of a graph, with zeros in place of its digest, and its weights."""
     blank = _WRITTEN.sub(rb"\g<1>%s\g<3>" % _BLANK, graph, count=1)
     return hashlib.sha256(hashlib.sha256(blank).digest() + hashlib.sha256(weights).digest()).hexdigest().encode()
 
 
 def _damaged(path: Path) -> CheckpointError:
-    """What to say of a damaged file."""
+    """The error for a damaged file."""
     return CheckpointError(f"{path}: is damaged: not what stmn export wrote; use another copy, or export it again")

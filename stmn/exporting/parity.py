@@ -1,4 +1,4 @@
-"""The parity check that every file must pass before it gets its name."""
+"""The parity check that every file must pass before it gets its final name."""
 
 from collections.abc import Iterable, Sequence
 from itertools import product
@@ -13,10 +13,10 @@ from stmn.nets.checkpoint import Description
 from stmn.nets.network import Network
 from stmn.runtime.precision import exact_float32
 
-#: precision of a file -> the largest difference allowed, relative to the largest logit; float16 has 11 bits, and a file
-#: in int8 is judged by its accuracy
+#: precision of a file -> the largest difference allowed, relative to the largest logit; float16 has 11 bits; files in
+#: int8 are judged by their accuracy
 TOLERANCES = {"float32": 1e-4, "float16": 1e-2, "int8": torch.inf}
-#: what a number that float16 can't hold becomes
+#: added to a message about float16 files with infinite or undefined outputs
 _OVERFLOW = "; an infinite or undefined output means numbers too large for float16, which ends at 65504"
 
 
@@ -31,14 +31,14 @@ def check_parity(
         network: The network. It is set to evaluation mode.
         description: Its description.
         run: Runs the file.
-        precision: Of the file; `TOLERANCES` has the difference that is allowed.
-        real: Inputs from videos, (B, T, channels, H, W) for each stream, to compare besides random ones.
+        precision: The file's precision; `TOLERANCES` has the difference that is allowed.
+        real: Inputs from videos, (B, T, channels, H, W) for each stream, to compare on besides random ones.
 
     Returns:
         The largest difference found, relative to the largest logit.
 
     Raises:
-        StmnError: The file does not run, or its outputs differ.
+        StmnError: The file doesn't run, or its outputs differ too much.
     """
     network.eval()
     sizes = product((1, 3), (1, 5), (0, 32))
@@ -57,7 +57,7 @@ def check_parity(
 
 
 def network_runner(network: Network) -> Runner:
-    """A runner that is the network itself, in evaluation mode."""
+    """A runner of the network itself, in evaluation mode."""
     network.eval()
 
     @torch.inference_mode()

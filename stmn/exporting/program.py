@@ -11,14 +11,14 @@ from stmn.errors import StmnError, tells_of_memory
 from stmn.nets.fast.folding import fold_batch_norms
 from stmn.nets.network import Network
 
-#: the version of PyTorch before which torch.export fixes the parity of sizes at a max pooling
+#: the PyTorch version needed: earlier versions of torch.export fix whether a size at a max pooling is even or odd
 _NEEDED = "2.13"
 #: the axes of an input that stay free
 AXES = {0: "batch", 1: "chunks", 3: "height", 4: "width"}
 
 
 class _Program(nn.Module):
-    """A network whose inputs are known to agree in all free sizes, without which their comparison takes a minute."""
+    """A network whose inputs are declared to agree in all free sizes; otherwise comparing them takes a minute."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -34,11 +34,11 @@ class _Program(nn.Module):
 
 
 def make_program(network: Network, example: Sequence[Tensor]) -> Any:
-    """Make the program of a network in evaluation mode, with batch normalisations made part of convolutions.
+    """Make the program of a network in evaluation mode, with batch normalisations folded into convolutions.
 
     Args:
-        network: The network; it stays as it is.
-        example: A batch for each stream, (B, T, channels, H, W), each size 2 or more.
+        network: The network; it is not changed.
+        example: A batch for each stream, (B, T, channels, H, W), with each size 2 or more.
 
     Returns:
         A `torch.export.ExportedProgram`. It takes any B and T, and frames of at least the training crop's size.
@@ -55,12 +55,12 @@ def make_program(network: Network, example: Sequence[Tensor]) -> Any:
     try:
         with torch.no_grad(), _sizes_of_one():
             program = torch.export.export(module, tuple(example), dynamic_shapes=(tuple(dims for _ in example),))
-    except Exception as error:  # torch.export passes on what any part of the network raises
+    except Exception as error:  # torch.export passes on errors of any part of the network
         if tells_of_memory(error):
             raise
         first = next(iter(str(error).split("\n")), "") or type(error).__name__
         raise StmnError(f"export: torch.export can't express this network with free sizes: {first[:300]}") from error
-    program._guards_code = []  # what it still excludes are sizes of one, which the parity check runs
+    program._guards_code = []  # they only still exclude sizes of one, which the parity check covers
     return program
 
 
@@ -71,7 +71,7 @@ def _smallest(axis: int, network: Network) -> int:
 
 @contextmanager
 def _sizes_of_one() -> Iterator[None]:
-    """Let free sizes be one as well, which torch.export would make another program of."""
+    """Let free sizes also be one; by default torch.export makes a separate program for that."""
     from torch.fx.experimental import _config
 
     config: Any = _config

@@ -1,4 +1,4 @@
-"""Export to a program of PyTorch, which runs without this package."""
+"""Export to a PyTorch program, which runs without this package."""
 
 import hashlib
 import io
@@ -23,9 +23,9 @@ from stmn.runtime.json_files import parse_json
 
 #: the members of the archive, in its folder `extra`, that hold the description and the digest of all the rest
 _ABOUT, _DIGEST = "stmn", "digest"
-#: the member that differs each time
+#: the archive member that differs in each export
 _SERIAL = ".data/serialization_id"
-#: bytes of the largest file that is read
+#: the largest file that is read, bytes
 _LARGEST = 2**33
 
 
@@ -53,7 +53,7 @@ class Pt2Exporter:
         path.write_bytes(_save(program, {_ABOUT: about, _DIGEST: _digest(_members(plain))}))
 
     def runner(self, path: Path) -> Runner:
-        """Load the program. Raises `CheckpointError` if the file is damaged, or would run code of its own."""
+        """Load the program. Raises `CheckpointError` if the file is damaged, or would run its own Python code."""
         content = read_regular(path, _LARGEST)
         _check(content, path)
         with warnings.catch_warnings():
@@ -67,7 +67,7 @@ class Pt2Exporter:
         return run
 
     def read(self, path: Path) -> Description:
-        """Read the description in a file. Raises `CheckpointError` if it is damaged, or none of stmn's."""
+        """Read the description in a file. Raises `CheckpointError` if it is damaged, or was not written by stmn."""
         try:
             content = read_regular(path, _LARGEST)
         except FileNotFoundError as error:
@@ -86,7 +86,7 @@ class Pt2Exporter:
 
 
 def _save(program: Any, extra: dict[str, str]) -> bytes:
-    """The bytes of a program's archive."""
+    """The archive of a program, as bytes."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -95,7 +95,7 @@ def _save(program: Any, extra: dict[str, str]) -> bytes:
 
 
 def _members(content: bytes) -> dict[str, bytes]:
-    """The members of an archive, without the folder that holds them all."""
+    """Name -> content of an archive's members; names are without the top folder."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
 
@@ -108,7 +108,7 @@ def _digest(members: dict[str, bytes]) -> str:
 
 
 def _check(content: bytes, path: Path) -> bytes | None:
-    """Make sure that an archive is what was written and holds no code of Python; its description, if it has one."""
+    """Check that an archive is unchanged and holds no Python code. Return its description, None if it has none."""
     try:
         members = _members(content)
     except Exception as error:  # zipfile raises errors of many kinds
@@ -116,7 +116,7 @@ def _check(content: bytes, path: Path) -> bytes | None:
     about, written = members.get(f"extra/{_ABOUT}"), members.get(f"extra/{_DIGEST}")
     if (about is None) != (written is None) or (written is not None and written.decode("latin-1") != _digest(members)):
         raise _damaged(path)
-    for name, member in members.items():  # torch.export.load would unpickle these, and with them run what they say
+    for name, member in members.items():  # torch.export.load would unpickle these, and so run code in them
         if name.endswith("_config.json") and b'"use_pickle":true' in b"".join(member.split()):
             raise CheckpointError(f"{path}: holds pickled tensors, which may run code; export it again")
         if name.endswith(".pt") and member:
@@ -128,5 +128,5 @@ def _check(content: bytes, path: Path) -> bytes | None:
 
 
 def _damaged(path: Path) -> CheckpointError:
-    """What to say of a damaged file."""
+    """The error for a damaged file."""
     return CheckpointError(f"{path}: is damaged: not what stmn export wrote; use another copy, or export it again")

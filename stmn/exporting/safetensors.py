@@ -1,4 +1,4 @@
-"""Export to a model file for others: weights and description, without the names of training videos."""
+"""Export to a model file that can be shared: weights and description, without the names of training videos."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,9 +27,9 @@ class SafetensorsExporter:
         Args:
             network: The network.
             description: Its classes, preprocessing and plugins.
-            example: Not needed here.
+            example: Not used.
             path: Where to write.
-            precision: "float32", or "float16" for weights of half the size; they are computed with in float32.
+            precision: "float32", or "float16" for weights of half the size; computation is in float32.
         """
         weights = network.state_dict()
         if precision == "float16":
@@ -37,5 +37,5 @@ class SafetensorsExporter:
         save_tensors(path, weights, description.to_json())
 
     def runner(self, path: Path) -> Runner:
-        """Build the network of the file. Raises `CheckpointError` if it is damaged."""
+        """Load the network. Raises `CheckpointError` if the file is damaged."""
         return network_runner(load_checkpoint(path)[0])

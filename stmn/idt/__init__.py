@@ -1,1 +1,1 @@
-"""Hand-crafted motion features with a linear SVM, to be fused with network scores (section 5.4)."""
+"""Hand-crafted motion features with linear SVMs, to be fused with network scores (section 5.4)."""

@@ -1,4 +1,4 @@
-"""A codebook: PCA and a mixture of Gaussians for each descriptor, which Fisher vectors are measured against."""
+"""A codebook: PCA and a mixture of Gaussians for each descriptor, the reference of Fisher vectors."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stmn.errors import DataError
 from stmn.runtime.tensor_files import read_metadata, read_tensors, save_tensors
 
-#: the columns of a descriptor row: the paper fuses with HOG, HOF and MBH, not with the shapes of trajectories
+#: the columns of each descriptor in a row: the paper fuses with HOG, HOF and MBH, not with trajectory shapes
 DESCRIPTORS = {"hog": slice(0, 96), "hof": slice(96, 204), "mbhx": slice(204, 300), "mbhy": slice(300, 396)}
 #: numbers in a descriptor row
 WIDTH = 396
@@ -22,11 +22,11 @@ class Mixture:
     """A projection to D dimensions, and K Gaussians in them.
 
     Attributes:
-        mean: (W,) what is subtracted from a descriptor of W numbers.
+        mean: (W,) the mean that is subtracted from a descriptor of W numbers.
         axes: (W, D) the principal axes.
-        weights: (K,) of the Gaussians; their sum is 1.
-        centres: (K, D).
-        variances: (K, D).
+        weights: (K,) the weights of the Gaussians; their sum is 1.
+        centres: (K, D) the means of the Gaussians.
+        variances: (K, D) the variances of the Gaussians.
     """
 
     mean: NDArray[np.float32]
@@ -36,18 +36,18 @@ class Mixture:
     variances: NDArray[np.float32]
 
     def project(self, descriptors: NDArray[Any]) -> NDArray[np.float32]:
-        """(N, W) descriptors to (N, D)."""
+        """Project (N, W) descriptors to (N, D)."""
         projected: NDArray[np.float32] = np.subtract(descriptors, self.mean, dtype=np.float32) @ self.axes
         return projected
 
 
 @dataclass(frozen=True)
 class Codebook:
-    """A mixture per descriptor, and what it was made from.
+    """A mixture per descriptor, and a record of how it was made.
 
     Attributes:
         mixtures: Name of the descriptor (`hog`, ...) -> its mixture.
-        about: JSON: the parameters of the trajectories and what the mixtures were fitted to.
+        about: The parameters of the trajectories, and what the mixtures were fitted to, as JSON.
     """
 
     mixtures: dict[str, Mixture]
@@ -59,7 +59,7 @@ class Codebook:
         return sum(2 * mixture.centres.size for mixture in self.mixtures.values())
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file, all of it or nothing."""
+        """Write a safetensors file, complete or not at all."""
         tensors = {
             f"{name}.{part}": torch.from_numpy(values)
             for name, mixture in self.mixtures.items()
@@ -72,7 +72,7 @@ def load_codebook(path: Path) -> Codebook:
     """Read a codebook.
 
     Raises:
-        DataError: The file holds none, or only a part of one.
+        DataError: The file holds no codebook, or only part of one.
         CheckpointError: The file is missing or damaged.
     """
     about = read_metadata(path).get("codebook")

@@ -1,6 +1,6 @@
 """Fisher vectors: how a video's tracks differ from those of the training videos, in one vector.
 
-Perronnin et al. (ECCV 2010); Sanchez et al. (IJCV 2013), whose equations are named.
+Perronnin et al. (ECCV 2010); Sanchez et al. (IJCV 2013), whose equation numbers are given.
 """
 
 from math import sqrt
@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from stmn.idt.codebook import DESCRIPTORS, Codebook, Mixture
 
-#: tracks at a time: their shares in 256 Gaussians take 4 MB
+#: tracks at a time: their posteriors for 256 Gaussians take 4 MB
 _CHUNK = 4096
 
 
 class FisherSums:
-    """The Fisher vector of a video, of which only some tracks are in memory at a time.
+    """Computes the Fisher vector of a video, with only some of its tracks in memory at a time.
 
     Args:
-        codebook: What it is measured against.
+        codebook: The codebook to encode with.
     """
 
     def __init__(self, codebook: Codebook) -> None:
@@ -46,7 +46,7 @@ class FisherSums:
     def finish(self) -> NDArray[np.float32]:
         """Return the Fisher vector.
 
-        Its parts are, for each descriptor, the gradients by the means and by the standard deviations of the Gaussians
+        For each descriptor it has the gradients with respect to the means and the standard deviations of the Gaussians
         (Sanchez et al., IJCV 2013, eq. 17 and 18), to the power 0.5, with L2 norm 1.
 
         Returns:
@@ -68,7 +68,7 @@ class FisherSums:
 
 
 def _find_shares(x: NDArray[np.float32], mixture: Mixture) -> NDArray[np.float32]:
-    """(N, D) points to (N, K): the posterior probability of each Gaussian (eq. 15)."""
+    """(N, K) posterior probabilities of the Gaussians for (N, D) points (eq. 15)."""
     precision = 1 / mixture.variances
     offsets = np.log(mixture.weights) - 0.5 * (np.log(mixture.variances) + mixture.centres**2 * precision).sum(axis=1)
     logs = offsets + x @ (mixture.centres * precision).T - 0.5 * (x * x) @ precision.T

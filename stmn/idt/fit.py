@@ -22,17 +22,17 @@ from stmn.runtime.cores import count_cores
 
 #: K of Wang and Schmid
 _MOST_GAUSSIANS = 256
-#: descriptors per Gaussian: those of Wang and Schmid
+#: descriptors per Gaussian, as in Wang and Schmid
 SAMPLES = 1000
-#: EM stops at the latest after this many iterations; the likelihood hardly rises then
+#: the most iterations of EM; by then the likelihood hardly rises
 _ITERATIONS = 25
 
 
 def choose_gaussians(videos: int) -> int:
-    """Choose K: the power of two that is nearest to the number of training videos, from 8 to 256.
+    """Choose K: the power of two nearest to the number of training videos, from 8 to 256.
 
     256 is for thousands of videos. On 54 training videos of UT-Interaction it cost accuracy, and 64 did not: a Fisher
-    vector has 2 K D values for each descriptor, and a video too few tracks to measure so many.
+    vector has 2 K D values for each descriptor, and a video has too few tracks to estimate that many.
     """
     return int(np.clip(2 ** round(np.log2(max(videos, 1))), 8, _MOST_GAUSSIANS))
 
@@ -49,7 +49,7 @@ def fit_codebook(
     Args:
         rows: (N, 396) descriptors of training videos.
         gaussians: K.
-        about: What goes into the file with it, JSON.
+        about: The record that is saved with it, as JSON.
         seed: Seed of PCA and EM.
         done: Called with the name of each descriptor that is finished.
 
@@ -63,7 +63,7 @@ def fit_codebook(
             "take fewer (--gaussians), or more videos"
         )
     mixtures = {}
-    # a descriptor per thread: threads within one matrix product wait for each other, which a busy machine punishes
+    # one thread per descriptor: threads within one matrix product wait for each other, which is slow on a busy machine
     workers = ThreadPoolExecutor(min(count_cores(), len(DESCRIPTORS)))
     with threadpool_limits(1), warnings.catch_warnings(), workers as pool:
         warnings.simplefilter("ignore", ConvergenceWarning)  # EM may stop before it converges
@@ -75,13 +75,13 @@ def fit_codebook(
 
 
 def _fit(rows: NDArray[Any], gaussians: int, seed: int) -> Mixture:
-    """Fit one descriptor's, from its columns."""
+    """Fit the mixture of one descriptor to its columns."""
     values = rows.astype(np.float32)
     half = values.shape[1] // 2
     pca = PCA(half, svd_solver="covariance_eigh").fit(values)
     mean, axes = pca.mean_.astype(np.float32), np.ascontiguousarray(pca.components_.T.astype(np.float32))
     projected = (values - mean) @ axes
-    # variances of less than a thousandth of the mean one would make single tracks decide
+    # with variances below a thousandth of the mean variance, single tracks would dominate
     floor = 1e-3 * float(projected.var(axis=0).mean())
     mixture = GaussianMixture(
         gaussians, covariance_type="diag", reg_covar=max(floor, 1e-9), max_iter=_ITERATIONS, random_state=seed

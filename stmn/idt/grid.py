@@ -1,7 +1,7 @@
 """HOG, HOF and MBH histograms of a stored video on a fixed grid.
 
-These are three descriptors of improved dense trajectories (section 5.4), collected over 4 x 4 cells and 3 spans of time
-of the whole frame instead of along trajectories.
+These are three descriptors of improved dense trajectories (section 5.4), but collected over 4 x 4 cells of the whole
+frame and 3 spans of time instead of along trajectories.
 """
 
 from math import pi
@@ -28,8 +28,8 @@ def describe_video(store: Store, video: StoredVideo, max_fields: int = 8) -> NDA
 
     Args:
         store: The prepared data set.
-        video: One of its videos. A video of one frame counts as one without motion.
-        max_fields: The largest number of flow fields to read, spread evenly over the video.
+        video: One of its videos. A video of one frame counts as having no motion.
+        max_fields: The most flow fields to read, spread evenly over the video.
 
     Returns:
         (3 * 33 * 16,) vector; each descriptor has L1 norm 1 before its square root is taken.
@@ -86,7 +86,7 @@ def _find_still(flow: Tensor) -> Tensor:
 
 
 def _pool(bins: Tensor) -> Tensor:
-    """(N, bins, H, W) to one vector over cells and spans: L1 norm, then square root (as RootSIFT)."""
+    """Pool (N, bins, H, W) into one vector over cells and spans: L1 norm, then square root (as RootSIFT)."""
     cells = F.adaptive_avg_pool2d(bins, _CELLS).flatten(1)
     spans = torch.stack([span.mean(dim=0) for span in cells.tensor_split(_SPANS) if len(span)])
     spans = F.pad(spans, (0, 0, 0, _SPANS - len(spans)))

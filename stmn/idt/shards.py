@@ -1,7 +1,7 @@
-"""What is kept of each video's trajectories, and their Fisher vectors: in shards like those of a prepared set.
+"""Descriptors and Fisher vectors of videos, kept in shards like those of a prepared set.
 
-A shard has one writer, and a video enters in one transaction (`stmn.store.format.write`). The records of a video are
-a line of facts and blocks of numbers.
+A shard has one writer, and a video enters in one transaction (`stmn.store.format.write`). The records of a video are a
+line of facts, and blocks of numbers.
 """
 
 import json
@@ -35,20 +35,20 @@ from stmn.store.format.write import PictureWriter
 
 #: kinds of records, in the place of frames and flow fields
 _NUMBERS, _FACTS = 0, 1
-#: descriptors of a record: 3.2 MB
+#: descriptors per record: 3.2 MB
 _BLOCK = 4096
 
 
 @dataclass(frozen=True)
 class Facts:
-    """How many tracks a video has, and of how many the descriptors were kept."""
+    """How many tracks a video has, and how many of their descriptors were kept."""
 
     tracks: int
     kept: int
 
     @property
     def whole(self) -> bool:
-        """True if all of them were kept."""
+        """True if all descriptors were kept."""
         return self.kept == self.tracks
 
 
@@ -56,7 +56,7 @@ _FACT_LINES = TypeAdapter(Facts)
 
 
 def write_numbers(writer: PictureWriter, rows: NDArray[Any], facts: Facts) -> None:
-    """Write (N, W) numbers of a video as float16, and its facts."""
+    """Write a video's (N, W) numbers as float16, and its facts."""
     writer.add(_FACTS, 0, json.dumps(asdict(facts)).encode())
     halves = np.ascontiguousarray(rows, dtype=np.float16)
     for number, start in enumerate(range(0, len(halves), _BLOCK)):
@@ -79,7 +79,7 @@ class ShardReader:
         self._connections: list[sqlite3.Connection] = []
         self._places: dict[str, tuple[int, int]] = {}
         self._checksums: dict[str, int] = {}
-        #: video id -> why it has no tracks; "" for those that were read; of others `DataError`
+        #: video id -> why it was skipped; "" if it was not; an unknown id raises `DataError`
         self.reasons: dict[str, str] = _Reasons(folder)
         for shard, path in enumerate(shard_paths(folder)):
             if journal_path(path).exists():
@@ -113,7 +113,7 @@ class ShardReader:
         """Yield the rows of a video, (n, width) at a time.
 
         Raises:
-            DataError: It was skipped, or is damaged.
+            DataError: The video was skipped, or is damaged.
         """
         total = sum(picture_checksum(_FACTS, t, content) for t, content in enumerate(self._records(video_id, _FACTS)))
         for t, content in enumerate(self._records(video_id, _NUMBERS)):
@@ -130,7 +130,7 @@ class ShardReader:
         return np.concatenate(found) if found else np.zeros((0, self._width), np.float16)
 
     def _records(self, video_id: str, kind: int) -> Iterator[bytes]:
-        """The records of a kind of a video, in order, one in memory at a time."""
+        """Yield a video's records of a kind, in order; only one is in memory at a time."""
         if video_id not in self._places:
             raise _lacks(self.folder, video_id)
         if reason := self.reasons[video_id]:
@@ -140,14 +140,14 @@ class ShardReader:
         keys = self._query(shard, "SELECT key FROM pictures WHERE key BETWEEN ? AND ? ORDER BY key", (first, last))
         for (key,) in keys:
             [record] = self._query(shard, "SELECT * FROM pictures WHERE key = ?", (key,))
-            _, content, *written = record  # shards of older versions have no checksum of a record
+            _, content, *written = record  # shards of older versions have no checksums of records
             if isinstance(content, bytes) and written in ([], [None], [picture_checksum(kind, key - first, content)]):
                 yield content
             else:
                 raise self._damaged(video_id, "its records are not what was written (checksum)")
 
     def _damaged(self, video_id: str, why: str) -> DataError:
-        """What to say of a video whose records have changed."""
+        """The error for a video whose records are damaged."""
         path = shard_paths(self.folder)[self._places[video_id][0]]
         return DataError(f"{path}: is damaged: video {video_id!r}: {why}; {REMEDY}")
 
@@ -158,7 +158,7 @@ class ShardReader:
 
     @contextmanager
     def _connection(self, shard: int) -> Iterator[sqlite3.Connection]:
-        """The connection to a shard; SQLite's errors in the block become `DataError`."""
+        """Yield the connection to a shard; SQLite's errors in the block become `DataError`."""
         try:
             yield self._connections[shard]
         except DAMAGE as error:
@@ -166,7 +166,7 @@ class ShardReader:
 
 
 class _Reasons(dict[str, str]):
-    """Reasons by video id; of a video that is in no shard of a folder `DataError`."""
+    """Video id -> reason; a video that is in no shard of a folder raises `DataError`."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -177,18 +177,18 @@ class _Reasons(dict[str, str]):
 
 
 def _lacks(folder: Path, video_id: str) -> DataError:
-    """What to say of a video that is in no shard."""
+    """The error for a video that is in no shard."""
     return DataError(f"{folder}: no video {video_id!r}; repeat the command that wrote it to add what is missing")
 
 
 class Sample:
-    """A random sample of a video's rows, of bounded size, in the order in which they came.
+    """A random sample of a video's rows, of bounded size, in the rows' order.
 
-    Each row draws a number, and those with the smallest stay, so that the sample depends on seed and rows alone.
+    Each row draws a number, and the rows with the smallest are kept, so the sample depends only on seed and rows.
 
     Args:
         size: The most rows to keep.
-        seed: Of the draws.
+        seed: Seed of the draws.
     """
 
     def __init__(self, size: int, seed: int) -> None:
@@ -208,7 +208,7 @@ class Sample:
             self._reduce()
 
     def finish(self) -> NDArray[np.float16]:
-        """Return the sample: (N, W), all rows if they are not more than `size`."""
+        """Return the sample: (N, W), all rows if there are at most `size`."""
         self._reduce()
         return self._rows[0] if self._rows else np.zeros((0, WIDTH), np.float16)
 

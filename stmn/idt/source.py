@@ -1,4 +1,4 @@
-"""Where the descriptors of a video come from: its file, the stored frames, or text of the original program."""
+"""The source of a video's tracks: its file, its stored frames, or a text file of the original program."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,25 +19,25 @@ from stmn.registry.options import build
 from stmn.store.format.read import Store
 from stmn.store.format.shard import FLOW, RGB
 
-#: the short side of frames that are read from files, unless the video's own is smaller
+#: the short side of frames read from files, unless the video's own is smaller
 SHORT_SIDE = 256
 
 
 @dataclass(frozen=True)
 class TrackSource:
-    """Gives the tracks of the videos of a prepared set.
+    """Reads or computes the tracks of the videos of a prepared set.
 
     Attributes:
         data: Folder of the set.
-        kind: Track in the files, in the stored frames, or read tracks from text.
-        parameters: Of the tracks.
+        kind: Track in the video files ("videos") or in stored frames ("store"), or read tracks from text files.
+        parameters: Parameters of the tracks.
         dataset: Name of the data set plugin, which knows where the files are.
         root: The data set's root.
         dataset_options: Options of the plugin.
-        short_side: Short side of frames, pixels; None: the video's own, at most 256 of a file.
+        short_side: Short side of frames, pixels; None: the video's own, but for files at most 256.
         boxes: Folder of files with boxes around people, if there is one.
         tracks: Folder of text files, if the tracks are read from text.
-        fps: Frames per second to take of a file; None: all.
+        fps: Frames per second to take from a file; None: all.
     """
 
     data: Path
@@ -52,7 +52,7 @@ class TrackSource:
     fps: float | None = None
 
     def read(self, entry: VideoEntry) -> Iterator[Tracks]:
-        """Yield the tracks of a video as they end.
+        """Yield the tracks of a video in the order in which they end.
 
         Raises:
             DataError: A file is missing or damaged.
@@ -69,10 +69,10 @@ class TrackSource:
         yield from extract_tracks(frames, self.parameters, fields=fields, boxes=self._boxes_of(entry, factor))
 
     def _from_file(self, entry: VideoEntry) -> tuple[Iterator[NDArray[np.uint8]], None, float]:
-        """Frames of the video's file; and how much smaller they are than the file's."""
+        """Frames of the video's file, and their scale relative to the file's own."""
         from stmn.video.decode import iter_frames
 
-        # whatever damage the file has, prepare took it
+        # any damage is allowed: prepare has accepted the file
         frames = iter_frames(self._dataset.fetch(entry), self.fps, 1.0, until=entry.end)
         shown = (frame for frame in frames if frame.seconds >= entry.start)
         first = next(shown, None)
@@ -84,7 +84,7 @@ class TrackSource:
         return (frame.picture(scaled) for frame in chain([first], shown)), None, side / own
 
     def _from_store(self, entry: VideoEntry) -> tuple[Iterator[NDArray[np.uint8]], Iterator[Any] | None, float]:
-        """Stored frames, and stored flow if that is what the tracks follow."""
+        """Stored frames, stored flow if the tracks follow that, and the frames' scale relative to the source."""
         video = self._store.video(entry.id)
         if self.short_side not in (None, min(video.width, video.height)):
             raise DataError(
@@ -102,12 +102,12 @@ class TrackSource:
         from stmn.flow.quantise import dequantise
 
         bound = self._store.header.preparation.bound
-        with Store(self.data) as store:  # its own: two readers of one store share the memory of a picture
+        with Store(self.data) as store:  # a store of its own: two readers of one store would share a picture's memory
             for _, levels in store.pictures(entry.id, FLOW, range(count)):
                 yield dequantise(torch.from_numpy(levels), bound).numpy()
 
     def _boxes_of(self, entry: VideoEntry, factor: float) -> Boxes | None:
-        """The boxes of a video in pixels of the frames that are tracked."""
+        """The boxes of a video, in pixels of the tracked frames."""
         if self.boxes is None:
             return None
         path = self.boxes / f"{entry.id}.txt"
@@ -117,7 +117,7 @@ class TrackSource:
 
     @cached_property
     def _dataset(self) -> Dataset:
-        """The data set, in this process."""
+        """The data set, built in this process."""
         dataset: Dataset = build("dataset", self.dataset, self.dataset_options, self.root)
         return dataset
 
@@ -144,5 +144,5 @@ def find_text(folder: Path, video_id: str) -> Path:
 
 
 def stack_descriptors(tracks: Tracks) -> NDArray[np.float32]:
-    """(N, 396): HOG, HOF, MBHx and MBHy of tracks, side by side."""
+    """(N, 396) descriptors of tracks: HOG, HOF, MBHx and MBHy, side by side."""
     return np.concatenate([tracks.hog, tracks.hof, tracks.mbhx, tracks.mbhy], axis=1)

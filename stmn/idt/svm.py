@@ -1,4 +1,4 @@
-"""One-against-rest linear SVMs on vectors of videos, of which only a few need to be in memory."""
+"""One-against-rest linear SVMs on vectors of videos; only a few vectors are in memory at a time."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ PENALTY = 100.0
 #: vectors at a time
 _BLOCK = 256
 
-#: gives the vector of a video by its place in the list
+#: index of a video in a list -> its vector
 Vectors = Callable[[int], NDArray[np.floating]]
 
 
@@ -25,14 +25,14 @@ def score_with_svm(
 ) -> Tensor:
     """Train SVMs and score test videos.
 
-    The SVMs see the products of all pairs of vectors, so that memory holds numbers of videos squared, not vectors:
-    800 MB for 10,000 training videos, whatever the length of a vector.
+    The SVMs get the dot products of all pairs of vectors, so memory grows with the square of the number of videos, not
+    with the vectors: 800 MB for 10,000 training videos, whatever the length of a vector.
 
     Args:
-        train: Gives the vectors of the training videos.
-        labels: The class index of each.
-        test: Gives the vectors of the test videos.
-        tests: How many there are.
+        train: Returns the vector of a training video.
+        labels: The class index of each training video.
+        test: Returns the vector of a test video.
+        tests: The number of test videos.
         classes: The number of classes.
         penalty: C, the price of a training video on the wrong side.
 
@@ -57,7 +57,7 @@ def score_with_svm(
 
 
 def _multiply(first: Vectors, rows: int, second: Vectors, columns: int) -> NDArray[np.float64]:
-    """(rows, columns) products of vectors; two blocks of them are in memory at a time."""
+    """(rows, columns) dot products of vectors; only two blocks of vectors are in memory at a time."""
     products = np.zeros((rows, columns))
     for top in range(0, rows, _BLOCK):
         upper = _stack(first, top, rows)
@@ -67,5 +67,5 @@ def _multiply(first: Vectors, rows: int, second: Vectors, columns: int) -> NDArr
 
 
 def _stack(vectors: Vectors, start: int, end: int) -> NDArray[np.float32]:
-    """A block of vectors."""
+    """Stack a block of vectors."""
     return np.stack([vectors(number) for number in range(start, min(start + _BLOCK, end))]).astype(np.float32)

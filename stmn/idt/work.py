@@ -1,4 +1,4 @@
-"""What a worker process does with a video: extract its descriptors, or encode them."""
+"""The work of a worker process on a video: extract its descriptors, or encode them."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -26,12 +26,12 @@ class IdtWorker:
     """Sets up a worker process, which writes a shard of its own.
 
     Attributes:
-        folder: Of the run, with `shards/`.
-        source: Where tracks come from.
-        quota: Descriptors to keep per video; for encoding, not used.
-        codebook: The codebook to encode with; None: keep descriptors.
+        folder: The run's folder, with `shards/`.
+        source: The source of tracks.
+        quota: The most descriptors to keep per video; not used for encoding.
+        codebook: The codebook to encode with; None: extract descriptors.
         kept: The folder with kept descriptors, for encoding.
-        machine: Prefix of the shards' names where several machines write.
+        machine: Prefix of the shards' names if several machines write.
     """
 
     folder: Path
@@ -42,7 +42,7 @@ class IdtWorker:
     machine: str = ""
 
     def on(self, machine: str) -> "IdtWorker":
-        """Return the same set-up for processes on another machine, whose name no other machine has."""
+        """Return the same set-up for processes on another machine, whose name is unique."""
         return dataclasses.replace(self, machine=f"{machine}-")
 
     def __call__(self, index: int) -> Callable[[VideoJob], VideoResult]:
@@ -62,7 +62,7 @@ class IdtWorker:
         return handle
 
     def _extract(self, entry: VideoEntry) -> tuple[NDArray[np.float16], Facts]:
-        """Track a video, and choose which descriptors to keep."""
+        """Track a video, and sample the descriptors to keep."""
         sample = Sample(self.quota, int(digest(entry.id)[:8], 16))
         for tracks in self.source.read(entry):
             sample.add(stack_descriptors(tracks))
@@ -70,7 +70,7 @@ class IdtWorker:
         return rows, Facts(sample.seen, len(rows))
 
     def _encode(self) -> Callable[[VideoEntry], tuple[NDArray[np.float32], Facts]]:
-        """The function that encodes a video, from its kept descriptors if all were kept."""
+        """Make the function that encodes a video: from kept descriptors if all were kept, else by tracking again."""
         assert self.codebook is not None and self.kept is not None
         codebook, reader = load_codebook(self.codebook), ShardReader(self.kept)
 
@@ -93,7 +93,7 @@ class IdtWorker:
 def _store(
     job: VideoJob, shard: ShardWriter, work: Callable[[VideoEntry], tuple[NDArray[np.floating], Facts]]
 ) -> VideoResult:
-    """Put what a video gives into the shard: rows and their facts."""
+    """Do a job, and write the video's rows and facts to the shard."""
     rows, facts = work(job.entry)
     with shard.add_video(job.entry) as writer:
         write_numbers(writer, rows, facts)
@@ -105,6 +105,6 @@ def _use_one_thread_in_opencv() -> None:
     """Keep OpenCV from starting threads in every worker, if it is installed."""
     try:
         import cv2
-    except ImportError:  # the first video says so
+    except ImportError:  # the first video reports it
         return
     cv2.setNumThreads(1)

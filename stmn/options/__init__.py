@@ -36,13 +36,13 @@ def options_of(verb: str) -> type[StageOptions]:
 
 
 def verb_of(options: StageOptions) -> str:
-    """The verb whose options these are."""
+    """The verb that has these options."""
     kind = type(options)
     return next(verb for verb, name in MODELS.items() if name == f"{kind.__module__}:{kind.__name__}")
 
 
 def command_of(verb: str) -> str:
-    """What a person types for a stage: `idt fit` for `idt-fit`."""
+    """A verb as the user types it: `idt fit` for `idt-fit`."""
     return verb.replace("idt-", "idt ") if verb.startswith("idt-") else verb
 
 

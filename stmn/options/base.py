@@ -1,7 +1,7 @@
-"""How an option is written once: type, default and help in a pydantic field.
+"""Write an option once: type, default and help in a pydantic field.
 
-The flag, the recipe key, the docs and the run's record all come from the field. `Option` describes a field to whoever
-needs to know more of it than its value; this is the only place that examines a field's type.
+The flag, the recipe key, the docs and the run's record all come from the field. `Option` describes a field to code that
+needs more than its value; only this module examines a field's type.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -20,11 +20,11 @@ from stmn.runtime.names import find_fault
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-#: what a stage can make for a later one: a file of this kind in its run's folder
+#: the kinds of file that a stage can make for a later one, in its run's folder
 OutputKind = Literal["model", "scores", "splits", "table"]
-#: under which title the help of a command shows an option
+#: the titles under which the help of a command shows options
 Panel = Literal["Data", "Network", "Features", "Optimisation", "Testing", "Run"]
-#: how the value of an option is written: `list` is values with commas, `table` is KEY=VALUE
+#: how the value of an option is written: a `list` is values separated by commas, a `table` is KEY=VALUE
 Shape = Literal["switch", "integer", "number", "text", "path", "choice", "list", "table"]
 
 #: the help of an option that training and testing share
@@ -32,36 +32,36 @@ LOADER_THREADS = (
     "threads that decode pictures, in each process [default: 1 on a CPU; on a GPU one per core, at most 16]"
 )
 
-#: whole numbers are counts, sizes, and seeds of 32 bits
+#: the largest whole number: these are counts, sizes, and seeds of 32 bits
 _MOST = 2**32 - 1
-#: characters of a value in a message
+#: the most characters of a value in a message
 _MOST_SHOWN = 100
 _SHAPES: dict[Any, Shape] = {bool: "switch", int: "integer", float: "number", Path: "path"}
 
 
 @dataclass(frozen=True)
 class Option:
-    """A field of an options model, described.
+    """The description of a field of an options model.
 
     Attributes:
         name: the recipe key.
         help: one line.
-        default: the value without it.
+        default: its default value.
         shape: how its value is written.
         choices: the values that a `choice` can have.
-        panel: its title in the help of a command.
-        argument: positional on the command line; a flag too if it is `flagged`.
+        panel: the title that it stands under in the help of a command.
+        argument: it is positional on the command line; also a flag if it is `flagged`.
         flagged: it has a flag.
-        inputs: it names a stage's output of one of these kinds; empty if it doesn't.
-        words: values of such an option that name no output.
-        input_plugin: such an option may name a plugin of this kind instead.
+        inputs: it is an input: it names a stage's output of one of these kinds; empty for other options.
+        words: values of an input that name no output.
+        input_plugin: an input may name a plugin of this kind instead.
         execution: it decides speed or place, not the result.
         data: it names the prepared data set.
         plugin: it names a plugin of this kind.
-        options_of: it holds options of the plugin that the option of this name names.
-        typed: a person gives it on the command line; no file may, as it leads out of the workspace.
-        makes: it names a folder that the stage makes; in a file that is a name in the workspace, no path.
-        later: it came after runs had been made: at its default it is no part of a run's identity, so these runs stay.
+        options_of: it holds options of the plugin that another option names; this is that option's name.
+        typed: it may only be given on the command line, not in a file, because it leads out of the workspace.
+        makes: it names a folder that the stage makes; in a file it must be a name in the workspace, not a path.
+        later: it was added later: at its default it is not part of a run's identity, so earlier runs stay up to date.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Option:
 
     @property
     def key(self) -> str:
-        """What a recipe calls it: `from` for `from_`, which is reserved in Python."""
+        """Its name in recipes: `from` for `from_`, because `from` is reserved in Python."""
         return self.name.rstrip("_")
 
 
@@ -105,13 +105,13 @@ class StageOptions(BaseModel):
         populate_by_name=True,
     )
 
-    #: former name of an option -> its name today
+    #: former name of an option -> its present name
     renamed: ClassVar[dict[str, str]] = {}
 
     @field_validator("*", mode="before")
     @classmethod
     def _no_stand_ins(cls, value: Any, info: ValidationInfo) -> Any:
-        """A truth value is no number, and nothing is no name and no list."""
+        """Refuse booleans as numbers, empty names and lists, numbers that are too large, and NUL characters."""
         name = str(info.field_name)
         shape = cls.described()[name].shape
         if isinstance(value, bool) and shape in ("integer", "number"):
@@ -121,7 +121,7 @@ class StageOptions(BaseModel):
             raise ValueError(f"{name} is empty: give a value, or leave it out")
         bounded = any(getattr(rule, "le", None) is not None for rule in cls.model_fields[name].metadata)
         for item in _leaves(value):
-            if isinstance(item, int) and abs(item) > _MOST and not bounded:  # which says what it may be
+            if isinstance(item, int) and abs(item) > _MOST and not bounded:  # a bounded option has a message of its own
                 raise ValueError(f"{name} = {format_value(value)}: is too large")
             if isinstance(item, str) and "\0" in item:
                 raise ValueError(f"{name} = {format_value(value)}: has a NUL character, which nothing is called")
@@ -129,12 +129,12 @@ class StageOptions(BaseModel):
 
     @classmethod
     def described(cls) -> dict[str, Option]:
-        """All options by name."""
+        """Name -> option, for all options."""
         return _describe(cls)
 
     @classmethod
     def inputs(cls) -> dict[str, tuple[OutputKind, ...]]:
-        """The options that name another stage's output, and the kinds of output that they take."""
+        """Name of each input option -> the kinds of output that it takes."""
         return {option.name: option.inputs for option in cls.described().values() if option.inputs}
 
     def named(self, name: str) -> list[str]:
@@ -144,31 +144,31 @@ class StageOptions(BaseModel):
         return [str(item) for item in values if item not in self.described()[name].words]
 
     def identity(self) -> dict[str, Any]:
-        """The options in a run's identity: those that decide, without what came later and has its default."""
+        """The options in a run's identity: those that decide the result, without `later` ones at their defaults."""
         plain = {o.name for o in self.described().values() if o.later and getattr(self, o.name) == o.default}
         return {name: value for name, value in self.deciding().items() if name not in plain}
 
     def deciding(self) -> dict[str, Any]:
-        """The options that decide the result: without inputs, and without how fast or where a stage runs."""
+        """The options that decide the result, without inputs: not those for speed or place."""
         skip = {o.name for o in self.described().values() if o.execution or o.data or self._names_output(o)}
         return self.alike(self.model_dump(mode="json", exclude=skip))
 
     @classmethod
     def alike(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Values of options, in which those that give the same result are written alike."""
+        """Normalise values of options, so that those that give the same result are equal."""
         return values
 
     def _names_output(self, option: Option) -> bool:
-        """True unless an option takes no output, or has one of the words that stand for something else."""
+        """True if an option is an input, and its value is not one of its `words`."""
         return bool(option.inputs) and getattr(self, option.name) not in option.words
 
     def given(self) -> dict[str, Any]:
-        """The options that were not left to defaults, inputs included; without how fast or where a stage runs."""
+        """The options that were given, inputs included, except those for speed or place."""
         chosen = {o.name for o in self.described().values() if not o.execution} & self.model_fields_set
         return self.model_dump(mode="json", include=chosen)
 
     def with_defaults(self, **values: Any) -> Self:
-        """A copy in which the options that are None have these values."""
+        """A copy in which options that are None get these values."""
         return self.model_copy(update={key: value for key, value in values.items() if getattr(self, key) is None})
 
 
@@ -212,7 +212,7 @@ def option(
     later: bool = False,
     **limits: Any,
 ) -> Any:
-    """A field of an options model; the arguments are those of `Option`.
+    """Declare a field of an options model; the arguments are those of `Option`.
 
     Args:
         limits: pydantic's `ge`, `gt`, `le`, `lt`, `min_length`, `max_length`.
@@ -237,12 +237,12 @@ def option(
 
 @cache
 def _describe(model: type[StageOptions]) -> dict[str, Option]:
-    """The options of a model."""
+    """Describe the options of a model."""
     return {name: _described(name, info) for name, info in model.model_fields.items()}
 
 
 def _described(name: str, info: FieldInfo) -> Option:
-    """One field."""
+    """Describe one field."""
     marks: dict[str, Any] = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
     shape, choices = _shape(info.annotation)
     return Option(
@@ -268,7 +268,7 @@ def _described(name: str, info: FieldInfo) -> Option:
 
 
 def _shape(annotation: Any) -> tuple[Shape, tuple[str, ...]]:
-    """How values of a type are written, and what a choice can be."""
+    """How values of a type are written, and the values of a choice."""
     if get_origin(annotation) in (Union, UnionType):
         annotation = next(a for a in get_args(annotation) if a is not NoneType)
     if get_origin(annotation) is Literal:
@@ -279,7 +279,7 @@ def _shape(annotation: Any) -> tuple[Shape, tuple[str, ...]]:
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-    """The values within a value, keys of tables included."""
+    """All values within a value, including keys of tables."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield key
@@ -292,10 +292,10 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 
 def build_options(model: type[StageOptions], values: dict[str, Any], where: str) -> StageOptions:
-    """Options from values.
+    """Build options from values.
 
     Raises:
-        UsageError: every mistake, one line each, with near matches of unknown keys.
+        UsageError: there are mistakes, one line each, with near matches for unknown keys.
     """
     try:
         return model(**values)
@@ -306,10 +306,10 @@ def build_options(model: type[StageOptions], values: dict[str, Any], where: str)
 def mistakes(
     error: ValidationError, model: type[StageOptions], where: str, only: Collection[str] | None = None
 ) -> list[str]:
-    """One line for each option that is wrong: where, which key, what is wrong.
+    """Describe each wrong option in a line: where, its key, and what is wrong.
 
     Args:
-        only: the options to speak of; all, and what contradicts each other, by default.
+        only: the options to report; None: all, and contradictions between them.
     """
     found: dict[str, list[ErrorDetails]] = {}
     for number, item in enumerate(error.errors()):
@@ -320,7 +320,7 @@ def mistakes(
 
 
 def _describe_mistake(key: str, items: "list[ErrorDetails]", model: type[StageOptions]) -> str:
-    """What is wrong with one option, by the mistakes of its value: one for each type that it could have."""
+    """Describe what is wrong with one option, from pydantic's errors: one for each type that it could have."""
     first = items[0]
     if first["type"] == "extra_forbidden" and key in model.renamed:
         return f"option '{key}' is called '{model.renamed[key]}' now"
@@ -338,12 +338,12 @@ def _describe_mistake(key: str, items: "list[ErrorDetails]", model: type[StageOp
 
 
 def find_outside(model: type[StageOptions], values: Mapping[str, Any], where: str) -> list[str]:
-    """One line for each value in a file that would lead out of the workspace.
+    """Find values in a file that would lead out of the workspace: one line each.
 
-    Files come from others as well. What they write to outside of the workspace, a person types.
+    A file may come from someone else, so a path outside the workspace to write to must be typed by the user.
 
     Args:
-        values: options by key, as the file has them.
+        values: key -> option, as in the file.
     """
     found = []
     for option in model.described().values():
@@ -358,13 +358,13 @@ def find_outside(model: type[StageOptions], values: Mapping[str, Any], where: st
 
 
 def format_value(value: Any) -> str:
-    """A value much as a recipe has it: `true`, `[0.4, 0.1]`, `'fuse'`, `{train = 4}`; cut if it is long."""
+    """Format a value nearly as in a recipe: `true`, `[0.4, 0.1]`, `'fuse'`, `{train = 4}`; cut if it is long."""
     text = _format_value(value)
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
 def _format_value(value: Any) -> str:
-    """The whole value."""
+    """Format a value without cutting it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):

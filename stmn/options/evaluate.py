@@ -86,12 +86,12 @@ class EvaluateOptions(DataOptions):
     @field_validator("stream_weights", mode="before")
     @classmethod
     def _read_word(cls, value: Any) -> Any:
-        """A list that holds the word alone, as a flag gives it, is the word."""
+        """Unwrap a list that holds only a keyword, as a flag gives it."""
         return value[0] if isinstance(value, list) and value in (["validation"], ["folds"]) else value
 
     @model_validator(mode="after")
     def _one_protocol(self) -> Self:
-        """Options that contradict each other are a mistake."""
+        """Refuse options that contradict each other."""
         if self.ten_crop and self.centre_crop:
             raise ValueError("ten_crop and centre_crop are two protocols: choose one")
         if self.temporal_window and self.temporal_pool in (None, "none"):

@@ -1,4 +1,4 @@
-"""The options of init and train: what a person decides instead of leaving it to be fitted to the clips."""
+"""The options of init and train: what the user decides; all else is chosen to fit the clips."""
 
 from pathlib import Path
 from typing import Any
@@ -55,5 +55,5 @@ class FittingOptions(StageOptions):
     )
 
     def chosen(self) -> dict[str, Any]:
-        """The options that a person gave."""
+        """The options that the user gave."""
         return {name: getattr(self, name) for name in sorted(self.model_fields_set)}

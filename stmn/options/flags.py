@@ -1,4 +1,4 @@
-"""Options as the flags that a person types: the opposite of reading a command line."""
+"""Write options as command-line flags: the opposite of reading a command line."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,8 +11,8 @@ def write_flags(model: type[StageOptions], values: Mapping[str, Any]) -> list[st
     """The arguments of a command line, not quoted for a shell.
 
     Args:
-        model: Whose options these are.
-        values: Key of an option -> its value, as in a recipe; those that are None are left out.
+        model: The options model.
+        values: Key of an option -> its value, as in a recipe; options that are None are left out.
     """
     found: list[str] = []
     for option in model.described().values():
@@ -31,5 +31,5 @@ def write_flags(model: type[StageOptions], values: Mapping[str, Any]) -> list[st
 
 
 def _plain(item: Any) -> str:
-    """A value of a table: text as it is, anything else as TOML has it."""
+    """A value in a table: text as it is, anything else as TOML."""
     return item if isinstance(item, str) else format_toml(item)

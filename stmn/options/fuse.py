@@ -7,7 +7,7 @@ from pydantic import ValidationInfo, field_validator, model_validator
 from stmn.options.base import option
 from stmn.options.training import TrainingOptions
 
-#: the names of the fusion that makes no gates
+#: names of the fusion without gates
 _UNTIED = ("none", "stmn:none")
 
 
@@ -123,12 +123,12 @@ class FuseOptions(TrainingOptions):
 
     @property
     def tied(self) -> bool:
-        """False for two streams without gates."""
+        """True if there are gates; False for an untied pair."""
         return self.fusion not in _UNTIED
 
     @model_validator(mode="after")
     def _gates_are_there(self) -> Self:
-        """What says how streams are gated makes no sense without gates."""
+        """Refuse options of gates if there are none."""
         for name in ("site", "direction", "gated_units", "operand"):
             if not self.tied and (value := getattr(self, name)) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} = {value} describes gates, and fusion = none has none: leave {name} out")
@@ -136,7 +136,7 @@ class FuseOptions(TrainingOptions):
 
     @model_validator(mode="after")
     def _options_have_a_plugin(self) -> Self:
-        """Options of an injector that is not named are options of nothing."""
+        """Refuse options of an injector that is not named."""
         if self.motion_injector_options and self.motion_injector is None:
             raise ValueError(
                 "motion_injector_options: motion_injector is not set; injector_options are those of both streams"
@@ -146,13 +146,13 @@ class FuseOptions(TrainingOptions):
     @field_validator("freeze")
     @classmethod
     def _in_order(cls, freeze: list[str] | None) -> list[str] | None:
-        """Each part once, in one order: the same parts make the same run."""
+        """Sort the parts and drop repeats, so that the same parts make the same run."""
         return sorted(set(freeze)) if freeze else freeze
 
     @field_validator("lr_appearance", "lr_motion", mode="before")
     @classmethod
     def _is_a_rate(cls, value: Any, info: ValidationInfo) -> Any:
-        """A stream that is not to learn is frozen: a rate of 0 would leave its batch statistics and dropout."""
+        """Refuse a rate of 0, which would not stop batch statistics and dropout: such a stream must be frozen."""
         if value == 0:
             name = str(info.field_name).removeprefix("lr_")
             raise ValueError(f"lr_{name} = 0: to leave the {name} stream as it is, use freeze = {name}")
@@ -160,7 +160,7 @@ class FuseOptions(TrainingOptions):
 
     @model_validator(mode="after")
     def _losses_are_weighted(self) -> Self:
-        """Weights of losses are for two losses, and one of them counts."""
+        """Refuse loss weights unless there are two losses, and at least one weight is above 0."""
         if self.loss_weights is None:
             return self
         if self.prediction != "per_stream":
@@ -171,7 +171,7 @@ class FuseOptions(TrainingOptions):
 
     @model_validator(mode="after")
     def _frozen_parts_are_there(self) -> Self:
-        """What is frozen must be in the network, and has no rate."""
+        """Refuse frozen parts that the network lacks, and rates for frozen streams."""
         frozen = self.freeze or []
         if "temporal" in frozen and (self.injector, self.motion_injector or "none") == ("none", "none"):
             raise ValueError("freeze = temporal: injector = none has no temporal filters: leave it out")
@@ -186,7 +186,7 @@ class FuseOptions(TrainingOptions):
 
     @model_validator(mode="after")
     def _temporal_fits(self) -> Self:
-        """Lengths are odd, and a window needs pooling."""
+        """Refuse an even filter length, and a window without pooling."""
         if self.temporal_length % 2 == 0:
             raise ValueError(f"temporal_length = {self.temporal_length}: the length of a temporal filter must be odd")
         if self.temporal_pool == "none" and self.temporal_window is not None:

@@ -38,7 +38,7 @@ class FuseIdtOptions(IdtScoreOptions):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        """Options that contradict each other are a mistake."""
+        """Refuse options that contradict each other."""
         if self.model and self.scores:
             raise ValueError("choose a model or scores, not both")
         return self

@@ -1,4 +1,4 @@
-"""The options of the steps of improved dense trajectories; those of a step include those of the steps before it."""
+"""The options of the steps of improved dense trajectories; each step also has those of the steps before it."""
 
 from pathlib import Path
 from typing import Any, Literal

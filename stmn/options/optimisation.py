@@ -1,4 +1,4 @@
-"""The options of both trainings that say how weights are learned: optimizer, learning rates, loss, what is kept."""
+"""The options of both trainings for learning: optimizer, learning rates, loss, and which weights are kept."""
 
 import re
 from itertools import pairwise
@@ -73,20 +73,20 @@ class OptimisationOptions(DataOptions):
     @field_validator("keep")
     @classmethod
     def _keep_is_known(cls, keep: str) -> str:
-        """`last`, `best` or `every N`."""
+        """Refuse anything but `last`, `best` or `every N`."""
         if keep not in ("last", "best") and not _EVERY.fullmatch(keep):
             raise ValueError(f"keep = {keep!r}: use last, best, or every N with a number of steps, such as 'every 500'")
         return keep
 
     @property
     def keep_every(self) -> int:
-        """Steps between weights that are saved beside the model; 0 for none."""
+        """Steps between the extra models that are saved; 0 for none."""
         found = _EVERY.fullmatch(self.keep)
         return int(found[1]) if found else 0
 
     @model_validator(mode="after")
     def _validation_is_there(self) -> Self:
-        """What is decided by validation needs videos to validate on."""
+        """Refuse options that depend on validation if no videos are held out."""
         if getattr(self, "validation", 1) > 0:
             return self
         if getattr(self, "schedule", "") == "plateau":
@@ -102,7 +102,7 @@ class OptimisationOptions(DataOptions):
 
     @model_validator(mode="after")
     def _schedule_takes_them(self) -> Self:
-        """An option of one schedule makes no sense with another."""
+        """Refuse options of a schedule that is not used."""
         schedule = getattr(self, "schedule", "plateau")
         if self.milestones is not None and schedule != "steps":
             raise ValueError(f"milestones belong to schedule = steps, and schedule is {schedule}")
@@ -117,7 +117,7 @@ class OptimisationOptions(DataOptions):
 
     @model_validator(mode="after")
     def _classes_are_balanced_once(self) -> Self:
-        """Rare classes that are both shown and weighted more would count twice."""
+        """Refuse to both show and weight rare classes more: they would count twice."""
         if self.class_weights and getattr(self, "balance", False):
             raise ValueError("balance and class_weights both make up for rare classes, twice over: set one")
         return self

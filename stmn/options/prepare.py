@@ -9,7 +9,7 @@ from pydantic import model_validator
 from stmn.options.base import StageOptions, option
 from stmn.runtime.files import real_path
 
-#: endings of files that list videos
+#: suffixes of files that list videos
 _LISTS = (".csv", ".tsv", ".txt", ".json")
 
 
@@ -89,7 +89,7 @@ class PrepareOptions(StageOptions):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        """Folds have to be of something, and those of videos have no natural number; pairs need mirrors."""
+        """Refuse folds without `split_by`, folds of videos without a number, and mirror pairs without mirroring."""
         if self.folds and not self.split_by:
             raise ValueError("folds: needs split_by = group (--split-by group), video or auto")
         if self.split_by == "video" and not self.folds:
@@ -104,7 +104,7 @@ class PrepareOptions(StageOptions):
 
     @property
     def is_list(self) -> bool:
-        """True if a file lists the videos: CSV, text, or ActivityNet's JSON."""
+        """True if `videos` is a file that lists them: CSV, text, or ActivityNet's JSON."""
         return self.videos is not None and self.videos.suffix.lower() in _LISTS
 
     @property

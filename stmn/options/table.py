@@ -30,7 +30,7 @@ class TableOptions(SetOptions):
 
     @model_validator(mode="after")
     def _one_each(self) -> Self:
-        """Every evaluation has a row and a seed, or none has."""
+        """Refuse rows or seeds unless there is one for each evaluation."""
         count = len(self.evaluations or [])
         for name in ("rows", "seeds"):
             given = getattr(self, name)

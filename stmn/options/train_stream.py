@@ -1,4 +1,4 @@
-"""The options of train-stream: one stream alone (section 4.1)."""
+"""The options of train-stream: a single stream (section 4.1)."""
 
 from typing import Any, Literal
 

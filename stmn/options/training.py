@@ -112,14 +112,14 @@ class TrainingOptions(OptimisationOptions):
 
     @model_validator(mode="after")
     def _strides_in_order(self) -> Self:
-        """A range of strides that is empty is a mistake."""
+        """Refuse an empty range of strides."""
         if self.stride_min > self.stride_max:
             raise ValueError(f"stride_min = {self.stride_min} is above stride_max = {self.stride_max}: set both")
         return self
 
     @model_validator(mode="after")
     def _colours_in_range(self) -> Self:
-        """A jitter that torchvision would refuse is a mistake, as is one of a stream that reads no frames."""
+        """Refuse a jitter that torchvision would refuse, or for a stream that reads no frames."""
         if self.colour_jitter is None:
             return self
         *factors, hue = self.colour_jitter
@@ -134,28 +134,28 @@ class TrainingOptions(OptimisationOptions):
 
     @model_validator(mode="after")
     def _strides_are_drawn(self) -> Self:
-        """A stride for all videos of a micro-batch needs strides."""
+        """Refuse a shared stride if chunks are not sampled by stride."""
         if self.shared_stride and self.sampling == "segments":
             raise ValueError("shared_stride draws strides, and sampling = segments has none: choose one")
         return self
 
     @model_validator(mode="after")
     def _logger_options_have_a_logger(self) -> Self:
-        """Options of no logger are a mistake."""
+        """Refuse options of a logger without a logger."""
         if self.logger_options and self.logger is None:
             raise ValueError("logger_options: logger is not set; name one, such as logger = tensorboard")
         return self
 
     @model_validator(mode="after")
     def _modes_are_of_compilers(self) -> Self:
-        """A mode of compiling without compiling is a mistake."""
+        """Refuse a compile mode without compiling."""
         if self.compile_mode != "default" and not self.compile:
             raise ValueError(f"compile_mode = {self.compile_mode} says how to compile: set compile too")
         return self
 
     @model_validator(mode="after")
     def _groups_fill_micro_batches(self) -> Self:
-        """Micro-batches consist of whole groups, so that groups are the same however many fit into memory."""
+        """Refuse a micro-batch that is not whole groups, so that groups don't depend on how much fits into memory."""
         micro_batch = getattr(self, "micro_batch", None)
         if self.bn_group and micro_batch and micro_batch % self.bn_group:
             raise ValueError(
@@ -166,7 +166,7 @@ class TrainingOptions(OptimisationOptions):
 
     @classmethod
     def alike(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Groups of a larger micro-batch give the result of micro-batches of that size, and are written as these."""
+        """Write batch groups as micro-batches of their size, which give the same result."""
         group = values.get("bn_group")
         rest = {name: value for name, value in values.items() if name != "bn_group"}
         return rest | {"micro_batch": group} if group else rest

@@ -33,13 +33,13 @@ __all__ = [
 
 #: chunks of a whole video (section 4.2)
 CHUNKS = 25
-#: chunks of a window, as of a training sample
+#: chunks of a window, as in a training sample
 WINDOW_CHUNKS = 5
 
 
 @dataclass(frozen=True)
 class WholePrediction:
-    """What a whole video was taken for: all classes, best first; and its frames, at the rate of the model, and seconds.
+    """The prediction for a whole video: all classes, best first; its frames, at the model's rate, and its seconds.
 
     `logits` has a row of (classes,) for each output of the network.
     """
@@ -54,15 +54,15 @@ class Model(Classifier):
     """A trained model. It reads files, online addresses, cameras (by number) and standard input (`-`)."""
 
     def doubt(self, threshold: str) -> Callable[[Tensor], bool]:
-        """Make a function that says of (outputs, classes) logits whether a video is of no known class.
+        """Make a function that tells from (outputs, classes) logits whether a video is of no known class.
 
         Args:
-            threshold: A number above 0 and below 1: the least confidence of the best class. Or "auto": the one of the
-                model's calibration, and the energy of each output must lie within what calibration has seen of it, so
-                that what is unlike all of that is unknown however sure the softmax is.
+            threshold: A number above 0 and below 1: the least confidence of a known class. Or "auto": the threshold of
+                the model's calibration; then the energy of each output must also lie in the range seen in calibration,
+                so that a video unlike all of those is unknown however sure the softmax is.
 
         Raises:
-            UsageError: It is neither, the model or this stream of it is not calibrated, or one of its classes is called
+            UsageError: `threshold` is neither, the model or the chosen stream is not calibrated, or a class is called
                 `UNKNOWN`.
         """
         if UNKNOWN in self.classes:
@@ -109,7 +109,7 @@ class Model(Classifier):
 
         Raises:
             DataError: The video can't be read or has too few frames, or the logits are NaN or infinite.
-            StmnError: Memory does not suffice.
+            StmnError: There is not enough memory.
         """
         return self.classify(video, chunks, flips).logits
 
@@ -117,15 +117,15 @@ class Model(Classifier):
         self, video: str | Path | Source, chunks: int = CHUNKS, flips: bool = True, progress: Progress | None = None,
         allow_damage: float = ALLOWED_DAMAGE, measure: Measure = measure_video,
     ) -> WholePrediction:  # fmt: skip
-        """Classify a whole video, and say how long it is. Arguments and errors are those of `predict` and `logits`.
+        """Classify a whole video, and measure its length. Errors are those of `logits`.
 
         Args:
             video: A path, an address, a camera's number, or `-`.
             chunks: How many chunks to spread over the video.
             flips: Also average over mirrored frames, if the training data allowed mirroring.
-            progress: Gets notices.
-            allow_damage: The fraction of the frames, 0..1, that damage may cost.
-            measure: Finds how long the video is; a `MeasuredApart` outlives decoders that crash or hang.
+            progress: Where notices go.
+            allow_damage: The fraction of the frames, 0..1, that may be lost to damage.
+            measure: Measures the video's length; a `MeasuredApart` survives decoders that crash or hang.
         """
         protocol = self.protocol(chunks, flips)
         source = _as_source(video)
@@ -165,22 +165,22 @@ class Model(Classifier):
 
         Args:
             video: A path, an address, a camera's number, or `-`.
-            length: Seconds of a window; None for the whole video as one.
+            length: Seconds of a window; None for the whole video as one window.
             step: Seconds from one window to the next; by default `length`, so that they don't overlap.
             chunks: How many chunks to spread over a window: 5 by default, 25 over a whole video.
             flips: Also average over mirrored frames, if the training data allowed mirroring and no two classes change
                 places in a mirror.
-            progress: Gets notices.
-            allow_damage: The fraction of the frames, 0..1, that damage may cost.
-            measure: Finds how long a whole video is.
+            progress: Where notices go.
+            allow_damage: The fraction of the frames, 0..1, that may be lost to damage.
+            measure: Measures the length of a whole video.
 
         Yields:
-            Start, end and the (C,) float32 features of each stream, a window as soon as its last frame is read.
+            Start, end and the (C,) float32 features of each stream, for each window as soon as its last frame is read.
 
         Raises:
             UsageError: The model is an exported file, which has no features.
             DataError: The video can't be read or has too few frames, or a feature is NaN or infinite.
-            StmnError: Memory does not suffice.
+            StmnError: There is not enough memory.
         """
         self.check_inside("features")
         given, said = _as_source(video), progress or Silent()
@@ -197,7 +197,7 @@ class Model(Classifier):
 
 
 def _read_share(text: str) -> float:
-    """A number above 0 and below 1. Raises `UsageError`."""
+    """Read a number above 0 and below 1. Raises `UsageError`."""
     try:
         value = float(text)
     except ValueError:
@@ -208,27 +208,27 @@ def _read_share(text: str) -> float:
 
 
 def _as_source(video: str | Path | Source) -> Source:
-    """Where a video comes from."""
+    """The source of a video."""
     return video if isinstance(video, Source) else parse_source(video)
 
 
 def load_model(
     path: str | Path, device: str = "auto", stream: str | None = None, precision: NamedPrecision = "float32"
 ) -> Model:
-    """Load a model file that stmn wrote, or one that `stmn export` made of it.
+    """Load a model file that stmn wrote, or an exported file that `stmn export` made from it.
 
     Args:
-        path: The model file: `.safetensors`, or the ending of an exporter whose files can be read, such as `.onnx`.
-            The latter runs on the CPU, in the precision it was written in.
+        path: The model file: `.safetensors`, or an exported file of a kind that can be read, such as `.onnx`. The
+            latter runs on the CPU, in the precision that it was written in.
         device: "auto", "cpu" or "cuda".
-        stream: The output to use if the model has several. By default their mean.
-        precision: "float32", "bfloat16" or "float16": type of the convolutions. The classifier and all averages are
-            float32 in each.
+        stream: The output to use if the model has several; by default their mean.
+        precision: "float32", "bfloat16" or "float16": the precision of convolutions. The classifier and all averages
+            are float32 in any case.
 
     Raises:
-        CheckpointError: The file is missing, damaged or no model, or has no such stream.
-        UsageError: There is no such device or precision, an exported file was given one, or the file names flow options
-            that don't exist.
+        CheckpointError: The file is missing, damaged or not a model, or has no such stream.
+        UsageError: There is no such device or precision, one was given for an exported file, or the file names flow
+            options that don't exist.
         PluginError: A plugin that the file names is not installed.
     """
     exported = is_exported(Path(path))
@@ -256,11 +256,11 @@ def load_model(
 def find_videos(arguments: list[str], progress: Progress | None = None) -> Iterator[Source]:
     """Replace folders by the videos in them, sorted; leave everything else, and folders of pictures, as it is.
 
-    Bytes of names that are not UTF-8 become escapes in what messages and tables call them.
+    In messages and tables, bytes of names that are not UTF-8 become escapes.
 
     Args:
         arguments: Files, folders, addresses, cameras, "-".
-        progress: Shows notices, such as of what a folder holds beside videos.
+        progress: Shows notices, such as about files in a folder that are not videos.
 
     Raises:
         DataError: A folder has no videos in it.
@@ -280,6 +280,6 @@ def find_videos(arguments: list[str], progress: Progress | None = None) -> Itera
 
 
 def _named(place: str | Path) -> Source:
-    """A source with a name that can be written."""
+    """A source whose name can be printed and written."""
     source = parse_source(place)
     return replace(source, name=as_id(source.name))

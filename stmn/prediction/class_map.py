@@ -1,4 +1,4 @@
-"""What speaks for a class, and where: Grad-CAM of each stream (Selvaraju et al., ICCV 2017)."""
+"""Where each stream finds evidence for a class: Grad-CAM (Selvaraju et al., ICCV 2017)."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -19,10 +19,10 @@ from stmn.runtime.precision import exact_float32
 class ClassMap:
     """Grad-CAM maps of a class at the end of a part of each stream.
 
-    Each frame is a chunk of its own, so temporal filters see no neighbours.
+    Each frame is processed as a single chunk, so temporal filters see no neighbours.
 
     Args:
-        model: The model that is explained.
+        model: The model to explain.
         class_name: One of its classes.
         part: The part of the ResNet; by default the deepest one whose maps have enough positions: conv5 for frames of
             256 pixels.
@@ -46,11 +46,11 @@ class ClassMap:
         self.streams = [name for name in model.network.names if model.stream in (None, FUSED, name)]
 
     def legend(self, stream: str) -> tuple[str, str]:
-        """Two lines that say what the map of a stream shows."""
+        """Two lines that explain the map of a stream."""
         return f"what {stream} has at {self.part} that speaks", f"for {self.class_name} (Grad-CAM)"
 
     def add_maps(self, frames: Iterable[TimedFrame]) -> Iterator[TimedFrame]:
-        """Yield the same frames with their maps, a few frames late because a flow stack reaches ahead."""
+        """Yield the same frames with their maps, a few frames late, because a flow stack reaches ahead."""
         for frame, found in map_frames(frames, self.model.stack_length, self.compute_maps):
             yield replace(frame, class_maps=found)
 
@@ -58,8 +58,8 @@ class ClassMap:
     def compute_maps(self, context: list[TimedFrame], which: range) -> Tensor:
         """(n, streams, h, w) maps of the frames `which` of `context`, which supplies the flow around them.
 
-        A map is ReLU(sum over k of alpha_k A_k), eq. (2), where alpha_k, eq. (1), is the mean over places of the
-        gradient of the class's logit, the mean over the outputs that the model uses, with respect to the features A_k.
+        A map is ReLU(sum over k of alpha_k A_k), eq. (2). alpha_k, eq. (1), is the mean over positions of the gradient
+        of the class's logit, averaged over the outputs in use, with respect to the features A_k.
         """
         network, device = self.model.network, self.model.device
         inputs = frame_inputs(self.model, context, which)
@@ -68,7 +68,7 @@ class ClassMap:
             before = network.run_parts(network.run_stems(*inputs), PARTS[:at], 1)
             features = [x.out.detach().clone().requires_grad_() for x in before]
             with torch.enable_grad():
-                # a unit after this part may read the sum before the ReLU too; only what is after it is explained
+                # the next unit may read the sum before the ReLU; the gradient is with respect to the maps after it
                 x = [
                     Activation(x if one.pre is one.out else one.pre, x) for x, one in zip(features, before, strict=True)
                 ]
@@ -76,7 +76,7 @@ class ClassMap:
                 outputs = dict(zip(network.outputs, network.classify([y.out for y in last], 1), strict=True))
                 used = [rows for name, rows in outputs.items() if self.model.stream in (None, name)]
                 logits = torch.stack([rows.float().mean(dim=1) for rows in used]).mean(dim=0)
-                score = logits[:, self.model.classes.index(self.class_name)].sum()  # videos don't mix
+                score = logits[:, self.model.classes.index(self.class_name)].sum()  # videos are independent
                 gradients = torch.autograd.grad(score, features, allow_unused=True)
         maps = [
             (g.float().mean(dim=(2, 3), keepdim=True) * a.float()).sum(dim=1).relu()

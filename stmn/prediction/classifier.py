@@ -1,4 +1,4 @@
-"""A trained network together with what its checkpoint says about its input."""
+"""A trained network, with the description of its input from its checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class ChunkPlan:
-    """The frames and flow fields that the chunks of a video read.
+    """The frames and flow fields that a video's chunks read.
 
     Attributes:
         frame_count: Frames of the whole video.
@@ -52,11 +52,11 @@ class ChunkPlan:
 
 
 class Classifier:
-    """Classifies frames and flow with a network, prepared as its training data was.
+    """Classifies frames and flow, prepared as for training, with a network.
 
     Args:
         network: The trained network. It is moved to the device and set to evaluation mode.
-        description: The checkpoint's description: classes, preparation, what augmentation was allowed.
+        description: The checkpoint's description: classes, preparation, allowed augmentations.
         device: Where to compute.
         stream: The output to use if the network has several ("appearance", "motion"). By default their mean.
     """
@@ -67,7 +67,7 @@ class Classifier:
         self.device = device
         self.stream = stream
         device.place(network).eval()
-        #: a copy that gives the same logits in less time
+        #: a faster copy that gives the same logits
         self.fast_network = for_inference(network, device)
         self._limit = PassLimit(device, Silent())
 
@@ -83,7 +83,7 @@ class Classifier:
 
     @property
     def uses_all_outputs(self) -> bool:
-        """True unless `stream` is one of several outputs."""
+        """True unless `stream` selects one of several outputs."""
         return self.stream is None or len(self.network.outputs) == 1
 
     @property
@@ -92,7 +92,7 @@ class Classifier:
         return "motion" in self.network.names
 
     def field_maker(self) -> FieldsHere:
-        """Computes flow as for the training data, on the model's device; zeros if no stream reads flow.
+        """Make what computes flow as for training, on the model's device; zeros if no stream reads flow.
 
         Raises:
             PluginError: The flow plugin is not installed.
@@ -104,7 +104,7 @@ class Classifier:
         return FieldsHere(flow, how.bound, how.camera_motion, self.device.device)
 
     def protocol(self, chunks: int, flips: bool = True) -> Protocol:
-        """Whole frames of `chunks` chunks; also mirrored frames if the training data allowed mirroring."""
+        """The protocol with `chunks` chunks and whole frames; also mirrored ones if the training data allowed it."""
         pairs = self.description.mirror_pairs
         return Protocol(
             mirror_order=mirror_order(self.classes, pairs) if pairs else None,
@@ -131,13 +131,13 @@ class Classifier:
     def make_input(
         self, plan: ChunkPlan, frames: Mapping[int, Tensor], flow: Mapping[int, Tensor], protocol: Protocol
     ) -> VideoInput:
-        """Collect what the network reads.
+        """Collect the network's input.
 
         Args:
-            plan: What the chunks read.
+            plan: The frames and fields that the chunks read.
             frames: Frame number -> (3, H, W) uint8.
             flow: Field number -> (2, H, W) uint8 flow levels.
-            protocol: Gives the short side to resize to.
+            protocol: Has the short side to resize to.
         """
         fields = plan.fields
         return make_input(
@@ -149,16 +149,16 @@ class Classifier:
         )
 
     def compute_logits(self, given: VideoInput, protocol: Protocol, name: str) -> list[Tensor]:
-        """(classes,) logits of each output in use: `stream` alone, or all outputs of the network.
+        """Compute (classes,) logits of each output in use: `stream` alone, or all outputs of the network.
 
         Args:
-            given: What the network reads.
-            protocol: Gives the views to average over.
+            given: The network's input.
+            protocol: Has the views to average over.
             name: The video's name in error messages.
 
         Raises:
-            DataError: One is NaN or infinite.
-            StmnError: Memory does not suffice.
+            DataError: A logit is NaN or infinite.
+            StmnError: There is not enough memory.
         """
         logits = compute_in_memory(self.fast_network, [given.on(self.device)], protocol, self.device, self._limit)
         named = dict(zip(self.network.outputs, logits, strict=True))
@@ -168,17 +168,17 @@ class Classifier:
         return list(used.values())
 
     def compute_features(self, given: VideoInput, protocol: Protocol, name: str) -> dict[str, Tensor]:
-        """Stream -> (C,) pooled features: `stream` alone, or all streams of the network.
+        """Compute stream -> (C,) pooled features, of `stream` alone or of all streams of the network.
 
         Args:
-            given: What the network reads.
-            protocol: Gives the views to average over.
+            given: The network's input.
+            protocol: Has the views to average over.
             name: The video's name in error messages.
 
         Raises:
             UsageError: The model is an exported file.
-            DataError: One is NaN or infinite.
-            StmnError: Memory does not suffice.
+            DataError: A feature is NaN or infinite.
+            StmnError: There is not enough memory.
         """
         self.check_inside("features")
         computed = compute_features(self.fast_network, given.on(self.device), protocol, self.device, self._limit)
@@ -189,7 +189,7 @@ class Classifier:
         return used
 
     def check_inside(self, what: str) -> None:
-        """Raise `UsageError` if the model is an exported file, whose inside is not known; `what` needs it."""
+        """Raise `UsageError` if the model is an exported file, whose inside can't be read; `what` needs that."""
         if isinstance(self.network, OutsideNetwork):
             raise UsageError(
                 f"{what}: this model is an exported file, which gives logits alone; name the model file that it was "
@@ -197,7 +197,7 @@ class Classifier:
             )
 
     def padding_notice(self, frame_count: int) -> str:
-        """A line saying that `frame_count` frames are fewer than a flow stack spans; empty if they are enough."""
+        """A notice that `frame_count` frames are fewer than a flow stack spans; empty if they are enough."""
         if not self.reads_flow or frame_count > self.stack_length:
             return ""
         return (
@@ -206,9 +206,10 @@ class Classifier:
         )
 
     def rank(self, logits: Tensor) -> list[ClassScore]:
-        """All classes, most probable first, from (classes,) logits: the mean of those of the outputs in use.
+        """Rank all classes, most probable first, by (classes,) logits averaged over the outputs in use.
 
-        They are divided by the model's temperature. It is fitted to the mean of its outputs: one of several has none.
+        The logits are divided by the model's temperature, unless one of several outputs is used: the temperature is
+        fitted to their mean.
         """
         temperature = self.description.temperature if self.uses_all_outputs else 1.0
         values = (logits / temperature).softmax(dim=0)
@@ -216,5 +217,5 @@ class Classifier:
 
 
 def _zero_flow(first: Tensor, second: Tensor) -> Tensor:
-    """Stands in for the flow if no stream reads it."""
+    """Return zeros in place of flow that no stream reads."""
     return torch.zeros(len(first), 2, *first.shape[1:])

@@ -1,4 +1,4 @@
-"""Pooled features of videos, window by window, and the file that holds those of many videos."""
+"""Pooled features of videos, window by window, and the file that holds the features of many videos."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -21,9 +21,9 @@ from stmn.runtime.files import atomic_write
 from stmn.runtime.progress import Progress
 from stmn.runtime.tensor_files import save_tensors
 
-#: endings of the files that can be written
+#: suffixes of the files that can be written
 FEATURE_SUFFIXES = (".safetensors", ".npz")
-#: what the start and the end of each window are called, beside the streams; and the description in an `.npz`
+#: name of the array with each window's start and end, beside those of the streams; of the description in an `.npz`
 TIMES, ABOUT = "times", "about"
 
 
@@ -34,7 +34,7 @@ class WindowFeatures:
     Attributes:
         start: Where it begins, seconds.
         end: Where it ends, seconds.
-        streams: Stream -> (C,) float32, what its classifier reads.
+        streams: Stream -> (C,) float32, the features that its classifier reads.
     """
 
     start: float
@@ -45,26 +45,26 @@ class WindowFeatures:
 def features_of_spans(
     model: Classifier, spans: Iterator[Span], protocol: Protocol, name: str, progress: Progress
 ) -> Iterator[WindowFeatures]:
-    """The features of each span, as of a video of its own. Raises as `read_spans` does."""
+    """Compute the features of each span as if it were a video. Raises as `read_spans` does."""
     for span, given in read_spans(model, spans, protocol, name, progress):
         yield WindowFeatures(span.start, span.end, model.compute_features(given, protocol, name))
 
 
 def features_of_whole(model: Classifier, whole: WholeVideo, protocol: Protocol, name: str) -> WindowFeatures:
-    """The features of a whole video."""
+    """Compute the features of a whole video."""
     return WindowFeatures(0.0, whole.seconds, model.compute_features(whole.given, protocol, name))
 
 
 class FeatureFile:
-    """Features of one video after another, in files on disk until all are there; those of a video can be taken back.
+    """Collects features of one video after another in files on disk; those of a video that fails can be removed.
 
     Args:
-        folder: Where rows are kept meanwhile.
-        stack: Closes what is opened there.
+        folder: Where rows are kept until all are there.
+        stack: Closes the files that are opened there.
 
     Attributes:
         videos: Video -> start and end of its windows, seconds.
-        failed: Video -> why it has none.
+        failed: Video -> why it has no features.
     """
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
@@ -76,7 +76,7 @@ class FeatureFile:
         self.failed: dict[str, str] = {}
 
     def add(self, window: WindowFeatures) -> None:
-        """Add a window of the video at hand."""
+        """Add a window of the current video."""
         for name, row in window.streams.items():
             if name not in self._files:
                 self._files[name] = self._stack.enter_context(open(self._folder / name, "w+b"))  # noqa: SIM115
@@ -85,11 +85,11 @@ class FeatureFile:
         self._times.append((window.start, window.end))
 
     def commit(self, video: str) -> None:
-        """Keep the windows that were added as those of a video."""
+        """Keep the windows added since the last video, as those of this one."""
         self.videos[video], self._times = self._times, []
 
     def fail(self, video: str, error: str) -> None:
-        """Take back the windows that were added, and note why the video has none."""
+        """Remove the windows added since the last video, and note why this one has none."""
         self.failed[video], self._times = error, []
         rows = sum(map(len, self.videos.values()))
         for name, file in self._files.items():
@@ -98,7 +98,7 @@ class FeatureFile:
 
     @property
     def count(self) -> int:
-        """Windows of all videos."""
+        """The number of windows of all videos."""
         return sum(map(len, self.videos.values()))
 
     @property
@@ -107,7 +107,7 @@ class FeatureFile:
         return dict(self._widths)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """`VIDEO/STREAM` -> (N, C) float32 and `VIDEO/times` -> (N, 2) float64, of N windows; rows stay on disk."""
+        """`VIDEO/STREAM` -> (N, C) float32 and `VIDEO/times` -> (N, 2) float64, for N windows; rows stay on disk."""
         found: dict[str, NDArray[Any]] = {}
         whole: dict[str, NDArray[Any]] = {}
         for name, file in self._files.items():
@@ -126,10 +126,10 @@ class FeatureFile:
 
 @contextmanager
 def write_features(path: Path, about: Mapping[str, Any]) -> Iterator[FeatureFile]:
-    """Open a file of features that appears at `path` if the block ends without an error, and has a video.
+    """Open a file of features, which appears at `path` if the block ends without an error and it has a video.
 
     Args:
-        path: Its ending, one of `FEATURE_SUFFIXES`, says what it is.
+        path: Where it is written; its suffix, one of `FEATURE_SUFFIXES`, decides the format.
         about: How the features were made: JSON.
 
     Raises:
@@ -144,7 +144,7 @@ def write_features(path: Path, about: Mapping[str, Any]) -> Iterator[FeatureFile
 
 
 def _save(path: Path, file: FeatureFile, described: dict[str, Any], as_npz: bool) -> None:
-    """Write all rows. None are held when this ends: Windows does not remove a file that is mapped."""
+    """Write all rows, and then hold none of them: Windows can't remove a file that is mapped."""
     if as_npz:
         with open(path, "wb") as target:
             arrays: dict[str, Any] = {ABOUT: np.array(json.dumps(described)), **file.arrays()}

@@ -1,4 +1,4 @@
-"""Classify one video as `stmn predict` is asked to, window by window, until it ends or Ctrl-C."""
+"""Classify one video by the options of `stmn predict`, window by window, until its end or Ctrl-C."""
 
 import signal
 from collections.abc import Iterable, Iterator
@@ -45,14 +45,14 @@ class RunningMean:
 def follow_windows(
     model: Model, video: Source, options: PredictOptions, progress: Progress, endless: bool
 ) -> Iterator[Window]:
-    """Classify one window after another, and write the overlay at the same time if there is to be one.
+    """Classify one window after another, and write the overlay, if it is asked for, at the same time.
 
     Args:
         model: The model.
         video: The video.
         options: What to do.
         progress: Where notices go.
-        endless: The video is a camera or a stream. It ends at the first Ctrl-C, as a pipe does, and outputs are whole.
+        endless: The video is a camera or a stream. Like a pipe, it ends at the first Ctrl-C, with complete outputs.
 
     Raises:
         DataError: The video can't be read.
@@ -86,7 +86,7 @@ def follow_windows(
 def _until_interrupted(
     video: Source, given: Iterable[Frame], progress: Progress, endless: bool
 ) -> Iterator[Iterable[Frame]]:
-    """The frames of a video; those of a camera, pipe or stream end at the first Ctrl-C. A second one acts as usual."""
+    """The frames of a video; those of a camera, pipe or stream end at the first Ctrl-C. A second one interrupts."""
     if video.kind != "pipe" and not endless:
         yield given
         return
@@ -106,7 +106,7 @@ def _until_interrupted(
                 yield frame
                 count += 1
         except DataError as error:
-            if not count or video.kind == "pipe":  # a pipe may carry a file, which would then be broken
+            if not count or video.kind == "pipe":  # a pipe may carry a file, and that file is damaged
                 raise
             progress.say(f"{error}; treated as the end of the stream")
 
@@ -119,7 +119,7 @@ def _until_interrupted(
 
 
 def expected_windows(model: Model, video: Source, options: PredictOptions) -> int | None:
-    """How many windows a file will have for a model according to its header; None if the header does not say.
+    """Count the windows that a file will have for a model, from its header; None if the header lacks the length.
 
     Raises:
         DataError: The file can't be read.

@@ -1,4 +1,4 @@
-"""Maps of what a network makes of each frame of a video, computed a few frames at a time."""
+"""Compute maps for each frame of a video with a network, a few frames at a time."""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -16,7 +16,7 @@ from stmn.sampling.positions import stack_times
 MapPart = Literal["conv2", "conv3", "conv4", "conv5"]
 #: input pixels from one position of a part's maps to the next, deepest part first
 _STRIDES: dict[MapPart, int] = {"conv5": 32, "conv4": 16, "conv3": 8, "conv2": 4}
-#: positions along a map's short side that are enough to show where something is
+#: positions along a map's short side that suffice to show where something is
 _ENOUGH_POSITIONS = 8
 #: frames in one forward pass
 _FRAMES_PER_PASS = 16
@@ -26,7 +26,7 @@ ComputeMaps = Callable[[list[TimedFrame], range], Tensor]
 
 
 def choose_part(model: Classifier, part: MapPart | None) -> MapPart:
-    """The part whose maps are shown: `part`, or the deepest one with enough positions to show where something is.
+    """Choose the part whose maps are shown: `part`, or the deepest one with enough positions to show where things are.
 
     For frames of 256 pixels that is conv5.
     """
@@ -38,7 +38,7 @@ def choose_part(model: Classifier, part: MapPart | None) -> MapPart:
 def map_frames(
     frames: Iterable[TimedFrame], stack_length: int, compute: ComputeMaps
 ) -> Iterator[tuple[TimedFrame, Tensor]]:
-    """Yield frames with their maps, a few frames late because a flow stack reaches ahead."""
+    """Yield frames with their maps, a few frames late, because a flow stack reaches ahead."""
     reach = stack_length // 2
     stream = iter(frames)
     before: list[TimedFrame] = []
@@ -52,7 +52,7 @@ def map_frames(
 
 
 def frame_inputs(model: Classifier, context: list[TimedFrame], which: range) -> list[Tensor]:
-    """What the network reads of frames, each a video of one chunk, so that temporal filters see no neighbours.
+    """The network's input for frames, each as a video of one chunk, so that temporal filters see no neighbours.
 
     Args:
         model: The model.

@@ -1,4 +1,4 @@
-"""Where motion gates appearance: the magnitude of the features that a gate multiplies the other stream with."""
+"""Where motion gates appearance: the magnitude of the features that multiply the other stream at a gate."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -16,7 +16,7 @@ from stmn.runtime.precision import exact_float32
 class GateMap:
     """Maps of the gate at the second unit of a part: the mean over channels of |f(x_m)| (eq. 5).
 
-    Each frame is a chunk of its own, so temporal filters see no neighbours.
+    Each frame is processed as a single chunk, so temporal filters see no neighbours.
 
     Args:
         model: The model whose gate is shown.
@@ -29,14 +29,14 @@ class GateMap:
 
     @property
     def legend(self) -> tuple[str, str]:
-        """Two lines that say what the map shows."""
+        """Two lines that explain the map."""
         receiver = self.network.receivers[0]
         sender, sign = ("motion", "m") if receiver == "appearance" else ("appearance", "a")
         does = {"multiply": "multiplies", "add": "is added to"}.get(self.network.gate.fusion, "enters the gate of")
         return f"what {sender} sends at {self.part}, mean |f(x_{sign})|:", f"it {does} {receiver} there"
 
     def add_maps(self, frames: Iterable[TimedFrame]) -> Iterator[TimedFrame]:
-        """Yield the same frames with their gate maps, a few frames late because a flow stack reaches ahead."""
+        """Yield the same frames with their gate maps, a few frames late, because a flow stack reaches ahead."""
         for frame, found in map_frames(frames, self.model.stack_length, self.compute_maps):
             yield replace(frame, gate_map=found)
 
@@ -57,8 +57,8 @@ def find_gate_map(model: Classifier, part: MapPart | None) -> GateMap | None:
 
     Args:
         model: A model of one stream or two.
-        part: The part whose gate is shown. By default the deepest one whose maps have enough positions to show where
-            something is: conv5 for frames of 256 pixels.
+        part: The part whose gate is shown; by default the deepest one whose maps have enough positions to show where
+            things are: conv5 for frames of 256 pixels.
     """
     network = model.fast_network
     if not isinstance(network, TwoStream) or not network.tied:

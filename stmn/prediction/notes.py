@@ -1,4 +1,4 @@
-"""Notes on a video: what is said of it while it is classified."""
+"""Notes on a video: the messages about it while it is classified."""
 
 from contextlib import AbstractContextManager
 
@@ -6,11 +6,11 @@ from stmn.runtime.progress import Progress, Silent, Task
 
 
 class NoteTaker:
-    """A `Progress` that hands everything on, and keeps what is said of one video.
+    """A `Progress` that passes everything on, and keeps the messages about one video.
 
     Args:
-        progress: Where it goes; by default nowhere else.
-        name: The video's name; notes are kept without it.
+        progress: Where everything is passed on to; None: nowhere.
+        name: The video's name, which is removed from the notes.
 
     Attributes:
         taken: The notes, without the video's name.
@@ -35,5 +35,5 @@ class NoteTaker:
         return self._progress.task(description, total, unit, done)
 
     def event(self, **fields: object) -> None:
-        """Report something to a program that follows."""
+        """Report something to a program that reads the events."""
         self._progress.event(**fields)

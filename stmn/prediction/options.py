@@ -1,4 +1,4 @@
-"""The options of `stmn predict` and what goes together."""
+"""The options of `stmn predict`, and checks that they go together."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _STEP_FRACTION = 0.25
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """What `stmn predict` is asked to do; None stands for the default.
+    """The options of `stmn predict`; None stands for the default.
 
     Attributes:
         chunks: Chunks of each video or window.
@@ -32,10 +32,10 @@ class PredictOptions:
         out: The table to write.
         timeline: The CSV file to write.
         overlay: The MP4 file to write.
-        gate_part: The part of the network whose gate, and features that speak for a class, the overlay shows.
+        gate_part: The part of the network whose gate map and class map the overlay shows.
         explain: The class that the overlay explains.
-        is_unknown: Says of a window's logits (outputs, classes) whether the overlay calls it unknown.
-        allow_damage: The fraction of a video's frames that damage may cost.
+        is_unknown: Tells from a window's logits (outputs, classes) whether the overlay calls it unknown.
+        allow_damage: The fraction of a video's frames that may be lost to damage.
     """
 
     chunks: int | None = None
@@ -54,7 +54,7 @@ class PredictOptions:
         """Make sure that options and videos go together, before anything is read.
 
         Raises:
-            UsageError: They contradict each other, or an output is a folder, one of the videos, or has a wrong ending.
+            UsageError: They contradict each other, or an output is a folder, one of the videos, or has a wrong suffix.
         """
         for flag, seconds in (("--window", self.window), ("--step", self.step)):
             check_seconds(flag, seconds)
@@ -70,12 +70,12 @@ class PredictOptions:
 
     @property
     def outputs(self) -> dict[str, Path]:
-        """The files to write, by what they are."""
+        """Kind of output -> the file to write."""
         return {flag.removeprefix("--"): path for flag, path, _ in self._outputs}
 
     @property
     def _outputs(self) -> list[tuple[str, Path, tuple[str, ...]]]:
-        """The flag of each file to write, its path, and the endings that it may have."""
+        """The flag of each file to write, its path, and the suffixes that it may have."""
         given = (
             ("--out", self.out, TABLE_SUFFIXES),
             ("--timeline", self.timeline, (".csv",)),
@@ -85,12 +85,12 @@ class PredictOptions:
 
     @property
     def uses_windows(self) -> bool:
-        """True if windows are asked for, or an output that is made of them."""
+        """True if windows are asked for, or an output that needs them."""
         return any((self.window, self.step, self.timeline, self.overlay))
 
     @property
     def prints_windows(self) -> bool:
-        """True if windows are printed because no file is made of them."""
+        """True if windows are printed, because no file takes them."""
         return self.uses_windows and not self.outputs
 
     @property
@@ -101,13 +101,13 @@ class PredictOptions:
 
 
 def check_seconds(flag: str, seconds: float | None) -> None:
-    """Raise `UsageError` for what is no length of time; None is left to a default."""
+    """Raise `UsageError` if a number is not a length of time; None stands for the default."""
     if seconds is not None and not 0 < seconds < float("inf"):
         raise UsageError(f"{flag} {seconds:g}: must be a number of seconds above 0")
 
 
 def check_output(flag: str, path: Path, endings: tuple[str, ...], videos: list[Source]) -> None:
-    """Raise `UsageError` if a file to write has another ending than these, is a folder, or is one of the videos."""
+    """Raise `UsageError` if a file to write has none of the suffixes, is a folder, or is one of the videos."""
     if path.suffix.lower() not in endings:
         raise UsageError(f"{flag} {path}: the name must end in {_either(endings)}")
     if path.is_dir():
@@ -122,8 +122,8 @@ def _either(names: tuple[str, ...]) -> str:
 
 
 def _is_same(path: Path, place: str) -> bool:
-    """True if an existing file is the one at another path."""
+    """True if a path and another are the same existing file."""
     try:
         return path.samefile(place)
-    except (OSError, ValueError):  # there is none
+    except (OSError, ValueError):  # one of them doesn't exist
         return False

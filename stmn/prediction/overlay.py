@@ -1,4 +1,4 @@
-"""A video that shows what a model makes of a video: the running prediction, the flow it reads, and its gate."""
+"""Write a video that explains a model's view of a video: running prediction, the flow that it reads, and its gate."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -48,20 +48,20 @@ def write_overlay(
     length: float, step: float, protocol: Protocol, progress: Progress,
     is_unknown: Callable[[Tensor], bool] | None = None,
 ) -> Iterator[Window]:  # fmt: skip
-    """Classify the windows of a video and draw each frame with the window whose middle is nearest to it.
+    """Classify the windows of a video, and draw each frame with the window whose middle is nearest to it.
 
     Args:
         model: The model.
         frames: The decoded frames of the video.
         name: The video's name, for the title and for error messages.
-        path: The MP4 file. It appears when the last window has been taken.
+        path: The MP4 file. It appears once the caller has taken the last window.
         gate: The gate map to draw, if the model has one.
-        explained: The maps of a class to draw, if one is explained.
+        explained: The class maps to draw, if a class is explained.
         length: Seconds of a window.
         step: Seconds from one window to the next.
         protocol: How each window is classified.
         progress: Where notices go.
-        is_unknown: Says of a window's logits (outputs, classes) whether it is of no known class.
+        is_unknown: Tells from a window's logits (outputs, classes) whether it is of no known class.
 
     Yields:
         The windows.
@@ -85,7 +85,7 @@ def write_overlay(
 
 
 def _fit_panel(frame: Frame) -> RgbArray:
-    """The frame as a panel shows it."""
+    """Resize a frame to fit a panel."""
     height, width = panel_size(*frame.size)
     picture = frame.picture(min(height, width))
     if picture.shape[:2] == (height, width):
@@ -110,12 +110,12 @@ def _take_until(waiting: deque[TimedFrame], seconds: float) -> list[TimedFrame]:
 
 @dataclass
 class _Heat:
-    """A panel with a heat map, whose colour scale never shrinks along the video.
+    """A panel with a heat map; the range of its colours never shrinks during a video.
 
     Attributes:
-        title: What it shows.
-        legend: Two lines that explain it.
-        pick: Takes the (h, w) map of a frame.
+        title: The panel's title.
+        legend: Two lines that explain the map.
+        pick: Frame -> its (h, w) map.
         strongest: The value with the brightest colour.
     """
 
@@ -151,7 +151,7 @@ def _list_heat(gate: GateMap | None, explained: ClassMap | None) -> Iterator[_He
 
 
 class _Drawing:
-    """Draws the frames of one video. The colour scales never shrink along it."""
+    """Draws the frames of one video. The ranges of colours never shrink during it."""
 
     def __init__(
         self, model: Classifier, writer: VideoWriter, name: str, gate: GateMap | None, explained: ClassMap | None,
@@ -177,7 +177,7 @@ class _Drawing:
             self.writer.add(page, frame.seconds)
 
     def colour_flow(self, frames: Sequence[TimedFrame]) -> list[RgbArray]:
-        """(H, W, 3) flow of each frame in colour; the last frame of a video shows the flow before it."""
+        """(H, W, 3) colours of each frame's flow; the last frame of a video shows the flow before it."""
         fields = []
         for frame in frames:
             self.last_flow = self.last_flow if frame.flow is None else frame.flow
@@ -213,7 +213,7 @@ class _Drawing:
         return np.asarray(image)
 
     def explain_flow(self, sheet: Sheet, image: Image.Image) -> None:
-        """Draw the colour wheel of directions and its scale."""
+        """Draw the colour wheel of directions, and its scale."""
         left, top, side = sheet.left(1), sheet.foot, 5 * LINE
         disc = Image.new("L", (side, side))
         ImageDraw.Draw(disc).ellipse((1, 1, side - 2, side - 2), 255)
@@ -226,7 +226,7 @@ class _Drawing:
 
 
 def _explain_heat(sheet: Sheet, image: Image.Image, panel: int, heat: _Heat) -> None:
-    """Draw the colours of a heat map and say what they show."""
+    """Draw the colours of a heat map, with words that explain them."""
     left, top = sheet.left(panel), sheet.foot
     draw_heat_scale(image, (left, top + 4), sheet.column, heat.strongest)
     for line, words in enumerate(heat.legend):

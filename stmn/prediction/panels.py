@@ -1,4 +1,4 @@
-"""Drawing tools for an overlay: panels side by side, each with a title, a picture and a foot that explains it."""
+"""Drawing tools for an overlay: panels side by side, each with a title, a picture and an explanation at its foot."""
 
 from dataclasses import dataclass
 
@@ -14,25 +14,25 @@ RgbArray = NDArray[np.uint8]
 
 #: width and height, in pixels, that a picture is fitted into
 _PICTURE_BOX = (480, 336)
-#: pixels: the smallest width of a panel
+#: the smallest width of a panel, pixels
 _MIN_COLUMN = 300
-#: pixels: between panels, and the height of a line of text
+#: the gap between panels, and the height of a line of text, pixels
 GAP, LINE = 12, 21
-#: pixels: the size of text
+#: the size of text, pixels
 _TEXT_SIZE = 14
-#: lines of a panel's foot
+#: lines of text at a panel's foot
 _FOOT_LINES = 6
 #: colours of less important text, and of the best class's bar
 MUTED, BAR = (160, 166, 174), (64, 156, 255)
 _PAPER, _INK, _OTHER_BAR, _GROOVE = (18, 20, 24), (238, 238, 238), (58, 100, 150), (44, 48, 56)
-#: black, violet, red, orange, pale yellow: brightness rises evenly, so that it reads in grey too
+#: black, violet, red, orange, pale yellow: brightness rises evenly, so the scale works in grey too
 _HEAT = ((0, 0, 8), (62, 12, 92), (148, 32, 98), (222, 74, 58), (250, 152, 30), (252, 250, 170))
-#: how much of the colour of a heat map is heat; the rest is the picture under it
+#: opacity of a heat map over its picture
 _HEAT_OPACITY = 0.68
 
 
 def panel_size(height: int, width: int) -> tuple[int, int]:
-    """(height, width) in pixels of a picture fitted into a panel, both even."""
+    """Fit a picture into a panel: (height, width) in pixels, both even."""
     scale = min(_PICTURE_BOX[0] / width, _PICTURE_BOX[1] / height)
     return max(2, round(height * scale / 2) * 2), max(2, round(width * scale / 2) * 2)
 
@@ -58,7 +58,7 @@ class Sheet:
         return wide + wide % 2, high + high % 2
 
     def blank(self) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-        """An empty image and a drawing context for it."""
+        """Make an empty image, and a drawing context for it."""
         image = Image.new("RGB", self.size, _PAPER)
         return image, ImageDraw.Draw(image)
 
@@ -68,7 +68,7 @@ class Sheet:
 
     @property
     def foot(self) -> int:
-        """The upper edge of the panels' feet, in pixels."""
+        """The upper edge of the panels' feet, pixels from the top."""
         return GAP + LINE + self.height + GAP // 2
 
     def paste(self, image: Image.Image, panel: int, title: str, picture: Image.Image) -> None:
@@ -85,7 +85,7 @@ def draw_text(draw: ImageDraw.ImageDraw, at: tuple[int, int], words: str, room: 
 def draw_bar(
     draw: ImageDraw.ImageDraw, at: tuple[int, int], width: int, name: str, share: float, best: bool = False
 ) -> None:
-    """Draw a class's name, a bar as long as its score (0..1), and the score in percent."""
+    """Draw a class's name, a bar with the length of its score (0..1), and the score in percent."""
     left, top = at
     names, numbers = round(0.42 * width), round(_font().getlength("100 %")) + 6
     draw_text(draw, (left, top), name, names - 8, _INK if best else MUTED)
@@ -99,7 +99,7 @@ def draw_bar(
 
 
 def draw_heat_map(picture: RgbArray, values: NDArray[np.floating]) -> Image.Image:
-    """Lay a (h, w) map of values 0..1 over the picture in grey, in colour and smoothly enlarged to its size."""
+    """Lay a (h, w) map of values 0..1, in colour and smoothly enlarged, over the picture in grey."""
     height, width = picture.shape[:2]
     enlarged = Image.fromarray(values.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
     colours = _heat(np.clip(np.asarray(enlarged), 0, 1)).astype(np.float32)
@@ -133,7 +133,7 @@ def _shorten(words: str, room: float) -> str:
 
 
 def _heat(values: NDArray[np.floating]) -> RgbArray:
-    """Values 0..1 of any shape to colours, (..., 3) RGB."""
+    """Map values 0..1 of any shape to (..., 3) RGB colours."""
     at = np.linspace(0, 1, len(_HEAT))
     colours = np.array(_HEAT, float)
     return np.stack([np.interp(values, at, colours[:, c]) for c in range(3)], axis=-1).round().astype(np.uint8)

@@ -1,10 +1,10 @@
-"""A text file of rows, of which those of a video that fails can be taken back."""
+"""A text file of rows, from which the rows of a video that fails can be removed."""
 
 from typing import TextIO
 
 
 class RowFile:
-    """Rows that are written as they come; those since the last `commit` can be removed again.
+    """Writes rows as they come; those since the last `commit` can be removed.
 
     Args:
         file: An empty text file, open for writing.

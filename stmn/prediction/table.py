@@ -1,4 +1,4 @@
-"""The predictions for many videos as one table, a row per video or per window: CSV, lines of JSON, or Parquet."""
+"""Predictions for many videos as one table, a row per video or per window: CSV, lines of JSON, or Parquet."""
 
 import csv
 import json
@@ -15,23 +15,23 @@ from stmn.prediction.rows import RowFile
 from stmn.runtime.csv_cells import safe_cell
 from stmn.runtime.files import atomic_write
 
-#: endings of the tables that can be written
+#: suffixes of the tables that can be written
 TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
-#: the class of a video of no known class
+#: the class that stands for "no known class"
 UNKNOWN = "unknown"
-#: rows of Parquet that are in memory at a time
+#: rows of a Parquet file in memory at a time
 _BATCH = 10_000
 
 
 class PredictionTable(RowFile):
     """A table with the columns video, class, score, class_2, score_2, ..., start_s, end_s, frames, notes, error.
 
-    A video that fails has a row with the error, and no other.
+    A video that fails has one row, with the error.
 
     Args:
         file: An empty text file, open for writing.
         top: How many classes a row has.
-        as_csv: Write CSV; otherwise lines of JSON.
+        as_csv: Write CSV; if false, lines of JSON.
     """
 
     def __init__(self, file: TextIO, top: int, as_csv: bool) -> None:
@@ -46,16 +46,16 @@ class PredictionTable(RowFile):
         self, video: str, ranked: Sequence[ClassScore], start: float, end: float, frames: int,
         notes: Sequence[str] = (), unknown: bool = False,
     ) -> None:  # fmt: skip
-        """Write a row: the best classes of a video, or of one window of it.
+        """Write a row: the best classes of a video, or of one of its windows.
 
         Args:
-            video: Its name.
+            video: The video's name.
             ranked: Its classes, best first.
             start: Where it begins, seconds.
             end: Where it ends, seconds.
             frames: How many frames it has, at the rate of the model.
-            notes: What is wrong with it, or strange.
-            unknown: It is of no known class: the first class is `UNKNOWN`, without a score, and the others follow.
+            notes: Messages about it, such as damage.
+            unknown: It is of no known class: the first class is then `UNKNOWN`, without a score; the others follow.
         """
         scores: dict[str, Any] = {"class": UNKNOWN} if unknown else {}
         for (name, score), found in zip(_pairs(self.columns)[int(unknown) :], ranked, strict=False):
@@ -64,7 +64,7 @@ class PredictionTable(RowFile):
         self._write({"video": video} | scores | times | {"notes": "; ".join(notes) or None})
 
     def fail(self, video: str, error: str) -> None:
-        """Take back the rows of a video, and write one that says why."""
+        """Remove the rows of a video, and write one with the error."""
         self.roll_back()
         self._write({"video": video, "error": error})
         self.commit()
@@ -80,12 +80,12 @@ class PredictionTable(RowFile):
 
 @contextmanager
 def write_predictions(path: Path, classes: int, top: int) -> Iterator[PredictionTable]:
-    """Open a table that appears at `path` if the block ends without an error.
+    """Open a table, which appears at `path` if the block ends without an error.
 
     Args:
-        path: Its ending, one of `TABLE_SUFFIXES`, says what it is.
+        path: Where it is written; its suffix, one of `TABLE_SUFFIXES`, decides the format.
         classes: How many classes there are.
-        top: How many of them a row has, at most.
+        top: The most classes in a row.
 
     Raises:
         MissingExtra: Parquet needs a package that is not installed.
@@ -96,7 +96,7 @@ def write_predictions(path: Path, classes: int, top: int) -> Iterator[Prediction
         _check_parquet()
     with atomic_write(path) as temporary, ExitStack() as stack:
         text = temporary
-        if kind == ".parquet":  # rows can't be taken out of it: it is made when all are there
+        if kind == ".parquet":  # rows can't be removed from it, so it is made from JSON at the end
             text = Path(stack.enter_context(TemporaryDirectory(prefix=".", dir=path.parent))) / "rows.jsonl"
         with open(text, "w", newline="", encoding="utf-8") as file:
             yield PredictionTable(file, top, kind == ".csv")
@@ -111,22 +111,22 @@ def _columns(top: int) -> list[str]:
 
 
 def _escape(cell: Any) -> Any:
-    """A cell whose text is valid Unicode: names may hold any bytes."""
+    """Make a cell's text valid Unicode: names may hold any bytes."""
     return cell.encode("utf-8", "backslashreplace").decode() if isinstance(cell, str) else cell
 
 
 def _pairs(columns: Sequence[str]) -> list[tuple[str, str]]:
-    """The names of the columns of each rank: its class, its score."""
+    """The names of the class column and the score column of each rank."""
     return list(zip(_starting(columns, "class"), _starting(columns, "score"), strict=True))
 
 
 def _starting(columns: Sequence[str], start: str) -> list[str]:
-    """The columns whose names have this start."""
+    """The columns whose names start like this."""
     return [name for name in columns if name.startswith(start)]
 
 
 def _check_parquet() -> None:
-    """Raise `MissingExtra` before anything is classified."""
+    """Raise `MissingExtra` if Parquet can't be written; called before anything is classified."""
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError as error:
@@ -134,7 +134,7 @@ def _check_parquet() -> None:
 
 
 def _write_parquet(lines: Path, path: Path, columns: Sequence[str]) -> None:
-    """Make a Parquet file of lines of JSON."""
+    """Make a Parquet file from lines of JSON."""
     import pyarrow
     from pyarrow.parquet import ParquetWriter
 

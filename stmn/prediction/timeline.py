@@ -1,4 +1,4 @@
-"""The predictions for a video over time as a CSV table, one row per window."""
+"""Predictions for a video over time as a CSV table, one row per window."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from stmn.runtime.files import atomic_write
 
 
 class Timeline(RowFile):
-    """A CSV table of the windows of one video after another; the rows of a video that fails can be taken back.
+    """A CSV table of the windows of one video after another; the rows of a video that fails can be removed.
 
     Args:
         file: An empty text file, open for writing.
@@ -32,7 +32,7 @@ class Timeline(RowFile):
     def add(self, video: str, window: Window, ranked: Sequence[ClassScore], unknown: bool = False) -> None:
         """Write a row: start and end in seconds, the best class and its score, the video, each class's score.
 
-        If it is of no known class, that is `UNKNOWN`, without a score.
+        If `unknown`, the best class is `UNKNOWN`, without a score.
         """
         scores = {found.class_name: f"{found.score:.6f}" for found in ranked}
         best = ranked[0].class_name
@@ -43,7 +43,7 @@ class Timeline(RowFile):
 
 @contextmanager
 def write_timeline(path: Path, classes: Sequence[str]) -> Iterator[Timeline]:
-    """Open a timeline that appears at `path` if the block ends without an error.
+    """Open a timeline, which appears at `path` if the block ends without an error.
 
     Raises:
         StmnError: The file can't be written.

@@ -1,4 +1,4 @@
-"""Read only what the chunks of a whole video need, so that memory does not grow with its length.
+"""Read only what the chunks of a whole video need, so that memory doesn't grow with its length.
 
 The video is decoded twice: once to count its frames, which decides where the chunks lie, and once to read the chunks'
 frames and compute their flow.
@@ -22,7 +22,7 @@ from stmn.video.source import Source, rereadable
 
 @dataclass(frozen=True)
 class WholeVideo:
-    """What the chunks of a video read, how many frames it has at the rate of the model, and how many seconds."""
+    """The input from a video's chunks, how many frames the video has at the rate of the model, and how many seconds."""
 
     given: VideoInput
     frames: int
@@ -52,7 +52,7 @@ def read_whole_video(
 def _read_chunks(
     model: Classifier, source: Source, plan: ChunkPlan, allow_damage: float
 ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-    """(3, H, W) frames and (2, H, W) flow levels by their numbers: what the plan needs, and little more."""
+    """Number -> (3, H, W) frame and number -> (2, H, W) flow levels: those that the plan needs, and few others."""
     how, fields_of = model.description.preparation, model.field_maker()
     frames: dict[int, Tensor] = {}
     levels: dict[int, Tensor] = {}

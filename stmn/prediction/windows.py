@@ -1,4 +1,4 @@
-"""Windows that slide over a video of any length, even an endless stream. Memory holds one window."""
+"""Windows that slide over a video of any length, even an endless stream. Only one window is in memory."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +25,7 @@ _ROUNDING = 1e-3
 
 @dataclass(frozen=True)
 class TimedFrame:
-    """A frame of a video with the flow to the next one.
+    """A frame of a video, with the flow to the next one.
 
     Attributes:
         seconds: Time since the first frame.
@@ -34,7 +34,7 @@ class TimedFrame:
         flow: (2, H, W) uint8 levels of the flow to the next frame; None for the last frame.
         display: (H, W, 3) uint8, the frame as an overlay shows it, if there is one.
         gate_map: (h, w) map of the gate at this frame, if there is one.
-        class_maps: (streams, h, w) maps of what speaks for a class, if one is explained.
+        class_maps: (streams, h, w) class maps of this frame, if a class is explained.
     """
 
     seconds: float
@@ -48,7 +48,7 @@ class TimedFrame:
 
 @dataclass(frozen=True)
 class Span:
-    """The frames from `start` to `end`, in seconds; `last` if it ends with the video."""
+    """The frames from `start` to `end`, in seconds; `last` if the span ends with the video."""
 
     start: float
     end: float
@@ -58,9 +58,9 @@ class Span:
 
 @dataclass(frozen=True)
 class Window:
-    """The prediction for the video from `start` to `end`, in seconds. It has so many `frames`.
+    """The prediction for the part of a video from `start` to `end`, in seconds, which has `frames` frames.
 
-    `outputs` holds (outputs, classes) logits, a row for each output of the network that is used.
+    `outputs` holds (outputs, classes) logits, a row for each output in use.
     """
 
     start: float
@@ -82,12 +82,12 @@ class Window:
 def read_frames(
     model: Classifier, frames: Iterable[Frame], display: Callable[[Frame], NDArray[np.uint8]] | None = None
 ) -> Iterator[TimedFrame]:
-    """Yield the frames of a video with their flow, prepared as the model's training data.
+    """Yield the frames of a video with their flow, prepared like the model's training data.
 
     Args:
-        model: Says how frames and flow are prepared.
+        model: Has the description of how frames and flow are prepared.
         frames: The decoded frames.
-        display: Makes the picture that an overlay shows.
+        display: Makes the picture of a frame for an overlay.
     """
     how = model.description.preparation
     decoded: deque[tuple[float, Fraction, NDArray[np.uint8] | None]] = deque()
@@ -112,8 +112,8 @@ def read_frames(
 def slide_window(frames: Iterable[TimedFrame], length: float, step: float) -> Iterator[Span]:
     """Yield spans of `length` seconds, one every `step` seconds, each as soon as it is complete.
 
-    If the last one does not reach the end of the video, one more span ends with the video. A video shorter than
-    `length` is one span.
+    If these don't reach the end of the video, one more span ends with the video. A video shorter than `length` is one
+    span.
     """
     held: deque[TimedFrame] = deque()
     number, covered = 0, float("-inf")
@@ -137,7 +137,7 @@ def slide_window(frames: Iterable[TimedFrame], length: float, step: float) -> It
 
 
 def count_windows(seconds: float, rate: float, length: float, step: float) -> int:
-    """How many spans `slide_window` makes of a video of `seconds` seconds at a constant `rate`."""
+    """Count the spans that `slide_window` makes of a video of `seconds` seconds at a constant `rate`."""
     last_frame = seconds - 1 / rate
     complete = floor((last_frame - length + _ROUNDING) / step) + 1  # windows that end before the last frame
     return max(complete, 0) + 1  # and one that ends with it
@@ -146,7 +146,7 @@ def count_windows(seconds: float, rate: float, length: float, step: float) -> in
 def classify_spans(
     model: Classifier, spans: Iterable[Span], protocol: Protocol, name: str, progress: Progress
 ) -> Iterator[Window]:
-    """Classify each span as a video of its own. Raises as `read_spans` does."""
+    """Classify each span as if it were a video. Raises as `read_spans` does."""
     for span, given in read_spans(model, spans, protocol, name, progress):
         logits = model.compute_logits(given, protocol, name)
         yield Window(span.start, span.end, torch.stack(logits), len(span.frames))
@@ -155,16 +155,16 @@ def classify_spans(
 def read_spans(
     model: Classifier, spans: Iterable[Span], protocol: Protocol, name: str, progress: Progress
 ) -> Iterator[tuple[Span, VideoInput]]:
-    """What the network reads of each span. Frames missing for a flow stack are reported once.
+    """Yield each span with the network's input. A span too short for a flow stack is reported once.
 
     Raises:
-        UsageError: The windows are so short that one holds a single frame, and the model reads flow.
+        UsageError: The windows are so short that one holds only one frame, and the model reads flow.
     """
     reported = False
     for span in spans:
         frames = span.frames
         if len(frames) == 1 and model.reads_flow:
-            if span.start > 0:  # where a video of varying rate stands still
+            if span.start > 0:  # a pause in a video of varying rate
                 continue
             if not span.last:
                 raise UsageError(

@@ -26,7 +26,7 @@ def call_stage(
 
     Args:
         verb: The kind of stage.
-        given: Its options by the keys of recipes; a result stands for what its stage made. None means not given.
+        given: Its options by their keys in recipes; a result stands for the output of its stage. None: not given.
         workspace: Where it runs.
         defaults: Its defaults, from the settings.
         device: `auto`, `cpu` or `cuda`.
@@ -46,7 +46,7 @@ def call_tuning(
     minutes: float | None, prune: bool, workspace: Workspace, defaults: Mapping[str, Any], device: str,
     progress: Progress,
 ) -> TuningResult:  # fmt: skip
-    """Go on with a study until it has a number of trials. Arguments and errors are those of `stmn.tune`."""
+    """Continue a study until it has `trials` trials. Arguments and errors are those of `stmn.tune`."""
     check_verb(verb)
     tuning = prepare_tuning(verb, _plain_options(given), space, name, workspace, defaults, device)
     run_tuning(tuning, trials, progress, device, minutes, prune)

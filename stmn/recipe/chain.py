@@ -22,7 +22,7 @@ from stmn.runtime.progress import Progress
 from stmn.stages.workload import list_splits
 from stmn.workspace import Input, Run, Workspace, as_input
 
-#: so many instances of a sweep that fail one after another are no bad luck
+#: this many instances of a sweep that fail in a row have one cause
 _MOST_IN_A_ROW = 3
 
 
@@ -62,8 +62,8 @@ def run_recipe(
     Args:
         until: the id of the last stage to run.
         force: run every stage even if it is up to date.
-        wait: wait for another process that runs this recipe, or that is at work on a stage. None: for a stage alone,
-            which another recipe may share.
+        wait: wait for another process that runs this recipe or one of its stages. None: wait only for a stage, which
+            another recipe may share.
 
     Raises:
         UsageError: an option, an input or `until` is wrong; nothing has been run then.
@@ -106,12 +106,12 @@ class _Chain:
     def run(self, stages: Sequence[RecipeStage]) -> Iterator[tuple[RecipeStage, Run]]:
         """Run stages that have not been run yet, and yield each with its run.
 
-        An instance of a sweep that fails, as a training that diverges, doesn't stop the others: what follows from it is
-        left out, and the rest is run first.
+        If an instance of a sweep fails, such as a training that diverges, the stages that depend on it are left out,
+        and the others still run.
 
         Raises:
-            StmnError: a stage can't run, or several instances in a row failed, which has one cause; or, at the end,
-                which instances failed.
+            StmnError: a stage can't run, or several instances in a row failed; or, after all others have run, some
+                instances failed, which the message lists.
         """
         wanted = {stage.id for stage in stages} - self.runs.keys()
         failed: dict[str, StmnError] = {}
@@ -159,10 +159,10 @@ class _Chain:
 
 
 def expand_here(recipe: Recipe, workspace: Workspace, overrides: Overrides) -> Recipe:
-    """The instances of a recipe's stages, over the splits of the prepared set that it reads.
+    """Expand a recipe into the instances of its stages, over the splits of the prepared set that it reads.
 
     Raises:
-        UsageError: what only instances show.
+        UsageError: an instance has a mistake.
         DataError: the set is not prepared yet, or has no such split.
     """
     if recipe.sweep is None or not recipe.sweep.over_splits:
@@ -174,7 +174,7 @@ def expand_here(recipe: Recipe, workspace: Workspace, overrides: Overrides) -> R
 
 
 def try_expand(recipe: Recipe, workspace: Workspace, overrides: Overrides) -> tuple[Recipe, bool]:
-    """As `expand_here`, and True; before the set is prepared, with one split in place of all that it will have."""
+    """Expand as `expand_here`, and return True; before the set is prepared, expand over one split and return False."""
     try:
         return expand_here(recipe, workspace, overrides), True
     except DataError:
@@ -193,7 +193,7 @@ def _turn(
         | ({"sweep": repr(sweep)} if sweep else {})
     )
     there = next(path for path in (workspace.runs_dir, *workspace.runs_dir.absolute().parents) if path.exists())
-    if torchrun.rank() or not os.access(there, os.W_OK):  # where nothing can be written, nothing has to be kept apart
+    if torchrun.rank() or not os.access(there, os.W_OK):  # where nothing can be written, no lock is needed
         yield
         return
     folder = workspace.runs_dir / f".recipe-{same}"
@@ -242,7 +242,7 @@ def plan_in_recipe(
 def inputs_of(
     options: StageOptions, runs: dict[str, Run], workspace: Workspace, given: Collection[str] = ()
 ) -> dict[str, list[Input]]:
-    """The inputs that name earlier stages, resolved; options in `given` came from flags and are left to look up."""
+    """Resolve the inputs that name earlier stages; options in `given` came from flags, and are looked up later."""
     found = {}
     for name, kinds in options.inputs().items():
         values = options.named(name)

@@ -1,4 +1,4 @@
-"""Changes that a person makes to a recipe on the command line: `--set motion.steps=100`."""
+"""Changes that the user makes to a recipe on the command line: `--set motion.steps=100`."""
 
 import tomllib
 from collections.abc import Sequence
@@ -7,13 +7,13 @@ from typing import Any
 from stmn.errors import near_match
 from stmn.options import MODELS, options_of
 
-#: tables of a recipe that are no stages
+#: tables of a recipe that are not stages
 _TABLES = ("recipe", "sweep")
 _FORM = "write STAGE.KEY=VALUE, or KEY=VALUE for all stages that have such a key"
 
 
 def change_recipe(content: dict[str, Any], changes: Sequence[str]) -> list[str]:
-    """Change what a recipe's file holds, in place, before it is checked.
+    """Change the content of a recipe's file in place, before it is checked.
 
     Args:
         content: The tables of the file.
@@ -45,7 +45,7 @@ def change_recipe(content: dict[str, Any], changes: Sequence[str]) -> list[str]:
 
 
 def _find_tables(content: dict[str, Any], keys: list[str]) -> tuple[list[dict[str, Any]], list[str], str]:
-    """The tables that a path of keys is about, the keys in them, and what is wrong; empty if nothing."""
+    """Return the tables that a path of keys leads to, the keys within them, and an error message, "" if none."""
     listed = content.get("stage", [])
     stages = [stage for stage in listed if isinstance(stage, dict)] if isinstance(listed, list) else []
     if len(keys) > 1 and keys[0] in _TABLES:

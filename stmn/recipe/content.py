@@ -1,4 +1,4 @@
-"""What a recipe says: its stages, what they share, and its sweep."""
+"""The content of a recipe: its stages, what they share, and its sweep."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +9,7 @@ from stmn.options import options_of
 from stmn.options.base import StageOptions
 from stmn.recipe.sweep import Sweep
 
-#: how many of the instances of a sweep a message lists
+#: the most instances of a sweep that a message lists
 _MOST_LISTED = 20
 
 
@@ -18,11 +18,11 @@ class RecipeStage:
     """One `[[stage]]` table, or one instance of it in a sweep.
 
     Attributes:
-        id: what later stages call its output; of an instance with its place in the sweep: `fused[fusion=add, seed=1]`.
+        id: the name by which later stages read its output; an instance adds its values: `fused[fusion=add, seed=1]`.
         uses: its verb.
         given: its options as given.
-        of: of an instance, the id of the `[[stage]]` table.
-        axes: of an instance, what it takes of each axis of the sweep that decides its result.
+        of: for an instance, the id of its `[[stage]]` table.
+        axes: for an instance, its value on each axis of the sweep that decides its result.
     """
 
     id: str
@@ -42,7 +42,7 @@ class Recipe:
     """A recipe without mistakes.
 
     Attributes:
-        shared: what `[recipe]` says for all stages: seed, data, split.
+        shared: what `[recipe]` sets for all stages: seed, data, split.
         sweep: its `[sweep]` table, from which `expand` makes instances of the stages.
     """
 
@@ -53,10 +53,10 @@ class Recipe:
     sweep: Sweep | None = None
 
     def up_to(self, until: str | None) -> list[RecipeStage]:
-        """The stages up to the last one that has an id, or is an instance of it. Raises `UsageError` if there is none.
+        """The stages up to and including one, with all its instances. Raises `UsageError` if there is no such stage.
 
         Args:
-            until: the id; None for all stages.
+            until: its id; None for all stages.
         """
         called = [number for number, stage in enumerate(self.stages, 1) if until in (None, stage.id, stage.of)]
         if not called:
@@ -78,7 +78,7 @@ class Recipe:
 
 
 def with_shared(given: dict[str, Any], model: type[StageOptions], shared: dict[str, Any]) -> dict[str, Any]:
-    """The keys of a stage over those of the recipe; `prepare` makes the set that the others read."""
+    """The recipe's shared values, overridden by the stage's own; `data` is the `out` of `prepare`."""
     values = {key: value for key, value in shared.items() if key in model.model_fields}
     if "out" in model.model_fields and "data" in shared:
         values["out"] = shared["data"]

@@ -1,4 +1,4 @@
-"""What an earlier run has to do with a new one: why it is not the same, and whether it waits to be resumed."""
+"""Compare a new run with an earlier one: why it is not the same, and whether the earlier one waits to be resumed."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +8,7 @@ from stmn.recipe.plan import StagePlan
 from stmn.registry import for_fingerprint
 from stmn.workspace import Run, Workspace
 
-#: what a training that was interrupted leaves
+#: the file that an interrupted training leaves
 _STATE = "training.safetensors"
 
 
@@ -46,9 +46,9 @@ def check_earlier(plan: StagePlan, workspace: Workspace) -> str:
 
 
 def _was_asked_otherwise(record: dict[str, Any], plan: StagePlan) -> bool:
-    """True if a run was given another value of an option, another input or another data set than a plan.
+    """True if a run and a plan were given different values of an option, or different inputs or data sets.
 
-    An option that was given as `auto`, for example, has no value of its own until the machine decides it.
+    An option given as `auto`, for example, doesn't count: the machine decides its value.
     """
     alike = plan.options.alike
     before, now = alike(record.get("options", {})), alike(plan.options.model_dump(mode="json"))
@@ -65,7 +65,7 @@ def _was_asked_otherwise(record: dict[str, Any], plan: StagePlan) -> bool:
 
 
 def _differences(record: dict[str, Any], plan: StagePlan) -> Iterator[tuple[str, str]]:
-    """(Kind of difference, in words) between a run and a plan that were asked for the same."""
+    """(Kind, text) of each difference between a run and a plan that were given the same options."""
     identity, before = plan.identity, plan.options.alike(record.get("options", {}))
     decides = plan.options.deciding()
     changed = {k: (before[k], now) for k, now in decides.items() if k in before and before[k] != now}
@@ -101,7 +101,7 @@ def _differences(record: dict[str, Any], plan: StagePlan) -> Iterator[tuple[str,
 
 
 def _pairs(now: list[dict[str, str]], before: list[dict[str, str]]) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
-    """Plugins of the same kind and name, now and before, without the versions of built-in ones."""
+    """Pairs (now, before) of plugins of the same kind and name, without the versions of built-in ones."""
     known = {(item.get("kind"), item.get("name")): for_fingerprint(item) for item in before}
     for item in now:
         if (key := (item.get("kind"), item.get("name"))) in known:

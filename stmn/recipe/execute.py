@@ -35,12 +35,12 @@ def execute(
 
     Args:
         force: run it even if it is up to date.
-        wait: wait for another process that runs the same stage, and take what it makes.
-        about: what else goes into the record: the recipe and the stage's id.
+        wait: wait for another process that runs the same stage, and use its result.
+        about: further entries of the record: the recipe and the stage's id.
 
     Raises:
         FolderInUse: another process runs the same stage.
-        UsageError: a file that it would write outside of the workspace exists, and `force` is false.
+        UsageError: a file that it would write outside the workspace exists, and `force` is false.
         Exception: whatever the stage raises; the record then says so.
     """
     if not force:
@@ -91,17 +91,17 @@ def is_shared(verb: str) -> bool:
 
 
 def choose_device_of(verb: str, names: str) -> str:
-    """What a stage of a recipe takes of a list of devices: all of them, or the first one.
+    """The devices that a stage uses from a list: all of them, or the first one.
 
     Args:
         verb: the stage.
-        names: what `--device` says, such as `cuda:0,cuda:1`.
+        names: the value of `--device`, such as `cuda:0,cuda:1`.
     """
     return names if find_stage(verb).several_devices else names.partition(",")[0].strip()
 
 
 def _context(plan: StagePlan, workspace: Workspace, progress: Progress, device: str, wait: bool) -> Context:
-    """What the stage is given."""
+    """The context that the stage runs in."""
 
     def run_stage(options: StageOptions) -> Run:
         run = execute(plan_stage(verb_of(options), options, workspace), workspace, progress, device, wait=wait)
@@ -112,7 +112,7 @@ def _context(plan: StagePlan, workspace: Workspace, progress: Progress, device: 
 
 
 def _refuse_existing(options: StageOptions, kept: Sequence[str]) -> None:
-    """Raise `UsageError` if a file that a person named exists, unless it will be left as it is."""
+    """Raise `UsageError` if a file that the user named exists, unless it will be left as it is."""
     for option in options.described().values():
         path = getattr(options, option.name)
         if option.typed and isinstance(path, Path) and os.path.lexists(path) and option.name not in kept:
@@ -127,10 +127,10 @@ def _is_needed(plan: StagePlan, force: bool) -> bool:
 
 @contextmanager
 def _turn(plan: StagePlan, context: Context, force: bool, wait: bool, about: dict[str, Any]) -> Iterator[bool]:
-    """Give whether a stage has to run. If so, it may, and its folder is locked until the block ends.
+    """Yield True if a stage has to run; its folder is then locked until the block ends. Else yield False.
 
     Raises:
-        FolderInUse: another process runs it, and this one is not to wait.
+        FolderInUse: another process runs it, and `wait` is false.
         StmnError: it can't run.
     """
     name, say = about.get("stage", plan.verb), context.progress.say
@@ -156,7 +156,7 @@ def _turn(plan: StagePlan, context: Context, force: bool, wait: bool, about: dic
 
 
 def _run_and_record(plan: StagePlan, context: Context, about: dict[str, Any]) -> Run:
-    """Run the stage, and keep its record: who runs it, and what came of it."""
+    """Run the stage, and keep its record: who runs it, and how it ended."""
     stage, run, options = find_stage(plan.verb), plan.run, plan.options
     started = time.perf_counter()
     run.record = {"verb": plan.verb, "fingerprint": plan.fingerprint, **plan.identity, **about}
@@ -169,7 +169,7 @@ def _run_and_record(plan: StagePlan, context: Context, about: dict[str, Any]) ->
         interrupted = isinstance(error, KeyboardInterrupt | Interrupted)
         run.save(status="interrupted" if interrupted else "failed", error=str(error))
         raise
-    except BaseException as error:  # a plugin that calls `sys.exit`, for example, would end all with success
+    except BaseException as error:  # a plugin that calls `sys.exit`, for example, would end the program with success
         what = describe_unexpected(error)
         run.save(status="failed", error=what)
         raise PluginError(f"{about.get('stage', plan.verb)} did not finish: {what}") from error

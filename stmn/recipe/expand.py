@@ -14,11 +14,11 @@ from stmn.recipe.rows import TEST, find_rows
 from stmn.recipe.sweep import ALL, MOST_STAGES, SHARED, Axis, Sweep
 from stmn.stages.table import BOX_SHAPES
 
-#: weights of streams that are chosen when folds are joined
+#: the value of `stream_weights` that chooses them when folds are joined
 BY_FOLDS = "folds"
-#: stages that show what others made: they have no axes, but see all instances
+#: stages that show what others made: they have no axes, and read all instances
 _GATHER = ("table", "report", "calibrate")
-#: stage -> inputs of which one must be named in a sweep, where the newest of all instances would be anyone's guess
+#: stage -> groups of inputs; in a sweep one of each must be named, as the newest run could be any instance
 _NAMED = {
     "fuse": (("appearance",), ("motion",)),
     "evaluate": (("model", "late_fusion", "join"),),
@@ -28,19 +28,19 @@ _NAMED = {
 
 
 def expand(recipe: Recipe, splits: Sequence[str] = (), folds: bool = True) -> Recipe:
-    """Make the instances of a recipe's stages.
+    """Expand a recipe's sweep into instances of its stages.
 
     A stage depends on its own axes, on seed and split if it has such an option and doesn't set it itself, and on the
-    axes of the stages that its inputs name. Instances with equal values are one, so a stream is trained once for all
-    fusions. Evaluations of folds get one more instance, which joins them: `test[seed=1, split=all]`.
+    axes of the stages that its inputs name, and on nothing else, so a stream is trained once for all fusions.
+    Evaluations of folds get one more instance, which joins them: `test[seed=1, split=all]`.
 
     Args:
         recipe: a recipe; without a sweep it stays as it is.
-        splits: the splits of the prepared set, for `split = "all"`; one stands for all while they are not known.
-        folds: the splits are folds, so that scores of several can be joined.
+        splits: the splits of the prepared set, for `split = "all"`; while they are unknown, one stands for all.
+        folds: the splits are folds, so that their scores can be joined.
 
     Raises:
-        UsageError: all mistakes that only instances show, one line each.
+        UsageError: instances have mistakes, one line each.
     """
     sweep = recipe.sweep
     if sweep is None:
@@ -60,9 +60,9 @@ class _Expansion:
 
     Attributes:
         made: the instances of each stage by its id.
-        scored: the instances of each stage that tests that are shown: joined ones where there are folds.
-        wrong: mistakes.
-        part: which videos the rows of the table are of: `test`, or `validation` if nothing tests test videos.
+        scored: stage that tests -> the instances that are shown: joined ones where there are folds.
+        wrong: the mistakes found.
+        part: the videos that the table's rows are about: `test`, or `validation` if no stage tests test videos.
         rows: the ids of the stages that are rows.
     """
 
@@ -102,7 +102,7 @@ class _Expansion:
         return self.stages
 
     def _instantiate(self, stage: RecipeStage) -> None:
-        """Add the instances of a stage, and what joins them."""
+        """Add the instances of a stage, and those that join them."""
         instances = sorted(islice(self._instances(stage), MOST_STAGES + 1), key=self._find_place)
         self.made[stage.id] = instances
         self.stages += instances
@@ -135,7 +135,7 @@ class _Expansion:
         self.stages += joined
 
     def _instances(self, stage: RecipeStage) -> Iterator[RecipeStage]:
-        """The instances of a stage, in the order of the axes."""
+        """The instances of a stage, in the order of its own axes, then the shared ones."""
         model = stage.options
         own = [axis for axis in self.sweep.axes if axis.stage == stage.id]
         shared = [
@@ -160,11 +160,11 @@ class _Expansion:
                 yield found
 
     def _find_place(self, instance: RecipeStage) -> list[int]:
-        """Where an instance stands: by its value of each axis in turn."""
+        """The sort key of an instance: the index of its value on each axis in turn."""
         return [list(a.values).index(instance.axes[a.name]) if a.name in instance.axes else 0 for a in self.sweep.axes]
 
     def _find_inputs(self, stage: RecipeStage, given: dict[str, Any]) -> dict[str, list[str]]:
-        """The inputs of a stage that name others: key -> what they name."""
+        """Key -> names, for each input of a stage that names other stages."""
         found = {}
         for option in stage.options.described().values():
             if option.inputs and (value := given.get(option.key)):
@@ -177,7 +177,11 @@ class _Expansion:
         return found
 
     def _match(self, chosen: dict[str, str], names: Sequence[str]) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
-        """All instances of some stages that agree with a choice and with each other: their axes together, and ids."""
+        """Combine instances of the named stages whose axes agree with `chosen` and with each other.
+
+        Yields:
+            The axes of all of them together, and stage -> id of its instance.
+        """
         found: list[tuple[dict[str, str], dict[str, str]]] = [(chosen, {})]
         for name in names:
             if not (instances := self.made.get(name)):
@@ -202,7 +206,7 @@ class _Expansion:
         yield from found
 
     def _sort(self, axes: dict[str, str]) -> dict[str, str]:
-        """Axes in the order of the sweep, seed and split last."""
+        """Axes in the order of the sweep: seed and split last."""
         names = [axis.name for axis in self.sweep.axes]
         return {name: axes[name] for name in sorted(axes, key=names.index)}
 
@@ -213,7 +217,7 @@ class _Expansion:
         return f"{stage_id}[{', '.join(words)}]" if words else stage_id
 
     def _check(self, instance: RecipeStage, stage: RecipeStage) -> None:
-        """Find what an instance's options have against each other; what its table's have is known already."""
+        """Note how an instance's options contradict each other; those of its table are checked already."""
         model = instance.options
         try:
             model(**with_shared(instance.given, model, self.recipe.shared))
@@ -226,7 +230,7 @@ class _Expansion:
         self.wrong[("", line)] = line
 
     def _gather(self, stage: RecipeStage) -> RecipeStage:
-        """A table, a calibration or a report, which names what the sweep has made so far."""
+        """The one instance of a table, calibration or report; it names the instances made so far."""
         given = dict(stage.given)
         named = given.get("evaluations") or list(self.scored)
         shown = [one for name in named for one in self.scored.get(name, [])]
@@ -260,7 +264,7 @@ class _Expansion:
         return RecipeStage(stage.id, stage.uses, given, stage.id)
 
     def _gather_scores(self, stage_id: str, given: dict[str, Any]) -> dict[str, Any]:
-        """What a calibration reads: the first instance of its model, and the first scores of each test."""
+        """The inputs of a calibration: the first instance of its model, and the first scores of each test."""
         if not given.get("model"):
             self._refuse(f"stage '{stage_id}': in a sweep it must name its model")
         models = self.made.get(str(given.get("model")), [])
@@ -268,7 +272,7 @@ class _Expansion:
         return ({"model": models[0].id} if models else {}) | ({"scores": scores} if scores else {})
 
     def _find_row(self, wanted: str, rows: dict[str, RecipeStage | None]) -> str:
-        """The row that `against` names: itself, or the only one of a stage or of the model that it tests."""
+        """The row that `against` names: by its own name, by its stage if that has one row, or by the model tested."""
         if wanted == BOX_SHAPES:
             if self.part != TEST:
                 self._refuse(f"[sweep] against = '{wanted}': it guesses test videos, and all rows are of held-out ones")
@@ -286,5 +290,5 @@ class _Expansion:
         return found[0] if found else wanted
 
     def _find_tested(self, stage: RecipeStage) -> list[str]:
-        """What a stage's inputs name."""
+        """The names of all stages that a stage's inputs name."""
         return [name for names in self._find_inputs(stage, stage.given).values() for name in names]

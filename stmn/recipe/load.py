@@ -9,7 +9,7 @@
     uses = "train-stream"    # the verb of the stage; every other key is one of its options
     modality = "flow"
 
-A table [sweep] varies options, seeds and splits (`stmn.recipe.sweep`). Every mistake of a recipe is found at once.
+A table [sweep] varies options, seeds and splits (`stmn.recipe.sweep`). All mistakes in a recipe are reported at once.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ _SHARED = ("seed", "data", "split")
 
 
 def list_recipes() -> dict[str, Path]:
-    """Name -> file of the recipes that come with the package, as `final` and `tables/table2_ucf101`."""
+    """Name -> file of the recipes that come with the package, such as `final` and `tables/table2_ucf101`."""
     package = Path(str(files("stmn")))
     folders = [package / "recipes", package.parent / "recipes"]
     found = [(folder, path) for folder in folders for path in folder.rglob("*.toml")]
@@ -73,7 +73,7 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
 
     Args:
         name: a file, or a recipe of the package.
-        changes: what a person changes in it, as `change_recipe` takes it.
+        changes: the user's changes to it, as `change_recipe` takes them.
 
     Raises:
         UsageError: it can't be found or read, or has mistakes: all of them, one line each.
@@ -116,7 +116,7 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     if wrong:
         raise UsageError(*(f"{path}: {line}" for line in wrong))
     recipe = Recipe(head["name"], shared, stages, path, sweep)
-    expand(recipe)  # finds what only instances of stages show
+    expand(recipe)  # finds mistakes that only show in instances
     return recipe
 
 
@@ -160,17 +160,20 @@ def _check_stage(
 
 
 def _find_rendering(options: StageOptions, where: str) -> list[str]:
-    """A line if a recipe says where a data set that makes its own videos writes them: that leads out as well."""
+    """A line if a recipe names a folder for a data set that makes its own videos: it belongs in the workspace."""
     if not isinstance(options, PrepareOptions) or options.videos is None:
         return []
-    with suppress(PluginError):  # which is said elsewhere
+    with suppress(PluginError):  # reported elsewhere
         if registry.load("dataset", options.dataset).makes_videos:
             return [f"{where}: data set '{options.dataset}' makes its videos in the workspace: leave out videos"]
     return []
 
 
 def _check_inputs(options: StageOptions, where: str, earlier: list[RecipeStage]) -> list[str]:
-    """Inputs that name no earlier stage (a path has a slash or an ending), or a stage that makes something else."""
+    """One line for each input that names no earlier stage, or one with another kind of output.
+
+    A name with a slash or an ending is a path.
+    """
     wrong = []
     by_id = {stage.id: stage for stage in earlier}
     for name, kinds in options.inputs().items():

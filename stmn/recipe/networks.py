@@ -1,4 +1,4 @@
-"""The networks that a recipe trains, without training them; and those of model files."""
+"""The configurations of the networks that a recipe trains, and of those in model files; nothing is trained."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from stmn.runtime.hub import is_hub_name
 from stmn.stages import find_stage
 from stmn.stages.fuse import fill_defaults as fill_fuse_defaults
 from stmn.stages.fuse import fused_config
-from stmn.stages.inside import look_at as look_at  # the command line knows stages through recipes
+from stmn.stages.inside import look_at as look_at  # cli imports stages only through this room
 from stmn.stages.networks import check_network, is_model, read_network
 from stmn.stages.train_stream import choose_start, fill_defaults, stream_config
 from stmn.stages.training import check_processes
@@ -25,7 +25,7 @@ from stmn.workspace import Workspace
 if TYPE_CHECKING:
     from stmn.stages.networks import NetworkConfig, StreamConfig
 
-#: classes of a network whose number is unknown before its data is prepared
+#: assumed number of classes until the data is prepared
 _SOME_CLASSES = 2
 
 
@@ -39,7 +39,7 @@ def network_of_recipe(name: str, stage_id: str | None, classes: int) -> tuple[st
 
     Args:
         stage_id: the stage; None for the last one that trains a network.
-        classes: how many classes the network has; its data would decide.
+        classes: how many classes the network has; in a run its data decides.
 
     Raises:
         UsageError: the recipe trains no network, or has no such stage.
@@ -67,11 +67,11 @@ def check_recipe(
 
     Args:
         options: the options of stages by id, if they are not those of the recipe alone.
-        processes: how many of torchrun train together.
+        processes: how many processes of torchrun train together.
         until: the id of the last stage to look at.
 
     Raises:
-        UsageError: all mistakes, one line each; missing ImageNet weights of all stages share one.
+        UsageError: all mistakes, one line each; missing ImageNet weights of all stages share one line.
     """
     given, absent = options or {}, list[str]()
     wrong: list[str] = []
@@ -103,7 +103,7 @@ def check_recipe(
 
 
 def _find_late_mistakes(options: StageOptions, recipe: Recipe, processes: int) -> Iterator[str]:
-    """What a stage alone would notice when it starts, which may be days after the recipe did."""
+    """Mistakes that a stage would notice only when it starts, perhaps days after the recipe did."""
     if isinstance(options, TrainStreamOptions | FuseOptions):
         try:
             check_processes(complete_training(options), processes)
@@ -117,18 +117,18 @@ def _find_late_mistakes(options: StageOptions, recipe: Recipe, processes: int) -
 
 
 def complete_training(options: TrainStreamOptions | FuseOptions) -> TrainStreamOptions | FuseOptions:
-    """Options of a training with the defaults that don't depend on the workspace."""
+    """Fill in the defaults of a training that don't depend on the workspace."""
     return fill_defaults(options) if isinstance(options, TrainStreamOptions) else fill_fuse_defaults(options)
 
 
 def _options_of(recipe: Recipe, stage_id: str) -> StageOptions:
-    """The options of a stage as the recipe says."""
+    """The options of a stage as the recipe gives them."""
     stage = next(stage for stage in recipe.stages if stage.id == stage_id)
     return stage.options(**with_shared(stage.given, stage.options, recipe.shared))
 
 
 def networks_of(recipe: Recipe, given: dict[str, StageOptions], classes: int) -> Iterator[tuple[str, "NetworkConfig"]]:
-    """The networks that the stages of a recipe train, by the ids of the stages, in order."""
+    """Yield (id of the stage, network) for each network that a recipe trains, in order."""
     found: dict[str, NetworkConfig] = {}
     newest: dict[str, NetworkConfig] = {}
     names = [str(number) for number in range(1, classes + 1)]
@@ -156,7 +156,7 @@ def networks_of(recipe: Recipe, given: dict[str, StageOptions], classes: int) ->
 
 
 def _start_of(options: TrainStreamOptions, found: dict[str, "NetworkConfig"]) -> "StreamConfig | None":
-    """The trained stream that a stream starts from, an earlier stage's or a model file's; None for other weights."""
+    """The trained stream that a stream starts from: an earlier stage's or a model file's; None for other weights."""
     for given in options.named("weights"):
         if given in found:
             return choose_start(found[given], options, given)

@@ -17,26 +17,26 @@ from stmn.runtime.toml_files import format_toml
 from stmn.stages.card import find_upstream
 from stmn.workspace import Run, Workspace, read_run
 
-#: stage -> what its output is called in a recipe, if no recipe has named it
+#: verb -> the stage's id in a recipe, if no recipe has named it
 _NAMES = {"prepare": "videos", "fuse": "fused", "evaluate": "test"}
 _STREAMS = {"rgb": "appearance", "flow": "motion"}
 _HEAD = "# The stages that made this model, with every option that was given. Written from their records."
 
 
 def write_recipe_of(runs: Sequence[Run], name: str, about: str, path: Path, workspace: Workspace) -> None:
-    """Write a recipe that does what some runs did, and all that led to them, and check it.
+    """Write a recipe that repeats some runs and all that led to them, and check it.
 
-    Folders of videos and of other files on this machine are left out; `--data-root` names the videos.
+    Folders on this machine are left out; `--data-root` names the folder of the videos.
 
     Args:
         runs: the runs.
-        name: of the recipe.
-        about: the recipe in a line.
+        name: the recipe's name.
+        about: a line that describes it.
         path: where it is written.
-        workspace: where the runs that led to these are looked for.
+        workspace: where the runs that led to these are found.
 
     Raises:
-        DataError: the runs or data sets that led to these are not all there, or what they did fits no recipe.
+        DataError: a run or data set that led to these is missing, or an option can't be written in a recipe.
     """
     stages = find_upstream(runs, workspace)
     sets = dict.fromkeys(run.record["data"]["name"] for run in stages if run.record.get("data"))
@@ -68,7 +68,7 @@ def _choose_ids(runs: Sequence[Run]) -> dict[int, str]:
     found: dict[int, str] = {}
     for run in runs:
         modality = _STREAMS.get(run.record.get("options", {}).get("modality"), "")
-        stage = str(run.record.get("stage", "")).partition("[")[0]  # of a sweep: where it stood there
+        stage = str(run.record.get("stage", "")).partition("[")[0]  # in a sweep it is followed by the instance's values
         base = stage or _NAMES.get(run.record["verb"]) or modality or run.record["verb"]
         taken, number, name = set(found.values()), 1, base
         while name in taken:
@@ -79,7 +79,7 @@ def _choose_ids(runs: Sequence[Run]) -> dict[int, str]:
 
 
 def _options(run: Run, stages: Sequence[Run], ids: dict[int, str]) -> dict[str, Any]:
-    """The options that a run was given, as a recipe has them: inputs are ids of stages."""
+    """The options that a run was given, in a recipe's form: inputs are ids of stages."""
     made = {stage.record["fingerprint"]: ids[id(stage)] for stage in stages}
     given, found = run.record.get("given", {}), {}
     for option in options_of(run.record["verb"]).described().values():
@@ -95,7 +95,7 @@ def _options(run: Run, stages: Sequence[Run], ids: dict[int, str]) -> dict[str, 
 
 
 def _name_inputs(option: Option, run: Run, made: dict[str, str]) -> Any:
-    """What an input option names: earlier stages by their ids; a word that stands for something else; a file."""
+    """The value of an input option in a recipe: ids of earlier stages, a keyword, or the name of a file."""
     value = run.record.get("options", {}).get(option.name)
     if value is None or value in option.words:
         return value
@@ -106,7 +106,7 @@ def _name_inputs(option: Option, run: Run, made: dict[str, str]) -> Any:
         installed = option.input_plugin and registry.offers(option.input_plugin, text)
         if fingerprint in made or is_hub_name(text) or installed:
             names.append(made.get(fingerprint, text))
-        elif names_path(PurePath(text).name):  # a file: whoever repeats this has it elsewhere
+        elif names_path(PurePath(text).name):  # a file: on another machine its folder is another
             names.append(PurePath(text).name)
         else:
             raise DataError(f"{run.label}: what it read as {option.key} is not in this workspace: {text}")
@@ -114,10 +114,10 @@ def _name_inputs(option: Option, run: Run, made: dict[str, str]) -> Any:
 
 
 def _lines(values: dict[str, Any]) -> list[str]:
-    """`key = value` for each."""
+    """One line `key = value` for each."""
     return [f"{key} = {format_toml(value)}" for key, value in values.items()]
 
 
 def recipe_name(repo: str) -> str:
-    """A name for a recipe, from that of a repository."""
+    """A name for a recipe, made from that of a repository."""
     return re.sub(r"[^\w-]+", "_", repo.rpartition("/")[2])

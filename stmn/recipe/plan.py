@@ -1,4 +1,4 @@
-"""Resolve a stage before it runs: its defaults, its inputs, its data, and the fingerprint of all that decides it."""
+"""Resolve a stage before it runs: defaults, inputs, data, and the fingerprint of all that decides its result."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,8 @@ class StagePlan:
 
     Attributes:
         identity: everything that decides the result, as JSON.
-        given: the options that were not left to defaults, as JSON, without those that decide speed or place.
-        run: where it runs; its record is that of an earlier run with this fingerprint, if there is one.
+        given: the options that were given, as JSON, except those that decide only speed or place.
+        run: its run; the record is that of an earlier run with this fingerprint, if there is one.
     """
 
     verb: str
@@ -40,12 +40,12 @@ class StagePlan:
 
     @property
     def up_to_date(self) -> bool:
-        """True if the run is finished and all its files are those that it wrote."""
+        """True if the run is finished and its files are unchanged."""
         return self.is_finished and not self.run.find_change()
 
     @property
     def is_finished(self) -> bool:
-        """True if the run is finished, whatever has become of its files."""
+        """True if the run is finished, even if its files have changed."""
         return self.run.done and self.run.record.get("fingerprint") == self.fingerprint
 
 
@@ -55,7 +55,7 @@ def plan_stage(
     """Resolve a stage without running it.
 
     Args:
-        inputs: the inputs that a recipe has resolved already; the others are looked up by name or path.
+        inputs: inputs that a recipe has already resolved; the others are looked up by name or path.
 
     Raises:
         StmnError: an option is wrong, or an input, the data set or a plugin is missing.
@@ -92,14 +92,14 @@ def _plugins_of(inputs: dict[str, list[Input]]) -> list[dict[str, str]]:
 
 
 def _needed_plugins(item: Input) -> list[dict[str, str]]:
-    """The plugins of other packages that an input model was made with; none for any other file."""
+    """The plugins of other packages that an input model was made with; empty for any other file."""
     from stmn.runtime.tensor_files import read_metadata
 
     if item.path.suffix != ".safetensors":
         return []
     try:
         description = read_metadata(item.path)
-    except CheckpointError:  # damaged, or other programs' weights: the stage's business
+    except CheckpointError:  # damaged, or weights of another program: the stage checks that
         return []
     return read_needed(item.path, description)
 
@@ -107,7 +107,7 @@ def _needed_plugins(item: Input) -> list[dict[str, str]]:
 def _resolve_inputs(
     stage: Stage[Any], options: StageOptions, workspace: Workspace, given: dict[str, list[Input]]
 ) -> dict[str, list[Input]]:
-    """The files of each input option; `given` wins over looking them up."""
+    """The files of each input option: those in `given`, or looked up."""
     resolved = {}
     for name in options.inputs():
         if name in given:

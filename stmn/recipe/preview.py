@@ -1,4 +1,4 @@
-"""What a recipe would do: every stage resolved, and nothing run or written."""
+"""Preview what a recipe would do: every stage is resolved, and nothing is run or written."""
 
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,20 +30,20 @@ class StagePreview:
 
     Attributes:
         id: its id in the recipe.
-        verb: what it does.
-        of: of an instance in a sweep, the id of its table in the recipe.
+        verb: its verb.
+        of: for an instance in a sweep, the id of its table in the recipe.
         state: `refused` if it could not start.
-        run: folder of its run, if what it reads exists already.
+        run: the folder name of its run, if its inputs exist already.
         what: the network that it trains, or what it reads.
         weights: what a training starts from.
         data: the prepared set.
-        split: of the set.
-        videos: on its list: those to learn from, or to test.
-        held_out: training videos that validate.
-        parameters: of the network that it trains.
-        multiply_adds: of that network, for one chunk.
-        passes: the most times that it sees its list.
-        work: multiply-adds of the whole stage, forward and backward; None if they are not known.
+        split: the split of that set.
+        videos: number of videos to learn from, or to test.
+        held_out: number of training videos held out for validation.
+        parameters: parameters of the network that it trains.
+        multiply_adds: multiply-adds of that network for one chunk.
+        passes: the most passes over its training list.
+        work: multiply-adds of the whole stage, forward and backward; None if unknown.
         seconds: an estimate, from `work` alone.
     """
 
@@ -70,10 +70,10 @@ class Preview:
     """A recipe.
 
     Attributes:
-        stages: in order.
+        stages: its stages, in order.
         refused: what stops it, one line each.
         notes: what is not known yet, one line each.
-        processes: of torchrun.
+        processes: processes of torchrun.
         rate: multiply-adds per second of one process, as measured; None if there was nothing to estimate.
         device: what it was measured on.
     """
@@ -87,12 +87,12 @@ class Preview:
 
     @property
     def work(self) -> float:
-        """Multiply-adds of all that is to do, as far as known."""
+        """Multiply-adds of all stages that are still to run, as far as known."""
         return sum(stage.work or 0 for stage in self.stages if stage.state != "up to date")
 
     @property
     def seconds(self) -> float | None:
-        """The estimate for all that is to do; None without one."""
+        """The estimate for all stages that are still to run; None if there is none."""
         return self.work / self.rate / self.processes if self.rate else None
 
 
@@ -103,8 +103,8 @@ def preview_recipe(
     """Resolve every stage of a recipe.
 
     Args:
-        device: where the time is estimated for.
-        processes: how many of torchrun would run it.
+        device: the device that the time is estimated for.
+        processes: how many processes of torchrun would run it.
         until: the id of the last stage to look at.
 
     Raises:
@@ -160,7 +160,7 @@ class _Look:
         return found
 
     def _resolve(self, stage: RecipeStage, options: StageOptions) -> dict[str, Any]:
-        """State and run of a stage."""
+        """State and run of a stage; empty if its inputs are not made yet."""
         named = {value for name in options.inputs() for value in options.named(name)}
         if any(earlier.id in named and earlier.id not in self.runs for earlier in self.recipe.stages):
             return {}  # an input is still to be made, and this stage depends on its content
@@ -169,7 +169,7 @@ class _Look:
         try:
             plan = plan_stage(stage.uses, options, self.workspace, inputs_of(options, self.runs, self.workspace))
         except StmnError as error:
-            # of missing ImageNet weights `check_recipe` has spoken, and the work is the same
+            # `check_recipe` has reported missing ImageNet weights, and the work is the same
             if isinstance(error, MissingWeights) or self._is_made_earlier(stage, options):
                 return {}
             self._refuse(stage.id, error)
@@ -179,7 +179,7 @@ class _Look:
         return {"state": "up to date" if plan.up_to_date else "to do", "run": plan.run.path.name}
 
     def _is_made_earlier(self, stage: RecipeStage, options: StageOptions) -> bool:
-        """True if an input was left out that is the newest of its kind, which an earlier stage will have made."""
+        """True if an input was not given, and an earlier stage that is still to run may make it."""
         before = self.recipe.stages[: self.recipe.stages.index(stage)]
         return any(earlier.id not in self.runs for earlier in before) and any(
             getattr(options, name) is None for name in options.inputs()
@@ -191,7 +191,7 @@ class _Look:
             self.preview.refused.append(f"{self.recipe.path}: stage '{stage_id}': {error}")
 
     def _find_data(self, name: str | None) -> Path | None:
-        """The folder of a prepared set, or None, with a note."""
+        """The folder of a prepared set; if there is none, None, and the reason is noted."""
         try:
             return self.workspace.find_data(name)
         except DataError as error:
@@ -213,7 +213,7 @@ class _Look:
         return found
 
     def _measure(self, found: StagePreview, options: SetOptions, folder: Path | None) -> None:
-        """Fill in networks, lists and work."""
+        """Fill in the network, the numbers of videos, and the work."""
         if isinstance(options, TrainStreamOptions | FuseOptions):
             self._measure_training(found, options, folder)
         elif isinstance(options, EvaluateOptions):
@@ -226,7 +226,7 @@ class _Look:
     def _measure_training(
         self, found: StagePreview, options: TrainStreamOptions | FuseOptions, folder: Path | None
     ) -> None:
-        """A training."""
+        """Fill them in for a training."""
         if isinstance(options, TrainStreamOptions):
             found.what, found.weights = f"{options.arch} {options.modality}", options.weights
         else:
@@ -245,7 +245,7 @@ class _Look:
             found.work = workload.TRAINING_PASSES * found.multiply_adds * options.chunks * seen
 
     def _measure_test(self, found: StagePreview, options: EvaluateOptions, folder: Path | None) -> None:
-        """An evaluation."""
+        """Fill them in for an evaluation."""
         if options.join:
             found.what, found.split, found.work = f"join of {count_of(len(options.join), 'fold')}", "all", 0.0
             return
@@ -263,7 +263,7 @@ class _Look:
             found.work = 0.0  # scores are only averaged
 
     def _split_of(self, given: list[str]) -> str:
-        """The split of what an evaluation names, which is its own if it has none."""
+        """The split of the stages that an evaluation names, for one that sets none itself."""
         splits = [getattr(self.options.get(name), "split", None) for name in given]
         return next((split for split in splits if split), "1")
 

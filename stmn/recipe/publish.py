@@ -1,4 +1,4 @@
-"""What is sent to the hub: the model file, its card, its recipe."""
+"""Collect what is sent to the hub: the model file, its card, its recipe."""
 
 from dataclasses import replace
 from importlib.metadata import version
@@ -21,24 +21,24 @@ def collect(
     path: Path, name: HubName, licence: Licence | None, card: Path | None, folder: Path, workspace: Workspace,
     progress: Progress,
 ) -> None:  # fmt: skip
-    """Write what is sent to a folder.
+    """Write to a folder what is to be sent.
 
-    The model file is what it was, with the licence, but without what would tell strangers of this machine: folders in
-    its options, and the names of training videos. Their hashes stay, so that no test counts them as new.
+    The model file is a copy with the licence, but without what would tell strangers about this machine: folders in its
+    options, and the names of training videos. Their hashes stay, so that no test takes these videos for unseen ones.
 
     Args:
         path: the model file.
         name: what the hub will call it.
-        licence: of the weights; not needed with a card.
-        card: a card that a person wrote; None to write one from the records.
+        licence: licence of the weights; not needed with a card.
+        card: a card that the user wrote; None to write one from the records.
         folder: an empty folder.
-        workspace: where runs are looked for.
+        workspace: where runs are found.
         progress: prints what is missing.
 
     Raises:
-        UsageError: the card names no licence, or can't be read; or it is not a model file but an exported one.
+        UsageError: the card names no licence or can't be read, or `path` is an exported file.
         CheckpointError: the model file is damaged.
-        PluginError: it needs a plugin that is not installed.
+        PluginError: the model needs a plugin that is not installed.
     """
     from stmn.nets.checkpoint import load_checkpoint, save_checkpoint
 
@@ -76,7 +76,7 @@ def collect(
 
 
 def read_card(path: Path) -> tuple[str, str]:
-    """Read a card that a person wrote: its text, and the licence that it names.
+    """Read a card that the user wrote: its text, and the licence that it names.
 
     Raises:
         UsageError: it can't be read, has no head of YAML, or names no licence.
@@ -89,7 +89,7 @@ def read_card(path: Path) -> tuple[str, str]:
     text = read_text(path, _LONGEST_CARD)
     try:
         licence = ModelCard(text).data.get("license")
-    except Exception as error:  # of the YAML reader
+    except Exception as error:  # the YAML reader's own
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UsageError(f"{path}: its head is not YAML: {first}") from error
     if not licence:

@@ -1,4 +1,4 @@
-"""What Python callers get: where the files of a stage are, and what it measured."""
+"""The results that Python callers get: where the files of a stage are, and what it measured."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +11,11 @@ from stmn.workspace import Run
 
 @dataclass(frozen=True)
 class StageResult:
-    """A finished stage. As an option of a later one it stands for what it made.
+    """A finished stage. Given as an option of a later stage, it stands for its output.
 
     Attributes:
-        name: Of its run.
-        path: Its folder.
+        name: The name of its run.
+        path: The folder of its run.
         outputs: The files that it made, by kind: "model", "scores", "metrics", "report", ...
         values: What it measured, as in its record.
         options: The options that it ran with.
@@ -59,13 +59,13 @@ class PreparedSet(StageResult):
 
     @property
     def frames(self) -> int:
-        """Frames of all videos."""
+        """How many frames its videos have in all."""
         return int(self.values["frames"])
 
 
 @dataclass(frozen=True)
 class TrainedModel(StageResult):
-    """A trained stream, or two that are tied; `stmn.load` takes it, to predict."""
+    """A trained stream or tied network. Give it to `stmn.load` to predict."""
 
     @property
     def file(self) -> Path:
@@ -82,7 +82,7 @@ class Evaluation(StageResult):
         """The scores file.
 
         Raises:
-            DataError: It is the mean of several splits, which have a file each.
+            DataError: It is the mean of several splits, each of which has a file of its own.
         """
         if "scores" not in self.outputs:
             raise DataError(f"{self.path}: is the mean of several splits; each split's own evaluation has scores")
@@ -90,7 +90,7 @@ class Evaluation(StageResult):
 
     @property
     def accuracy(self) -> float:
-        """The fraction of videos that are classified correctly."""
+        """The fraction of videos classified correctly."""
         return float(self.values["accuracy"])
 
     @property
@@ -101,7 +101,7 @@ class Evaluation(StageResult):
 
     @property
     def videos(self) -> int:
-        """How many videos were tested; one that several splits test counts for each of them."""
+        """How many videos were tested; a video in the test part of several splits counts once for each."""
         if "videos" in self.values:
             return int(self.values["videos"])
         return sum(int(split["videos"]) for split in self.values["splits"].values())
@@ -112,7 +112,7 @@ class RecipeResult:
     """A recipe that has run.
 
     Attributes:
-        stages: The result of each stage by its id; in a sweep by those of its instances, as `test[seed=0]`.
+        stages: Id of a stage -> its result; in a sweep, ids of instances, such as `test[seed=0]`.
     """
 
     stages: dict[str, StageResult]
@@ -122,26 +122,26 @@ class RecipeResult:
 
     @property
     def models(self) -> dict[str, TrainedModel]:
-        """The models that were trained."""
+        """Id of a stage -> the model that it trained."""
         return {name: found for name, found in self.stages.items() if isinstance(found, TrainedModel)}
 
     @property
     def evaluations(self) -> dict[str, Evaluation]:
-        """The tests."""
+        """Id of a stage -> its test."""
         return {name: found for name, found in self.stages.items() if isinstance(found, Evaluation)}
 
 
 @dataclass(frozen=True)
 class TuningResult:
-    """A study: trials of a training with other values of its options.
+    """A study: trials of a training with different values of its options.
 
     Attributes:
         name: Its name.
         path: Its folder; `trials.csv` there has a row for each trial.
-        trials: All of them, in order, those that failed or were stopped early included.
+        trials: All trials in order, including those that failed or were stopped early.
         held_out: The number of validation videos, on which accuracies were measured. No test video was looked at.
         command: The command line that trains with the best values; empty if no trial is done.
-        model: What the best trial trained; None if no trial is done.
+        model: The model of the best trial; None if no trial is done.
     """
 
     name: str
@@ -153,12 +153,15 @@ class TuningResult:
 
     @property
     def ranking(self) -> list[Trial]:
-        """The trials that are done, best first. The accuracy of the first is too good to be reported as a result."""
+        """The trials that are done, best first.
+
+        Don't report the accuracy of the first as a result: it was chosen as the highest, so it is too high.
+        """
         return rank(self.trials)
 
     @property
     def best(self) -> Trial | None:
-        """The first of them; None if no trial is done."""
+        """The best trial; None if no trial is done."""
         return next(iter(self.ranking), None)
 
 

@@ -1,4 +1,4 @@
-"""Which stages of a sweep are rows of its table: those that test test videos, or held-out ones if none tests others."""
+"""Choose the stages of a sweep that are rows of its table: tests of test videos, or of held-out ones if all are."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,9 @@ VALIDATION = "validation"
 
 
 def find_rows(stages: Sequence[RecipeStage]) -> tuple[str, set[str]]:
-    """Which videos a table of the stages of a recipe is of, `test` or `validation`, and the ids of its rows.
+    """Return the part that a recipe's table shows, `test` or `validation`, and the ids of its rows.
 
-    Scores of other videos, which choose weights or temperatures, are no rows.
+    Scores of other videos, which serve to choose weights or temperatures, are not rows.
     """
     parts = _find_parts(stages)
     shown = VALIDATION if set().union(*parts.values()) == {VALIDATION} else TEST
@@ -22,9 +22,9 @@ def find_rows(stages: Sequence[RecipeStage]) -> tuple[str, set[str]]:
 
 
 def _find_parts(stages: Sequence[RecipeStage]) -> dict[str, set[str]]:
-    """The parts that the scores of each stage are of: its own, or those of the scores that it reads.
+    """Stage -> the parts of a split that its scores are of: its own part, or those of the scores that it reads.
 
-    Of scores that no stage makes, a file's, it is unknown: the set is empty.
+    The set is empty if the scores come from a file: their part is unknown.
     """
     found: dict[str, set[str]] = {}
     for stage in stages:

@@ -1,4 +1,4 @@
-"""The `[sweep]` table of a recipe: what is varied, and which row of the table the others are compared with.
+"""The `[sweep]` table of a recipe: what is varied, and the row of the results that others are compared with.
 
 [sweep]
 seed = [0, 1, 2]                 # every stage that has a seed; split likewise, or split = "all"
@@ -30,7 +30,7 @@ MOST_STAGES = 1000
 #: the value of `split` that stands for every split of the prepared set
 ALL = "all"
 
-#: a stage's options model, and the values that it has without the sweep
+#: a stage's options model, and its values without the sweep
 Known = tuple[type[StageOptions], dict[str, Any]]
 
 
@@ -42,7 +42,7 @@ class Axis:
         name: `seed`, `split`, an option (`fusion`, or `fused.lr` if several stages vary their `lr`), or the id of a
             stage that has variants.
         stage: the id of the stage whose options these are; empty if all stages that have the option share them.
-        values: what each value is called in ids -> the options that it sets.
+        values: label of each value in ids -> the options that it sets.
         variants: its values are named combinations of options.
     """
 
@@ -52,7 +52,7 @@ class Axis:
     variants: bool = False
 
     def describe(self, label: str) -> str:
-        """A value in an id: `fusion=add`; of a variant its label."""
+        """A value as it stands in an id: `fusion=add`, or the label of a variant."""
         return label if self.variants else f"{self.name}={label}"
 
 
@@ -61,9 +61,9 @@ class Sweep:
     """A `[sweep]` table without mistakes.
 
     Attributes:
-        axes: those of stages in the order of the file, then seed, then split.
+        axes: the axes of stages in the order of the file, then seed, then split.
         against: the row of the table that others are compared with; None for no comparison.
-        all_splits: the split axis is every split of the prepared set, and its values are not known yet.
+        all_splits: the split axis is all splits of the prepared set, which are not known yet.
     """
 
     axes: list[Axis] = field(default_factory=list)
@@ -80,11 +80,11 @@ def read_sweep(table: Any, stages: Mapping[str, Known]) -> tuple[Sweep | None, l
     """Check a `[sweep]` table.
 
     Args:
-        table: what the file has; None if it has none.
+        table: the table as the file has it; None if it has none.
         stages: the recipe's stages by id.
 
     Returns:
-        The sweep, None without one, and its mistakes, one line each.
+        The sweep, None if there is none or it is wrong; and its mistakes, one line each.
     """
     if table is None:
         return None, []
@@ -145,7 +145,7 @@ def _read_options(
 def _read_list(
     where: str, key: str, value: Any, model: type[StageOptions], given: dict[str, Any], or_else: str = ""
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """The values of one option, by what they are called, and their mistakes."""
+    """Label -> the option with that value, and the mistakes in them."""
     if not isinstance(value, list) or not value:
         what = "is an empty list" if value == [] else f"must be a list of values{or_else}"
         return {}, [f"{where} {key} = {format_value(value)}: {what}"]
@@ -192,7 +192,7 @@ def _read_variants(
 
 
 def find_unknown(where: str, key: str, model: type[StageOptions]) -> list[str]:
-    """A line if a stage has no such option."""
+    """A list of one line if a stage has no such option, else empty."""
     keys = {option.key for option in model.described().values()}
     if key in keys:
         return []
@@ -202,7 +202,7 @@ def find_unknown(where: str, key: str, model: type[StageOptions]) -> list[str]:
 
 
 def find_mistakes(where: str, options: dict[str, Any], model: type[StageOptions], given: dict[str, Any]) -> list[str]:
-    """One line for each of some options whose value the stage refuses; what contradicts others is found later."""
+    """One line for each of `options` with a value that the stage refuses; contradictions are found later."""
     wrong = [line.replace(f"{where}: ", f"{where} ", 1) for line in find_outside(model, options, where)]
     try:
         built = model(**given | options)

@@ -1,4 +1,4 @@
-"""Whether the stages of a recipe validate on videos that none of them learns from."""
+"""Check that no stage of a recipe validates on videos that an earlier one learns from."""
 
 from collections.abc import Iterator, Mapping
 
@@ -9,9 +9,9 @@ from stmn.options.train_stream import TrainStreamOptions
 
 
 def find_seen_validation(stages: Mapping[str, StageOptions]) -> Iterator[tuple[str, str]]:
-    """Find trainings that would validate on videos that the stages they start from learn from.
+    """Find trainings whose validation videos were training videos of the stages that they start from.
 
-    Such a stage says so itself when it starts, which may be days after the recipe did.
+    Such a stage reports this only when it starts, perhaps days after the recipe did.
 
     Args:
         stages: the options of all stages by id, in order.
@@ -39,7 +39,7 @@ def find_seen_validation(stages: Mapping[str, StageOptions]) -> Iterator[tuple[s
 
 
 def _holds_out(start: TrainStreamOptions | FuseOptions, options: StageOptions) -> bool:
-    """True if a stage holds out all that a later one validates on; of another set or split nothing is known here."""
+    """True if a stage holds out all videos that a later one validates on, or reads another set or split."""
     if not isinstance(options, TrainStreamOptions | FuseOptions) or not options.validation:
         return True
     if (start.data, start.split) != (options.data, options.split):

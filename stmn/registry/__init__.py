@@ -1,11 +1,11 @@
-"""The plugin registry: plugins are found by entry points and imported when their name is used.
+"""The plugin registry: plugins are found by entry points, and imported when their name is used.
 
-Looking for plugins reads the metadata of installed packages only, so a broken plugin breaks neither `stmn --help` nor
+Looking for plugins reads only the metadata of installed packages, so a broken plugin breaks neither `stmn --help` nor
 a recipe that doesn't name it. The built-in plugins are entry points of the `stmn` package itself, and no other package
-can shadow them. If two packages offer the same name, the plain name is an error and `package:name` picks one.
+can shadow them. If two packages offer the same name, the plain name is an error, and `package:name` selects one.
 
-A package says for which version of the contracts it was written by an entry point of the group `stmn.api`, whose name
-is the number. The environment variable STMN_PLUGINS limits whose plugins there are: `off`, or names of packages.
+A package declares the version of the contracts that it was written for by an entry point in the group `stmn.api`, whose
+name is the number. The environment variable STMN_PLUGINS limits the packages whose plugins are used: `off`, or names.
 
 `stmn.plugins` has the contract of each kind.
 """
@@ -24,7 +24,7 @@ from stmn.errors import PluginError, UsageError, near_match
 from stmn.registry.code import hash_source, module_of
 from stmn.registry.importing import import_entry
 
-#: the version of the contracts in `stmn.plugins`; it is raised when a plugin that kept them has to be changed
+#: the version of the contracts in `stmn.plugins`; it is raised when plugins that kept them have to change
 API_VERSION = 1
 
 #: the package of the built-in plugins
@@ -51,11 +51,11 @@ class Plugin:
 
     Attributes:
         kind: one of `KINDS`.
-        name: what options and recipes call it.
+        name: its name in options and recipes.
         package: the package that offers it.
         version: the package's version.
         entry: its entry point.
-        api: the version of the contracts that the package was written for; 1 if it says nothing.
+        api: the version of the contracts that the package was written for; 1 if it declares none.
     """
 
     kind: str
@@ -67,21 +67,21 @@ class Plugin:
 
     @property
     def title(self) -> str:
-        """What messages call it: `fusion 'blend' of package blends 1.0`."""
+        """Its name in messages: `fusion 'blend' of package blends 1.0`."""
         return f"{self.kind} '{self.name}' of package {self.package} {self.version}"
 
     @property
     def identity(self) -> dict[str, str]:
-        """What checkpoints and run records say about it: kind, name, package, version.
+        """Its identity in checkpoints and run records: kind, name, package, version.
 
-        For a plugin of another package also `api`, and `source`, a hash of its code: code under development changes,
-        its version does not.
+        A plugin of another package also has `api`, and `source`, a hash of its code, because code under development
+        changes while its version doesn't.
         """
         known = {"kind": self.kind, "name": self.name, "package": self.package, "version": self.version}
         return known if self.package == BUILT_IN else known | {"api": self.api, "source": hash_source(self.entry)}
 
     def check_api(self) -> None:
-        """Raise `PluginError` if it was written for other contracts than those of this version of stmn."""
+        """Raise `PluginError` if it was written for another version of the contracts than this stmn has."""
         if self.api != str(API_VERSION):
             raise PluginError(
                 f"{self.title} is written for API {self.api} of stmn.plugins, and this stmn has API {API_VERSION}: "
@@ -92,7 +92,7 @@ class Plugin:
         """Import it.
 
         Raises:
-            PluginError: its code is broken, does not end, or is written for another API; the message has the cause.
+            PluginError: its code is broken, doesn't end, or is written for another API; the message has the cause.
         """
         self.check_api()
         found, problem = import_entry(self.entry, self.package)
@@ -103,7 +103,7 @@ class Plugin:
 
 @cache
 def _scan() -> dict[str, tuple[Plugin, ...]]:
-    """All plugins by kind, in the order of their names and packages."""
+    """Kind -> all plugins, sorted by name and package."""
     apis = {_package_of(entry)[0]: entry.name for entry in entry_points(group=_API_GROUP)}
     found = {}
     for kind, group in KINDS.items():
@@ -114,17 +114,17 @@ def _scan() -> dict[str, tuple[Plugin, ...]]:
 
 
 def rescan() -> None:
-    """Look for plugins again when they are asked for: a package was installed or removed in this process's time."""
+    """Forget the plugins found, so that the next call looks again: a package was installed or removed meanwhile."""
     _scan.cache_clear()
 
 
 def _package_of(entry: EntryPoint) -> tuple[str, str]:
-    """Name and version of the package that has an entry point, as far as its metadata say."""
+    """Name and version of the package that has an entry point, as far as its metadata show."""
     return (entry.dist.name or "unknown", entry.dist.version or "0") if entry.dist else ("unknown", "0")
 
 
 def installed(kind: str) -> tuple[Plugin, ...]:
-    """All plugins of a kind, those that STMN_PLUGINS leaves out as well, sorted by name and package."""
+    """All plugins of a kind, including those that STMN_PLUGINS excludes, sorted by name and package."""
     return _scan()[kind]
 
 
@@ -132,13 +132,13 @@ def plugins(kind: str) -> tuple[Plugin, ...]:
     """The plugins of a kind that may be used, sorted by name and package.
 
     Raises:
-        UsageError: STMN_PLUGINS names a package that has none.
+        UsageError: STMN_PLUGINS names a package without plugins.
     """
     return tuple(plugin for plugin in installed(kind) if is_on(plugin))
 
 
 def is_on(plugin: Plugin) -> bool:
-    """False for a plugin that STMN_PLUGINS leaves out. Raises as `plugins` does."""
+    """False for a plugin that STMN_PLUGINS excludes. Raises as `plugins` does."""
     text = os.environ.get(_VARIABLE, "").strip()
     if not text or plugin.package == BUILT_IN:
         return True
@@ -157,17 +157,17 @@ def is_on(plugin: Plugin) -> bool:
 
 
 def _normalise(package: str) -> str:
-    """A package's name as the index of packages compares it."""
+    """Normalise a package's name, as the package index does."""
     return re.sub(r"[-_.]+", "-", package.strip()).lower()
 
 
 def _is_same(package: str, other: str) -> bool:
-    """True for two spellings of one package's name."""
+    """True if two spellings are the name of one package."""
     return _normalise(package) == _normalise(other)
 
 
 def describe_unexpected(error: BaseException) -> str:
-    """A line about an error that nobody expected: what it is, and whose code it came from."""
+    """Describe an unexpected error in a line: what it is, and whose code raised it."""
     modules = {
         module_of(p.entry).split(".")[0]: p.package for kind in KINDS for p in installed(kind) if p.package != BUILT_IN
     }
@@ -181,16 +181,16 @@ def describe_unexpected(error: BaseException) -> str:
 
 
 def for_fingerprint(identity: dict[str, str]) -> dict[str, str]:
-    """What of an identity decides a result: not the API, and of a built-in plugin not the version.
+    """The entries of an identity that decide a result: all but the API and, for a built-in plugin, the version.
 
-    The stage has a format, which stands for the version.
+    For built-in plugins, the stage's format stands in for the version.
     """
     without = {"api", "version"} if identity.get("package") == BUILT_IN else {"api"}
     return {key: value for key, value in identity.items() if key not in without}
 
 
 def name_of(plugin: Plugin) -> str:
-    """What options call a plugin: its name, or `package:name` if another package has that name too."""
+    """A plugin's name in options: its own, or `package:name` if another package has that name too."""
     same = [other for other in plugins(plugin.kind) if other.name == plugin.name and other != plugin]
     return f"{plugin.package}:{plugin.name}" if same and plugin.package != BUILT_IN else plugin.name
 
@@ -201,7 +201,7 @@ def names(kind: str) -> list[str]:
 
 
 def offers(kind: str, name: str) -> bool:
-    """True if `name`, plain or `PACKAGE:NAME`, is that of a plugin of a kind that may be used."""
+    """True if a usable plugin of a kind has this `name`, plain or `PACKAGE:NAME`."""
     return any(plugin.name == name.rpartition(":")[2] for plugin in plugins(kind))
 
 
@@ -228,10 +228,10 @@ def find(kind: str, name: str) -> Plugin:
 
 
 def find_recorded(known: Mapping[str, str]) -> Plugin:
-    """The plugin of an identity that a model file or a run holds: of the same package, whatever its version.
+    """The plugin with an identity from a model file or a run: from the same package, in any version.
 
     Raises:
-        PluginError: it is not installed, or it was or is written for another API.
+        PluginError: it is not installed, or it was written, then or now, for another API.
     """
     kind, name, package = known.get("kind", ""), known.get("name", ""), known.get("package", "")
     version, api = known.get("version", ""), known.get("api", "1")
@@ -253,7 +253,7 @@ def find_recorded(known: Mapping[str, str]) -> Plugin:
 
 
 def find_change(known: Mapping[str, str]) -> list[str]:
-    """A line if the plugin of an identity is of another version now, or has other code. Raises as `find_recorded`."""
+    """A line if the plugin with an identity now has another version or other code. Raises as `find_recorded` does."""
     now = find_recorded(known).identity
     what = f"{known['kind']} {known['name']} of {known['package']}"
     if now["version"] != known.get("version"):

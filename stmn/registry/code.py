@@ -1,4 +1,4 @@
-"""The code of a plugin's package: its files and a hash of them. Nothing of it is imported."""
+"""The code of a plugin's package: its files, and a hash of them. The code itself is not imported."""
 
 import hashlib
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
 
-#: endings of files that are code
+#: suffixes of files that are code
 _CODE = (".py", ".c", ".cc", ".cpp", ".cu", ".h", ".pyx", ".so")
 
 
@@ -18,7 +18,7 @@ def module_of(entry: EntryPoint) -> str:
 
 
 def hash_source(entry: EntryPoint) -> str:
-    """A hash of the code of the package that has an entry point: all that was installed with it, helpers too.
+    """Hash the code of the package that has an entry point: all that was installed with it, including helpers.
 
     Nothing of it is imported, except the parents of a package within a namespace.
     """
@@ -31,15 +31,15 @@ def hash_source(entry: EntryPoint) -> str:
 
 
 def _list_sources(entry: EntryPoint) -> Iterator[tuple[str, Path]]:
-    """The files of its code: the name below where it is installed, and the path."""
+    """The files of the package's code: name relative to where it is installed, and path."""
     for file in (entry.dist.files if entry.dist else None) or ():
         if file.suffix in _CODE and not file.name.startswith("__editable__"):
             yield file.as_posix(), Path(str(file.locate()))
     parts = module_of(entry).split(".")
-    for depth in range(1, len(parts) + 1):  # past namespaces, to the first package or module that has code
+    for depth in range(1, len(parts) + 1):  # skip namespaces, down to the first package or module that has code
         try:
             spec = find_spec(".".join(parts[:depth]))
-        except Exception:  # broken code of its parents: importing it will say so
+        except Exception:  # broken code of a parent: importing will report it
             return
         if spec is not None and spec.origin is not None:
             for folder in map(Path, spec.submodule_search_locations or ()):

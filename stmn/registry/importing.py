@@ -1,4 +1,4 @@
-"""Import the code of a plugin, for a limited time, and say what is wrong with it."""
+"""Import the code of a plugin within a time limit, and explain a failure."""
 
 import ctypes
 import os
@@ -13,23 +13,23 @@ from typing import Any
 from stmn.errors import UsageError
 from stmn.registry.code import module_of
 
-#: the variable with the seconds that an import may take, and how many these are without it
+#: the variable that limits the seconds of an import, and its default
 _VARIABLE, _SECONDS = "STMN_PLUGINS_TIMEOUT", 60.0
 
 
 class _TooLong(BaseException):
-    """An import has not ended; no `except Exception` of the plugin's takes it for its own."""
+    """An import has not ended. As a `BaseException` it isn't caught by an `except Exception` in the plugin."""
 
 
 def import_entry(entry: EntryPoint, package: str) -> tuple[Any, str]:
-    """Import what an entry point names.
+    """Import the object that an entry point names.
 
     Args:
         entry: the entry point of a plugin.
         package: the package that has it.
 
     Returns:
-        What it names, and "". If that fails: None, and in words why and what to do.
+        The object, and "". If importing fails: None, and a message with the cause and what to do.
     """
     seconds = import_seconds()
     try:
@@ -47,10 +47,10 @@ def import_entry(entry: EntryPoint, package: str) -> tuple[Any, str]:
 
 
 def import_seconds() -> float:
-    """How long an import may take, in seconds.
+    """The most seconds that an import may take.
 
     Raises:
-        UsageError: STMN_PLUGINS_TIMEOUT is no number above 0.
+        UsageError: STMN_PLUGINS_TIMEOUT is not a number above 0.
     """
     text = os.environ.get(_VARIABLE, "")
     try:
@@ -63,7 +63,7 @@ def import_seconds() -> float:
 
 
 def _advise(error: BaseException, entry: EntryPoint, package: str) -> str:
-    """What a person can do about a failed import."""
+    """What the user can do about a failed import."""
     module = module_of(entry)
     missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
     if not module or (missing and (missing == module or module.startswith(f"{missing}."))):
@@ -77,9 +77,9 @@ def _advise(error: BaseException, entry: EntryPoint, package: str) -> str:
 
 @contextmanager
 def _limited(seconds: float) -> Iterator[None]:
-    """Raise `_TooLong` in a block that takes longer.
+    """Raise `_TooLong` in a block that takes longer than `seconds`.
 
-    In the main thread of a system with alarms that interrupts whatever is done, elsewhere Python code alone.
+    In the main thread of a system with alarms this interrupts anything; elsewhere, only Python code.
     """
     alarms = hasattr(signal, "SIGALRM") and threading.current_thread() is threading.main_thread()
     with _interrupted_by_alarm(seconds) if alarms else _interrupted_by_thread(seconds):
@@ -88,7 +88,7 @@ def _limited(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def _interrupted_by_thread(seconds: float) -> Iterator[None]:
-    """Raise `_TooLong` in this thread as soon as it runs Python code after so many seconds in the block."""
+    """Raise `_TooLong` in this thread when it next runs Python code after `seconds` in the block."""
     this, lock, ended = ctypes.c_ulong(threading.get_ident()), threading.Lock(), False
 
     def stop() -> None:
@@ -109,7 +109,7 @@ def _interrupted_by_thread(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def _interrupted_by_alarm(seconds: float) -> Iterator[None]:
-    """Raise `_TooLong` in the main thread after so many seconds in the block."""
+    """Raise `_TooLong` in the main thread after `seconds` in the block."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise _TooLong

@@ -1,7 +1,7 @@
-"""The options of plugins: the keyword-only parameters of what an entry point names, with their types and defaults.
+"""The options of plugins: keyword-only parameters of the object that an entry point names, with types and defaults.
 
-One rule for all kinds: `--fusion-options reduction=4`, in a recipe `fusion_options = { reduction = 4 }`, sets the
-parameter `reduction` of the fusion. Of a data set the parameters after the root folder count, keyword-only or not.
+One rule holds for all kinds: `--fusion-options reduction=4`, in a recipe `fusion_options = { reduction = 4 }`, sets the
+parameter `reduction` of the fusion. For a data set, all parameters after the root folder count, keyword-only or not.
 """
 
 import errno
@@ -19,14 +19,14 @@ from pydantic.errors import PydanticUserError
 from stmn.errors import PluginError, StmnError, UsageError, describe_mistake, near_match, tells_of_memory
 from stmn.registry import BUILT_IN, Plugin, find, names
 
-#: kind -> how many arguments stmn gives by position
+#: kind -> how many arguments stmn passes by position
 _GIVEN = {"fusion": 1, "injector": 3, "flow": 2, "dataset": 1, "logger": 3, "weights": 1}
-#: kind -> the arguments that stmn gives by name
+#: kind -> the arguments that stmn passes by name
 _NAMED = {"backbone": ("in_channels", "width")}
-#: what messages call a kind
+#: kind -> its name in messages, if that differs
 _WORDS = {"dataset": "data set"}
 _MOST_SHOWN = 100
-#: the section of a docstring on arguments, and one of them
+#: the section of a docstring on arguments, and one argument in it
 _ARGS = re.compile(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", re.MULTILINE)
 _ARGUMENT = re.compile(r"^ {4}(\w+)(?: \([^)]*\))?: (.*(?:\n {5,}.*)*)", re.MULTILINE)
 
@@ -36,12 +36,12 @@ class PluginOption:
     """An option of a plugin.
 
     Attributes:
-        name: what a person writes.
-        parameter: what the code calls it: `lambda_` for `lambda`, which is reserved in Python.
+        name: its name in flags and recipes.
+        parameter: its name in the code: `lambda_` for `lambda`, which is reserved in Python.
         annotation: its type.
-        default: the value without it.
+        default: its default.
         required: it has no default.
-        help: what the docstring says of it.
+        help: its description in the docstring.
     """
 
     name: str
@@ -53,7 +53,7 @@ class PluginOption:
 
     @property
     def type(self) -> str:
-        """Its type in a few words: `int`, `'a' or 'b'`."""
+        """Its type in words: `int`, `'a' or 'b'`."""
         if self.annotation is inspect.Parameter.empty:
             return "any"
         if get_origin(self.annotation) is Literal:
@@ -68,7 +68,7 @@ def list_options(kind: str, target: Any) -> dict[str, PluginOption]:
 
     Args:
         kind: one of `stmn.registry.KINDS`.
-        target: what its entry point names.
+        target: the object that its entry point names.
     """
     parameters = _parameters(target)
     keyword, either = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -85,15 +85,15 @@ def list_options(kind: str, target: Any) -> dict[str, PluginOption]:
 
 
 def check_options(kind: str, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the options that a person gives to a plugin.
+    """Check the options that the user gives to a plugin.
 
     Args:
-        kind: of the plugin.
-        name: of the plugin; a backbone may also be a ResNet of timm, which has none.
-        values: option -> value, as flags and recipes have them.
+        kind: the plugin's kind.
+        name: the plugin's name; a backbone may also be a ResNet of timm, which has no options.
+        values: option -> value, as in flags and recipes.
 
     Returns:
-        Option -> value of its type. What is left to its default is not among them.
+        Option -> value of its type. Options left to their defaults are not included.
 
     Raises:
         UsageError: the plugin has no such option, one has the wrong type, or one is missing.
@@ -114,14 +114,14 @@ def load_with(kind: str, name: str, values: Mapping[str, Any]) -> Callable[..., 
 
 
 def build(kind: str, name: str, values: Mapping[str, Any], *given: Any, **named: Any) -> Any:
-    """Import a plugin and call it with its options: a fusion gives a module, for example.
+    """Import a plugin and call it with its options: a fusion returns a module, for example.
 
     Args:
-        kind: of the plugin.
-        name: of the plugin.
+        kind: the plugin's kind.
+        name: the plugin's name.
         values: its options.
-        given: what its contract says that it is called with.
-        named: the same, by name.
+        given: the arguments that its contract passes by position.
+        named: the arguments that its contract passes by name.
 
     Raises:
         UsageError: the options are wrong.
@@ -134,12 +134,13 @@ def build(kind: str, name: str, values: Mapping[str, Any], *given: Any, **named:
 
 @contextmanager
 def plugin_errors(plugin: Plugin) -> Iterator[None]:
-    """A block in which the code of a plugin runs: what it raises is said to be its own.
+    """A block that runs a plugin's code, and reports what the code raises as errors of the plugin.
 
-    A `ValueError` is about its options; anything else is a fault, and named so if the plugin is another package's.
+    A `ValueError` is about its options. Any other exception is a bug, reported as the plugin's if that is of another
+    package.
 
     Raises:
-        UsageError, PluginError: in place of these.
+        UsageError, PluginError: in place of the plugin's exception.
     """
     try:
         yield
@@ -177,7 +178,7 @@ def _read(kind: str, name: str, target: Any, values: Mapping[str, Any]) -> dict[
 
 
 def _validate(option: PluginOption, value: Any, title: str) -> Any:
-    """A value as its type; a truth value is no number, and no number is NaN or infinite."""
+    """Convert a value to the option's type. Booleans are not numbers, and numbers must be finite."""
     where = f"{title}: {option.name} = {repr(value)[:_MOST_SHOWN]}"
     if option.annotation is inspect.Parameter.empty:
         return value
@@ -190,7 +191,7 @@ def _validate(option: PluginOption, value: Any, title: str) -> Any:
 
 
 def _adapter(annotation: Any) -> TypeAdapter[Any]:
-    """What checks values of a type."""
+    """The validator of a type."""
     try:
         return TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False, arbitrary_types_allowed=True))
     except PydanticUserError:  # a model or a dataclass, which has a configuration of its own
@@ -198,8 +199,8 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
 
 
 def _parameters(target: Any) -> list[inspect.Parameter]:
-    """The parameters of a function, or of a class's constructor; none if Python can't say."""
-    if getattr(getattr(target, "__init__", None), "__module__", "") == "typing":  # a Protocol's, which takes nothing
+    """The parameters of a function, or of a class's constructor; empty if Python can't tell."""
+    if getattr(getattr(target, "__init__", None), "__module__", "") == "typing":  # that of a Protocol takes nothing
         return []
     for evaluated in (True, False):
         try:
@@ -210,7 +211,7 @@ def _parameters(target: Any) -> list[inspect.Parameter]:
 
 
 def _explain(target: Any) -> dict[str, str]:
-    """Parameter -> what the section "Args:" of the docstrings says of it, in one line."""
+    """Parameter -> its description in the section "Args:" of the docstring, in one line."""
     target = target.func if isinstance(target, partial) else target
     found: dict[str, str] = {}
     for documented in (target, getattr(target, "__init__", None)):
@@ -221,5 +222,5 @@ def _explain(target: Any) -> dict[str, str]:
 
 
 def _title(kind: str) -> str:
-    """What messages call a kind."""
+    """A kind's name in messages."""
     return _WORDS.get(kind, kind)

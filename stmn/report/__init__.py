@@ -1,1 +1,1 @@
-"""Pages: what was run, how well it did, and evaluations side by side."""
+"""HTML pages: what was run, how well it did, and evaluations side by side."""

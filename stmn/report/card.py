@@ -1,6 +1,6 @@
-"""The card of a model: the page that says what it is, how well it does, and on what that was not tested.
+"""The card of a model: the page that says what it is, how well it does, and what it was not tested on.
 
-Markdown with a head of YAML, as the hub shows it. All in it comes from records; nothing is typed in.
+It is Markdown with a YAML head, as the hub shows it. Everything in it comes from records; nothing is typed in.
 """
 
 import re
@@ -13,7 +13,7 @@ from stmn.evaluation.metrics import describe_units
 from stmn.report.words import describe_protocol, format_percent
 from stmn.runtime.names import printable
 
-#: what the hub calls licences; any other one needs a link
+#: names of licences on the hub; any other licence needs a link
 LICENCES = (
     "afl-3.0", "agpl-3.0", "apache-2.0", "artistic-2.0", "bigcode-openrail-m", "bigscience-openrail-m", "bsd",
     "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear", "bsl-1.0", "c-uda", "cc", "cc-by-2.0", "cc-by-2.5",
@@ -24,13 +24,13 @@ LICENCES = (
     "lgpl-2.1", "lgpl-3.0", "lppl-1.3c", "mit", "mpl-2.0", "ms-pl", "ncsa", "odbl", "odc-by", "ofl-1.1", "openrail",
     "osl-3.0", "pddl", "postgresql", "unlicense", "wtfpl", "zlib",
 )  # fmt: skip
-#: what Markdown and HTML would not print as it is
+#: characters that Markdown and HTML would not print as they are
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~&$]|^[#+=-])")
 
 
 @dataclass(frozen=True)
 class Licence:
-    """A licence of the hub's list or, with a link to its text, any other one."""
+    """A licence from the hub's list, or any other one with a link to its text."""
 
     name: str
     link: str | None = None
@@ -38,18 +38,18 @@ class Licence:
 
 @dataclass(frozen=True)
 class Card:
-    """What a card says.
+    """The contents of a card.
 
     Attributes:
-        name: of the model on the hub, `user/name`.
-        licence: of the weights.
-        network: what it is, in a sentence.
+        name: the model's name on the hub, `user/name`.
+        licence: the licence of the weights.
+        network: the network, in a sentence.
         classes: the names of its classes.
-        data: what it learned from and how that was prepared: label -> text.
-        tests: the results of its evaluations, as `evaluation.metrics.measure` gives them; the first counts most.
-        untested: on what it was not tested, in phrases.
-        recipe: the name of the file that has its recipe; None without.
-        version: of the program that made it.
+        data: label -> text: what it learned from, and how that was prepared.
+        tests: the results of its evaluations, as `evaluation.metrics.measure` returns them; the first is the main one.
+        untested: phrases for what it was not tested on.
+        recipe: the name of the file with its recipe; None if there is none.
+        version: the version of stmn that made it.
     """
 
     name: str
@@ -68,7 +68,7 @@ def choose_licence(name: str | None, link: str | None) -> Licence:
     """Check the licence of weights.
 
     Raises:
-        UsageError: there is none, or it is neither on the hub's list nor has a link.
+        UsageError: none is given, or it is not on the hub's list and has no link.
     """
     if not name or not name.strip():
         raise UsageError(
@@ -97,7 +97,7 @@ def write_card(card: Card) -> str:
 
 
 def escape(text: str) -> str:
-    """Text as Markdown that shows it, whatever it holds, on one line."""
+    """Escape any text as Markdown that shows it unchanged, on one line."""
     return _SPECIAL.sub(r"\\\1", printable(text))
 
 
@@ -135,12 +135,12 @@ def _head(card: Card) -> str:
 
 
 def _licence(licence: Licence) -> str:
-    """The licence, for who reads the card as text: the hub shows it from the head."""
+    """The licence, for readers of the text; the hub shows the one in the head."""
     return f"Of the weights: {escape(licence.name)}" + (f", {escape(licence.link)}" if licence.link else "")
 
 
 def _usage(card: Card) -> str:
-    """How it is used, in three lines of Python and one of a shell."""
+    """How to use the model: three lines of Python and one of shell."""
     return (
         f'```python\nimport stmn\nmodel = stmn.load("hf://{card.name}")\nmodel.predict("clip.mp4")[0]\n```\n\n'
         f"On the command line:\n\n```sh\nstmn predict hf://{card.name} clip.mp4\n```"
@@ -148,7 +148,7 @@ def _usage(card: Card) -> str:
 
 
 def _accuracy(card: Card) -> Iterator[str]:
-    """What each evaluation found."""
+    """The results of each evaluation."""
     if not card.tests:
         yield "**It has not been tested**: there is no record of an evaluation on test videos."
     for test in card.tests:
@@ -189,7 +189,7 @@ def _share(value: float, interval: Sequence[float] | None) -> tuple[str, str]:
 
 
 def _classes(card: Card) -> Iterator[str]:
-    """The classes, with what the first evaluation found for each."""
+    """The classes, with the first evaluation's result for each."""
     if not card.tests:
         yield from _list([escape(name) for name in card.classes])
         return
@@ -203,7 +203,7 @@ def _classes(card: Card) -> Iterator[str]:
 
 
 def _origin(card: Card) -> str:
-    """What made it, and how it is made again."""
+    """What made the model, and how to make it again."""
     by = f"stmn {card.version}" if card.version else "stmn"
     if card.recipe is None:
         return f"{by} trained it; its recipe is not known."
@@ -214,16 +214,16 @@ def _origin(card: Card) -> str:
 
 
 def _list(items: Sequence[str]) -> list[str]:
-    """A list."""
+    """A Markdown list."""
     return ["\n".join(f"- {item}" for item in items)]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table of Markdown, with numbers from its second column on."""
+    """A Markdown table, with numbers from its second column on."""
     align = ["---", *["--:" if len(head) > 2 else "---"] * (len(head) - 1)]
     return ["\n".join(f"| {' | '.join(cells)} |" for cells in (head, align, *rows))]
 
 
 def _code(text: str) -> str:
-    """Text between back quotes."""
+    """Text that may stand between back quotes."""
     return printable(text).replace("`", "'")

@@ -1,4 +1,4 @@
-"""Evaluations compared with the first: their numbers, what each gains, and whether they were measured alike."""
+"""Compare evaluations with the first: their numbers, their gains, and whether they were measured in the same way."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from stmn.evaluation.agreement import find_differences
 from stmn.report.contents import Evaluation
 from stmn.report.gains import Gains, compute_gains
 
-#: numbers of an evaluation that the JSON holds
+#: numbers of an evaluation that the JSON has
 _NUMBERS = (
     "videos", "accuracy", "intervals", "intervals_over", "units", "top5", "mean_class_accuracy", "calibration_error",
     "notes",
@@ -21,8 +21,8 @@ class ComparedEvaluation:
 
     Attributes:
         evaluation: the evaluation.
-        gains: what it gains over the first; None for the first itself.
-        differences: key of the protocol -> (the first's value, this one's); None if a file doesn't say.
+        gains: its gains over the first; None for the first itself.
+        differences: key of the protocol -> (the first's value, this one's); a value is None if not recorded.
     """
 
     evaluation: Evaluation
@@ -71,7 +71,7 @@ def compare_with_first(evaluations: Sequence[Evaluation]) -> list[ComparedEvalua
 
 
 def describe_tests(compared: Sequence[ComparedEvaluation]) -> list[str]:
-    """Which tests gave the p-values, and what they can't show, one line each."""
+    """The tests behind the p-values, and what they can't show, one line each."""
     found = [item.gains.overall for item in compared if item.gains]
     lines = [f"p: {overall.test}, against the first" for overall in found]
     return list(dict.fromkeys(lines + [overall.test_limit for overall in found if overall.test_limit]))

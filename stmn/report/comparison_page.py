@@ -39,7 +39,7 @@ def write_comparison(path: Path, compared: Sequence[ComparedEvaluation], title: 
 
 
 def _draw_figures(compared: Sequence[ComparedEvaluation]) -> dict[str, Any]:
-    """The figures as <svg> elements: intervals, accuracy of each class, and what each evaluation gains there."""
+    """The figures as <svg> elements: intervals, accuracy per class, and each evaluation's gains per class."""
     from stmn.report.figures.classes import draw_class_accuracies, draw_class_gains
     from stmn.report.figures.intervals import AccuracyInterval, draw_intervals
 

@@ -1,4 +1,4 @@
-"""The contents of a page, typed: evaluations, trainings and stages, read from what the runs say."""
+"""The contents of a page as typed objects: evaluations, trainings and stages, read from the runs' records."""
 
 import json
 from collections.abc import Sequence
@@ -33,14 +33,14 @@ class Evaluation:
     """A finished evaluation.
 
     Attributes:
-        label: what the page calls it; differs from the others' labels.
+        label: its name on the page, different from all others.
         scores: its scores.
-        metrics: what `measure` makes of them (today's intervals, also for older runs), and the baseline of its run.
+        metrics: the result of `measure` on them (with today's intervals, for older runs too), and its run's baseline.
         fingerprint: its run's fingerprint, or its file's.
         name: its run's name, or its file's.
         tested: fingerprints of the models that it tested.
         networks: the networks that it tested.
-        source: the split, and the part of it, whose videos were tested; empty where nobody asked the data set.
+        source: the split and part whose videos were tested; empty if it was not checked against the data set.
     """
 
     label: str
@@ -54,13 +54,13 @@ class Evaluation:
 
     @property
     def role(self) -> Role:
-        """Which of the paper's kinds of result this is."""
+        """Its kind among the paper's results."""
         return find_role(list(self.scores.streams), self.scores.protocol)
 
 
 @dataclass(frozen=True)
 class AllSplits:
-    """An evaluation of all splits. Its metrics hold each split's and their mean."""
+    """An evaluation of all splits. Its metrics hold those of each split, and their mean."""
 
     label: str
     metrics: dict[str, Any]
@@ -81,7 +81,7 @@ class Training:
 
 @dataclass(frozen=True)
 class StageRecord:
-    """A stage that led to the numbers: what it was, when and how long it ran, its options, and packages' versions."""
+    """A stage that led to the numbers: its name, when and how long it ran, its options, and versions of packages."""
 
     label: str
     verb: str
@@ -95,21 +95,21 @@ class StageRecord:
 
 @dataclass(frozen=True)
 class Contents:
-    """Everything a report is made of.
+    """Everything that a report shows.
 
     Attributes:
         title: the page's title.
-        splits: the splits of the evaluations; none if they are all of all splits.
+        splits: the splits of the evaluations; empty if all evaluations are of all splits.
         evaluations: evaluations of one split, in the page's order.
         trainings: the trainings that led to them.
         stages: all stages that led to them, causes before effects.
-        warnings: what a reader must know before believing the numbers.
+        warnings: what a reader must know before trusting the numbers.
         all_splits: evaluations of all splits.
-        table: methods that were tested several times, as the stage `table` measured them; None without one.
+        table: the result of the stage `table`; None if there is none.
         recipes: the recipes that made the numbers; empty for single commands.
         fingerprint: the report's own.
         samples: how many test videos are shown.
-        inside: what was measured in the network of `main`; None if it has no gates.
+        inside: the measurements inside the network of `main`; None if it has no gates.
     """
 
     title: str
@@ -127,7 +127,7 @@ class Contents:
 
     @property
     def main(self) -> Evaluation | None:
-        """The evaluation whose mistakes are shown: the last one of a gated network, or else the last one."""
+        """The evaluation whose mistakes are shown: the last one of a gated network, or else the last of all."""
         gated = [evaluation for evaluation in self.evaluations if evaluation.role == "fused"]
         shown = gated or self.evaluations
         return shown[-1] if shown else None
@@ -136,10 +136,10 @@ class Contents:
 def load_evaluations(
     inputs: Sequence[Input], graph: RunGraph, sources: Sequence[Source] | None = None
 ) -> list[Evaluation]:
-    """Load scores and what was measured on them. Scores that are no run's are measured here.
+    """Load scores and their metrics. Scores that don't belong to a run are measured here.
 
     Args:
-        sources: where each comes from, if that was made certain.
+        sources: the data set, split and part of each, if they have been checked.
 
     Raises:
         DataError: a file holds no valid scores.
@@ -169,7 +169,7 @@ def load_all_splits(inputs: Sequence[Input], graph: RunGraph) -> list[AllSplits]
     """Load evaluations of all splits.
 
     Raises:
-        DataError: one's metrics are missing or damaged.
+        DataError: the metrics of one are missing or damaged.
     """
     runs = [read_run(item.path.parent) or Run(item.path.parent) for item in inputs]
     models = [next((split["of"] for split in run.results.get("splits", {}).values()), [run.name]) for run in runs]
@@ -192,7 +192,7 @@ def load_trainings(runs: Sequence[Run]) -> list[Training]:
 
 
 def describe_stage(run: Run, root: Path) -> StageRecord:
-    """A run's record for the page. Paths are cut to what is of use on another machine; `root` is the workspace."""
+    """A run's record for the page. Paths are cut to what is useful on another machine; `root` is the workspace."""
     record = run.record
     options = {name: value for name, value in record.get("options", {}).items() if value not in (None, [], {})}
     return StageRecord(
@@ -208,7 +208,7 @@ def describe_stage(run: Run, root: Path) -> StageRecord:
 
 
 def _describe_option(value: Any, root: Path) -> str:
-    """An option's value as text, paths relative to the workspace or cut short."""
+    """An option's value as text; paths are relative to the workspace, or cut short."""
     if isinstance(value, list):
         return ", ".join(_describe_option(item, root) for item in value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Class by class: what one evaluation gains over another one of the same videos."""
+"""Compare two evaluations of the same videos class by class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,13 +64,13 @@ class Gains:
 
     @property
     def verdict(self) -> str:
-        """What the paired test makes of it: "clearly better", "clearly worse" or "not clearly different"."""
+        """The verdict of the paired test: "clearly better", "clearly worse" or "not clearly different"."""
         if self.overall.p_value >= LEVEL:
             return "not clearly different"
         return f"clearly {'better' if self.overall.difference > 0 else 'worse'}"
 
     def sort_classes(self, classes: Sequence[str]) -> list[int]:
-        """The indices of `classes`, largest gain first, classes without test videos last."""
+        """Indices into `classes`, largest gain first, classes without test videos last."""
         rank = {item.name: row for row, item in enumerate(self.classes)}
         return sorted(range(len(classes)), key=lambda number: rank.get(classes[number], len(classes)))
 
@@ -93,15 +93,15 @@ def compute_gains(before: Evaluation, after: Evaluation) -> Gains:
 
 
 def compute_gate_gains(evaluations: Sequence[Evaluation]) -> Gains | None:
-    """What the last gated network gains over the last late fusion; None unless both tested the same videos."""
+    """The gains of the last gated network over the last late fusion; None unless both tested the same videos."""
     found = {evaluation.role: evaluation for evaluation in evaluations}
     return _compute_if_same_videos(found.get("late_fusion"), found.get("fused"))
 
 
 def compute_stream_gains(evaluations: Sequence[Evaluation]) -> Gains | None:
-    """What the last gated network gains over the best single stream; None unless both tested the same videos.
+    """The gains of the last gated network over the best single stream; None unless both tested the same videos.
 
-    The best is the one with the highest accuracy on these test videos. That favours it over the network.
+    The best stream is the one with the highest accuracy on these test videos, a choice that favours the stream.
     """
     fused = [evaluation for evaluation in evaluations if evaluation.role == "fused"]
     single = [evaluation for evaluation in evaluations if evaluation.role in ("appearance", "motion")]
@@ -110,7 +110,7 @@ def compute_stream_gains(evaluations: Sequence[Evaluation]) -> Gains | None:
 
 
 def _compute_if_same_videos(before: Evaluation | None, after: Evaluation | None) -> Gains | None:
-    """The gains, or None if one is missing or they did not test the same videos, which a warning says."""
+    """The gains; None if one is missing or they tested different videos, which the page warns of."""
     if before is None or after is None:
         return None
     try:

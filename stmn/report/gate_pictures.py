@@ -1,4 +1,4 @@
-"""Pictures of what the gates of a network let through: a frame, and maps that are bright where much is."""
+"""Pictures of what the gates of a network let through: a frame, and maps that are bright where it is much."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ def _find_outline(mask: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _draw_heat(values: Tensor, size: tuple[int, int]) -> str:
-    """A map as a picture, from black for 0 to yellow for its largest value."""
+    """Draw a map as a picture, from black for 0 to yellow for its largest value."""
     from matplotlib import colormaps
 
     shown = interpolate(values[None, None] / values.max().clamp(min=1e-12), size, mode="nearest")[0, 0]

@@ -1,4 +1,4 @@
-"""What a page says of the inside of a gated network, in words."""
+"""Describe the inside of a gated network in words, for a page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from stmn.report.words import format_percent
 
 @dataclass(frozen=True)
 class InsideSection:
-    """The section of a page.
+    """The section of a page about the inside of a network.
 
     Attributes:
-        model: what the page calls the network.
-        found: what was measured.
-        pictures: what its first gate lets through.
+        model: the network's name on the page.
+        found: the measurements.
+        pictures: pictures of what its first gate lets through.
     """
 
     model: str
@@ -37,12 +37,12 @@ class InsideSection:
 
     @property
     def sender(self) -> str:
-        """The stream that sends to the first gate."""
+        """The stream that sends at the first gate."""
         return self.found.gradients[0].units[0].sender
 
     @property
     def receiver(self) -> str:
-        """The stream that it gates."""
+        """The stream that receives at the first gate."""
         return self.found.gradients[0].units[0].receiver
 
     @property
@@ -52,17 +52,17 @@ class InsideSection:
 
     @property
     def focus_words(self) -> str:
-        """Which gates pick the target, and what the signals do without them."""
+        """The gates that pick the target, and what is read without gates, in words."""
         return describe_focus(self.found.focus)
 
     @property
     def gradient_words(self) -> list[str]:
-        """What the gradients show, a sentence each."""
+        """The findings about gradients, one sentence each."""
         return [*describe_parts(self.found), *describe_gradient_focus(self.found.gradients)]
 
 
 def describe_focus(focus: Sequence[UnitFocus]) -> str:
-    """Which gates pick the target, in words; empty without a distractor."""
+    """Say which gates pick the target; empty without a distractor."""
     if not focus or focus[0].read.lead is None:
         return ""
     picks = [unit for unit in focus if unit.read.picks]
@@ -92,7 +92,7 @@ def describe_focus(focus: Sequence[UnitFocus]) -> str:
 
 
 def describe_parts(found: Inside) -> list[str]:
-    """How much gradient reaches the sending stream through the first gate, beside that of its own classifier."""
+    """Say how much gradient reaches the sending stream through the first gate, and from its own classifier."""
     sentences = []
     for when, measured in (("Before the streams were trained together", found.began), ("As trained", found.gradients)):
         by_fusion = {item.fusion: item.units[0] for item in measured}
@@ -114,7 +114,7 @@ def describe_parts(found: Inside) -> list[str]:
 
 
 def describe_gradient_focus(measured: Sequence[Gradients]) -> list[str]:
-    """Where the gradient through the gates falls, for each gate function, in words; nothing without a distractor."""
+    """Say where the gradient through the gates falls, for each gate function; empty without a distractor."""
     sentences = []
     for item in measured:
         leads = [(unit.unit, unit.focus.lead) for unit in item.units]
@@ -142,7 +142,7 @@ def format_signed(value: float) -> str:
 
 
 def _list_units(labels: Sequence[str]) -> str:
-    """`conv2 and conv3`, or with the units if a part has several."""
+    """`conv2 and conv3`; with the units' numbers if a part has several."""
     parts = [label.split(" ")[0] for label in labels]
     return _join(parts if len(set(parts)) == len(parts) else list(labels))
 

@@ -1,4 +1,4 @@
-"""What a page says about its evaluations: how they were measured, what to beware of, what stands beside them."""
+"""A page's notes on its evaluations: how they were measured, warnings, and numbers to compare them with."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -13,9 +13,9 @@ from stmn.report.paper import PaperAccuracy, find_nearest, is_paper_dataset
 from stmn.report.words import describe_p_value, describe_protocol, format_percent
 from stmn.store.format.read import Store
 
-#: pairs of classes that are listed beside a confusion matrix too large to read
+#: the most pairs of classes that are listed beside a confusion matrix too large to read
 _PAIRS = 12
-#: part of a split -> what its videos are called
+#: part of a split -> the word for its videos
 _PARTS = {"test": "test", "validation": "validation", "train": "training"}
 _ROLES = {
     "appearance": "appearance", "motion": "motion", "late_fusion": "late fusion", "fused": "gated fusion",
@@ -24,21 +24,21 @@ _ROLES = {
 
 
 def list_titles(evaluations: Sequence[Evaluation]) -> list[str]:
-    """A word or two for each evaluation: its role if no other has it, or else its label."""
+    """A short title for each evaluation: its role if no other has it, else its label."""
     roles = [evaluation.role for evaluation in evaluations]
     return [_ROLES[e.role] if e.role in _ROLES and roles.count(e.role) == 1 else e.label for e in evaluations]
 
 
 def list_parts(evaluations: Sequence[Evaluation]) -> str:
-    """Whose videos were tested, in words: "test", "test and validation"."""
+    """The parts whose videos were tested, in words: "test", "test and validation"."""
     tested = {evaluation.source.part for evaluation in evaluations}
     return " and ".join(word for part, word in _PARTS.items() if part in tested)
 
 
 def count_videos(evaluations: Sequence[Evaluation], store: Store) -> list[tuple[str, str]]:
-    """For each part of a split that was tested: what its videos are called, and how many of its list have scores.
+    """For each part of a split that was tested: a label for its videos, and how many of its list have scores.
 
-    The list of the validation videos is training's, so of these only those with scores are counted.
+    Only training knows the list of validation videos, so of these only the ones with scores are counted.
     """
     scored: dict[Source, set[str]] = {}
     for evaluation in evaluations:
@@ -57,11 +57,11 @@ def count_videos(evaluations: Sequence[Evaluation], store: Store) -> list[tuple[
 
 
 def find_paper_accuracies(dataset: str, classes: int, contents: Contents) -> dict[str, PaperAccuracy | None]:
-    """Label of an evaluation -> the paper's number to show beside it, or None. Empty for other data sets.
+    """Label of an evaluation -> the paper's number to show beside it, or None. Empty for data sets not in the paper.
 
     Args:
-        dataset: name of the plugin that made the data set.
-        classes: its number of classes.
+        dataset: name of the data set's plugin.
+        classes: the data set's number of classes.
         contents: the report's evaluations.
     """
     if not is_paper_dataset(dataset, classes):
@@ -83,12 +83,12 @@ def list_confusions(metrics: dict[str, Any]) -> list[tuple[str, str, int, int]]:
 
 
 def list_protocols(evaluations: Sequence[Evaluation]) -> list[str]:
-    """The different ways in which the numbers were measured, in words."""
+    """The different protocols of the evaluations, in words."""
     return list(dict.fromkeys(describe_protocol(evaluation.metrics) for evaluation in evaluations))
 
 
 def list_baselines(evaluations: Sequence[Evaluation]) -> list[tuple[str, dict[str, Any]]]:
-    """The different box-shape baselines, each with words for it."""
+    """The different box-shape baselines, each with a label."""
     found = [e.metrics["box_shape_baseline"] for e in evaluations if e.metrics.get("box_shape_baseline")]
     different = [baseline for number, baseline in enumerate(found) if baseline not in found[:number]]
     words = "frame size and length alone"
@@ -99,7 +99,7 @@ def list_baselines(evaluations: Sequence[Evaluation]) -> list[tuple[str, dict[st
 
 
 def find_warnings(evaluations: Sequence[Evaluation], same_data: bool) -> Iterator[str]:
-    """What a reader must know before believing or comparing the numbers.
+    """Yield what a reader must know before trusting or comparing the numbers.
 
     Args:
         evaluations: the page's evaluations.
@@ -119,7 +119,7 @@ def find_warnings(evaluations: Sequence[Evaluation], same_data: bool) -> Iterato
 
 
 def _warn_of_baseline(evaluation: Evaluation) -> Iterator[str]:
-    """A warning if an evaluation is not better than the box shapes by a paired test, or that could not be tested."""
+    """A warning if a paired test doesn't find an evaluation better than the box shapes, or could not be made."""
     baseline = evaluation.metrics.get("box_shape_baseline")
     if not baseline:
         return

@@ -1,4 +1,4 @@
-"""How a page is written: one HTML file that opens offline. Needs matplotlib and jinja2 (the extra `report`)."""
+"""Write a page: one HTML file that opens offline. Needs matplotlib and jinja2 (the extra `report`)."""
 
 import time
 from pathlib import Path
@@ -33,7 +33,7 @@ _FILTERS = {
 
 
 def check_extra() -> None:
-    """Make sure that pages can be written.
+    """Check that pages can be written.
 
     Raises:
         MissingExtra: matplotlib or jinja2 is not installed.
@@ -59,7 +59,7 @@ def write_page(path: Path, template: str, **values: Any) -> None:
 
 
 def _make_environment() -> "Environment":
-    """Jinja's environment. It escapes every name: classes, videos and runs may be called anything."""
+    """Jinja's environment. It escapes every name: classes, videos and runs may have any name."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

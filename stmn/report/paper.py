@@ -1,7 +1,7 @@
-"""The paper's accuracies on UCF101 and HMDB51, and which of them is nearest to an evaluation.
+"""The paper's accuracies on UCF101 and HMDB51, and the choice of the nearest one to an evaluation.
 
-Feichtenhofer, Pinz, Wildes, CVPR 2017, Tables 2 to 5. Tables 2 and 3 report errors; accuracy is 100 minus the error. Of
-Table 5 only the rows that the text names are here: 94.2 and 68.9 without IDT, 94.9 and 72.2 with it.
+Feichtenhofer, Pinz, Wildes, CVPR 2017, Tables 2 to 5. Tables 2 and 3 report errors; accuracy is 100 minus the error.
+From Table 5 only the rows that the text names are here: 94.2 and 68.9 without IDT, 94.9 and 72.2 with it.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from stmn.evaluation.kinds import find_features
 #: "idt": with real improved dense trajectories; "svm": with other hand-crafted features, or with unknown ones
 Role = Literal["appearance", "motion", "late_fusion", "fused", "idt", "svm", "other"]
 
-#: data set plugin -> number of classes; a set in the same layout with another number is not the paper's
+#: data set plugin -> number of classes in the paper; a set in the same layout with another number is not the paper's
 _CLASSES = {"ucf101": 101, "hmdb51": 51}
 _DATASETS = tuple(_CLASSES)
 _MEAN, _FIRST = "mean of 3 splits", "split 1"
@@ -32,7 +32,7 @@ class PaperAccuracy:
         accuracy: in 0..1.
         source: the table and its row.
         splits: the splits it was measured on.
-        also: the other accuracy in 0..1, if two rows fit.
+        also: a second accuracy in 0..1, if two rows fit.
     """
 
     what: str
@@ -105,15 +105,15 @@ def list_paper_accuracies(dataset: str) -> list[PaperAccuracy]:
 
 
 def find_nearest(dataset: str, role: Role, networks: NetworkSummary, split: str) -> PaperAccuracy | None:
-    """The paper's accuracy that is nearest to an evaluation: of the same networks, or else of the same kind of result.
+    """The paper's accuracy nearest to an evaluation: for the same networks, or else for the same kind of result.
 
     Two streams that were trained together without gates are nearest to late fusion.
 
-    Networks of split 1 that are in Table 2 or 3 get their row there; all others get means over three splits.
+    Networks on split 1 that are in Table 2 or 3 get their row there; all others get means over three splits.
 
     Args:
         dataset: "ucf101" or "hmdb51".
-        role: what the evaluation is of.
+        role: the kind of result.
         networks: the networks that it tested.
         split: the split, or "all".
     """
@@ -156,7 +156,7 @@ def _read_table_2(key: tuple[str, str, str], column: int) -> PaperAccuracy:
 
 
 def _read_table_3(key: tuple[str, str, bool], column: int) -> PaperAccuracy:
-    """A row of Table 3, or two rows that can't be told apart."""
+    """A row of Table 3, or both of two rows that can't be told apart."""
     mark, init, pooled = key
     first, *others = (_to_accuracy(row[column]) for row in _TABLE_3[key])
     what = f"multiply, filters {mark} from {init}{', max-pooled over time' if pooled else ''}"
@@ -181,7 +181,7 @@ def _to_accuracy(error: float) -> float:
 
 
 def find_role(streams: Sequence[str], protocol: dict[str, Any]) -> Role:
-    """What kind of result scores are, by their streams' names and their protocol."""
+    """The kind of result that scores are, from their streams' names and their protocol."""
     names = set(streams)
     if features := find_features(protocol):
         return "idt" if features == "idt" else "svm"

@@ -21,7 +21,7 @@ def write_report(path: Path, contents: Contents, store: Store) -> None:
 
     Args:
         path: the HTML file.
-        contents: what the report is made of.
+        contents: everything that the report shows.
         store: the data set, for its description and the sample videos.
 
     Raises:
@@ -30,7 +30,7 @@ def write_report(path: Path, contents: Contents, store: Store) -> None:
     """
     check_extra()
     evaluations, main, header = contents.evaluations, contents.main, store.header
-    # what is compared was tested on the same videos
+    # only evaluations of the same videos are compared
     alike = [e for e in evaluations if main and set(e.scores.ids) == set(main.scores.ids)]
     gains, stream_gains = compute_gate_gains(alike), compute_stream_gains(alike)
     single_streams = sum(evaluation.role in ("appearance", "motion") for evaluation in alike)
@@ -67,7 +67,7 @@ def write_report(path: Path, contents: Contents, store: Store) -> None:
 
 
 def _draw_figures(evaluations: list[Evaluation], gains: Gains | None) -> dict[str, Any]:
-    """The figures of evaluations as <svg> elements, and what the page needs to know about them."""
+    """The figures of evaluations as <svg> elements, and facts about them for the page."""
     from stmn.report.figures.calibration import CalibrationPanel, draw_calibration
     from stmn.report.figures.classes import draw_class_accuracies
     from stmn.report.figures.confusion import NUMBERED, draw_confusion
@@ -127,7 +127,7 @@ def _draw_training(contents: Contents) -> dict[str, Any]:
 
 
 def _draw_inside(contents: Contents) -> dict[str, Any]:
-    """The figures of a look inside; None where there is nothing to draw."""
+    """The figures about the inside of a network; None where there is nothing to draw."""
     from stmn.report.figures.inside import draw_filters, draw_focus, draw_gradients
 
     if contents.inside is None:
@@ -141,7 +141,7 @@ def _draw_inside(contents: Contents) -> dict[str, Any]:
 
 
 def _choose_series(contents: Contents) -> list[int]:
-    """A series for each training: that of the evaluation that tested its model alone, or else one of its own."""
+    """A series for each training: that of the evaluation that tested only its model, or else one of its own."""
     tested = {e.tested[0]: number for number, e in enumerate(contents.evaluations) if len(e.tested) == 1}
     free = iter(range(len(contents.evaluations), len(contents.evaluations) + len(contents.trainings)))
     return [tested[t.fingerprint] if t.fingerprint in tested else next(free) for t in contents.trainings]

@@ -17,7 +17,7 @@ from stmn.flow import colour
 from stmn.flow.quantise import dequantise_for_display
 from stmn.store.format.read import Store
 
-#: frames of a filmstrip
+#: frames in a filmstrip
 _FRAMES = 5
 #: largest height of a stored picture, pixels: enough for a filmstrip on a dense screen
 _HEIGHT = 144
@@ -25,7 +25,7 @@ _HEIGHT = 144
 
 @dataclass(frozen=True)
 class FilmstripFrame:
-    """A frame and the flow from it to the next, as data URIs; `flow` is empty if there is none."""
+    """A frame and the flow to the next one, as data URIs; `flow` is empty if there is none."""
 
     frame: str
     flow: str
@@ -34,7 +34,7 @@ class FilmstripFrame:
 
 @dataclass(frozen=True)
 class SamplePrediction:
-    """What an evaluation predicts for a video.
+    """An evaluation's prediction for a video.
 
     Probabilities in 0..1 are the softmax of its logits; None for scores that are not logits.
     """
@@ -70,7 +70,7 @@ class SampleVideo:
 
 
 def choose_samples(scores: Scores, count: int) -> list[int]:
-    """Rows of `scores`: the most confident mistakes first; after all mistakes, the least confident correct videos."""
+    """Choose rows of `scores`: mistakes, the most confident first, then correct videos, the least confident first."""
     confidence, predicted = (values.tolist() for values in scores.probabilities().max(dim=1))
 
     def rank(row: int) -> tuple[bool, float, str]:
@@ -102,7 +102,7 @@ def draw_flow_wheel() -> str:
 
 
 def _predict(number: int, scores: Scores) -> dict[str, SamplePrediction]:
-    """Video id -> what evaluation `number` predicts."""
+    """Video id -> the prediction of evaluation `number`."""
     soft = scores.probabilities()
     best = soft.argmax(dim=1).tolist()
     sure = holds_logits(scores.protocol)
@@ -140,7 +140,7 @@ def _load_sample(
 
 
 def _shrink(pictures: Tensor) -> Tensor:
-    """(N, channels, H, W) as float pictures at most `_HEIGHT` pixels high."""
+    """Shrink (N, channels, H, W) pictures to at most `_HEIGHT` pixels high, as floats."""
     height, width = pictures.shape[-2:]
     if height <= _HEIGHT:
         return pictures.float()
@@ -149,7 +149,7 @@ def _shrink(pictures: Tensor) -> Tensor:
 
 
 def encode_picture(picture: Tensor) -> str:
-    """A (3, H, W) uint8 picture as a PNG data URI."""
+    """Encode a (3, H, W) uint8 picture as a PNG data URI."""
     file = BytesIO()
     Image.fromarray(picture.permute(1, 2, 0).numpy()).save(file, "PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"

@@ -1,4 +1,4 @@
-"""What the runs of a workspace say: which runs led to which, which evaluations to report, and what to call them."""
+"""Read the runs of a workspace: which runs led to which, which evaluations to report, and their labels."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,9 +17,9 @@ from stmn.workspace import Input, Run, read_run
 
 #: stages whose runs are evaluations
 _EVALUATIONS = ("evaluate", "idt-score", "fuse-idt")
-#: options of `fuse` that decide which row of the paper's tables a network belongs to
+#: options of `fuse` that decide a network's row in the paper's tables
 _GATE_OPTIONS = ("fusion", "site", "direction", "gated_units", "injector", "temporal_init", "temporal_pool", "blank")
-#: (stage, modality) of every model that was tested -> what kind of result that is
+#: (stage, modality) of every model that was tested -> the kind of result
 _ROLES: dict[frozenset[tuple[str, str | None]], Role] = {
     frozenset({("train-stream", "rgb")}): "appearance",
     frozenset({("train-stream", "flow")}): "motion",
@@ -27,12 +27,12 @@ _ROLES: dict[frozenset[tuple[str, str | None]], Role] = {
 }
 
 
-#: a training's log, and what is drawn of it
+#: a training's log, and the columns of it that are drawn
 _LOG, _CURVES = "metrics.jsonl", ("step", "loss", "accuracy")
 
 
 class RunGraph:
-    """The runs of a workspace, and which of them read what others made.
+    """The runs of a workspace, and which of them read the outputs of which.
 
     Args:
         runs: all runs, newest first, as `Workspace.runs` yields them.
@@ -49,13 +49,13 @@ class RunGraph:
                 self._by_file[(run.name, file)] = run
 
     def find_run(self, name: str) -> Run | None:
-        """The run of that name, or that made the file of that path, or None."""
+        """The run with a name, or the run that made the file at a path, or None."""
         return self._by_name.get(name) or self._by_file.get(Path(name).parts[-2:])
 
     def find_causes(self, run: Run) -> list[Run]:
         """The runs whose outputs a run read, if they are in this workspace."""
         read = [fingerprint for inputs in run.record.get("inputs", {}).values() for fingerprint in inputs]
-        # a model that was named as a file has the file's fingerprint, but its path still says which run made it
+        # a model that was named as a file has the file's fingerprint, but its path still tells the run
         named = [name for name in run.results.get("of", []) if len(Path(name).parts) > 1]
         splits = run.results.get("splits", {}).values()  # an evaluation of all splits names the other splits' models
         named += [name for split in splits for name in split.get("of", [])]
@@ -63,7 +63,7 @@ class RunGraph:
         return [cause for cause in found if cause]
 
     def find_upstream(self, starts: Iterable[Run]) -> list[Run]:
-        """`starts` and the runs that led to them, each once, causes before effects."""
+        """`starts` and all runs that led to them, each once, causes before effects."""
         order: dict[Path, Run] = {}
         visited: set[Path] = set()
 
@@ -80,7 +80,7 @@ class RunGraph:
         return list(order.values())
 
     def list_models(self, run: Run) -> list[str]:
-        """Fingerprints of the models and files that an evaluation tested, also through evaluations that it fused."""
+        """Fingerprints of the models and files that an evaluation tested, including those of evaluations it fused."""
         found: list[str] = []
         for inputs in run.record.get("inputs", {}).values():
             for fingerprint in inputs:
@@ -90,7 +90,7 @@ class RunGraph:
 
 
 def find_newest_evaluations(graph: RunGraph, data: str, split: str) -> list[Run]:
-    """The newest finished evaluation on test videos of each model or late fusion, and of each way of testing it.
+    """The newest finished evaluation on test videos for each model or late fusion and each way of testing it.
 
     Args:
         graph: the workspace's runs.
@@ -98,8 +98,8 @@ def find_newest_evaluations(graph: RunGraph, data: str, split: str) -> list[Run]
         split: split, or "all" for evaluations of all splits.
 
     Returns:
-        Evaluations in the paper's order: appearance, motion, late fusion, gated networks, with IDT; oldest first
-        within each kind, and those by default options last.
+        Evaluations in the paper's order: appearance, motion, late fusion, gated networks, with IDT. Within each kind
+        those with default options come last; otherwise the oldest comes first.
     """
     found: dict[str, Run] = {}
     for run in graph.runs:  # newest first
@@ -108,14 +108,14 @@ def find_newest_evaluations(graph: RunGraph, data: str, split: str) -> list[Run]
             key = [run.record["verb"], graph.list_models(run), sorted(_list_settings(run).items())]
             found.setdefault(json.dumps(key), run)
     oldest_first = list(found.values())[::-1]
-    # the last of a kind is the one that pages speak of: rather a test in the usual way than in another
+    # pages discuss the last of a kind, so tests with default options go last
     return sorted(oldest_first, key=lambda run: (_rank(run, graph), not _list_settings(run)))
 
 
 def find_rows(graph: RunGraph, evaluation: Run) -> tuple[Run, list[Run]] | None:
     """The newest table of methods that has an evaluation in it, and the first evaluation of each of its rows.
 
-    None if there is no such table, or evaluations that it read are gone.
+    None if there is no such table, or if evaluations that it read are gone.
     """
     for table in graph.runs:
         if table.done and table.record.get("verb") == "table":
@@ -126,7 +126,7 @@ def find_rows(graph: RunGraph, evaluation: Run) -> tuple[Run, list[Run]] | None:
 
 
 def find_unfinished(graph: RunGraph, data: str, split: str) -> Run | None:
-    """The evaluation of a data set and split that was started last and did not finish, or None."""
+    """The most recently started evaluation of a data set and split that is not finished, or None."""
     newest_first = sorted(graph.runs, key=lambda run: run.record.get("started", 0), reverse=True)
     return next((run for run in newest_first if _evaluates(run, data, split) and not run.done), None)
 
@@ -139,7 +139,7 @@ def find_run(item: Input) -> Run | None:
 
 
 def find_networks(run: Run, graph: RunGraph) -> NetworkSummary:
-    """The streams and gates that an evaluation tested, as far as this workspace's runs say."""
+    """The streams and gates that an evaluation tested, as far as this workspace's runs show."""
     archs: dict[str, str] = {}
     gates = None
     for cause in graph.find_upstream([run]):
@@ -152,7 +152,7 @@ def find_networks(run: Run, graph: RunGraph) -> NetworkSummary:
 
 
 def find_models_role(models: Iterable[Run]) -> Role:
-    """What an evaluation of these models is of."""
+    """The kind of result that an evaluation of these models is."""
     made_by = {(model.record["verb"], model.record["options"].get("modality")) for model in models}
     return "fused" if {verb for verb, _ in made_by} == {"fuse"} else _ROLES.get(frozenset(made_by), "other")
 
@@ -163,7 +163,7 @@ def list_recipes(runs: Iterable[Run]) -> list[str]:
 
 
 def read_metrics(run: Run) -> dict[str, Any]:
-    """What a run measured. Empty if it measured nothing, or if its metrics are missing or damaged, which is noticed."""
+    """A run's metrics. Empty if it has none, or, with a notice, if they are missing or damaged."""
     if "metrics" not in run.record.get("outputs", {}):
         return {}
     try:
@@ -175,9 +175,9 @@ def read_metrics(run: Run) -> dict[str, Any]:
 
 
 def read_training_log(run: Run) -> list[dict[str, Any]]:
-    """The rows of a run's training log; of an unfinished training up to the first that is not whole.
+    """The rows of a run's training log; for an unfinished training, up to the first incomplete row.
 
-    Empty if it has none, or if it is not what the training wrote, which is noticed.
+    Empty if it has none, or, with a notice, if the log has changed since the training wrote it.
     """
     path = run.path / _LOG
     if not path.exists():
@@ -206,14 +206,14 @@ def label_evaluations(
 ) -> list[str]:
     """A label for each evaluation that tells it apart from the others.
 
-    It is the recipe's id of the stage ("test-fused"), or else what was tested ("fused-multiply"). Where several would
-    share a label, how each was tested, the fingerprint or the full name is added.
+    It is the stage's id in the recipe ("test-fused"), or else what was tested ("fused-multiply"). If several would
+    share a label, the way of testing, the fingerprint or the full name is added.
 
     Args:
-        runs: one run per evaluation; without a record if the scores are no run's.
-        names: what a person calls each.
+        runs: one run per evaluation; without a record if the scores don't belong to a run.
+        names: the name by which the user gave each.
         graph: the workspace's runs.
-        models: names of the models that each tested, if the runs' results don't say.
+        models: names of the models that each tested, if not in the runs' results.
     """
     given = models or [()] * len(runs)
     return _choose_labels(
@@ -225,12 +225,12 @@ def label_evaluations(
 
 
 def label_runs(runs: Sequence[Run]) -> list[str]:
-    """A label for each run: its stage's id in the recipe, or its name; with the fingerprint only where it must be."""
+    """A label for each run: its stage's id in the recipe, or its name; with the fingerprint only where needed."""
     return _choose_labels([_label_run(run.name, run) for run in runs])
 
 
 def _list_labels(run: Run, name: str, models: Sequence[str], graph: RunGraph) -> tuple[str, ...]:
-    """Labels of an evaluation, from short to certainly unambiguous."""
+    """Possible labels of an evaluation, from the shortest to one that is always unique."""
     if run.record.get("stage"):
         short, long = _label_run(run.name, run)
     else:
@@ -242,7 +242,7 @@ def _list_labels(run: Run, name: str, models: Sequence[str], graph: RunGraph) ->
 
 
 def _list_settings(run: Run) -> dict[str, Any]:
-    """The options by which an evaluation tests or weights streams, as far as they are not the defaults."""
+    """The options by which an evaluation tests or weights streams, except those at their defaults."""
     model = options_of(run.record["verb"]) if _is_evaluation(run) else StageOptions
     options = {name: value for name, value in run.record.get("options", {}).items() if value is not None}
     given = {model.renamed.get(name, name): value for name, value in options.items()}
@@ -252,7 +252,7 @@ def _list_settings(run: Run) -> dict[str, Any]:
 
 
 def _describe_settings(run: Run) -> Iterator[str]:
-    """These options in a few words each: "stream weights 1:3", "no flips", "ten crop"."""
+    """The options of `_list_settings` in a few words each: "stream weights 1:3", "no flips", "ten crop"."""
     for name, value in _list_settings(run).items():
         words = name.replace("_", " ")
         if isinstance(value, bool):
@@ -264,7 +264,7 @@ def _describe_settings(run: Run) -> Iterator[str]:
 
 
 def _list_parts(name: str, graph: RunGraph) -> list[str]:
-    """The models behind a name in an evaluation's "of": itself or, if it is an evaluation, the models tested there."""
+    """The models behind a name in an evaluation's "of": that one or, if it is an evaluation, the models it tested."""
     run = graph.find_run(name)
     if run and _is_evaluation(run):
         return [part for inner in run.results.get("of", []) for part in _list_parts(inner, graph)] or [name]
@@ -272,7 +272,7 @@ def _list_parts(name: str, graph: RunGraph) -> list[str]:
 
 
 def _label_run(name: str, run: Run | None) -> tuple[str, str]:
-    """What to call a run or file: short, and with the run's fingerprint."""
+    """Two labels of a run or file: a short one, and one with the run's fingerprint."""
     stage = run.record.get("stage") if run else None
     if run and stage:
         return stage, f"{stage} ({run.name.rsplit('-', 1)[-1]})"
@@ -280,7 +280,7 @@ def _label_run(name: str, run: Run | None) -> tuple[str, str]:
 
 
 def _choose_labels(candidates: Sequence[tuple[str, ...]]) -> list[str]:
-    """The shortest labels that differ, from each one's candidates."""
+    """Choose the shortest labels that all differ, each from its own candidates."""
     level = [0] * len(candidates)
     while True:
         labels = [names[i] for names, i in zip(candidates, level, strict=True)]
@@ -303,7 +303,7 @@ def _evaluates(run: Run, data: str, split: str) -> bool:
 
 
 def _rank(run: Run, graph: RunGraph) -> float:
-    """Where an evaluation stands among others on a page."""
+    """The sort key of an evaluation on a page: appearance first, IDT last."""
     if run.record["verb"] in ("idt-score", "fuse-idt"):
         return 3.5 if run.record["verb"] == "idt-score" else 4
     if run.record["options"].get("late_fusion"):

@@ -1,4 +1,4 @@
-"""The table of methods that were tested several times, as text: one row each."""
+"""The table of methods as text: one row for each method that was tested several times."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ from stmn.report.words import format_p_value, format_percent, format_points
 from stmn.runtime.csv_cells import safe_cell
 from stmn.runtime.names import printable
 
-#: of a row, and of its comparison: key -> the column of the CSV file
+#: key of a row -> column of the CSV file; then the same for its comparison
 _COLUMNS = {
     "name": "row", "accuracy": "accuracy", "low": "low", "high": "high", "deviation": "deviation_over_seeds",
     "seeds": "seeds", "videos": "videos", "units": "units", "over": "units_are",
@@ -20,7 +20,7 @@ _COMPARED = {
 
 
 def list_cells(row: dict[str, Any]) -> dict[str, str]:
-    """The numbers of a row as people read them; empty where there is none."""
+    """The numbers of a row formatted for people; empty where there is none."""
     found = row.get("comparison") or {}
     return {
         "accuracy": format_percent(row["accuracy"]),
@@ -47,7 +47,7 @@ def format_gain(interval: list[float] | None) -> str:
 
 
 def describe_caption(table: dict[str, Any]) -> str:
-    """What the columns are."""
+    """Explain the columns."""
     measured = next(row for row in reversed(table["rows"]) if "units" in row)
     text = (
         f"Accuracy in %: the mean over seeds, its 95 % interval over {measured['units']} {measured['over']}, and the "
@@ -63,7 +63,7 @@ def describe_caption(table: dict[str, Any]) -> str:
 
 
 def make_markdown(table: dict[str, Any]) -> str:
-    """A Markdown page."""
+    """The table as a Markdown page."""
     head = ["", "accuracy", "95 % interval", "sd", "seeds", "videos"]
     keys = ["accuracy", "interval", "deviation", "seeds", "videos"]
     if table["against"] is not None:
@@ -79,7 +79,7 @@ def make_markdown(table: dict[str, Any]) -> str:
 
 
 def make_csv(table: dict[str, Any]) -> str:
-    """CSV: shares in 0..1, with all digits."""
+    """The table as CSV: shares in 0..1, with all digits."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*_COLUMNS.values(), "against", *_COMPARED.values()])
@@ -112,5 +112,5 @@ def _with_ends(values: dict[str, Any], columns: dict[str, str]) -> list[Any]:
 
 
 def _escape(text: str) -> str:
-    """Text that Markdown shows as it is."""
+    """Escape text, so that Markdown shows it as it is."""
     return "".join(f"\\{letter}" if letter in "\\|`*_[]<>" else letter for letter in printable(text))

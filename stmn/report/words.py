@@ -1,4 +1,4 @@
-"""Numbers, names and times as pages write them."""
+"""Format numbers, names and times for pages."""
 
 import re
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ _PACKAGES = ("stmn", "torch", "timm")
 
 
 def describe_protocol(metrics: dict[str, Any]) -> str:
-    """How an evaluation's numbers were measured, by its metrics."""
+    """Words for the protocol in an evaluation's metrics."""
     return str((metrics.get("protocol") or {}).get("words") or "protocol not recorded")
 
 
 def describe_splits(splits: Sequence[str]) -> str:
-    """`split 1`, `splits 1, 2`; `all splits` if none is named, or all are meant."""
+    """`split 1`, `splits 1, 2`; `all splits` for none or "all"."""
     if not splits or list(splits) == ["all"]:
         return "all splits"
     return f"split{'s' if len(splits) > 1 else ''} {', '.join(splits)}"
@@ -42,12 +42,12 @@ def strip_fingerprint(name: str) -> str:
 
 
 def shorten_path(name: str) -> str:
-    """A file with its folder, whose name says which run it belongs to. Other names stay as they are."""
+    """A file's name with its folder, which names the run. Other names stay as they are."""
     return "/".join(Path(name).parts[-2:])
 
 
 def replace_unprintable(value: Any) -> Any:
-    """Text without control characters and lone surrogates (names that are not UTF-8). Other values stay as they are."""
+    """Replace control characters and lone surrogates (from names that are not UTF-8) in text; leave other values."""
     if not isinstance(value, str) or hasattr(value, "__html__"):
         return value
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "\ufffd", value)

@@ -1,4 +1,4 @@
-"""One file per verb: what it does with its options. Importing one imports neither torch nor the verb's libraries."""
+"""The stages, one file per verb. Importing one imports neither torch nor the verb's libraries."""
 
 from importlib import import_module
 from typing import Any

@@ -1,4 +1,4 @@
-"""evaluate on all splits: one model per split, tested on its own; folds together, of other splits their mean."""
+"""evaluate on all splits: one model per split, each tested on its own split; folds are joined, others averaged."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from stmn.runtime.files import write_json
 from stmn.stages.base import Context, Result
 from stmn.workspace import Run, Workspace, read_run
 
-#: options that differ between the models of one experiment: their split, and the inputs that have it
+#: options that differ between the models of one experiment: the split, and inputs that depend on it
 _DIFFERS = ("split", "appearance", "motion")
-#: which of each split's results are recorded with the mean
+#: results of each split that are recorded with the mean
 _KEPT = ("accuracy", "interval", "videos", "of", "protocol")
 
 
@@ -34,7 +34,7 @@ def evaluate_all_splits(options: EvaluateOptions, context: Context) -> Result:
     for split in header.splits:
         models = [str(_sibling(run, split, context.workspace).path) for run in runs]
         values: dict[str, Any] = {"split": split, given: models if given == "late_fusion" else models[0]}
-        if options.stream_weights == "folds":  # they are chosen when all folds are there
+        if options.stream_weights == "folds":  # they are chosen once all folds are scored
             values["stream_weights"] = None
         tested[split] = context.run_stage(options.model_copy(update=values))
     if not context.ranks.first:
@@ -54,7 +54,7 @@ def evaluate_all_splits(options: EvaluateOptions, context: Context) -> Result:
 
 
 def check_folds(options: EvaluateOptions, context: Context) -> None:
-    """Refuse weights that are chosen on other folds where there are none. Raises `UsageError`."""
+    """Refuse weights that are to be chosen on other folds if there are none. Raises `UsageError`."""
     from stmn.store.format.header import read_header
 
     header = read_header(context.data)
@@ -67,7 +67,7 @@ def check_folds(options: EvaluateOptions, context: Context) -> None:
 
 
 def _join(options: EvaluateOptions, context: Context, tested: dict[str, Run], about: dict[str, Any]) -> Result:
-    """The scores of disjoint folds together, and their metrics."""
+    """Join the scores of disjoint folds, and measure them."""
     from stmn.evaluation.baseline import measure_folds_baseline
     from stmn.evaluation.joining import join_folds
     from stmn.evaluation.metrics import describe_accuracy, measure
@@ -115,7 +115,7 @@ def _is_alike(one: Run, other: Run) -> bool:
     described = options_of(one.record["verb"]).described()
 
     def compared(run: Run) -> dict[str, Any]:
-        """Without options at their default that came later: records of earlier versions lack them."""
+        """The options to compare, without defaults: records of earlier versions lack newer options."""
         plain = {o.name for o in described.values() if o.later and run.record["options"].get(o.name) == o.default}
         return {key: value for key, value in run.record["options"].items() if key not in plain | {*_DIFFERS}}
 

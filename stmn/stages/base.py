@@ -1,4 +1,4 @@
-"""What a stage is, what it is given, and what it returns."""
+"""The base class of stages, the context that one runs in, and the result that it returns."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 OptionsT = TypeVar("OptionsT", bound=StageOptions)
 
-#: kind of output -> what to say if no run made one, and the command that makes one
+#: kind of output -> message if no run made one, and the command that makes one
 _NOT_MADE = {
     "model": ("no trained model{of} in this workspace; make one with: ", "train-stream"),
     "scores": ("no scores{of} in this workspace; make them with: ", "evaluate"),
@@ -26,7 +26,7 @@ _NOT_MADE = {
 
 @dataclass(frozen=True)
 class Context:
-    """What a stage is given besides its options.
+    """What a stage gets besides its options.
 
     Attributes:
         workspace: where it runs.
@@ -35,7 +35,7 @@ class Context:
         out: the folder of its run.
         inputs: the files that its input options name.
         data_dir: the folder of the prepared data set, if the stage reads one.
-        run_stage: runs another stage, that of the options it is given, unless it is up to date, and returns its run.
+        run_stage: takes options of another stage, runs that stage unless it is up to date, and returns its run.
     """
 
     workspace: Workspace
@@ -47,7 +47,7 @@ class Context:
     run_stage: Callable[[Any], Run]
 
     def input(self, name: str) -> Input | None:
-        """The one file of an input option, or None if it was not given."""
+        """The file of an input option that takes one; None if it was not given."""
         given = self.inputs.get(name, [])
         return given[0] if given else None
 
@@ -72,9 +72,9 @@ class Result:
 
     Attributes:
         outputs: kind -> file, relative to the folder of the run.
-        values: what goes into the record: JSON.
-        files: what else has to be there for the stage to be up to date, relative to the folder: files, or folders of
-            shards.
+        values: the results in the run's record, as JSON.
+        files: other files, or folders of shards, that must be unchanged for the run to be up to date; relative to the
+            folder.
     """
 
     outputs: dict[str, str]
@@ -86,14 +86,14 @@ class Stage(Generic[OptionsT]):
     """One kind of step. A subclass has `options`, `makes`, `label` and `run`; the rest has defaults.
 
     Attributes:
-        options: the model of its options.
+        options: its options model.
         makes: the kinds of output that later stages may name.
-        shared: under torchrun all processes run it together; otherwise the first process does it alone.
+        shared: under torchrun all processes run it together; if false, the first process runs it alone.
         several_devices: it uses all devices of a list, `cuda:0,cuda:1`.
         all_splits: its split may be `all`.
         always: it runs even if it is up to date, because it looks for changes itself.
-        format: part of a run's identity. It is raised when a new version of stmn gives other results for the same
-            options, so that an upgrade repeats what it must and nothing else.
+        format: part of a run's identity. It is raised when a new version of stmn gives different results for the same
+            options, so that an upgrade repeats only what it must.
     """
 
     options: type[OptionsT]
@@ -105,13 +105,13 @@ class Stage(Generic[OptionsT]):
     format = 1
 
     def check_options(self, options: OptionsT) -> None:
-        """Refuse what the options alone show can't work: a file that is missing. Raises `StmnError`."""
+        """Refuse options that can't work whatever the data, such as a missing file. Raises `StmnError`."""
 
     def complete(self, options: OptionsT, workspace: Workspace, inputs: dict[str, list[Input]]) -> OptionsT:
         """Fill in the defaults that depend on the workspace or on other options.
 
         Args:
-            inputs: the input options whose files are known already.
+            inputs: the files of input options that are resolved already.
 
         Raises:
             UsageError, DataError: something is missing or contradicts itself.
@@ -127,43 +127,43 @@ class Stage(Generic[OptionsT]):
         return workspace.find_input(value, *options.inputs()[name])
 
     def label(self, options: OptionsT) -> str:
-        """The first part of the name of its run: `motion-resnet152`."""
+        """The first part of its run's name: `motion-resnet152`."""
         raise NotImplementedError
 
     def find_run(self, options: OptionsT, workspace: Workspace) -> Run | None:
-        """Its run, if that has a folder of its own; None for a folder named by label and fingerprint."""
+        """Its run, if the stage chooses the folder; None for a folder named by label and fingerprint."""
         return None
 
     def plugins(self, options: OptionsT) -> list[dict[str, str]]:
-        """The identities of the plugins (and other outside content) that decide the result."""
+        """The identities of the plugins and other outside content that decide the result."""
         return []
 
     def check(self, options: OptionsT, context: Context) -> None:
-        """Refuse what can't work before anything is written. Raises `StmnError`."""
+        """Refuse, before anything is written, what can't work. Raises `StmnError`."""
 
     def run(self, options: OptionsT, context: Context) -> Result:
         """Do the work, and write files to `context.out`."""
         raise NotImplementedError
 
     def deliver(self, options: OptionsT, run: Run) -> None:
-        """Write what options ask for beside the result, of a run that may have been there already."""
+        """Write extra files that options ask for, such as a copy; the run itself may be an earlier one."""
 
     def find_kept(self, options: OptionsT, run: Run) -> list[str]:
-        """The options that name what is there and what `deliver` would not change: a command before wrote it."""
+        """The options that name files which an earlier command wrote and `deliver` would not change."""
         return []
 
     def asks_more(self, options: OptionsT, run: Run) -> bool:
-        """True if options that don't decide the result ask for work that an up-to-date run has not done."""
+        """True if options that don't decide the result ask for more work than an up-to-date run has done."""
         return False
 
 
 def fill_newest(
     options: OptionsT, name: OutputKind, workspace: Workspace, inputs: dict[str, list[Input]], **match: Any
 ) -> OptionsT:
-    """Options whose input `name` ("model", "scores") is the workspace's newest of their data set, if none was given.
+    """Fill in input `name` ("model", "scores"), if it was not given, with the newest one of the data set.
 
     Args:
-        match: values that the options of its run must have, such as the split.
+        match: values that the options of its run must have, such as the split's.
 
     Raises:
         DataError: there is none; the message names the command that makes one.
@@ -171,7 +171,7 @@ def fill_newest(
     if getattr(options, name) is not None or name in inputs:
         return options
     data = workspace.find_data(options.data).name if isinstance(options, SetOptions) else None
-    run = workspace.newest(name, data, "evaluate" if name == "scores" else None, **match)  # scores of a network
+    run = workspace.newest(name, data, "evaluate" if name == "scores" else None, **match)  # only scores of networks
     if run is None:
         of = ", ".join([*([data] if data else []), *(f"{key} {value}" for key, value in match.items())])
         words, verb = _NOT_MADE[name]
@@ -181,10 +181,10 @@ def fill_newest(
 
 
 def check_split(stage: Stage[Any], options: StageOptions, workspace: Workspace) -> None:
-    """Refuse a split that the data set doesn't have, before anything is looked for that is of this split.
+    """Refuse a split that the data set doesn't have, before looking for anything that depends on it.
 
     Raises:
-        DataError: the message names the splits there are.
+        DataError: there is no such split; the message names those there are.
     """
     if not isinstance(options, DataOptions) or options.split is None or (options.split == "all" and stage.all_splits):
         return
@@ -196,10 +196,10 @@ def check_split(stage: Stage[Any], options: StageOptions, workspace: Workspace) 
 
 
 def find_unknown_plugins(options: StageOptions) -> list[str]:
-    """One line for each option that names a plugin which is not installed, or holds options that one doesn't take.
+    """One line for each option that names a plugin which isn't installed, or has options which a plugin doesn't take.
 
-    Code of plugins is imported only if it is given options. Those of a plugin that is not named wait for
-    `read_plugin_options`: a stage may choose it.
+    A plugin's code is imported only if it is given options. If the options don't name the plugin, as a stage may choose
+    it, its options are checked later, by `read_plugin_options`.
     """
     wrong = []
     for option in options.described().values():
@@ -209,7 +209,7 @@ def find_unknown_plugins(options: StageOptions) -> list[str]:
             except StmnError as error:
                 wrong.append(f"{option.name}: {error}")
         elif any(line.startswith(f"{option.options_of}: ") for line in wrong):
-            continue  # there is no such plugin, which is said already
+            continue  # the missing plugin is reported already
         elif option.options_of and option.options_of in options.model_fields_set and getattr(options, option.name):
             try:
                 _read_options_of(options, option)
@@ -219,7 +219,7 @@ def find_unknown_plugins(options: StageOptions) -> list[str]:
 
 
 def read_plugin_options(options: OptionsT) -> OptionsT:
-    """Complete options in which those of plugins have the plugins' types.
+    """Convert the plugin options in complete options to the plugins' types.
 
     Raises:
         UsageError: a plugin doesn't take them.
@@ -227,12 +227,12 @@ def read_plugin_options(options: OptionsT) -> OptionsT:
     """
     held = [o for o in options.described().values() if o.options_of and getattr(options, o.name)]
     read = {o.name: _read_options_of(options, o) for o in held}
-    # options of data sets and flows stay as they are written: sets that were prepared with them have them so
+    # options of data sets and flows stay as written, because prepared sets record them in that form
     return options.model_copy(update={o.name: read[o.name] for o in held if o.later})
 
 
 def _read_options_of(options: StageOptions, option: Option) -> dict[str, Any]:
-    """What an option holds for the plugin that another one names, in the plugin's types."""
+    """The plugin options that an option holds, for the plugin that another option names, in the plugin's types."""
     assert option.options_of
     kind, name = options.described()[option.options_of].plugin, getattr(options, option.options_of)
     assert kind is not None

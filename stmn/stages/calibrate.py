@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from stmn.nets.calibration import Calibration
 
 MODEL_FILE = "model.safetensors"
-#: fewer videos say little of a confidence
+#: fewer videos say little about confidence
 _FEW = 50
 
 
 class Calibrate(Stage[CalibrateOptions]):
-    """Divides logits by a temperature (Guo et al. 2017): what is predicted stays the same, its probability changes."""
+    """Divides logits by a temperature (Guo et al. 2017): predictions stay the same, their probabilities change."""
 
     options = CalibrateOptions
     makes = ("model",)
@@ -39,7 +39,7 @@ class Calibrate(Stage[CalibrateOptions]):
         """Fit, and write.
 
         Raises:
-            DataError: the scores are of other classes, are no logits, or are of videos that their model had seen.
+            DataError: the scores are of other classes, are not logits, or are of videos that their model had seen.
         """
         from stmn.nets.checkpoint import load_checkpoint, save_checkpoint
 
@@ -116,7 +116,7 @@ def calibrate(scores: "Scores", kept: float) -> "Calibration":
 
 
 def describe(found: "Calibration") -> str:
-    """What was fitted, in a line."""
+    """Describe a calibration in a line."""
     after = "" if found.error_after is None else f", {100 * found.error_after:.1f} % after (fitted on other groups)"
     return (
         f"temperature {found.temperature:.2f}, fitted on {count_of(found.videos, 'video')}: calibration error "

@@ -1,4 +1,4 @@
-"""What the records of a workspace say of a model, for its card."""
+"""Collect what the records of a workspace say about a model, for its card."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from stmn import registry
 from stmn.errors import StmnError, count_of
 from stmn.report.card import Card, escape, write_card
-from stmn.report.card import Licence as Licence  # recipes know pages through stages
+from stmn.report.card import Licence as Licence  # the recipe room imports pages only through this room
 from stmn.report.sources import RunGraph
 from stmn.runtime.files import file_digest
 from stmn.runtime.names import without_folders
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 def make_card(
     path: Path, name: str, licence: Licence, workspace: Workspace, recipe: str | None, version: str
 ) -> str:  # fmt: skip
-    """The text of the card of a model.
+    """Write the text of a model's card.
 
     Args:
-        path: its file.
-        name: what the hub calls it, `user/name`.
-        licence: of its weights.
-        workspace: where its run and the evaluations of it are looked for.
+        path: the model file.
+        name: its name on the hub, `user/name`.
+        licence: the licence of its weights.
+        workspace: where its run and its evaluations are found.
         recipe: the name of the file with its recipe, if there is one.
-        version: of the program that made it.
+        version: the version of stmn that made it.
 
     Raises:
-        CheckpointError: the file is damaged, or no model.
+        CheckpointError: the file is damaged, or not a model.
         MissingExtra: huggingface_hub is not installed.
     """
     from stmn.nets.checkpoint import read_description
@@ -60,11 +60,11 @@ def find_model_run(path: Path) -> Run | None:
 
 
 def find_tests(path: Path, workspace: Workspace) -> list[Run]:
-    """The newest evaluation of a model alone on test videos, in each way that it was tested; its own data set first.
+    """The newest evaluation of a single model on test videos for each way of testing it; its own data set first.
 
     Args:
         path: the model file.
-        workspace: where evaluations are looked for.
+        workspace: where evaluations are found.
     """
     from stmn.nets.checkpoint import read_description
 
@@ -89,12 +89,12 @@ def find_tests(path: Path, workspace: Workspace) -> list[Run]:
 
 
 def find_upstream(runs: Sequence[Run], workspace: Workspace) -> list[Run]:
-    """Runs and what led to them, each once, causes before effects."""
+    """Runs and those that led to them, each once, causes before effects."""
     return RunGraph([*runs, *workspace.runs()]).find_upstream(runs)
 
 
 def describe_network(config: "NetworkConfig") -> str:
-    """A network in a sentence."""
+    """Describe a network in a sentence."""
     streams = [
         f"a {escape(stream.arch)}{f' of width {stream.width:g}' if stream.width != 1 else ''} on "
         f"{'frames' if stream.modality == 'rgb' else f'stacks of {config.stack_length} flow fields'}"
@@ -111,7 +111,7 @@ def describe_network(config: "NetworkConfig") -> str:
 
 
 def _describe_data(description: "Description") -> Iterator[tuple[str, str]]:
-    """What a model learned from, and how new videos are prepared."""
+    """The data that a model learned from, and how new videos are prepared: (label, text)."""
     known, how = description.trained_on, description.preparation
     yield "data set", known.data
     count = len(known.videos) if known.count is None else known.count
@@ -129,7 +129,7 @@ def _describe_data(description: "Description") -> Iterator[tuple[str, str]]:
 
 
 def _describe_start(path: Path, workspace: Workspace) -> Iterator[tuple[str, str]]:
-    """The starting weights of each stream, as far as there is a record: they may decide what a licence can be."""
+    """The starting weights of each stream, if on record: they may limit the choice of a licence."""
     run = find_model_run(path)
     for cause in find_upstream([run], workspace) if run else ():
         options = cause.record.get("options", {})
@@ -142,7 +142,7 @@ def _describe_start(path: Path, workspace: Workspace) -> Iterator[tuple[str, str
 
 
 def _find_untested(description: "Description", tests: list[dict[str, Any]], rendered: bool) -> Iterator[str]:
-    """On what a model was not tested, as far as the records show."""
+    """The kinds of video that a model was not tested on, as far as the records show."""
     if not tests:
         yield "Anything: no evaluation of it on test videos is on record."
     protocols = [test.get("protocol", {}) for test in tests]

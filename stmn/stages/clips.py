@@ -1,4 +1,4 @@
-"""What is in a folder of clips, before anything is prepared: numbers, sizes, rates, lengths, groups, motion."""
+"""Look at a folder of clips before anything is prepared: numbers, sizes, rates, lengths, groups, motion."""
 
 import time
 from collections import Counter
@@ -16,30 +16,30 @@ if TYPE_CHECKING:
     from stmn.datasets.base import Splits, VideoEntry
     from stmn.video.decode import VideoInfo
 
-#: clips whose headers are read; of a longer list, this many at equal distances
+#: the most clips whose headers are read; in a longer list, this many, evenly spaced
 _MOST_HEADERS = 400
-#: clips whose motion is measured, the frames that are decoded of each, and the pairs of these that get flow
+#: the most clips whose motion is measured; frames decoded of each, and pairs of them whose flow is computed
 _MOST_MEASURED, _FRAMES, _PAIRS = 12, 60, 6
-#: the longest that a header, and the frames of a clip, may take, seconds
+#: the most seconds to read a header, and to decode the frames of a clip
 _HEADER_SECONDS, _FRAMES_SECONDS = 10.0, 60.0
-#: flow components that are kept of each clip
+#: flow components that are kept per clip
 _COMPONENTS = 20_000
 
 
 @dataclass(frozen=True)
 class Clips:
-    """What a folder or a list holds.
+    """The clips of a folder or a list.
 
     Attributes:
         entries: all clips.
-        splits: the splits that it comes with; empty if it has none of its own.
-        notes: how it was understood, and what looks wrong, one line each.
+        splits: the splits that they come with; empty if they have none.
+        notes: how the folder or list was understood, and what looks wrong, one line each.
         mirrored: classes that change places in a mirror, such as ("turn left", "turn right").
         looked_at: how many headers were read.
-        unreadable: clips of these that can't be opened.
-        sizes: (width, height) and how many have it, the most common first.
-        rates: frames per second and how many have them, the most common first.
-        lengths: frames of the clips that say so, sorted.
+        unreadable: those of these clips that can't be opened.
+        sizes: (width, height) and how many clips have it, the most common first.
+        rates: frames per second and how many clips have it, the most common first.
+        lengths: the number of frames of each clip whose header has it, sorted.
     """
 
     entries: "list[VideoEntry]"
@@ -59,31 +59,31 @@ class Clips:
 
     @property
     def groups(self) -> list[str]:
-        """The groups, in order of their names."""
+        """The groups, sorted by name."""
         from stmn.datasets.groups import natural
 
         return sorted({entry.group for entry in self.entries if entry.group}, key=natural)
 
     @property
     def can_hold_out_groups(self) -> bool:
-        """True if folds can be of groups."""
+        """True if folds can be made of whole groups."""
         from stmn.datasets.folds import can_hold_out_groups
 
         return can_hold_out_groups(self.entries)
 
     @property
     def short_sides(self) -> list[int]:
-        """The short side of each clip that was looked at, sorted."""
+        """The short side of each clip whose header was read, sorted."""
         return sorted(min(size) for size, count in self.sizes for _ in range(count))
 
     @property
     def median_length(self) -> int:
-        """Frames of the clip in the middle; 0 if no clip says."""
+        """The median number of frames; 0 if it is known of no clip."""
         return self.lengths[len(self.lengths) // 2] if self.lengths else 0
 
     @property
     def readable(self) -> int:
-        """How many clips can be opened, judging by those that were looked at."""
+        """How many clips can be opened, judging by those whose headers were read."""
         return round(len(self.entries) * (1 - len(self.unreadable) / max(self.looked_at, 1)))
 
 
@@ -94,7 +94,7 @@ class Motion:
     Attributes:
         clips: how many were measured.
         largest: pixels per frame that 99.9 % of |u| and |v| stay below.
-        seconds: that one core takes to decode a frame of a clip and to compute its flow.
+        seconds: seconds that one core takes to decode a frame and compute its flow.
     """
 
     clips: int
@@ -106,7 +106,7 @@ def look_at_clips(options: PrepareOptions, progress: Progress) -> Clips:
     """List the clips of a folder or a list, and read the headers of some of them.
 
     Args:
-        options: of `prepare`; `videos` names the folder or the list.
+        options: options of `prepare`; `videos` names the folder or the list.
 
     Raises:
         UsageError: there are clips of one class only, or none can be opened.
@@ -125,8 +125,8 @@ def look_at_clips(options: PrepareOptions, progress: Progress) -> Clips:
         what = f"has {count_of(len(entries), 'clip')} of the class '{classes[0]}' alone" if classes else "has no clips"
         raise UsageError(f"{options.videos}: {what}; training needs at least two classes, a folder each")
     splits = dataset.splits()
-    own = splits if splits != hashed_split(every, 0.3) else {}  # which a data set makes that has none
-    first = dict(list(own.items())[:1])  # of several, training has one at a time
+    own = splits if splits != hashed_split(every, 0.3) else {}  # a data set without splits makes these
+    first = dict(list(own.items())[:1])  # training uses one split at a time
     said = [*dataset.notes(entries), *dataset.split_notes()]
     notes = [describe_left_out(dataset.left_out()), *said, *find_doubts(entries, first, mirror=False)]
     some = entries[:: -(-len(entries) // _MOST_HEADERS)]
@@ -154,7 +154,7 @@ def measure_motion(clips: Clips, options: PrepareOptions, progress: Progress) ->
     """Decode the beginnings of some clips, and compute flow between some of their frames.
 
     Args:
-        options: of `prepare`: short side, rate and flow count.
+        options: options of `prepare`, for short side, rate and flow.
 
     Raises:
         UsageError: the flow plugin doesn't take its options.
@@ -167,7 +167,7 @@ def measure_motion(clips: Clips, options: PrepareOptions, progress: Progress) ->
     from stmn.flow.quantise import HELD
     from stmn.runtime.bounded import BoundedCall
 
-    check_estimator(options.flow, options.flow_options)  # below, its errors would be taken for those of clips
+    check_estimator(options.flow, options.flow_options)  # in the workers, its errors would be taken for errors of clips
     how = options.short_side, options.fps, options.flow, options.flow_options
     unreadable = set(clips.unreadable)
     there = [entry for entry in clips.entries if entry.id not in unreadable]
@@ -188,21 +188,21 @@ def measure_motion(clips: Clips, options: PrepareOptions, progress: Progress) ->
 
 
 def bound_for(motion: Motion) -> float:
-    """The bound, pixels, that suits some motion: the smallest usual one that holds it."""
+    """The bound, pixels, that suits some motion: the smallest usual one that is large enough."""
     from stmn.flow.quantise import next_bound
 
     return next_bound(motion.largest) or motion.largest
 
 
 def common_rate(clips: Clips) -> float | None:
-    """The frames per second at which to prepare clips whose rates differ much; None if they don't."""
+    """The frames per second at which to prepare clips whose rates differ a lot; None if they don't."""
     from stmn.store.inspect.rates import find_common_rate
 
     return find_common_rate(clips.rates)
 
 
 def mirror_words(clips: Clips) -> dict[str, str]:
-    """The words by which classes change places in a mirror: {"left": "right"}; empty if none do."""
+    """The words in class names that change places in a mirror: {"left": "right"}; empty if none do."""
     from stmn.datasets.doubts import MIRRORED, find_mirror_pairs
 
     classes = list(clips.classes)
@@ -210,7 +210,7 @@ def mirror_words(clips: Clips) -> dict[str, str]:
 
 
 def find_dataset(videos: Path) -> str:
-    """The data set plugin that reads a list or a folder: that of UCF101's layout if its lists are there.
+    """The data set plugin that reads a list or a folder: `ucf101` if that data set's lists are in it.
 
     Raises:
         DataError: a list can't be read.
@@ -225,7 +225,7 @@ def find_dataset(videos: Path) -> str:
 
 
 def divide(clips: Clips, folds: int) -> "Splits":
-    """Splits of clips: folds of groups, or of clips without groups; for 1 their own, or one with 30 % to test."""
+    """Splits of clips: folds of groups, or of clips if they have none; for 1, their own split, or 30 % to test."""
     from stmn.datasets.base import hashed_split
     from stmn.datasets.folds import choose_folds, make_folds
 
@@ -235,7 +235,7 @@ def divide(clips: Clips, folds: int) -> "Splits":
 
 
 def _look(path: Path) -> "VideoInfo":
-    """The header of a clip; of a folder of pictures, and of a file whose header doesn't say, frames are counted."""
+    """The header of a clip. Frames are counted in a folder of pictures, or if the header lacks their number."""
     from dataclasses import replace
 
     from stmn.video.decode import count_frames, probe_video
@@ -248,7 +248,7 @@ def _look(path: Path) -> "VideoInfo":
 
 
 def _cut(info: "VideoInfo", entry: "VideoEntry") -> "VideoInfo":
-    """What is known of a clip's file, with the frames of its segment alone if it is one."""
+    """The header of a clip's file; if the clip is a segment, with the number of frames of the segment."""
     from dataclasses import replace
 
     if not entry.segment:
@@ -259,7 +259,7 @@ def _cut(info: "VideoInfo", entry: "VideoEntry") -> "VideoInfo":
 
 
 def _measure(what: tuple[str, int, float | None, str, dict[str, object]]) -> "tuple[Sequence[float], float]":
-    """Components (u, v, u, v, ...) of flow in a clip, and seconds per frame on one core; of no clip, nothing."""
+    """Components (u, v, u, v, ...) of flow in a clip, and seconds per frame on one core; for no clip, none."""
     from itertools import islice
 
     import numpy as np

@@ -1,4 +1,4 @@
-"""evaluate: score the videos of a split, fully convolutional in space and time, and measure (section 4.2)."""
+"""evaluate: score the videos of a split, fully convolutionally in space and time, and measure (section 4.2)."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Evaluate(Stage[EvaluateOptions]):
-    """Writes `scores.safetensors` and `metrics.json`; for all splits, unless they are folds, `metrics.json` alone."""
+    """Writes `scores.safetensors` and `metrics.json`; for all splits, unless they are folds, only `metrics.json`."""
 
     options = EvaluateOptions
     makes = ("scores", "splits")
@@ -27,7 +27,7 @@ class Evaluate(Stage[EvaluateOptions]):
     format = 4
 
     def check_options(self, options: EvaluateOptions) -> None:
-        """Refuse weights by other folds for one fold alone; in a sweep over splits they are those of the join."""
+        """Refuse weights chosen on other folds if there is only one; a sweep over splits chooses them in the join."""
         if options.stream_weights == "folds" and not options.join and options.split != "all":
             raise UsageError("evaluate: stream_weights = folds chooses on other folds: join them, or use split = all")
 
@@ -71,7 +71,7 @@ class Evaluate(Stage[EvaluateOptions]):
         return options.with_defaults(split=split, part="test")
 
     def asks_more(self, options: EvaluateOptions, run: Run) -> bool:
-        """True for a mean of folds, as earlier versions made, in place of their joined scores."""
+        """True if the run has only a mean of folds, as earlier versions made, and not their joined scores."""
         from stmn.store.format.header import read_header
 
         if options.split != "all" or options.part != "test" or run.makes("scores") or not run.done:
@@ -86,7 +86,7 @@ class Evaluate(Stage[EvaluateOptions]):
         return f"{options.part}{late}-blank-{options.blank}" if options.blank else f"{options.part}{late}"
 
     def check(self, options: EvaluateOptions, context: Context) -> None:
-        """Refuse a device or a precision that is not here, models that can't be tested, and scores of other videos."""
+        """Refuse an unavailable device or precision, models that can't be tested, and scores of other videos."""
         from stmn.evaluation.scores import check_average, load_scores
         from stmn.runtime.device import choose_device
         from stmn.store.format.read import Store
@@ -141,12 +141,12 @@ class Evaluate(Stage[EvaluateOptions]):
 
 
 def _given(context: Context) -> list[Input]:
-    """What is tested, fused or joined."""
+    """The inputs that are tested, fused or joined."""
     return next(items for name in ("join", "late_fusion", "model") if (items := context.inputs.get(name)))
 
 
 def _tests_all_splits(options: EvaluateOptions, given: list[Input]) -> bool:
-    """True if a model is to be tested for each split; scores of all splits are scores like any others."""
+    """True if one model per split is to be tested; joined scores of all splits are treated like any scores."""
     return options.split == "all" and not holds_scores(given[0])
 
 
@@ -178,10 +178,10 @@ def _score(given: list[Input], options: EvaluateOptions, store: "Store", context
 def _choose_weights(
     given: list[Input], tested: list["Scores"], options: EvaluateOptions, store: "Store", context: Context
 ) -> tuple[list[float], str]:
-    """Weights that do best on the videos that training held out, and these videos in words.
+    """The weights that do best on the videos that training held out, and words for these videos.
 
     Raises:
-        DataError: A model held none out, or the models held out different ones.
+        DataError: A model held out none, or the models held out different ones.
     """
     from stmn.evaluation.weights import choose_weights
 
@@ -200,7 +200,7 @@ def _choose_weights(
 
 
 def _without(held: "Scores", tested: "Scores", name: str) -> "Scores":
-    """Scores of held-out videos, without those that are tested too. Raises `DataError` if none is left."""
+    """Scores of held-out videos without those that are also tested. Raises `DataError` if none is left."""
     ids, hashes = set(tested.ids), set(tested.hashes) - {""}
     pairs = zip(held.ids, held.hashes, strict=True)
     rows = [row for row, (video, content) in enumerate(pairs) if video not in ids and content not in hashes]
@@ -210,7 +210,7 @@ def _without(held: "Scores", tested: "Scores", name: str) -> "Scores":
 
 
 def _check_blank(models: list[Input], scores: list[Input], options: EvaluateOptions) -> None:
-    """Raise `UsageError` if there is no such stream to blank."""
+    """Raise `UsageError` if the stream to blank doesn't exist."""
     if scores:
         raise UsageError(f"{scores[0].label}: are scores of what a model saw; to blank {options.blank}, name its model")
     found = [find_blank(model, options) for model in models]
@@ -219,7 +219,7 @@ def _check_blank(models: list[Input], scores: list[Input], options: EvaluateOpti
 
 
 def _check_streams(model: Input, options: EvaluateOptions) -> None:
-    """Raise `UsageError` if the network's streams can't have the weights that are asked for."""
+    """Raise `UsageError` if the stream weights don't fit the network's streams."""
     from stmn.nets.checkpoint import read_description
 
     if options.stream_weights is None:
@@ -236,7 +236,7 @@ def _check_streams(model: Input, options: EvaluateOptions) -> None:
 
 
 def _split_of(model: Input, workspace: Workspace, data: str | None) -> str:
-    """The split that a model was trained on if it is of the same data set, else "1"."""
+    """The split that a model was trained on, if it is one of this data set, else "1"."""
     from stmn.nets.checkpoint import read_description
     from stmn.store.format.header import read_header
 

@@ -1,4 +1,4 @@
-"""export: a model to one file of another format, checked against the network."""
+"""export: write a model to one file of another format, and check it against the network."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Export(Stage[ExportOptions]):
-    """Writes `model.onnx`, or what the exporter's suffix says."""
+    """Writes `model.onnx`, or `model` with another exporter's suffix."""
 
     options = ExportOptions
     format = 2  # through torch.export
@@ -35,7 +35,7 @@ class Export(Stage[ExportOptions]):
             )
 
     def complete(self, options: ExportOptions, workspace: Workspace, inputs: dict[str, list[Input]]) -> ExportOptions:
-        """Fill in the workspace's newest model, and what the short flags stand for."""
+        """Fill in the workspace's newest model, and the options that the short flags stand for."""
         self.check_options(options)
         if options.half or options.int8:
             precision = "float16" if options.half else "int8"
@@ -51,7 +51,7 @@ class Export(Stage[ExportOptions]):
         return [registry.find("exporter", options.format).identity]
 
     def check(self, options: ExportOptions, context: Context) -> None:
-        """Refuse options that the exporter doesn't take, and a precision or an opset that it can't write."""
+        """Refuse options that the exporter doesn't take, and a precision or opset that it can't write."""
         exporter = _make_exporter(options)
         known = getattr(exporter, "precisions", ("float32",))
         if options.precision not in known:
@@ -118,7 +118,7 @@ class Export(Stage[ExportOptions]):
                 del both
             del run  # it may have the file open, and Windows renames no file that is open
             companions = _place_companions(exporter, temporary, path)
-        if path.suffix == OWN_SUFFIX and whole.trained_on.videos:  # for tests in this workspace; it isn't shipped
+        if path.suffix == OWN_SUFFIX and whole.trained_on.videos:  # for tests in this workspace; not in the file
             write_list(path, whole.trained_on.lists)
         what = "" if options.precision == "float32" else f"in {options.precision}, "
         what += f"outputs differ by up to {difference:.1e} of the largest logit, on random input and {clips.words}"
@@ -139,7 +139,7 @@ class Export(Stage[ExportOptions]):
         )
 
     def find_kept(self, options: ExportOptions, run: Run) -> list[str]:
-        """Copies that are the same file, and examples that hold nothing else, whole or begun."""
+        """`copy_to` if the same files are there, `example` if its folder holds nothing but all or part of it."""
         from stmn.runtime.files import holds_same
 
         path, kept = run.output("export"), []
@@ -153,7 +153,7 @@ class Export(Stage[ExportOptions]):
         return kept
 
     def deliver(self, options: ExportOptions, run: Run) -> None:
-        """Copy the file, and those that belong to it, unless the same ones are there."""
+        """Write the example, and copy the file and its companions, unless the same ones are there."""
         from stmn.runtime.files import copy_file, remove_leftovers
 
         path = run.output("export")
@@ -167,7 +167,7 @@ class Export(Stage[ExportOptions]):
 
 
 def _copies(options: ExportOptions, path: Path) -> dict[Path, Path]:
-    """Exported file -> where its copy is to be; those that belong to it first."""
+    """Exported file -> path of its copy; companions come first."""
     if options.copy_to is None:
         return {}
     endings = getattr(_make_exporter(options), "companions", ())
@@ -177,12 +177,12 @@ def _copies(options: ExportOptions, path: Path) -> dict[Path, Path]:
 
 
 def _make_exporter(options: ExportOptions) -> Any:
-    """The exporter with its options. Raises `StmnError` if it can't be imported or doesn't take them."""
+    """Build the exporter with its options. Raises `StmnError` if it can't be imported or doesn't take them."""
     return build("exporter", options.format, options.format_options)
 
 
 def _check_example(options: ExportOptions, description: "Description") -> bool:
-    """Refuse an example whose flow can't be computed; True if it needs flow. Raises `UsageError`."""
+    """True if an example needs flow. Raises `UsageError` if its program can't compute that flow."""
     reads_flow = any(stream.modality == "flow" for stream in description.network.streams)
     if reads_flow and description.preparation.flow != "tvl1":
         raise UsageError(
@@ -193,7 +193,7 @@ def _check_example(options: ExportOptions, description: "Description") -> bool:
 
 
 def _reads_flow(options: ExportOptions, path: Path) -> bool:
-    """True if the program of the example needs flow, by the ONNX file. Raises `UsageError` as `_check_example` does."""
+    """True if the example of an ONNX file needs flow. Raises `UsageError` as `_check_example` does."""
     from stmn.exporting.onnx import OnnxExporter
 
     return _check_example(options, OnnxExporter().read(path))
@@ -201,7 +201,7 @@ def _reads_flow(options: ExportOptions, path: Path) -> bool:
 
 @contextmanager
 def _companions_removed(exporter: Any, temporary: Path) -> Iterator[None]:
-    """Remove the files that belong to a file that got no name."""
+    """When the block ends, remove temporary companions that were not renamed."""
     try:
         yield
     finally:
@@ -210,7 +210,7 @@ def _companions_removed(exporter: Any, temporary: Path) -> Iterator[None]:
 
 
 def _place_companions(exporter: Any, temporary: Path, path: Path) -> list[Path]:
-    """Give the files that belong to a checked file their names; the file itself gets its own last."""
+    """Rename the companions of a checked file to their final names; the caller renames the file itself last."""
     placed = []
     for ending in getattr(exporter, "companions", ()):
         temporary.with_suffix(ending).replace(path.with_suffix(ending))

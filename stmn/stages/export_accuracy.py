@@ -1,4 +1,4 @@
-"""How well a file classifies, beside the network that it was made of."""
+"""Measure how well an exported file classifies, beside the network that it was made from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from stmn.exporting.base import Runner
     from stmn.nets.checkpoint import Description
 
-#: test videos that are classified at most, spread over the list
+#: the most test videos that are classified, spread over the list
 VIDEOS = 100
 
 
 @dataclass(frozen=True)
 class Accuracies:
-    """Accuracies in percent by what computed them, and how many test videos they are of."""
+    """Name of a runner -> accuracy in percent, and how many test videos they are over."""
 
     percent: dict[str, float]
     videos: int
@@ -31,17 +31,17 @@ def measure_accuracies(
     description: "Description", workspace: Workspace, runners: "Mapping[str, Runner]", progress: Progress,
     most: int = VIDEOS,
 ) -> Accuracies | None:  # fmt: skip
-    """Classify test videos of a model's split: 5 chunks, whole frames, the mean over streams.
+    """Classify test videos of a model's split, with 5 chunks, whole frames and the mean over streams.
 
     Args:
-        description: The model's.
+        description: The model's description.
         workspace: Where its data set may be.
-        runners: What computes logits, by name.
+        runners: Name -> what computes the logits.
         progress: Where progress is reported.
         most: The most videos.
 
     Returns:
-        None if the set isn't in the workspace, or has no test videos of the model's classes.
+        The accuracies; None if the set isn't in the workspace, or has no test videos of the model's classes.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Clips that an exported file is compared on: training videos of the model, or drawn ones."""
+"""Clips on which an exported file is compared with its network: training videos of the model, or drawn ones."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from stmn.evaluation.protocol import Protocol
     from stmn.nets.checkpoint import Description
 
-#: chunks of a clip, as of a training sample
+#: chunks per clip, as in a training sample
 CHUNKS = 5
 
 
 @dataclass(frozen=True)
 class ClipInputs:
-    """What the network reads of clips, (1, T, channels, H, W) for each stream; and what they are, in words."""
+    """The network's inputs from clips, (1, T, channels, H, W) for each stream; and words for the clips."""
 
     inputs: "list[list[Tensor]]"
     words: str
@@ -29,7 +29,7 @@ def read_clips(description: "Description", workspace: Workspace, count: int) -> 
     """Inputs from training videos of a model if its data set is in the workspace, else from drawn pictures.
 
     Args:
-        description: The model's, with its training list.
+        description: The model's description, with its training list.
         workspace: Where its data set may be.
         count: The most clips.
     """
@@ -37,7 +37,7 @@ def read_clips(description: "Description", workspace: Workspace, count: int) -> 
     if known.data in workspace.prepared():
         try:
             return _read_training_clips(description, workspace, count)
-        except StmnError:  # the set has changed since; drawn pictures will do
+        except StmnError:  # the set has changed since: use drawn pictures
             pass
     return ClipInputs([_draw_clip(description, number) for number in range(count)], "drawn pictures", True)
 
@@ -51,7 +51,7 @@ def protocol_of(description: "Description", chunks: int) -> "Protocol":
 
 
 def _read_training_clips(description: "Description", workspace: Workspace, count: int) -> ClipInputs:
-    """Inputs from the first training videos that the set still has."""
+    """Inputs from the first training videos that are still in the set."""
     from stmn.errors import DataError
     from stmn.evaluation.video_input import read_stored_video
     from stmn.runtime.device import choose_device
@@ -71,7 +71,7 @@ def _read_training_clips(description: "Description", workspace: Workspace, count
 
 
 def _draw_clip(description: "Description", number: int) -> "list[Tensor]":
-    """What the network reads of a smooth pattern that moves two pixels from frame to frame."""
+    """The network's inputs from a smooth pattern that moves two pixels per frame."""
     import torch
 
     from stmn.flow.quantise import ZERO_LEVEL

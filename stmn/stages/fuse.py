@@ -48,7 +48,7 @@ class Fuse(Stage[FuseOptions]):
         return fill_defaults(options).with_defaults(**found)
 
     def deliver(self, options: FuseOptions, run: Run) -> None:
-        """Give the log to the logger that is asked for, if the training did not."""
+        """Give the log to the logger asked for, if the training did not."""
         deliver_log(options, run)
 
     def label(self, options: FuseOptions) -> str:
@@ -64,7 +64,7 @@ class Fuse(Stage[FuseOptions]):
         ]
 
     def check(self, options: FuseOptions, context: Context) -> None:
-        """Refuse a missing device or precision, and streams that don't fit each other, the data or the split."""
+        """Refuse an unavailable device or precision, and streams that don't fit each other, the data or the split."""
         from stmn.runtime.device import choose_device
 
         check_processes(options, torchrun.size())
@@ -91,13 +91,13 @@ class Fuse(Stage[FuseOptions]):
 
 
 def fill_defaults(options: FuseOptions) -> FuseOptions:
-    """Options with the paper's batch, crops and passes where none were given."""
+    """Fill in the paper's batch, crops and epochs where none were given."""
     epochs = 25 if options.schedule == "authors" else 40
     return options.with_defaults(batch=128, augment="jitter", epochs=epochs)
 
 
 def _plan_pair(options: FuseOptions, plan: "Plan") -> "Plan":
-    """A plan with what concerns two streams: their rates and losses, and what is frozen."""
+    """Add to a plan what concerns two streams: learning rates, loss weights, and what is frozen."""
     return replace(
         plan,
         multipliers=replace(plan.multipliers, appearance=options.lr_appearance, motion=options.lr_motion),
@@ -107,7 +107,7 @@ def _plan_pair(options: FuseOptions, plan: "Plan") -> "Plan":
 
 
 def _train_command(modality: str, options: FuseOptions, workspace: Workspace) -> str:
-    """The command that trains a missing stream, which holds out what is validated on here."""
+    """The command that trains a missing stream and holds out the videos that are validated on here."""
     data = options.data or workspace.find_data(None).name
     held_out: list[str] = []
     if options.validation:
@@ -120,7 +120,7 @@ def _train_command(modality: str, options: FuseOptions, workspace: Workspace) ->
 
 
 def _describe_streams(context: Context) -> dict[str, "Description"]:
-    """What the files of the two streams say of themselves. Raises `DataError` if one is no such stream."""
+    """Read the descriptions of the two streams' files. Raises `DataError` if one is not such a stream."""
     from stmn.nets.checkpoint import read_description
 
     files = {name: context.inputs[name][0] for name in ("appearance", "motion")}
@@ -141,7 +141,7 @@ def _check_streams(options: FuseOptions, context: Context, streams: dict[str, "D
     with Store(context.data) as store:
         train = store.part(options.split, "train")
         lists = hold_out(train, options.validation, options.validation_seed)
-        # a test video that the training list holds too will be learned from here in any case
+        # a test video that is also in the training list will be learned from in any case
         ids, contents = {video.id for video in train}, {video.source_hash for video in train} - {""}
         listed = (store.videos.get(video_id) for video_id in store.header.part(options.split, "test"))
         test = [v for v in listed if v and v.id not in ids and v.source_hash not in contents]
@@ -172,7 +172,7 @@ def _check_streams(options: FuseOptions, context: Context, streams: dict[str, "D
 
 
 def _tie_streams(options: FuseOptions, context: Context) -> tuple["Network", list["Description"]]:
-    """The two-stream network, filled from its two trained streams, and what these say of themselves.
+    """The two-stream network with the weights of its two trained streams, and the descriptions of these.
 
     Raises:
         DataError: they don't fit.
@@ -192,7 +192,7 @@ def _tie_streams(options: FuseOptions, context: Context) -> tuple["Network", lis
 
 
 def fused_config(options: FuseOptions, appearance: "NetworkConfig", motion: "NetworkConfig") -> "NetworkConfig":
-    """The network that ties the networks of an appearance and a motion stream.
+    """The configuration of the network that ties an appearance and a motion stream.
 
     Raises:
         DataError: they don't fit.

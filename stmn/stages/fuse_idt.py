@@ -47,11 +47,11 @@ class FuseIdt(Stage[FuseIdtOptions]):
         return "fused-idt"
 
     def plugins(self, options: FuseIdtOptions) -> list[dict[str, str]]:
-        """What the trajectories depend on."""
+        """The plugins and formats that the trajectories depend on."""
         return describe_steps(options) if options.features == "idt" and options.idt_scores is None else []
 
     def check(self, options: FuseIdtOptions, context: Context) -> None:
-        """Refuse scores of other videos, and a training list of which nothing is left."""
+        """Refuse scores of other videos, and lists that leave no training video."""
         from stmn.evaluation.scores import load_scores
         from stmn.store.format.read import Store
 
@@ -87,7 +87,7 @@ class FuseIdt(Stage[FuseIdtOptions]):
                 )
             svm.save(context.out / "idt_scores.safetensors")
         rows = align_scores(network, svm, given.label if given else "SVM scores", item.label)
-        left_out = ("average", "stream_weights", "stream_weights_chosen_on")  # they are the network's alone
+        left_out = ("average", "stream_weights", "stream_weights_chosen_on")  # they apply only to the network
         about = {key: value for key, value in network.protocol.items() if key not in left_out}
         about |= {"idt": svm.protocol, "idt_weights": options.weights}
         features = find_features(about) or "given"
@@ -107,7 +107,7 @@ class FuseIdt(Stage[FuseIdtOptions]):
 
 
 def _fill_model(options: FuseIdtOptions, workspace: Workspace, inputs: dict[str, list[Input]]) -> FuseIdtOptions:
-    """Options with the data set and the split of a model. Raises `DataError` if it fits no set."""
+    """Fill in the data set and split of a model. Raises `DataError` if it fits no set."""
     from stmn.stages.evaluate import Evaluate
 
     [item] = find_inputs(options, "model", workspace, inputs)
@@ -116,7 +116,7 @@ def _fill_model(options: FuseIdtOptions, workspace: Workspace, inputs: dict[str,
 
 
 def _check_network(scores: "Scores", name: str) -> None:
-    """Refuse scores that SVMs had a part in. Raises `DataError`."""
+    """Refuse scores that already include SVMs. Raises `DataError`."""
     from stmn.evaluation.kinds import find_features
 
     if "features" in scores.protocol or find_features(scores.protocol):
@@ -126,12 +126,12 @@ def _check_network(scores: "Scores", name: str) -> None:
 
 
 def _test_of(options: FuseIdtOptions, item: Input) -> EvaluateOptions:
-    """The test of a model."""
+    """The options that test a model."""
     return EvaluateOptions(model=item.name, data=options.data, split=options.split, seed=options.seed)
 
 
 def _network_scores(options: FuseIdtOptions, context: Context) -> Input:
-    """The network's scores; those of a model are made now, unless they are up to date."""
+    """The network's scores; a model is tested now, unless its scores are up to date."""
     if item := context.input("scores"):
         return item
     item = context.inputs["model"][0]
@@ -144,7 +144,7 @@ def _score_idt(network: "Scores", item: Input, options: FuseIdtOptions, store: "
 
     tested = {video.id for video in store.part(str(options.split), "test")}
     of_test = network.protocol.get("part", "test") == "test" and set(network.ids) <= tested
-    changes = {"scores": None if of_test else item.name}  # scores of the whole test list serve every network
+    changes = {"scores": None if of_test else item.name}  # scores of the whole test list suit any network
     run = run_step(IdtScoreOptions, options, context, **changes)
     scores = load_scores(run.output("scores"))
     row_of = {video_id: row for row, video_id in enumerate(scores.ids)}
@@ -196,7 +196,7 @@ def _score_grid(network: "Scores", item: Input, options: FuseIdtOptions, store: 
 
 
 def _normalise(network: "Scores", svm: "Scores", options: FuseIdtOptions) -> "tuple[Any, Any]":
-    """The scores of both, with L2 norm 1 per video unless that is switched off."""
+    """The scores of both, each video's scaled to L2 norm 1 unless that is switched off."""
     from torch.nn.functional import normalize
 
     scores, others = network.mean(), svm.mean()
@@ -209,7 +209,7 @@ def _normalise(network: "Scores", svm: "Scores", options: FuseIdtOptions) -> "tu
 
 
 def _compare(network: "Scores", svm: "Scores", fused: "Scores", second: str) -> dict[str, Any]:
-    """Both against each alone, video by video: who is correct where the other is wrong, and how likely by chance."""
+    """Compare the fused scores with each part video by video: videos that only one has correct, and a paired test."""
     from stmn.evaluation.comparison import compare_scores
 
     found = {}
@@ -228,7 +228,7 @@ def _compare(network: "Scores", svm: "Scores", fused: "Scores", second: str) -> 
 
 
 def _describe(results: dict[str, Any], words: str) -> "list[str]":
-    """The table of network, SVMs and both, and what it does not show."""
+    """The table of network, SVMs and both, and notes on its limits."""
     from stmn.evaluation.metrics import describe_accuracy
 
     lines = []

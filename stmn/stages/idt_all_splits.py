@@ -1,4 +1,4 @@
-"""idt-score on all splits: each in turn; the test videos of folds together, of other splits their mean accuracy."""
+"""idt-score on all splits, each in turn: scores of folds are joined, for other splits accuracies are averaged."""
 
 from stmn.errors import DataError
 from stmn.options.idt import IdtScoreOptions
@@ -11,7 +11,7 @@ def score_all_splits(options: IdtScoreOptions, context: Context) -> Result:
     """Score every split in a separate run, and write their scores together if no video is tested twice.
 
     Raises:
-        DataError: scores were given, which are of one split.
+        DataError: scores were given, and those are of one split.
     """
     from stmn.evaluation.metrics import average_splits, describe_accuracy, measure
     from stmn.evaluation.scores import load_scores

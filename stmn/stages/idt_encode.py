@@ -35,11 +35,11 @@ class IdtEncode(Stage[IdtEncodeOptions]):
         return "idt-vectors"
 
     def plugins(self, options: IdtEncodeOptions) -> list[dict[str, str]]:
-        """What the earlier steps depend on."""
+        """The plugins and formats that the earlier steps depend on."""
         return describe_steps(options)
 
     def asks_more(self, options: IdtEncodeOptions, run: Run) -> bool:
-        """True if skipped videos are to be tried again and there are any."""
+        """True if skipped videos are to be tried again, and there are any."""
         return options.retry_skipped and bool(run.results.get("skipped"))
 
     def check(self, options: IdtEncodeOptions, context: Context) -> None:
@@ -79,7 +79,7 @@ class IdtEncode(Stage[IdtEncodeOptions]):
 
 
 def _drop_vectors_of_another(codebook: Path, folder: Path) -> None:
-    """Remove the Fisher vectors in a folder if they were made with another codebook, and note whose these are."""
+    """Remove a folder's Fisher vectors if they were made with another codebook, and note the present one."""
     note, digest = folder / "codebook.txt", file_digest(codebook)
     if note.exists() and note.read_text(encoding="utf-8") != digest:
         shutil.rmtree(folder / "shards", ignore_errors=True)

@@ -1,4 +1,4 @@
-"""idt-extract: track points through the videos of a set, and keep descriptors of the tracks."""
+"""idt-extract: track points through the videos of a set, and store descriptors of the tracks."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from stmn.stages.idt_steps import describe_steps
 from stmn.stages.video_jobs import check_workers
 from stmn.workspace import Input, Run, Workspace
 
-#: descriptors that are kept of a video at the most: a worker holds up to twice as many, 400 MB
+#: the most descriptors that are kept per video: a worker holds up to twice as many, 400 MB
 _MOST_PER_VIDEO = 250_000
 
 
@@ -43,7 +43,7 @@ class IdtExtract(Stage[IdtExtractOptions]):
         return describe_steps(options)
 
     def asks_more(self, options: IdtExtractOptions, run: Run) -> bool:
-        """True if skipped videos are to be tried again and there are any."""
+        """True if skipped videos are to be tried again, and there are any."""
         return options.retry_skipped and bool(run.results.get("skipped"))
 
     def check(self, options: IdtExtractOptions, context: Context) -> None:

@@ -35,7 +35,7 @@ class IdtFit(Stage[IdtFitOptions]):
         return "idt-codebook"
 
     def plugins(self, options: IdtFitOptions) -> list[dict[str, str]]:
-        """What the earlier steps depend on."""
+        """The plugins and formats that the earlier steps depend on."""
         return describe_steps(options)
 
     def check(self, options: IdtFitOptions, context: Context) -> None:
@@ -79,7 +79,7 @@ class IdtFit(Stage[IdtFitOptions]):
 
 
 def _sample(reader: "ShardReader", videos: list[str], count: int, seed: int) -> "NDArray[np.float16]":
-    """(N, 396) descriptors, N <= `count`: as many of each video as it has, but no more than any other's share."""
+    """Draw (N, 396) descriptors, N <= `count`, in equal shares of the videos; one that has fewer gives all it has."""
     import numpy as np
 
     from stmn.idt.codebook import WIDTH
@@ -94,12 +94,12 @@ def _sample(reader: "ShardReader", videos: list[str], count: int, seed: int) -> 
 
 
 def _share(kept: "NDArray[np.int64]", count: int) -> "list[int]":
-    """How many descriptors to take of each video, so that together they are `count` or all there are."""
+    """How many descriptors to take from each video, `count` in all if there are as many."""
     import numpy as np
 
     order, left = np.argsort(kept, kind="stable"), count
     shares = np.zeros(len(kept), int)
-    for place, number in enumerate(order):  # those with the fewest first: what they lack goes to the others
+    for place, number in enumerate(order):  # those with the fewest first: the rest of their share goes to the others
         shares[number] = min(int(kept[number]), left // (len(kept) - place))
         left -= shares[number]
     found: list[int] = shares.tolist()

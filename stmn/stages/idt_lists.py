@@ -1,4 +1,4 @@
-"""Which videos the Gaussians and SVMs learn from, and which they score: never the same."""
+"""Choose the videos that the Gaussians and SVMs learn from and those that they score; the two never overlap."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -23,8 +23,8 @@ class Lists:
     Attributes:
         train: Training videos of the split that are not scored.
         scored: The split's test videos, or those of given scores.
-        part: What the scored videos are: "test", "validation", "train".
-        left_out: How many training videos are scored, or copies of scored ones, or of scored groups.
+        part: The part of the split that the scored videos are: "test", "validation", "train".
+        left_out: How many training videos were left out: scored ones, copies of those, or videos of scored groups.
     """
 
     train: "list[StoredVideo]"
@@ -34,7 +34,7 @@ class Lists:
 
 
 def fill_split(options: OptionsT, workspace: Workspace, inputs: dict[str, list[Input]]) -> OptionsT:
-    """Options with a split: that of the scores, or 1. Raises `DataError` if the scores don't fit."""
+    """Fill in the split: that of the scores, or 1. Raises `DataError` if the scores don't fit."""
     if given := find_inputs(options, "scores", workspace, inputs):
         options = fill_source(options, given, workspace)
     return options.with_defaults(split="1", data=workspace.find_data(options.data).name)
@@ -44,7 +44,7 @@ def find_lists(options: IdtFitOptions, store: "Store", context: Context) -> List
     """The videos to learn from and to score.
 
     Raises:
-        DataError: None is left to learn from, or those left are of one class.
+        DataError: No video is left to learn from, or those left are of one class.
     """
     from stmn.evaluation.scores import load_scores
 
@@ -53,9 +53,9 @@ def find_lists(options: IdtFitOptions, store: "Store", context: Context) -> List
 
 
 def select_videos(split: str, store: "Store", scores: "Scores | None" = None) -> Lists:
-    """The training videos of a split of which the scored videos say nothing, and the scored videos.
+    """The scored videos, and the training videos of a split that are independent of them.
 
-    Left out of training are the scored videos and copies of them under other names. If scores are of the training list
+    Scored videos, and copies of them under other names, are left out of training. If scores are of the training list
     itself (those that training held out), all videos of the scored groups are left out too.
 
     Args:
@@ -64,7 +64,7 @@ def select_videos(split: str, store: "Store", scores: "Scores | None" = None) ->
         scores: Scores of the videos to score; None for the split's test videos.
 
     Raises:
-        DataError: None is left, or those left are of one class.
+        DataError: No training video is left, or those left are of one class.
     """
     train = store.part(split, "train")
     if scores is None:

@@ -1,4 +1,4 @@
-"""idt-score: linear SVMs on Fisher vectors, and the scores that they give."""
+"""idt-score: train linear SVMs on Fisher vectors, and score videos with them."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ class IdtScore(Stage[IdtScoreOptions]):
         return "idt-scores"
 
     def plugins(self, options: IdtScoreOptions) -> list[dict[str, str]]:
-        """What the earlier steps depend on."""
+        """The plugins and formats that the earlier steps depend on."""
         return describe_steps(options)
 
     def check(self, options: IdtScoreOptions, context: Context) -> None:
@@ -75,7 +75,7 @@ class IdtScore(Stage[IdtScoreOptions]):
 
 
 def _score(options: IdtScoreOptions, store: "Store", context: Context) -> "Scores":
-    """Train the SVMs and score the videos that they did not see."""
+    """Train the SVMs, and score videos that they have not seen."""
     from stmn.evaluation.scores import Scores
     from stmn.idt.shards import ShardReader
     from stmn.idt.svm import score_with_svm

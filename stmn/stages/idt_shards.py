@@ -1,4 +1,4 @@
-"""Fill the shards of a step of improved dense trajectories, a video at a time, and go on where it was interrupted."""
+"""Fill the shards of a step of improved dense trajectories, video by video, and resume where it was interrupted."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 def fill_shards(
     jobs: "Sequence[VideoJob]", worker: "IdtWorker", options: IdtExtractOptions, context: Context, doing: str, done: str
 ) -> int:
-    """Work on each video that is not in the shards of `context.out` yet.
+    """Process each video that is not in the shards of `context.out` yet.
 
     Args:
         jobs: One per video.
-        worker: Does them.
-        options: How many workers, and how many videos may fail.
-        context: Of the stage.
-        doing: What is being done, for the display: "tracking".
-        done: What the other videos are when too many have failed: "tracked".
+        worker: Sets up the processes that do them.
+        options: Say how many workers there are, and how many videos may fail.
+        context: The context of the stage.
+        doing: The name of the work for the display: "tracking".
+        done: The word for finished videos in messages: "tracked".
 
     Returns:
         How many videos were skipped.

@@ -1,4 +1,4 @@
-"""Where improved dense trajectories come from: the videos of a prepared set, its stored frames, or text files."""
+"""Find the source of improved dense trajectories: the videos of a prepared set, its stored frames, or text files."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def make_parameters(options: IdtExtractOptions) -> "TrackParameters":
-    """The parameters of the tracks. Raises `UsageError` if an option does not fit."""
+    """The parameters of the tracks. Raises `UsageError` if an option doesn't fit."""
     from stmn.idt.trajectories.parameters import TrackParameters
 
     try:
@@ -41,7 +41,7 @@ def make_parameters(options: IdtExtractOptions) -> "TrackParameters":
 
 
 def check_options(options: IdtExtractOptions) -> None:
-    """Refuse options that contradict each other or what is installed. Raises `StmnError`."""
+    """Refuse options that contradict each other or need what isn't installed. Raises `StmnError`."""
     if options.tracks is not None:
         if not options.tracks.is_dir():
             raise DataError(f"{options.tracks}: no such folder of tracks")
@@ -61,7 +61,7 @@ def check_options(options: IdtExtractOptions) -> None:
 
 
 def find_source(options: IdtExtractOptions, folder: Path) -> "TrackSource":
-    """Where the tracks of a prepared set in `folder` come from.
+    """The source of the tracks of the prepared set in `folder`.
 
     Raises:
         DataError: The videos are no longer there.
@@ -87,7 +87,7 @@ def find_source(options: IdtExtractOptions, folder: Path) -> "TrackSource":
 
 
 def list_videos(options: IdtExtractOptions, source: "TrackSource", store: "Store") -> "dict[str, VideoEntry]":
-    """The readable videos of a set by id, as the data set lists them, or as the store does.
+    """Id -> readable video of a set, as the data set lists it, or as the store does.
 
     Raises:
         DataError: None of them is there any more.
@@ -120,7 +120,7 @@ def _prepared_with(folder: Path) -> PrepareOptions:
 
 
 def _find_dataset(folder: Path) -> "Dataset":
-    """The data set of a prepared set, where its videos are now. Raises `DataError` if they are no longer there."""
+    """The data set of a prepared set, at its videos' present folder. Raises `DataError` if they are gone."""
     run, options = read_run(folder), _prepared_with(folder)
     root: Any = run.results.get("root") if run else None
     root = Path(root) if root else root_of(options, folder)
@@ -133,5 +133,5 @@ def _find_dataset(folder: Path) -> "Dataset":
 
 
 def _gone(folder: Path, root: Path) -> str:
-    """That videos are missing, and what can be done."""
+    """A message that videos are missing, and what to do."""
     return f"{root}: the videos of {folder.name} are no longer there; --from store tracks in the stored frames"

@@ -18,7 +18,7 @@ _STEPS: dict[str, type[IdtExtractOptions]] = {
 
 
 def describe_steps(options: IdtExtractOptions) -> list[dict[str, str]]:
-    """What decides the results of the steps besides their options: the flow, and the formats of all steps so far."""
+    """The identities that decide the steps' results besides options: the flow, and the formats of all steps so far."""
     from stmn import registry
     from stmn.idt.trajectories.parameters import FORMAT
     from stmn.stages import find_stage
@@ -36,7 +36,7 @@ def run_step(step: type[IdtExtractOptions], options: IdtExtractOptions, context:
 
 
 def source_of(options: IdtExtractOptions, context: Context) -> "TrackSource":
-    """Where the tracks come from."""
+    """The source of the tracks."""
     from stmn.stages.idt_source import find_source
 
     return find_source(options, context.data)

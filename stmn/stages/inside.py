@@ -1,4 +1,4 @@
-"""Looking inside a trained network: its videos, the objects in them, and its streams before they were tied."""
+"""Look inside a trained network: find its videos, the objects in them, and its streams before they were tied."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,16 +27,16 @@ def look_at(
         model: a run, or a model file.
         data: a prepared set; None for the one that the model was trained on.
         split: a split of it; None for the model's.
-        part: whose videos are read, `test` or `train`.
-        most: the largest number of videos.
+        part: the part of the split whose videos are read, `test` or `train`.
+        most: the most videos that are read.
         device: `auto`, `cpu` or `cuda`.
-        workspace: where names are looked for.
+        workspace: where names are looked up.
 
     Returns:
-        The model file, and what was found.
+        The model file, and the results.
 
     Raises:
-        StmnError: as `look_at_model` says, or a name is unknown.
+        StmnError: as `look_at_model`, or a name is unknown.
     """
     from stmn.nets.checkpoint import read_description
     from stmn.store.format.read import Store
@@ -59,9 +59,9 @@ def look_at_model(
         path: its model file.
         store: a prepared set that it fits.
         videos: chooses videos of the set.
-        most: the largest number of videos that are read.
+        most: the most videos that are read.
         device_name: `auto`, `cpu` or `cuda`.
-        workspace: where the streams that it was made of are looked for.
+        workspace: where the streams that it was made from are found.
 
     Raises:
         UsageError: it has no gates.
@@ -87,12 +87,12 @@ def look_at_model(
 
 
 def find_start(path: Path, network: "TwoStream", workspace: Workspace) -> "TwoStream | None":
-    """A tied network as it was before its streams were trained together; None if they are not in the workspace.
+    """A tied network as it was before its streams were trained together; None if these aren't in the workspace.
 
     Args:
         path: the network's model file.
         network: the network.
-        workspace: where its streams are looked for.
+        workspace: where its streams are found.
     """
     from stmn.nets.build import build_network
     from stmn.nets.checkpoint import load_checkpoint
@@ -123,9 +123,9 @@ def find_start(path: Path, network: "TwoStream", workspace: Workspace) -> "TwoSt
 
 
 def find_masks(store: "Store") -> "Masks | None":
-    """What asks the data set of a prepared set where the objects of a video are; None if it doesn't know.
+    """A function that asks a prepared set's data set for masks of the objects in a video; None if it has none.
 
-    It isn't asked where frames were made at another rate than the video's, as their numbers are others.
+    Also None if frames were resampled to another rate, because then their numbers differ from the video's.
     """
     from stmn.datasets.base import Dataset
 

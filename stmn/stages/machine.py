@@ -1,4 +1,4 @@
-"""What computes what on this machine: the flow of `prepare`, and the C kernels."""
+"""Describe what this machine computes with: the flow of `prepare`, and the C kernels."""
 
 import tomllib
 from importlib import resources
@@ -13,14 +13,14 @@ _PACKAGES = ("stmn.flow", "stmn.sampling", "stmn.nets.fast", "stmn.idt.trajector
 
 
 def describe_flow() -> str:
-    """What `prepare` computes TV-L1 with on this machine's best device, in a line."""
+    """Describe in a line how `prepare` computes TV-L1 on this machine's best device."""
     from stmn.flow.backend import describe_backend
 
     return describe_backend()
 
 
 def list_kernels() -> dict[str, str]:
-    """Name of each C kernel -> where it comes from, or what is slower without it. Nothing is compiled."""
+    """Name of each C kernel -> its origin, or what is slower without it. Nothing is compiled."""
     from stmn.runtime.compiled import Kernel
 
     return {
@@ -31,7 +31,7 @@ def list_kernels() -> dict[str, str]:
 
 
 def _describe(kernel: "Kernel") -> str:
-    """Where a kernel comes from."""
+    """The origin of a kernel, or the cost of its absence."""
     origin = kernel.find_origin()
     return origin or f"unavailable: {kernel.files().without}"
 

@@ -1,4 +1,4 @@
-"""Whether a model fits a prepared set: classes, how pictures were made, and what it has learned from."""
+"""Check that a model fits a prepared set: its classes, how pictures were made, and what it has learned from."""
 
 from typing import TYPE_CHECKING
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 def check_fits(description: "Description", name: str, store: "Store") -> None:
-    """Make sure that a model knows the classes of a set and was trained on pictures that were made like the set's.
+    """Check that a model has the classes of a set, and was trained on pictures made in the same way.
 
     Args:
-        description: what the model file says.
-        name: what error messages call the model.
+        description: the description in the model file.
+        name: the model's name in error messages.
         store: the prepared set.
 
     Raises:
-        DataError: it was not; the message says what differs.
+        DataError: it doesn't fit; the message says what differs.
     """
     header = store.header
     known = description.network.classes
@@ -38,18 +38,18 @@ def check_fits(description: "Description", name: str, store: "Store") -> None:
 def check_unseen(
     description: "Description", name: str, store: "Store", videos: "Sequence[StoredVideo]", what: str, remedy: str
 ) -> None:
-    """Make sure that a model has not learned from videos that it is to be judged by.
+    """Check that a model has not learned from videos that it is to be tested on.
 
     Args:
-        description: what the model file says.
-        name: what error messages call the model.
+        description: the description in the model file.
+        name: the model's name in error messages.
         store: the prepared set.
-        videos: videos of it.
-        what: what they are: "test videos of split 1".
-        remedy: what to do.
+        videos: the videos of the set to test on.
+        what: words for these videos: "test videos of split 1".
+        remedy: what to do, for the message.
 
     Raises:
-        DataError: it has; the message says from how many.
+        DataError: it has; the message says from how many of them.
     """
     known = description.trained_on
     if known.list_hash and not known.contents:
@@ -68,7 +68,7 @@ def check_unseen(
 
 
 def describe_list(description: "Description", store: "Store") -> str:
-    """Name the split that a model was trained on, and its data set if that is another than the store's."""
+    """Name the split that a model was trained on, and its data set if it isn't the store's."""
     known = description.trained_on
     other = "" if known.data == store.header.name else f"{known.data} "
     return f"{other}split {known.split}"

@@ -1,4 +1,4 @@
-"""Questions about networks that need no training: what a model file holds, and whether a network can be built."""
+"""Check networks without training: read that of a model file, and test whether a network can be built."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

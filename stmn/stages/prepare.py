@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Prepare(Stage[PrepareOptions]):
-    """Fills a store with every video of a data set; those that are in it already are left alone."""
+    """Fills a store with every video of a data set, except those that are in it already."""
 
     options = PrepareOptions
     always = True
@@ -36,7 +36,7 @@ class Prepare(Stage[PrepareOptions]):
             check_estimator(options.flow, options.flow_options)
 
     def complete(self, options: PrepareOptions, workspace: Workspace, inputs: dict[str, list[Input]]) -> PrepareOptions:
-        """Fill in what was not given: the header of a CSV file names its data set, ready pictures have a short side."""
+        """Fill in the data set, from the header of a CSV list, and the short side of ready pictures."""
         given = options.model_fields_set
         if options.is_list and "dataset" not in given:
             from stmn.datasets.table import dataset_of
@@ -52,7 +52,7 @@ class Prepare(Stage[PrepareOptions]):
         return options.set_name
 
     def find_run(self, options: PrepareOptions, workspace: Workspace) -> Run:
-        """Its run is the folder of the prepared set."""
+        """Its run, in the folder of the prepared set."""
         path = _folder_of(options, workspace)
         return read_run(path) or Run(path)
 
@@ -81,7 +81,7 @@ class Prepare(Stage[PrepareOptions]):
 
 
 def _folder_of(options: PrepareOptions, workspace: Workspace) -> Path:
-    """Where the prepared set is or will be. Raises `UsageError` if its name can't be that of a folder."""
+    """The folder of the prepared set. Raises `UsageError` if its name can't be a folder's."""
     name = options.out or options.set_name
     path = workspace.data_dir(name)
     if fault := find_fault(real_path(path).name if has_slash(name) else name):
@@ -91,16 +91,16 @@ def _folder_of(options: PrepareOptions, workspace: Workspace) -> Path:
 
 
 def root_of(options: PrepareOptions, folder: Path) -> Path:
-    """Where the videos are; a data set that renders its own keeps them beside the shards in `folder`."""
+    """The folder or list of the videos; a data set that renders its own keeps them beside the shards in `folder`."""
     if options.videos is None:
         return real_path(folder) / "videos"
-    if options.is_list:  # only its folder is resolved: a link to a list keeps its name, whose ending says what it is
+    if options.is_list:  # resolve only its folder: a link to a list keeps its name, whose ending tells its format
         return real_path(options.videos.parent) / options.videos.name
     return real_path(options.videos)
 
 
 def create_dataset(options: PrepareOptions, root: Path) -> "Dataset":
-    """The data set plugin, built. Raises `UsageError` if it does not take its options."""
+    """Build the data set plugin. Raises `UsageError` if it doesn't take its options."""
     plugin = registry.load("dataset", options.dataset)
     if options.videos is None and not plugin.makes_videos:
         raise UsageError(
@@ -112,9 +112,9 @@ def create_dataset(options: PrepareOptions, root: Path) -> "Dataset":
 
 
 def _take_inventory(options: PrepareOptions, folder: Path) -> tuple["Dataset", "list[VideoEntry]", "Header"]:
-    """The data set, its videos, and the header of the set that they make.
+    """The data set, its videos, and the header of the prepared set.
 
-    Raises `DataError` if there are no videos and `UsageError` if the folder holds a set that was prepared otherwise.
+    Raises `DataError` if there are no videos, and `UsageError` if the folder holds a set prepared with other options.
     """
     from stmn.datasets.folds import choose_folds, make_folds
     from stmn.store.format.header import Folds, Header, Preparation
@@ -151,7 +151,7 @@ def _take_inventory(options: PrepareOptions, folder: Path) -> tuple["Dataset", "
 
 
 def _pair_classes(classes: list[str], words: dict[str, str]) -> dict[str, str]:
-    """The classes that change places in a mirror, both ways. Raises `UsageError` if words are given and none does."""
+    """Class -> the class that it becomes in a mirror. Raises `UsageError` if words are given and change no class."""
     from stmn.datasets.doubts import find_mirror_pairs
 
     pairs = find_mirror_pairs(classes, words) if words else []
@@ -162,9 +162,9 @@ def _pair_classes(classes: list[str], words: dict[str, str]) -> dict[str, str]:
 
 
 def _check_same(folder: Path, header: "Header", renames: frozenset[str]) -> None:
-    """Refuse to mix pictures made in two ways in one set, whatever the options `renames` are.
+    """Refuse to mix pictures made in two ways in one set; the options in `renames` may differ.
 
-    Raises `UsageError` naming what differs.
+    Raises `UsageError` that names what differs.
     """
     from stmn.store.format.header import HEADER, read_header
 
@@ -240,7 +240,7 @@ def _fill_store(options: PrepareOptions, context: Context) -> Result:
 
 
 def _choose_devices(options: PrepareOptions, videos: "list[VideoEntry]", context: Context) -> tuple[str, ...]:
-    """Where a process of its own computes the flow of these videos; says what does if it is the CPU of each worker."""
+    """The devices on which owners compute flow. If there are none, print that each worker's CPU does."""
     if not videos:
         return ()
     from stmn.flow.backend import choose_owned, describe_flow
@@ -258,7 +258,7 @@ def _choose_devices(options: PrepareOptions, videos: "list[VideoEntry]", context
 
 
 def _set_apart(gone: list[str], header: "Header", options: PrepareOptions, context: Context) -> None:
-    """Hide videos that are prepared and not listed any more, or drop them."""
+    """Hide, or drop, prepared videos that are no longer listed."""
     if not gone:
         return
     count = count_of(len(gone), "prepared video is", "prepared videos are")
@@ -299,7 +299,7 @@ def _summarise(options: PrepareOptions, entries: "list[VideoEntry]", context: Co
 
 
 def _find_trouble(folder: Path) -> list[str]:
-    """A line for each split that trains and tests on the same files under two names, and for rates that differ."""
+    """A line for each split that trains and tests on the same file under two names, and one if rates differ."""
     from stmn.store.format.read import Store
     from stmn.store.inspect.copies import find_copies
     from stmn.store.inspect.rates import describe_rates
@@ -312,5 +312,5 @@ def _find_trouble(folder: Path) -> list[str]:
 
 
 def _report_video(video_id: str, frames: int, reason: str, new: bool, context: Context) -> None:
-    """Report to machines what became of a video; `new` if this run prepared it."""
+    """Report the outcome of a video as an event; `new` if this run prepared it."""
     context.progress.event(video=video_id, status="skipped" if reason else "ok", frames=frames, reason=reason, new=new)

@@ -1,4 +1,4 @@
-"""What prepare says of a list before it decodes anything, and of videos that are small or short."""
+"""The notes of prepare: on a list, before anything is decoded, and on small or short videos."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 #: videos whose headers are read to find out how large they are
 _LOOKED_AT = 15
-#: the longest that a header may take, seconds
+#: the most seconds to read a header
 _LOOK_SECONDS = 10.0
-#: a short side so much larger than that of the videos is worth a line
+#: a short side this many times that of the videos is worth a note
 _LARGER = 1.25
-#: L of training, unless it is given
+#: default L of training
 _STACK_LENGTH = 10
 
 
 def report_list(dataset: "Dataset", entries: "list[VideoEntry]", header: "Header", context: Context) -> None:
-    """Say how the data set understood its list, what looks wrong, and what it left out; each file for machines."""
+    """Print how the data set read its list, what looks wrong, and what it left out, also as an event per file."""
     from stmn.datasets.doubts import find_doubts
     from stmn.datasets.folds import describe_folds
     from stmn.datasets.scan import describe_left_out
@@ -38,7 +38,7 @@ def report_list(dataset: "Dataset", entries: "list[VideoEntry]", header: "Header
 
 
 def find_small(entries: "list[VideoEntry]", short_side: int) -> Iterator[str]:
-    """Say if most videos are smaller than the short side, judging by the headers of a few."""
+    """A line if most videos are smaller than the short side, judging by the headers of a few."""
     from stmn.runtime.bounded import BoundedCall
     from stmn.video.decode import probe_video
 
@@ -56,7 +56,7 @@ def find_small(entries: "list[VideoEntry]", short_side: int) -> Iterator[str]:
 
 
 def report_short(frames: list[tuple[str, int]], context: Context) -> None:
-    """Say which of the videos, (id, frames), are too short for a stack of the usual length; they are kept."""
+    """Print which videos, given as (id, frames), are too short for a flow stack of default length. They are kept."""
     short = [(video_id, count) for video_id, count in frames if 0 < count <= _STACK_LENGTH]
     if short:
         context.progress.say(

@@ -40,7 +40,7 @@ class Report(Stage[ReportOptions]):
         return "report"
 
     def check(self, options: ReportOptions, context: Context) -> None:
-        """Refuse evaluations of another data set, split or other classes, and a missing extra."""
+        """Refuse evaluations of another data set, split or list of classes, and a missing extra."""
         from stmn.report.page import check_extra
         from stmn.store.format.header import read_header
 
@@ -95,7 +95,7 @@ class Report(Stage[ReportOptions]):
 def _look_inside(
     contents: "Contents", videos: int, graph: RunGraph, store: "Store", context: Context
 ) -> "InsideSection | None":
-    """What is measured in the network that the page shows, on videos that it was tested on; None if it has no gates."""
+    """Look inside the page's main network, on videos that it was tested on; None if it has no gates."""
     from stmn.report.gate_pictures import draw_gates
     from stmn.report.inside import InsideSection
     from stmn.stages.inside import look_at_model
@@ -117,7 +117,7 @@ def _look_inside(
 
 
 def _fill_newest_evaluations(options: ReportOptions, workspace: Workspace) -> ReportOptions:
-    """Options with the newest evaluations of the data set and split, as a sweep's own report has them after a sweep.
+    """Fill in the newest evaluations of the data set and split; after a sweep, those that its own report shows.
 
     Raises:
         DataError: there are none.
@@ -139,7 +139,7 @@ def _fill_newest_evaluations(options: ReportOptions, workspace: Workspace) -> Re
 
 
 def _load_table(context: Context, data: str) -> dict[str, Any] | None:
-    """The table of methods, if one was named. Raises `DataError` if it is of another data set, or is no table."""
+    """The table of methods, if one was named. Raises `DataError` if it is of another data set, or not a table."""
     item = context.input("table")
     if item is None:
         return None
@@ -152,12 +152,12 @@ def _load_table(context: Context, data: str) -> dict[str, Any] | None:
 
 
 def _holds_scores(item: Input) -> bool:
-    """False for an evaluation of all splits, which is a table of metrics."""
+    """True for scores; False for an evaluation of all splits, which has only metrics."""
     return item.path.suffix != ".json"
 
 
 def _read_data_set(item: Input) -> str:
-    """The data set that an evaluation says it is of; empty if it doesn't."""
+    """The data set that an evaluation's record names; empty if it names none."""
     from stmn.evaluation.agreement import read_source
     from stmn.evaluation.scores import load_scores
 
@@ -168,10 +168,11 @@ def _read_data_set(item: Input) -> str:
 
 
 def _find_sources(given: list[Input], options: ReportOptions, header: "Header") -> "list[Source]":
-    """Data set, split and part of each scores file.
+    """The data set, split and part that each scores file is of.
 
     Raises:
-        DataError: one is of another data set, split or other classes, or an evaluation of all splits is of another set.
+        DataError: one is of another data set, split or list of classes, or an evaluation of all splits is of another
+            set.
     """
     from stmn.evaluation.agreement import check_source, refuse_data
     from stmn.evaluation.scores import load_scores

@@ -1,4 +1,4 @@
-"""Time a network in what can run it: PyTorch, this package's own convolutions, and the files of exporters."""
+"""Time a network in every runtime: PyTorch, this package's own convolutions, and the files of exporters."""
 
 import logging
 from collections.abc import Iterator
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from stmn.nets.checkpoint import Description
     from stmn.nets.network import Network
 
-#: an exporter whose files this package's own network runs
+#: the exporter whose files this package's own network runs
 _SAME = "safetensors"
-#: the runtime that is made for the timed size alone: for each other one it would compile again, for a minute or more
+#: the runtime that only takes the timed size: each other size would be compiled again, for a minute or more
 _COMPILED = "compiled"
-#: training videos from which int8 takes the ranges of features
+#: training videos on which int8 measures the ranges of features
 _CALIBRATION = 32
 
 
@@ -36,12 +36,13 @@ class Timing:
 
     Attributes:
         name: The runtime: "eager", "compiled", "onnx", "onnx int8".
-        problem: Why it can't run here; then there is nothing else.
-        seconds: Of each timed pass.
+        problem: Why it can't run here; the other values are then unset.
+        seconds: Seconds of each timed pass.
         ready: Seconds until it could run: compiling, exporting and loading.
-        difference: The largest to the eager network on the timed input, relative to the largest logit.
-        bytes: Of its files; None for what has none.
-        accuracy: Percent, on test videos; None for "compiled", which runs the timed size alone.
+        difference: Largest difference from the eager network's logits on the timed input, relative to the largest
+            logit.
+        bytes: Size of its files; None if it has none.
+        accuracy: Accuracy on test videos, percent; None for "compiled", which only takes the timed size.
     """
 
     name: str
@@ -54,13 +55,13 @@ class Timing:
 
     @property
     def milliseconds(self) -> float | None:
-        """The median of the passes."""
+        """The median of the timed passes; None if there are none."""
         return 1000 * median(self.seconds) if self.seconds else None
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """All runtimes, the shape of each stream's input, and how many test videos the accuracies are of."""
+    """The timings, the shape of each stream's input, CPU threads, and how many videos the accuracies are over."""
 
     timings: list[Timing]
     shapes: dict[str, list[int]]
@@ -71,7 +72,7 @@ class Benchmark:
 def time_runtimes(
     model: Path, workspace: Workspace, chunks: int, repeats: int, videos: int, progress: Progress
 ) -> Benchmark:
-    """Time a model in every runtime, in turn, on one video of the test's size, 4:3, on this machine's CPU.
+    """Time a model in every runtime on this machine's CPU, on one 4:3 video at the size of testing.
 
     Args:
         model: The model file.
@@ -82,7 +83,7 @@ def time_runtimes(
         progress: Where progress is reported.
 
     Raises:
-        CheckpointError: It is no model file, or damaged.
+        CheckpointError: It is not a model file, or damaged.
     """
     import torch
 
@@ -105,7 +106,7 @@ def time_runtimes(
         running = [timing for timing in timings if not timing.problem]
         with progress.task("timing", repeats * len(running), "passes") as task:
             for _ in range(repeats):
-                for timing in running:  # in turn, so that what else the machine does costs all of them alike
+                for timing in running:  # in turn, so that other load on the machine slows all of them alike
                     begin = perf_counter()
                     runners[timing.name](given)
                     timing.seconds.append(perf_counter() - begin)
@@ -146,7 +147,7 @@ def _make_runners(
 def _find_runtimes(
     network: "Network", description: "Description", workspace: Workspace, folder: Path
 ) -> Iterator[tuple[str, Any]]:
-    """Name of each runtime, and a function that gives its runner and the bytes of its files."""
+    """Name of each runtime, and a function that returns its runner and the size of its files, bytes."""
     import torch
 
     from stmn.evaluation.inference import for_inference
@@ -182,7 +183,7 @@ def _find_runtimes(
 
 
 def _find_precisions(plugin: registry.Plugin) -> tuple[str, ...]:
-    """The precisions that an exporter says it can write; none of a broken one, which the first of them reports."""
+    """The precisions that an exporter lists; empty if it is broken, which its first export reports."""
     try:
         return tuple(getattr(plugin.load(), "precisions", ()))
     except PluginError:
@@ -192,7 +193,7 @@ def _find_precisions(plugin: registry.Plugin) -> tuple[str, ...]:
 def _export(
     name: str, precision: str, network: "Network", description: "Description", workspace: Workspace, folder: Path
 ) -> "tuple[Runner, int]":
-    """Write a file into a folder of its own; its runner and size."""
+    """Export into a folder of its own. Return the file's runner, and the size of the folder's files, bytes."""
     from stmn.exporting.base import example_inputs
     from stmn.stages.export_clips import read_clips
 

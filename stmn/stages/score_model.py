@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 def select_videos(model: Input, options: EvaluateOptions, store: "Store") -> "list[StoredVideo]":
-    """The videos that a model is to be tested on.
+    """The videos to test a model on.
 
     Raises:
-        DataError: The model does not fit the data, has learned from these videos, or held none out.
-        CheckpointError: It is no model file.
+        DataError: The model doesn't fit the data, has learned from these videos, or held out none.
+        CheckpointError: It is not a model file.
     """
     from stmn.nets.checkpoint import read_description
     from stmn.stages.model_fit import check_fits, check_unseen
@@ -79,7 +79,7 @@ def score_model(model: Input, options: EvaluateOptions, store: "Store", context:
     about = protocol.model_dump(mode="json") | {"words": str(protocol), "seen_in_training": len(seen)}
     if fewer:
         about["fewer_chunks"] = fewer
-    if description.calibration and protocol.average == "logits":  # which it is fitted to
+    if description.calibration and protocol.average == "logits":  # a calibration is fitted to logits
         about["temperature"] = description.temperature
     groups = [video.group or video.id for video in videos]
     hashes = [video.source_hash for video in videos]
@@ -87,7 +87,7 @@ def score_model(model: Input, options: EvaluateOptions, store: "Store", context:
 
 
 def find_blank(model: Input, options: EvaluateOptions) -> "BlankStream | None":
-    """The stream of a model that is to see noise: the one that is asked for, or that saw it in training.
+    """The stream of a model that is to see noise: the one asked for, or the one that saw noise in training.
 
     None for a model that has no such stream.
 
@@ -108,7 +108,7 @@ def find_blank(model: Input, options: EvaluateOptions) -> "BlankStream | None":
 
 
 def _count_short(videos: Any, stack_length: int, chunks: int, context: Context) -> int:
-    """How many videos have fewer chunks than asked for, which is said: no chunk of theirs is tested twice."""
+    """Count the videos with fewer different chunks than asked for, and print the count: no chunk is tested twice."""
     from stmn.sampling.positions import spread_positions
 
     found = [count for video in videos if (count := len(spread_positions(video.frames, stack_length, chunks))) < chunks]
@@ -121,14 +121,14 @@ def _count_short(videos: Any, stack_length: int, chunks: int, context: Context) 
 
 
 def _spatial_of(options: EvaluateOptions) -> Literal["fully_conv", "ten_crop", "centre_crop"]:
-    """Which part of the frames is scored."""
+    """The area of the frames that is scored."""
     if options.ten_crop:
         return "ten_crop"
     return "centre_crop" if options.centre_crop or not options.fully_conv else "fully_conv"
 
 
 def _find_part(options: EvaluateOptions, store: "Store", description: "Description", name: str) -> "list[StoredVideo]":
-    """The videos of the chosen part. Raises `DataError` if training held none out of this list."""
+    """The videos of the chosen part. Raises `DataError` if training held out none of this list."""
     if options.part != "validation":
         return store.part(str(options.split), options.part or "test")
     known = description.trained_on
@@ -150,7 +150,7 @@ def _find_part(options: EvaluateOptions, store: "Store", description: "Descripti
 def _score_together(
     network: "Network", store: "Store", videos: Any, protocol: "Protocol", device: "Device", context: Context
 ) -> "dict[str, Tensor]":
-    """The scores of all videos, each scored once by one of torchrun's processes, known to all of them."""
+    """Divide the videos among torchrun's processes, and return all scores to each process."""
     import torch
 
     from stmn.evaluation.inference import score_videos

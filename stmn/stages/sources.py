@@ -1,4 +1,4 @@
-"""Which data set, split and part a stage works on that reads scores: those of the scores."""
+"""Take the data set, split and part of a stage that reads scores from these scores."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,10 +22,10 @@ def holds_scores(item: Input) -> bool:
 
 
 def fill_source(options: OptionsT, items: Sequence[Input], workspace: Workspace) -> OptionsT:
-    """Options whose data set, split and part are those of given scores.
+    """Fill in the data set, split and part of given scores.
 
     Args:
-        options: The options of a stage. What they state must be so.
+        options: The options of a stage. Those that are set must agree with the scores.
         items: Scores files.
         workspace: Where the data set is.
 
@@ -51,7 +51,7 @@ def fill_source(options: OptionsT, items: Sequence[Input], workspace: Workspace)
 
 
 def fill_folds(options: OptionsT, items: Sequence[Input], workspace: Workspace) -> OptionsT:
-    """Options whose data set and part are those of scores of several folds, and whose split is "all".
+    """Fill in the data set and part of scores of several folds, and the split "all".
 
     Raises:
         DataError: The scores can't be joined, or don't fit the options or the data set.
@@ -73,7 +73,7 @@ def fill_folds(options: OptionsT, items: Sequence[Input], workspace: Workspace) 
 
 
 def describe_changes(parts: Sequence["Scores"], names: Sequence[str], store: "Store") -> Iterator[str]:
-    """One line for each of several scores whose data set has changed since it was tested.
+    """One line for each of `parts` whose data set has changed since the test.
 
     Raises:
         DataError: A scored video itself has changed.
@@ -86,7 +86,7 @@ def describe_changes(parts: Sequence["Scores"], names: Sequence[str], store: "St
 
 
 def find_inputs(options: Any, name: str, workspace: Workspace, inputs: dict[str, list[Input]]) -> list[Input]:
-    """The files of an input option, those of a recipe's stages or those that it names. Raises `StmnError`."""
+    """The files of an input option: from a recipe's stages, or looked up by name. Raises `StmnError`."""
     if name in inputs:
         return inputs[name]
     value = getattr(options, name)

@@ -1,4 +1,4 @@
-"""table: methods that were trained and tested several times, one row each, with chance and the box-shape baseline."""
+"""table: one row per method that was trained and tested several times, with chance and the box-shape baseline."""
 
 import re
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from stmn.evaluation.repeats import Result as Tested
     from stmn.store.format.read import Store
 
-#: what an id of an instance says of its seed and its split
+#: the seed and split in the id of an instance
 _REPEATS = re.compile(r"(, )?\b(seed|split)=[^,\]]*")
-#: what rows are called that no training made; the others may be compared with the second
+#: names of the rows without training; the other rows may be compared with the second
 CHANCE, BOX_SHAPES = "chance", "box shapes alone"
 
 
@@ -95,7 +95,7 @@ class Table(Stage[TableOptions]):
 
 
 def _load(options: TableOptions, context: Context) -> "list[Tested]":
-    """What each evaluation found."""
+    """Load each evaluation."""
     from stmn.evaluation.repeats import Result as Tested
     from stmn.evaluation.scores import load_scores
 
@@ -105,7 +105,7 @@ def _load(options: TableOptions, context: Context) -> "list[Tested]":
 
 
 def _name_rows(given: list[Input], workspace: Workspace) -> list[str]:
-    """The row of each evaluation: its stage's id without seed and split, or what its run is called."""
+    """The row of each evaluation: its stage's id without seed and split, or its run's label."""
     from stmn.report.sources import RunGraph, find_run, label_evaluations
 
     runs = [find_run(item) or Run(item.path.parent) for item in given]
@@ -118,7 +118,7 @@ def _name_rows(given: list[Input], workspace: Workspace) -> list[str]:
 
 
 def _number(rows: list[str], splits: list[str]) -> list[int]:
-    """Seeds 0, 1, ... of what is in one row and of one split, in order."""
+    """Number the evaluations that share a row and a split 0, 1, ..., as their seeds."""
     seen: dict[tuple[str, str], int] = {}
     numbers = []
     for key in zip(rows, splits, strict=True):
@@ -128,7 +128,7 @@ def _number(rows: list[str], splits: list[str]) -> list[int]:
 
 
 def _guess_by_shapes(method: "Method", store: "Store") -> "Method | None":
-    """The box-shape baseline on a method's videos, out of fold; None for videos that are not a test part's."""
+    """The box-shape baseline on a method's videos, learned from each split's training part; None if not test videos."""
     from stmn.evaluation.baseline import measure_box_shape_baseline
     from stmn.evaluation.repeats import add_guesses
 
@@ -147,7 +147,7 @@ def _guess_by_shapes(method: "Method", store: "Store") -> "Method | None":
 
 
 def _measure(methods: "list[Method]", against: str | None) -> dict[str, Any]:
-    """The rows, and what their numbers can't show."""
+    """The rows, and notes on what their numbers can't show."""
     from stmn.evaluation.agreement import describe_differences, find_differences
     from stmn.evaluation.intervals import MANY_GROUPS
     from stmn.evaluation.repeats import compare_methods, measure_method

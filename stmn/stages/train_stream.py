@@ -1,4 +1,4 @@
-"""train-stream: one stream alone, appearance or motion (section 4.1)."""
+"""train-stream: train one stream alone, appearance or motion (section 4.1)."""
 
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,7 @@ class TrainStream(Stage[TrainStreamOptions]):
     format = 2
 
     def check_options(self, options: TrainStreamOptions) -> None:
-        """Refuse weights that are not on this machine, and frozen layers of random weights."""
+        """Refuse weights that are not on this machine, and frozen batch statistics without starting weights."""
         from stmn.nets.weights.pretrained import resolve_weights
 
         if resolve_weights(options.weights, options.arch) == "none" and options.bn != "train":
@@ -60,7 +60,7 @@ class TrainStream(Stage[TrainStreamOptions]):
         self.check_options(options)
         words = [*options.described()["weights"].words, *registry.names("weights")]
         if options.weights not in words and (near := near_match(options.weights, words)) and "weights" not in inputs:
-            try:  # a run may be called almost like a word
+            try:  # it may be a run's name, close to one of the keywords
                 workspace.find_input(options.weights, "model")
             except UsageError as error:
                 raise UsageError(f"weights = {options.weights}: no such weights{near}") from error
@@ -68,7 +68,7 @@ class TrainStream(Stage[TrainStreamOptions]):
         return options.model_copy(update={"weights": resolve_weights(options.weights, options.arch)})
 
     def find_input(self, options: TrainStreamOptions, name: str, value: str, workspace: Workspace) -> Input:
-        """The weights of a package, or what other options name too: a file or a run."""
+        """The weights of a package; or, as for other options, a file or a run."""
         if name == "weights" and registry.offers("weights", value):
             from stmn.nets.weights.installed import find_installed
 
@@ -77,7 +77,7 @@ class TrainStream(Stage[TrainStreamOptions]):
         return super().find_input(options, name, value, workspace)
 
     def deliver(self, options: TrainStreamOptions, run: Run) -> None:
-        """Give the log to the logger that is asked for, if the training did not."""
+        """Give the log to the logger asked for, if the training did not."""
         deliver_log(options, run)
 
     def label(self, options: TrainStreamOptions) -> str:
@@ -91,7 +91,7 @@ class TrainStream(Stage[TrainStreamOptions]):
         return [backbone_identity(options.arch)]
 
     def check(self, options: TrainStreamOptions, context: Context) -> None:
-        """Refuse a missing device or precision, idle processes, a start that doesn't fit, and unfit lists."""
+        """Refuse an unavailable device or precision, idle processes, and a start or lists that don't fit."""
         from stmn.runtime.device import choose_device
         from stmn.store.format.header import read_header
 
@@ -105,7 +105,7 @@ class TrainStream(Stage[TrainStreamOptions]):
         if options.weights != "none" and not will_resume(options, context.out):
             try:
                 _make_network(options, read_header(context.data).classes, start, context)
-            except CheckpointError as error:  # before a folder is opened for a training that can't start
+            except CheckpointError as error:  # reported before a folder is made for a training that can't start
                 raise UsageError(str(error)) from error
 
     def run(self, options: TrainStreamOptions, context: Context) -> Result:
@@ -128,7 +128,7 @@ class TrainStream(Stage[TrainStreamOptions]):
 def _make_network(
     options: TrainStreamOptions, classes: list[str], start: "TrainedStream | None", context: Context
 ) -> "tuple[Network, str]":
-    """The network with its starting weights, and these in words. Raises `CheckpointError` if they don't fit."""
+    """The network with its starting weights, and words for them. Raises `CheckpointError` if they don't fit."""
     from stmn.nets.build import build_network
     from stmn.nets.weights.pretrained import describe_weights, load_weights
     from stmn.sampling.augment import FLOW_TO_INPUT, RGB_TO_INPUT
@@ -156,9 +156,9 @@ def _read_start(options: TrainStreamOptions, context: Context) -> "TrainedStream
 
 
 def _check_lists(start: "TrainedStream | None", options: TrainStreamOptions, context: Context) -> None:
-    """Refuse a set of one class, lists that nothing can be held out of, and a start that knows the validation videos.
+    """Refuse a set of one class, lists that can't spare validation videos, and a start that learned from these.
 
-    Say so if it has learned from test videos.
+    Print a notice if it learned from test videos.
     """
     from stmn.sampling.validation import hold_out
     from stmn.stages.model_fit import check_unseen
@@ -186,7 +186,7 @@ def _check_lists(start: "TrainedStream | None", options: TrainStreamOptions, con
 
 
 def choose_start(network: "NetworkConfig", options: TrainStreamOptions, label: str) -> "StreamConfig":
-    """The stream of a network that a stream starts from. Raises `UsageError` if there is none that fits."""
+    """The stream of a network that training starts from. Raises `UsageError` if none fits."""
     from stmn.nets.weights.transfer import check_stream, choose_stream
 
     stream = choose_stream(network, options.modality, label)
@@ -195,7 +195,7 @@ def choose_start(network: "NetworkConfig", options: TrainStreamOptions, label: s
 
 
 def fill_defaults(options: TrainStreamOptions) -> TrainStreamOptions:
-    """Options in which what depends on the modality has the paper's values."""
+    """Fill in the paper's values for options that depend on the modality."""
     batch, dropout, epochs, augment = _DEFAULTS[options.modality]
     return options.with_defaults(batch=batch, dropout=dropout, epochs=epochs, augment=augment)
 
@@ -203,7 +203,7 @@ def fill_defaults(options: TrainStreamOptions) -> TrainStreamOptions:
 def stream_config(
     options: TrainStreamOptions, classes: list[str], start: "StreamConfig | None" = None
 ) -> "NetworkConfig":
-    """The network that complete options describe, and the trained stream that it starts from, if there is one."""
+    """The configuration of the network that complete options describe, with the layout of `start` if it is given."""
     from stmn.nets.config import NetworkConfig, StreamConfig
     from stmn.nets.weights.pretrained import choose_layout
 

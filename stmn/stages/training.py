@@ -1,4 +1,4 @@
-"""What both training stages share: samples, the plan, training itself, and the model file."""
+"""Shared by both training stages: samples, the plan, training itself, and the model file."""
 
 from dataclasses import replace
 from math import ceil
@@ -52,7 +52,7 @@ def open_clips(
 
 
 def count_held_out(options: Any, data: Path) -> int:
-    """How many videos a training on a prepared set holds out for validation.
+    """Count the videos that a training on a prepared set holds out for validation.
 
     Raises:
         DataError: no videos can be held out.
@@ -66,9 +66,9 @@ def count_held_out(options: Any, data: Path) -> int:
 
 
 def accuracy_kept(results: "Mapping[str, Any]") -> float | None:
-    """The accuracy, 0..1, on the validation videos of the weights that a training kept, by what it recorded.
+    """The accuracy, 0..1, on the validation videos of the weights that a training kept, from its results.
 
-    These are those of the last step, or of the best validation. None if there was no validation.
+    The weights are those of the last step or of the best validation. None if there was no validation.
     """
     error = results.get("kept_validation_error", results.get("validation_error"))
     return None if error is None else 1 - float(error)
@@ -82,16 +82,16 @@ def will_resume(options: TrainingOptions, out: Path) -> bool:
 
 
 def check_logger(options: TrainingOptions) -> None:
-    """Import the logger before anything is written. Raises `StmnError` if that fails, or lacks an option."""
+    """Import the logger before anything is written. Raises `StmnError` if that fails, or it lacks an option."""
     if options.logger:
         load_with("logger", options.logger, options.logger_options)
 
 
 def deliver_log(options: TrainingOptions, run: Run) -> None:
-    """Give the log of a finished training to its logger, if it has one that did not get it.
+    """Give the log of a finished training to its logger, if it has one that hasn't got it yet.
 
     Raises:
-        StmnError: the logger can't begin.
+        StmnError: the logger can't start.
     """
     if run.done and (choice := _choose_logger(options, run.path)):
         from stmn.training.loggers import write_finished
@@ -100,7 +100,7 @@ def deliver_log(options: TrainingOptions, run: Run) -> None:
 
 
 def _choose_logger(options: TrainingOptions, out: Path) -> "LoggerChoice | None":
-    """The logger that options name, and the facts that it gets."""
+    """The logger that options name, with the facts about the run that it gets."""
     if not options.logger:
         return None
     from stmn.training.loggers import LoggerChoice
@@ -110,10 +110,10 @@ def _choose_logger(options: TrainingOptions, out: Path) -> "LoggerChoice | None"
 
 
 def check_processes(options: Any, processes: int) -> None:
-    """Refuse complete options of a training whose steps have fewer micro-batches than processes.
+    """Refuse a training whose steps have fewer micro-batches than processes; its options must be complete.
 
     Raises:
-        UsageError: the message has the micro-batch to set.
+        UsageError: there are fewer; the message has the micro-batch to set.
     """
     torchrun.check_micro_batches(options.batch, min(options.micro_batch, options.batch), processes)
 
@@ -123,7 +123,7 @@ def make_plan(options: Any, videos: int, milestones: tuple[int, ...] = ()) -> "P
 
     Args:
         videos: length of the training list.
-        milestones: of the schedule, in epochs, if the options have none.
+        milestones: the schedule's milestones in epochs, if the options have none.
 
     Raises:
         UsageError: the warm-up is as long as the training.
@@ -179,12 +179,12 @@ def train_model(
     keeps: "Sequence[str]",
     earlier: "Sequence[TrainedOn]" = (),
 ) -> Result:
-    """Train, and write `model.safetensors` with all that it says of itself.
+    """Train, and write `model.safetensors` with its description.
 
     Args:
         clips: samples to train on, and those to validate on.
-        keeps: the augmentations that keep the labels.
-        earlier: what the network has learned from before.
+        keeps: the augmentations that don't change the labels.
+        earlier: the data that the network has learned from before.
     """
     from stmn.nets.checkpoint import save_checkpoint
     from stmn.runtime.device import choose_device
@@ -215,7 +215,7 @@ def train_model(
     about = _describe_model(network, clips, options, keeps, earlier)
 
     def save_at(kept: "Network", step: int) -> None:
-        """Write the model of a step beside the last one."""
+        """Write the model at a step beside the final model."""
         if context.ranks.first:
             running = describe_statistics(
                 Normalisation(kept, plan.bn, plan.freeze), replace(plan, bn_passes=0), len(training)
@@ -253,7 +253,7 @@ def _describe_model(
     keeps: "Sequence[str]",
     earlier: "Sequence[TrainedOn]",
 ) -> "Description":
-    """The description in a model file, except its batch statistics."""
+    """The description for the model file, without its batch statistics."""
     from stmn.nets.checkpoint import Description, HeldOut, TrainedOn
 
     training, validation = clips
@@ -277,7 +277,7 @@ def _describe_model(
 
 
 def _say_short_videos(clips: "Clips", context: Context) -> None:
-    """Say how many training videos are too short for their chunks, which are spread evenly there."""
+    """Print how many training videos are too short for their chunks, which are then spread evenly."""
     from stmn.sampling.positions import is_short
 
     sampling = clips.sampling

@@ -1,4 +1,4 @@
-"""Work on many videos by processes of this machine or a cluster: what dies, hangs or can't be read costs one video."""
+"""Process many videos on this machine or a cluster; a crash, a hang or an unreadable file costs only one video."""
 
 import time
 from collections import deque
@@ -13,17 +13,17 @@ from stmn.stages.base import Context
 
 
 class Worker(Protocol):
-    """Sets up a worker process; `on` gives the same set-up for processes of another machine."""
+    """Sets up a worker process; `on` returns the same set-up for processes on another machine."""
 
     def __call__(self, index: int) -> Callable[[Any], Any]:
         """Return the function that does a job in worker `index`."""
 
     def on(self, machine: str) -> Setup:
-        """Return the same set-up for processes on another machine, whose name no other machine has."""
+        """Return the same set-up for processes on another machine, whose name is unique."""
 
 
 class WorkOptions(Protocol):
-    """The options that say where the work is done."""
+    """The options that decide where the work is done."""
 
     @property
     def workers(self) -> int:
@@ -47,13 +47,13 @@ def check_workers(options: WorkOptions, context: Context) -> None:
 
 
 def run_video_jobs(jobs: deque[Any], worker: Worker, options: WorkOptions, context: Context) -> Iterator[Any]:
-    """Do a job for each video and yield the results in the order in which they end.
+    """Do a job for each video, and yield the results in the order in which the jobs end.
 
-    A job has an `entry`, the video, and a `failure`: if its worker dies, hangs or can't record what went wrong, another
-    worker gets the job with the failure, to record it.
+    A job has an `entry`, the video, and a `failure`. If its worker dies, hangs or can't record what went wrong, another
+    worker gets the job with its `failure` set, and records it.
 
     Raises:
-        DataError: A failure could not be recorded either.
+        DataError: The other worker could not record a failure either.
         FatalJobError: A job raised it, or processes can't start.
     """
     for outcome in _do_all(jobs, worker, options, context):
@@ -66,16 +66,16 @@ def run_video_jobs(jobs: deque[Any], worker: Worker, options: WorkOptions, conte
 
 
 def count_skipped(reasons: dict[str, str], folder: Path, allow_failures: int, done: str) -> int:
-    """Count the videos that were skipped.
+    """Count the skipped videos.
 
     Args:
         reasons: Video id -> why it was skipped; "" for the others.
         folder: Where the work was written.
         allow_failures: How many are accepted.
-        done: What became of the others, for the message: "prepared".
+        done: The word for the others in the message: "prepared".
 
     Raises:
-        DataError: There are more.
+        DataError: There are more than `allow_failures`.
     """
     skipped = [video_id for video_id, reason in reasons.items() if reason]
     if len(skipped) > allow_failures:
@@ -96,14 +96,14 @@ class Rate:
         self._started = time.monotonic()
 
     def add(self, frames: int) -> dict[str, Any]:
-        """Count more frames; return what a progress task shows."""
+        """Count more frames, and return the fields that a progress task shows."""
         self.frames += frames
         rate = (self.frames - self._before) / max(time.monotonic() - self._started, 1e-9)
         return {"frames": self.frames, "frames/s": rate}
 
 
 def _do_all(jobs: deque[Any], worker: Worker, options: WorkOptions, context: Context) -> Iterator[Any]:
-    """What becomes of the jobs, done by processes of this machine or by a cluster."""
+    """Do the jobs in processes of this machine or on a cluster, and yield what became of each."""
     if options.cluster:
         from stmn.runtime.cluster import run_on_cluster
 

@@ -1,4 +1,4 @@
-"""How much work a stage is: the videos on its lists, the cost of its network, and how fast this machine computes."""
+"""Estimate the work of a stage: the videos on its lists, the cost of its network, and the speed of this machine."""
 
 import time
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ _MEASURED_SECONDS = 1.0
 
 
 def count_classes(folder: Path) -> int:
-    """Classes of a prepared set. Raises `DataError`."""
+    """The number of classes of a prepared set. Raises `DataError`."""
     from stmn.store.format.header import read_header
 
     return len(read_header(folder).classes)
@@ -33,7 +33,7 @@ def list_splits(folder: Path, asked: Sequence[str] | None) -> tuple[list[str], b
 
     Args:
         folder: the prepared set.
-        asked: the splits that are wanted; None for all.
+        asked: the splits wanted; None for all.
 
     Raises:
         DataError: the set can't be read, or has no such split.
@@ -47,7 +47,7 @@ def list_splits(folder: Path, asked: Sequence[str] | None) -> tuple[list[str], b
 
 
 def count_training_videos(folder: Path, options: TrainingOptions) -> tuple[int, int]:
-    """How many videos a training learns from, and how many it holds out. Raises `DataError`."""
+    """The numbers of videos that a training learns from and holds out. Raises `DataError`."""
     from stmn.sampling.validation import hold_out
     from stmn.store.format.read import Store
 
@@ -59,11 +59,11 @@ def count_training_videos(folder: Path, options: TrainingOptions) -> tuple[int, 
 def count_test_pixels(
     folder: Path, options: EvaluateOptions, split: str, size: int, stack_length: int
 ) -> tuple[int, float]:
-    """The videos that an evaluation scores, and the pixels of all their chunks.
+    """The number of videos that an evaluation scores, and the pixels of all their chunks.
 
     Args:
         folder: the prepared set.
-        options: of the evaluation.
+        options: the evaluation's options.
         split: the split, or "all".
         size: side of the network's training crop, pixels.
         stack_length: L, flow fields per chunk.
@@ -104,10 +104,10 @@ def _count_cost(config: str) -> tuple[int, int]:
 
 
 def measure_rate(device: str) -> tuple[float, str]:
-    """Multiply-adds per second of a training, measured for about a second, and the device's name.
+    """Measure the multiply-adds per second of training for about a second; also return the device's name.
 
-    A ResNet-18 runs forward and backward on eight random frames of 112 pixels, in the precision that trainings have by
-    default. A step counts as three forward passes.
+    A ResNet-18 runs forward and backward on eight random frames of 112 pixels, in the default precision of training. A
+    step counts as three forward passes.
 
     Args:
         device: `auto`, `cpu` or `cuda`.
@@ -125,14 +125,14 @@ def measure_rate(device: str) -> tuple[float, str]:
 
 
 def measure_step(config: "NetworkConfig", videos: int, chunks: int, device: str) -> float:
-    """Seconds of a training step on random pictures, measured for about a second.
+    """Measure the seconds of a training step on random pictures, for about a second.
 
-    Forward pass, loss and backward pass are in it; reading and augmentation are not.
+    The step includes forward pass, loss and backward pass, but not reading and augmentation.
 
     Args:
         config: the network.
-        videos: in a step.
-        chunks: T, of each video.
+        videos: videos per step.
+        chunks: T, the chunks of each video.
         device: `auto`, `cpu` or `cuda`.
 
     Raises:
@@ -163,7 +163,7 @@ def measure_step(config: "NetworkConfig", videos: int, chunks: int, device: str)
         if chosen.is_cuda:
             torch.cuda.synchronize()
 
-    step()  # what is compiled or chosen once
+    step()  # compiles kernels and chooses algorithms, once
     steps, started = 0, time.perf_counter()
     while (seconds := time.perf_counter() - started) < _MEASURED_SECONDS or not steps:
         step()
@@ -172,7 +172,7 @@ def measure_step(config: "NetworkConfig", videos: int, chunks: int, device: str)
 
 
 def name_device(device: str) -> tuple[str, bool]:
-    """What messages call the device of a name, and whether it is a GPU. Raises `UsageError` if there is none."""
+    """A device's name in messages, and whether it is a GPU. Raises `UsageError` if there is no such device."""
     import torch
 
     from stmn.runtime.device import choose_device
@@ -182,14 +182,14 @@ def name_device(device: str) -> tuple[str, bool]:
 
 
 def list_installed() -> dict[str, tuple[str, float]]:
-    """The weights of packages that have a model of stmn for both streams: name -> backbone and width."""
+    """Name -> backbone and width, for starting weights from packages that have an stmn model for both streams."""
     from stmn.nets.checkpoint import read_description
     from stmn.nets.config import MODALITIES
     from stmn.nets.weights.installed import find_installed
 
     found = {}
     for name in registry.names("weights"):
-        with suppress(StmnError):  # broken ones, and those of one modality
+        with suppress(StmnError):  # skip broken ones, and those of one modality
             paths = [find_installed(name, modality)[0] for modality in MODALITIES.values()]
             streams = [stream for path in paths for stream in read_description(path).network.streams]
             if len(sizes := {(stream.arch, stream.width) for stream in streams}) == 1:

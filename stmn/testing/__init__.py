@@ -1,7 +1,7 @@
-"""Checks for plugin authors: call them in your package's tests. `stmn.plugins` describes what they check.
+"""Checks for plugin authors: call them in your package's tests. `stmn.plugins` describes the contracts.
 
-Each takes what the entry point names, and the plugin's options as keywords. It prints a line that says what held, or
-raises a `stmn.errors.PluginError` that says what must be changed. `stmn plugins list --check` calls them too.
+Each takes the object that the entry point names, and the plugin's options as keywords. It prints a line of the checks
+that passed, or raises a `stmn.errors.PluginError` that says what to change. `stmn plugins list --check` calls them too.
 """
 
 from collections.abc import Callable

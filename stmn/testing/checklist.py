@@ -1,4 +1,4 @@
-"""What all checks share: what was looked at, what is wrong, and what the author must change."""
+"""Shared by all checks: a list of what passed, and errors that say what is wrong and what the author must change."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -10,35 +10,35 @@ from stmn.registry.options import list_options
 
 
 class Checklist:
-    """The checks of one plugin. Each failure is a `PluginError` of one line; `finish` prints what held.
+    """The checks of one plugin. Each failure is a `PluginError` of one line; `finish` prints what passed.
 
     Args:
         kind: one of `stmn.registry.KINDS`.
-        target: what the plugin's entry point names.
+        target: the object that the plugin's entry point names.
     """
 
     def __init__(self, kind: str, target: Any) -> None:
         self.kind = kind
-        inner = getattr(target, "func", target)  # of a partial
+        inner = getattr(target, "func", target)  # the function in a partial
         self.title = f"{kind} {getattr(target, '__name__', None) or getattr(inner, '__name__', repr(target))}"
         self._held: list[str] = []
 
     def fail(self, wrong: str, change: str) -> PluginError:
-        """The error for something that is wrong, with what the author must change."""
+        """Make the error for a failure, with what the author must change."""
         return PluginError(f"{self.title}: {wrong}: {change}")
 
     def require(self, holds: bool, wrong: str, change: str) -> None:
-        """Raise unless something holds."""
+        """Raise unless `holds`."""
         if not holds:
             raise self.fail(wrong, change)
 
     @contextmanager
     def part(self, what: str, change: str) -> Iterator[None]:
-        """Check one thing: an exception in the block is a failure, otherwise it held.
+        """Check one thing: it fails if the block raises, else it passes.
 
         Args:
-            what: in one or two words, such as "shape".
-            change: what the author must change if the block raises something that is no `PluginError`.
+            what: one or two words for it, such as "shape".
+            change: what the author must change if the block raises anything but a `PluginError`.
         """
         try:
             yield
@@ -52,7 +52,7 @@ class Checklist:
         self._held.append(what)
 
     def check_options(self, target: Any) -> None:
-        """Check that the options of a plugin can be set by name: all have types."""
+        """Check that the options of a plugin can be set by name, and have types."""
         with self.part("options", "its signature must be readable by inspect.signature"):
             for option in list_options(self.kind, target).values():
                 self.require(
@@ -67,5 +67,5 @@ class Checklist:
             return make(*given, **named)
 
     def finish(self) -> None:
-        """Say what held."""
+        """Print what passed."""
         print(f"{self.title}: ok: {', '.join(dict.fromkeys(self._held))}")

@@ -13,14 +13,15 @@ _PARTS = {"train", "validation", "test"}
 
 
 def check_dataset(dataset: Callable[..., Dataset], root: Path | str | None = None, **options: Any) -> None:
-    """Check that a data set keeps its contract, and print what held.
+    """Check that a data set keeps its contract, and print what passed.
 
-    The videos are always listed in the same order, with ids of their own; the splits name them, and no video or group
-    is on two sides of one; the first videos can be fetched and decoded, or have their pictures; masks fit the frames.
+    It checks that videos are always listed in the same order, with unique ids; that the splits name them, and no video
+    or group is in two parts of a split; that the first videos can be fetched and decoded, or have their pictures; and
+    that masks fit the frames.
 
     Args:
         dataset: the plugin, a class.
-        root: a folder of its videos. Without one, only a data set that makes its videos is looked into.
+        root: a folder of its videos. Without one, the videos are checked only if the data set makes them.
         options: the plugin's options.
 
     Raises:
@@ -49,7 +50,7 @@ def check_dataset(dataset: Callable[..., Dataset], root: Path | str | None = Non
 
 
 def _check_lists(checks: Checklist, made: Dataset) -> None:
-    """The list of videos and the splits."""
+    """Check the list of videos, and the splits."""
     with checks.part("videos", "videos() must return VideoEntry objects, always in the same order"):
         videos = list(made.videos())
         checks.require(bool(videos), "lists no videos", "videos() must return at least one")
@@ -80,7 +81,7 @@ def _check_lists(checks: Checklist, made: Dataset) -> None:
 
 
 def _check_files(checks: Checklist, made: Dataset) -> None:
-    """The first videos that are there."""
+    """Check the first videos that are there."""
     from stmn.video.decode import decode_video
 
     there = [video for video in islice(made.videos(), 50) if not made.lacks(video)][:2]

@@ -18,11 +18,11 @@ from stmn.testing.checklist import Checklist
 
 
 def check_exporter(exporter: Callable[..., Any], **options: Any) -> None:
-    """Check that an exporter keeps its contract, and print what held.
+    """Check that an exporter keeps its contract, and print what passed.
 
-    A stream, and two that are tied as in the paper's final network, are written; the files run, and give the networks'
-    logits for several numbers of videos and chunks and several sizes of frames. What the exporter may have besides is
-    checked if it has it: `precisions`, `companions`, `read`.
+    It writes a single stream, and two that are tied as in the paper's final network. The files must run, and return the
+    networks' logits for several numbers of videos and chunks and several frame sizes. `precisions`, `companions` and
+    `read` are checked if the exporter has them.
 
     Args:
         exporter: the plugin, a class.
@@ -61,7 +61,7 @@ def _check_file(
     checks: Checklist, made: Any, network: Network, description: Description, path: Path, what: str,
     precision: str = "float32",
 ) -> None:  # fmt: skip
-    """A file is written, and gives the network's logits."""
+    """Check that a file is written, and returns the network's logits."""
     checks.require(
         precision in TOLERANCES, f"its precisions have {precision!r}", f"only {', '.join(TOLERANCES)} can be asked for"
     )
@@ -78,7 +78,7 @@ def _check_file(
 
 
 def _check_companions(checks: Checklist, made: Any, path: Path) -> None:
-    """What `write` puts beside the file is what `companions` says."""
+    """Check that `write` puts beside the file what `companions` lists."""
     expected = {path.name, *(path.with_suffix(ending).name for ending in getattr(made, "companions", ()))}
     found = {file.name for file in path.parent.iterdir()}
     checks.require(
@@ -88,7 +88,7 @@ def _check_companions(checks: Checklist, made: Any, path: Path) -> None:
 
 
 def _check_read(checks: Checklist, exporter: Callable[..., Any], description: Description, path: Path) -> None:
-    """The description can be read by an exporter without options, which the ending of a file's name finds."""
+    """Check that an exporter without options, as it is found by the file's suffix, can read the description."""
     change = "read(path) must give the description that write() was given; it is called without options"
     checks.require(
         getattr(exporter, "suffix", None) == path.suffix,
@@ -104,7 +104,7 @@ def _check_read(checks: Checklist, exporter: Callable[..., Any], description: De
 
 
 def _make(tied: bool) -> tuple[Network, Description]:
-    """A narrow network whose every module matters, and its description."""
+    """A narrow network whose modules all affect the output, and its description."""
     streams = [StreamConfig(modality=modality, arch="resnet18", width=0.125) for modality in ("rgb", "flow")]
     config = NetworkConfig(
         classes=["wave", "jump", "ren"], size=64, stack_length=3, streams=streams if tied else streams[:1],

@@ -10,15 +10,15 @@ from stmn.testing.checklist import Checklist
 
 
 def check_flow(flow: Callable[..., Tensor], *, moves: bool = True, **options: Any) -> None:
-    """Check that a flow keeps its contract, and print what held.
+    """Check that a flow keeps its contract, and print what passed.
 
-    (B, H, W) grey frames in 0..255 give (B, 2, H, W) float32 for any size; a pattern that moves 2 pixels to the right
-    has u near 2 and v near 0; the frames stay as they are; the same frames give the same flow; and a pair's flow
-    doesn't depend on the other pairs of its batch.
+    It checks that (B, H, W) grey frames in 0..255 give (B, 2, H, W) float32 for any size; that a pattern that moves 2
+    pixels to the right has u near 2 and v near 0; that the frames are not changed; that the same frames give the same
+    flow; and that a pair's flow doesn't depend on the other pairs in its batch.
 
     Args:
         flow: the plugin, called with the first and the second frames of pairs.
-        moves: check directions too; False for a network without its weights, which knows none.
+        moves: check directions too; False for a network without its weights, which can't tell them.
         options: the plugin's options.
 
     Raises:

@@ -15,12 +15,12 @@ _SHAPE = "forward(receiving, sending) must return a tensor of the shape of its o
 
 
 def check_fusion(fusion: Callable[..., nn.Module], channels: int = 8, **options: Any) -> None:
-    """Check that a fusion keeps its contract, and print what held.
+    """Check that a fusion keeps its contract, and print what passed.
 
-    Shape for any N, H and W; finite gradients to both operands and to all weights; operands left as they are; the same
-    output for the same operands; precisions; devices; weights that can be loaded into a second one; `torch.export`. If
-    the class says `starts_untied = True`, its output at the start, with its default options, must be what the branch
-    reads without a gate, the receiving maps after a ReLU, to the bit.
+    It checks the shape for any N, H and W; finite gradients to both operands and to all weights; that operands are not
+    changed; that the same operands give the same output; precisions; devices; that weights can be loaded into a second
+    instance; and `torch.export`. If the class declares `starts_untied = True`, its initial output with default options
+    must be bit-identical to what the branch reads without a gate: the receiving maps after a ReLU.
 
     Args:
         fusion: the plugin, called with the number of channels.
@@ -63,13 +63,13 @@ def check_fusion(fusion: Callable[..., nn.Module], channels: int = 8, **options:
 
 
 def _operands(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Maps of the receiving stream, before its ReLU, and of the sending one, after it."""
+    """Maps of the receiving stream before its ReLU, and of the sending stream after its ReLU."""
     generator = torch.Generator().manual_seed(shape[0])
     return torch.randn(shape, generator=generator), torch.rand(shape, generator=generator)
 
 
 def _check_pure(checks: Checklist, gate: nn.Module, shape: tuple[int, ...]) -> None:
-    """The same operands give the same again, and stay as they are."""
+    """Check that the same operands give the same output again, and are not changed."""
     operands = _operands(shape)
     before = [operand.clone() for operand in operands]
     state = copy.deepcopy(gate.state_dict())
@@ -95,7 +95,7 @@ def _check_pure(checks: Checklist, gate: nn.Module, shape: tuple[int, ...]) -> N
 
 
 def _check_gradients(checks: Checklist, gate: nn.Module, shape: tuple[int, ...]) -> None:
-    """Both operands and all weights get finite gradients."""
+    """Check that both operands and all weights get finite gradients."""
     inputs = [operand.requires_grad_() for operand in _operands(shape)]
     weights = {name: weight for name, weight in gate.named_parameters() if weight.requires_grad}
     grads = torch.autograd.grad(gate(*inputs).square().sum(), [*inputs, *weights.values()], allow_unused=True)

@@ -19,10 +19,10 @@ _ABOUT = {
 
 
 def check_logger(logger: Callable[..., Any], **options: Any) -> None:
-    """Check that a logger keeps its contract, and print what held.
+    """Check that a logger keeps its contract, and print what passed.
 
-    It takes rows with more and with fewer columns, changes neither them nor the working folder, and goes on with the
-    log of an interrupted training.
+    It checks that the logger takes rows with more and with fewer columns, changes neither them nor the working folder,
+    and continues the log of an interrupted training.
 
     Args:
         logger: the plugin, a class.

@@ -1,4 +1,4 @@
-"""What is checked of every module that a network is built of: precisions, devices, its weights, its export."""
+"""Checks for every module that a network is built from: precisions, devices, weights, export."""
 
 import copy
 import warnings
@@ -12,7 +12,7 @@ from stmn.testing.checklist import Checklist
 
 
 def check_precisions(checks: Checklist, module: nn.Module, inputs: Sequence[Tensor]) -> None:
-    """The output has the type of the inputs, in double precision and in bfloat16, as in training on a GPU."""
+    """Check that the output has the type of the inputs, in double precision and in bfloat16, as in GPU training."""
     with checks.part("dtype", "make tensors in forward with dtype=x.dtype, or register them as buffers"):
         for dtype in (torch.float64, torch.bfloat16):
             found = copy.deepcopy(module).to(dtype)(*(item.to(dtype) for item in inputs))
@@ -28,7 +28,7 @@ def check_precisions(checks: Checklist, module: nn.Module, inputs: Sequence[Tens
 
 
 def check_devices(checks: Checklist, module: nn.Module, inputs: Sequence[Tensor]) -> None:
-    """Everything happens on the device of the inputs: PyTorch's meta device, and CUDA where there is one."""
+    """Check that all work is done on the inputs' device: on PyTorch's meta device, and on CUDA if there is a GPU."""
     devices = ["meta"] + (["cuda"] if torch.cuda.is_available() else [])
     change = "make tensors in forward with device=x.device, or register them as buffers; don't ask tensors for values"
     with checks.part("device", change):
@@ -40,10 +40,10 @@ def check_devices(checks: Checklist, module: nn.Module, inputs: Sequence[Tensor]
 def check_buildable_again(
     checks: Checklist, module: nn.Module, make: Callable[[], nn.Module], inputs: Sequence[Tensor]
 ) -> None:
-    """A second module with the weights of the first computes the same, so that model files hold all that matters."""
+    """Check that a second module with the first one's weights computes the same, so a model file has all it needs."""
     change = "keep everything that decides the output in parameters and buffers"
     with checks.part("weights", change), torch.no_grad():
-        for parameter in module.parameters():  # as if it had been trained
+        for parameter in module.parameters():  # as after training
             parameter.add_(0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
         second = make()
         second.load_state_dict(module.state_dict())
@@ -58,14 +58,14 @@ def check_buildable_again(
 def export(
     checks: Checklist, module: nn.Module, inputs: Sequence[Tensor], sizes: Any, others: Sequence[Tensor]
 ) -> None:
-    """`torch.export` takes the module at any size.
+    """Check that `torch.export` takes the module at any size.
 
     Args:
-        checks: where it is noted.
+        checks: where the result is noted.
         module: the module.
-        inputs: what it is exported with.
-        sizes: which sizes of each input may change, as `torch.export` takes it.
-        others: inputs of other sizes, which the exported program has to compute.
+        inputs: the example inputs for the export.
+        sizes: which sizes of each input may change, as `torch.export` takes them.
+        others: inputs of other sizes, on which the exported program must run.
     """
     change = "forward must not depend on values of tensors, nor on sizes in Python's if"
     with checks.part("export", change), torch.no_grad(), warnings.catch_warnings():

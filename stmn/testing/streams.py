@@ -18,7 +18,7 @@ _WIDTH = 0.125
 
 
 class _Maps(nn.Module):
-    """The last maps of a backbone, as a stream computes them."""
+    """Computes the last maps of a backbone, as a stream does."""
 
     def __init__(self, backbone: Backbone, chunks: int) -> None:
         super().__init__()
@@ -52,11 +52,11 @@ class _OneFilter(nn.Module):
 
 
 def check_injector(injector: Callable[..., None], **options: Any) -> None:
-    """Check that an injector keeps its contract, and print what held.
+    """Check that an injector keeps its contract, and print what passed.
 
-    It is tried on ResNets of basic and of bottleneck units. With "centre" the stream stays the same, to the bit; each
-    filter keeps the shape of its maps, for any number of chunks; videos don't affect each other; gradients reach all
-    weights of the filters; precisions; devices; `torch.export`.
+    It is tried on ResNets with basic and with bottleneck units. Checked are: with "centre" the stream's output stays
+    bit-identical; each filter keeps the shape of its maps, for any number of chunks; videos don't affect each other;
+    gradients reach all weights of the filters; precisions; devices; `torch.export`.
 
     Args:
         injector: the plugin.
@@ -120,15 +120,15 @@ def check_injector(injector: Callable[..., None], **options: Any) -> None:
 
 
 def check_backbone(backbone: Callable[..., Backbone], width: float = _WIDTH, **options: Any) -> None:
-    """Check that a backbone keeps its contract, and print what held.
+    """Check that a backbone keeps its contract, and print what passed.
 
-    It is built for RGB and for flow, narrower, and has stem, parts and units whose channels are what they say; units
-    leave their input as it is, keep the sum before the last activation on request, and take temporal filters;
-    gradients reach all weights; precisions; devices; weights that can be loaded into a second one.
+    It is built narrower than usual, for RGB and for flow. Checked are: stem, parts and units have the channels that
+    they declare; units don't change their input, keep the sum before the last activation on request, and take temporal
+    filters; gradients reach all weights; precisions; devices; weights can be loaded into a second instance.
 
     Args:
         backbone: the plugin.
-        width: scales its channels; narrow ones are checked faster.
+        width: factor on its channels; narrow backbones are checked faster.
         options: the plugin's options.
 
     Raises:
@@ -173,7 +173,7 @@ def check_backbone(backbone: Callable[..., Backbone], width: float = _WIDTH, **o
 
 
 def _trained(net: Any) -> Any:
-    """A network in evaluation, without weights that are all 0, as those of a fresh one may be: they hide mistakes."""
+    """A network in evaluation mode, with 0.1 in place of weights that are all 0, because zeros hide mistakes."""
     with torch.no_grad():
         for parameter in net.parameters():
             if not parameter.any():
@@ -182,7 +182,7 @@ def _trained(net: Any) -> Any:
 
 
 def _check_units(checks: Checklist, net: Any) -> None:
-    """Channels, shapes, and what a unit does to its input."""
+    """Check channels, shapes, and that units don't change their input."""
     x = net.stem(torch.randn(2, 20, 64, 64, generator=torch.Generator().manual_seed(0)))
     for part, units in net.parts.items():
         checks.require(bool(units), f"{part} has no units", "a part needs at least one; two to be gated")
@@ -218,7 +218,7 @@ def _check_units(checks: Checklist, net: Any) -> None:
 
 
 def _check_filters(checks: Checklist, net: Any) -> None:
-    """A filter at each unit is called, with maps of `middle` channels; at the start it changes nothing."""
+    """Check that a filter at each unit is called with maps of `middle` channels, and at first changes nothing."""
     filtered = copy.deepcopy(net)
     x = torch.randn(6, 20, 64, 64, generator=torch.Generator().manual_seed(0))
     called: list[nn.Module] = []
@@ -238,7 +238,7 @@ def _find_filters(backbone: Backbone) -> list[nn.Module]:
 
 
 def _find_places(backbone: Backbone) -> list[tuple[nn.Module, int]]:
-    """The temporal filters and the channels of their maps."""
+    """The temporal filters, each with the channels of its maps."""
     units = [unit for part in backbone.parts.values() for unit in part]
     inside = [(unit.temporal, unit.middle) for unit in units if unit.temporal is not None]
     return inside + [(backbone.skip_temporal[part], backbone.channels[part]) for part in backbone.skip_temporal]

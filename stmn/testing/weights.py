@@ -10,10 +10,10 @@ _MODALITIES: tuple[Literal["rgb", "flow"], ...] = ("rgb", "flow")
 
 
 def check_weights(weights: Callable[..., Any]) -> None:
-    """Check that starting weights keep their contract, and print what held.
+    """Check that starting weights keep their contract, and print what passed.
 
-    There is a file for one modality at least. A stream starts from each that is a model of stmn; of any other it is
-    checked that it can be read.
+    There must be a file for at least one modality. If a file is an stmn model, a stream is started from it; any other
+    file must be readable.
 
     Args:
         weights: the plugin, a function.
@@ -38,7 +38,7 @@ def check_weights(weights: Callable[..., Any]) -> None:
 
 
 def _try_out(path: Path, modality: Literal["rgb", "flow"]) -> None:
-    """Start a stream from a model of stmn, or read another file. Raises `StmnError` if that can't be done."""
+    """Start a stream from an stmn model, or read another file. Raises `StmnError` if that fails."""
     from stmn.nets.build import build_network
     from stmn.nets.config import NetworkConfig
     from stmn.nets.weights.pretrained import read_state

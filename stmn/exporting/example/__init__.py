@@ -1,4 +1,4 @@
-"""A folder that a stranger runs with onnxruntime, numpy and PyAV alone: the ONNX file and a program that uses it."""
+"""A folder that anyone can run with only onnxruntime, numpy and PyAV: the ONNX file and a program that uses it."""
 
 from importlib import resources
 from pathlib import Path
@@ -7,7 +7,7 @@ from stmn.runtime.files import atomic_write, copy_file, holds_same, is_temporary
 
 #: the name of the copy of the ONNX file
 MODEL = "model.onnx"
-#: what programs of this package import -> what they import in the folder
+#: import in a program of this package -> its import in the folder
 _IMPORTS = {
     "from stmn.flow._pyramid import": "from pyramid import",
     "from stmn.exporting.example.flow import": "from flow import",
@@ -28,7 +28,7 @@ def write_example(model: Path, folder: Path, reads_flow: bool) -> None:
 
     Args:
         model: The ONNX file.
-        folder: Where to write; it is made if need be.
+        folder: Where to write; it is made if it doesn't exist.
         reads_flow: The network has a motion stream, so the program needs optical flow.
 
     Raises:
@@ -44,7 +44,7 @@ def write_example(model: Path, folder: Path, reads_flow: bool) -> None:
 
 
 def is_example(model: Path, folder: Path, reads_flow: bool) -> bool:
-    """True if a folder holds what `write_example` would write, all or a part, and nothing else."""
+    """True if a folder holds all or part of what `write_example` would write, and nothing else."""
     texts = _texts(reads_flow)
     names = [path.name for path in folder.iterdir() if not is_temporary(path.name)] if folder.is_dir() else []
     return bool(names) and all(
@@ -59,7 +59,7 @@ def _says(path: Path, text: str) -> bool:
 
 
 def _texts(reads_flow: bool) -> dict[str, str]:
-    """The files beside the model."""
+    """Name -> text of the files beside the model."""
     texts = {"README.txt": _README, "run.py": _source("stmn.exporting.example", "run.py")}
     if reads_flow:
         texts["flow.py"] = _source("stmn.exporting.example", "flow.py")
@@ -68,7 +68,7 @@ def _texts(reads_flow: bool) -> dict[str, str]:
 
 
 def _source(package: str, name: str) -> str:
-    """A program of this package that stands alone."""
+    """The text of a program of this package, changed to run on its own."""
     text = resources.files(package).joinpath(name).read_text(encoding="utf-8")
     for ours, theirs in _IMPORTS.items():
         text = text.replace(ours, theirs)

@@ -1,4 +1,4 @@
-"""Corners, matches, and flow without camera motion, in C. The kernel is compiled at first use."""
+"""Corners, matches, and flow without camera motion, in C. The kernel is compiled on first use."""
 
 import ctypes
 from typing import Any
@@ -16,10 +16,10 @@ def find_corners(strength: Field, least: float, distance: int, most: int) -> NDA
     """Find local maxima that keep their distance from stronger ones.
 
     Args:
-        strength: (H, W), a measure of corners.
-        least: What it must exceed.
-        distance: Pixels between two corners.
-        most: Corners to find, the strongest first.
+        strength: (H, W) strength of corners.
+        least: The strength that a corner must exceed.
+        distance: The least distance between two corners, pixels.
+        most: The most corners to find, the strongest first.
 
     Returns:
         (N, 2) x and y.
@@ -85,7 +85,7 @@ def stabilise(field: Field, homography: NDArray[Any], inverse: NDArray[Any]) -> 
 
 
 def problem() -> str | None:
-    """Return why there is no C kernel on this machine; None if there is. The first call loads or compiles it."""
+    """Return why the C kernel is unavailable on this machine; None if it works. The first call loads or compiles it."""
     return _load()[1]
 
 

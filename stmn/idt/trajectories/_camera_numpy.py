@@ -1,4 +1,4 @@
-"""Matches, and flow without camera motion, in NumPy: the reference, and the way of machines without a C compiler."""
+"""Matches, and flow without camera motion, in NumPy: the reference, and used on machines without a C compiler."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from stmn.idt.trajectories.pyramid import Field
 
-#: bits that are set in a byte
+#: number of bits that are set in each byte
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
 
 
@@ -35,6 +35,6 @@ def stabilise(field: Field, homography: NDArray[Any], inverse: NDArray[Any]) -> 
 
 
 def _apply(homography: NDArray[Any], x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Where a homography maps points."""
+    """Map points by a homography."""
     tx, ty, t = (row[0] * x + row[1] * y + row[2] for row in homography)
     return tx / t, ty / t

@@ -1,4 +1,4 @@
-"""Histograms of patches in C. The kernel is compiled at first use and kept in the user's cache."""
+"""Histograms of patches in C. The kernel is compiled on first use, and kept in the user's cache."""
 
 import ctypes
 
@@ -50,7 +50,7 @@ def describe(
 
 
 def problem() -> str | None:
-    """Return why there is no C kernel on this machine; None if there is. The first call loads or compiles it."""
+    """Return why the C kernel is unavailable on this machine; None if it works. The first call loads or compiles it."""
     return _load()[1]
 
 

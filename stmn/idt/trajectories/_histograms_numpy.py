@@ -1,4 +1,4 @@
-"""Histograms of patches in NumPy: the reference, and the way of machines without a C compiler."""
+"""Histograms of patches in NumPy: the reference, and used on machines without a C compiler."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,14 +38,14 @@ def describe(
 
 
 def _parts() -> list[list[int]]:
-    """The numbers of a cell that belong to HOG, HOF, MBHx and MBHy."""
+    """The indices of a cell's numbers for HOG, HOF, MBHx and MBHy each."""
     parts = [list(range(k * DIRECTIONS, (k + 1) * DIRECTIONS)) for k in range(4)]
     parts[1].append(CELL - 1)
     return parts
 
 
 def _bin(grey: Grey, field: Field, layout: Layout) -> NDArray[np.int32]:
-    """(H, W, CELL), what each pixel adds to each bin."""
+    """(H, W, CELL): what each pixel adds to each bin."""
     u, v = field
     bins = np.zeros((*grey.shape, CELL), np.int32)
     speed = np.sqrt(u * u + v * v)
@@ -63,7 +63,7 @@ def _bin(grey: Grey, field: Field, layout: Layout) -> NDArray[np.int32]:
 
 
 def direction(x: Field, y: Field) -> Field:
-    """The direction of vectors, 0..8 clockwise from the x axis (y is downwards); zero for zero."""
+    """Directions of vectors, 0..8 clockwise from the x axis (y is downwards); 0 for the zero vector."""
     wide, high = np.abs(x), np.abs(y)
     t = np.minimum(wide, high) / np.maximum(np.maximum(wide, high), np.float32(1e-30))
     square = t * t
@@ -78,7 +78,7 @@ def direction(x: Field, y: Field) -> Field:
 
 
 def _gradient(plane: Field) -> tuple[Field, Field]:
-    """Differences of the neighbours of each pixel, along x and y; zero at the border."""
+    """Differences between each pixel's neighbours along x and y; zero at the border."""
     x, y = np.zeros_like(plane), np.zeros_like(plane)
     x[:, 1:-1] = plane[:, 2:] - plane[:, :-2]
     y[1:-1] = plane[2:] - plane[:-2]

@@ -1,4 +1,4 @@
-"""One step of the tracks of a scale in C. The kernel is compiled at first use and kept in the user's cache."""
+"""One step of the tracks of a scale in C. The kernel is compiled on first use, and kept in the user's cache."""
 
 import ctypes
 
@@ -61,7 +61,7 @@ def find_starts(live: Slots, age: Slots, points: Field, strength: Field, step: i
 
 
 def problem() -> str | None:
-    """Return why there is no C kernel on this machine; None if there is. The first call loads or compiles it."""
+    """Return why the C kernel is unavailable on this machine; None if it works. The first call loads or compiles it."""
     return _load()[1]
 
 

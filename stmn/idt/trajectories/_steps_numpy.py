@@ -1,4 +1,4 @@
-"""One step of the tracks of a scale in NumPy: the reference, and the way of machines without a C compiler."""
+"""One step of the tracks of a scale in NumPy: the reference, and used on machines without a C compiler."""
 
 import numpy as np
 from numpy.typing import NDArray

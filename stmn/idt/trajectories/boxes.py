@@ -1,4 +1,4 @@
-"""Boxes around people, whose motion must not be taken for the camera's."""
+"""Boxes around people, whose motion must not be mistaken for the camera's."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,13 +16,13 @@ Boxes = Mapping[int, NDArray[np.float32]]
 
 
 def read_boxes(path: Path) -> Boxes:
-    """Read boxes in the format of the original program: a line per frame, its number from 0, then five per box.
+    """Read boxes in the original program's format: a line per frame, with its number from 0, then five numbers per box.
 
     Returns:
         Frame -> (n, 4) left, top, right, bottom in pixels of the video's frame.
 
     Raises:
-        DataError: The file can't be read, or a line is not like that.
+        DataError: The file can't be read, or a line has another format.
     """
     boxes: dict[int, NDArray[np.float32]] = {}
     for number, line in enumerate(read_text(path).splitlines(), 1):
@@ -43,7 +43,7 @@ def read_boxes(path: Path) -> Boxes:
 
 
 def outside(points: NDArray[np.float32], boxes: NDArray[np.float32] | None) -> NDArray[np.bool_]:
-    """Which points (N, 2) are in none of the boxes (n, 4)."""
+    """(N,) True for points (N, 2) that are in none of the boxes (n, 4)."""
     if boxes is None or not len(boxes):
         return np.ones(len(points), bool)
     x, y = points[:, :1], points[:, 1:]

@@ -30,30 +30,30 @@ def extract_tracks(
     boxes: Boxes | None = None,
     total: int | None = None,
 ) -> Iterator[Tracks]:
-    """Track points through a video and describe the tracks. Memory holds two frames and the tracks in progress.
+    """Track points through a video, and describe the tracks. Memory holds two frames and the tracks in progress.
 
     Args:
-        frames: (H, W, 3) RGB uint8, one after another, all of one size.
-        parameters: Of the tracks.
+        frames: (H, W, 3) RGB uint8 frames in order, all of one size.
+        parameters: Parameters of the tracks.
         fields: (2, H, W) float32, the flow from each frame to the next in pixels, if `parameters.flow` is `stored`.
-        boxes: Frame -> boxes around people, pixels of the frames; their motion is not taken for the camera's.
+        boxes: Frame -> boxes around people, in pixels of the frames; motion in them is not used to find the camera's.
         total: The number of frames, for the column `t_pos`.
 
     Yields:
-        The tracks that ended in a frame, if there are any. Pixels are those of the frames after they were resized by
-        `parameters.scale`. A video of no more frames than `parameters.length` has none.
+        The tracks that end in a frame, if there are any. Pixels are those of the frames resized by `parameters.scale`.
+        A video of at most `parameters.length` frames has no tracks.
 
     Raises:
         MissingExtra: OpenCV is not installed.
         UsageError: The flow's options are wrong, or `fields` are missing.
-        DataError: The frames are smaller than a patch, or change their size, or there are too few fields.
+        DataError: The frames are smaller than a patch or change size, or there are too few fields.
     """
     return _Extraction(load_opencv(), parameters, fields, boxes, total).run(frames)
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """A frame at all scales, with the strength of its corners, and the corners of the finest scale."""
+    """A frame at all scales, the corner strength at each, and the corners of the finest scale."""
 
     levels: list[Grey]
     strengths: list[Field]
@@ -61,22 +61,22 @@ class _Frame:
 
 
 def track_video(video: Path, parameters: TrackParameters, boxes: Boxes | None = None) -> Tracks:
-    """Track points through a whole video file, whose tracks are all held in memory: 1.7 kB each.
+    """Track points through a whole video file. All tracks are held in memory: 1.7 kB each.
 
     Args:
         video: The file.
-        parameters: Of the tracks.
+        parameters: Parameters of the tracks.
         boxes: As for `extract_tracks`.
 
     Raises:
-        DataError: The video can't be read, and as `extract_tracks`.
+        DataError: The video can't be read, or as `extract_tracks`.
     """
     total = count_frames(video)
     return join_tracks(list(extract_tracks(decode_video(video), parameters, boxes=boxes, total=total)))
 
 
 class _Extraction:
-    """The extraction of one video."""
+    """Extracts the tracks of one video."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class _Extraction:
             last = frame
 
     def _look(self, grey: Grey, shapes: list[tuple[int, int]]) -> _Frame:
-        """What the tracks need of a frame."""
+        """Compute what the tracks need of a frame."""
         levels = build_pyramid(self._cv2, grey, shapes)
         strengths = [measure_corners(self._cv2, level) for level in levels]
         none = np.zeros((0, 2), np.float32)
@@ -135,7 +135,7 @@ class _Extraction:
     def _move(
         self, motion: Motion, last: _Frame, frame: _Frame, boxes: NDArray[np.float32] | None
     ) -> tuple[list[Field], list[Field]]:
-        """The flow from the last frame to this one at all scales, as it is and without camera motion."""
+        """The flow from the last frame to this one at all scales, with and without camera motion."""
         flow = motion.between(last.levels, frame.levels)
         if not self._parameters.camera:
             return flow, flow

@@ -16,17 +16,17 @@ Levels = list[Grey]
 
 
 class Motion(Protocol):
-    """Computes flow. Calls are in the order of the frames; `again` follows the call whose flow it computes again."""
+    """Computes flow. Calls must be in the order of the frames; `again` follows the call whose flow it recomputes."""
 
     def between(self, first: Levels, second: Levels) -> list[Field]:
-        """The flow from a frame to the next one, (2, h, w) pixels at each scale, the finest first."""
+        """Compute the flow from a frame to the next one, (2, h, w) pixels at each scale, the finest first."""
 
     def again(self, first: Levels, warped: Levels) -> list[Field]:
-        """The same with a second frame from which camera motion has been taken."""
+        """Compute it again, with a second frame from which camera motion has been removed."""
 
 
 def make_motion(cv2: ModuleType, parameters: TrackParameters, shapes: Shapes, fields: Iterable[Field] | None) -> Motion:
-    """What computes the flow that the parameters ask for.
+    """Make what computes the flow that the parameters name.
 
     Raises:
         UsageError: The flow's options are wrong, or stored fields are missing.
@@ -42,7 +42,7 @@ def make_motion(cv2: ModuleType, parameters: TrackParameters, shapes: Shapes, fi
 
 
 class _Farneback:
-    """Polynomial expansion at each scale, which starts from the flow of the coarser one."""
+    """Polynomial expansion (Farneback) at each scale, starting from the flow of the coarser scale."""
 
     def __init__(self, options: FarnebackOptions) -> None:
         self._options = options
@@ -60,11 +60,11 @@ class _Farneback:
         return self._solve(self._expand(warped))
 
     def _expand(self, levels: Levels) -> list[Field]:
-        """The polynomials of a frame."""
+        """Compute the polynomials of a frame."""
         return [expand(level, self._options.neighbourhood, self._options.sigma) for level in levels]
 
     def _solve(self, second: list[Field]) -> list[Field]:
-        """The flow to a frame, from the coarsest scale to the finest."""
+        """Compute the flow to a frame, from the coarsest scale to the finest."""
         options, fields = self._options, list[Field]()
         for one, two in reversed(list(zip(self._first, second, strict=True))):
             start = fields[-1] if fields else None
@@ -73,7 +73,7 @@ class _Farneback:
 
 
 class _Plugin:
-    """A flow plugin at the finest scale, and the same field at the others."""
+    """A flow plugin at the finest scale; its field is resized to the others."""
 
     def __init__(self, cv2: ModuleType, shapes: Shapes, parameters: TrackParameters) -> None:
         self._cv2, self._shapes = cv2, shapes

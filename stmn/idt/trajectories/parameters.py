@@ -1,4 +1,4 @@
-"""What decides the tracks of a video."""
+"""The parameters of tracks."""
 
 from typing import Any, Literal, Self
 
@@ -7,19 +7,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from stmn.errors import near_match
 from stmn.flow.polynomial import MAX_REACH
 
-#: of the arithmetic behind the rows; another number means other values from the same options
+#: version of the arithmetic behind the rows; another number means different values from the same options
 FORMAT = 1
 
 
 class FarnebackOptions(BaseModel):
-    """The options of the flow `farneback` of tracks, which is computed on the pyramid of the tracks.
+    """The options of the flow `farneback`, which is computed on the same pyramid as the tracks.
 
     Attributes:
         window: Side of the averaging window, pixels.
         iterations: Iterations per scale.
-        neighbourhood: Pixels to either side that each polynomial is fitted to.
+        neighbourhood: Pixels on each side that each polynomial is fitted to.
         sigma: Sigma of the Gaussian that weights this fit, pixels.
-        median: Side of the median filter over each scale's flow: 3, 5, or 0 for none.
+        median: Side of the median filter on each scale's flow: 3, 5, or 0 for none.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -35,19 +35,19 @@ class TrackParameters(BaseModel):
     """The parameters of improved dense trajectories (Wang and Schmid, ICCV 2013). The defaults are the paper's.
 
     Attributes:
-        length: Frames that a track is followed: it has `length` displacements, between `length` + 1 points.
+        length: Length of a track: it has `length` displacements, between `length` + 1 points.
         step: Spacing of the points that tracks start from, pixels of their scale.
-        patch: Side of the square around a track that it is described by, pixels of its scale.
-        cells: Cells of the patch along either side.
-        spans: Spans of time that a track is cut into.
-        scales: Most spatial scales, each smaller by sqrt(2); none has a side shorter than the patch.
-        flow: `farneback`, another flow plugin, or `stored` for fields that the caller has.
+        patch: Side of the square around a track that describes it, pixels of its scale.
+        cells: Cells along each side of the patch.
+        spans: Spans of time that a track is divided into.
+        scales: The most spatial scales, each smaller by sqrt(2); none has a side shorter than the patch.
+        flow: `farneback`, another flow plugin, or `stored` for fields from the caller.
         flow_options: Options of the flow: those of `FarnebackOptions`, or of the plugin.
-        warp: How flow is freed of camera motion: `analytic` moves its end points by the inverse of the camera's motion;
-            `recompute` computes it a second time, with the second frame moved.
+        warp: How camera motion is removed from flow: `analytic` moves its end points by the inverse of the camera's
+            motion; `recompute` computes it a second time, with the second frame warped.
         camera: Remove camera motion.
         scale: Frames are resized by this factor first.
-        features: Local features that find the camera's motion.
+        features: Local features that the camera's motion is found from.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -81,7 +81,7 @@ class TrackParameters(BaseModel):
 
     @property
     def bins(self) -> tuple[int, ...]:
-        """The directions of HOG, HOF (and its bin of no motion), MBHx and MBHy."""
+        """The number of bins of HOG, HOF (with its bin of no motion), MBHx and MBHy."""
         return (8, 9, 8, 8)
 
     @property
@@ -91,7 +91,7 @@ class TrackParameters(BaseModel):
 
 
 def _check_farneback(options: dict[str, Any]) -> None:
-    """Raise `ValueError`, of one line, if these are no `FarnebackOptions`."""
+    """Raise a one-line `ValueError` if these are not valid `FarnebackOptions`."""
     known = FarnebackOptions.model_fields
     for key in options:
         if key not in known:

@@ -1,4 +1,4 @@
-"""The tracks of one scale while they last: arrays with a slot per track, which is used again when the track ends."""
+"""The tracks in progress of one scale: arrays with a slot per track, which is reused when the track ends."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from stmn.idt.trajectories.parameters import TrackParameters
 from stmn.idt.trajectories.pyramid import Field
 from stmn.idt.trajectories.steps import advance, find_starts
 
-#: a track starts where the strength of corners is more than this part of the frame's largest
+#: a track starts where the corner strength is more than this fraction of the frame's largest
 _QUALITY = 0.001
 
 _Slots = NDArray[np.int32]
@@ -23,8 +23,8 @@ class Ended:
     Attributes:
         points: (N, length + 1, 2) pixels of their scale.
         moves: (N, length, 2) displacements without camera motion, pixels of their scale.
-        sums: (capacity, spans, numbers of a patch) the sums of each span's descriptors, of all tracks of the pool.
-        slots: (N,) the rows of `sums` of these tracks, until the pool starts others.
+        sums: (capacity, spans, numbers of a patch) the sums of each span's descriptors, for all tracks of the pool.
+        slots: (N,) these tracks' rows of `sums`; valid until the pool starts others.
     """
 
     points: Field
@@ -37,7 +37,7 @@ class Pool:
     """Tracks in progress.
 
     Attributes:
-        sums: (capacity * spans, numbers of a patch): row `slot * spans + span`.
+        sums: (capacity * spans, numbers of a patch) sums of descriptors, in row `slot * spans + span`.
     """
 
     def __init__(self, parameters: TrackParameters) -> None:
@@ -59,7 +59,7 @@ class Pool:
             still: (2, H, W), the flow without camera motion.
 
         Returns:
-            (N, 2) x and y of the upper left pixel of the patches that the tracks left; (N,) their rows of `sums`.
+            (N, 2) x and y of the upper left pixel of each track's patch before it moved; (N,) its row of `sums`.
         """
         arrays = (self._live, self._age, self._points, self._moves)
         keep, corners, rows = advance(*arrays, self._spans, flow, still, self._patch)
@@ -67,7 +67,7 @@ class Pool:
         return corners, rows
 
     def start(self, strength: Field) -> None:
-        """Begin tracks in a frame whose corners have a strength (H, W), where there are none."""
+        """Start tracks in a frame with corner strength (H, W), where there are no tracks."""
         points = find_starts(self._live, self._age, self._points, strength, self._step, _QUALITY)
         if len(points) > len(self._free):
             self._grow(len(points) - len(self._free))
@@ -78,7 +78,7 @@ class Pool:
         self._live = np.concatenate([self._live, slots])
 
     def end(self) -> Ended:
-        """Take out the tracks that have reached their length."""
+        """Remove and return the tracks that have reached their length."""
         complete = self._age[self._live] == self._length
         slots = self._live[complete]
         self._keep(~complete)
@@ -86,13 +86,13 @@ class Pool:
         return Ended(self._points[slots], self._moves[slots], sums, slots)
 
     def _keep(self, which: NDArray[np.bool_]) -> None:
-        """End the other tracks."""
+        """Keep the tracks where `which` is True, and free the slots of the others."""
         if not which.all():
             self._free = np.concatenate([self._free, self._live[~which]])
             self._live = self._live[which]
 
     def _grow(self, need: int) -> None:
-        """Make at least `need` more slots."""
+        """Add at least `need` slots."""
         old = len(self._age)
         more = max(need, old, 256)
 

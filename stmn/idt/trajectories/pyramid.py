@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from stmn.errors import MissingExtra
 
-#: each scale is smaller by this
+#: each scale is smaller than the one before by this factor
 RATIO = 2**0.5
 
 Grey = NDArray[np.uint8]
@@ -30,7 +30,7 @@ def scale_shapes(height: int, width: int, scales: int, least: int) -> list[tuple
 
 
 def build_pyramid(cv2: ModuleType, grey: Grey, shapes: list[tuple[int, int]]) -> list[Grey]:
-    """A grey frame (H, W) at all scales, each made from the one before it."""
+    """Resize a grey frame (H, W) to all scales, each from the one before it."""
     levels = [grey]
     for height, width in shapes[1:]:
         levels.append(cv2.resize(levels[-1], (width, height), interpolation=cv2.INTER_LINEAR))
@@ -38,7 +38,7 @@ def build_pyramid(cv2: ModuleType, grey: Grey, shapes: list[tuple[int, int]]) ->
 
 
 def resize_field(cv2: ModuleType, field: Field, shape: tuple[int, int]) -> Field:
-    """Flow (2, H, W) at another size, in pixels of that size."""
+    """Resize flow (2, H, W), and convert it to pixels of the new size."""
     if field.shape[1:] == shape:
         return field
     height, width = shape
@@ -52,7 +52,7 @@ def resize_field(cv2: ModuleType, field: Field, shape: tuple[int, int]) -> Field
 
 
 def build_flow_pyramid(cv2: ModuleType, field: Field, shapes: list[tuple[int, int]]) -> list[Field]:
-    """Flow (2, H, W) at all scales, in pixels of each, each made from the one before it."""
+    """Resize flow (2, H, W) to all scales, in pixels of each scale, each from the one before it."""
     fields = [resize_field(cv2, np.asarray(field, np.float32), shapes[0])]
     for shape in shapes[1:]:
         fields.append(resize_field(cv2, fields[-1], shape))

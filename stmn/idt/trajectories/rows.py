@@ -1,4 +1,4 @@
-"""Turn tracks that ended into rows, and leave out those that say nothing (section 3.1 of the paper)."""
+"""Turn tracks that ended into rows, and leave out invalid ones (section 3.1 of the paper)."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -13,32 +13,33 @@ from stmn.idt.trajectories.pool import Ended
 from stmn.idt.trajectories.pyramid import RATIO
 from stmn.idt.trajectories.tracks import Rows, Tracks
 
-#: standard deviation of a track's points, pixels: at most this in x and y is static, more in x or y is random
+#: standard deviation of a track's points, pixels: below the first in x and y it is static, above the second in either
+#: it is random
 _STATIC, _RANDOM = sqrt(3), 50.0
-#: a displacement of more pixels than this, and of more than this part of the path, is an error of the flow
+#: a displacement of more pixels than this, and more than this fraction of the path, is an error of the flow
 _JUMP, _JUMP_PART = 20.0, 0.7
-#: a track that is never displaced by more pixels than this, camera motion aside, is the background
+#: a track that is never displaced by more pixels than this, without camera motion, is background
 _BACKGROUND = 1.0
 
 
 def make_rows(
     ended: Sequence[Ended], frame: int, size: tuple[int, int], total: int | None, parameters: TrackParameters
 ) -> Tracks:
-    """The tracks that are worth keeping.
+    """Make the rows of the valid tracks.
 
     Args:
         ended: Tracks of each scale, the finest first.
         frame: The number of the frame in which they ended, from 0.
         size: Height and width of the frame.
         total: Frames of the video, or None if that is not known.
-        parameters: Of the tracks.
+        parameters: Parameters of the tracks.
     """
     scales = np.repeat([np.float32(RATIO**k) for k in range(len(ended))], [len(tracks.slots) for tracks in ended])
     points, moves = (np.concatenate(parts) for parts in zip(*((t.points, t.moves) for t in ended), strict=True))
     points, moves = points * scales[:, None, None], moves * scales[:, None, None]
     mean, deviation = points.mean(axis=1), points.std(axis=1)
     steps, lengths = _norm(np.diff(points, axis=1)), _norm(moves)
-    # where a homography sends a point to infinity, so does the displacement
+    # a homography may send a point to infinity; the displacement is then infinite too
     keep = find_valid(deviation, steps, lengths) & np.isfinite(lengths).all(axis=1)
     points, moves, mean, deviation = points[keep], moves[keep], mean[keep], deviation[keep]
     path, scales, lengths = steps[keep].sum(axis=1), scales[keep], lengths[keep].sum(axis=1)
@@ -59,7 +60,7 @@ def make_rows(
 
 
 def find_valid(deviation: Rows, steps: Rows, moves: Rows) -> NDArray[np.bool_]:
-    """Which tracks are neither static, nor random, nor have a jump, nor follow the background.
+    """(N,) True for tracks that are not static, not random, have no jump, and don't follow the background.
 
     Args:
         deviation: (N, 2) standard deviation of the points, pixels.
@@ -77,7 +78,7 @@ def find_valid(deviation: Rows, steps: Rows, moves: Rows) -> NDArray[np.bool_]:
 
 @lru_cache(maxsize=8)
 def _order(cells: int) -> NDArray[np.intp]:
-    """Where the numbers of HOG, HOF, MBHx and MBHy are among the sums of a track, `CELL` for each of its cells."""
+    """The indices of the numbers of HOG, HOF, MBHx and MBHy in the sums of a track, which has `CELL` per cell."""
     at = np.arange(cells * CELL).reshape(cells, CELL)
     parts = [at[:, k * DIRECTIONS : (k + 1) * DIRECTIONS] for k in range(4)]
     parts[1] = np.concatenate([parts[1], at[:, -1:]], axis=1)

@@ -1,4 +1,4 @@
-"""Pictures of tracks: one frame with the tracks that pass it, or a film of them."""
+"""Draw tracks: one frame with the tracks that pass through it, or a film."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -21,31 +21,31 @@ from stmn.video.decode import count_frames, iter_frames
 from stmn.video.write import video_writer
 
 RgbArray = NDArray[np.uint8]
-#: (n, 2) the points of a track up to the frame that is shown, pixels of the frame
+#: (n, 2) the points of a track up to the frame shown, pixels of the frame
 Tail = NDArray[np.float32]
 
-#: pictures are enlarged by a whole number until they are this wide, pixels
+#: pictures are enlarged by a whole factor until they are this wide, pixels
 _WIDTH = 640
-#: sizes in pixels: gaps, and text
+#: sizes of gaps and text, pixels
 _GAP, _TEXT = 8, 14
 _PAPER, _INK, _MUTED = (255, 255, 255), (20, 20, 20), (110, 110, 110)
-#: colours of a track: where it is now, and the pieces of its tail, the newest first, of so many displacements each
+#: colours of a track: its present point; and the pieces of its tail, the newest first, with the displacements in each
 _HEAD = (255, 40, 30)
 _COLOURS = ((60, 255, 80), (46, 220, 66), (32, 180, 50), (16, 140, 36), (0, 100, 22))
 _PIECE = 3
-#: how bright the frame is under the tracks
+#: brightness of the frame under the tracks
 _DIM = 0.75
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a picture shows: the frame's number, the video's frames, and how many tracks pass the frame.
+    """The numbers behind a picture.
 
     Attributes:
-        frame: From 0.
-        frames: Of the video.
-        tracks: That are kept.
-        all: That there are if camera motion is not removed; None if it was not.
+        frame: The number of the frame, from 0.
+        frames: How many frames the video has.
+        tracks: How many tracks pass through the frame.
+        all: How many would, if camera motion were not removed; None if it was not.
     """
 
     frame: int
@@ -55,14 +55,14 @@ class Shown:
 
 
 def write_picture(video: Path, path: Path, parameters: TrackParameters, boxes: Boxes, frame: int | None) -> Shown:
-    """Write a PNG of one frame with the tracks that pass it, beside the same with the camera's motion in them.
+    """Write a PNG of one frame with the tracks that pass through it, beside those found with camera motion kept.
 
     Args:
         video: The file.
         path: The PNG.
-        parameters: Of the tracks.
-        boxes: Around people.
-        frame: The frame's number from 0; None for the middle of the video.
+        parameters: Parameters of the tracks.
+        boxes: Boxes around people.
+        frame: The frame's number, from 0; None for the middle of the video.
 
     Raises:
         DataError: The video can't be read, is too small, or has no such frame.
@@ -96,7 +96,7 @@ def write_picture(video: Path, path: Path, parameters: TrackParameters, boxes: B
 
 
 def write_film(video: Path, path: Path, parameters: TrackParameters, boxes: Boxes) -> int:
-    """Write an MP4 of a video with the tracks of the finest scale. Memory holds as many frames as a track has.
+    """Write an MP4 of a video with the tracks of the finest scale. Memory holds as many frames as a track is long.
 
     Arguments and errors are those of `write_picture`.
 
@@ -119,7 +119,7 @@ def write_film(video: Path, path: Path, parameters: TrackParameters, boxes: Boxe
                 writer.add(np.ascontiguousarray(drawn[: drawn.shape[0] // 2 * 2, : drawn.shape[1] // 2 * 2]), seconds)
 
         def watched() -> Iterator[RgbArray]:
-            """The frames; when the next one is wanted, the tracks that ended before it are known."""
+            """Yield the frames. When the next one is asked for, all tracks that ended before it are known."""
             for number, frame in enumerate(iter_frames(video)):
                 if not number:
                     writer.fps = frame.rate
@@ -140,7 +140,8 @@ def draw_tracks(picture: RgbArray, tails: list[Tail]) -> Image.Image:
 
     Args:
         picture: (H, W, 3).
-        tails: The points of each track, pixels of the frame: a green line that brightens to a red point, the last one.
+        tails: The points of each track, pixels of the frame: drawn as a green line that brightens towards the last
+            point, in red.
     """
     height, width = picture.shape[:2]
     scale = ceil(_WIDTH / width)
@@ -161,7 +162,7 @@ def draw_tracks(picture: RgbArray, tails: list[Tail]) -> Image.Image:
 def _find_tails(
     video: Path, pictures: list[RgbArray], parameters: TrackParameters, boxes: Boxes, frame: int
 ) -> tuple[list[Tail], int]:
-    """The tracks of the finest scale that pass a frame, up to it, and the number of those of all scales."""
+    """Tracks of the finest scale through a frame, cut there; and how many tracks of all scales pass through it."""
     tails, count = [], 0
     for tracks in _extract(video, pictures, parameters, boxes):
         for end, points, finest in tracks:
@@ -176,7 +177,7 @@ def _find_tails(
 def _extract(
     video: Path, pictures: Iterable[RgbArray], parameters: TrackParameters, boxes: Boxes
 ) -> Iterator[list[tuple[int, Tail, bool]]]:
-    """The tracks that ended in a frame: its number, the points in pixels of the video, if their scale is the finest."""
+    """Yield the tracks that end in a frame: its number, points in pixels of the video, True for the finest scale."""
     try:
         for tracks in extract_tracks(pictures, parameters, boxes=boxes):
             assert tracks.points is not None
@@ -188,7 +189,7 @@ def _extract(
 
 
 def _draw_sheet(picture: RgbArray, title: str, sides: list[tuple[str, list[Tail]]]) -> Image.Image:
-    """Pictures beside each other, each with its words above it."""
+    """Draw pictures beside each other, each with its words above it."""
     images = [(words, draw_tracks(picture, tails)) for words, tails in sides]
     width, height = images[0][1].size
     line = _TEXT + _GAP // 2

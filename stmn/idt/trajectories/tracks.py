@@ -1,4 +1,4 @@
-"""Tracks as rows of numbers, in memory and in text files in the format of the original program."""
+"""Tracks as rows of numbers, in memory and in text files of the original program's format."""
 
 import gzip
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from stmn.runtime.files import atomic_write
 Rows = NDArray[np.float32]
 #: numbers in a row with the paper's parameters
 _COLUMNS = PAPER.columns
-#: the x and y of 15 points, which some versions of the program write after the ten numbers of a track
+#: the x and y of 15 points, which some versions of the program write after the first ten numbers of a track
 _POINT_COLUMNS = 30
 
 
@@ -27,11 +27,11 @@ class Tracks:
     """Tracks that ended.
 
     Attributes:
-        rows: (N, 436): ten numbers that `INFO` names, then the displacements without camera motion divided by the sum
-            of their lengths, HOG, HOF, MBHx and MBHy. In a descriptor time is outermost, then the cell's column, its
-            row, and the bin. With other parameters than the paper's there are `TrackParameters.columns`.
-        points: (N, 16, 2) x and y, pixels of the frame, or None if they are not known.
-        parameters: What they were made with.
+        rows: (N, 436): ten numbers that `INFO` names; the displacements without camera motion, divided by the sum of
+            their lengths; HOG, HOF, MBHx and MBHy. In a descriptor time is outermost, then the cell's column, its row,
+            and the bin. With other parameters than the paper's there are `TrackParameters.columns` numbers.
+        points: (N, 16, 2) x and y, pixels of the frame; None if unknown.
+        parameters: The parameters that they were made with.
     """
 
     rows: Rows
@@ -39,8 +39,8 @@ class Tracks:
     parameters: TrackParameters = PAPER
 
     #: the first columns: the frame in which the track ended; mean and standard deviation of its points; the length of
-    #: its path; its scale (1, 1.41, 2, ...); and its place, 0..1, in the frame's width and height and the video's time.
-    #: All pixels are those of the frame, `t_pos` is NaN if the video's length was not known
+    #: its path; its scale (1, 1.41, 2, ...); and its position, 0..1, in the frame's width and height and the video's
+    #: time. All pixels are those of the frame; `t_pos` is NaN if the video's length was unknown
     INFO: ClassVar[tuple[str, ...]] = (
         "frame", "mean_x", "mean_y", "std_x", "std_y", "length", "scale", "x_pos", "y_pos", "t_pos",
     )  # fmt: skip
@@ -55,7 +55,7 @@ class Tracks:
 
     @property
     def trajectory(self) -> Rows:
-        """(N, 30), dx and dy of each displacement."""
+        """(N, 30), dx and dy of each displacement, normalised."""
         return self._part(1)
 
     @property
@@ -79,7 +79,7 @@ class Tracks:
         return self._part(5)
 
     def _part(self, number: int) -> Rows:
-        """The columns of a part, a view."""
+        """The columns of a part, as a view."""
         per_bin = self.parameters.cells**2 * self.parameters.spans
         sizes = (len(self.INFO), 2 * self.parameters.length, *(per_bin * bins for bins in self.parameters.bins))
         start = sum(sizes[:number])
@@ -87,7 +87,7 @@ class Tracks:
 
 
 def join_tracks(parts: list[Tracks]) -> Tracks:
-    """Several groups of tracks with the same parameters as one; no groups are no tracks of the paper's parameters."""
+    """Join groups of tracks with the same parameters; without groups, return no tracks, with the paper's parameters."""
     if not parts:
         return Tracks(np.zeros((0, _COLUMNS), np.float32), np.zeros((0, 16, 2), np.float32))
     points = [part.points for part in parts if part.points is not None]
@@ -96,13 +96,13 @@ def join_tracks(parts: list[Tracks]) -> Tracks:
 
 
 def write_tracks(path: Path, tracks: Tracks) -> None:
-    """Write rows as text, numbers separated by tabs; compressed if the name ends in `.gz`.
+    """Write rows as text, with numbers separated by tabs; compressed if the name ends in `.gz`.
 
     Raises:
         StmnError: The file can't be written.
     """
     with atomic_write(path) as temporary, _open_text(temporary, "w") as file:
-        line = "\t".join(["%.9g"] * tracks.rows.shape[1]) + "\n"  # nine digits tell all float32 apart
+        line = "\t".join(["%.9g"] * tracks.rows.shape[1]) + "\n"  # nine digits distinguish all float32 numbers
         for row in tracks.rows:
             file.write(line % tuple(row.tolist()))
 
@@ -143,7 +143,7 @@ def read_tracks(path: Path) -> Tracks:
 
 @contextmanager
 def _open_text(path: Path, mode: Literal["r", "w"]) -> Iterator[IO[str]]:
-    """A text file, compressed if its name ends in .gz. The same content makes the same bytes."""
+    """Open a text file, compressed if its name ends in .gz. The same content gives the same bytes."""
     with ExitStack() as stack:
         file: IO[bytes] = stack.enter_context(open(path, f"{mode}b"))
         if path.suffix == ".gz":
@@ -152,7 +152,7 @@ def _open_text(path: Path, mode: Literal["r", "w"]) -> Iterator[IO[str]]:
 
 
 def _first_wrong(words: list[str]) -> str:
-    """The first word that is not a number."""
+    """The first word that is not a number; empty if there is none."""
     for word in words:
         try:
             float(word)

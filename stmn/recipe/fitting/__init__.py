@@ -1,6 +1,6 @@
 """A recipe that fits a folder of clips and this machine.
 
-`choose` decides, `duration` says how long it takes, `text` writes it, and `fit` does all of it in order.
+`choose` decides, `duration` estimates how long it takes, `text` writes it, and `fit` calls them in order.
 """
 
 from stmn.recipe.fitting.fit import Fitted as Fitted

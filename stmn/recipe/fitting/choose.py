@@ -1,4 +1,4 @@
-"""Choose sizes, network and lengths for some clips and a machine: each choice with its reason."""
+"""Choose sizes, network and lengths to fit some clips and a machine, and give a reason for each choice."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,39 +15,39 @@ NAMED_GROUPS = ("folder", "csv")
 STACK_LENGTH = 10
 #: short side of prepared frames and side of the crop, without and with a GPU, pixels
 _SIZES = {False: (96, 64), True: (160, 112)}
-#: the side of the crop is about this part of the short side
+#: side of the crop, as a fraction of the short side
 _CROP = 2 / 3
-#: channels of a backbone that starts from random weights, as a part of the whole
+#: width of a backbone that starts from random weights: its channels as a fraction of the full number
 _WIDTH = {False: 0.5, True: 1.0}
 _BATCH = {False: 8, True: 32}
 #: chunks of a sample: appearance needs fewer
 CHUNKS, APPEARANCE_CHUNKS = 8, 4
-#: passes over the clips that the motion stream makes at least, and its fewest steps
+#: the fewest passes over the clips, and the fewest steps, of the motion stream
 _PASSES, _STEPS = 15, 400
-#: to fit the time, steps are never cut below this part of what was wanted
+#: to fit the time, steps are never cut below this fraction of what was wanted
 _FEWEST = 0.25
-#: fewer clips are tested in folds, so that the accuracy is over all of them
+#: fewer clips than `_MANY` are tested in folds, so that the accuracy is over all of them
 _MANY, _FOLDS = 1000, 3
-#: a rate from which on every second frame shows the motion as well
+#: from this rate on, every second frame shows the motion just as well, frames per second
 _FAST = 45.0
-#: largest class by smallest, from which on classes are shown equally often
+#: ratio of largest to smallest class from which on classes are shown equally often
 _UNEQUAL = 3
 #: largest stride between chunks, as in the paper, frames
 _LONGEST_STRIDE = 35
-#: the part of the clips that may turn out to be damaged
+#: fraction of the clips that may turn out to be damaged
 _DAMAGED = 0.05
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a recipe will run.
+    """The machine that a recipe will run on.
 
     Attributes:
         device: the device's name.
         is_gpu: it is a GPU.
-        cores: that this process may use.
-        imagenet: the architectures whose ImageNet weights are here.
-        installed: the weights of packages: name -> backbone and width of both streams.
+        cores: cores that this process may use.
+        imagenet: the architectures whose ImageNet weights are on it.
+        installed: starting weights from packages: name -> backbone and width of both streams.
     """
 
     device: str
@@ -59,7 +59,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen for a key, and why."""
+    """The value chosen for a key, and why."""
 
     key: str
     value: str
@@ -108,18 +108,18 @@ class Chosen:
         return max(1, self.steps // 2)
 
     def because(self, key: str, value: Any, why: str) -> "Chosen":
-        """This, with the reason for a choice, which replaces an earlier one."""
+        """A copy with the reason for a choice, in place of an earlier reason for the same key."""
         return replace(self, reasons=self.reasons | {key: Choice(key.replace("_", " "), str(value), why)})
 
 
 def choose(clips: Clips, machine: Machine, asked: FittingOptions, name: str, dataset: str) -> Chosen:
-    """Choose all that doesn't depend on how things move, and on how long steps take.
+    """Choose everything that depends neither on how things move nor on how long steps take.
 
     Args:
         clips: what was found.
         machine: where it runs.
-        asked: what a person has decided.
-        name: of the prepared set.
+        asked: what the user has decided.
+        name: name of the prepared set.
         dataset: the plugin that lists the clips.
     """
     (short_side, why_short), (size, why_size) = _choose_sizes(clips, machine.is_gpu, asked)
@@ -161,7 +161,7 @@ def choose(clips: Clips, machine: Machine, asked: FittingOptions, name: str, dat
 
 
 def choose_bound(chosen: Chosen, motion: Motion, asked: FittingOptions) -> Chosen:
-    """Choose how large flow may be."""
+    """Choose the bound that flow is clipped at, pixels."""
     from stmn.stages.clips import bound_for
 
     bound = asked.bound or bound_for(motion)
@@ -175,7 +175,7 @@ def describe_folds(chosen: Chosen) -> str:
 
 
 def explain_steps(chosen: Chosen, why: str, train: int) -> Chosen:
-    """The reason for the number of steps."""
+    """Add the reason for the number of steps."""
     passes = chosen.steps * chosen.batch / max(train, 1)
     many = count_of(max(1, round(passes)), "pass", "passes")
     seen = f"of {chosen.batch} clips: {many} for motion, half as many for the others"
@@ -196,7 +196,7 @@ def shorter(chosen: Chosen, clips: Clips, asked: FittingOptions) -> Iterator[Cho
 
 
 def _choose_sizes(clips: Clips, gpu: bool, asked: FittingOptions) -> tuple[tuple[int, str], tuple[int, str]]:
-    """Short side of the prepared frames and side of the crop, pixels, each with its reason."""
+    """The short side of the prepared frames and the side of the crop, pixels, each with its reason."""
     usual, side = _SIZES[gpu], clips.short_sides[len(clips.short_sides) // 2]
     if asked.short_side:
         short = asked.short_side, "as asked"
@@ -250,7 +250,7 @@ def _kind_of(gpu: bool) -> str:
 
 
 def _choose_folds(clips: Clips, asked: FittingOptions) -> tuple[int, str]:
-    """In how many folds the clips are tested, 1 for one split, and why."""
+    """The number of folds that the clips are tested in, 1 for one split, and why."""
     most = _most_folds(clips)
     if asked.folds and asked.folds > most:
         units = "groups" if clips.can_hold_out_groups else "clips"
@@ -266,7 +266,7 @@ def _choose_folds(clips: Clips, asked: FittingOptions) -> tuple[int, str]:
 
 
 def _choose_rate(clips: Clips, asked: FittingOptions) -> tuple[float | None, str]:
-    """Frames per second, if clips are not to keep theirs; and why."""
+    """The frames per second to resample to, None if clips keep theirs; and why."""
     from stmn.stages.clips import common_rate
 
     rates = [rate for rate, _ in clips.rates]
@@ -283,7 +283,7 @@ def _choose_rate(clips: Clips, asked: FittingOptions) -> tuple[float | None, str
 
 
 def _choose_strides(length: int, chunks: int) -> tuple[int, int]:
-    """Smallest and largest stride between chunks, so that the largest spans more than a clip of some length."""
+    """Smallest and largest stride between chunks; at the largest they span more than a clip of `length` frames."""
     valid = max(length - STACK_LENGTH, 1)
     most = min(max(ceil(1.5 * valid / max(chunks - 1, 1)), 1), _LONGEST_STRIDE)
     return max(1, most // 5), most
@@ -303,6 +303,6 @@ def _mirror_words(clips: Clips) -> dict[str, str]:
 
 
 def _round_steps(steps: float) -> int:
-    """A number of steps as a person would write it: two digits."""
+    """Round a number of steps to two digits, as a person would write it."""
     digits = int(10 ** max(len(str(int(steps))) - 2, 0))
     return max(1, int(round(steps / digits) * digits))

@@ -1,4 +1,4 @@
-"""How long a chosen recipe takes: from measured steps of its own networks, and measured frames of its clips."""
+"""Estimate how long a chosen recipe takes, from measured steps of its networks and measured frames of its clips."""
 
 from dataclasses import dataclass
 
@@ -6,11 +6,11 @@ from stmn.recipe.fitting.choose import APPEARANCE_CHUNKS, Chosen
 from stmn.stages.clips import Clips, Motion
 from stmn.stages.workload import TRAINING_PASSES
 
-#: a test looks at so many chunks of each clip, and at its mirror image
+#: chunks of each clip that a test looks at, each also mirrored
 _TEST_CHUNKS, _FLIPS = 25, 2
-#: samples from which batch statistics are computed again, at most
+#: the most samples from which batch statistics are recomputed
 _STATISTICS = 1000
-#: a test sees whole frames: so much more than the crop of training
+#: area of the whole frames that a test sees, relative to the training crop
 _TEST_AREA = (256 / 224) ** 2
 
 
@@ -43,10 +43,10 @@ def estimate(chosen: Chosen, clips: Clips, motion: Motion, steps: StepTimes, cor
 
     Args:
         chosen: the recipe.
-        clips: what it is for.
-        motion: has the seconds of a frame.
-        steps: of the recipe's networks.
-        cores: that prepare clips.
+        clips: the clips it is for.
+        motion: the measured motion, which has the seconds per frame.
+        steps: seconds per step of the recipe's networks.
+        cores: the cores that prepare clips.
     """
     count = len(clips.entries)
     mean = sum(clips.lengths) / len(clips.lengths) if clips.lengths else 0.0
@@ -70,7 +70,7 @@ def estimate(chosen: Chosen, clips: Clips, motion: Motion, steps: StepTimes, cor
 
 
 def _train(chosen: Chosen, times: StepTimes, videos: int) -> float:
-    """Seconds of training both streams and the gated network once."""
+    """Seconds to train both streams and the gated network once."""
     total = 0.0
     each = ((chosen.half_steps, times.appearance), (chosen.steps, times.motion), (chosen.half_steps, times.fused))
     for steps, seconds in each:
@@ -80,7 +80,7 @@ def _train(chosen: Chosen, times: StepTimes, videos: int) -> float:
 
 
 def _held_out(clips: Clips) -> tuple[int, int]:
-    """Clips to train on and to test, of one split."""
+    """The numbers of clips to train on and to test, in one split."""
     if not clips.splits:
         return round(0.7 * len(clips.entries)), round(0.3 * len(clips.entries))
     parts = next(iter(clips.splits.values()))

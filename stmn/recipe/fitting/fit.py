@@ -49,7 +49,7 @@ class Fitted:
     machine: Machine
 
     def lines(self) -> Iterator[Choice]:
-        """What was found and chosen, a line each."""
+        """What was found and chosen, one line each."""
         clips = self.clips
         groups = f", {count_of(len(clips.groups), 'group')}" if clips.groups else ", no groups"
         yield Choice("clips", f"{len(clips.entries):,}", f"{count_of(len(clips.classes), 'class', 'classes')}{groups}")
@@ -71,13 +71,13 @@ def fit_recipe(asked: FittingOptions, name: str, device: str, progress: Progress
     """Choose a recipe for a folder of clips and this machine.
 
     Args:
-        asked: what a person has decided.
-        name: of the prepared set.
+        asked: what the user has decided.
+        name: name of the prepared set.
         device: `auto`, `cpu` or `cuda`.
-        progress: shows how far looking and measuring are.
+        progress: shows how far reading and measuring have got.
 
     Raises:
-        UsageError: the clips are of one class, or can't be opened, or an option doesn't fit.
+        UsageError: the clips are all of one class, or can't be opened, or an option doesn't fit.
         DataError: there is no such folder, or it holds no clips in folders of classes.
         MissingExtra: the flow plugin needs a package that is not installed.
     """
@@ -120,16 +120,16 @@ def look_at_machine(device: str) -> Machine:
 
 
 def measure_steps(chosen: Chosen, videos: str, device: str, progress: Progress) -> StepTimes:
-    """Measure a training step of each network of a recipe. Raises `UsageError` for what would stop it."""
+    """Time a training step of each network of a recipe. Raises `UsageError` if something would stop it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "fitted.toml"
         path.write_text(write_text(chosen, videos, [], report=False), encoding="utf-8")
         try:
             recipe = load_recipe(str(path))
             splits = [str(number) for number in range(1, chosen.folds + 1)]
-            check_recipe(expand(recipe, splits))  # as before it runs: weights that are missing, sizes that don't fit
+            check_recipe(expand(recipe, splits))  # as `run` does: missing weights, sizes that don't fit
             networks = dict(networks_of(recipe, {}, chosen.classes))
-        except UsageError as error:  # nobody knows this file
+        except UsageError as error:  # leave out this temporary file, which the user never sees
             raise UsageError(*(line.removeprefix(f"{path}: ") for line in error.lines)) from error
     chunks = {"appearance": APPEARANCE_CHUNKS, "motion": chosen.chunks, "fused": chosen.chunks}
     found: dict[str, float] = {}

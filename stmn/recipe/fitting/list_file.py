@@ -1,4 +1,4 @@
-"""The rows of a list of clips: path, class, group, and the part of each split."""
+"""The rows of a list of clips: path, class, group, and which part of each split a clip is in."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from stmn.recipe.fitting.choose import Chosen
 from stmn.runtime.csv_cells import safe_cell
 from stmn.stages.clips import Clips, divide
 
-#: what a list calls the parts of a split
+#: part of a split -> its name in a list
 _WORDS = {"train": "train", "test": "test", "validation": "val"}
 
 
@@ -18,11 +18,11 @@ def list_rows(clips: Clips, chosen: Chosen, folder: Path) -> Iterator[list[str]]
 
     Args:
         clips: the clips.
-        chosen: has the folds.
-        folder: of the list: paths of files in it are relative to it, others absolute.
+        chosen: the choices, which have the number of folds.
+        folder: the folder of the list; paths of files in it are relative to it, others absolute.
 
     Raises:
-        UsageError: a name is no text that a list can hold.
+        UsageError: a name is not UTF-8.
     """
     splits = divide(clips, chosen.folds)
     parts = {name: {i: part for part, ids in split.items() for i in ids} for name, split in splits.items()}

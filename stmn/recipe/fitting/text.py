@@ -10,13 +10,13 @@ from stmn.runtime.toml_files import format_toml
 
 #: id of the stage whose model is kept, with folds and without
 FINAL, FUSED = "final", "fused"
-#: id of the stage that makes its confidence honest, and is the model to use
+#: id of the stage that calibrates that model; its output is the model to use
 CALIBRATED = "calibrated"
 _ABOUT = "streams, fusion and gates for the clips of a folder, written to fit them"
 
 
 def final_id(stages: Sequence[RecipeStage]) -> str:
-    """The id of the stage whose model is for use: with folds it has learned from all clips."""
+    """The id of the stage that makes the model to use; with folds, it has learned from all clips."""
     ids = {stage.id for stage in stages}
     return next((stage_id for stage_id in (CALIBRATED, FINAL) if stage_id in ids), FUSED)
 
@@ -27,8 +27,8 @@ def write_text(chosen: Chosen, videos: str, head: list[str], report: bool, from_
     Args:
         chosen: what was chosen.
         videos: the folder or the list.
-        head: lines of comment.
-        report: end with a page, which needs an extra.
+        head: lines of the comment at the top.
+        report: end with a report, which needs an extra.
         from_list: `videos` is a list that has groups and splits.
     """
     swept = {"seed": list(range(chosen.seeds))} | ({"split": "all"} if chosen.folds > 1 else {})
@@ -104,20 +104,20 @@ def _tests(chosen: Chosen) -> list[dict[str, Any]]:
     ]
     tests.append({"id": "test-late-fusion", "uses": "evaluate", "late_fusion": both})
     tests.append({"id": "test-fused", "uses": "evaluate", "model": FUSED})
-    if chosen.folds > 1:  # weights that the clips of other folds choose
+    if chosen.folds > 1:  # each fold's weights are chosen on the clips of the others
         tests.append({"id": "test-fused-weighted", "uses": "evaluate", "model": FUSED, "stream_weights": "folds"})
     return tests
 
 
 def _comments(chosen: Chosen) -> dict[str, str]:
-    """Why, beside the keys of the stage that prepares."""
+    """Key -> reason, to stand beside the keys of the stage that prepares."""
     reasons = {"short_side": "short_side", "fps": "rate", "bound": "bound", "folds": "folds"}
     found = {key: chosen.reasons[name].why for key, name in reasons.items() if name in chosen.reasons}
     return found | {"allow_failures": "clips that may turn out to be damaged"}
 
 
 def _table(head: str, values: dict[str, Any], comments: dict[str, str] | None = None) -> str:
-    """A table of TOML, some of its lines with a comment."""
+    """A TOML table, with comments on some of its lines."""
     lines = [head]
     for key, value in values.items():
         line = f"{key} = {format_toml(value)}"
@@ -127,5 +127,5 @@ def _table(head: str, values: dict[str, Any], comments: dict[str, str] | None = 
 
 
 def _recipe_name(name: str) -> str:
-    """A name for the recipe, from that of the set."""
+    """A name for the recipe, made from that of the set."""
     return re.sub(r"[^\w-]+", "_", name)

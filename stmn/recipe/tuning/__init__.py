@@ -1,1 +1,1 @@
-"""Tuning: trials of a training with other values of its options, judged on validation videos."""
+"""Tuning: trials of a training with different values of its options, judged on validation videos."""

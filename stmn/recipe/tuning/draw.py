@@ -1,4 +1,4 @@
-"""Which values the next trial gets, and whether one does so badly that it is stopped. Optuna decides both."""
+"""Draw the values of the next trial, and tell whether a trial does badly enough to be stopped. Optuna decides both."""
 
 import math
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from stmn.recipe.tuning.study import Trial
 if TYPE_CHECKING:
     import optuna
 
-#: trials that are done before any is stopped early
+#: trials that must be done before any is stopped early
 _BEFORE_STOPPING = 5
 
 
 def load_optuna() -> Any:
-    """Optuna, which says nothing by itself. Raises `MissingExtra`."""
+    """Import Optuna, and silence its log. Raises `MissingExtra`."""
     try:
         import optuna
     except ImportError as error:
@@ -28,14 +28,13 @@ def load_optuna() -> Any:
 
 
 def draw_values(space: Space, trials: Sequence[Trial], seed: int) -> dict[str, Value] | None:
-    """Values for the next trial, a function of the seed and of the trials before: a resumed study draws the same.
+    """Draw the values of the next trial: a function of seed and earlier trials, so a resumed study draws the same.
 
-    The first ten trials are random. Later ones are drawn where good ones were (TPE, the tree-structured Parzen
-    estimator).
+    The first ten trials are random. Later ones are drawn near good ones (TPE, the tree-structured Parzen estimator).
 
     Args:
         space: What to draw from.
-        trials: Those that have ended.
+        trials: The trials that have ended.
         seed: In 0..2^32 - 1.
 
     Returns:
@@ -58,7 +57,7 @@ def draw_values(space: Space, trials: Sequence[Trial], seed: int) -> dict[str, V
 
 
 class EarlyStop:
-    """Tells whether a trial does worse than most: its best validation so far is below the median of others' then."""
+    """Tells whether a trial does worse than most: its best accuracy so far is below the others' median at a step."""
 
     def __init__(self, space: Space, trials: Sequence[Trial], trial: Trial) -> None:
         pruner = load_optuna().pruners.MedianPruner(n_startup_trials=_BEFORE_STOPPING)
@@ -71,14 +70,14 @@ class EarlyStop:
 
     def is_bad(self, step: int, accuracy: float) -> bool:
         """True if the trial should stop after a validation (accuracy 0..1) at a step."""
-        if step not in self.course:  # what is known already of a trial that resumes
+        if step not in self.course:  # a resumed trial may validate again at a step
             self._trial.report(accuracy, step)
             self.course[step] = accuracy
         return bool(self._trial.should_prune())
 
 
 def _study_of(space: Space, trials: Sequence[Trial], **parts: Any) -> "optuna.Study":
-    """Optuna's view of trials. Those that failed count as the worst, so that the next ones stay away from there."""
+    """The trials as an Optuna study. Failed ones count as the worst, so that later ones stay away from their values."""
     optuna = load_optuna()
     study = optuna.create_study(direction="maximize", **parts)
     for trial in trials:
@@ -96,7 +95,7 @@ def _study_of(space: Space, trials: Sequence[Trial], **parts: Any) -> "optuna.St
 
 
 def _distributions(space: Space) -> dict[str, Any]:
-    """The space in Optuna's words."""
+    """The space as Optuna's distributions."""
     kinds = load_optuna().distributions
     found: dict[str, Any] = {}
     for key, one in space.items():

@@ -1,4 +1,4 @@
-"""What a study asks: a training, the options that are the same in all trials, and the space of the others."""
+"""The question of a study: a training, the options that are the same in all trials, and the space of the others."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,20 +22,20 @@ from stmn.runtime.progress import Silent
 from stmn.stages.training import count_held_out
 from stmn.workspace import Workspace
 
-#: what can be tuned
+#: the verbs that can be tuned
 VERBS = ("train-stream", "fuse")
-#: combinations that are looked at for one whose options don't contradict each other
+#: combinations that are tried, to find one whose options don't contradict each other
 _LOOKED_AT = 200
 
 
 @dataclass(frozen=True)
 class Question:
-    """Which values of a space validate best.
+    """The question which values of a space validate best.
 
     Attributes:
         verb: `train-stream` or `fuse`.
         given: Options that are the same in all trials, by key.
-        defaults: Those of the settings, which `given` wins over.
+        defaults: Defaults from the settings, which `given` overrides.
         space: What is varied.
         workspace: Where it runs.
     """
@@ -67,7 +67,7 @@ class Tuning:
         question: What is asked.
         study: Its trials.
         held_out: Number of validation videos.
-        seed: Of the draw: that of the trainings.
+        seed: Seed of the draw: that of the trainings.
     """
 
     question: Question
@@ -86,7 +86,7 @@ def prepare_tuning(
         verb: `train-stream` or `fuse`.
         given: Options that are the same in all trials, by key.
         space: What `read_space` takes.
-        name: Of the study; by default the verb and a fingerprint of the question.
+        name: Name of the study; by default the verb and a fingerprint of the question.
         workspace: Where it runs.
         defaults: Defaults of the options, from the settings.
         device: `auto`, `cpu` or `cuda`.
@@ -151,12 +151,12 @@ def _count_held_out(plan: StagePlan) -> int:
 
 
 def _check_names(question: Question, values: Mapping[str, Value]) -> None:
-    """Look for what the space names: models, plugins, weights. Raises `StmnError` if one is not there."""
+    """Check that the models, plugins and weights that the space names exist. Raises `StmnError`."""
     described = {option.key: option for option in options_of(question.verb).described().values()}
     for key, one in question.space.items():
         for value in (one.values or ()) if described[key].inputs or described[key].plugin else ():
             try:
                 question.options({**values, key: value})
-            except UsageError:  # with other values of the others it may fit
+            except UsageError:  # with other values of the other options it may fit
                 continue
             question.plan({**values, key: value})

@@ -24,15 +24,15 @@ _FIXED = {
     "keep": "decides which validation counts, and best would look better than last in any case",
     "seed": "the best seed is chance; a sweep in a recipe shows how much seeds differ",
 }
-#: of fewer combinations none is tried twice
+#: with fewer combinations, none is tried twice
 FEW = 10_000
-#: digits of a number that is drawn, so that it can be read and typed
+#: significant digits of a drawn number, so that it is easy to read and type
 _DIGITS = 4
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`, both included; `whole` numbers alone, or on a logarithmic scale (`log`)."""
+    """Numbers from `low` to `high`, both included; `whole`: only integers; `log`: on a logarithmic scale."""
 
     low: float
     high: float
@@ -49,11 +49,11 @@ class Range:
 
     @property
     def values(self) -> Sequence[Value] | None:
-        """All values if they can be counted."""
+        """All values if it is of whole numbers, else None."""
         return range(int(self.low), int(self.high) + 1) if self.whole else None
 
     def round(self, value: float) -> float:
-        """A value with few digits, within the range."""
+        """Round a value to few digits, within the range."""
         if self.whole:
             return round(value)
         return min(max(float(f"{value:.{_DIGITS}g}"), self.low), self.high)
@@ -79,7 +79,7 @@ Space = Mapping[str, Range | Choices]
 
 
 def show_value(value: Value) -> str:
-    """A value as a person types it."""
+    """A value as the user types it."""
     return format_value(value) if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -89,13 +89,13 @@ def show_values(values: Mapping[str, Value]) -> str:
 
 
 def count_combinations(space: Space) -> int | None:
-    """How many combinations there are; None if a range has values that can't be counted."""
+    """How many combinations there are; None if a range is of real numbers."""
     values = [one.values for one in space.values()]
     return None if None in values else prod(len(those) for those in values if those is not None)
 
 
 def combine(space: Space) -> Iterator[dict[str, Value]]:
-    """All combinations; of a range that has no end of values, or very many, its ends."""
+    """All combinations; a range of real numbers, or of very many whole ones, gives only its ends."""
     lists = (one.values if one.values is not None and len(one.values) <= FEW else one.ends for one in space.values())
     for chosen in product(*lists):
         yield dict(zip(space, chosen, strict=True))
@@ -208,7 +208,7 @@ def _read_range(low: Any, high: Any, scale: str | None, option: Option) -> Range
 
 
 def _read_value(item: Any, option: Option) -> Any:
-    """A value in the type of its option; what is none stays as it is, for the options model to refuse."""
+    """Convert a value to the type of its option; one that doesn't fit stays as it is, for the model to refuse."""
     if option.shape == "number" and isinstance(item, int) and not isinstance(item, bool):
         return float(item)
     if not isinstance(item, str):

@@ -1,4 +1,4 @@
-"""What a study keeps in `tune/NAME/`: what was asked, its trials, and these as a CSV file."""
+"""The files of a study in `tune/NAME/`: the question with its trials, and the trials as CSV."""
 
 import csv
 import io
@@ -24,12 +24,12 @@ class Trial(BaseModel):
     """One training with values of a space.
 
     Attributes:
-        number: From 1.
+        number: Its number, from 1.
         values: Key of an option -> its value.
-        state: `done`, `failed`, `stopped` early because it did badly, or `running`: also of one that was killed.
+        state: `done`, `failed`, `stopped` (early, because it did badly), or `running` (or killed).
         run: The name of its run; empty if it could not begin.
-        accuracy: Of the weights that it kept, on the validation videos, 0..1; None unless it is done.
-        seconds: How long its training took, without what was done before an interruption.
+        accuracy: The accuracy, 0..1, of the weights that it kept, on the validation videos; None unless it is done.
+        seconds: How long its training took since it was last started or resumed.
         reason: Why it failed or was stopped.
         course: Step -> accuracy on the validation videos at that step, of trials that may be stopped early.
     """
@@ -47,7 +47,7 @@ class Trial(BaseModel):
 
 
 def rank(trials: Iterable[Trial]) -> list[Trial]:
-    """Those of some trials that are done, best first; of equal ones the earlier first."""
+    """The trials that are done, best first; ties in the order of their numbers."""
     done = [trial for trial in trials if trial.accuracy is not None]
     return sorted(done, key=lambda trial: (-(trial.accuracy or 0.0), trial.number))
 
@@ -67,7 +67,7 @@ class Study:
 
     Attributes:
         path: Its folder.
-        asked: What decides its trials: verb, options, space, inputs, data; JSON.
+        asked: What decides its trials, as JSON: verb, options, space, inputs, data.
         trials: In the order of their numbers.
     """
 
@@ -87,7 +87,7 @@ class Study:
 
     @property
     def ranking(self) -> list[Trial]:
-        """The trials that are done, best first; of equal ones the earlier first."""
+        """The trials that are done, best first; ties in the order of their numbers."""
         return rank(self.trials)
 
     @property
@@ -105,7 +105,7 @@ class Study:
         return sum(trial.state == state for trial in self.trials)
 
     def put(self, trial: Trial) -> Trial:
-        """Add a trial, or replace that of the same number, on disk too."""
+        """Add a trial, or replace the one with its number, on disk too."""
         self.trials = sorted([*(t for t in self.trials if t.number != trial.number), trial], key=lambda t: t.number)
         write_record(self.path / _RECORD, {"asked": dict(self.asked), "trials": [t.model_dump() for t in self.trials]})
         with atomic_write(self.table) as temporary:
@@ -113,11 +113,11 @@ class Study:
         return trial
 
     def load(self) -> None:
-        """Take in the trials on disk, if there are any.
+        """Load the trials on disk, if there are any.
 
         Raises:
             DataError: the file is damaged.
-            UsageError: they are of another question.
+            UsageError: they answer another question.
         """
         path = self.path / _RECORD
         try:
@@ -150,7 +150,7 @@ class Study:
 
 
 def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """The keys of tables whose values differ; of tables within them the keys there."""
+    """The keys whose values differ; for nested tables, the keys within them."""
     found = []
     for key in one.keys() | other.keys():
         here, there = one.get(key), other.get(key)

@@ -1,4 +1,4 @@
-"""Run a study: draw values, train with them, judge them on the validation videos, and begin again."""
+"""Run a study: draw values, train with them, judge them on the validation videos, and repeat."""
 
 import time
 
@@ -13,7 +13,7 @@ from stmn.runtime.locks import FolderInUse, hold_lock
 from stmn.runtime.progress import Progress
 from stmn.stages.training import accuracy_kept
 
-#: so many failures, before any trial is done, have one cause
+#: this many failures before any trial is done have one cause
 _MOST_FAILED = 3
 
 
@@ -21,21 +21,21 @@ def run_tuning(
     tuning: Tuning, trials: int, progress: Progress, device: str = "auto", minutes: float | None = None,
     prune: bool = False, wait: bool = False,
 ) -> None:  # fmt: skip
-    """Go on with a study until it has a number of trials; each is kept as it ends.
+    """Continue a study until it has a number of trials; each is saved as it ends.
 
     Args:
         tuning: What is asked.
-        trials: So many in all, those that failed included.
+        trials: How many trials it should have in all, including those that failed.
         progress: Where it reports.
         device: `auto`, `cpu` or `cuda`.
-        minutes: Begin no trial after so many.
+        minutes: Begin no trial after this many minutes.
         prune: Stop trials early that do worse than most.
         wait: Wait for another process that runs this study, or one of its trainings.
 
     Raises:
         FolderInUse: Another process is at work on it.
-        Interrupted: After SIGINT or SIGTERM; the same call goes on with the trial.
-        StmnError: The first three trials failed, or all of fewer.
+        Interrupted: After SIGINT or SIGTERM; the same call resumes the trial.
+        StmnError: The first three trials failed, or all of them if there are fewer.
     """
     study, began, quiet = tuning.study, time.monotonic(), False
     with hold_lock(study.path, progress.say, wait, "this study"):
@@ -58,7 +58,7 @@ def run_tuning(
                 trial = study.put(_Run(tuning, trial, TrialProgress(progress, name, quiet), prune).end(device, wait))
             except (KeyboardInterrupt, Interrupted) as error:
                 raise Interrupted(f"interrupted in {name}; run the same command to resume it") from error
-            quiet = True  # what one training says, the others would say again
+            quiet = True  # the other trainings would print the same lines again
             progress.event(**trial.model_dump())
             progress.say(f"{name}: {_describe_end(trial, study)}")
             if study.count("failed") == len(study.trials) >= min(trials, _MOST_FAILED):
@@ -69,7 +69,7 @@ def run_tuning(
 
 
 class _Run:
-    """A trial that is run."""
+    """Runs one trial."""
 
     def __init__(self, tuning: Tuning, trial: Trial, progress: TrialProgress, prune: bool) -> None:
         self.tuning, self.trial, self.progress = tuning, trial, progress
@@ -78,7 +78,7 @@ class _Run:
         self._early = EarlyStop(tuning.question.space, before, trial) if prune else None
 
     def end(self, device: str, wait: bool) -> Trial:
-        """Train, or go on with it, and return what came of it.
+        """Train, or resume training, and return the trial as it ended.
 
         Raises:
             Interrupted, KeyboardInterrupt: it was interrupted.
@@ -103,7 +103,7 @@ class _Run:
         return self._changed(state="done", accuracy=round(accuracy, 6), seconds=run.record.get("seconds", 0.0))
 
     def _validated(self, step: int, accuracy: float) -> None:
-        """Keep a validation. Raises `Stopped` if the trial is to stop."""
+        """Save a validation. Raises `Stopped` if the trial is to stop."""
         self._keep(course={**self.trial.course, step: accuracy})
         if self._early is not None and self._early.is_bad(step, accuracy):
             raise Stopped(f"stopped by tune after step {step}: worse than most trials at that step")
@@ -118,7 +118,7 @@ class _Run:
 
 
 def _describe_end(trial: Trial, study: Study) -> str:
-    """What came of a trial, in a line."""
+    """The outcome of a trial, in a line."""
     if trial.accuracy is None:
         return f"{trial.state}: {trial.reason}"
     best = study.best

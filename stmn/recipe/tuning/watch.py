@@ -1,4 +1,4 @@
-"""What a trial shows of its training, and how it hears of validations."""
+"""The progress that a trial shows, and how it learns of validations."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,12 +34,12 @@ class TrialProgress:
             self._outer.say(line)
 
     def event(self, **fields: object) -> None:
-        """Report something to a program that follows."""
+        """Report something to a program that reads the events."""
         self._outer.event(**fields)
 
 
 class _WatchedTask:
-    """A task that looks for validation errors. The log shows that of a step just before the bar gets there."""
+    """A task that watches for validation errors. The error of a step is shown just before the bar reaches that step."""
 
     def __init__(self, task: Task, done: int, validated: Callable[[int, float], None]) -> None:
         self._task, self._done, self._validated = task, done, validated

@@ -1,4 +1,4 @@
 """The figures of pages: Matplotlib draws them, the page's style sheet colours them."""
 
-#: colours of series; the style sheet has as many --series-N
+#: the number of series colours; the style sheet has a --series-N for each
 SERIES_COLOURS = 8

@@ -26,7 +26,7 @@ class CalibrationPanel:
 
 
 def draw_calibration(panels: Sequence[CalibrationPanel], key: str) -> str | None:
-    """A panel for each evaluation: accuracy over confidence, which agree on the diagonal.
+    """Draw a panel for each evaluation: accuracy over confidence. On the diagonal the two are equal.
 
     A dot's area is the share of videos in its bin.
 
@@ -35,7 +35,7 @@ def draw_calibration(panels: Sequence[CalibrationPanel], key: str) -> str | None
         key: the figure's own name on the page.
 
     Returns:
-        None without panels.
+        An <svg> element; None if there are no panels.
     """
     if not panels:
         return None
@@ -61,7 +61,7 @@ def draw_calibration(panels: Sequence[CalibrationPanel], key: str) -> str | None
 
 
 def _bin_by_confidence(scores: Scores) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Mean confidence, accuracy and number of videos of those of `BINS` bins of confidence that hold any."""
+    """Mean confidence, accuracy and number of videos in each of the `BINS` confidence bins that isn't empty."""
     mean = scores.mean().double().numpy()
     confidence = softmax(mean, axis=1).max(axis=1)
     correct = mean.argmax(axis=1) == np.array(scores.labels)

@@ -1,7 +1,7 @@
-"""What all figures share: their style, colours, and how a drawing becomes an <svg> element.
+"""Shared by all figures: style, colours, and the step from a drawing to an <svg> element.
 
 Every colour is a placeholder that `render_svg` replaces with a CSS variable, so that one drawing suits light and dark
-pages. Text stays text, in the page's font, and is never read as mathematics.
+pages. Text remains text, in the page's font, and is never read as mathematics.
 """
 
 import html
@@ -24,7 +24,7 @@ _SERIES = tuple(f"#0102{number:02x}" for number in range(SERIES_COLOURS))
 _VARIABLES = {
     INK: "--ink", MUTED: "--muted", RULE: "--rule", HEAT: "--heat", ON_HEAT: "--on-heat", GOOD: "--good", BAD: "--bad",
 } | {placeholder: f"--series-{number}" for number, placeholder in enumerate(_SERIES)}  # fmt: skip
-#: width of a figure, inches of 96 pixels: that of the page's text
+#: width of a figure, inches of 96 pixels: the same as the page's text
 WIDTH = 9.8
 _LINE_STYLES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 _STYLE = {
@@ -90,7 +90,7 @@ def render_svg(figure: Figure, key: str, description: str, tight: bool = False) 
 
 
 def get_colour(series: int | None) -> str:
-    """The placeholder of a series' colour; muted for None."""
+    """The placeholder for a series' colour; muted for None."""
     return MUTED if series is None else _SERIES[series % len(_SERIES)]
 
 
@@ -100,7 +100,7 @@ def get_line_style(series: int) -> Any:
 
 
 def shorten(name: str, length: int = 34) -> str:
-    """A name cut to fit beside an axis. Its end stays, since long names of one data set differ there."""
+    """Cut a name to fit beside an axis. Its end is kept, because long names in a data set differ there."""
     if len(name) <= length:
         return name
     end = length // 3
@@ -108,7 +108,7 @@ def shorten(name: str, length: int = 34) -> str:
 
 
 def _restyle(tag: str, key: str) -> str:
-    """One tag with variables for colours, the page's font, and ids of its own."""
+    """Rewrite one tag: variables for colours, the page's font, and ids of its own."""
     tag = re.sub(r' (xmlns(:\w+)?|version)="[^"]*"', "", tag).replace("xlink:href", "href")
     tag = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{key}-", tag)
     tag = re.sub(r"(font: [^;\"]*?[\d.]+px )[^;\"]+", r"\1var(--font)", tag)

@@ -19,7 +19,7 @@ _NUMBER = 0.3
 
 @dataclass(frozen=True)
 class _ClassPanel:
-    """A panel of bars, one per class: accuracies in 0..1 in one colour, or without a colour gains in -1..1."""
+    """A panel of bars, one per class: accuracies in 0..1 if it has a colour, else gains in -1..1."""
 
     title: str
     values: NDArray[np.float64]
@@ -33,7 +33,7 @@ def draw_class_accuracies(
     key: str,
     gains: tuple[str, NDArray[np.float64]] | None = None,
 ) -> list[str]:
-    """A panel of bars for each evaluation.
+    """Draw a panel of bars for each evaluation.
 
     Args:
         classes: names of the classes, from top to bottom.
@@ -43,7 +43,7 @@ def draw_class_accuracies(
         gains: a title and (classes,) differences in -1..1 for a last panel.
 
     Returns:
-        <svg> elements, each of part of the classes.
+        <svg> elements, each with some of the classes.
     """
     panels = [
         _ClassPanel(label, values, get_colour(number))
@@ -59,17 +59,17 @@ def draw_class_accuracies(
 def draw_class_gains(
     classes: Sequence[str], gains: Sequence[NDArray[np.float64]], labels: Sequence[str], first: str, key: str
 ) -> list[str]:
-    """A panel of bars for each evaluation except the first.
+    """Draw a panel of bars for each evaluation except the first.
 
     Args:
         classes: names of the classes, from top to bottom.
         gains: for each evaluation (classes,) differences from the first in -1..1; NaN without test videos.
         labels: titles of the panels.
-        first: what the first evaluation is called.
+        first: the label of the first evaluation.
         key: the figures' own name on the page.
 
     Returns:
-        <svg> elements, each of part of the classes.
+        <svg> elements, each with some of the classes.
     """
     panels = [_ClassPanel(label, values) for label, values in zip(labels, gains, strict=True)]
     return _draw_panels(
@@ -81,7 +81,7 @@ def draw_class_gains(
 def _draw_panels(
     classes: Sequence[str], panels: Sequence[_ClassPanel], key: str, x_label: str, description: str
 ) -> list[str]:
-    """Panels beside each other, in as many figures as the classes need."""
+    """Draw panels beside each other, in as many figures as the classes need."""
     points = 100 * np.concatenate([[0.0], *(np.nan_to_num(panel.values) for panel in panels if panel.colour is None)])
     extent = float(points.min()), float(points.max())
     names = [shorten(name) for name in classes]
@@ -110,7 +110,7 @@ def _draw_panels(
 
 
 def _draw_accuracies(axes: Any, accuracies: NDArray[np.float64], colour: str, size: float, margin: float) -> None:
-    """Bars of accuracies in 0..1 with their numbers in %; a number needs `margin` of the panel's width."""
+    """Draw bars of accuracies in 0..1 with their numbers in %; a number needs `margin` of the panel's width."""
     axes.barh(np.arange(len(accuracies)), 100 * np.nan_to_num(accuracies), 0.68, color=colour)
     for row, value in enumerate(accuracies):
         text, ink = ("no test video", MUTED) if np.isnan(value) else (f"{100 * value:.0f}", INK)
@@ -120,9 +120,9 @@ def _draw_accuracies(axes: Any, accuracies: NDArray[np.float64], colour: str, si
 
 
 def _draw_gains(axes: Any, gains: NDArray[np.float64], size: float, margin: float, extent: tuple[float, float]) -> None:
-    """Bars to both sides of zero, of differences in -1..1. Their signs are written: colour alone is not enough.
+    """Draw bars of differences in -1..1 on both sides of zero. Signs are written: colour alone is not enough.
 
-    `extent` is the largest loss and gain, in points, that there must be room for.
+    `extent` is the largest loss and gain to make room for, in points.
     """
     points = 100 * np.nan_to_num(gains)
     axes.barh(np.arange(len(points)), points, 0.68, color=[GOOD if gain > 0 else BAD for gain in points])
@@ -140,7 +140,7 @@ def _draw_gains(axes: Any, gains: NDArray[np.float64], size: float, margin: floa
 
 
 def _write_number(axes: Any, text: str, end: float, row: int, ink: str, size: float) -> None:
-    """A number outside the end of a bar."""
+    """Write a number beyond the end of a bar."""
     written = axes.annotate(
         text, (end, row), (3 if end >= 0 else -3, 0), textcoords="offset points", va="center",
         ha="left" if end >= 0 else "right", fontsize=size - 0.5, color=ink,

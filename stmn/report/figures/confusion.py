@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 
 from stmn.report.figures.canvas import HEAT, INK, MUTED, ON_HEAT, new_figure, render_svg, shorten
 
-#: larger heat maps are pictures, whose colour can't be a variable: a blue that is visible on white and on black
+#: large heat maps are pictures, whose colour can't be a variable: a blue that is visible on white and on black
 _HEAT_RGB = (0.20, 0.48, 0.86)
 #: matrices of up to this many classes show their numbers
 NUMBERED = 12
-#: and of up to this many the names of the classes
+#: matrices of up to this many classes show the classes' names
 _NAMED = 110
 
 
 def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str], key: str) -> str:
-    """A heat map of a (classes, classes) matrix of counts. Rows are true classes; colour is the share of the row."""
+    """Draw a heat map of (classes, classes) counts. Rows are true classes; colour is the share of the row."""
     count = len(classes)
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     side = float(np.clip(0.38 * count, 1.5, 4.2) if count <= NUMBERED else np.clip(0.095 * count, 3.6, 9.6))
@@ -46,7 +46,7 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str], key: st
 
 
 def _draw_cells(axes: Any, confusion: NDArray[np.int64], shares: NDArray[np.float64]) -> None:
-    """A square and a number for each entry of a small matrix."""
+    """Draw a square and a number for each entry of a small matrix."""
     for (row, column), count in np.ndenumerate(confusion):
         share = float(shares[row, column])
         if share:

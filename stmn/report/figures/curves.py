@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from stmn.report.figures.canvas import INK, WIDTH, get_colour, get_line_style, new_figure, render_svg, shorten
 
-#: most points of a curve
+#: the most points of a curve
 POINTS = 150
-#: numbers that are looked at now and then, and so are never averaged
+#: numbers that are logged only now and then, and are never averaged
 _SPARSE = ("validation_error", "rate")
 
 
@@ -26,7 +26,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class _CurvePanel:
-    """A panel: which number of the logs it shows, its factor, and its axis."""
+    """A panel: the name of the logged number that it shows, its scale factor, and its axis."""
 
     name: str
     title: str
@@ -44,7 +44,7 @@ _PANELS = (
 
 
 def draw_curves(curves: Sequence[Curve], key: str) -> str:
-    """A panel for each number that the logs have, over steps, with one line per training."""
+    """Draw a panel over steps for each number in the logs, with one line per training."""
     panels = [panel for panel in _PANELS if any(row.get(panel.name) is not None for c in curves for row in c.rows)]
     down, columns = -(-len(panels) // 2), 3 if max(len(curve.label) for curve in curves) < 30 else 2
     with new_figure(key, WIDTH, 2.6 * down + 0.35 + 0.2 * -(-len(curves) // columns)) as figure:
@@ -75,7 +75,7 @@ def draw_curves(curves: Sequence[Curve], key: str) -> str:
 
 
 def _draw_line(axes: Any, curve: Curve, panel: _CurvePanel) -> Any:
-    """One training's line, with rings where single values matter; None if its log lacks the number."""
+    """Draw one training's line, with rings where single values matter; None if its log lacks the number."""
     steps, values = _read_series(curve.rows, panel.name)
     if panel.logarithmic:  # a rate of zero has no logarithm
         steps, values = steps[values > 0], values[values > 0]
@@ -88,7 +88,7 @@ def _draw_line(axes: Any, curve: Curve, panel: _CurvePanel) -> Any:
 
 
 def _read_series(rows: Sequence[dict[str, Any]], name: str) -> NDArray[np.float64]:
-    """(2, points) of step and value, from the rows that have it; means of neighbours if a line can't show them all."""
+    """(2, points) steps and values, from the rows that have the value; neighbours are averaged if there are many."""
     values = np.array([[row["step"], row[name]] for row in rows if row.get(name) is not None], float).reshape(-1, 2)
     if name in _SPARSE or len(values) <= POINTS:
         return values.T

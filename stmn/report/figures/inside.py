@@ -1,4 +1,4 @@
-"""The figures of a look inside a gated network: what its gates pick, gradients, and temporal filters."""
+"""The figures about the inside of a gated network: what its gates pick, gradients, and temporal filters."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,14 +12,14 @@ from stmn.evaluation.inside.gradients import Gradients
 from stmn.evaluation.inside.look import Inside
 from stmn.report.figures.canvas import INK, MUTED, WIDTH, get_colour, new_figure, render_svg
 
-#: marks of several things in one row
+#: marks for different things in one row
 _MARKS = ("o", "s", "D", "^")
-#: marks of the three taps of a filter, and of more
+#: marks for taps before, at and after the centre of a filter
 _TAP_MARKS = ("<", "o", ">")
 
 
 def draw_focus(focus: Sequence[UnitFocus], key: str) -> str:
-    """For each gated unit, how much more of each signal falls on the target than on the distractor."""
+    """Draw, for each gated unit, how much more of each signal falls on the target than on the distractor."""
     signals = [
         ("what the unit reads, gated", [unit.read.lead for unit in focus]),
         ("what the gate is sent", [unit.sent.lead for unit in focus]),
@@ -40,7 +40,7 @@ def draw_focus(focus: Sequence[UnitFocus], key: str) -> str:
 
 
 def draw_gradients(found: Inside, key: str) -> str:
-    """Norms of the gradient through each gate, with each gate function, beside that of the sender's own classifier."""
+    """Draw the gradient norm through each gate, for each gate function, beside that of the sender's own classifier."""
     both = (("before the streams were trained together", found.began), ("as trained", found.gradients))
     panels = [(title, measured) for title, measured in both if measured]
     rows = _name_units([(unit.unit, unit.receiver) for unit in found.gradients[0].units])
@@ -60,7 +60,7 @@ def draw_gradients(found: Inside, key: str) -> str:
 
 
 def draw_filters(filters: Sequence[FilterChange], key: str) -> str:
-    """For each temporal filter, how far its mean taps moved, with their spread over channels."""
+    """Draw, for each temporal filter, how far its mean taps moved, with their spread over channels."""
     streams = list(dict.fromkeys(item.stream for item in filters))
     most = max(sum(item.stream == stream for item in filters) for stream in streams)
     with new_figure(key, WIDTH, 1.1 + 0.3 * most) as figure:
@@ -86,7 +86,7 @@ def draw_filters(filters: Sequence[FilterChange], key: str) -> str:
 
 
 def _draw_norms(axes: Any, measured: Sequence[Gradients]) -> None:
-    """One panel of gradients: the sender's own classifier once, since no gate changes it, and each gate function."""
+    """Draw a panel of gradient norms: each gate function, and the sender's own classifier once: no gate changes it."""
     total = len(measured) + 1
     _draw_rows(axes, [unit.own for unit in measured[0].units], 0, total, "own classifier", series=None)
     for number, item in enumerate(measured, 1):
@@ -100,7 +100,7 @@ def _draw_rows(
     axes: Any, estimates: Sequence[Estimate | None], number: int, total: int, label: str, scale: float = 1.0,
     series: int | None = -1,
 ) -> None:  # fmt: skip
-    """A dot with whiskers in each row, for one of `total` things; -1 picks the colour by its number."""
+    """Draw a dot with whiskers in each row, for one of `total` things. `series` -1: the colour of its number."""
     colour = get_colour(number if series == -1 else series)
     rows = np.arange(len(estimates)) + _offset(number, total)
     kept = [(row, e) for row, e in zip(rows, estimates, strict=True) if e is not None and np.isfinite(e.mean)]
@@ -114,7 +114,7 @@ def _draw_rows(
 
 
 def _offset(number: int, total: int) -> float:
-    """Where the mark of one of several things stands in its row."""
+    """The offset within a row of the mark of one of several things."""
     return 0.5 * (number - (total - 1) / 2) / total
 
 
@@ -125,7 +125,7 @@ def _name_units(units: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _name_rows(axes: Any, labels: Sequence[str]) -> None:
-    """Rows from the top, without lines between them."""
+    """Label the rows from the top, and remove lines between them."""
     axes.grid(axis="y", visible=False)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_yticks(range(len(labels)), labels, color=INK)
@@ -133,7 +133,7 @@ def _name_rows(axes: Any, labels: Sequence[str]) -> None:
 
 
 def _mark_of_tap(tap: int, taps: int) -> str:
-    """A mark that points to where the tap looks."""
+    """A mark that points in the direction of the tap in time."""
     return _TAP_MARKS[1 + int(np.sign(tap - taps // 2))]
 
 

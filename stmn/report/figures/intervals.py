@@ -18,7 +18,7 @@ class AccuracyInterval:
 
 
 def draw_intervals(accuracies: Sequence[AccuracyInterval], chance: float, key: str) -> str:
-    """A dot with whiskers for each accuracy, and a line at chance (in 0..1)."""
+    """Draw a dot with whiskers for each accuracy, and a line at `chance` (in 0..1)."""
     with new_figure(key, WIDTH, 0.62 + 0.3 * len(accuracies)) as figure:
         axes = figure.subplots()
         axes.grid(axis="y", visible=False)
