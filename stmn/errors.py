@@ -132,7 +132,7 @@ _SHORTAGE = re.compile(
 )
 
 
-def tells_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """True if an error of Python, NumPy, torch or CUDA says that memory ran out."""
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_SHORTAGE.search(str(error))))
 

@@ -78,7 +78,7 @@ class Run:
         stage = self.record.get("stage")
         return f"{stage} ({self.name})" if stage else self.name
 
-    def is_called(self, name: str) -> bool:
+    def matches_name(self, name: str) -> bool:
         """True if its name begins with `name`, or if `name` is its stage's id in a recipe."""
         return self.name.startswith(name) or self.record.get("stage") == name
 
@@ -140,7 +140,7 @@ class Run:
                 return f"{name}, which it follows from, has changed"
         return ""
 
-    def whole_output(self, kind: str) -> Path:
+    def verified_output(self, kind: str) -> Path:
         """The file of a kind, after checking that it is unchanged since the stage wrote it.
 
         Raises:
@@ -354,7 +354,7 @@ class Workspace:
             return Input(path, file_digest(path), str(path), str(path))
         run = read_run(path) if path.is_dir() else None
         if run is None:
-            run = next((run for run in self.runs() if run.is_called(value) and run.makes(*kinds)), None)
+            run = next((run for run in self.runs() if run.matches_name(value) and run.makes(*kinds)), None)
         if run is None:
             known = [run.name for run in self.runs() if run.makes(*kinds)]
             raise UsageError(
@@ -376,7 +376,7 @@ def as_input(run: Run, *kinds: str) -> Input:
         status = f": {holder}" if holder else f" (status: {run.record.get('status', 'not started')})"
         raise DataError(f"run {run.name} is not finished{status}")
     kind = next((kind for kind in kinds if kind in run.record["outputs"]), kinds[0])
-    return Input(run.whole_output(kind), run.record["fingerprint"], run.name, run.label)
+    return Input(run.verified_output(kind), run.record["fingerprint"], run.name, run.label)
 
 
 def _digest(path: Path) -> str:

@@ -113,7 +113,7 @@ def _find(place: "Workspace", target: str | None, split: str | None) -> "tuple[s
         return _name_of(run, place), item.name, load_scores(item.path)
     data = target or place.find_data(None, "stmn browse NAME", partial=True).name
     run = place.newest("scores", data=data, split=split or "1")
-    return data, run.name if run else "", load_scores(run.whole_output("scores")) if run else None
+    return data, run.name if run else "", load_scores(run.verified_output("scores")) if run else None
 
 
 def _name_of(run: "Run | None", place: "Workspace") -> str:

@@ -108,7 +108,7 @@ def predict(
     loaded = load_model(Workspace(settings.workspace).find_model(model), settings.device, stream, precision)
     if explain:
         ClassMap(loaded, explain)  # report a wrong name before anything is read
-    options = replace(options, is_unknown=None if unknown is None else loaded.doubt(unknown))
+    options = replace(options, is_unknown=None if unknown is None else loaded.unknown_rule(unknown))
     printer = _Printer(loaded, top, as_json, display, options.is_unknown)
     if overlay:
         _choose_font(font, printer)
@@ -167,13 +167,13 @@ class _Printer:
     apart: "MeasuredApart | None" = None
 
     def __init__(
-        self, model: "Model", top: int, as_json: bool, display: "Display", doubt: "Callable[[Tensor], bool] | None"
+        self, model: "Model", top: int, as_json: bool, display: "Display", rule: "Callable[[Tensor], bool] | None"
     ) -> None:
-        self.model, self.top, self.as_json, self.display, self.doubt = model, top, as_json, display, doubt
+        self.model, self.top, self.as_json, self.display, self.unknown_rule = model, top, as_json, display, rule
 
     def is_unknown(self, outputs: "Tensor") -> bool:
         """True if (outputs, classes) logits are of no known class; always False without `--unknown`."""
-        return self.doubt is not None and self.doubt(outputs)
+        return self.unknown_rule is not None and self.unknown_rule(outputs)
 
     def classify(self, video: "Source", options: "PredictOptions") -> None:
         """Classify a video, print its line (one per window, if no file takes the windows), and keep its rows."""
@@ -254,7 +254,7 @@ class _Printer:
             times = {"start_s": round(span[0], 3), "end_s": round(span[1], 3)} if span else {}
             count = {"windows": windows} if windows else {}
             scores = {found.class_name: round(found.score, 6) for found in best}
-            known = {} if self.doubt is None else {"unknown": unknown}
+            known = {} if self.unknown_rule is None else {"unknown": unknown}
             answer_json({"video": name, **times, **count, **known, "scores": scores}, letters=True)
         else:
             when = f" {span[0]:.2f} to {span[1]:.2f} s" if span else ""

@@ -84,7 +84,7 @@ def train(
     overrides = Overrides(settings.defaults)
     done = list(run_recipe(loaded, space, display, overrides, settings.device, wait=wait, force=force))
     print_results(done)
-    _look_back(recipe, done)
+    _compare_with_estimate(recipe, done)
     final = final_id(loaded.stages)
     model = next((run for stage, run in done if final in (stage.id, stage.of)), None)
     if model:
@@ -105,7 +105,7 @@ def _describe(asked: FittingOptions) -> str:
     return digest({key: str(value) for key, value in asked.chosen().items()} | {"videos": str(real_path(asked.videos))})
 
 
-def _look_back(recipe: Path, done: "list[tuple[RecipeStage, Run]]") -> None:
+def _compare_with_estimate(recipe: Path, done: "list[tuple[RecipeStage, Run]]") -> None:
     """Print how far the estimate was off."""
     found = re.search(r"^# estimate +(\d+) s$", recipe.read_text(encoding="utf-8"), re.MULTILINE)
     took = sum(run.record.get("seconds", 0.0) for run in {run.name: run for _, run in done}.values())

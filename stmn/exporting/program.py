@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stmn.errors import StmnError, tells_of_memory
+from stmn.errors import StmnError, is_out_of_memory
 from stmn.nets.fast.folding import fold_batch_norms
 from stmn.nets.network import Network
 
@@ -56,7 +56,7 @@ def make_program(network: Network, example: Sequence[Tensor]) -> Any:
         with torch.no_grad(), _sizes_of_one():
             program = torch.export.export(module, tuple(example), dynamic_shapes=(tuple(dims for _ in example),))
     except Exception as error:  # torch.export passes on errors of any part of the network
-        if tells_of_memory(error):
+        if is_out_of_memory(error):
             raise
         first = next(iter(str(error).split("\n")), "") or type(error).__name__
         raise StmnError(f"export: torch.export can't express this network with free sizes: {first[:300]}") from error

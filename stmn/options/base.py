@@ -110,7 +110,7 @@ class StageOptions(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_stand_ins(cls, value: Any, info: ValidationInfo) -> Any:
+    def _refuse_placeholders(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse booleans as numbers, empty names and lists, numbers that are too large, and NUL characters."""
         name = str(info.field_name)
         shape = cls.described()[name].shape

@@ -127,7 +127,7 @@ class FuseOptions(TrainingOptions):
         return self.fusion not in _UNTIED
 
     @model_validator(mode="after")
-    def _gates_are_there(self) -> Self:
+    def _check_gates(self) -> Self:
         """Refuse options of gates if there are none."""
         for name in ("site", "direction", "gated_units", "operand"):
             if not self.tied and (value := getattr(self, name)) != type(self).model_fields[name].default:

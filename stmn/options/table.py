@@ -29,7 +29,7 @@ class TableOptions(SetOptions):
     against: str | None = option(None, "row that the others are compared with", "Data")
 
     @model_validator(mode="after")
-    def _one_each(self) -> Self:
+    def _check_rows(self) -> Self:
         """Refuse rows or seeds unless there is one for each evaluation."""
         count = len(self.evaluations or [])
         for name in ("rows", "seeds"):

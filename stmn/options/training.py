@@ -147,7 +147,7 @@ class TrainingOptions(OptimisationOptions):
         return self
 
     @model_validator(mode="after")
-    def _modes_are_of_compilers(self) -> Self:
+    def _check_compile_mode(self) -> Self:
         """Refuse a compile mode without compiling."""
         if self.compile_mode != "default" and not self.compile:
             raise ValueError(f"compile_mode = {self.compile_mode} says how to compile: set compile too")

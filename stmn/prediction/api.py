@@ -53,7 +53,7 @@ class WholePrediction:
 class Model(Classifier):
     """A trained model. It reads files, online addresses, cameras (by number) and standard input (`-`)."""
 
-    def doubt(self, threshold: str) -> Callable[[Tensor], bool]:
+    def unknown_rule(self, threshold: str) -> Callable[[Tensor], bool]:
         """Make a function that tells from (outputs, classes) logits whether a video is of no known class.
 
         Args:

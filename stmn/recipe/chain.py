@@ -76,7 +76,7 @@ def run_recipe(
     check_recipe(known, options, torchrun.size(), until)
     runs: dict[str, Run] = {}
     given = {stage.id: overrides.options(recipe, stage) for stage in recipe.stages}
-    with _turn(given, recipe.sweep, workspace, progress, bool(wait)):
+    with _recipe_lock(given, recipe.sweep, workspace, progress, bool(wait)):
         if recipe.sweep and recipe.sweep.over_splits:  # a stage without axes makes the set that has the splits
             first = [stage for stage in known.up_to(until) if not stage.axes and stage.uses == "prepare"]
             chain = _Chain(replace(known, stages=first), options, workspace, progress, device, force, wait, runs)
@@ -184,7 +184,7 @@ def try_expand(recipe: Recipe, workspace: Workspace, overrides: Overrides) -> tu
 
 
 @contextmanager
-def _turn(
+def _recipe_lock(
     options: dict[str, StageOptions], sweep: Sweep | None, workspace: Workspace, progress: Progress, wait: bool
 ) -> Iterator[None]:
     """Keep other processes from running the same stages in the same order. Raises `FolderInUse`."""

@@ -27,7 +27,7 @@ def check_earlier(plan: StagePlan, workspace: Workspace) -> str:
     """
     alike: list[tuple[Run, dict[str, str]]] = []
     for run in workspace.runs():
-        if run.record.get("verb") != plan.verb or run.path == plan.run.path or _was_asked_otherwise(run.record, plan):
+        if run.record.get("verb") != plan.verb or run.path == plan.run.path or _options_differ(run.record, plan):
             continue
         differences = dict(_differences(run.record, plan))
         if not differences:
@@ -45,7 +45,7 @@ def check_earlier(plan: StagePlan, workspace: Workspace) -> str:
     return f"this is a new run, not {run.name}: {'; '.join(differences.values())}"
 
 
-def _was_asked_otherwise(record: dict[str, Any], plan: StagePlan) -> bool:
+def _options_differ(record: dict[str, Any], plan: StagePlan) -> bool:
     """True if a run and a plan were given different values of an option, or different inputs or data sets.
 
     An option given as `auto`, for example, doesn't count: the machine decides its value.

@@ -45,7 +45,7 @@ def execute(
     """
     if not force:
         _refuse_existing(
-            plan.options, find_stage(plan.verb).find_kept(plan.options, plan.run) if plan.up_to_date else ()
+            plan.options, find_stage(plan.verb).find_unchanged(plan.options, plan.run) if plan.up_to_date else ()
         )
     run = _execute(plan, workspace, progress, device, force, wait, about)
     if not torchrun.rank():
@@ -60,7 +60,7 @@ def _execute(
     """Run a stage, alone or with the other processes of torchrun."""
     context = _context(plan, workspace, progress, device, wait)
     if torchrun.size() == 1:
-        with _turn(plan, context, force, wait, about) as needed:
+        with _stage_lock(plan, context, force, wait, about) as needed:
             return _run_and_record(plan, context, about) if needed else plan.run
     ranks, stage = context.ranks, find_stage(plan.verb)
     if ranks.broadcast(plan.fingerprint) != plan.fingerprint:
@@ -68,7 +68,7 @@ def _execute(
             f"{workspace.root}: the processes of torchrun see different data or runs; all of them need this one folder"
         )
     if ranks.first:
-        with _turn(plan, context, force, wait, about) as needed:
+        with _stage_lock(plan, context, force, wait, about) as needed:
             ranks.broadcast(needed)
             if needed:
                 _run_and_record(plan, context, about)
@@ -122,11 +122,11 @@ def _refuse_existing(options: StageOptions, kept: Sequence[str]) -> None:
 def _is_needed(plan: StagePlan, force: bool) -> bool:
     """True if a stage has something to do."""
     stage = find_stage(plan.verb)
-    return force or not plan.up_to_date or stage.always or stage.asks_more(plan.options, plan.run)
+    return force or not plan.up_to_date or stage.always or stage.has_more_work(plan.options, plan.run)
 
 
 @contextmanager
-def _turn(plan: StagePlan, context: Context, force: bool, wait: bool, about: dict[str, Any]) -> Iterator[bool]:
+def _stage_lock(plan: StagePlan, context: Context, force: bool, wait: bool, about: dict[str, Any]) -> Iterator[bool]:
     """Yield True if a stage has to run; its folder is then locked until the block ends. Else yield False.
 
     Raises:

@@ -5,7 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from stmn.errors import MissingExtra, StmnError, UsageError
-from stmn.recipe.of_runs import recipe_name, write_recipe_of
+from stmn.recipe.from_runs import recipe_name, write_recipe_from_runs
 from stmn.runtime.files import read_text
 from stmn.runtime.hub import CARD_FILE, MODEL_FILE, RECIPE_FILE, HubName
 from stmn.runtime.names import without_folders
@@ -61,7 +61,7 @@ def collect(
         tests = find_tests(path, workspace)
         about = f"what made {name.repo}"
         try:
-            write_recipe_of([run, *tests], recipe_name(name.repo), about, folder / RECIPE_FILE, workspace)
+            write_recipe_from_runs([run, *tests], recipe_name(name.repo), about, folder / RECIPE_FILE, workspace)
             recipe = RECIPE_FILE
         except StmnError as error:
             (folder / RECIPE_FILE).unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from stmn.errors import PluginError, StmnError, UsageError, describe_mistake, near_match, tells_of_memory
+from stmn.errors import PluginError, StmnError, UsageError, describe_mistake, is_out_of_memory, near_match
 from stmn.registry import BUILT_IN, Plugin, find, names
 
 #: kind -> how many arguments stmn passes by position
@@ -150,7 +150,7 @@ def plugin_errors(plugin: Plugin) -> Iterator[None]:
         raise UsageError(f"{_title(plugin.kind)} '{plugin.name}': {error}") from error
     except Exception as error:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if plugin.package == BUILT_IN or full or tells_of_memory(error):
+        if plugin.package == BUILT_IN or full or is_out_of_memory(error):
             raise
         raise PluginError(
             f"{plugin.title} failed: {type(error).__name__}: {error}; stmn plugins list --check says what its authors "

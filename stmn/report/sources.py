@@ -167,7 +167,7 @@ def read_metrics(run: Run) -> dict[str, Any]:
     if "metrics" not in run.record.get("outputs", {}):
         return {}
     try:
-        metrics = read_json(run.whole_output("metrics"))
+        metrics = read_json(run.verified_output("metrics"))
     except DataError as error:
         notice(f"{error}; the page is made without it")
         return {}
@@ -185,7 +185,7 @@ def read_training_log(run: Run) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     try:
         if run.record.get("outputs", {}).get("metrics") == _LOG:
-            run.whole_output("metrics")
+            run.verified_output("metrics")
         lines = read_regular(path).splitlines()
     except (DataError, OSError) as error:
         notice(f"{error}; its curves are left out")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from stmn.errors import StmnError, tells_of_memory
+from stmn.errors import StmnError, is_out_of_memory
 
 _OF_GPU = re.compile(r"cuda|cublas|cudnn|find an engine|hip error", re.IGNORECASE)
 _ASKED = re.compile(r"allocate ([\d.]+) ?(bytes|[KMGTP]iB)", re.IGNORECASE)
@@ -38,7 +38,7 @@ class Shortage:
 def find_shortage(error: BaseException) -> Shortage | None:
     """The shortage that an error of Python, NumPy, torch or CUDA tells of; None if it tells of something else."""
     text = str(error)
-    if not tells_of_memory(error):
+    if not is_out_of_memory(error):
         return None
     on_gpu = type(error).__name__ == "OutOfMemoryError" or bool(_OF_GPU.search(text))
     found = _ASKED.search(text)

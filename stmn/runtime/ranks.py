@@ -21,7 +21,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from stmn.errors import StmnError, tells_of_memory
+from stmn.errors import StmnError, is_out_of_memory
 from stmn.runtime import torchrun
 from stmn.runtime.device import Device
 
@@ -169,7 +169,7 @@ def report_lost_rank() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if torchrun.size() == 1 or tells_of_memory(error):
+        if torchrun.size() == 1 or is_out_of_memory(error):
             raise
         if _is_lost_connection(error):
             raise StmnError(

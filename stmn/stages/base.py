@@ -148,11 +148,11 @@ class Stage(Generic[OptionsT]):
     def deliver(self, options: OptionsT, run: Run) -> None:
         """Write extra files that options ask for, such as a copy; the run itself may be an earlier one."""
 
-    def find_kept(self, options: OptionsT, run: Run) -> list[str]:
+    def find_unchanged(self, options: OptionsT, run: Run) -> list[str]:
         """The options that name files which an earlier command wrote and `deliver` would not change."""
         return []
 
-    def asks_more(self, options: OptionsT, run: Run) -> bool:
+    def has_more_work(self, options: OptionsT, run: Run) -> bool:
         """True if options that don't decide the result ask for more work than an up-to-date run has done."""
         return False
 

@@ -74,7 +74,7 @@ def _find_scores(options: CalibrateOptions, context: Context) -> "Scores":
     else:
         test: dict[str, Any] = {"model": options.model, "part": "validation", "data": options.data}
         run = context.run_stage(EvaluateOptions(**test))
-        parts, names = [load_scores(run.whole_output("scores"))], [run.name]
+        parts, names = [load_scores(run.verified_output("scores"))], [run.name]
     scores = parts[0] if len(parts) == 1 else join_folds(parts, names)
     if not holds_logits(scores.protocol):
         raise DataError(f"{names[0]}: holds no logits of a network, and only these have a temperature")

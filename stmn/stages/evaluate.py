@@ -70,7 +70,7 @@ class Evaluate(Stage[EvaluateOptions]):
         split = options.split or _split_of(models[0], workspace, options.data)
         return options.with_defaults(split=split, part="test")
 
-    def asks_more(self, options: EvaluateOptions, run: Run) -> bool:
+    def has_more_work(self, options: EvaluateOptions, run: Run) -> bool:
         """True if the run has only a mean of folds, as earlier versions made, and not their joined scores."""
         from stmn.store.format.header import read_header
 

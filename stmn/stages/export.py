@@ -138,7 +138,7 @@ class Export(Stage[ExportOptions]):
             files=tuple(file.name for file in companions),
         )
 
-    def find_kept(self, options: ExportOptions, run: Run) -> list[str]:
+    def find_unchanged(self, options: ExportOptions, run: Run) -> list[str]:
         """`copy_to` if the same files are there, `example` if its folder holds nothing but all or part of it."""
         from stmn.runtime.files import holds_same
 

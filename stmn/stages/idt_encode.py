@@ -38,7 +38,7 @@ class IdtEncode(Stage[IdtEncodeOptions]):
         """The plugins and formats that the earlier steps depend on."""
         return describe_steps(options)
 
-    def asks_more(self, options: IdtEncodeOptions, run: Run) -> bool:
+    def has_more_work(self, options: IdtEncodeOptions, run: Run) -> bool:
         """True if skipped videos are to be tried again, and there are any."""
         return options.retry_skipped and bool(run.results.get("skipped"))
 

@@ -42,7 +42,7 @@ class IdtExtract(Stage[IdtExtractOptions]):
         """The flow, and the arithmetic of the tracks."""
         return describe_steps(options)
 
-    def asks_more(self, options: IdtExtractOptions, run: Run) -> bool:
+    def has_more_work(self, options: IdtExtractOptions, run: Run) -> bool:
         """True if skipped videos are to be tried again, and there are any."""
         return options.retry_skipped and bool(run.results.get("skipped"))
 

@@ -12,7 +12,7 @@ from stmn.registry.options import build
 from stmn.runtime.files import real_path
 from stmn.runtime.names import find_fault, has_slash
 from stmn.stages.base import Context, Result, Stage
-from stmn.stages.prepare_notes import find_small, report_list, report_short
+from stmn.stages.prepare_notes import find_small, print_list_notes, print_short_videos
 from stmn.stages.video_jobs import Rate, check_workers, count_skipped, run_video_jobs
 from stmn.workspace import Input, Run, Workspace, read_run
 
@@ -192,7 +192,7 @@ def _fill_store(options: PrepareOptions, context: Context) -> Result:
     folder = context.out
     dataset, entries, header = _take_inventory(options, folder)
     header.write(folder)
-    report_list(dataset, entries, header, context)
+    print_list_notes(dataset, entries, header, context)
     if header.folds:
         tested = sorted(len(parts["test"]) for parts in header.splits.values())
         kind = "folds" if header.folds.count else "one per group"
@@ -286,7 +286,7 @@ def _summarise(options: PrepareOptions, entries: "list[VideoEntry]", context: Co
             f"{folder}: {count_of(len(lost), 'video is', 'videos are')} in no shard, the first: {lost[0]!r}; "
             f"{elsewhere}"
         )
-    report_short([(entry.id, finished[entry.id].frames) for entry in entries], context)
+    print_short_videos([(entry.id, finished[entry.id].frames) for entry in entries], context)
     skipped = count_skipped(
         {entry.id: finished[entry.id].reason for entry in entries}, folder, options.allow_failures, "prepared"
     )

@@ -19,7 +19,7 @@ _LARGER = 1.25
 _STACK_LENGTH = 10
 
 
-def report_list(dataset: "Dataset", entries: "list[VideoEntry]", header: "Header", context: Context) -> None:
+def print_list_notes(dataset: "Dataset", entries: "list[VideoEntry]", header: "Header", context: Context) -> None:
     """Print how the data set read its list, what looks wrong, and what it left out, also as an event per file."""
     from stmn.datasets.doubts import find_doubts
     from stmn.datasets.folds import describe_folds
@@ -55,7 +55,7 @@ def find_small(entries: "list[VideoEntry]", short_side: int) -> Iterator[str]:
         )
 
 
-def report_short(frames: list[tuple[str, int]], context: Context) -> None:
+def print_short_videos(frames: list[tuple[str, int]], context: Context) -> None:
     """Print which videos, given as (id, frames), are too short for a flow stack of default length. They are kept."""
     short = [(video_id, count) for video_id, count in frames if 0 < count <= _STACK_LENGTH]
     if short:

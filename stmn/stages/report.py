@@ -108,7 +108,7 @@ def _look_inside(
         return None
     known = [video for i in main.scores.ids if (video := store.videos.get(i)) and video.status == "ok"]
     try:
-        path = tested[0].whole_output("model")
+        path = tested[0].verified_output("model")
         found = look_at_model(path, store, lambda given: known, videos, context.device, context.workspace)
     except StmnError as error:
         context.progress.say(f"{error}; the page is made without a look inside")

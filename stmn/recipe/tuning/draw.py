@@ -66,9 +66,9 @@ class EarlyStop:
         self._trial = study.ask(_distributions(space))
         self.course: dict[int, float] = {}
         for step, accuracy in trial.course.items():
-            self.is_bad(step, accuracy)
+            self.should_stop(step, accuracy)
 
-    def is_bad(self, step: int, accuracy: float) -> bool:
+    def should_stop(self, step: int, accuracy: float) -> bool:
         """True if the trial should stop after a validation (accuracy 0..1) at a step."""
         if step not in self.course:  # a resumed trial may validate again at a step
             self._trial.report(accuracy, step)

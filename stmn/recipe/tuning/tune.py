@@ -105,7 +105,7 @@ class _Run:
     def _validated(self, step: int, accuracy: float) -> None:
         """Save a validation. Raises `Stopped` if the trial is to stop."""
         self._keep(course={**self.trial.course, step: accuracy})
-        if self._early is not None and self._early.is_bad(step, accuracy):
+        if self._early is not None and self._early.should_stop(step, accuracy):
             raise Stopped(f"stopped by tune after step {step}: worse than most trials at that step")
 
     def _keep(self, **changes: object) -> None:

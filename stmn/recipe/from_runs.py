@@ -23,7 +23,7 @@ _STREAMS = {"rgb": "appearance", "flow": "motion"}
 _HEAD = "# The stages that made this model, with every option that was given. Written from their records."
 
 
-def write_recipe_of(runs: Sequence[Run], name: str, about: str, path: Path, workspace: Workspace) -> None:
+def write_recipe_from_runs(runs: Sequence[Run], name: str, about: str, path: Path, workspace: Workspace) -> None:
     """Write a recipe that repeats some runs and all that led to them, and check it.
 
     Folders on this machine are left out; `--data-root` names the folder of the videos.
