@@ -69,7 +69,6 @@ def _examine() -> dict[str, Any]:
     import torch
 
     from stmn import registry
-    from stmn.runtime.cores import count_cores
     from stmn.stages.machine import describe_flow, list_kernels
 
     compiler = next(
@@ -81,7 +80,7 @@ def _examine() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "system": _describe_system(),
         "packages": {name: _package_version(name) for name in _PACKAGES},
-        "device": "cuda" if torch.cuda.is_available() else f"cpu: {count_of(count_cores(), 'core')}",
+        "device": "cuda" if torch.cuda.is_available() else _describe_cpu(),
         "GPU": _describe_gpus(),
         "flow": describe_flow(),
         "C compiler": compiler or "missing; what needs a kernel is slower (below)",
@@ -92,6 +91,15 @@ def _examine() -> dict[str, Any]:
         "extras": dict(_list_extras()),
         "folders": {name: _describe_folder(path) for name, path in _list_folders()},
     }
+
+
+def _describe_cpu() -> str:
+    """The cores, and whether half precision is worth trying on them."""
+    from stmn.runtime.cores import count_cores
+    from stmn.runtime.device import has_fast_bfloat16
+
+    faster = "; it has bfloat16: --precision bfloat16 trains faster" if has_fast_bfloat16() else ""
+    return f"cpu: {count_of(count_cores(), 'core')}{faster}"
 
 
 def _describe_system() -> str:

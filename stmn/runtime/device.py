@@ -178,6 +178,12 @@ def find_device(name: str = "auto") -> torch.device:
     return device
 
 
+def has_fast_bfloat16() -> bool:
+    """True if this CPU multiplies bfloat16 numbers in hardware: AVX-512 BF16, AMX, or Arm's BF16."""
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
 def _check_tf32(device: torch.device) -> None:
     """Raise `UsageError` if a device has no TF32."""
     if device.type != "cuda":

@@ -56,3 +56,14 @@ def test_system_that_has_never_been_run_on_is_named(monkeypatch):
     assert (
         "system:          Darwin arm64: stmn should run on it, but has not been run on it yet" in call("doctor").stdout
     )
+
+
+@pytest.mark.parametrize(("has", "says"), [
+    ({"avx2": True, "avx512_bf16": True}, "; it has bfloat16: --precision bfloat16 trains faster"), ({"avx2": True}, ""),
+])  # fmt: skip
+def test_cpu_with_bfloat16_is_pointed_out(monkeypatch, has, says):
+    import torch
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
+    device = json.loads(call("doctor", "--json").stdout)["device"]
+    assert device.startswith("cpu: ") and device.endswith(says or ("core", "cores")[not device.startswith("cpu: 1 ")])
