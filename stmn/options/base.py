@@ -59,9 +59,9 @@ class Option:
         data: it names the prepared data set.
         plugin: it names a plugin of this kind.
         options_of: it holds options of the plugin that another option names; this is that option's name.
-        typed: it may only be given on the command line, not in a file, because it leads out of the workspace.
+        command_line_only: it may not be given in a file, because it leads out of the workspace.
         makes: it names a folder that the stage makes; in a file it must be a name in the workspace, not a path.
-        later: it was added later: at its default it is not part of a run's identity, so earlier runs stay up to date.
+        added_later: at its default it is not part of a run's identity, so earlier runs stay up to date.
     """
 
     name: str
@@ -79,9 +79,9 @@ class Option:
     data: bool
     plugin: str | None
     options_of: str | None
-    typed: bool
+    command_line_only: bool
     makes: bool
-    later: bool
+    added_later: bool
 
     @property
     def flag(self) -> str:
@@ -144,17 +144,17 @@ class StageOptions(BaseModel):
         return [str(item) for item in values if item not in self.described()[name].words]
 
     def identity(self) -> dict[str, Any]:
-        """The options in a run's identity: those that decide the result, without `later` ones at their defaults."""
-        plain = {o.name for o in self.described().values() if o.later and getattr(self, o.name) == o.default}
+        """The options in a run's identity: those that decide the result, less `added_later` ones at their defaults."""
+        plain = {o.name for o in self.described().values() if o.added_later and getattr(self, o.name) == o.default}
         return {name: value for name, value in self.deciding().items() if name not in plain}
 
     def deciding(self) -> dict[str, Any]:
         """The options that decide the result, without inputs: not those for speed or place."""
         skip = {o.name for o in self.described().values() if o.execution or o.data or self._names_output(o)}
-        return self.alike(self.model_dump(mode="json", exclude=skip))
+        return self.normalise(self.model_dump(mode="json", exclude=skip))
 
     @classmethod
-    def alike(cls, values: dict[str, Any]) -> dict[str, Any]:
+    def normalise(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Normalise values of options, so that those that give the same result are equal."""
         return values
 
@@ -207,9 +207,9 @@ def option(
     data: bool = False,
     plugin: str | None = None,
     options_of: str | None = None,
-    typed: bool = False,
+    command_line_only: bool = False,
     makes: bool = False,
-    later: bool = False,
+    added_later: bool = False,
     **limits: Any,
 ) -> Any:
     """Declare a field of an options model; the arguments are those of `Option`.
@@ -228,9 +228,9 @@ def option(
         "data": data,
         "plugin": plugin,
         "options_of": options_of,
-        "typed": typed,
+        "command_line_only": command_line_only,
         "makes": makes,
-        "later": later,
+        "added_later": added_later,
     }
     return Field(default, description=help, json_schema_extra=marks, **limits)
 
@@ -261,9 +261,9 @@ def _described(name: str, info: FieldInfo) -> Option:
         data=marks.get("data", False),
         plugin=marks.get("plugin"),
         options_of=marks.get("options_of"),
-        typed=marks.get("typed", False),
+        command_line_only=marks.get("command_line_only", False),
         makes=marks.get("makes", False),
-        later=marks.get("later", False),
+        added_later=marks.get("added_later", False),
     )
 
 
@@ -350,7 +350,7 @@ def find_outside(model: type[StageOptions], values: Mapping[str, Any], where: st
         value = values.get(option.key)
         if value is None:
             continue
-        if option.typed:
+        if option.command_line_only:
             found.append(f"{where}: {option.key} writes outside the workspace: give {option.flag} on the command line")
         elif option.makes and isinstance(value, str) and (fault := find_fault(value)):
             found.append(f"{where}: {option.key} = {format_value(value)}: {fault}; it should be the name of a new set")

@@ -56,7 +56,7 @@ class EvaluateOptions(DataOptions):
         None,
         "a control: this stream sees noise with its pictures' mean and deviation [default: as in training]",
         "Testing",
-        later=True,
+        added_later=True,
     )
     chunks: int = option(25, "chunks per video, evenly spaced", "Testing", ge=1, le=10_000)
     flips: bool = option(True, "also test mirrored videos, if the data set allows it", "Testing")

@@ -30,7 +30,11 @@ class FuseOptions(TrainingOptions):
         plugin="fusion",
     )
     fusion_options: dict[str, Any] = option(
-        {}, "options of the fusion; 'stmn plugins show NAME' lists them", "Network", options_of="fusion", later=True
+        {},
+        "options of the fusion; 'stmn plugins show NAME' lists them",
+        "Network",
+        options_of="fusion",
+        added_later=True,
     )
     site: Literal["residual", "direct"] = option(
         "residual", "gate only the residual branch, or also the skip path (direct)", "Network"
@@ -49,11 +53,11 @@ class FuseOptions(TrainingOptions):
         None, "injector for the motion stream [default: as --injector]", "Network", plugin="injector"
     )
     injector_options: dict[str, Any] = option(
-        {}, "options of the injector", "Network", options_of="injector", later=True
+        {}, "options of the injector", "Network", options_of="injector", added_later=True
     )
     motion_injector_options: dict[str, Any] = option(
         {}, "options of the motion stream's injector, if it is another one", "Network", options_of="motion_injector",
-        later=True,
+        added_later=True,
     )  # fmt: skip
     temporal_init: Literal["centre", "average"] = option("centre", "initial weights of a temporal filter", "Network")
     temporal_length: int = option(3, "length of a temporal filter, chunks; odd", "Network", ge=1, le=99)
@@ -96,7 +100,7 @@ class FuseOptions(TrainingOptions):
         None,
         "a control: this stream sees noise instead of its pictures, in training and in testing",
         "Data",
-        later=True,
+        added_later=True,
     )
     loss_weights: list[float] | None = option(
         None,
@@ -104,21 +108,25 @@ class FuseOptions(TrainingOptions):
         "Optimisation",
         min_length=2,
         max_length=2,
-        later=True,
+        added_later=True,
     )
     freeze: list[Literal["appearance", "motion", "gates", "temporal"]] | None = option(
         None,
         "parts that are not trained: appearance, motion (each with its temporal filters and batch statistics, and "
         "without dropout), gates, temporal",
         "Optimisation",
-        later=True,
+        added_later=True,
     )
     lr_appearance: float = option(
         1.0, "multiplies lr of the trained appearance stream; not of its temporal filters", "Optimisation", gt=0,
-        later=True,
+        added_later=True,
     )  # fmt: skip
     lr_motion: float = option(
-        1.0, "multiplies lr of the trained motion stream; not of its temporal filters", "Optimisation", gt=0, later=True
+        1.0,
+        "multiplies lr of the trained motion stream; not of its temporal filters",
+        "Optimisation",
+        gt=0,
+        added_later=True,
     )
 
     @property

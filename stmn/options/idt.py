@@ -51,7 +51,7 @@ class IdtExtractOptions(SetOptions):
         "Dask scheduler, tcp:// or tls://HOST:PORT; its workers must see the same folders",
         "Run",
         execution=True,
-        typed=True,
+        command_line_only=True,
     )
     video_timeout: float = option(3600.0, "seconds allowed per video", "Run", gt=0, execution=True)
     retry_skipped: bool = option(False, "try all skipped videos again", "Run", execution=True)

@@ -52,7 +52,7 @@ class OptimisationOptions(DataOptions):
         "Optimisation",
         ge=0,
         le=100,
-        later=True,
+        added_later=True,
     )
     class_weights: bool = option(
         False, "weight the loss of each video by how rare its class is in the training list", "Optimisation"

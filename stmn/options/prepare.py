@@ -76,7 +76,7 @@ class PrepareOptions(StageOptions):
         "Dask scheduler, tcp:// or tls://HOST:PORT; its workers must see the same folders",
         "Run",
         execution=True,
-        typed=True,
+        command_line_only=True,
     )
     video_timeout: float = option(
         600.0, "skip a video that makes no progress for this many seconds", "Run", gt=0, execution=True

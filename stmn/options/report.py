@@ -19,6 +19,11 @@ class ReportOptions(DataOptions):
     table: str | None = option(None, "table of methods to show", "Data", inputs=("table",))
     samples: int = option(8, "videos to show", "Data", ge=0, le=200)
     inside: int = option(
-        48, "videos to measure the gates of the last gated network on; 0: don't", "Data", ge=0, le=10_000, later=True
+        48,
+        "videos to measure the gates of the last gated network on; 0: don't",
+        "Data",
+        ge=0,
+        le=10_000,
+        added_later=True,
     )
     title: str | None = option(None, "title of the page [default: the data set and split]", "Run")

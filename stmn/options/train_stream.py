@@ -14,7 +14,7 @@ class TrainStreamOptions(TrainingOptions):
     )
     arch: str = option("resnet50", "backbone: a plugin, or any ResNet of timm", "Network", plugin="backbone")
     arch_options: dict[str, Any] = option(
-        {}, "options of the backbone, if that is a plugin", "Network", options_of="arch", later=True
+        {}, "options of the backbone, if that is a plugin", "Network", options_of="arch", added_later=True
     )
     width: float = option(1.0, "multiplies the channels of conv2 to conv5", "Network", gt=0, le=4)
     weights: str = option(

@@ -58,7 +58,7 @@ class TrainingOptions(OptimisationOptions):
         "[default: --micro-batch]",
         "Optimisation",
         ge=1,
-        later=True,
+        added_later=True,
     )
     bn: Literal["train", "frozen", "partial"] = option(
         "train",
@@ -165,7 +165,7 @@ class TrainingOptions(OptimisationOptions):
         return self
 
     @classmethod
-    def alike(cls, values: dict[str, Any]) -> dict[str, Any]:
+    def normalise(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Write batch groups as micro-batches of their size, which give the same result."""
         group = values.get("bn_group")
         rest = {name: value for name, value in values.items() if name != "bn_group"}

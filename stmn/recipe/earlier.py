@@ -50,8 +50,8 @@ def _options_differ(record: dict[str, Any], plan: StagePlan) -> bool:
 
     An option given as `auto`, for example, doesn't count: the machine decides its value.
     """
-    alike = plan.options.alike
-    before, now = alike(record.get("options", {})), alike(plan.options.model_dump(mode="json"))
+    normalise = plan.options.normalise
+    before, now = normalise(record.get("options", {})), normalise(plan.options.model_dump(mode="json"))
     asked = record.get("given", before)
     for name in plan.options.inputs():
         if asked.get(name) != plan.given.get(name) and ("given" in record or name in plan.given):
@@ -66,7 +66,7 @@ def _options_differ(record: dict[str, Any], plan: StagePlan) -> bool:
 
 def _differences(record: dict[str, Any], plan: StagePlan) -> Iterator[tuple[str, str]]:
     """(Kind, text) of each difference between a run and a plan that were given the same options."""
-    identity, before = plan.identity, plan.options.alike(record.get("options", {}))
+    identity, before = plan.identity, plan.options.normalise(record.get("options", {}))
     decides = plan.options.deciding()
     changed = {k: (before[k], now) for k, now in decides.items() if k in before and before[k] != now}
     if "weights" in changed:

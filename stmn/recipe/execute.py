@@ -115,7 +115,7 @@ def _refuse_existing(options: StageOptions, kept: Sequence[str]) -> None:
     """Raise `UsageError` if a file that the user named exists, unless it will be left as it is."""
     for option in options.described().values():
         path = getattr(options, option.name)
-        if option.typed and isinstance(path, Path) and os.path.lexists(path) and option.name not in kept:
+        if option.command_line_only and isinstance(path, Path) and os.path.lexists(path) and option.name not in kept:
             raise UsageError(f"{path}: already exists; use --force to overwrite it")
 
 

@@ -85,7 +85,7 @@ def _options(run: Run, stages: Sequence[Run], ids: dict[int, str]) -> dict[str, 
     for option in options_of(run.record["verb"]).described().values():
         if option.inputs:
             value = _name_inputs(option, run, made)
-        elif option.data or option.typed or option.makes or option.execution or option.shape == "path":
+        elif option.data or option.command_line_only or option.makes or option.execution or option.shape == "path":
             value = None
         else:
             value = without_folders(given.get(option.name))

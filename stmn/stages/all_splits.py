@@ -116,7 +116,7 @@ def _is_alike(one: Run, other: Run) -> bool:
 
     def compared(run: Run) -> dict[str, Any]:
         """The options to compare, without defaults: records of earlier versions lack newer options."""
-        plain = {o.name for o in described.values() if o.later and run.record["options"].get(o.name) == o.default}
+        plain = {o.name for o in described.values() if o.added_later and run.record["options"].get(o.name) == o.default}
         return {key: value for key, value in run.record["options"].items() if key not in plain | {*_DIFFERS}}
 
     return compared(one) == compared(other)

@@ -228,7 +228,7 @@ def read_plugin_options(options: OptionsT) -> OptionsT:
     held = [o for o in options.described().values() if o.options_of and getattr(options, o.name)]
     read = {o.name: _read_options_of(options, o) for o in held}
     # options of data sets and flows stay as written, because prepared sets record them in that form
-    return options.model_copy(update={o.name: read[o.name] for o in held if o.later})
+    return options.model_copy(update={o.name: read[o.name] for o in held if o.added_later})
 
 
 def _read_options_of(options: StageOptions, option: Option) -> dict[str, Any]:

@@ -107,7 +107,7 @@ class Chosen:
         """Steps of the appearance stream, and of the gated network."""
         return max(1, self.steps // 2)
 
-    def because(self, key: str, value: Any, why: str) -> "Chosen":
+    def with_reason(self, key: str, value: Any, why: str) -> "Chosen":
         """A copy with the reason for a choice, in place of an earlier reason for the same key."""
         return replace(self, reasons=self.reasons | {key: Choice(key.replace("_", " "), str(value), why)})
 
@@ -144,19 +144,23 @@ def choose(clips: Clips, machine: Machine, asked: FittingOptions, name: str, dat
         balance=most > _UNEQUAL * rarest, mirror_pairs=_mirror_words(clips),
         allow_failures=len(clips.entries) - clips.readable + ceil(_DAMAGED * len(clips.entries)),
     )  # fmt: skip
-    chosen = chosen.because("short_side", f"{short_side} pixels", why_short).because("crop", f"{size} pixels", why_size)
-    chosen = chosen.because("rate", f"{fps:g} fps" if fps else "their own", why_fps)
-    chosen = chosen.because("network", arch, why_arch).because("width", f"{width:g}", why_width)
-    chosen = chosen.because("weights", weights, why_weights)
+    chosen = chosen.with_reason("short_side", f"{short_side} pixels", why_short).with_reason(
+        "crop", f"{size} pixels", why_size
+    )
+    chosen = chosen.with_reason("rate", f"{fps:g} fps" if fps else "their own", why_fps)
+    chosen = chosen.with_reason("network", arch, why_arch).with_reason("width", f"{width:g}", why_width)
+    chosen = chosen.with_reason("weights", weights, why_weights)
     low, high = chosen.strides
     spans = f"{low} to {high} frames apart: they span a clip of {length} frames"
-    chosen = chosen.because("chunks", chunks, spans)
+    chosen = chosen.with_reason("chunks", chunks, spans)
     if chosen.balance:
-        chosen = chosen.because("balance", "yes", f"classes have {rarest} to {most} clips: each is shown equally often")
+        chosen = chosen.with_reason(
+            "balance", "yes", f"classes have {rarest} to {most} clips: each is shown equally often"
+        )
     if chosen.mirror_pairs:
         one, other = clips.mirrored[0]
-        chosen = chosen.because("mirrors", "exchanged", f"'{one}' in a mirror is '{other}'")
-    chosen = chosen.because("folds", describe_folds(chosen), why_folds)
+        chosen = chosen.with_reason("mirrors", "exchanged", f"'{one}' in a mirror is '{other}'")
+    chosen = chosen.with_reason("folds", describe_folds(chosen), why_folds)
     return explain_steps(chosen, "as asked" if asked.steps else "", train)
 
 
@@ -166,7 +170,7 @@ def choose_bound(chosen: Chosen, motion: Motion, asked: FittingOptions) -> Chose
 
     bound = asked.bound or bound_for(motion)
     why = f"99.9 % of u and v stay within {motion.largest:.1f} in {count_of(motion.clips, 'clip')}"
-    return replace(chosen, bound=bound).because("bound", f"{bound:g} pixels", "as asked" if asked.bound else why)
+    return replace(chosen, bound=bound).with_reason("bound", f"{bound:g} pixels", "as asked" if asked.bound else why)
 
 
 def describe_folds(chosen: Chosen) -> str:
@@ -179,15 +183,15 @@ def explain_steps(chosen: Chosen, why: str, train: int) -> Chosen:
     passes = chosen.steps * chosen.batch / max(train, 1)
     many = count_of(max(1, round(passes)), "pass", "passes")
     seen = f"of {chosen.batch} clips: {many} for motion, half as many for the others"
-    return chosen.because("steps", f"{chosen.steps:,}", f"{why}; {seen}" if why else seen)
+    return chosen.with_reason("steps", f"{chosen.steps:,}", f"{why}; {seen}" if why else seen)
 
 
-def shorter(chosen: Chosen, clips: Clips, asked: FittingOptions) -> Iterator[Chosen]:
+def shorten_recipe(chosen: Chosen, clips: Clips, asked: FittingOptions) -> Iterator[Chosen]:
     """The same recipe in shorter forms, longest first: without folds, then with ever fewer steps."""
     why = f"{asked.minutes:g} minutes are too few for folds: 30 % are held out (--minutes)"
     train = len(clips.entries) * 2 // 3
     if chosen.folds > 1 and asked.folds is None:
-        chosen = replace(chosen, folds=1).because("folds", "one split", why)
+        chosen = replace(chosen, folds=1).with_reason("folds", "one split", why)
         yield chosen
     if asked.steps is None:
         for part in (0.75, 0.5, 0.35, _FEWEST):

@@ -20,7 +20,7 @@ from stmn.recipe.fitting.choose import (
     Machine,
     choose,
     choose_bound,
-    shorter,
+    shorten_recipe,
 )
 from stmn.recipe.fitting.duration import Duration, StepTimes, estimate
 from stmn.recipe.fitting.text import write_text
@@ -91,7 +91,7 @@ def fit_recipe(asked: FittingOptions, name: str, device: str, progress: Progress
     chosen = choose_bound(chosen, motion, asked)
     steps = measure_steps(chosen, str(asked.videos), device, progress)
     duration = estimate(chosen, clips, motion, steps, machine.cores)
-    for form in shorter(chosen, clips, asked):
+    for form in shorten_recipe(chosen, clips, asked):
         if duration.seconds <= 60 * asked.minutes:
             break
         chosen, duration = form, estimate(form, clips, motion, steps, machine.cores)
