@@ -268,7 +268,8 @@ def recipes_page() -> str:
         blocks += [f"## {verb}", (inspect.getdoc(model) or "").strip()]
         blocks.append(
             table(
-                ("key", "value", "default", "meaning"), (key_row(o) for o in model.described().values() if not o.typed)
+                ("key", "value", "default", "meaning"),
+                (key_row(o) for o in model.described().values() if not o.command_line_only),
             )
         )
         if model.renamed:

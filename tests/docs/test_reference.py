@@ -54,7 +54,7 @@ def test_every_key_is_there():
     for verb in MODELS:
         section = text.split(f"\n## {verb}\n")[1].split("\n## ")[0]
         assert re.findall(r"^\| `(\w+)`", section, re.MULTILINE) == [
-            o.key for o in options_of(verb).described().values() if not o.typed
+            o.key for o in options_of(verb).described().values() if not o.command_line_only
         ]
 
 

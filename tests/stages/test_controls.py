@@ -209,7 +209,7 @@ def test_a_stream_whose_loss_weighs_nothing_learns_from_the_other_alone(own):
 def test_options_that_came_later_leave_earlier_runs_up_to_date(verb):
     """At their defaults they are no part of a run's identity; with other values they are."""
     model = options_of(verb)
-    later = [option for option in model.described().values() if option.later]
+    later = [option for option in model.described().values() if option.added_later]
     assert not {option.name for option in later} & model().identity().keys()
     for option in later:
         assert not option.execution and option.default == model.model_fields[option.name].default
@@ -229,7 +229,7 @@ def test_an_earlier_run_is_up_to_date_after_options_were_added(own):
     """Its record and its identity have nothing of them."""
     run = fuse(own)
     options = run.record["options"]
-    later = [option.name for option in options_of("fuse").described().values() if option.later]
+    later = [option.name for option in options_of("fuse").described().values() if option.added_later]
     assert "freeze" in later and later == [name for name in options if name in later]
     for name in later:
         del options[name]
