@@ -215,7 +215,7 @@ def _grouped(how: type[nn.Module], kind: type[nn.Module]) -> Any:
 
 
 def random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """Return the states of torch's random number generators for the CPU and a device, without waiting for the device."""
+    """Return the states of torch's random number generators for the CPU and a device; this doesn't wait for it."""
     if device.type == "cpu":
         return torch.get_rng_state(), None
     return torch.get_rng_state(), torch.get_device_module(device.type).get_rng_state(device)

@@ -136,8 +136,8 @@ class Plan:
     def dropout_seed(self, step: int, group: int) -> int:
         """Return the seed for dropout in a group: a function of the plan's seed, the step and the group's first video.
 
-        It is the first 64-bit word of NumPy's `SeedSequence` of (seed, step, video), which is the same in all versions of
-        Python and NumPy, on all machines.
+        It is the first 64-bit word of NumPy's `SeedSequence` of (seed, step, video), which is the same in all versions
+        of Python and NumPy, on all machines.
 
         Args:
             step: the step, from 0.

@@ -64,7 +64,7 @@ class SavedState:
         self.saved = time.monotonic()
 
     def load(self, progress: Progress) -> TrainingState:
-        """Load network, optimizer and scaler from the file; return a fresh state if there is none or training starts over.
+        """Load network, optimizer and scaler from the file; return a fresh state if there is none or it isn't resumed.
 
         Raises:
             CheckpointError: the file is damaged.
