@@ -75,7 +75,7 @@ class Method:
         return Units(self.groups, *([other.groups] if other else []), *([ids] if len(self.splits) > 1 else []))
 
     def find_influence(self, values: FloatArray) -> FloatArray:
-        """Return (N,) each video's influence on the weighted mean of values: its weighted distance from its split's mean."""
+        """Return (N,) each video's influence on the weighted mean: weight x distance from its split's mean."""
         splits = np.array([split for split, _ in self.videos])
         influence = np.zeros(len(values))
         for split in self.splits:

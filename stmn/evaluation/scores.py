@@ -67,7 +67,7 @@ class Scores:
         return average_scores(list(self.streams.values()), weights, self.average)
 
     def probabilities(self) -> Tensor:
-        """Return (N, classes) float64: the softmax of the mean, divided first by the model's temperature if it has one."""
+        """Return (N, classes) float64: the softmax of the mean, after division by the model's temperature, if any."""
         return (self.mean().double() / (self.protocol.get("temperature") or 1.0)).softmax(dim=1)
 
     def take(self, rows: Sequence[int]) -> "Scores":
@@ -78,7 +78,7 @@ class Scores:
         return Scores(ids, self.classes, labels, streams, self.protocol, groups, hashes)
 
     def to_columns(self) -> dict[str, list[Any]]:
-        """Return column name -> values, one row per video: id, group, class, prediction, each stream's score per class."""
+        """Return column name -> values, one row per video: id, group, class, prediction, scores by stream and class."""
         names = self.classes
         columns: dict[str, list[Any]] = {"video": self.ids, "group": self.groups}
         columns["class"] = [names[i] for i in self.labels]

@@ -66,7 +66,7 @@ def cross_fit(logits: FloatArray, labels: NDArray[np.int64], groups: Sequence[st
 
 
 def confidence_of(logits: FloatArray, temperature: float | FloatArray) -> FloatArray:
-    """Return (N,): the highest softmax probability of (N, classes) logits divided by a temperature, or one per video."""
+    """Return (N,) the highest softmax probability of (N, classes) logits divided by a temperature, or one per video."""
     scaled = logits / np.reshape(temperature, (-1, 1))
     best: FloatArray = softmax(scaled, axis=1).max(axis=1)
     return best

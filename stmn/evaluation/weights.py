@@ -76,7 +76,7 @@ def find_weights(streams: Sequence[Tensor], labels: Tensor, average: Average = "
     with few videos, most weights give the same number of correct ones. The factor compensates for overconfident
     networks, such as those trained on few clips: without it, a stream of small logits would win whatever it knows.
 
-    Equal weights are preferred by a penalty: a single stream has to make the labels twice as likely to win against them.
+    A penalty favours equal weights: to win against them, a single stream has to make the labels twice as likely.
     So a handful of videos can't move weights far.
 
     Args:

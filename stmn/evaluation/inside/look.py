@@ -40,7 +40,7 @@ class Inside:
     maps: list[GateMaps]
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values for JSON: an estimate is an object of mean, and low and high, the ends of its 95 % interval."""
+        """Return plain values for JSON: an estimate is an object of mean, low and high (its 95 % interval)."""
         return {
             "fusion": self.fusion,
             "videos": [clip.id for clip in self.clips],
