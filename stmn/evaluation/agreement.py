@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from stmn.store.format.header import Header
     from stmn.store.format.read import Store
 
-#: what error messages call the facts that must agree
+#: names of the facts that must agree, for error messages
 _WORDS = {"data": "data set", "split": "split", "part": "part"}
 #: keys of a protocol that don't say how a number was measured, or that reports show elsewhere
 _NOT_MEASURED = (

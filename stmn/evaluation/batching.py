@@ -10,7 +10,7 @@ from stmn.evaluation.protocol import Protocol
 from stmn.sampling.positions import spread_positions
 from stmn.store.format.read import StoredVideo
 
-#: a notice is printed if more than this share of the time is spent waiting, in a test of at least so many seconds
+#: a notice is printed if waiting takes at least this share of a test, and the test at least this many seconds
 LONG_WAIT, LONG_TEST = 0.2, 60.0
 _Given = TypeVar("_Given")
 _Result = TypeVar("_Result")

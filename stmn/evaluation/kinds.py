@@ -1,4 +1,4 @@
-"""What kind of scores a protocol describes: a network's logits or not, and which hand-crafted features were added."""
+"""The kind of scores that a protocol describes: whether logits, and which hand-crafted features were added."""
 
 from typing import Any, Literal
 

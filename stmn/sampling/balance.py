@@ -1,4 +1,4 @@
-"""How many training videos each class has, and an order that shows each class equally often."""
+"""Class imbalance: training videos per class, and an order that shows each class equally often."""
 
 from collections import Counter
 from collections.abc import Sequence

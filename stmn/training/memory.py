@@ -1,4 +1,4 @@
-"""What to try when a training runs out of memory."""
+"""Advice for a training that runs out of memory."""
 
 from collections.abc import Callable
 from dataclasses import replace
