@@ -1,8 +1,8 @@
-"""`activitynet`: annotations in the JSON format of ActivityNet, which THUMOS and others use too.
+"""`activitynet`: annotations in the JSON format of ActivityNet, also used by THUMOS and others.
 
     {"database": {"ID": {"subset": "training", "annotations": [{"segment": [2.5, 7.1], "label": "Surfing"}]}}}
 
-Videos: `ID.mp4` or `v_ID.mp4`, with any ending, anywhere under the folder of the file.
+Videos: `ID.mp4` or `v_ID.mp4`, with any suffix, anywhere under the folder of the JSON file.
 """
 
 import json
@@ -21,8 +21,8 @@ from stmn.runtime.json_files import parse_json
 class ActivityNet(Dataset):
     """Every annotated segment is a video, whether or not its file exists; its group is the file.
 
-    The one split, "1", trains on the subset `training`. It tests on `testing` or, if that has no annotations, as
-    published, on `validation`.
+    The only split, "1", trains on the subset `training`. It tests on `testing` or, if that has no annotations (as
+    published), on `validation`.
 
     Args:
         root: The JSON file.
@@ -45,14 +45,14 @@ class ActivityNet(Dataset):
         return [video for video, _ in self._entries]
 
     def splits(self) -> Splits:
-        """Return the one split, "1"."""
+        """Return the only split, "1"."""
         parts: dict[str, list[str]] = {}
         for video, part in self._entries:
             parts.setdefault(part, []).append(video.id)
         return {"1": split_of(parts)}
 
     def notes(self, videos: Sequence[VideoEntry]) -> Iterator[str]:
-        """Say how many files have no annotation."""
+        """Report how many files have no annotation."""
         if self._unlabelled:
             yield f"{self._unlabelled:,} of {count_of(len(self._database), 'file')} left out: no annotation"
 
@@ -62,7 +62,7 @@ class ActivityNet(Dataset):
 
     @cached_property
     def _entries(self) -> list[tuple[VideoEntry, str]]:
-        """Each annotation once, and its part."""
+        """Each annotation once, with its part."""
         files = scan_folder(self._folder).by_stem()
         found: dict[str, tuple[VideoEntry, str]] = {}
         for name, video in self._database.items():
@@ -84,7 +84,7 @@ class ActivityNet(Dataset):
 
 
 def _read_database(path: Path) -> dict[str, dict[str, Any]]:
-    """Video -> what the file says of it. Raises `DataError`."""
+    """Read video -> its entry in the file. Raises `DataError`."""
     try:
         content = parse_json(read_list(path))
     except ValueError as error:
@@ -96,7 +96,7 @@ def _read_database(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _read_annotation(path: Path, name: str, annotation: Any) -> tuple[float, float, str]:
-    """Start and end, seconds, and class of an annotation. Raises `DataError`."""
+    """Return start and end, in seconds, and class of an annotation. Raises `DataError`."""
     try:
         start, end = map(float, annotation["segment"])
         label = annotation["label"]

@@ -1,9 +1,9 @@
-"""`ava`: lists in the format of AVA, whose actions are of persons at moments of a film.
+"""`ava`: lists in the format of AVA: actions of persons at moments of a film.
 
     VIDEO_ID,0902,0.077,0.151,0.283,0.811,80,1
 
-A row is a person at a time stamp (seconds), in a box (x1, y1, x2, y2), with one of its actions. Classes are named in a
-`.pbtxt` beside the list. Videos: `VIDEO_ID.mp4`, with any ending, anywhere under the folder of the list.
+A row is a person at a time stamp (seconds), in a box (x1, y1, x2, y2), with one of their actions. A `.pbtxt` beside the
+list names the classes. Videos: `VIDEO_ID.mp4`, with any suffix, anywhere under the folder of the list.
 """
 
 import re
@@ -18,19 +18,19 @@ from stmn.datasets.scan import scan_folder
 from stmn.datasets.table import TableErrors, read_table
 from stmn.errors import DataError, count_of
 
-#: an entry of a class list, as published for AVA and for the ActivityNet challenge
+#: an entry of a class list, as published for AVA and the ActivityNet challenge
 _ITEM = re.compile(r"(?:item|label)\s*\{(.*?)\n?\s*\}", re.DOTALL)
 _NAME, _NUMBER = re.compile(r'\bname\s*:\s*"((?:[^"\\]|\\.)*)"'), re.compile(r"\b(?:label_)?id\s*:\s*(\d+)")
 #: a part of a split in the name of a list: `ava_train_v2.2.csv`
 _PART = re.compile(rf"(?<![a-z])({'|'.join(PARTS)})(?![a-z])", re.IGNORECASE)
-#: seconds on each side of a time stamp, as AVA's annotators saw them
+#: seconds on each side of a time stamp, as shown to AVA's annotators
 _SECONDS = 1.5
 _CHOICES = ("leave_out", "each")
 
 
 @dataclass
 class _Moment:
-    """A time stamp of a video, and what its persons do then."""
+    """A time stamp of a video, and the actions of its persons."""
 
     video: str
     seconds: float
@@ -41,21 +41,21 @@ class _Moment:
 class Ava(Dataset):
     """Segments of a second and a half on each side of a time stamp; the group is the film.
 
-    A video has one class here, and most moments of AVA have several actions. These moments are left out, and counted.
-    With `several=each` each action of them is a video, so that the same pictures are in several classes. Boxes are not
+    Here a video has one class, but most moments of AVA have several actions. These moments are left out, and counted.
+    With `several=each`, each of their actions is a video, so the same pictures are in several classes. Boxes are not
     used: a segment shows the whole frame.
 
-    The one split, "1", trains on a list with `train` in its name and tests on the one with `val` or `test` in its
-    place, if it lies beside it. With a single list, films are divided.
+    The only split, "1", trains on a list with `train` in its name and tests on the list beside it with `val` or `test`
+    instead. With a single list, films are divided.
 
     Args:
         root: The CSV file.
         classes: The class list, a `.pbtxt` file, relative to the list's folder; by default the one beside the list.
-            Without any, the numbers are the names.
+            Without one, classes are named by their numbers.
         videos: The folder of videos; by default `videos/` beside the list, or the list's folder.
-        several: What becomes of moments with several actions: `leave_out` or `each`.
-        seconds: How much of the film is taken on each side of a time stamp.
-        offset: The time stamp at which the files begin: 900 if the 15 minutes that AVA annotates were cut out.
+        several: What to do with moments with several actions: `leave_out` or `each`.
+        seconds: Length of the segment on each side of a time stamp.
+        offset: The time stamp at which the files begin: 900 if they contain only the 15 minutes that AVA annotates.
         test_share: With a single list, about this fraction of the segments, in whole films, is for testing.
 
     Raises:
@@ -92,14 +92,14 @@ class Ava(Dataset):
         return [video for video, _ in self._entries]
 
     def splits(self) -> Splits:
-        """Return the one split, "1"."""
+        """Return the only split, "1"."""
         if len(self._lists) == 1:
             return hashed_split(self.videos(), self.test_share)
         train, test = ([video.id for video, part in self._entries if part == name] for name in ("train", "test"))
         return {"1": {"train": train, "test": test}}
 
     def notes(self, videos: Sequence[VideoEntry]) -> Iterator[str]:
-        """Say what a segment is, and what became of moments with several actions, or none."""
+        """Say how segments are cut, and what was done with moments with several actions, or none."""
         yield (
             f"segments: {self._seconds:g} s on each side of a time stamp, the whole frame; boxes of persons don't count"
         )
@@ -121,12 +121,12 @@ class Ava(Dataset):
 
     @property
     def _ambiguous(self) -> int:
-        """How many moments have several actions."""
+        """Number of moments with several actions."""
         return sum(len(moment.actions) > 1 for moment in self._moments)
 
     @cached_property
     def _entries(self) -> list[tuple[VideoEntry, str]]:
-        """The video of each moment and action, and its part."""
+        """The video of each moment and action, with its part."""
         files = scan_folder(self._folder).by_stem()
         found: dict[str, tuple[VideoEntry, str]] = {}
         for moment in self._taken:
@@ -143,7 +143,7 @@ class Ava(Dataset):
         return list(found.values())
 
     def _read(self, path: Path, part: str) -> list[_Moment]:
-        """The moments of a list. Raises `DataError` naming the first line that is wrong."""
+        """Read the moments of a list. Raises `DataError`, which names the first wrong line."""
         table, errors = read_table(path), TableErrors(path)
         table.require(("video_id", "middle_time", "action_id"))
         moments: dict[tuple[str, float], _Moment] = {}
@@ -169,7 +169,7 @@ class Ava(Dataset):
 
 
 def _find_lists(root: Path) -> list[tuple[Path, str]]:
-    """The list and its part; if it is a training list, also the list beside it that tests."""
+    """Return the list and its part, together with the list of the other part beside it, if there is one."""
     match = _PART.search(root.stem)
     if match is None:
         return [(root, "train")]
@@ -183,7 +183,7 @@ def _find_lists(root: Path) -> list[tuple[Path, str]]:
 
 
 def _find_classes(folder: Path) -> dict[int, str]:
-    """The class list in a folder, by number; empty if there is none. Raises `DataError` if several disagree."""
+    """Read the class lists in a folder, by number; empty if there is none. Raises `DataError` if they disagree."""
     found: dict[int, str] = {}
     for path in sorted(folder.glob("*.pbtxt")):
         for number, name in _read_classes(path).items():
@@ -196,7 +196,7 @@ def _find_classes(folder: Path) -> dict[int, str]:
 
 
 def _read_classes(path: Path) -> dict[int, str]:
-    """The names of a class list by number. Raises `DataError`."""
+    """Read the names of a class list by number. Raises `DataError`."""
     found = {}
     for item in _ITEM.findall(read_list(path)):
         name, number = _NAME.search(item), _NUMBER.search(item)

@@ -1,4 +1,4 @@
-"""The contract of data sets, and what several of them share.
+"""The contract of data sets, and functions that several of them share.
 
 A data set lists videos with id, path, class and group, and says which video belongs to which part of which split.
 Classes are identified by their names, never by numbers.
@@ -20,7 +20,7 @@ from stmn.video.source import VIDEO_SUFFIXES
 #: split name -> part ("train", "test", perhaps "validation") -> video ids
 Splits = dict[str, dict[str, list[str]]]
 
-#: what folders and lists call the parts of a split, in lower case -> what they are here
+#: name of a part in folders and lists, in lower case -> its name here
 PARTS = {
     "train": "train", "training": "train", "val": "validation", "valid": "validation", "validate": "validation",
     "validation": "validation", "dev": "validation", "test": "test", "testing": "test", "holdout": "test",
@@ -31,7 +31,7 @@ PARTS = {
 class VideoEntry:
     """A video of a data set. Its `id` is unique; videos of one `group` are never on both sides of a split.
 
-    A video may be a segment of a longer one, from `start` up to, not including, `end`, in seconds; None: to the end.
+    A video may be a segment of a longer one, from `start` up to but not including `end`, in seconds; None: to the end.
     """
 
     id: str
@@ -51,7 +51,7 @@ class VideoEntry:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file or folder that looks as if it belonged to a data set, and is no video of it; and why."""
+    """A file or folder that seems to belong to a data set but is not one of its videos, with the reason."""
 
     path: Path
     reason: str
@@ -61,8 +61,8 @@ class LeftOut:
 class JpegFiles:
     """Extracted frames and flow of one video, as JPEG files in order of time.
 
-    `u[i]` and `v[i]` (8-bit grey) are the motion from `frames[i]` to `frames[i + 1]`, so each has one fewer than there
-    are frames.
+    `u[i]` and `v[i]` (8-bit grey) are the motion from `frames[i]` to `frames[i + 1]`, so each has one item fewer than
+    `frames`.
     """
 
     frames: Sequence[Path]
@@ -70,18 +70,17 @@ class JpegFiles:
     v: Sequence[Path]
 
 
-Pictures = JpegFiles  # plugins may know it by this name
+Pictures = JpegFiles  # plugins may import it under this name
 
 
 class Dataset:
-    """Base class of data sets. A plugin is a subclass; its `__init__` takes a root folder and options of its own.
+    """Base class of data sets. A plugin is a subclass; its `__init__` takes a root folder and its own options.
 
     Attributes:
-        keeps: The augmentations that keep a clip's class: "mirror" (left-right), "crop" (a part of the frame). Training
-            uses no others.
+        keeps: The augmentations that don't change a clip's class: "mirror" (left-right), "crop" (a part of the frame).
+            Training uses no others.
         makes_videos: True if the data set needs no folder of videos because `fetch` makes them under the root.
-        renames: Options that decide groups and splits alone. A prepared set takes other values when it is prepared
-            again.
+        renames: Options that affect only groups and splits. A prepared set accepts new values when prepared again.
         has_pictures: True if frames and flow are ready, so that `pictures` is called instead of `fetch`.
     """
 
@@ -108,33 +107,33 @@ class Dataset:
         raise NotImplementedError
 
     def fetch(self, video: VideoEntry) -> Path:
-        """Return the video's file; make or download it first if need be. Called in worker processes."""
+        """Return the video's file; make or download it first if necessary. Called in worker processes."""
         return video.path
 
     def notes(self, videos: Sequence[VideoEntry]) -> Iterable[str]:
-        """Say, a line each, how the list was understood where a person may know better: what is a group, a class.
+        """Return lines on how the list was understood, for a person to check: what a group is, what a class is.
 
         Args:
-            videos: What `videos` returned.
+            videos: The result of `videos`.
         """
         return ()
 
     def split_notes(self, replaced: bool = False) -> Iterable[str]:
-        """Say, a line each, how its own splits were understood.
+        """Return lines on how the data set's own splits were understood.
 
         Args:
-            replaced: Folds take their place.
+            replaced: Folds are used instead of them.
         """
         return ()
 
     def left_out(self) -> Sequence[LeftOut]:
-        """Return what was found beside the videos and not taken. `prepare` counts it."""
+        """Return files and folders that are not videos of the set. `prepare` counts them."""
         return ()
 
     def lacks(self, video: VideoEntry) -> str:
-        """Return why a video is unavailable if that is known at once, for example because it has no file; else "".
+        """Return why a video is unavailable, if that is known at once, for example because it has no file; else "".
 
-        Lists of videos may name thousands that nobody has any more. `prepare` records these all together.
+        Lists may name thousands of videos that no longer exist. `prepare` records them all together.
         """
         return ""
 
@@ -155,15 +154,15 @@ class Dataset:
         raise NotImplementedError
 
     def masks(self, video_id: str, times: Sequence[int]) -> dict[str, NDArray[np.bool_]]:
-        """Return where named objects of a video are, if the data set knows. No file is read.
+        """Return masks of named objects in a video, if the data set has them. No file is read.
 
         Args:
-            video_id: What `videos` lists as its id.
+            video_id: The video's id, as listed by `videos`.
             times: Frame numbers of the video, from 0.
 
         Returns:
-            Name -> (len(times), height, width), true where the object covers the pixel. "target" is what decides the
-            class, "distractor" what could be mistaken for it. Empty if nothing is known.
+            Name -> (len(times), height, width), true where the object covers the pixel. "target" is the object that
+            decides the class, "distractor" one that could be mistaken for it. Empty if unavailable.
         """
         return {}
 
@@ -180,7 +179,7 @@ def without_suffix(name: str) -> str:
 
 
 def as_id(path: str | Path) -> str:
-    """Return a path as the id of a video: bytes of a name that are not UTF-8 become escapes."""
+    """Return a path as the id of a video: bytes that are not UTF-8 become escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -190,7 +189,7 @@ def first_folder(root: Path, *names: str) -> Path:
 
 
 def split_of(parts: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Return a split of lists by part: it tests on the validation list if there is no test list."""
+    """Make a split from lists by part: it tests on the validation list if there is no test list."""
     train, validation, test = (parts.get(part, []) for part in ("train", "validation", "test"))
     if not test:
         return {"train": train, "test": validation}
@@ -198,9 +197,9 @@ def split_of(parts: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 def hashed_split(videos: Iterable[VideoEntry], test_share: float) -> Splits:
-    """Make a split, "1", for a data set that has none.
+    """Make a split, "1", for a data set without splits.
 
-    Test videos are chosen by a hash of their ids, so that adding a video hardly moves another one. Whole groups are
+    Test videos are chosen by a hash of their ids, so that adding a video rarely moves another one. Whole groups are
     chosen if videos have groups, otherwise videos of each class.
 
     Args:

@@ -22,7 +22,7 @@ from stmn.datasets.table import Table, TableErrors, TableRow, read_table
 from stmn.datasets.times import parse_time
 from stmn.errors import DataError, UsageError, near_match
 
-#: names of the columns of a segment: the first is used here, the others mean the same
+#: column names for the start and the end of a segment: the first is used here, the others mean the same
 _TIMES = {
     "start": ("start", "start_time", "time_start", "t_start", "start_s", "start_sec", "start_seconds", "begin"),
     "end": ("end", "end_time", "time_end", "t_end", "end_s", "end_sec", "end_seconds", "stop"),
@@ -32,34 +32,34 @@ _TIMES = {
 class CsvList(Dataset):
     """The videos of a CSV file, in the order of the file.
 
-    Its header line names the columns. A list without one has the columns path, class or path, start, end, class; in a
-    `.txt` file, blanks may stand between path and class.
+    The header line names the columns. A list without one has the columns path, class or path, start, end, class; in a
+    `.txt` file, blanks may separate path and class.
 
     Columns:
         path: Relative to the CSV's folder, or absolute; it is the video's id. Required. If there is no such file, the
-            only one that fits is taken: case, the ending, the direction of slashes, and top folders that are those of
-            another machine don't count.
+            only file that matches is taken, ignoring case, suffix, the direction of slashes, and top folders of another
+            machine.
         class: Required.
         group: Optional. Videos of one group are never on both sides of a split that is made here.
         start, end: Optional; start_time, end_time and the like mean the same. The row is the segment from `start` up to
-            `end` (seconds, or H:MM:SS) of the video; an empty `end` is its end. A file may have several rows then, and
-            is their group unless there is a column group.
+            `end` (seconds, or H:MM:SS) of the video; an empty `end` means the end of the video. A file may then have
+            several rows, and is their group unless there is a column group.
         split: "train", "val", "test", or empty to leave the video out. Several splits are columns split1, split2, ...
 
-    Other columns are not used, which `notes` says.
+    Other columns are not used; `notes` reports them.
 
     Args:
         root: The CSV file.
         test_share: Without a column split, about this fraction of the videos, in whole groups, is for testing.
-        group_pattern: Without a column group, a regular expression that is searched in a video's path; what its first
-            brackets match is the group. Without either, names like UCF101's (`_gNN_cMM`) give groups; with "auto" so
-            does what other names have in common beside their classes.
+        group_pattern: Without a column group, a regular expression that is searched in a video's path; its first
+            brackets match the group. Without either, names like UCF101's (`_gNN_cMM`) give groups; with "auto", so do
+            the parts that other names share apart from their classes.
         groups: Without a column group, whether the same group name in two classes is one group (`shared`) or two
             (`per_class`), as for the data set `ucf101`.
 
     Raises:
-        DataError: The file can't be read or a line is wrong; names the first such line.
-        UsageError: There are a column group and one of the options about groups.
+        DataError: The file can't be read or a line is wrong; the message names the first such line.
+        UsageError: There is a column group, and an option about groups is given too.
         ValueError: `group_pattern` or `groups` is wrong.
     """
 
@@ -99,7 +99,7 @@ class CsvList(Dataset):
         return named
 
     def notes(self, videos: Sequence[VideoEntry]) -> Iterator[str]:
-        """Say which columns and paths were understood otherwise than they are written, and what is a group."""
+        """Say which columns are not used, which paths were matched to other files, and what a group is."""
         if self._header_note:
             yield self._header_note
         if self._unused:
@@ -110,7 +110,7 @@ class CsvList(Dataset):
             yield said
 
     def split_notes(self, replaced: bool = False) -> Iterator[str]:
-        """Say that folds take the place of the columns."""
+        """Say that folds replace the split columns."""
         if replaced and self._split_columns:
             several = "s" * (len(self._split_columns) > 1)
             yield f"column{several} {', '.join(self._split_columns)}: not used; the folds are of all videos"
@@ -134,7 +134,7 @@ class CsvList(Dataset):
 
     @cached_property
     def _entries(self) -> list[VideoEntry]:
-        """The video of each row, with the group of its column."""
+        """The video of each row, with the group from the column group."""
         entries = []
         for row in self._rows:
             path = self._files.find(row["path"])
@@ -145,7 +145,7 @@ class CsvList(Dataset):
         return entries
 
     def _check_rows(self) -> None:
-        """Raise `DataError` naming the first line that is wrong."""
+        """Raise `DataError`, which names the first wrong line."""
         errors = TableErrors(self.root)
         wrong = {row.line for row in self._rows if self._check_cells(row, errors)}
         errors.check()
@@ -160,7 +160,7 @@ class CsvList(Dataset):
         errors.check()
 
     def _check_cells(self, row: TableRow, errors: TableErrors) -> bool:
-        """Record what is wrong in a row by itself; return True if anything is."""
+        """Record the errors in a row by itself; return True if there are any."""
         before = errors.count
         if not row["path"]:
             errors.add(row.line, "no path")
@@ -182,12 +182,12 @@ class CsvList(Dataset):
 
 
 def _file_of(video: VideoEntry) -> str:
-    """The id of the file that a segment is of."""
+    """Return the id of a segment's file."""
     return video.id.removesuffix(f"#{video.segment}")
 
 
 def _time_column(table: Table, name: str) -> str:
-    """The column of the start or the end of a segment; "" if there is none.
+    """Return the column with the start or the end of a segment; "" if there is none.
 
     Raises:
         DataError: There are several, or the column counts frames.

@@ -1,4 +1,4 @@
-"""What looks wrong in a list of videos before any of them is decoded: a line each for a person to judge."""
+"""Find what looks wrong in a list of videos before any of them is decoded: a line each for a person to judge."""
 
 import re
 import unicodedata
@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from stmn.datasets.base import Splits, VideoEntry
 from stmn.errors import count_of
 
-#: words that a mirror exchanges
+#: words that mirroring exchanges
 MIRRORED = {"left": "right", "right": "left", "counterclockwise": "clockwise", "anticlockwise": "clockwise"}
-#: at most so many names in a line, and lines of a kind
+#: largest number of names in a line, and of lines of one kind
 _MOST = 3
 
 
@@ -19,7 +19,7 @@ def find_doubts(videos: Sequence[VideoEntry], splits: Splits, mirror: bool) -> I
     Args:
         videos: All videos.
         splits: The splits of them.
-        mirror: Training may mirror them, and no classes change places in the mirror.
+        mirror: Training may mirror the videos, and no classes were declared as exchanged by mirroring.
     """
     classes = sorted({video.class_name for video in videos if video.class_name})
     if len(classes) == 1:
@@ -37,11 +37,11 @@ def find_doubts(videos: Sequence[VideoEntry], splits: Splits, mirror: bool) -> I
 
 
 def find_mirror_pairs(classes: Sequence[str], words: Mapping[str, str] = MIRRORED) -> list[tuple[str, str]]:
-    """Return the pairs of classes that change places in a mirror, judging by their names.
+    """Return the pairs of classes that mirroring exchanges, judging by their names.
 
     Args:
         classes: All classes.
-        words: Words of class names that change places.
+        words: Words in class names that mirroring exchanges.
     """
     known = set(classes)
     pairs = set()
@@ -54,7 +54,7 @@ def find_mirror_pairs(classes: Sequence[str], words: Mapping[str, str] = MIRRORE
 
 
 def _replace(name: str, word: str, other: str) -> str:
-    """A name with one word for another, in capitals, with one capital, or without, as the word was."""
+    """Replace a word in a name, keeping its case: capitals, one capital, or none."""
 
     def in_case(match: re.Match[str]) -> str:
         found = match[0]
@@ -64,7 +64,7 @@ def _replace(name: str, word: str, other: str) -> str:
 
 
 def _alike(classes: Sequence[str]) -> Iterator[str]:
-    """Classes whose names differ only in case, accents' encoding, blanks or hyphens."""
+    """Yield classes whose names differ only in case, encoding of accents, blanks or hyphens."""
     by_key: dict[str, list[str]] = {}
     for name in classes:
         by_key.setdefault(re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name).casefold()), []).append(name)
@@ -77,12 +77,12 @@ def _alike(classes: Sequence[str]) -> Iterator[str]:
 
 
 def _shown(name: str) -> str:
-    """A name as a terminal shows it: composed and decomposed letters look the same."""
+    """Return a name as a terminal shows it: composed and decomposed letters look the same."""
     return unicodedata.normalize("NFC", name)
 
 
 def _unlisted(known: set[str], splits: Splits) -> Iterator[str]:
-    """Videos of the splits that are not there."""
+    """Yield a line about videos of the splits that are missing."""
     listed = dict.fromkeys(i for parts in splits.values() for ids in parts.values() for i in ids)
     missing = [i for i in listed if i not in known]
     if missing:
@@ -92,7 +92,7 @@ def _unlisted(known: set[str], splits: Splits) -> Iterator[str]:
 
 
 def _one_sided(class_of: Mapping[str, str], splits: Splits) -> Iterator[str]:
-    """Classes that a split trains on and doesn't test, or the other way round, and parts without a video."""
+    """Yield lines about classes that a split only trains on or only tests, and about parts without a video."""
     lines = []
     for split, parts in splits.items():
         train, test = ({class_of[i] for i in parts.get(part, ()) if i in class_of} for part in ("train", "test"))

@@ -9,7 +9,7 @@ from stmn.datasets.groups import SURELY_LIKE_UCF101, GroupNames
 from stmn.datasets.scan import ClassFolders, Scan, scan_folder
 from stmn.errors import DataError
 
-#: names of a folder that holds the class folders, where it is the only one with videos
+#: names of a folder that may hold the class folders if it is the only one with videos
 _HOLDERS = frozenset({"avi", "clips", "data", "dataset", "media", "mp4", "raw", "video", "videos"})
 
 
@@ -19,15 +19,15 @@ class Folder(Dataset):
     The class folders may lie in a folder `videos/`, `clips/` or `data/`.
 
     Videos may lie deeper; their class is still the top folder. Without `test/`, the split tests on `val/`; with it,
-    `val/` is neither trained on nor tested. If `train/` is all there is, the split is made here.
+    `val/` is neither trained on nor tested. If there is only `train/`, the split is made here.
 
     Args:
         root: The folder.
         test_share: Without such folders, about this fraction of the videos is for testing: whole groups or, if there
-            are none, videos of each class, chosen by a hash of their ids, so that adding a video moves no other.
-        group_pattern: A regular expression that is searched in a video's id, CLASS/VIDEO.mp4; what its first brackets
-            match is the group. Without it, names like UCF101's (`_gNN_cMM`) give groups; with "auto" so does what other
-            names have in common beside their classes, as `bend/daria_bend.avi` and `jack/daria_jack.avi`.
+            are none, videos of each class, chosen by a hash of their ids, so that adding a video rarely moves another.
+        group_pattern: A regular expression that is searched in a video's id, CLASS/VIDEO.mp4; its first brackets match
+            the group. Without it, names like UCF101's (`_gNN_cMM`) give groups; with "auto", so do the parts that other
+            names share apart from their classes, as in `bend/daria_bend.avi` and `jack/daria_jack.avi`.
         groups: Whether the same group name in two classes is one group (`shared`) or two (`per_class`), as for the
             data set `ucf101`.
 
@@ -60,7 +60,7 @@ class Folder(Dataset):
         return self._groups.name(found)
 
     def notes(self, videos: Sequence[VideoEntry]) -> Iterator[str]:
-        """Say what is taken for a class and a group."""
+        """Say what is taken as a class and as a group."""
         if self._scan.root != self.root:
             yield f"the class folders are those in {self._scan.root.name}/"
         for classes in self._class_folders.values():
@@ -72,7 +72,7 @@ class Folder(Dataset):
             yield said
 
     def split_notes(self, replaced: bool = False) -> Iterator[str]:
-        """Say what is taken for a part."""
+        """Say what is taken as a part of the split."""
         parts = {part: PARTS[part.lower()] for part in self._class_folders if part}
         if len(parts) > 1 and replaced:
             yield f"{_list(list(parts))}: not used as a split; the folds are of all videos"
@@ -81,11 +81,11 @@ class Folder(Dataset):
             yield f"split 1: {_list([part for part in parts if parts[part] == 'validation'])} is {use}"
 
     def left_out(self) -> list[LeftOut]:
-        """Return what was not taken."""
+        """Return files and folders that are not videos of the set."""
         return self._outside + [item for classes in self._class_folders.values() for item in classes.left_out]
 
     def splits(self) -> Splits:
-        """Return the one split, "1"."""
+        """Return the only split, "1"."""
         if len(self._class_folders) == 1:
             return hashed_split(self.videos(), self.test_share)
         parts: dict[str, list[str]] = {}
@@ -95,7 +95,7 @@ class Folder(Dataset):
 
     @cached_property
     def _scan(self) -> Scan:
-        """What is under the folder of the class folders; looked at once, and only where videos are listed."""
+        """The contents of the folder of the class folders; scanned once, and only if videos are listed."""
         scan = scan_folder(self.root)
         for holder in (path for path in scan.folders if path.parent == self.root and path.name.lower() in _HOLDERS):
             within = [path.relative_to(self.root).parts for path in scan.files]
@@ -109,7 +109,7 @@ class Folder(Dataset):
         """The folders `train`, `test`, ... at the top, if they hold class folders.
 
         Raises:
-            DataError: They are all there is, and hold videos without class folders.
+            DataError: There are no other folders, and they hold videos without class folders.
         """
         tops = [path for path in self._scan.folders if path.parent == self._scan.root]
         parts = [path for path in tops if path.name.lower() in PARTS]
@@ -128,13 +128,13 @@ class Folder(Dataset):
 
     @cached_property
     def _class_folders(self) -> dict[str, ClassFolders]:
-        """Name of a part's folder -> its class folders; "" stands for a root that has no parts."""
+        """Name of a part's folder -> its class folders; "" stands for a root without parts."""
         parts = self._part_folders
         return {path.name: ClassFolders(self._scan.under(path)) for path in parts} or {"": ClassFolders(self._scan)}
 
     @property
     def _outside(self) -> list[LeftOut]:
-        """The videos that lie beside the folders of the parts."""
+        """The videos outside the folders of the parts."""
         parts = self._part_folders
         if not parts:
             return []
@@ -143,6 +143,6 @@ class Folder(Dataset):
 
 
 def _list(names: Sequence[str]) -> str:
-    """`train/, val/ and test/`."""
+    """Join names: `train/, val/ and test/`."""
     named = [f"{name}/" for name in names]
     return " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)

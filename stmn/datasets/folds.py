@@ -1,4 +1,4 @@
-"""Folds: splits whose test parts share no video and together test every video once."""
+"""Folds: splits that together test every video exactly once."""
 
 import os
 from collections import Counter
@@ -13,30 +13,30 @@ from stmn.datasets.naming import SURE
 from stmn.errors import DataError, UsageError, count_of
 from stmn.runtime.files import file_digest
 
-#: how to say which videos belong together
+#: advice on how to state which videos belong together
 _HINT = (
     "names like a_g01_c01.avi have groups, as have lists with a column group; for other names give "
     "--dataset-options group_pattern='/([a-z]+)_', whose brackets match the group"
 )
 
 
-#: folds where none are asked for and the videos have no groups
+#: default number of folds
 FOLDS = 5
 
 
 def choose_folds(videos: Sequence[VideoEntry], count: int | None) -> tuple[Literal["group", "video"], int]:
-    """Choose between folds of groups, if `can_hold_out_groups`, and folds of videos.
+    """Choose folds of groups if `can_hold_out_groups`, else folds of videos; return which, and their number.
 
     Args:
         videos: The videos to divide.
-        count: The most folds; None for `FOLDS`. There are no more than there are groups, or videos.
+        count: Largest number of folds; None for `FOLDS`. There are never more than groups, or videos.
     """
     by: Literal["group", "video"] = "group" if can_hold_out_groups(videos) else "video"
     return by, min(count or FOLDS, len(set(_find_units(videos, by))))
 
 
 def can_hold_out_groups(videos: Sequence[VideoEntry]) -> bool:
-    """True if there are two groups or more, and few classes lie in one alone: to hold it out leaves none to learn."""
+    """True if there are at least two groups, and few classes lie in a single one, which can't be held out."""
     if len({video.group for video in videos if video.group}) < 2:
         return False
     groups: dict[str, set[str]] = {}
@@ -46,7 +46,7 @@ def can_hold_out_groups(videos: Sequence[VideoEntry]) -> bool:
 
 
 def describe_folds(videos: Sequence[VideoEntry], by: Literal["group", "video"]) -> str:
-    """Say what folds of single videos mean for groups; "" if there is nothing to say."""
+    """Return a line about what folds of single videos mean for groups; "" if there is nothing to say."""
     if by == "group" or not any(video.group for video in videos):
         return ""
     return "folds are of single videos, so a group may be both trained on and tested" + (
@@ -57,11 +57,11 @@ def describe_folds(videos: Sequence[VideoEntry], by: Literal["group", "video"]) 
 def make_folds(videos: Sequence[VideoEntry], by: Literal["group", "video"], count: int | None) -> Splits:
     """Make splits "1", "2", ...: each tests one fold and trains on all others.
 
-    Folds are balanced in videos and classes, and depend on nothing but the list.
+    Folds are balanced in videos and classes, and depend only on the list.
 
     Args:
         videos: The videos to divide.
-        by: "group": whole groups, where a video without one is a group of its own. "video": single videos.
+        by: "group": whole groups; a video without one is its own group. "video": single videos.
         count: The number of folds; None for one per group, in natural order of the groups' names.
 
     Raises:
@@ -96,12 +96,12 @@ def make_folds(videos: Sequence[VideoEntry], by: Literal["group", "video"], coun
 
 
 def _name_units(videos: Sequence[VideoEntry], by: Literal["group", "video"]) -> list[str]:
-    """The group of each video, or itself."""
+    """Return the group of each video, or the video itself."""
     return [video.group if by == "group" and video.group else f"/{video.id}" for video in videos]
 
 
 def _find_units(videos: Sequence[VideoEntry], by: Literal["group", "video"]) -> list[str]:
-    """What stays together, for each video: its group or itself, and all units that hold a file of the same bytes."""
+    """Return the unit of each video: its group or itself, merged with all units that hold a copy of the file."""
     units = _name_units(videos, by)
     first: dict[tuple[str, str], str] = {}
     same = {unit: unit for unit in units}
@@ -113,7 +113,7 @@ def _find_units(videos: Sequence[VideoEntry], by: Literal["group", "video"]) -> 
 
 
 def _find_copied(videos: Sequence[VideoEntry]) -> list[tuple[str, str] | None]:
-    """The hash and the segment of each video whose file may have a copy, which has its size; None for the others."""
+    """Return hash and segment of each video whose file may have a copy (a file of equal size); None for the others."""
     sizes = [os.path.getsize(video.path) if os.path.isfile(video.path) else 0 for video in videos]
     counts = Counter(sizes)
     found: list[tuple[str, str] | None] = []
@@ -126,7 +126,7 @@ def _find_copied(videos: Sequence[VideoEntry]) -> list[tuple[str, str] | None]:
 
 
 def _deal(videos: Sequence[VideoEntry], units: Sequence[int], count: int) -> list[int]:
-    """The fold of each unit: the largest go first, each to the fold that has least of the same classes.
+    """Return the fold of each unit: the largest go first, each to the fold that has the fewest of the same classes.
 
     Args:
         videos: All videos.
@@ -145,7 +145,7 @@ def _deal(videos: Sequence[VideoEntry], units: Sequence[int], count: int) -> lis
     held = np.zeros((count, shares.shape[1]))
     folds = [0] * total
     for unit in sorted(range(total), key=lambda unit: -sizes[unit].sum()):
-        # adding a to f raises the sum of squares by 2 f a + a^2: least where f a is; an empty fold always wins
+        # adding a to f raises the sum of squares by 2 f a + a^2, least where f a is least; an empty fold always wins
         folds[unit] = int(np.argmin((held @ shares[unit]).round(9)))
         held[folds[unit]] += shares[unit]
     return folds

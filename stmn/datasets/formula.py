@@ -1,4 +1,4 @@
-"""`formula`: pictures and motions that formulas draw, to train starting weights on without a download."""
+"""`formula`: pictures and motions drawn by formulas, to train starting weights without a download."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ class Formula(Rendered):
     """Rendered videos for pretraining.
 
     Task `appearance`: a class is a fractal or a texture, and every frame of a video is another instance of it. Task
-    `motion`: a class is who moves (an object, the whole scene) and how (44 classes).
+    `motion`: a class is what moves (an object or the whole scene) and how (44 classes).
 
     Args:
         root: Where the videos are written; created if it doesn't exist.
@@ -27,7 +27,7 @@ class Formula(Rendered):
         size: Width and height in pixels, even and at least 32.
         task: "appearance" or "motion".
         classes: Number of classes of `appearance`, 2 to 10,000; every sixth is a texture.
-        seed: Of all that is random, the patterns too.
+        seed: Seed of everything random, including the patterns.
 
     Raises:
         UsageError: There is no such task, or a number is out of its range.
@@ -47,7 +47,7 @@ class Formula(Rendered):
         if not 2 <= count <= 10_000:
             raise UsageError("formula: classes must be 2 to 10,000")
         names = kinds_of_motion.CLASSES if task == "motion" else [f"pattern{i:04d}" for i in range(count)]
-        # a mirror turns right into left; a mirrored pattern is one of the same class
+        # mirroring turns right into left; a mirrored pattern keeps its class
         self.keeps = frozenset({"crop"} if task == "motion" else {"crop", "mirror"})
         super().__init__(root, task, names, train, test, frames, size, seed)
 

@@ -1,6 +1,6 @@
-"""Which videos belong together, judging by their names: a recording or a person is one group.
+"""Find which videos belong together, judging by their names: a recording or a person is one group.
 
-Names like UCF101's, `v_CLASS_gNN_cMM`, say so themselves; for any others a person gives a pattern.
+Names like UCF101's, `v_CLASS_gNN_cMM`, contain the group; for other names a person gives a pattern.
 """
 
 import re
@@ -12,11 +12,11 @@ from stmn.datasets.naming import SURE, guess_groups
 from stmn.errors import UsageError, count_of, near_match
 
 _CHOICES = ("per_class", "shared")
-#: `gNN` in names like UCF101's, and in any other names that are all but certainly like them
+#: pattern of `gNN` in names like UCF101's, and a stricter one for names that are almost certainly like them
 LIKE_UCF101, SURELY_LIKE_UCF101 = r"_(g\d+)_", r"_(g\d+)_c\d+"
-#: at most so many groups are named in a line
+#: largest number of groups named in a line
 _MOST_NAMED = 4
-#: the pattern that stands for none: what the names have in common beside their classes
+#: the value of a pattern that means: guess groups from what the names share apart from their classes
 AUTO = "auto"
 
 #: the classes of UCF101
@@ -38,16 +38,16 @@ _UCF101 = frozenset(_NAMES.split())
 
 @dataclass(frozen=True)
 class GroupNames:
-    """How the group of a video is found in its id.
+    """Finds the group of a video in its id.
 
     Args:
-        pattern: A regular expression that is searched in the id; what its first brackets match is the group. "" to
-            search `gNN` in names like UCF101's. "auto": if few names are like that, what the names have in common
-            beside their classes, as `stmn.datasets.naming` finds it: `bend/daria_bend.avi` and `jack/daria_jack.avi`
-            are of one group.
+        pattern: A regular expression that is searched in the id; its first brackets match the group. "" to search
+            `gNN` in names like UCF101's. "auto": if few names are like that, the parts that names share apart from
+            their classes, as `stmn.datasets.naming` finds them: `bend/daria_bend.avi` and `jack/daria_jack.avi` are of
+            one group.
         scope: `per_class`: the same name in two classes is two groups, as in UCF101 itself. `shared`: it is the same
             person or recording. By default `per_class` if all classes are UCF101's own and there is no pattern, and
-            `shared` otherwise, because to take two groups for one is the safer mistake.
+            `shared` otherwise, because taking two groups for one is the safer mistake.
         like_ucf101: The pattern of names like UCF101's.
 
     Raises:
@@ -75,7 +75,7 @@ class GroupNames:
             )
 
     def name(self, videos: Sequence[VideoEntry]) -> list[VideoEntry]:
-        """Give each video without a group the one in its id, if there is one.
+        """Give each video without a group the group in its id, if there is one.
 
         Args:
             videos: All videos of the set.
@@ -96,7 +96,7 @@ class GroupNames:
         return named
 
     def describe(self, videos: Sequence[VideoEntry]) -> str:
-        """Say in one line what `name` took for a group; "" if that can't be anything else."""
+        """Return a line about what `name` takes as a group; "" if there is no doubt."""
         found = self._find_all(videos)
         if self.pattern == AUTO and not found:
             return "groups: the names show none, so a person in several videos may be both trained on and tested"
@@ -122,7 +122,7 @@ class GroupNames:
         return f"groups: the gNN of a name is {told}{choice}"
 
     def _find_all(self, videos: Sequence[VideoEntry]) -> dict[str, str]:
-        """The ids of videos -> the groups in them, without their classes; a video without a group is left out."""
+        """Return video id -> group in it, without the class; videos without a group are left out."""
         pattern = self.like_ucf101 if self.pattern in ("", AUTO) else self.pattern
         found = {video.id: match[1] for video in videos if (match := re.search(pattern, video.id)) and match[1]}
         if self.pattern == AUTO and len(found) < SURE * len(videos):
@@ -137,6 +137,6 @@ class GroupNames:
 
 
 def natural(text: str) -> tuple[list[tuple[int, int, str]], str]:
-    """A key that sorts names as people count: g2 before g10."""
+    """Return a key that sorts names in natural order: g2 before g10."""
     parts = [part for part in re.split(r"(\d+)", text) if part]
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], text

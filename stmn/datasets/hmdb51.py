@@ -42,17 +42,17 @@ class HMDB51(Dataset):
         return [VideoEntry(v.id, v.path, v.class_name, group_of(v.id, v.class_name)) for v in self._folders.videos]
 
     def notes(self, videos: Sequence[VideoEntry]) -> Iterator[str]:
-        """Say what is taken for a class, and which names of the lists differ from those on disk."""
+        """Say what is taken as a class, and which names in the lists differ from those on disk."""
         yield from self._folders.notes()
         yield from filter(None, [describe_corrections(self._matcher.corrected)])
 
     def left_out(self) -> list[LeftOut]:
-        """Return what was not taken."""
+        """Return files and folders that are not videos of the set."""
         return self._folders.left_out
 
     @cached_property
     def _folders(self) -> ClassFolders:
-        """The class folders; looked at once, and only where videos are listed."""
+        """The class folders; scanned once, and only if videos are listed."""
         return ClassFolders(scan_folder(self._videos), ignore=("testTrainMulti_7030_splits", "splits"))
 
     def splits(self) -> Splits:

@@ -1,4 +1,4 @@
-"""How extraction programs lay out frames and flow in folders. Two layouts are recognised by their file names.
+"""How extraction programs arrange frames and flow in folders. Two layouts are recognised by their file names.
 
 - two-stream (Feichtenhofer et al.): `jpegs_256/VIDEO/frame000001.jpg`, `tvl1_flow/{u,v}/VIDEO/frame000001.jpg`;
 - TSN (Wang et al.; denseflow): `VIDEO/img_00001.jpg`, `VIDEO/flow_x_00001.jpg`, `VIDEO/flow_y_00001.jpg`.
@@ -18,7 +18,7 @@ from stmn.video.pictures import open_picture
 
 @dataclass(frozen=True)
 class JpegLayout:
-    """Where the files of frames, u and v are: the root folder and the prefix of the names of each."""
+    """Where the files of frames, u and v are: a root folder and a file name prefix for each."""
 
     name: str
     roots: tuple[Path, Path, Path]
@@ -61,7 +61,7 @@ def find_numbered(folder: Path, prefix: str) -> dict[int, Path]:
 
 
 def check_numbers(folder: Path, kind: str, files: dict[int, Path]) -> None:
-    """Raise `DataError` unless files are numbered from 0 or 1 without a gap; no files are fine."""
+    """Raise `DataError` unless files are numbered from 0 or 1 without a gap; an empty list is allowed."""
     if not files:
         return
     first, last = min(files), max(files)
@@ -83,7 +83,7 @@ def jpeg_short_side(path: Path) -> int | None:
 
 
 def _list_folders(folder: Path) -> list[str]:
-    """The names of the folders in a folder, sorted, except hidden ones; none if it doesn't exist."""
+    """Return the names of the folders in a folder, sorted, except hidden ones; none if it doesn't exist."""
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:

@@ -1,7 +1,7 @@
 """`jpegs`: frames and flow that other programs have extracted as JPEG files. Nothing is computed again.
 
-The layouts are those of `jpeg_layouts`. Both programs clip flow to +-bound pixels and store
-round(255 (f + bound) / (2 bound)), as this one does.
+The layouts are those of `jpeg_layouts`. The programs of both clip flow to +-bound pixels and store
+round(255 (f + bound) / (2 bound)), as this package does.
 """
 
 import re
@@ -32,25 +32,25 @@ from stmn.datasets.jpeg_layouts import (
 from stmn.datasets.matching import NameMatcher, describe_corrections
 from stmn.errors import DataError, UsageError, count_of
 
-#: videos that are looked at to find the size of the frames
+#: videos that are read to find the size of the frames
 _SAMPLE = 32
 
 
 class Jpegs(Dataset):
     """Videos as folders of frames and flow.
 
-    Classes and splits come from `lists` or `csv`. A video that is in neither has the class of its folder, or else that
-    in its name, if the name is `v_CLASS_gNN_cMM`.
+    Classes and splits come from `lists` or `csv`. A video that is in neither has the class of its folder, or else the
+    one in its name, if the name is `v_CLASS_gNN_cMM`.
 
-    The options `--bound` and `--flow` of `stmn prepare` say how the flow was made; new videos are treated alike. The
-    short side is that of the frames.
+    The options `--bound` and `--flow` of `stmn prepare` state how the flow was made; new videos are treated the same
+    way. The short side is that of the frames.
 
     Args:
         root: The folder of frames and flow.
-        lists: A folder of lists of UCF101 or HMDB51, relative to the root; by default looked for under the root.
-        csv: A file as the data set `csv` reads it, relative to the root; its paths name the videos, with or without a
+        lists: A folder of lists of UCF101 or HMDB51, relative to the root; by default it is searched under the root.
+        csv: A file that the data set `csv` can read, relative to the root; its paths name the videos, with or without a
             suffix.
-        groups: What the `gNN` of a name `v_CLASS_gNN_cMM` is, as for the data set `ucf101`; a `csv` has its own groups.
+        groups: Meaning of the `gNN` of a name `v_CLASS_gNN_cMM`, as for the data set `ucf101`; a `csv` has its own.
         test_share: Without lists, about this fraction of the videos is for testing.
 
     Raises:
@@ -82,7 +82,7 @@ class Jpegs(Dataset):
         """List a video per folder of frames or flow, and per row of `csv`, whether or not its folder exists.
 
         Raises:
-            DataError: There are none, the class of one is not known, or two folders are of the same video.
+            DataError: There are no videos, the class of one is unknown, or two folders are of the same video.
         """
         listed = self._listed_videos()
         entries: dict[str, VideoEntry] = {}
@@ -117,7 +117,7 @@ class Jpegs(Dataset):
         return found if self._csv else self._groups.name(found)
 
     def notes(self, videos: Sequence[VideoEntry]) -> Iterator[str]:
-        """Say which names of the lists differ from those on disk, and whether `gNN` is one group in all classes."""
+        """Say which names in the lists differ from those on disk, and whether `gNN` is one group in all classes."""
         if self._csv:
             yield from self._csv.notes(videos)
         else:
@@ -134,17 +134,17 @@ class Jpegs(Dataset):
         return self._matcher.correct(read_splits(self._lists))
 
     def sources(self, video: VideoEntry) -> list[Path]:
-        """Return the folders of the video's pictures. They do not show that a file was overwritten in place."""
+        """Return the folders of the video's pictures. They do not show if a file was overwritten in place."""
         return list(dict.fromkeys(self._folders(video)))
 
     def pictures(self, video: VideoEntry) -> JpegFiles:
         """Return the files of a video: n frames and n - 1 flow fields.
 
-        TSN's first tool stores with each field the frame that the field leads to, so there are n fields; the first one
-        starts before the first stored frame and is left out.
+        TSN's first tool stores each field together with the frame that it leads to, so there are n fields; the first
+        one starts before the first stored frame and is left out.
 
         Raises:
-            DataError: Files are missing or numbered otherwise.
+            DataError: Files are missing or wrongly numbered.
         """
         frames, u, v = (
             find_numbered(folder, prefix)
@@ -172,7 +172,7 @@ class Jpegs(Dataset):
         return JpegFiles(ordered[0], ordered[1][first:], ordered[2][first:])
 
     def short_side(self) -> int:
-        """Return the short side of the frames of most of the first videos. Raises `DataError` if none can be read."""
+        """Return the most common short side of frames in the first videos. Raises `DataError` if none can be read."""
         sides: Counter[int] = Counter()
         for video in self.videos()[:_SAMPLE]:
             files = find_numbered(self._folders(video)[0], self._layout.prefixes[0])
@@ -184,7 +184,7 @@ class Jpegs(Dataset):
         return sides.most_common(1)[0][0]
 
     def _listed_videos(self) -> dict[str, VideoEntry]:
-        """Name of a video's folder -> what the lists say of the video."""
+        """Return name of a video's folder -> the video in the lists."""
         if self._csv:
             return {_folder_name(video.id): video for video in self._csv.videos()}
         if self._lists is None:
@@ -200,7 +200,7 @@ class Jpegs(Dataset):
         return entries
 
     def _folders(self, video: VideoEntry) -> tuple[Path, Path, Path]:
-        """The folders of frames, u and v; only some of them may be in class folders."""
+        """Return the folders of frames, u and v; some of them may be in class folders and others not."""
         place = video.path.relative_to(self._layout.roots[0]).as_posix()
         name = place.split("/")[-1]
         found = []
@@ -211,7 +211,7 @@ class Jpegs(Dataset):
 
 
 def _find_lists(root: Path, given: str) -> Path | None:
-    """The folder of lists, as given or under the root; None if there is none."""
+    """Return the folder of lists, as given or under the root; None if there is none."""
     if given:
         if not (root / given).is_dir():
             raise DataError(f"{root / given}: no such folder of lists")
@@ -221,11 +221,11 @@ def _find_lists(root: Path, given: str) -> Path | None:
 
 
 def _class_in(name: str) -> str:
-    """The class in a name like UCF101's, `v_CLASS_gNN_cMM`; "" for other names."""
+    """Return the class in a name like UCF101's, `v_CLASS_gNN_cMM`; "" for other names."""
     match = re.fullmatch(r"v_(.+)_g\d+_c\d+", name)
     return match[1] if match else ""
 
 
 def _folder_name(video_id: str) -> str:
-    """The name of a video's folder: the last part of its id, without suffix."""
+    """Return the name of a video's folder: the last part of its id, without suffix."""
     return without_suffix(video_id.split("/")[-1])

@@ -1,4 +1,4 @@
-"""`kinetics`: the lists of Kinetics-400, 600 and 700, and the clips of it that were downloaded.
+"""`kinetics`: the lists of Kinetics-400, 600 and 700, and the downloaded clips.
 
 Lists: CSV files with the columns label, youtube_id, time_start, time_end, split. Clips: `ID_000001_000011.mp4` (times
 in seconds, six digits), in one folder or in subfolders.
@@ -12,7 +12,7 @@ from stmn.datasets.scan import scan_folder
 from stmn.datasets.table import TableErrors, TableRow, read_columns, read_table
 from stmn.errors import DataError
 
-#: what lists call their parts -> what they are
+#: name of a part in lists -> its name here
 _PARTS = {
     "train": "train", "val": "validation", "validate": "validation", "validation": "validation", "test": "test",
     "holdout": "test",
@@ -22,12 +22,12 @@ _PARTS = {
 class Kinetics(Dataset):
     """Every row of the lists is a video, whether or not its clip exists: `prepare` reports those that are missing.
 
-    The one split, "1", trains on the train rows. It tests on the test rows that have a label or, if there are none, as
-    in the published lists, on the validation rows. If there are, validation rows are in neither part.
+    The only split, "1", trains on the train rows. It tests on the test rows that have a label; then validation rows are
+    in neither part. If there are none, as in the published lists, it tests on the validation rows.
 
     Args:
         root: A CSV file, or a folder; all CSV files in the folder and in its `annotations/` are used.
-        lists: Other CSV files to use, relative to that folder; several are separated by commas.
+        lists: CSV files to use instead, relative to that folder, separated by commas.
         clips: The folder of clips; by default `videos/` in that folder, or the folder itself. Its subfolders don't
             matter, but if a clip exists twice, the one in the folder of its label is used.
 
@@ -67,7 +67,7 @@ class Kinetics(Dataset):
         return entries
 
     def splits(self) -> Splits:
-        """Return the one split, "1"."""
+        """Return the only split, "1"."""
         parts: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
         for row, part in self._rows:
             if row["label"]:
@@ -80,7 +80,7 @@ class Kinetics(Dataset):
 
 
 def _find_lists(folder: Path) -> list[Path]:
-    """The folder's CSV files that are lists of Kinetics."""
+    """Return the folder's CSV files that are lists of Kinetics."""
     found = [
         path
         for pattern in ("*.csv", "annotations/*.csv")
@@ -93,7 +93,7 @@ def _find_lists(folder: Path) -> list[Path]:
 
 
 def _read_list(path: Path) -> list[tuple[TableRow, str]]:
-    """The rows of a list, each with its part: from the column `split`, else from the file's name."""
+    """Return the rows of a list, each with its part: from the column `split`, else from the file's name."""
     table = read_table(path)
     table.require(("youtube_id", "time_start", "time_end"), ("label", "split"))
     errors, rows = TableErrors(path), []
@@ -112,7 +112,7 @@ def _read_list(path: Path) -> list[tuple[TableRow, str]]:
 
 
 def _is_time(text: str) -> bool:
-    """True for seconds, whole or not."""
+    """True for a time in seconds."""
     try:
         return 0 <= float(text) < 1e6
     except ValueError:
@@ -120,17 +120,17 @@ def _is_time(text: str) -> bool:
 
 
 def _clip_name(row: TableRow) -> str:
-    """The clip's file name without suffix: `ID_000001_000011`."""
+    """Return the clip's file name without suffix: `ID_000001_000011`."""
     return f"{row['youtube_id']}_{int(float(row['time_start'])):06d}_{int(float(row['time_end'])):06d}"
 
 
 def _id_of(row: TableRow) -> str:
-    """`LABEL/ID_000001_000011`, or without a label `ID_000001_000011`."""
+    """Return the id: `LABEL/ID_000001_000011`, or `ID_000001_000011` without a label."""
     return as_id(f"{row['label']}/{_clip_name(row)}" if row["label"] else _clip_name(row))
 
 
 def _find_clips(folder: Path) -> dict[str, list[Path]]:
-    """Name without suffix -> the video files of that name, anywhere under a folder."""
+    """Return name without suffix -> the video files of that name, anywhere under a folder."""
     found: dict[str, list[Path]] = {}
     for path in scan_folder(folder).files:
         found.setdefault(path.stem, []).append(path)

@@ -1,4 +1,4 @@
-"""The text of lists as programs of all systems write it: UTF-8 or UTF-16, with any line ends."""
+"""Read the text of lists from any system: UTF-8 or UTF-16, with any line ends."""
 
 import codecs
 from pathlib import Path
@@ -7,7 +7,7 @@ from stmn.errors import DataError
 from stmn.runtime.files import read_regular
 
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
-#: bytes that are looked at to recognise UTF-16 without a mark
+#: bytes that are examined to recognise UTF-16 without a byte-order mark
 _SAMPLE = 1000
 
 
@@ -34,7 +34,7 @@ def read_list(path: Path) -> str:
 
 
 def _guess_utf16(sample: bytes) -> str:
-    """The encoding of UTF-16 without a mark: the high bytes of most letters are 0; "" for other text."""
+    """Guess the encoding of UTF-16 without a byte-order mark: most high bytes are 0; "" for other text."""
     for first, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
         high, low = sample[first::2], sample[1 - first :: 2]
         if high.count(0) > len(high) / 2 and not low.count(0):

@@ -1,4 +1,4 @@
-"""Which video a list means: names in lists often differ from those on disk in case, ending, slashes or top folders."""
+"""Match names in lists to videos: they often differ from those on disk in case, suffix, slashes or top folders."""
 
 import os
 import posixpath
@@ -10,18 +10,18 @@ from pathlib import Path, PurePosixPath
 from stmn.datasets.base import Splits, without_suffix
 from stmn.errors import count_of
 
-#: the letter of a drive before a path of Windows
+#: the drive letter before a path on Windows
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
 class NameMatcher:
-    """Finds the ids that a list means among those that are there. What fits several is not taken for any.
+    """Matches names in a list to existing ids. A name that fits several ids is not matched.
 
     Args:
         ids: The ids of all videos.
 
     Attributes:
-        corrected: Name in the list -> the id that it was taken for, where they differ.
+        corrected: Name in the list -> the id that it was matched to, where they differ.
     """
 
     def __init__(self, ids: Iterable[str]) -> None:
@@ -34,9 +34,9 @@ class NameMatcher:
         self.corrected: dict[str, str] = {}
 
     def find(self, name: str) -> str:
-        """Return the id that a name means: the same, or the only one that fits; else the name itself.
+        """Return the id of a name: the same, or the only one that fits; else the name itself.
 
-        Case, the ending, the direction of slashes and folders above `CLASS/VIDEO` don't count.
+        Case, suffix, the direction of slashes and folders above `CLASS/VIDEO` are ignored.
         """
         if name in self._ids:
             return name
@@ -51,7 +51,7 @@ class NameMatcher:
         return name
 
     def correct(self, splits: Splits) -> Splits:
-        """Return splits with the ids that their names mean."""
+        """Return splits with their names replaced by the matching ids."""
         return {
             split: {part: list(map(self.find, names)) for part, names in parts.items()}
             for split, parts in splits.items()
@@ -59,7 +59,7 @@ class NameMatcher:
 
 
 def describe_corrections(corrected: dict[str, str]) -> str:
-    """Say in one line how many names of a list were taken for others, and the first."""
+    """Return a line with the number of names of a list that were matched to others, and the first."""
     if not corrected:
         return ""
     name, found = next(iter(corrected.items()))
@@ -68,13 +68,13 @@ def describe_corrections(corrected: dict[str, str]) -> str:
 
 
 class FileMatcher:
-    """Finds the files that a list in a folder means. What fits several is not taken for any.
+    """Matches paths in a list to files. A path that fits several files is not matched.
 
     Args:
         folder: The folder of the list.
 
     Attributes:
-        corrected: Path in the list -> the file that it was taken for, relative to the folder, where they differ.
+        corrected: Path in the list -> the file that it was matched to, relative to the folder, where they differ.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -83,33 +83,33 @@ class FileMatcher:
         self.corrected: dict[str, str] = {}
 
     def find(self, name: str) -> Path:
-        r"""Return the file that a path in the list means; the path in the folder if there is none.
+        r"""Return the file that a path in the list matches; if there is none, the path in the folder.
 
-        Slashes may be backslashes, case may differ, the ending may be missing, and the top folders may be those of
-        another machine: of `C:\data\clips\a.mp4`, `clips/a.mp4` in the folder is taken.
+        Slashes may be backslashes, case may differ, the suffix may be missing, and the top folders may be those of
+        another machine: `C:\data\clips\a.mp4` matches `clips/a.mp4` in the folder.
         """
         path = self._folder / name
         if path.exists():
             return path
         parts = _plain_parts(name)
-        foreign = name[:1] in "/\\" or _DRIVE.match(name)  # its top folders are those of another machine
+        foreign = name[:1] in "/\\" or _DRIVE.match(name)  # its top folders may be those of another machine
         for start in range(len(parts)):
             if start and not foreign and start == len(parts) - 1:
-                break  # the name alone may be that of another video
+                break  # the file name alone may be that of another video
             if parts[start] != ".." and (found := self._descend(parts[start:])):
                 self.corrected[name] = found.relative_to(self._folder).as_posix()
                 return found
         return path
 
     def _descend(self, parts: list[str]) -> Path | None:
-        """The file that path components lead to, if one name fits in each folder."""
+        """Return the file that path components lead to, if exactly one name fits in each folder."""
         path = self._folder
         for number, part in enumerate(parts):
             names = self._names_in(path)
             fitting = names.get(_key(part), [])
             if part in fitting:
                 fitting = [part]
-            if number == len(parts) - 1 and not fitting:  # the ending is missing, or another one
+            if number == len(parts) - 1 and not fitting:  # the suffix is missing or different
                 stem = _key(without_suffix(part))
                 fitting = [name for same in names.values() for name in same if _key(without_suffix(name)) == stem]
             if len(fitting) != 1:
@@ -118,7 +118,7 @@ class FileMatcher:
         return path if path.exists() else None
 
     def _names_in(self, folder: Path) -> dict[str, list[str]]:
-        """The names in a folder by key; none if it can't be read."""
+        """Return the names in a folder by key; none if it can't be read."""
         if folder not in self._names:
             found: dict[str, list[str]] = {}
             try:
@@ -131,11 +131,11 @@ class FileMatcher:
 
 
 def _plain_parts(name: str) -> list[str]:
-    """The components of a path of any system, without quotes, drive, root and dots."""
+    """Return the components of a path of any system, without quotes, drive, root and dots."""
     plain = _DRIVE.sub("", name.strip("'\"").replace("\\", "/"))
     return [part for part in PurePosixPath(posixpath.normpath(plain)).parts if part not in ("/", "//", ".")]
 
 
 def _key(name: str) -> str:
-    """What is compared: case and the encoding of accents don't count."""
+    """Return a key for comparing names: it ignores case and the encoding of accents."""
     return unicodedata.normalize("NFC", name).casefold()

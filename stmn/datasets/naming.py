@@ -1,4 +1,4 @@
-"""Groups that nobody named: what the names of videos have in common beside their class, such as a person's name."""
+"""Guess groups from what the names of videos share apart from their class, such as a person's name."""
 
 import re
 from collections import Counter
@@ -11,21 +11,21 @@ from pathlib import PurePath
 
 from stmn.datasets.base import PARTS, VideoEntry
 
-#: share of the videos that must have a group, and of the groups that must be in several classes, to be believed in
+#: a guess is accepted if this share of the videos has a group, and this share of the groups is in several classes
 SURE = 0.8
-#: or share of the videos that must share class and group with another
+#: or if this share of the videos shares class and group with another video
 _SHARED = 0.5
-#: letters that a name without its class must have: a.avi, b.avi, ... count videos
+#: fewest letters in a name without its class: a.avi, b.avi, ... only count videos
 _FEWEST_LETTERS = 3
-#: fields of one letter and a number that a name must have to be believed to consist of such
+#: fewest fields of one letter and a number in a name that consists of such fields
 _FEWEST_FIELDS = 2
-#: words that a number follows which counts the videos of a class, and names nobody
+#: words before a number that only counts the videos of a class and names nobody
 _COUNTED = """
 action clip dsc example file frame frames gopr image img instance item mov movie mvi no nr number pxl rep repetition
 sample seq sequence take trial v vid video
 """
 _COUNTERS = frozenset(_COUNTED.split())
-#: words that stand before the number of a person, the surest first; single letters count in names of such fields alone
+#: words before the number of a person, the surest first; single letters count only in names made of such fields
 _WHO = ("person", "performer", "subject", "subj", "sub", "actor", "participant", "signer", "user", "p", "s")
 #: what may follow a class in a name: walking, runs, hugged
 _ENDINGS = r"(?:[^\W\d_]?(?:ing|ed)|e?s)?"
@@ -34,7 +34,7 @@ _LETTER = r"[^\W\d_]"
 
 @dataclass(frozen=True)
 class _Name:
-    """A video's name in parts: folders between its class folder and its file; before and after its class; all of it."""
+    """A video's name in parts: folders between class folder and file; text before and after the class; all of it."""
 
     folders: str
     before: str
@@ -43,19 +43,19 @@ class _Name:
 
 
 def guess_groups(videos: Sequence[VideoEntry]) -> dict[str, str]:
-    """Find groups in the names of videos: ids -> groups.
+    """Find groups in the names of videos; return id -> group.
 
     A group may be a folder in the class folder (`walk/ann/1.avi`), or the number of a person among other numbers
-    (`S001C002P003R002A023.avi`, `a01_s03_e02.avi`), or stand before the class (`ann_walk_1.avi`), after it
-    (`walk_ann_1.avi`) or alone (`walk/ann_1.avi`), with and without the numbers that follow. The first of these is
-    taken by which most videos have a group, and that shows groups: most of them are in several classes, or half of the
-    videos share class and group with another. Small and capital letters are the same.
+    (`S001C002P003R002A023.avi`, `a01_s03_e02.avi`), or it may stand before the class (`ann_walk_1.avi`), after it
+    (`walk_ann_1.avi`) or alone (`walk/ann_1.avi`), with or without the numbers that follow. The first of these guesses
+    is taken that gives most videos a group and is plausible: most groups are in several classes, or half of the videos
+    share class and group with another. Case is ignored.
 
     Args:
         videos: all videos of the set.
 
     Returns:
-        Nothing if the names show no groups. A video may have none.
+        Empty if the names show no groups. Some videos may have none.
     """
     names = {video.id: _take_apart(video) for video in videos}
     classes = {video.id: video.class_name for video in videos}
@@ -70,7 +70,7 @@ def guess_groups(videos: Sequence[VideoEntry]) -> dict[str, str]:
 
 
 def _take_apart(video: VideoEntry) -> _Name:
-    """Take a name apart at its class, if that stands in it as a word."""
+    """Take a name apart at its class, if the class is a word in it."""
     path = PurePath(video.id)
     words = re.escape(video.class_name).replace(r"\ ", r"[\W_]*").replace("_", r"[\W_]*")
     stem = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", path.stem)  # annWalk
@@ -86,18 +86,18 @@ def _take_apart(video: VideoEntry) -> _Name:
 
 
 def _list_guesses() -> Iterator[Callable[[_Name], str]]:
-    """What may be the group of a video, the most likely first."""
+    """Yield functions that guess the group of a video, the most likely first."""
     yield attrgetter("folders")
     for word in _WHO:
         yield partial(_find_person, word)
-    # numbers at the end count a person's videos, or are part of what names the person
+    # numbers at the end count a person's videos, or belong to the person's name
     numbers = (r"([\W_]*\d+)+$", r"[\W_]+\d+$", r"$")
     for part, number in product(("before", "after"), numbers):
         yield partial(_cut_off, part, number)
 
 
 def _find_person(word: str, name: _Name) -> str:
-    """What a word and its number name: `p3` of S001C002P003R002A023."""
+    """Return the person that a word and its number name: `p003` of S001C002P003R002A023."""
     fields = [(letters.lower(), number) for letters, number in re.findall(rf"({_LETTER}+)(\d+)", name.whole)]
     short = [letters for letters, _ in fields if len(letters) == 1]
     if len(word) == 1 and len(set(short)) < _FEWEST_FIELDS:
@@ -106,12 +106,12 @@ def _find_person(word: str, name: _Name) -> str:
 
 
 def _cut_off(part: str, ending: str, name: _Name) -> str:
-    """A part of a name without its ending, a regular expression."""
+    """Return a part of a name without its ending, which is given as a regular expression."""
     return re.sub(ending, "", getattr(name, part))
 
 
 def _is_believable(found: dict[str, str], classes: dict[str, str]) -> bool:
-    """True if a guess shows groups.
+    """True if a guess plausibly shows groups.
 
     Args:
         found: ids -> groups.

@@ -1,4 +1,4 @@
-"""What data sets that render their own videos share."""
+"""The base class of data sets that render their own videos."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,26 +11,26 @@ from stmn.datasets.base import Dataset, Splits, VideoEntry
 from stmn.errors import UsageError, near_match
 from stmn.video.write import write_video
 
-#: the parts of the one split; a video's random numbers depend on its part's place here
+#: the parts of the only split; a video's random numbers depend on the position of its part here
 PARTS = ("train", "test")
 
 
 class Rendered(Dataset):
-    """Videos that `fetch` renders. Each is a function of (seed, part, number) alone, so the two parts share none.
+    """Videos that `fetch` renders. Each is a function of only (seed, part, number), so the two parts share none.
 
     Args:
         root: Where the videos are written; created if it doesn't exist.
         task: What they show; one of `tasks`.
-        classes: The names of the classes; video number n shows class n modulo their number.
+        classes: The names of the K classes; video number n shows class n mod K.
         train: Number of training videos.
         test: Number of test videos.
         frames: Frames per video, at least 2.
         size: Width and height in pixels, even and at least 32.
-        seed: Of all that is random.
+        seed: Seed of everything random.
 
     Attributes:
-        name: What messages call the data set.
-        tasks: What may be asked for.
+        name: Name of the data set in messages.
+        tasks: The known tasks.
 
     Raises:
         UsageError: There is no such task, or a number is out of its range.
@@ -72,7 +72,7 @@ class Rendered(Dataset):
         return entries
 
     def splits(self) -> Splits:
-        """Return the one split, "1"."""
+        """Return the only split, "1"."""
         ids = [video.id for video in self.videos()]
         return {"1": {part: [i for i in ids if i.startswith(f"{part}/")] for part in PARTS}}
 
@@ -87,12 +87,12 @@ class Rendered(Dataset):
         return self._draw(*self._start(video.id))
 
     def _start(self, video_id: str) -> tuple[Generator, str]:
-        """What a video is drawn with, and its class."""
+        """Return the random generator that draws a video, and its class."""
         part, _, name = video_id.partition("/")
         number = int(Path(name).stem.rpartition("_")[2])
         rng = np.random.default_rng([self._seed, PARTS.index(part), number])
         return rng, self._classes[number % len(self._classes)]
 
     def _draw(self, rng: Generator, class_name: str) -> Iterator[NDArray[np.uint8]]:
-        """The frames of a video of a class."""
+        """Draw the frames of a video of a class."""
         raise NotImplementedError

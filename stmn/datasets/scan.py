@@ -1,4 +1,4 @@
-"""Find the videos under a folder, and account for every file that is not taken."""
+"""Find the videos under a folder, and account for every other file."""
 
 import os
 from collections import Counter
@@ -13,12 +13,12 @@ from stmn.video.content import holds_video
 from stmn.video.pictures import PICTURE_SUFFIXES, list_pictures
 from stmn.video.source import VIDEO_SUFFIXES
 
-#: what file managers, archivers and file servers leave in folders; nobody means these, so they are not counted
+#: files that file managers, archivers and file servers leave in folders; they are ignored and not counted
 _LITTER = frozenset({
     "thumbs.db", "desktop.ini", "@eadir", "__macosx", "$recycle.bin", "#recycle", "#snapshot", "lost+found",
     "system volume information", "icon\r",
 })  # fmt: skip
-#: endings of files that are certainly no videos, so that FFmpeg need not look at thousands of them
+#: suffixes of files that are certainly not videos, so that FFmpeg need not read thousands of them
 _OTHERS = """
 .txt .md .rst .csv .tsv .json .jsonl .xml .yaml .yml .toml .html .htm .log .pdf .doc .docx .xls .xlsx .ods .ini .cfg
 .url .srt .vtt .ass .ssa .sub .idx .lrc .nfo .py .sh .m .ipynb .mat .npy .npz .pkl .pickle .pt .pth .h5 .hdf5 .parquet
@@ -27,19 +27,19 @@ _OTHERS = """
 """
 _OTHER_SUFFIXES = frozenset(_OTHERS.split())
 _NO_VIDEO = "(no video)"
-#: the longest that FFmpeg may look at a file of an unknown ending, seconds
+#: time limit of FFmpeg for a file with an unknown suffix, in seconds
 _LOOK_SECONDS = 10.0
-#: at most so many kinds of files are named in a line
+#: largest number of kinds of files named in a line
 _MOST_KINDS = 6
 
 
 @dataclass
 class Scan:
-    """What is under a folder, without hidden files and litter. Paths are sorted.
+    """The contents of a folder, without hidden files and litter. Paths are sorted.
 
     Attributes:
         root: The folder.
-        files: The video files, readable or not: `prepare` reports what became of each.
+        files: The video files, readable or not: `prepare` reports the result for each.
         folders: The folders.
         left_out: All other files, broken links, and folders that can't be read.
     """
@@ -50,11 +50,11 @@ class Scan:
     left_out: list[LeftOut] = field(default_factory=list)
 
     def by_stem(self) -> dict[str, Path]:
-        """Return the first video file of each name, without its ending."""
+        """Return name without suffix -> the first video file of that name."""
         return {path.stem: path for path in reversed(self.files)}
 
     def under(self, folder: Path) -> "Scan":
-        """Return the part of this that lies under one of the folders."""
+        """Return the part of the scan that lies under one of the folders."""
         files, folders = ([path for path in paths if folder in path.parents] for paths in (self.files, self.folders))
         return Scan(folder, files, folders, [item for item in self.left_out if folder in item.path.parents])
 
@@ -65,14 +65,14 @@ def is_litter(name: str) -> bool:
 
 
 def scan_folder(root: Path, sequences_below: int = 2) -> Scan:
-    """Look at everything under a folder. Links to folders are followed, but not in circles.
+    """Scan everything under a folder. Links to folders are followed, but not in circles.
 
-    A file is a video if it has a video's ending, or if FFmpeg finds one in it. So is a folder of numbered pictures
-    without a video beside them.
+    A file is a video if it has a video's suffix, or if FFmpeg finds a video in it. A folder of numbered pictures
+    without a video beside them is also a video.
 
     Args:
         root: The folder.
-        sequences_below: How many levels below the root such folders lie at least: 2 where the first is that of classes.
+        sequences_below: Fewest levels below the root at which such folders count: 2 if the first level is classes.
 
     Raises:
         DataError: The folder itself can't be read.
@@ -87,7 +87,7 @@ def scan_folder(root: Path, sequences_below: int = 2) -> Scan:
 def _scan(
     folder: Path, found: Scan, above: tuple[tuple[int, int], ...], sequences_below: int, look: BoundedCall[bool]
 ) -> None:
-    """Add what is under a folder to `found`; `above` are the device and inode of the folders that hold it."""
+    """Add the contents of a folder to `found`; `above` are device and inode of the folders that contain it."""
     try:
         here = folder.stat()
         with os.scandir(folder) as listed:
@@ -130,7 +130,7 @@ def _scan(
 
 
 def _no_video(path: Path) -> LeftOut:
-    """A file that is counted by its ending."""
+    """Return a file to be counted by its suffix."""
     return LeftOut(path, f"{path.suffix.lower() or 'without an ending'} {_NO_VIDEO}")
 
 
@@ -138,12 +138,12 @@ class ClassFolders:
     """The videos of a folder that has a folder per class. The class is the top folder, however deep a video lies.
 
     Args:
-        scan: What is under the folder.
-        ignore: Names of folders in it that are no classes, such as those of lists.
+        scan: The contents of the folder.
+        ignore: Names of folders in it that are not classes, such as those of lists.
 
     Attributes:
         videos: Sorted by path; their ids are paths relative to the folder.
-        left_out: What was not taken. Files beside the class folders that are no videos are not counted.
+        left_out: Everything else. Files beside the class folders that are not videos are not counted.
         empty: Class folders without a video.
     """
 
@@ -174,7 +174,7 @@ class ClassFolders:
             raise DataError(f"{root}: no videos in folders named after classes (CLASS/VIDEO.mp4){beside}")
 
     def notes(self) -> Iterator[str]:
-        """Say which class nested videos have, and which folders are no classes."""
+        """Say which class nested videos have, and which folders are not classes."""
         nested = [video for video in self.videos if video.id.count("/") > 1]
         if nested:
             yield (

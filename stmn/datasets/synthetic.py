@@ -1,6 +1,6 @@
-"""`synthetic`: rendered videos that show the points of the paper without a download.
+"""`synthetic`: rendered videos that demonstrate the points of the paper without a download.
 
-Each task has a module in `stmn.datasets.rendering`, which says what each kind of input can know of the class.
+Each task has a module in `stmn.datasets.rendering`, which says how much each input reveals of the class.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ __all__ = ["DIRECTIONS", "Synthetic"]
 
 @dataclass(frozen=True)
 class _Task:
-    """What draws a task: functions of (rng, class, frames, size), and for masks of the times too."""
+    """The functions that draw a task, of (rng, class, frames, size); `masks` also takes times."""
 
     classes: Sequence[str]
     render: Callable[[Generator, str, int, int], Iterator[NDArray[np.uint8]]]
@@ -40,9 +40,9 @@ _TASKS = {
 
 
 class Synthetic(Rendered):
-    """Rendered videos. Each is a function of (seed, part, number) alone, so the two parts share none.
+    """Rendered videos. Each is a function of only (seed, part, number), so the two parts share none.
 
-    A mirrored clip shows another class and a crop may lose a disc, so neither keeps the class.
+    A mirrored clip shows another class, and a crop may lose a disc, so neither keeps the class.
 
     Args:
         root: Where the videos are written; created if it doesn't exist.
@@ -51,7 +51,7 @@ class Synthetic(Rendered):
         frames: Frames per video, at least 2; 14 by default. `what_comes_first` needs 46, which is its default.
         size: Width and height in pixels, even and at least 32.
         task: "which_moves", "what_comes_first" or "distractors".
-        seed: Of all that is random.
+        seed: Seed of everything random.
 
     Raises:
         UsageError: There is no such task, or `size` or `frames` is out of its range.
@@ -77,6 +77,6 @@ class Synthetic(Rendered):
         return _TASKS[self._task].render(rng, class_name, self._frames, self._size)
 
     def masks(self, video_id: str, times: Sequence[int]) -> dict[str, Mask]:
-        """Return where the object that the class is about ("target") and the other ones ("distractor") are."""
+        """Return where the object that decides the class ("target") and the others ("distractor") are."""
         rng, class_name = self._start(video_id)
         return _TASKS[self._task].masks(rng, class_name, self._frames, self._size, times)

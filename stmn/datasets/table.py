@@ -1,4 +1,4 @@
-"""Read CSV files with a header line, and tell from the header which data set a file is for."""
+"""Read CSV files, with or without a header line, and tell from the columns which data set a file is for."""
 
 import csv
 import io
@@ -13,17 +13,17 @@ from stmn.datasets.list_text import read_list
 from stmn.errors import DataError, near_match
 from stmn.runtime.csv_cells import plain_cell
 
-#: possible separators of cells; in many countries spreadsheets write semicolons
+#: possible cell separators; in many countries spreadsheets write semicolons
 _SEPARATORS = ",;\t"
 _NUMBER = re.compile(r"\d+(\.\d*)?")
-#: the columns of AVA's lists, which have no header line; the last one is missing in its first versions
+#: the columns of AVA's lists, which have no header line; the first versions lack the last one
 _AVA = ["video_id", "middle_time", "x1", "y1", "x2", "y2", "action_id", "person_id"]
 _AVA_TIMES = ("middle_frame_timestamp", "middle_timestamp", "timestamp", "time_stamp")
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """A row of a table: its line in the file, from 1, and its cells by column, stripped of blanks."""
+    """A row of a table: its line number in the file, from 1, and its cells by column, stripped of blanks."""
 
     line: int
     cells: dict[str, str]
@@ -34,7 +34,7 @@ class TableRow:
 
 
 class TableErrors:
-    """Collects what is wrong in a table, to report the first error and how many others there are."""
+    """Collects the errors in a table, to report the first one and the number of others."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -46,7 +46,7 @@ class TableErrors:
 
     @property
     def count(self) -> int:
-        """How many errors were recorded."""
+        """Number of recorded errors."""
         return len(self._messages)
 
     def check(self) -> None:
@@ -59,7 +59,7 @@ class TableErrors:
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file: its columns, in lower case, and its rows without the empty ones.
+    """A CSV file: its columns, in lower case, and its rows, without empty ones.
 
     Without a header line the columns are guessed from the first row.
     """
@@ -89,7 +89,8 @@ def read_table(path: Path) -> Table:
     """Read a CSV file.
 
     Raises:
-        DataError: The file can't be read, a column occurs twice, or a row doesn't fit the header; names the line.
+        DataError: The file can't be read, a column occurs twice, or a row doesn't fit the header; the message names the
+            line.
     """
     lines = list(_read_lines(path))
     columns, has_header = _find_columns(path, lines)
@@ -135,9 +136,9 @@ def dataset_of(path: Path) -> str:
 
 
 def _find_columns(path: Path, lines: list[tuple[int, list[str]]]) -> tuple[list[str], bool]:
-    """The columns, and whether the first line names them.
+    """Return the columns, and whether the first line names them.
 
-    Lists without a header line hold a path and a class; or a path, a start, an end and a class; or AVA's columns.
+    Lists without a header line have the columns path, class; or path, start, end, class; or AVA's.
     """
     first = [cell.strip() for cell in lines[0][1]] if lines else [""]
     if len(first) == 2 and first[0] and (without_suffix(first[0]) != first[0] or (path.parent / first[0]).exists()):
@@ -147,13 +148,13 @@ def _find_columns(path: Path, lines: list[tuple[int, list[str]]]) -> tuple[list[
     if len(first) == 4 and all(_NUMBER.fullmatch(cell) for cell in first[1:3]):
         return ["path", "start", "end", "class"], False
     names = [name.lower() for name in first]
-    if "video_id" in names:  # AVA's own columns have no names: tools call the second one so or so
+    if "video_id" in names:  # AVA's own columns have no names, and tools name the second one differently
         names = ["middle_time" if name in _AVA_TIMES else name for name in names]
     return names, True
 
 
 def _read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line number, cells) of each row that is not empty; a row that spans lines has the number of its last."""
+    """Yield (line number, cells) of each non-empty row; a row that spans lines has the number of its last line."""
     if not path.is_file():
         raise DataError(f"{path}: no such CSV file")
     text = read_list(path)

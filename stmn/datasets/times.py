@@ -10,7 +10,7 @@ def parse_time(text: str) -> float | None:
     """Return a time in seconds; None for an empty text.
 
     Raises:
-        ValueError: It is no time.
+        ValueError: It is not a time.
     """
     if not text.strip():
         return None

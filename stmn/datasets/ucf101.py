@@ -23,14 +23,14 @@ class UCF101(Dataset):
     Args:
         root: The folder of videos, or one that holds `UCF-101/` or `videos/`.
         lists: The folder of lists; by default `ucfTrainTestlist/` or `splits/` under the root, or the root.
-        groups: What the `gNN` of a name is. `per_class`: a recording of one class, so that g01 of two classes are two
+        groups: Meaning of the `gNN` of a name. `per_class`: a recording of one class, so g01 of two classes is two
             groups, as in UCF101 itself. `shared`: the same person or recording in all classes. By default `per_class`
-            if all classes are UCF101's own, or some of them, and `shared` for any others, because to take two groups
-            for one is the safer mistake.
+            if all classes are among UCF101's own, and `shared` otherwise, because taking two groups for one is the
+            safer mistake.
 
     Raises:
         DataError: There is no such folder.
-        ValueError: `groups` is neither.
+        ValueError: `groups` is neither `per_class` nor `shared`.
     """
 
     renames = frozenset({"groups", "lists"})
@@ -43,22 +43,22 @@ class UCF101(Dataset):
         self._matcher = NameMatcher(())
 
     def videos(self) -> list[VideoEntry]:
-        """List all videos in the class folders; the group is the `gNN` of the name, if need be with the class."""
+        """List all videos in the class folders; the group is the `gNN` of the name, if necessary with the class."""
         self._folders.check(self._videos)
         return self._groups.name(self._folders.videos)
 
     def notes(self, videos: Sequence[VideoEntry]) -> Iterator[str]:
-        """Say what is taken for a class, and whether `gNN` is the same group in all classes."""
+        """Say what is taken as a class, and whether `gNN` is the same group in all classes."""
         yield from self._folders.notes()
         yield from filter(None, [describe_corrections(self._matcher.corrected), self._groups.describe(videos)])
 
     def left_out(self) -> list[LeftOut]:
-        """Return what was not taken."""
+        """Return files and folders that are not videos of the set."""
         return self._folders.left_out
 
     @cached_property
     def _folders(self) -> ClassFolders:
-        """The class folders; looked at once, and only where videos are listed."""
+        """The class folders; scanned once, and only if videos are listed."""
         return ClassFolders(scan_folder(self._videos), ignore=("ucfTrainTestlist", "splits"))
 
     def splits(self) -> Splits:
@@ -82,6 +82,6 @@ def read_splits(folder: Path) -> Splits:
 
 
 def _read_list(path: Path) -> list[str]:
-    """The video ids of a list. Train lists have a class number after each id, which is not needed."""
+    """Read the video ids of a list. Train lists have a class number after each id, which is not needed."""
     lines = (line.strip() for line in read_list(path).splitlines())
     return [re.sub(r"\s+\d+$", "", line) for line in lines if line]

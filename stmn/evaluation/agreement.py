@@ -1,4 +1,4 @@
-"""Do scores belong together? What they say of their data set, split and part, and whether several agree on it.
+"""Do scores belong together? Their data set, split and part, and whether several scores agree on these.
 
 Numbers are pooled (late fusion, an SVM's scores) or paired (comparisons) only over scores that agree.
 """
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
     from stmn.store.format.header import Header
     from stmn.store.format.read import Store
 
-#: what error messages call the facts that must agree
+#: names of the facts that must agree, for error messages
 _WORDS = {"data": "data set", "split": "split", "part": "part"}
-#: keys of a protocol that don't say how a number was measured, or that pages show elsewhere
+#: keys of a protocol that don't say how a number was measured, or that reports show elsewhere
 _NOT_MEASURED = (
     "words", "parts", "late_fusion_weights", "stream_weights_chosen_on", "late_fusion_weights_chosen_on", "idt",
     "idt_weights", "fewer_chunks", "folds", "temperature",
 )  # fmt: skip
-#: how many keys are named that only one of two protocols has
+#: name at most this many of the keys that only one of two protocols has
 _NAMED = 3
-#: what a protocol means that lacks a key
+#: the value that a missing key stands for
 _IMPLIED = {"seen_in_training": 0, "average": "logits", "stream_weights": "equal", "blank": ""}
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where scores come from. A fact that they don't state is empty.
+    """Where scores come from. A fact that is not stated is empty.
 
     Attributes:
         data: The name of the data set.
@@ -48,14 +48,14 @@ class Source:
 
 
 def read_source(protocol: dict[str, Any], name: str) -> Source:
-    """What a protocol says, together with the protocols of what was fused into it.
+    """Return the source that a protocol states, merged with those of the scores that were fused into it.
 
     Args:
         protocol: A scores file's protocol.
         name: What error messages call the scores.
 
     Raises:
-        DataError: It was fused from scores of different videos.
+        DataError: The scores were fused from scores of different videos.
     """
     own = Source(**{key: str(protocol.get(key) or "") for key in asdict(Source())})
     idt = protocol.get("idt")
@@ -69,12 +69,12 @@ def read_source(protocol: dict[str, Any], name: str) -> Source:
 
 
 def find_source(parts: Sequence["Scores"], names: Sequence[str]) -> Source:
-    """What several scores say together.
+    """Return the source that several scores state together.
 
     Args:
-        parts: One or more scores. They need not be of the same videos: it is their data set, split and part that must
-            agree, where they are known.
-        names: What error messages call each.
+        parts: One or more scores. They need not be of the same videos, but their data set, split and part must agree
+            where they are known.
+        names: Their names in error messages.
 
     Raises:
         DataError: They contradict each other.
@@ -91,7 +91,7 @@ def find_source(parts: Sequence["Scores"], names: Sequence[str]) -> Source:
 
 
 def align_scores(first: "Scores", other: "Scores", name: str, first_name: str = "the first") -> "Scores":
-    """Scores in the order of the first scores' videos, once it is sure that both are of the same videos.
+    """Check that two scores are of the same videos; return the second in the order of the first's videos.
 
     Args:
         first: Scores.
@@ -135,19 +135,20 @@ def align_scores(first: "Scores", other: "Scores", name: str, first_name: str = 
 def check_source(
     scores: "Scores", name: str, header: "Header", split: str | None = None, part: str | None = None
 ) -> Source:
-    """Where scores come from, made certain by the data set that they should be of.
+    """Return the source of scores, checked against the data set that they should be of.
 
-    A split that the scores don't state is the asked one, or else the only one whose part lists all their videos.
+    If the scores don't state their split, it is the one asked for, or else the only one whose part lists all their
+    videos.
 
     Args:
         scores: Scores.
         name: What error messages call them.
         header: The header of the data set.
-        split: The split that was asked for; None for whichever the scores are of.
-        part: The part that was asked for; None for whichever the scores are of.
+        split: The split that was asked for; None for the split that the scores state.
+        part: The part that was asked for; None for the part that the scores state.
 
     Raises:
-        DataError: The scores are of another data set, split, part or other classes; or it is unknown which split.
+        DataError: The scores are of another data set, split or part, or have other classes; or their split is unknown.
     """
     own = read_source(scores.protocol, name)
     if own.data and own.data != header.name:
@@ -177,7 +178,7 @@ def check_source(
 
 
 def compare_classes(own: Sequence[str], other: Sequence[str]) -> str:
-    """How one list of classes differs from another: "5 instead of 4", "in another order", "such as 'jumping'"."""
+    """Say how one list of classes differs from another: "5 instead of 4", "in another order", "such as 'jumping'"."""
     if len(own) != len(other):
         return f"{len(own):,} instead of {len(other):,}"
     strangers = [name for name in own if name not in set(other)]
@@ -185,12 +186,12 @@ def compare_classes(own: Sequence[str], other: Sequence[str]) -> str:
 
 
 def refuse_data(name: str, data: str, header: "Header") -> DataError:
-    """The error for scores of another data set than a header's."""
+    """Return the error for scores of a data set other than the header's."""
     return DataError(f"{name}: is of data set {data}, not of {header.name}; leave it out, or name its set with --data")
 
 
 def check_disjoint(held: "Scores", tested: "Scores", held_name: str, name: str) -> None:
-    """Raise `DataError` if a choice for tested videos would be made on one of them, or on another data set or split."""
+    """Raise `DataError` if weights for the tested videos would be chosen on one of them, or on another set or split."""
     own, other = read_source(tested.protocol, name), read_source(held.protocol, held_name)
     if differs := _contradictions(replace(other, part=""), own):
         raise DataError(f"{held_name}: is of {differs} like {name}; choose weights on the same data set and split")
@@ -223,7 +224,7 @@ def find_changes(scores: "Scores", name: str, store: "Store") -> str | None:
 
 
 def find_differences(first: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """How two protocols measured: key -> (the first's value, the other's); None for what one doesn't state.
+    """Return where two protocols differ: key -> (the first's value, the other's); None for a value that is not stated.
 
     Such scores may be compared, but a reader must know.
     """
@@ -234,14 +235,14 @@ def find_differences(first: dict[str, Any], other: dict[str, Any]) -> dict[str, 
 
     keys = [key for key in {**first, **other} if key not in _NOT_MEASURED]
     found = {key: (value(first, key), value(other, key)) for key in keys if value(first, key) != value(other, key)}
-    facts = asdict(Source())  # that one of two doesn't state where it comes from is no difference
+    facts = asdict(Source())  # if only one protocol states its source, that is no difference
     return {key: pair for key, pair in found.items() if key not in facts or None not in pair}
 
 
 def describe_differences(differences: dict[str, tuple[Any, Any]]) -> str:
-    """Differences in words: "chunks 5 instead of 25, flips no instead of yes".
+    """Put differences in words: "chunks 5 instead of 25, flips no instead of yes".
 
-    What only one of the two states is not known to differ, and is only named.
+    A key that only one of the two states may not differ, so it is only named.
     """
     words = {
         key: "the data set's content" if key == "data_fingerprint" else key.replace("_", " ") for key in differences
@@ -267,7 +268,7 @@ def _describe_difference(key: str, words: str, first: Any, other: Any) -> str:
 
 
 def list_differences(parts: Sequence["Scores"], names: Sequence[str]) -> Iterator[str]:
-    """One line for each of several scores that was measured in another way than the first."""
+    """Yield one line for each of several scores that was measured in another way than the first."""
     for part, name in zip(parts[1:], names[1:], strict=True):
         if differences := find_differences(parts[0].protocol, part.protocol):
             sure = any(None not in pair for pair in differences.values())
@@ -289,7 +290,7 @@ def _find_split(scores: "Scores", name: str, header: "Header", part: str) -> str
 
 
 def _contradictions(own: Source, other: Source) -> str:
-    """What two sources state differently: "split 2, not 1"; empty if nothing."""
+    """Return the facts that two sources state differently: "split 2, not 1"; empty if there are none."""
     pairs = [(word, getattr(own, key), getattr(other, key)) for key, word in _WORDS.items()]
     return ", ".join(
         f"{word} {mine}, not {theirs}" for word, mine, theirs in pairs if mine and theirs and mine != theirs
@@ -297,7 +298,7 @@ def _contradictions(own: Source, other: Source) -> str:
 
 
 def _merge(first: Source, other: Source) -> Source:
-    """The facts that either of two sources states."""
+    """Return the facts that either source states."""
     return Source(**{key: value or getattr(other, key) for key, value in asdict(first).items()})
 
 

@@ -1,4 +1,4 @@
-"""How well a classifier does that sees only the frame size and length of a video.
+"""The accuracy of a classifier that sees only the frame size and length of a video.
 
 Data sets of clips cut out by hand may leak the class through the cut. An accuracy means little unless it is clearly
 above this baseline.
@@ -45,7 +45,7 @@ def measure_box_shape_baseline(store: Store, split: str, seed: int = 0) -> dict[
 
 
 def measure_folds_baseline(store: Store, splits: Sequence[str], scores: Scores, seed: int = 0) -> dict[str, Any] | None:
-    """The baseline of disjoint folds, each measured by itself, as that of one list of videos.
+    """Measure the baseline of each of several disjoint folds, and report them as one list of videos.
 
     Args:
         store: The prepared data set.
@@ -100,7 +100,7 @@ def _describe_shapes(videos: list[StoredVideo]) -> tuple[tuple[float, ...], ...]
 def _predict(
     train: tuple[tuple[float, ...], ...], classes: tuple[str, ...], test: tuple[tuple[float, ...], ...], seed: int
 ) -> tuple[str, ...]:
-    """The class of each row of `test`, by a forest that learns from the rows and classes of `train`."""
+    """Predict the class of each row of `test`, by a forest trained on the rows and classes of `train`."""
     forest = RandomForestClassifier(500, random_state=seed)
     forest.fit(np.array(train), list(classes))
     return tuple(map(str, forest.predict(np.array(test))))

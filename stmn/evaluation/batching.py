@@ -10,7 +10,7 @@ from stmn.evaluation.protocol import Protocol
 from stmn.sampling.positions import spread_positions
 from stmn.store.format.read import StoredVideo
 
-#: share of the time spent waiting for videos above which a line says so, and the shortest test that is judged, seconds
+#: a notice is printed if waiting takes at least this share of a test, and the test at least this many seconds
 LONG_WAIT, LONG_TEST = 0.2, 60.0
 _Given = TypeVar("_Given")
 _Result = TypeVar("_Result")
@@ -19,13 +19,13 @@ _Result = TypeVar("_Result")
 def group_alike(
     videos: Sequence[StoredVideo], stack_length: int, protocol: Protocol, most: int
 ) -> list[list[StoredVideo]]:
-    """Groups of videos of one size and number of chunks, in the order of the list as far as possible.
+    """Group videos of the same size and number of chunks, keeping the order of the list as far as possible.
 
     Args:
         videos: The videos.
         stack_length: L, the flow fields in a stack.
         protocol: Gives the number of chunks and the short side.
-        most: Pixels of all chunks of a group; a larger video comes alone.
+        most: Largest number of pixels in all chunks of a group; a larger video gets its own group.
     """
     groups: list[list[StoredVideo]] = []
     open_groups: dict[tuple[int, int, int], list[StoredVideo]] = {}
@@ -45,12 +45,12 @@ def group_alike(
 def read_ahead(
     read: Callable[[_Given], _Result], groups: Sequence[Sequence[_Given]], threads: int
 ) -> Iterator[list[_Result]]:
-    """What `read` makes of each group, in order; threads read the next ones while the caller works on the current one.
+    """Yield the results of `read` for each group, in order; threads read ahead while the caller works on a group.
 
     Args:
         read: Reads one.
         groups: What to read.
-        threads: How many; as many items are read ahead, in whole groups.
+        threads: Number of threads, and of items that are read ahead, in whole groups.
     """
     waiting: deque[list[Future[_Result]]] = deque()
     with ThreadPoolExecutor(threads, "reader") as pool:
@@ -66,13 +66,13 @@ def read_ahead(
 
 
 class Waiting:
-    """How much of a test is spent waiting for its videos."""
+    """Measures how much of a test is spent waiting for its videos."""
 
     def __init__(self) -> None:
         self._started, self._waited = time.monotonic(), 0.0
 
     def watch(self, groups: Iterator[_Result]) -> Iterator[_Result]:
-        """The same groups; the time until each is there counts."""
+        """Yield the same groups, and measure the time until each arrives."""
         while True:
             started = time.monotonic()
             try:
@@ -83,7 +83,7 @@ class Waiting:
             yield group
 
     def describe(self) -> str:
-        """A line about a long wait, with what helps; empty if there was none."""
+        """Return a line about a long wait, with what helps; empty if there was none."""
         seconds = time.monotonic() - self._started
         share = self._waited / max(seconds, 1e-9)
         if seconds < LONG_TEST or share < LONG_WAIT:

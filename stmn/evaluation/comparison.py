@@ -12,23 +12,23 @@ from stmn.evaluation.scores import Scores
 
 @dataclass(frozen=True)
 class Comparison:
-    """How two scores files do on the same videos.
+    """The results of two scores files on the same videos.
 
     Attributes:
         videos: The number of videos.
         accuracies: The accuracy of each, 0..1.
         difference: The second accuracy minus the first.
         interval: The 95 % interval of the difference.
-        both_correct: Videos that both have correct.
-        both_wrong: Videos that both have wrong.
-        first_alone: Videos that only the first has correct.
-        second_alone: Videos that only the second has correct.
-        p_value: The probability of so large a difference if both were equally good.
-        test: Which test gave it, over how many groups or videos: "exact sign-flip test over 12 groups".
-        test_limit: What so few groups can't show; empty if there are enough.
+        both_correct: Number of videos that both classify correctly.
+        both_wrong: Number of videos that both classify wrongly.
+        first_alone: Number of videos that only the first classifies correctly.
+        second_alone: Number of videos that only the second classifies correctly.
+        p_value: The probability of a difference at least this large if both were equally good.
+        test: The test that gave it, and over what: "exact sign-flip test over 12 groups".
+        test_limit: What the test can't show with so few groups; empty if there are enough.
         over: "groups", or "videos" if each is its own group. Two videos are in one group if either file says so.
-        units: How many of them there are.
-        flipped: The videos that only one has correct: (id, true class, first prediction, second prediction).
+        units: The number of groups or videos.
+        flipped: The videos that only one classifies correctly: (id, true class, first prediction, second prediction).
     """
 
     videos: int

@@ -1,4 +1,4 @@
-"""Features of a video: what the classifiers of a network read."""
+"""Features of a video: the inputs of a network's classifiers."""
 
 import torch
 from torch import Tensor
@@ -15,23 +15,23 @@ from stmn.runtime.precision import exact_float32
 def compute_features(
     network: Network, video: VideoInput, protocol: Protocol, device: Device, limit: PassLimit
 ) -> list[Tensor]:
-    """The pooled features of a video: its last feature maps, averaged over space, pooled over time as in training.
+    """Compute the features of a video: its last feature maps, averaged over space, pooled over time as in training.
 
-    A classifier is linear, so its logits of these are those of the video. Mirrored views are averaged too, unless
-    classes change places in a mirror: the mean would not tell them apart.
+    A classifier is linear, so applied to these features it gives the video's logits. Mirrored views are averaged too,
+    unless mirroring exchanges classes: their mean could not be told apart.
 
     Args:
         network: A network on the device, in evaluation mode.
-        video: What it reads.
+        video: The video's frames and flow.
         protocol: Gives the views.
         device: Where the network is.
         limit: The largest forward pass; lowered where it does not fit into memory.
 
     Returns:
-        (C,) float32 of each stream.
+        For each stream (C,) float32.
 
     Raises:
-        StmnError: Memory does not suffice.
+        StmnError: There is not enough memory.
     """
     views = [view for view in protocol.views(*video.size) if not (view.mirror and protocol.mirror_order)]
     pixels = views[0].height * views[0].width

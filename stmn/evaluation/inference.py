@@ -68,7 +68,7 @@ def compute_logits(
 
 
 def _mean_soft_max(logits: Tensor) -> Tensor:
-    """Logits (B, P, W, classes) to the logarithm of the mean of their probabilities, (B, classes)."""
+    """Map logits (B, P, W, classes) to the logarithm of their mean probabilities, (B, classes)."""
     places = logits.flatten(1, 2)
     return places.log_softmax(dim=-1).logsumexp(dim=1) - log(places.shape[1])
 
@@ -79,10 +79,10 @@ def compute_in_memory(
     """`compute_logits` in passes as large as memory allows: of fewer videos, then of parts of one.
 
     Args:
-        limit: The largest pass so far; lowered where it does not fit. The others are those of `compute_logits`.
+        limit: The largest pass so far; lowered if it does not fit. The other arguments are those of `compute_logits`.
 
     Raises:
-        StmnError: Memory does not suffice for the smallest pass.
+        StmnError: There is not enough memory for the smallest pass.
     """
     view, chunks = protocol.views(*batch[0].size)[0], batch[0].chunks
     chunk = view.height * view.width
@@ -99,9 +99,9 @@ def compute_in_memory(
 
 
 def for_inference(network: Network, device: Device) -> Network:
-    """A copy on the device that gives the same logits in less time and can't be trained; an exported file as it is.
+    """Return a copy on the device that gives the same logits faster but can't be trained; an exported file as it is.
 
-    docs/decisions/inference-network.md says how.
+    docs/decisions/inference-network.md explains how.
     """
     if isinstance(network, OutsideNetwork):
         return network
@@ -146,7 +146,7 @@ def score_videos(
         protocol: How they are tested.
         device: Where to compute.
         progress: Where progress is reported.
-        task_name: What the progress bar is called.
+        task_name: Title of the progress bar.
 
     Returns:
         Output name -> (N, classes) logits, in the order of the videos.
@@ -187,22 +187,22 @@ _Read = list[tuple[StoredVideo, VideoInput]]
 
 
 def _send(device: Device, group: _Read) -> _Read:
-    """Videos with their pictures on a device."""
+    """Return the videos with their pictures on a device."""
     return [(video, given.on(device)) for video, given in group]
 
 
 def _tensors_of(group: _Read) -> list[Tensor]:
-    """The pictures of videos that are on a device."""
+    """Return those pictures of the videos that are on a GPU."""
     return [levels for _, given in group for levels in given.pictures if levels.is_cuda]
 
 
 def check_finite(logits: Tensor, what: str, precision: str) -> None:
-    """Make sure that logits are numbers.
+    """Make sure that logits are finite.
 
     Args:
-        logits: Of a video.
-        what: Whose they are: "video 'a': the network's motion scores".
-        precision: That of the network's convolutions.
+        logits: The logits of a video.
+        what: What error messages call them: "video 'a': the network's motion scores".
+        precision: The precision of the network's convolutions.
 
     Raises:
         DataError: One is NaN or infinite.

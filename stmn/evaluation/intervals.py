@@ -1,7 +1,7 @@
 """95 % intervals of shares, from videos that may be related.
 
-One kind for every share: Wilson's interval at the effective number of videos, as in surveys of clusters (Korn and
-Graubard, Survey Methodology 24, 1998). docs/decisions/intervals.md says why.
+All shares get the same kind: Wilson's interval at the effective number of videos, as in cluster surveys (Korn and
+Graubard, Survey Methodology 24, 1998). docs/decisions/intervals.md explains why.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from scipy.stats import norm, t
 
 FloatArray = NDArray[np.float64]
 
-#: fewer groups than these are said to be few
+#: a note says that there are few groups if there are fewer than this
 MANY_GROUPS = 10
 _TAIL = 0.975
 
 
 class Units:
-    """What was drawn independently: groups, or videos if each is its own group.
+    """The units that were drawn independently: groups, or videos if each is its own group.
 
     Args:
         groups: The group of each of N videos. Several lists join every two videos that are together in any of them.
@@ -49,35 +49,35 @@ class Units:
         return f"{self.count:,} {self.over if self.count != 1 else self.over[:-1]}"
 
     def add_up(self, values: FloatArray) -> FloatArray:
-        """(count,) sums of (N,) values over each unit."""
+        """Return (count,) sums of (N,) values over each unit."""
         return np.bincount(self.number, values, minlength=self.count).astype(np.float64)
 
     def variance(self, influence: FloatArray) -> float:
-        """The variance of an estimate from each video's influence on it, (N,), which add up to 0 or nearly so.
+        """Return the variance of an estimate from each video's influence on it: (N,) values that sum to about 0.
 
-        Infinite for a single unit, which says nothing of others.
+        It is infinite for a single unit, which says nothing about others.
         """
         if self.count < 2:
             return float("inf")
         return self.count / (self.count - 1) * float(np.square(self.add_up(influence)).sum())
 
     def widening(self, results: int) -> float:
-        """How much wider than that of independent results an interval is, because few units show how far they differ.
+        """Return the factor by which an interval widens because few units show little of how much units differ.
 
-        The ratio of Student's t for the units to that for as many results; 1 if each unit is one result.
+        It is the ratio of Student's t for the units to that for the results; 1 if each unit is one result.
 
         Args:
-            results: How many results the units have: their videos, or videos x seeds.
+            results: The number of results: videos, or videos x seeds.
         """
         return 1.0 if self.count == results else float(t.ppf(_TAIL, self.count - 1) / t.ppf(_TAIL, results - 1))
 
 
 def wilson_interval(correct: float, count: float) -> tuple[float, float]:
-    """Wilson's 95 % interval of `correct` / `count`, which holds for few videos and for ratios near 0 and 1.
+    """Return Wilson's 95 % interval of `correct` / `count`; it also holds for few videos and for ratios near 0 and 1.
 
     Args:
-        correct: Videos that are correct.
-        count: Videos, more than 0. Neither needs to be a whole number.
+        correct: Number of correct videos.
+        count: Number of videos, more than 0. Neither needs to be a whole number.
     """
     z, share = float(norm.ppf(_TAIL)), correct / count
     middle, scale = share + z * z / (2 * count), 1 + z * z / count
@@ -86,22 +86,22 @@ def wilson_interval(correct: float, count: float) -> tuple[float, float]:
 
 
 def share_interval(value: float, influence: FloatArray, units: Units, seeds: int = 1) -> list[float]:
-    """The 95 % interval of a share: Wilson's at the effective number of results.
+    """Return the 95 % interval of a share: Wilson's at the effective number of results.
 
-    A result is a video's or, with several seeds, a video's with one seed. The effective number is the number of
-    independent results whose share would vary as much as this one varies between units (never more than there are
-    results), divided by the square of `Units.widening`. If all results agree, so that nothing varies, it is the number
-    of units. For one seed and videos that are their own groups it is the number of videos.
+    A result is one video tested with one seed. The effective number is the number of independent results whose share
+    would vary as much as this one varies between units (at most the number of results), divided by the square of
+    `Units.widening`. If all results agree, nothing varies, and it is the number of units. With one seed and every video
+    its own group, it is the number of videos.
 
     Args:
         value: The share, 0..1.
         influence: (N,) each video's influence on it: (correct - value) / N for a plain share. With several seeds
-            `correct` is the share of seeds that have the video correct.
-        units: What was drawn independently. The seeds of a video are in its unit.
-        seeds: How often each video was tested.
+            `correct` is the share of seeds that classify the video correctly.
+            units: The independent units. A video's results with all seeds are in its unit.
+            seeds: Number of results per video.
 
     Returns:
-        Low and high; 0 and 1 if there is one group, which says nothing of others.
+        Low and high; 0 and 1 if there is one group, which says nothing about others.
     """
     if units.count < 2 and units.over == "groups":
         return [0.0, 1.0]
@@ -116,25 +116,25 @@ def share_interval(value: float, influence: FloatArray, units: Units, seeds: int
 
 
 def accuracy_interval(correct: FloatArray, units: Units) -> list[float]:
-    """The 95 % interval of the mean of (N,) values 0 or 1."""
+    """Return the 95 % interval of the mean of (N,) values that are 0 or 1."""
     value = float(correct.mean())
     return share_interval(value, (correct - value) / len(correct), units)
 
 
 def class_mean_influence(correct: FloatArray, labels: NDArray[np.int64], units: Units) -> FloatArray:
-    """(N,) each video's influence on the mean over classes of each class's accuracy.
+    """Return (N,) each video's influence on the mean of the classes' accuracies.
 
     Args:
         correct: (N,) 1 if a video is correct, else 0.
         labels: (N,) its class.
-        units: What was drawn independently.
+        units: The independent units.
     """
     _, label = np.unique(labels, return_inverse=True)
     videos = np.bincount(label)
     means = np.bincount(label, correct) / videos
     single = videos == 1  # a class of one video shows no variance: it is measured against the mean of all
     against = np.where(single, means.mean(), means)
-    # n videos of a class show (n - 1) / n of their variance; `Units.variance` makes up for that over all units instead
+    # n videos of a class show (n - 1) / n of their variance; this replaces the correction in `Units.variance`
     made_up = units.count / max(units.count - 1, 1)
     grown = np.sqrt(np.where(single, made_up, videos / np.maximum(videos - 1, 1)) / made_up)
     influence: FloatArray = (correct - against[label]) * grown[label] / videos[label] / len(videos)
@@ -142,11 +142,11 @@ def class_mean_influence(correct: FloatArray, labels: NDArray[np.int64], units: 
 
 
 def difference_interval(gain: FloatArray, units: Units) -> list[float]:
-    """The 95 % interval of a paired difference of two accuracies.
+    """Return the 95 % interval of a paired difference of two accuracies.
 
     Args:
         gain: (N,) 1 where only the second is correct, -1 where only the first is, else 0.
-        units: What was drawn independently.
+        units: The independent units.
 
     Returns:
         Low and high; -1 and 1 if there is one group.
@@ -156,19 +156,19 @@ def difference_interval(gain: FloatArray, units: Units) -> list[float]:
 
 
 def gain_interval(value: float, influence: FloatArray, flipped: float, units: Units, seeds: int = 1) -> list[float]:
-    """The 95 % interval of a paired difference of two accuracies, each over several seeds.
+    """Return the 95 % interval of a paired difference of two accuracies, each over several seeds.
 
     Half a result is added to each of the four cells of the paired table (Agresti and Min, Statistics in Medicine 24,
-    2005), at the effective number of results, so that the interval holds for few videos too. A result is a video's with
-    one seed; the effective number is that of `share_interval`, with the variance of one result's gain in place of a
-    share's.
+    2005), at the effective number of results, so that the interval holds for few videos too. A result is one video
+    tested with one seed. The effective number is that of `share_interval`, with the variance of one result's gain in
+    place of a share's.
 
     Args:
         value: The difference, -1..1: the mean gain.
         influence: (N,) each video's influence on it: (gain - value) / N, where the gain is the mean over seeds, -1..1.
-        flipped: The share of results that only one of the two has correct, 0..1.
-        units: What was drawn independently. The seeds of a video are in its unit.
-        seeds: How many results each video has.
+        flipped: The share of results that only one of the two classifies correctly, 0..1.
+        units: The independent units. A video's results with all seeds are in its unit.
+        seeds: Number of results per video.
 
     Returns:
         Low and high; -1 and 1 if there is one group.

@@ -1,4 +1,4 @@
-"""The scores of disjoint folds as those of one list of videos, each of them once."""
+"""Join the scores of disjoint folds into scores of one list of videos, each listed once."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,25 +11,25 @@ from stmn.evaluation.agreement import compare_classes, describe_differences, fin
 from stmn.evaluation.scores import Scores
 from stmn.evaluation.weights import weight_folds
 
-#: what the protocols of folds may state differently: it follows from the fold's own videos
+#: keys in which the protocols of folds may differ: they follow from the fold's own videos
 _OF_FOLD = ("split", "seen_in_training", "training_videos", "gaussians", "stream_weights", "temperature")
-#: the only stream of scores whose streams were weighted in each fold by itself
+#: name of the only stream of scores whose streams were weighted separately in each fold
 _WEIGHTED = "weighted"
 
 
 def join_folds(parts: Sequence[Scores], names: Sequence[str], choose_weights: bool = False) -> Scores:
     """Join the scores of disjoint folds.
 
-    Where the weights of streams were chosen in each fold, the streams are averaged first,
-    and the whole has one stream.
+    If the weights of streams were chosen in each fold, the streams are averaged first, and the joined scores have one
+    stream.
 
     Args:
-        parts: Two or more scores: each of the videos of one fold.
+        parts: Two or more scores, each of the videos of one fold.
         names: What error messages call them.
         choose_weights: Choose the weights of each fold's streams on the other folds' videos (`weight_folds`).
 
     Returns:
-        Scores of all videos. Their protocol has split "all", and the splits that the folds are of under `folds`.
+        Scores of all videos. Their protocol has split "all", and the names of the folds' splits under `folds`.
 
     Raises:
         DataError: A video is in two folds, or classes, data sets, parts, streams or the way of testing differ, or a
@@ -79,7 +79,7 @@ def join_folds(parts: Sequence[Scores], names: Sequence[str], choose_weights: bo
 
 
 def _weight(parts: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
-    """The parts as they are or, if weights of their streams were chosen in each, with their average as one stream."""
+    """Return the parts as they are or, if stream weights were chosen in each, with the weighted mean as one stream."""
     weights = [list((part.protocol.get("stream_weights") or {}).values()) for part in parts]
     if not all(part.protocol.get("stream_weights_chosen_on") for part in parts):
         number = next((number for number, own in enumerate(weights) if own != weights[0]), None)
@@ -99,7 +99,7 @@ def _weight(parts: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
 
 
 def _check_streams(parts: Sequence[Scores], names: Sequence[str]) -> None:
-    """Refuse folds of other streams. Streams of a late fusion may be called after the runs that they are of."""
+    """Refuse folds with different streams. Streams of a late fusion may be named after their runs."""
     first = list(parts[0].streams)
     for part, name in zip(parts, names, strict=True):
         own = list(part.streams)
@@ -113,7 +113,7 @@ def _check_streams(parts: Sequence[Scores], names: Sequence[str]) -> None:
 
 
 def _join_protocols(protocols: Sequence[dict[str, Any]], folds: Sequence[str]) -> dict[str, Any]:
-    """How the whole was measured: as the first fold, but of all of them; so of everything that was fused into it."""
+    """Return the first fold's protocol, changed to state all folds; the same for protocols fused into it."""
     first = protocols[0]
     joined = first | {"split": "all", "folds": list(folds)}
     if any(protocol.get("temperature") != first.get("temperature") for protocol in protocols):

@@ -1,17 +1,17 @@
-"""What kind of scores a protocol describes: a network's logits or not, and which hand-crafted features were added."""
+"""The kind of scores that a protocol describes: whether logits, and which hand-crafted features were added."""
 
 from typing import Any, Literal
 
-#: improved dense trajectories; the built-in histograms over a grid; scores of features that are not named
+#: improved dense trajectories; the built-in histograms over a grid; features that the scores file does not name
 Features = Literal["idt", "grid", "given"]
-#: what people call scores that were fused with an SVM's on these features
+#: words for the scores of an SVM on these features
 FEATURE_WORDS: dict[Features, str] = {"idt": "IDT", "grid": "SVM on a grid", "given": "given scores"}
 
 
 def holds_logits(protocol: dict[str, Any]) -> bool:
-    """True if scores are a network's logits, or averages of them, so that their softmax is a confidence.
+    """True if scores are a network's logits or averages of them, so their softmax is a confidence.
 
-    Distances from an SVM's planes, scores of unit length and scores of unknown origin are not.
+    An SVM's signed distances, L2-normalised scores and scores of unknown origin are not.
     """
     if "idt" in protocol:
         return False
@@ -21,7 +21,7 @@ def holds_logits(protocol: dict[str, Any]) -> bool:
 
 
 def find_features(protocol: dict[str, Any]) -> Features | None:
-    """Which features' scores were averaged with a network's, by the protocol of the result.
+    """Return the features whose scores were averaged with a network's, by the protocol of the result.
 
     They are improved dense trajectories only if the SVM's scores file says so (`"features": "idt"` in its protocol).
 
@@ -34,5 +34,5 @@ def find_features(protocol: dict[str, Any]) -> Features | None:
     found = str(idt.get("features", "")).lower()
     if found == "idt":
         return "idt"
-    # before features were named, the built-in SVM was known by its words alone
+    # older protocols don't name features: the built-in SVM is recognised by its words
     return "grid" if found == "grid" or str(idt.get("words", "")).endswith("histograms over a grid") else "given"

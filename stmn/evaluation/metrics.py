@@ -1,4 +1,4 @@
-"""Metrics of a scores file, each with its 95 % interval, and what they must not be taken for."""
+"""Metrics of a scores file, each with its 95 % interval, and notes on what they can't show."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -22,27 +22,27 @@ from stmn.evaluation.temperature import cross_fit
 
 #: bins of the calibration error (Guo et al. 2017)
 BINS = 15
-#: of so many classes or fewer, the true one is always among the five with the highest scores
+#: with this many classes or fewer, the true class is always among the top five
 TOP = 5
 
 
 def measure(scores: Scores) -> dict[str, Any]:
     """Compute all metrics of a scores file.
 
-    Of classes that share the highest score, the first in the list of classes is the prediction.
+    If several classes share the highest score, the first in the list of classes is the prediction.
 
     Returns:
         Ratios in 0..1:
 
         - `videos`, `classes`, `chance`
         - `accuracy` (top-1), `mean_class_accuracy` over the classes that have videos
-        - `top5`: None for five classes or fewer, where it is 1 whatever the scores are
+        - `top5`: None for five classes or fewer, where it is always 1
         - `calibration_error`: None unless the scores are a network's logits (`holds_logits`)
-        - `temperature`, `calibration_error_after`: the model's own temperature and the error with it; of a model that
-          has none, the median of temperatures fitted on the videos of other groups, and the error with these
+        - `temperature`, `calibration_error_after`: the model's own temperature and the error with it; for a model
+          without one, the median of temperatures fitted on the videos of other groups, and the error with these
         - `intervals`: the 95 % intervals of accuracy, top-5 and class mean; `interval`: that of the accuracy
-        - `intervals_over`: "groups" or "videos"; `units`: how many
-        - `streams`: the accuracy of each stream alone; `stream_intervals`
+        - `intervals_over`: "groups" or "videos"; `units`: their number
+        - `streams`: the accuracy of each stream alone; `stream_intervals`: their intervals
         - `per_class`: videos, accuracy and interval of each class
         - `confusion`: counts; rows are true classes, columns predictions
         - `notes`: sentences on what these numbers can't show
@@ -86,16 +86,16 @@ def measure(scores: Scores) -> dict[str, Any]:
 
 
 def find_correct(scores: NDArray[Any], labels: NDArray[np.int64]) -> FloatArray:
-    """(N,): 1 where the true class has the highest of (N, classes) scores, else 0; the first of equal ones counts."""
+    """Return (N,): 1 where the true class has the highest of (N, classes) scores, else 0; of ties the first wins."""
     correct: FloatArray = (scores.argmax(axis=1) == labels).astype(np.float64)
     return correct
 
 
 def calibration_error(logits: FloatArray, correct: FloatArray) -> float:
-    """Expected calibration error, 0..1: how far the confidence of predictions is from their accuracy.
+    """Return the expected calibration error, 0..1: how far the confidence of predictions is from their accuracy.
 
-    The confidence is the softmax of the best class. The error is the mean over `BINS` bins of equal width, weighted by
-    the number of videos in each (Guo et al. 2017).
+    The confidence is the softmax probability of the predicted class. The error is the mean over `BINS` bins of equal
+    width, weighted by the number of videos in each (Guo et al. 2017, eq. (3)).
 
     Args:
         logits: (N, classes).
@@ -108,7 +108,7 @@ def calibration_error(logits: FloatArray, correct: FloatArray) -> float:
 
 
 def _measure_calibration(mean: FloatArray, correct: FloatArray, scores: Scores) -> dict[str, Any]:
-    """The calibration error without and with a temperature, and the temperature; None where there is none."""
+    """Return the calibration error without and with a temperature, and the temperature; None where unavailable."""
     if not holds_logits(scores.protocol):
         return {"calibration_error": None, "temperature": None, "calibration_error_after": None}
     own = scores.protocol.get("temperature")
@@ -126,7 +126,7 @@ def describe_calibration(result: dict[str, Any], own: bool) -> str:
 
     Args:
         result: what `measure` returned.
-        own: the temperature is the model's.
+        own: True if the temperature is the model's own.
     """
     if result["calibration_error"] is None or result["calibration_error_after"] is None:
         return ""
@@ -154,7 +154,7 @@ def describe_units(result: dict[str, Any]) -> str:
 def average_splits(parts: Sequence[Scores]) -> dict[str, Any]:
     """Average the metrics of several splits, as the literature reports them.
 
-    A video, or a group, that several splits test is one unit in the interval of the mean: its results are related.
+    A video or group that several splits test is one unit in the interval of the mean, because its results are related.
 
     Args:
         parts: The scores of each split.
@@ -180,7 +180,7 @@ def average_splits(parts: Sequence[Scores]) -> dict[str, Any]:
 
 
 def _find_notes(result: dict[str, Any], mean: FloatArray, units: Units) -> Iterator[str]:
-    """What a reader could take the numbers for and must not."""
+    """Yield notes on what the numbers can't show."""
     if units.over == "groups" and units.count == 1:
         yield "All videos are of one group, which says nothing of others: no interval can be given."
     elif units.over == "groups" and units.count < MANY_GROUPS:
@@ -217,7 +217,7 @@ def _count_confusions(labels: NDArray[np.int64], predicted: NDArray[np.int64], c
 
 
 def _in_top(scores: FloatArray, labels: NDArray[np.int64], k: int) -> FloatArray:
-    """(N,): 1 if the true class is among the `k` highest; of equal scores the first in the list is the higher."""
+    """Return (N,): 1 if the true class is among the `k` highest; of equal scores the first in the list ranks higher."""
     ranked = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     in_top: FloatArray = (ranked == labels[:, None]).any(axis=1).astype(np.float64)
     return in_top

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from stmn.evaluation.intervals import Units
 
-#: below this p-value one is called better than the other
+#: below this p-value, one classifier is called better than the other
 LEVEL = 0.05
 
 
@@ -16,10 +16,10 @@ class PairedTest:
     """A two-sided test of the difference of two classifiers.
 
     Attributes:
-        p_value: The probability of so large a difference if it made no difference which of the two is which.
+        p_value: The probability of a difference at least this large if the two were interchangeable.
         over: "groups", or "videos" if each is its own group.
-        units: How many of them there are.
-        seeds: How many results each video has.
+        units: The number of groups or videos.
+        seeds: Number of results per video.
     """
 
     p_value: float
@@ -29,7 +29,7 @@ class PairedTest:
 
     @property
     def smallest(self) -> float:
-        """The smallest p-value that so many units can give: all of them differ in one direction."""
+        """The smallest p-value possible with this many units: all of them differ in the same direction."""
         return min(1.0, 2.0 ** (1 - self.units))
 
     @property
@@ -39,7 +39,7 @@ class PairedTest:
 
     @property
     def name(self) -> str:
-        """Which test it was: "exact sign-flip test over 12 groups"."""
+        """Name of the test: "exact sign-flip test over 12 groups"."""
         test = "McNemar's exact test" if self.over == "videos" and self.seeds == 1 else "exact sign-flip test"
         return f"{test} over {self._counted}"
 
@@ -64,19 +64,19 @@ def compare_pairs(
     """Test whether two classifiers differ, by exchanging them in whole units.
 
     If both were equally good, the difference of each group could as well have had the other sign. The p-value is the
-    share of all 2^groups choices of signs whose sum is as large as the one that was seen. All of them are counted: the
-    differences are whole numbers of results, so the distribution of their sum is built up group by group. Where each
-    video is its own group, and has one result, this is McNemar's exact test.
+    share of all 2^groups choices of signs whose absolute sum is at least the observed one. All of them are counted: the
+    differences are whole numbers of results, so the distribution of their sum is built up group by group. If each
+    video is its own group and has one result, this is McNemar's exact test.
 
     Args:
-        first: (N,) whether the first is correct; over several seeds, how many of them are.
-        second: (N,) the same of the second.
-        units: What was drawn independently. The seeds of a video are exchanged together, with its unit.
-        seeds: How many results each video has.
+        first: (N,) whether the first classifier is correct; over several seeds, the number of correct results.
+        second: (N,) the same for the second.
+        units: The independent units. All results of a video are exchanged together, with its unit.
+        seeds: Number of results per video.
     """
     gains = units.add_up(np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64))
     differences = np.rint(gains).astype(np.int64)
-    sums = np.ones(1)  # of -reach, ..., reach
+    sums = np.ones(1)  # probabilities of the sums -reach, ..., reach
     for size in np.abs(differences[differences != 0]):
         longer = np.zeros(len(sums) + 2 * size)
         longer[: len(sums)] = sums / 2

@@ -19,10 +19,10 @@ from stmn.runtime.progress import Progress
 MAX_PASS_PIXELS = 2**22
 #: small videos share a pass of up to this many pixels on a CPU; a larger video has its own
 _SHARED_PASS_PIXELS = 2**18
-#: on a GPU: more gains nothing. 192 chunks of 256 x 341 keep it busy
+#: the same on a GPU: 192 chunks of 256 x 341 keep it busy, and more gains nothing
 _MAX_GPU_PIXELS = 2**24
-#: bytes that a GPU needs for a pixel of a pass, for each byte of its precision: about twice what a pair of ResNets of
-#: 50 and 152 layers keeps at a time, because libraries take working memory too
+#: bytes of GPU memory per pixel of a pass and per byte of its precision: about twice what a pair of ResNets of 50 and
+#: 152 layers holds at a time, because libraries need working memory too
 _GPU_BYTES_PER_PIXEL = 256
 _Result = TypeVar("_Result")
 
@@ -41,9 +41,9 @@ class Pass:
 
 
 def temporal_reach(network: Network) -> int | None:
-    """How many chunks before and after its own a last feature map depends on.
+    """Return on how many chunks before and after its own a last feature map depends.
 
-    The filters of a stream add up, and gates connect the streams, so the longer filter counts at each place.
+    The reaches of a stream's filters add up. Gates connect the streams, so the longer filter counts at each place.
 
     Returns:
         The number of chunks, or None if a plugin's modules or an exported file make it unknown.
@@ -68,7 +68,7 @@ def temporal_reach(network: Network) -> int | None:
 
 
 def split_in_time(chunks: int, most: int, margin: int | None) -> Iterator[Pass]:
-    """Split `chunks` chunks into passes of about `most`, each map depending on `margin` chunks on either side.
+    """Split `chunks` chunks into passes of about `most`; each map depends on `margin` chunks on either side.
 
     A pass has at least one chunk whose map is kept, plus its margins. With an unknown margin (None) nothing is split.
     """
@@ -87,7 +87,7 @@ def compute_last_maps(
 ) -> list[Tensor]:
     """Compute each stream's last feature maps of all chunks, in passes of about `most` chunks.
 
-    Memory holds the inputs and inner maps of one pass. The last maps take a hundredth of that.
+    The inputs and inner maps of only one pass are in memory. The last maps take a hundredth of that.
 
     Args:
         network: The network.
@@ -106,7 +106,7 @@ def compute_last_maps(
 
 
 class PassLimit:
-    """The largest forward pass: on a GPU as large as its free memory allows, and half of what did not fit.
+    """The largest forward pass: on a GPU as large as free memory allows, and halved each time it does not fit.
 
     On a GPU it is a power of two, so a little more or less free memory changes no score.
 
@@ -115,8 +115,8 @@ class PassLimit:
         progress: Where a lower limit is reported.
 
     Attributes:
-        pixels: Of all chunks in the largest pass.
-        shared: Of all chunks in the largest pass that several videos share.
+        pixels: Pixels of all chunks in the largest pass.
+        shared: Pixels of all chunks in the largest pass that several videos share.
     """
 
     def __init__(self, device: Device, progress: Progress) -> None:
@@ -127,12 +127,12 @@ class PassLimit:
             self.pixels = self.shared = min(_MAX_GPU_PIXELS, 1 << max(0, most.bit_length() - 1))
 
     def fit(self, compute: Callable[[int], _Result], part: int, parts: int) -> _Result:
-        """What `compute` returns, called with smaller and smaller limits until its passes fit.
+        """Call `compute` with smaller and smaller limits until its passes fit, and return its result.
 
         Args:
             compute: Takes the limit, in pixels.
             part: Pixels of the smallest part that a pass can be cut down to: a chunk, or a whole video.
-            parts: How many there are in a pass of everything.
+            parts: The number of such parts in all.
 
         Raises:
             StmnError: Not even one part fits.
@@ -145,13 +145,13 @@ class PassLimit:
                     shortage, tried = find_shortage(error), min(self.pixels, part * parts)
                     if shortage is None or tried <= part:
                         raise
-                # only now has the error let go of the tensors that its traceback holds
+                # only here, outside the except block, are the tensors in the error's traceback free
                 self.pixels = max(tried // 2, part)
                 how = f"passes of {self.pixels} pixels, which changes scores by rounding alone"
                 self.progress.say(f"{shortage}: testing goes on in {how}")
 
     def _advise(self, shortage: Shortage) -> str:
-        """What to try when not even the smallest pass fits."""
+        """Say what to try if not even the smallest pass fits."""
         tries = ["--precision bfloat16"] if self.device.precision == torch.float32 else []
         tries += ["fewer --chunks", *(["--device cpu"] if self.device.is_cuda else [])]
         return f"not even the smallest part of a video fits: try {' or '.join(tries)}"

@@ -30,13 +30,13 @@ class Protocol(BaseModel):
         short_side: The short side of the frames, in pixels.
         crop: The side of a crop, in pixels.
         precision: Type of the convolutions; the classifier and all averages are float32.
-        blank: The stream that saw noise instead of its pictures, as a control; None if both saw their pictures.
+        blank: The stream that saw noise instead of its pictures, as a control; None if both saw pictures.
         average: What is averaged over positions, chunks, mirrors and streams: logits, as in the authors' code, or
             probabilities.
         data: The data set.
         data_fingerprint: Identifies the content of the data set.
         split: The split of the data set.
-        part: The part of the split. "validation" is what training held out of the training list.
+        part: The part of the split. "validation" is the videos that training held out of the training list.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -56,13 +56,13 @@ class Protocol(BaseModel):
     data_fingerprint: str = ""
     split: str = ""
     part: str = "test"
-    #: class -> the class that its mirrored videos show, as numbers; None if each shows its own
+    #: class -> the class that its mirrored videos show, as numbers; None if mirroring changes no class
     mirror_order: list[int] | None = Field(default=None, exclude=True)
-    #: what the blank stream sees
+    #: the noise that the blank stream sees
     noise: Noise | None = Field(default=None, exclude=True)
 
     def views(self, height: int, width: int) -> list[Crop]:
-        """The boxes, and their mirrors, that are cut out of frames of `height` x `width` pixels."""
+        """Return the boxes, and their mirrors, that are cut out of frames of `height` x `width` pixels."""
         high, wide = (
             (height, width) if self.spatial == "fully_conv" else (min(self.crop, height), min(self.crop, width))
         )
@@ -74,7 +74,7 @@ class Protocol(BaseModel):
         return [Crop(top, left, high, wide, mirror) for mirror in mirrors for top, left in corners]
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of frames of `height` x `width` pixels, once their short side is the protocol's."""
+        """Return the size of `height` x `width` frames after resizing to the protocol's short side: height, width."""
         scale = self.short_side / min(height, width)
         return round(height * scale), round(width * scale)
 
@@ -97,9 +97,9 @@ class Protocol(BaseModel):
 
 
 def upgrade_protocol(protocol: dict[str, Any]) -> dict[str, Any]:
-    """The protocol of a scores file in today's words.
+    """Return the protocol of a scores file with the current keys and words.
 
-    Older files call chunks `frames`, and what they average, which were always logits, `scores`.
+    Older files say `frames` for chunks, and `scores` for what is averaged, which was always logits.
     """
     upgraded = {"chunks" if key == "frames" else key: value for key, value in protocol.items()}
     if upgraded.pop("scores", None) == "before_softmax":

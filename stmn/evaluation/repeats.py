@@ -1,8 +1,8 @@
-"""Methods that were trained and tested several times: each as one row, with its interval and a comparison.
+"""Methods that were trained and tested several times, each as one row with its interval and a comparison.
 
-The seeds of one video are never counted as independent videos. What is drawn independently are groups of videos; a
-video's seeds are in its group. So an interval says how far the mean over these seeds would move with other videos. How
-far single trainings differ is the standard deviation over seeds, which stands beside it.
+A video's results with several seeds are never counted as independent: groups of videos are drawn independently, and all
+results of a video belong to its group. So an interval says how far the mean over these seeds would move with other
+videos. The standard deviation over seeds, reported beside it, says how far single trainings differ.
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ class Result:
 
     Attributes:
         row: The method.
-        seed: Which of its trainings.
-        scores: What came of it.
+        seed: The seed of the training.
+        scores: The scores.
         name: What error messages call it.
     """
 
@@ -41,16 +41,16 @@ class Result:
 class Method:
     """All results of one method: S seeds, each on the same N videos.
 
-    A video that several splits test is there once for each, and in one unit.
+    A video that several splits test is listed once for each, all in one unit.
 
     Attributes:
-        name: What the table calls it.
+        name: Its name in the table.
         seeds: The seeds.
         splits: The splits.
         videos: (N,) split and id of each.
         groups: (N,) the group of each.
-        correct: (S, N) 1 where a seed has a video correct, else 0.
-        weights: (N,) each video's part in the accuracy: they add up to 1, and those of each split to the same.
+        correct: (S, N) 1 where a video is classified correctly with a seed, else 0.
+        weights: (N,) each video's weight in the accuracy. They add up to 1, and every split has the same total.
         protocol: How it was measured.
     """
 
@@ -70,12 +70,12 @@ class Method:
         return found
 
     def find_units(self, other: "Method | None" = None) -> Units:
-        """What was drawn independently. Two videos are in one unit if either method says so."""
+        """Return the independent units. Two videos are in one unit if either method says so."""
         ids = [video for _, video in self.videos]
         return Units(self.groups, *([other.groups] if other else []), *([ids] if len(self.splits) > 1 else []))
 
     def find_influence(self, values: FloatArray) -> FloatArray:
-        """(N,) each video's influence on the weighted mean of (N,) values: its distance from its split's mean."""
+        """Return (N,) each video's influence on the weighted mean: weight x distance from its split's mean."""
         splits = np.array([split for split, _ in self.videos])
         influence = np.zeros(len(values))
         for split in self.splits:
@@ -84,7 +84,7 @@ class Method:
         return influence
 
     def arrange(self, videos: Sequence[tuple[str, str]]) -> "Method":
-        """The same with its videos in another order."""
+        """Return the method with its videos in another order."""
         row_of = {video: row for row, video in enumerate(self.videos)}
         rows = [row_of[video] for video in videos]
         groups = [self.groups[row] for row in rows]
@@ -98,7 +98,7 @@ def collect_methods(results: Sequence[Result]) -> list[Method]:
     """Sort results into methods, in the order in which their rows first appear.
 
     Raises:
-        DataError: Two results are of one row, seed and split, or one is missing; or the scores of a row are of
+        DataError: Two results have the same row, seed and split, or one is missing; or the scores of a row are of
             different videos.
     """
     rows: dict[str, list[Result]] = {}
@@ -108,7 +108,7 @@ def collect_methods(results: Sequence[Result]) -> list[Method]:
 
 
 def _collect(name: str, results: list[Result]) -> Method:
-    """The results of one row."""
+    """Collect the results of one row."""
     found: dict[tuple[int, str], Result] = {}
     for result in results:
         key = (result.seed, read_source(result.scores.protocol, result.name).split)
@@ -140,11 +140,11 @@ def _collect(name: str, results: list[Result]) -> Method:
 
 
 def add_guesses(method: Method, name: str, correct: dict[tuple[str, str], bool]) -> Method | None:
-    """A method that names a class for each of another's videos, as a baseline does; None if it leaves one out.
+    """Return a method made of one guess per video, such as a baseline; None if a video has no guess.
 
     Args:
         method: The method whose videos these are.
-        name: What the table calls the guesses.
+        name: Name of the guesses in the table.
         correct: Split and id of a video -> whether its guess is correct.
     """
     if not all(video in correct for video in method.videos):
@@ -157,7 +157,7 @@ def measure_method(method: Method) -> dict[str, Any]:
     """The accuracy of a method over its seeds.
 
     Returns:
-        `name`, `videos` (each counted once), `units`, `over` ("groups" or "videos"), `seeds` (how many), `accuracy`
+        `name`, `videos` (each counted once), `units`, `over` ("groups" or "videos"), `seeds` (their number), `accuracy`
         (0..1, the mean over seeds), its 95 % `interval`, `deviation` (the standard deviation over seeds; None for one
         seed), `accuracies` (seed -> accuracy).
     """
@@ -181,16 +181,16 @@ def measure_method(method: Method) -> dict[str, Any]:
 def compare_methods(method: Method, other: Method) -> dict[str, Any] | None:
     """Compare a method with another on the same videos, seed by seed.
 
-    Seeds that both have are paired. A method with one seed, as a baseline, is paired with each of the other's.
+    Seeds that both have are paired. A method with one seed, such as a baseline, is paired with each seed of the other.
 
     Args:
         method: A method.
-        other: The one that it is compared with.
+        other: The method that it is compared with.
 
     Returns:
         `difference` (accuracy minus the other's, over the paired seeds), its 95 % `interval`, `alone` and
-        `other_alone` (results that only one of the two has correct, added up over seeds), `paired_seeds`, `p_value`,
-        `test` and `test_limit`; None if they were tested on different videos, or have no seed in common.
+        `other_alone` (results that only one of the two classifies correctly, summed over seeds), `paired_seeds`,
+        `p_value`, `test` and `test_limit`; None if they were tested on different videos or have no seed in common.
     """
     if set(method.videos) != set(other.videos):
         return None
@@ -215,7 +215,7 @@ def compare_methods(method: Method, other: Method) -> dict[str, Any] | None:
 
 
 def _pair(method: Method, other: Method) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(pairs, N) of both, row by row of one seed; none if they share no seed and both have several."""
+    """Return (pairs, N) of both, one paired seed per row; no rows if they share no seed and both have several."""
     if 1 in (len(method.seeds), len(other.seeds)):
         ours, theirs = np.broadcast_arrays(method.correct, other.correct)
         return ours, theirs

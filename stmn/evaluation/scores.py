@@ -14,7 +14,7 @@ from stmn.evaluation.agreement import align_scores
 from stmn.evaluation.protocol import Average, upgrade_protocol
 from stmn.runtime.tensor_files import read_metadata, read_tensors, save_tensors
 
-#: how keys of a protocol begin that are of one model's scores alone
+#: prefixes of protocol keys that hold for one model's scores only
 _OF_ONE = ("stream_weights", "temperature")
 
 
@@ -27,9 +27,9 @@ class Scores:
         classes: The class names, in the order of the columns.
         labels: For each video the index of its true class.
         streams: Stream name -> (N, classes) scores: a network's logits, or an SVM's signed distances. If probabilities
-            were averaged, logarithms of the averaged probabilities, whose softmax they are.
+            were averaged, the logarithms of the averaged probabilities.
         protocol: How they were measured. `average` and `stream_weights` say how the streams are averaged.
-        groups: For each video its group, such as the recording that it was cut from; its own id if it has none.
+        groups: For each video its group, such as the recording it was cut from; its own id if it has none.
         hashes: For each video a hash of its file's content; empty where that is unknown.
     """
 
@@ -49,36 +49,36 @@ class Scores:
 
     @property
     def average(self) -> Average:
-        """What is averaged over the streams."""
+        """What is averaged over the streams: logits, or probabilities."""
         return "softmax" if self.protocol.get("average") == "softmax" else "logits"
 
     def mean(self, weights: Sequence[float] | None = None) -> Tensor:
         """Average the streams.
 
         Args:
-            weights: One per stream; the protocol's by default, which are equal unless it says otherwise.
+            weights: One per stream; the protocol's by default, or equal ones if it has none.
 
         Returns:
             (N, classes) weighted mean of the streams' scores; if the protocol averages probabilities, the logarithm of
-            their weighted mean.
+                their weighted mean.
         """
         own = self.protocol.get("stream_weights") or {}
         weights = list(weights) if weights else [own.get(name, 1.0) for name in self.streams]
         return average_scores(list(self.streams.values()), weights, self.average)
 
     def probabilities(self) -> Tensor:
-        """(N, classes) float64: the softmax of the mean, which a model's own temperature divides if it has one."""
+        """Return (N, classes) float64: the softmax of the mean, after division by the model's temperature, if any."""
         return (self.mean().double() / (self.protocol.get("temperature") or 1.0)).softmax(dim=1)
 
     def take(self, rows: Sequence[int]) -> "Scores":
-        """The scores of some videos, by their rows, in that order."""
+        """Return the scores of the given rows, in that order."""
         ids, groups, hashes = ([column[row] for row in rows] for column in (self.ids, self.groups, self.hashes))
         streams = {name: tensor[list(rows)] for name, tensor in self.streams.items()}
         labels = [self.labels[row] for row in rows]
         return Scores(ids, self.classes, labels, streams, self.protocol, groups, hashes)
 
     def to_columns(self) -> dict[str, list[Any]]:
-        """Column name -> values, one row per video: id, group, class, prediction, each stream's score of each class."""
+        """Return column name -> values, one row per video: id, group, class, prediction, scores by stream and class."""
         names = self.classes
         columns: dict[str, list[Any]] = {"video": self.ids, "group": self.groups}
         columns["class"] = [names[i] for i in self.labels]
@@ -88,7 +88,7 @@ class Scores:
         return columns
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file, all of it or nothing.
+        """Write a safetensors file, whole or not at all.
 
         Raises:
             StmnError: The file can't be written.
@@ -105,7 +105,7 @@ class Scores:
 
 
 class _Protocol(BaseModel):
-    """The types of what is read in a protocol; anything else may be in it."""
+    """The types of the protocol keys that are read; other keys are allowed."""
 
     words: str = ""
     seen_in_training: int = 0
@@ -114,7 +114,7 @@ class _Protocol(BaseModel):
 
 
 class _Metadata(BaseModel):
-    """What a scores file says about its rows and columns."""
+    """The metadata of a scores file about its rows and columns."""
 
     ids: list[str]
     classes: list[str]
@@ -172,7 +172,7 @@ def _find_mistake(metadata: _Metadata, streams: dict[str, Tensor]) -> str:
 
 
 def _find_wrong_weights(weights: Any, streams: dict[str, Tensor]) -> str:
-    """What is wrong with the weights that a file gives its streams; empty if nothing."""
+    """Return the mistake in a file's stream weights; empty if there is none."""
     if weights is None:
         return ""
     numbers = weights.values() if isinstance(weights, dict) else []
@@ -182,13 +182,13 @@ def _find_wrong_weights(weights: Any, streams: dict[str, Tensor]) -> str:
 
 
 def average_scores(tensors: Sequence[Tensor], weights: Sequence[float], average: Average) -> Tensor:
-    """The weighted mean of scores.
+    """Return the weighted mean of scores.
 
     Args:
         tensors: (N, classes) scores.
         weights: One per tensor, with a positive sum.
         average: "logits" for the mean of the scores as they are; "softmax" for the logarithm of the mean of their
-            probabilities, which is computed without leaving logarithms, so that no probability becomes 0.
+            probabilities, computed in the log domain so that no probability becomes 0.
 
     Returns:
         (N, classes).
@@ -236,7 +236,7 @@ def fuse_late(
 
 
 def weight_streams(scores: Scores, weights: Sequence[float], chosen_on: str = "") -> Scores:
-    """The same scores with other weights of their streams, which the protocol and its words say.
+    """Return the same scores with other stream weights, stated in the protocol and its words.
 
     Args:
         scores: Scores of one or more streams.
@@ -247,7 +247,7 @@ def weight_streams(scores: Scores, weights: Sequence[float], chosen_on: str = ""
         DataError: The weights don't fit.
     """
     weights = check_weights(weights, len(scores.streams), scores.average)
-    kept = {key: value for key, value in scores.protocol.items() if key != "temperature"}  # which is of equal weights
+    kept = {key: value for key, value in scores.protocol.items() if key != "temperature"}  # fitted with equal weights
     about = kept | {"stream_weights": dict(zip(scores.streams, weights, strict=True))}
     if chosen_on:
         about["stream_weights_chosen_on"] = chosen_on
@@ -258,17 +258,17 @@ def weight_streams(scores: Scores, weights: Sequence[float], chosen_on: str = ""
 
 
 def check_average(parts: Sequence[Scores], names: Sequence[str], average: Average) -> None:
-    """Raise `DataError` if logits are to be averaged, but scores are averaged probabilities, whose logits are lost."""
+    """Raise `DataError` if logits are to be averaged but scores hold averaged probabilities, whose logits are lost."""
     for part, name in zip(parts, names, strict=True):
         if average == "logits" and part.average == "softmax":
             raise DataError(f"{name}: holds averaged probabilities, not logits; pass --average softmax, or test again")
 
 
 def check_weights(weights: Sequence[float], count: int, average: Average) -> list[float]:
-    """The weights of a late fusion, once it is sure that they fit.
+    """Check the weights of a late fusion and return them.
 
     Raises:
-        DataError: There are too few or too many, they don't add up to more than 0, or probabilities get a negative one.
+        DataError: There are too few or too many, their sum is not positive, or one is negative with probabilities.
     """
     said = ", ".join(f"{weight:g}" for weight in weights)
     if len(weights) != count:
@@ -281,6 +281,6 @@ def check_weights(weights: Sequence[float], count: int, average: Average) -> lis
 
 
 def _new_name(wanted: Sequence[str], taken: dict[str, Tensor]) -> str:
-    """The first of the wanted names that is not taken, or the last with a number."""
+    """Return the first wanted name that is not taken, or the last one with a number."""
     free = [name for name in wanted if name not in taken]
     return free[0] if free else next(n for i in range(2, len(taken) + 3) if (n := f"{wanted[-1]} {i}") not in taken)

@@ -1,6 +1,6 @@
 """Temperature scaling (Guo et al. 2017, section 4.2): one number makes the softmax of logits an honest confidence.
 
-Dividing by a temperature moves no class past another, so accuracy stays as it is.
+Dividing by a temperature does not change the order of the classes, so accuracy stays as it is.
 """
 
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ from scipy.special import logsumexp, softmax
 
 from stmn.evaluation.intervals import FloatArray
 
-#: temperatures are looked for between these; where logits are all alike, the best one has no bound
+#: the range that is searched; if all logits are equal, the best temperature is unbounded
 LEAST, MOST = 0.1, 10.0
-#: parts in which temperatures are fitted on all others, at most
+#: cross-fitting uses at most this many parts
 _PARTS = 10
 
 
 def fit_temperature(logits: FloatArray, labels: NDArray[np.int64]) -> float:
-    """The temperature with which the softmax gives the true classes the largest likelihood.
+    """Return the temperature that maximises the likelihood of the true classes under the softmax.
 
-    The true class of each of N videos counts (N + 1) / (N + 2), and the other classes share the rest, as Platt (1999,
-    section 2.2) does for two classes. So a few videos that are all correct don't make a model certain.
+    The target of each of N videos is (N + 1) / (N + 2) for the true class, and the other classes share the rest, as in
+    Platt (1999, section 2.2) for two classes. So a few videos that are all correct don't make a model certain.
 
     Args:
         logits: (N, classes).
@@ -44,14 +44,14 @@ def fit_temperature(logits: FloatArray, labels: NDArray[np.int64]) -> float:
 
 
 def cross_fit(logits: FloatArray, labels: NDArray[np.int64], groups: Sequence[str]) -> FloatArray | None:
-    """(N,): for each video a temperature fitted on videos of other groups; None if there is one group.
+    """Return (N,): for each video a temperature fitted on videos of other groups; None if there is one group.
 
-    So the calibration error with these is one of videos that the temperature has not seen.
+    So the calibration error with these temperatures is measured on videos that they were not fitted on.
 
     Args:
         logits: (N, classes).
         labels: (N,) class numbers.
-        groups: of each video; videos of one group stay together.
+        groups: the group of each video; videos of one group stay together.
     """
     names = sorted(set(groups))
     if len(names) < 2:
@@ -66,17 +66,17 @@ def cross_fit(logits: FloatArray, labels: NDArray[np.int64], groups: Sequence[st
 
 
 def confidence_of(logits: FloatArray, temperature: float | FloatArray) -> FloatArray:
-    """(N,): the softmax of the best class of (N, classes) logits after a temperature, one or one for each video."""
+    """Return (N,) the highest softmax probability of (N, classes) logits divided by a temperature, or one per video."""
     scaled = logits / np.reshape(temperature, (-1, 1))
     best: FloatArray = softmax(scaled, axis=1).max(axis=1)
     return best
 
 
 def find_threshold(confidence: FloatArray, correct: FloatArray, kept: float) -> float:
-    """The confidence that a fraction of the correct predictions reach; 0 if none is correct.
+    """Return the confidence that a given fraction of the correct predictions reaches; 0 if none is correct.
 
     Args:
-        confidence: (N,) of the predictions.
+        confidence: (N,) confidence of the predictions.
         correct: (N,) 1 for a correct one, else 0.
         kept: the fraction, 0..1.
     """
@@ -85,6 +85,6 @@ def find_threshold(confidence: FloatArray, correct: FloatArray, kept: float) -> 
 
 
 def energy_range(logits: FloatArray) -> tuple[float, float]:
-    """The least and the largest energy (Liu et al. 2020, without its sign) of (N, classes) logits."""
+    """Return the smallest and largest energy (Liu et al. 2020, with the sign reversed) of (N, classes) logits."""
     energies = logsumexp(logits, axis=1)
     return float(energies.min()), float(energies.max())

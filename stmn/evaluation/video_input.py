@@ -1,4 +1,4 @@
-"""What a network reads of a video in testing, from a prepared set or from elsewhere."""
+"""A network's input from a video in testing, from a prepared set or elsewhere."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,13 +20,13 @@ from stmn.store.format.shard import FLOW, RGB
 
 @dataclass(frozen=True)
 class VideoInput:
-    """What a network reads of a video, as levels 0..255. A modality that it does not read is None.
+    """A network's input from a video, as levels 0..255. A modality that it does not read is None.
 
     Attributes:
         frames: (T, 3, H, W) RGB, one frame per chunk.
         fields: (n, 2, H, W) flow levels.
-        stacks: (T, L) rows of `fields` that make up each chunk's stack; in memory, wherever the pictures are.
-        resized: Height and width that pictures of another size get where they are cut; None if they have theirs.
+        stacks: (T, L) rows of `fields` that make up each chunk's stack; in host memory, wherever the pictures are.
+        resized: Height and width to which pictures are resized when they are cut; None if they keep their size.
     """
 
     frames: Tensor | None
@@ -49,7 +49,7 @@ class VideoInput:
 
     @property
     def pictures(self) -> list[Tensor]:
-        """The tensors of levels that there are."""
+        """The tensors of levels that are not None."""
         return [levels for levels in (self.frames, self.fields) if levels is not None]
 
     def pinned(self) -> "VideoInput":
@@ -58,7 +58,7 @@ class VideoInput:
         return replace(self, frames=frames, fields=fields)
 
     def on(self, device: Device) -> "VideoInput":
-        """A copy whose pictures are on a device; itself if they don't fit there, and are sent pass by pass."""
+        """Return a copy with its pictures on a device; itself if they don't fit there, to be sent pass by pass."""
         try:
             frames, fields = (None if levels is None else device.move(levels) for levels in (self.frames, self.fields))
         except (MemoryError, RuntimeError) as error:
@@ -70,7 +70,7 @@ class VideoInput:
     def network_inputs(
         self, names: Sequence[str], view: Crop, device: Device, first: int = 0, last: int | None = None
     ) -> list[Tensor]:
-        """Cut out, mirror and normalise a view, on a device. Pictures that are not there yet travel as they are.
+        """Cut out, mirror and normalise a view on a device. Pictures that are not there yet are sent as levels.
 
         Args:
             names: The network's streams, "appearance" and "motion".
@@ -96,7 +96,7 @@ class VideoInput:
         return tensors
 
     def _cut(self, pictures: Tensor, view: Crop, device: Device) -> Tensor:
-        """The box of a view in (N, channels, H, W) pictures, float32, resized if they have another size."""
+        """Return a view's box of (N, channels, H, W) pictures as float32, resized if they have another size."""
         if pictures.shape[-2:] == self.size:
             box = pictures[..., view.top : view.top + view.height, view.left : view.left + view.width]
             return mirrored(box, view.mirror).float()
@@ -114,10 +114,10 @@ class VideoInput:
 def make_input(
     frames: Tensor | None, fields: Tensor | None, stacks: Tensor | None, protocol: Protocol, device: Device
 ) -> VideoInput:
-    """What a network reads, of pictures of one size; they are resized to the protocol's short side.
+    """Make a network's input from pictures of one size, resized to the protocol's short side.
 
-    A device that cuts pictures resizes them as well, when it cuts them. Levels of the right size stay as they are:
-    uint8 takes a quarter of the memory of float32.
+    A device that cuts pictures also resizes them, when it cuts them. Levels of the right size stay uint8, which takes a
+    quarter of the memory of float32.
 
     Args:
         frames: (T, 3, H, W) levels.
@@ -135,7 +135,7 @@ def make_input(
 
 
 def _resize(levels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Levels of that height and width; those that have it are returned as they are."""
+    """Resize levels to a height and width; return them unchanged if they have it."""
     return levels if levels.shape[-2:] == size else resize(levels.float(), size)
 
 
@@ -160,7 +160,7 @@ def read_stored_video(
     frames = fields = stacks = None
 
     def read(kind: int, times: Sequence[int]) -> Tensor:
-        """Frames (N, 3, H, W) or fields (N, 2, H, W) in levels; or noise of the protocol's size."""
+        """Return frames (N, 3, H, W) or fields (N, 2, H, W) in levels, or noise of the protocol's size."""
         noise = protocol.noise
         if noise and noise.kind == kind:
             rng = np.random.default_rng([noise.seed, int(digest(video.id)[:8], 16)])

@@ -1,4 +1,4 @@
-"""The weights of streams, or of what a late fusion averages: chosen on videos that are not tested with them."""
+"""Choose the weights of streams, or of a late fusion, on videos that are not tested with them."""
 
 from collections.abc import Iterator, Sequence
 from itertools import product
@@ -14,7 +14,7 @@ from stmn.evaluation.scores import Scores, average_scores, check_average, weight
 
 #: number of scores -> steps of the grid of weights
 _GRID_STEPS = {2: 20, 3: 10, 4: 6}
-#: factors of averaged logits, from nearly flat probabilities to twice as steep ones
+#: factors of averaged logits, from nearly uniform probabilities to twice the logits
 _FACTORS = 2.0 ** torch.arange(-6, 1.5, 0.5)
 
 
@@ -43,11 +43,11 @@ def choose_weights(parts: Sequence[Scores], names: Sequence[str], average: Avera
 
 
 def weight_folds(parts: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
-    """Scores of disjoint folds, whose streams have in each fold the weights that suit the other folds' videos.
+    """Weight the streams of each of several disjoint folds by the weights that suit the other folds' videos.
 
-    A stream's score of a video of another fold is of a model that has not learned from that video, so a stream that
-    only remembers its training videos shows it. No score and no label of the fold itself takes part in the choice for
-    it. (Models of other folds have learned from its videos, which says nothing of how they are weighted.)
+    The scores of another fold's videos come from a model that has not seen them in training, so a stream that only
+    remembers its training videos scores badly on them. No score or label of a fold is used to choose its own weights.
+    (Models of other folds were trained on its videos, but that does not reveal which weights suit them.)
 
     Args:
         parts: Two or more scores with the same streams, each of the videos of one fold.
@@ -69,20 +69,20 @@ def weight_folds(parts: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
 
 
 def find_weights(streams: Sequence[Tensor], labels: Tensor, average: Average = "logits") -> list[float]:
-    """The most likely weights, on a grid.
+    """Return the most likely weights on a grid.
 
-    That is logistic regression with one weight per stream: the likelihood of the labels under the softmax of the
-    weighted mean, times the factor that suits it best. Accuracy would tell weights apart by whole videos, and of few
-    videos as many are correct with most weights. The factor makes up for networks that are too sure of themselves, as
-    those are that learned from few clips: without it, a stream of small logits is more likely whatever it knows.
+    This is logistic regression with one weight per stream: it maximises the likelihood of the labels under the softmax
+    of the weighted mean times a factor, with the best factor for each choice of weights. Accuracy would be too coarse:
+    with few videos, most weights give the same number of correct ones. The factor compensates for overconfident
+    networks, such as those trained on few clips: without it, a stream of small logits would win whatever it knows.
 
-    Equal weights are preferred as if by one more video: a single stream has to make the labels twice as likely. So a
-    handful of videos moves weights no farther than they can tell.
+    A penalty favours equal weights: to win against them, a single stream has to make the labels twice as likely.
+    So a handful of videos can't move weights far.
 
     Args:
         streams: 2 to 4 tensors (N, classes).
         labels: (N,) class numbers.
-        average: What is averaged.
+        average: Average logits or probabilities.
 
     Returns:
         One weight per stream. They add up to the number of streams.

@@ -24,7 +24,7 @@ class _Expansion(ctypes.Structure):
 
 @lru_cache(maxsize=8)
 def _expansion(reach: int, sigma: float) -> _Expansion:
-    """The fit for C, whose weights begin at the middle."""
+    """Return the fit for C; its weights begin at the middle."""
     weights, factors = fit_weights(reach, sigma)
     padded = np.zeros((3, 16))
     padded[:, : reach + 1] = weights[:, reach:]
@@ -76,7 +76,7 @@ def flow_between(
 
 
 def problem() -> str | None:
-    """Return why there is no C kernel on this machine; None if there is. The first call loads or compiles it."""
+    """Return why this machine has no C kernel; None if it has one. The first call loads or compiles it."""
     return _load()[1]
 
 

@@ -5,11 +5,11 @@ from numpy.typing import NDArray
 
 
 def fit_weights(reach: int, sigma: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The weighted least squares fit of f(x) = c + b.x + x.A x to the pixels around one.
+    """Return the weighted least squares fit of f(x) = c + b.x + x.A x to the pixels around a pixel.
 
     Returns:
-        (3, 2 reach + 1), a Gaussian g and x g, x^2 g; and four numbers that turn sums with them into factors: of x (and
-        y), of x^2 from the sum with g, of x^2 from that with x^2 g, and of xy.
+        (3, 2 reach + 1) weights: a Gaussian g, x g and x^2 g; and four numbers that turn sums with these weights into
+        coefficients: of x (and y), of x^2 from the sum with g, of x^2 from the sum with x^2 g, and of xy.
     """
     x = np.arange(-reach, reach + 1)
     g = np.exp(-(x**2) / (2 * sigma**2))

@@ -1,4 +1,4 @@
-"""Farneback's flow in NumPy: the reference, and the way of machines without a C compiler."""
+"""Farneback's flow in NumPy: the reference, and the fallback without a C compiler."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,9 +6,9 @@ from scipy.ndimage import convolve1d, median_filter, uniform_filter1d
 
 from stmn.flow._farneback_fit import fit_weights
 
-#: how much pixels count that are 0 to 4 pixels from the border: the fit beyond it saw repeated pixels
+#: weights of pixels that are 0 to 4 pixels from the border: their fit saw repeated border pixels
 _CERTAINTY = np.array([0.14, 0.14, 0.4472, 0.4472, 0.4472], np.float32)
-#: keeps the solution finite where there is nothing to see
+#: keeps the solution finite where the image is uniform
 _EPSILON = 1e-3
 
 Plane = NDArray[np.float32]
@@ -46,7 +46,7 @@ def flow_between(first: Plane, second: Plane, coarse: Plane | None, window: int,
 
 
 def _multiply(first: Plane, second: Plane, flow: Plane) -> Plane:
-    """(5, H, W): A.A (xx, xy, yy) and A.db (x, y), whose averages give the flow."""
+    """Compute (5, H, W): A.A (xx, xy, yy) and A.db (x, y); their averages give the flow."""
     height, width = flow.shape[1:]
     ys, xs = np.mgrid[:height, :width]
     u, v = flow
@@ -68,7 +68,7 @@ def _multiply(first: Plane, second: Plane, flow: Plane) -> Plane:
 
 
 def _certainty(size: int) -> Plane:
-    """How much the pixels of a row or column count."""
+    """Return the weights of the pixels of a row or column."""
     trust = np.ones(size, np.float32)
     near = min(len(_CERTAINTY), size)
     trust[:near] *= _CERTAINTY[:near]
@@ -77,7 +77,7 @@ def _certainty(size: int) -> Plane:
 
 
 def _enlarge(flow: Plane, height: int, width: int) -> Plane:
-    """Flow at a finer scale, interpolated, in pixels of that scale."""
+    """Interpolate flow at a finer scale, in pixels of that scale."""
     for axis, size in ((1, height), (2, width)):
         old = flow.shape[axis]
         at = np.clip((np.arange(size) + 0.5) * (old / size) - 0.5, 0, old - 1)

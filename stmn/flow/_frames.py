@@ -12,7 +12,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def cpu_only(estimator: _Function) -> _Function:
-    """Mark an estimator that computes on the CPU wherever its frames are, so that no GPU is taken for it."""
+    """Mark an estimator that always computes on the CPU, wherever its frames are, so that no GPU is reserved for it."""
     estimator.__dict__["cpu_only"] = True
     return estimator
 

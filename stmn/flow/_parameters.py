@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from stmn.errors import UsageError
 
 MAX_SCALES = 32
-#: warps, and iterations of each; a model file names them, and it may be a stranger's
+#: largest number of warps, and of iterations per warp; they may come from an untrusted model file
 MAX_STEPS = 1000
 MAX_WEIGHT = 10**6
 

@@ -1,6 +1,6 @@
-"""The image pyramid of TV-L1: the sizes of its levels, and how each level is sampled from the ones next to it.
+"""The image pyramid of TV-L1: the sizes of its levels, and how each level is sampled from its neighbours.
 
-The tables are made once per frame size, in NumPy; the torch solver and the C solver read the same ones.
+The tables are made once per frame size, in NumPy; the torch solver and the C solver read the same tables.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-#: no level is smaller than this (pixels), unless the frame itself is: smaller ones say nothing about motion
+#: smallest side of a level, in pixels, unless the frame itself is smaller: tiny levels say nothing about motion
 _MIN_SIDE = 16
 #: sigma of the Gaussian that shrinks a level, in pixels of the smaller level. Chosen on the Middlebury pairs; weaker
 #: than the textbook value of 0.5, because detail helps the flow more than aliasing hurts it
@@ -19,7 +19,7 @@ _ANTI_ALIAS = 0.35
 
 @dataclass(frozen=True, eq=False)
 class LevelAxis:
-    """How the rows or the columns of a level are sampled from the finer level, and the coarser level at them.
+    """Sampling of a level's rows or columns from the finer level, and of the coarser level at them.
 
     Pixel i of this level is `sum_k weights[k, i] * finer[start[i] + k]`. The coarser level at pixel i is
     `(1 - fraction[i]) * coarser[below[i]] + fraction[i] * coarser[below[i] + 1]`.
@@ -54,13 +54,13 @@ class Level:
 
 @lru_cache(maxsize=64)
 def pyramid(height: int, width: int, scale: float, scales: int, smoothing: float) -> tuple[Level, ...]:
-    """Return the levels of the pyramid, from the finest down.
+    """Return the levels of the pyramid, finest first.
 
     Args:
         height: Height of the frame, pixels.
         width: Width of the frame, pixels.
         scale: Size of a level relative to the finer one.
-        scales: Most levels.
+        scales: Largest number of levels.
         smoothing: Sigma of the Gaussian over the frame, pixels.
     """
     shapes = [(height, width)]
@@ -79,7 +79,7 @@ def pyramid(height: int, width: int, scale: float, scales: int, smoothing: float
 
 
 def _axis(size: int, finer: int, coarser: int, smoothing: float) -> LevelAxis:
-    """The samples of one axis of `size` pixels over one of `finer` and under one of `coarser` pixels."""
+    """Return the sampling of an axis of `size` pixels, between a finer and a coarser axis of these sizes."""
     ratio = finer / size
     sigma = max(smoothing, 1e-3) if finer == size else _ANTI_ALIAS * ratio
     taps = min(2 * ceil(3 * sigma) + (1 if finer == size else 2), finer)

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from stmn.flow._pyramid import LevelAxis
 
-#: pixels to either side that a spline coefficient is computed from
+#: pixels on either side from which a spline coefficient is computed
 SPLINE_REACH = 10
 
 
 @dataclass(frozen=True, eq=False)
 class Taps:
-    """How the pixels of an axis are made: pixel i is `sum_k weights[k, i] * source[places[k, i]]`.
+    """Taps that compute the pixels of an axis: pixel i is `sum_k weights[k, i] * source[places[k, i]]`.
 
     Attributes:
         places: (taps, size) int32.
@@ -44,7 +44,7 @@ class AxisTables:
 
 @lru_cache(maxsize=512)
 def tables_of(axis: LevelAxis, device: torch.device) -> AxisTables:
-    """The tables of an axis on a device."""
+    """Return the tables of an axis on a device."""
 
     def taps(places: NDArray[np.integer], weights: NDArray[np.floating]) -> Taps:
         return Taps(
@@ -61,7 +61,7 @@ def tables_of(axis: LevelAxis, device: torch.device) -> AxisTables:
 
 
 def spline_weights() -> list[float]:
-    """Weights of a pixel and of the two that are k = 1, 2, ... pixels from it.
+    """Return the weights of a pixel and of the pixels at distance k = 1, 2, ... on both sides.
 
     Unser, "Splines: A Perfect Fit for Signal and Image Processing", 1999: the inverse of the sampled spline
     (1, 4, 1) / 6 is sqrt(3) z^|k| with z = sqrt(3) - 2; beyond `SPLINE_REACH` pixels it is less than 1e-5.
@@ -72,7 +72,7 @@ def spline_weights() -> list[float]:
 
 
 def _spline(size: int) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
-    """Places and weights of the taps of a spline over `size` pixels, mirrored at the first and the last pixel."""
+    """Return places and weights of the taps of a spline over `size` pixels, mirrored at the first and last pixel."""
     steps = np.arange(-SPLINE_REACH, SPLINE_REACH + 1)
     weights = np.array(spline_weights())[abs(steps)]
     period = max(2 * size - 2, 1)

@@ -26,7 +26,7 @@ class _Axis(ctypes.Structure):
 
     @classmethod
     def of(cls, axis: LevelAxis) -> "_Axis":
-        """An axis for C, which must not outlive the one given."""
+        """Return an axis for C; it must not outlive `axis`."""
         arrays = (axis.start, axis.weights, axis.below, axis.fraction)
         return cls(axis.size, len(axis.weights), *(array.ctypes.data for array in arrays))
 
@@ -47,13 +47,13 @@ class _Parameters(ctypes.Structure):
 
 
 def solve(first: Tensor, second: Tensor, levels: tuple[Level, ...], parameters: Parameters) -> Tensor:
-    """Estimate flow, with `torch.get_num_threads()` threads; each pair is one thread's work.
+    """Estimate flow with `torch.get_num_threads()` threads; each pair is computed by one thread.
 
     Args:
         first: (B, H, W) grey frames, float32 in 0..255, contiguous, on the CPU.
         second: (B, H, W), as `first`.
-        levels: The pyramid, from the finest level down.
-        parameters: Of the method.
+        levels: The pyramid, finest level first.
+        parameters: Parameters of the method.
 
     Returns:
         (B, 2, H, W) float32: u and v in pixels.
@@ -78,7 +78,7 @@ def solve(first: Tensor, second: Tensor, levels: tuple[Level, ...], parameters: 
     )
 
     threads = min(torch.get_num_threads(), pairs)
-    # pairs per call: enough to make the cost of a call negligible, few enough that threads end together
+    # pairs per call: enough to make the cost of a call negligible, few enough that threads finish together
     portion = 1 if height * width > 100_000 else max(1, -(-pairs // (4 * threads))) if threads > 1 else pairs
     starts = count(step=portion)
 

@@ -14,8 +14,8 @@ gradients of both frames, spline interpolation, no data term where the flow leav
 
 (4), (5) and (6) make one inner iteration. (2) is computed once per warp; a pyramid level has a few warps.
 A pair's flow does not depend on the other pairs of its batch: no operation mixes pairs, and a pair that has converged
-at a level stays as it is while others continue. On a GPU nothing waits for an answer, so that a CUDA graph can
-hold all of it: a level then ends after all its warps.
+at a level stays as it is while others continue. On a GPU the host never waits for a result, so a CUDA graph can hold
+everything; there a level always runs all its warps.
 """
 
 from collections.abc import Callable
@@ -45,7 +45,7 @@ class Steps:
     median: Callable[[Tensor, int], Tensor]
 
     def compiled(self) -> "Steps":
-        """The same steps, each compiled once for all sizes when it is first called."""
+        """Return the same steps, each compiled once for all sizes when it is first called."""
         made = [torch.compile(step, dynamic=True, fullgraph=True) for step in vars(self).values()]
         return Steps(*made)
 
@@ -59,8 +59,8 @@ def solve(
     Args:
         first: (B, H, W) grey frames, float32 in 0..255.
         second: (B, H, W), as `first`.
-        levels: The pyramid, from the finest level down.
-        parameters: Of the method.
+        levels: The pyramid, finest level first.
+        parameters: Parameters of the method.
         steps: The functions of a warp; `EAGER` by default.
 
     Returns:
@@ -80,7 +80,7 @@ def solve(
             height, width = flow.shape[-2:]
             pixels = [flow[:, 0] * (level.columns.size / width), flow[:, 1] * (level.rows.size / height)]
             flow = _enlarge(torch.stack(pixels, dim=1), level)
-            # Zach et al. start the dual from zero; that is worse even with twice the iterations
+            # Zach et al. start the dual from zero, which is worse even with twice the iterations
             dual = _enlarge(dual, level)
         flow, dual = _solve_level(image1, image2, flow, dual, parameters, steps or EAGER)
     return flow
@@ -89,7 +89,7 @@ def solve(
 def _solve_level(
     first: Tensor, second: Tensor, flow: Tensor, dual: Tensor, parameters: Parameters, steps: Steps
 ) -> tuple[Tensor, Tensor]:
-    """The warps of one level: images (B, H, W) to flow (B, 2, H, W) and dual (B, 2, 2, H, W)."""
+    """Run the warps of one level: images (B, H, W) to flow (B, 2, H, W) and dual (B, 2, 2, H, W)."""
     gradient, spline = _differentiate(first), _fit_spline(second)
     moving = torch.ones(len(first), dtype=torch.bool, device=first.device)
     weights = parameters.lambda_ * parameters.theta, parameters.theta, parameters.tau / parameters.theta
@@ -110,10 +110,10 @@ def _solve_level(
 
 
 def _linearise(first: Tensor, gradient: Tensor, spline: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient (B, 2, H, W) and constant (B, H, W) of (2): `rho(f) = constant + <gradient, f>`.
+    """Return gradient (B, 2, H, W) and constant (B, H, W) of (2): `rho(f) = constant + <gradient, f>`.
 
-    The gradient is the mean of the first frame's and the warped second frame's. Both are zero where the flow leaves the
-    frame: nothing is known there, and smoothness alone decides.
+    The gradient is the mean of the first frame's and the warped second frame's. Both results are zero where the flow
+    leaves the frame: there is no data there, and only smoothness decides.
     """
     warped, slope = _sample(spline, flow)
     height, width = first.shape[-2:]
@@ -128,7 +128,7 @@ def _iterate(
     flow: Tensor, dual: Tensor, gradient: Tensor, constant: Tensor, inverse: Tensor,
     bound: float, theta: float, rate: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """An inner iteration: flow (B, 2, H, W) and dual (B, 2, 2, H, W) after it.
+    """Run an inner iteration: return flow (B, 2, H, W) and dual (B, 2, 2, H, W) after it.
 
     `inverse` is 1 / |g|^2, `bound` lambda theta, `rate` tau / theta.
     """
@@ -163,7 +163,7 @@ def _differentiate(image: Tensor) -> Tensor:
 
 
 def _positions(flow: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the flow takes each pixel: x and y (B, H, W), in pixels of the second frame."""
+    """Return where the flow takes each pixel: x and y (B, H, W), in pixels of the second frame."""
     height, width = flow.shape[-2:]
     x = torch.arange(width, device=flow.device, dtype=flow.dtype)
     y = torch.arange(height, device=flow.device, dtype=flow.dtype)[:, None]
@@ -173,7 +173,7 @@ def _positions(flow: Tensor) -> tuple[Tensor, Tensor]:
 def _fit_spline(image: Tensor) -> Tensor:
     """(B, H, W) -> (B, H, W): coefficients of the cubic B-spline through every pixel, mirrored at the borders.
 
-    The usual cubic convolution (a = -0.75) is as fast, but it moves a ramp, and so the flow, by up to 0.05 pixels.
+    The usual cubic convolution (a = -0.75) is as fast, but it shifts a ramp, and so the flow, by up to 0.05 pixels.
     """
     weights = spline_weights()
     for dim in (-2, -1):
@@ -187,14 +187,14 @@ def _fit_spline(image: Tensor) -> Tensor:
 
 
 def _mirrored(place: Tensor, size: int) -> Tensor:
-    """The pixels, 0..size-1, seen at these places with mirrors at the first and the last pixel."""
+    """Map places to pixels, 0..size-1, mirrored at the first and the last pixel."""
     period = max(2 * size - 2, 1)
     place = place % period
     return torch.where(place < size, place, period - place)
 
 
 def _sample(spline: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-    """Value (B, H, W) and gradient (B, 2, H, W) of the spline at x + flow, clamped to the frame."""
+    """Return value (B, H, W) and gradient (B, 2, H, W) of the spline at x + flow, clamped to the frame."""
     height, width = spline.shape[-2:]
     x, y = _positions(flow)
     x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
@@ -218,7 +218,7 @@ def _sample(spline: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _cubic(t: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """The cubic B-spline's weights of four neighbours, at distance t past the second, and their derivatives by t."""
+    """Return the cubic B-spline's weights of four neighbours at distance t past the second, and their t-derivatives."""
     s = 1 - t
     weights = [s**3 / 6, (4 - 6 * t**2 + 3 * t**3) / 6, (4 - 6 * s**2 + 3 * s**3) / 6, t**3 / 6]
     slopes = [-(s**2) / 2, 1.5 * t**2 - 2 * t, 2 * s - 1.5 * s**2, t**2 / 2]
@@ -228,8 +228,8 @@ def _cubic(t: Tensor) -> tuple[list[Tensor], list[Tensor]]:
 def _median(flow: Tensor, side: int) -> Tensor:
     """Median over side x side pixels of each component, border repeated; none if `side` is 0 or 1.
 
-    A network of minima and maxima, as kernel/median.h explains: columns are sorted once for all windows that they are
-    in, then the values of each rank. The candidates are left: as many are greater as are less than the median.
+    A network of minima and maxima, as kernel/median.h explains: columns are sorted once for all windows that contain
+    them, then the values of each rank. The remaining candidates have the same median as the window.
     """
     if side <= 1:
         return flow
@@ -248,7 +248,7 @@ def _median(flow: Tensor, side: int) -> Tensor:
 
 
 def _sort(values: list[Tensor]) -> list[Tensor]:
-    """Sort equally shaped tensors element by element: a network in which neighbours change places."""
+    """Sort equally shaped tensors element by element, by a network that swaps neighbours."""
     values = list(values)
     for turn in range(len(values)):
         for k in range(turn % 2, len(values) - 1, 2):
@@ -258,11 +258,11 @@ def _sort(values: list[Tensor]) -> list[Tensor]:
 
 
 def _shrink(image: Tensor, taps: Taps, dim: int) -> Tensor:
-    """Sample one axis of the finer level, as a sum of shifted copies: a matrix product would depend on the batch."""
+    """Sample one axis of the finer level as a sum of shifted copies; a matrix product would depend on the batch."""
     weights = taps.weights if dim == -1 else taps.weights[:, :, None]
     terms = [image.index_select(dim, place) * weight for place, weight in zip(taps.places, weights, strict=True)]
     total: Tensor = terms[0]
-    for term in terms[1:]:  # in this order; `torch.sum` may choose another one for another shape
+    for term in terms[1:]:  # in this order; `torch.sum` may use another order for another shape
         total = total + term
     return total
 

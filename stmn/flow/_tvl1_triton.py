@@ -1,9 +1,9 @@
-"""TV-L1 in Triton, for CUDA tensors: several inner iterations in one launch, and no answer from the GPU in between.
+"""TV-L1 in Triton, for CUDA tensors: several inner iterations per launch, without waiting for the GPU in between.
 
-The arithmetic is that of `_tvl1_torch.py`; read that first. What makes it fast is how little it moves: an iteration in
-torch reads and writes some hundred planes, the kernel `iterate` reads nine and writes six for several iterations.
+The arithmetic is that of `_tvl1_torch.py`; read that first. It is fast because it moves little memory: an iteration in
+torch reads and writes about a hundred planes; the kernel `iterate` reads nine and writes six for several iterations.
 
-`docs/cuda.md` estimates what a GPU can do.
+`docs/cuda.md` estimates the speed of a GPU.
 
 Triton's interpreter (`TRITON_INTERPRET=1`) runs the same kernels on CPU tensors, for the tests.
 """
@@ -32,9 +32,9 @@ class Tile:
     Attributes:
         rows: Rows of a tile with its halo, a power of 2.
         columns: Columns of a tile with its halo, a power of 2.
-        halo: Rows and columns on each side that neighbours compute too; as many iterations share a launch.
-        warps: Warps of a program.
-        block: Pixels of a program of the other kernels, which read neighbours from memory; a power of 2.
+        halo: Rows and columns on each side that neighbouring tiles compute too; also the iterations per launch.
+        warps: Warps per program.
+        block: Pixels per program in the other kernels, which read neighbours from memory; a power of 2.
     """
 
     rows: int
@@ -44,16 +44,16 @@ class Tile:
     block: int = 512
 
 
-#: three programs of `iterate` fit a multiprocessor of an H100; by compiled code (docs/cuda.md), not by measurement
+#: three programs of `iterate` fit a multiprocessor of an H100, judging by the compiled code (docs/cuda.md)
 TILE = Tile(32, 32, 4)
-#: for Triton's interpreter, which takes its time for each operation, whatever its size
+#: for Triton's interpreter, which takes about the same time for an operation of any size
 _LARGE_TILE = Tile(32, 64, 4, block=8192)
 
 
 def problem(device: torch.device) -> str | None:
-    """Return why these kernels can't run on a device; None if they can. The first call on a device tries one.
+    """Return why these kernels can't run on a device; None if they can. The first call on a device tries a kernel.
 
-    A GPU whose memory is taken by others may have some later, so it is tried again.
+    If other processes have taken the GPU's memory, the next call tries again.
     """
     try:
         return _find_problem(device)
@@ -63,7 +63,7 @@ def problem(device: torch.device) -> str | None:
 
 @cache
 def _find_problem(device: torch.device) -> str | None:
-    """`problem`, found once; a shortage of memory is raised, which the cache does not keep."""
+    """Find the problem, once; a memory shortage is raised instead, so the cache does not keep it."""
     if device.type != "cuda" and not is_interpreted():
         return f"Triton's kernels run on CUDA devices, not on {device.type}"
     if find_spec("triton") is None:
@@ -75,14 +75,14 @@ def _find_problem(device: torch.device) -> str | None:
         with _on(device):
             _kernel("median", "settle")[(1,)](torch.zeros(1, 1, device=device), moving, 1, 1.0, BLOCK=256)
         return None if moving.item() == 0 else "a kernel of Triton gives a wrong result"
-    except Exception as error:  # of Triton, of the compiler that it calls, of a GPU that is too old
+    except Exception as error:  # from Triton, the compiler that it calls, or a GPU that is too old
         if find_shortage(error):
             raise
         return _tell_failure(error)
 
 
 def _tell_failure(error: Exception) -> str:
-    """The first line of what Triton says."""
+    """Return the first line of Triton's error."""
     return f"Triton fails: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
 
 
@@ -95,8 +95,8 @@ def solve(
     Args:
         first: (B, H, W) grey frames, float32 in 0..255, contiguous.
         second: (B, H, W), as `first`.
-        levels: The pyramid, from the finest level down.
-        parameters: Of the method.
+        levels: The pyramid, finest level first.
+        parameters: Parameters of the method.
         tile: How the work is divided.
 
     Returns:
@@ -109,7 +109,7 @@ def solve(
 
 
 def _solve(first: Tensor, second: Tensor, levels: tuple[Level, ...], parameters: Parameters, tile: Tile) -> Tensor:
-    """`solve` on the current device."""
+    """Do `solve` on the current device."""
     device = first.device
     images, frames = torch.stack([first, second]), []
     for level in levels:
@@ -132,7 +132,7 @@ def _solve(first: Tensor, second: Tensor, levels: tuple[Level, ...], parameters:
 def _solve_level(
     first: Tensor, second: Tensor, flow: Tensor, dual: Tensor, level: Level, parameters: Parameters, tile: Tile
 ) -> None:
-    """The warps of one level: images (B, H, W); flow (B, 2, H, W) and dual (B, 4, H, W) are overwritten."""
+    """Run the warps of one level: images (B, H, W); flow (B, 2, H, W) and dual (B, 4, H, W) are overwritten."""
     batch, height, width = first.shape
     rows, columns = (tables_of(axis, first.device).spline for axis in (level.rows, level.columns))
     spline = _resample(second, rows, columns, tile.block)
@@ -152,7 +152,7 @@ def _solve_level(
         for number, steps in enumerate(launches):
             fresh, fresh_dual = spare[number % 2]
             if number == len(launches) - 1:
-                fresh_dual = dual  # nothing reads it any more: a pair that rests keeps its own
+                fresh_dual = dual  # nothing reads it any more; a converged pair keeps its own
             _kernel("iterate", "iterate")[tiles, batch](
                 *source, linear, fresh, fresh_dual, moving, steps, height, width, parameters.lambda_ * parameters.theta,
                 parameters.theta, parameters.tau / parameters.theta, HALO=tile.halo, ROWS=tile.rows,
@@ -166,9 +166,9 @@ def _solve_level(
 
 
 def _launches(iterations: int, most: int) -> list[int]:
-    """Iterations of each launch, at most `most`, as even as possible.
+    """Return the number of iterations of each launch, at most `most`, as even as possible.
 
-    There are two launches at least: the first reads the dual of a pair, and the last one overwrites it.
+    There are at least two launches: the first reads the dual of a pair, and the last overwrites it.
     """
     count = max(2, -(-iterations // most))
     return [iterations // count + (number < iterations % count) for number in range(count)]
@@ -191,10 +191,10 @@ def _resample(fields: Tensor, rows: Taps, columns: Taps, block: int) -> Tensor:
 
 @cache
 def _kernel(module: str, name: str) -> Any:
-    """A kernel; Triton is imported when the first one is launched."""
+    """Return a kernel; Triton is imported for the first one."""
     return getattr(import_module(f"stmn.flow.triton_kernel.{module}"), name)
 
 
 def _on(device: torch.device) -> AbstractContextManager[Any]:
-    """Makes a CUDA device the current one, where Triton launches."""
+    """Return a context in which a CUDA device is the current one, where Triton launches."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

@@ -1,6 +1,6 @@
-"""Which devices compute flow, and what computes it there, for `prepare`, `predict` and `doctor`.
+"""Choose the devices that compute flow, and describe what computes it there, for `prepare`, `predict` and `doctor`.
 
-torch, which takes seconds to import, is imported only where there may be a GPU.
+torch, which takes seconds to import, is imported only if there may be a GPU.
 """
 
 import ctypes
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     import torch
 
 _KERNELS = {"c": "the C kernel", "triton": "Triton's kernels", "torch": "torch"}
-#: with `auto` a GPU computes the flow of this many videos or more: it takes seconds to get ready
+#: with `auto`, a GPU computes flow only for at least this many videos, because it takes seconds to start
 _FEW_VIDEOS = 20
 
 
 def choose_owned(names: str, flow: str, videos: int, here: bool = True) -> list[str]:
-    """Choose the devices on which a process of its own computes flow for all others; none: each computes on the CPU.
+    """Choose the devices whose own process computes flow for all workers; none: each worker computes on the CPU.
 
-    A plugin that computes on the CPU wherever its frames are gets none: the device may be meant for other stages. Nor
-    is there any on Windows, where workers can't reach such a process.
+    A plugin that always computes on the CPU gets none, because the device may be meant for other stages. There is none
+    on Windows either, where workers can't reach such a process.
 
     Args:
         names: `auto`, `cpu`, `cuda`, `cuda:N`, or several of these with commas. `auto` is the first CUDA device if
-            there is one, the flow plugin computes there, and the videos are not few.
+            there is one, the flow plugin computes there, and there are enough videos.
         flow: The flow plugin.
-        videos: How many are to be prepared.
-        here: On this machine; on others `auto` is the CPU.
+        videos: Number of videos to prepare.
+        here: The work is done on this machine; on others `auto` is the CPU.
 
     Raises:
         UsageError: There is no such device here.
@@ -49,14 +49,14 @@ def choose_owned(names: str, flow: str, videos: int, here: bool = True) -> list[
 
 
 def check_devices(names: str, here: bool = True) -> list[str]:
-    """The names of devices in a list, each once: `cuda` is `cuda:0`.
+    """Return the names of devices in a list, each once: `cuda` is `cuda:0`.
 
     Args:
         names: As for `choose_owned`, but not `auto`.
         here: This machine must have them.
 
     Raises:
-        UsageError: A device is unknown or not here, or a CPU is one of several.
+        UsageError: A device is unknown or unavailable, or the CPU is one of several.
     """
     devices = []
     for name in (part.strip() for part in names.split(",")):
@@ -66,7 +66,7 @@ def check_devices(names: str, here: bool = True) -> list[str]:
         if kind == "cuda" and here:
             from stmn.runtime.device import find_device
 
-            find_device(name)  # without a context on the device: that is its owner's
+            find_device(name)  # opens no context on the device: its owner does
         name = "cuda:0" if name == "cuda" else name
         devices += [name] if name not in devices else []
     if len(devices) > 1 and "cpu" in devices:
@@ -85,21 +85,21 @@ def has_cuda() -> bool:
 
 
 def _list_drivers() -> Iterator[ctypes.CDLL]:
-    """NVIDIA's driver, if it is here, by its name on Linux or on Windows."""
+    """Yield NVIDIA's driver, if it is installed, by its name on Linux or Windows."""
     for name in ("libcuda.so.1", "nvcuda.dll"):
         with suppress(OSError):
             yield ctypes.CDLL(name)
 
 
 def _is_cpu_only(flow: str) -> bool:
-    """True if a flow plugin computes on the CPU wherever its frames are."""
+    """True if a flow plugin always computes on the CPU, wherever its frames are."""
     return bool(getattr(registry.load("flow", flow), "cpu_only", False)) if flow != "tvl1" else False
 
 
 def describe_flow(flow: str, device: "torch.device | str") -> str:
-    """Say what computes the flow of a plugin on a device: "tvl1 by the C kernel on the CPU (8 cores)".
+    """Describe what computes the flow of a plugin on a device: "tvl1 by the C kernel on the CPU (8 cores)".
 
-    Where a GPU has no fast kernel of TV-L1, the line says why; for a CPU a notice does.
+    If a GPU has no fast kernel of TV-L1, the line says why; for a CPU, a notice does.
     """
     if flow != "tvl1":
         return f"{flow} on {describe_device(device)}"
@@ -110,7 +110,7 @@ def describe_flow(flow: str, device: "torch.device | str") -> str:
 
 
 def describe_backend(device: str = "auto") -> str:
-    """Say what computes TV-L1 on a device: "tvl1 by the C kernel on the CPU (8 cores)".
+    """Describe what computes TV-L1 on a device: "tvl1 by the C kernel on the CPU (8 cores)".
 
     The first call may compile a kernel, in 1 to 2 seconds.
 

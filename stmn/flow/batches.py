@@ -1,4 +1,4 @@
-"""Chains of frames of several videos as one batch on a device."""
+"""Compute chains of frames of several videos as one batch on a device."""
 
 import dataclasses
 import traceback
@@ -18,18 +18,18 @@ from stmn.runtime.workers import FatalJobError, describe_error
 if TYPE_CHECKING:
     from stmn.flow.owner import Request
 
-#: the most pixels of the pairs of a batch: 256 pairs of 340 x 256 on CUDA; on a CPU a larger batch is not faster
+#: largest number of pixels of the pairs of a batch: 256 pairs of 340 x 256 on CUDA; on a CPU more is not faster
 _CUDA_PIXELS, _CPU_PIXELS = 256 * 340 * 256, 2**21
-#: bytes of a GPU's free memory for each of them: what TV-L1 in torch holds, the most of all solvers
+#: bytes of a GPU's free memory per pixel: what TV-L1 in torch needs, the most of all solvers
 _BYTES_PER_PIXEL = 600
 
 
 @dataclasses.dataclass(eq=False)
 class Batch:
-    """A batch that is under way: its requests, and their levels once `done` has come; or why it failed.
+    """A batch in progress: its requests, and their levels once `done` has occurred; or the error that it failed with.
 
     Attributes:
-        source: What the device still reads.
+        source: The frames, which the device may still be reading.
     """
 
     requests: list["Request"]
@@ -39,21 +39,21 @@ class Batch:
     error: Exception | None = None
 
     def is_done(self) -> bool:
-        """True unless the device still computes it."""
+        """True unless the device is still computing it."""
         try:
             return self.done is None or bool(self.done.query())
-        except RuntimeError:  # it has failed; `finish` says how
+        except RuntimeError:  # it has failed; `finish` reports how
             return True
 
 
 class BatchMaker:
-    """Computes batches on a device. What fails in a batch is computed alone, what exceeds the memory in parts.
+    """Computes batches on a device. If a batch fails, its chains are computed one by one; if memory runs out, in parts.
 
     Args:
         flow: The estimator.
         bound: Flow is clipped to +- this many pixels.
         camera_motion: "subtract" or "keep".
-        device: Where the frames go.
+        device: The device that gets the frames.
     """
 
     def __init__(self, flow: FlowFunction, bound: float, camera_motion: str, device: Device) -> None:
@@ -65,7 +65,7 @@ class BatchMaker:
             self._copies = torch.cuda.Stream(device.device)
 
     def most_pairs(self, height: int, width: int) -> int:
-        """Return how many pairs of this size a batch should have at most."""
+        """Return the largest number of pairs of this size for a batch."""
         return max(1, self._pixels // (height * width))
 
     def launch(self, requests: list["Request"]) -> Batch:
@@ -76,7 +76,7 @@ class BatchMaker:
             return Batch(requests, error=error)
 
     def _launch(self, requests: list["Request"]) -> Batch:
-        """As `launch`, but raises what goes wrong."""
+        """Do `launch`, but raise errors."""
         chains = [len(request.frames) for request in requests]
         shape = (sum(chains), *requests[0].frames.shape[1:])
         source = torch.empty(shape, dtype=torch.uint8, pin_memory=self._copies is not None)
@@ -84,7 +84,7 @@ class BatchMaker:
         if self._copies is None:
             return Batch(requests, levels=self._compute(self._device.move(source), chains).cpu())
         current = torch.cuda.current_stream(self._device.device)
-        with torch.cuda.stream(self._copies):  # beside what the GPU computes now
+        with torch.cuda.stream(self._copies):  # in parallel with the GPU's current work
             frames = self._device.move(source)
         current.wait_stream(self._copies)
         frames.record_stream(current)
@@ -94,7 +94,7 @@ class BatchMaker:
         return Batch(requests, source, levels, mark_queue(self._device.device))
 
     def _compute(self, frames: Tensor, chains: Sequence[int]) -> Tensor:
-        """The levels of all chains."""
+        """Compute the levels of all chains."""
         return compute_levels(frames, self._flow, self._bound, self._camera_motion, chains)
 
     def finish(self, batch: Batch) -> list[tuple["Request", str]]:
@@ -104,18 +104,18 @@ class BatchMaker:
             The requests, each with the reason why it failed, or "".
 
         Raises:
-            FatalJobError: The device, or a package, fails for good.
+            FatalJobError: The device, or a package, has failed permanently.
         """
         error = batch.error
         if error is None:
             try:
                 return self._deliver(batch)
-            except Exception as found:  # what a kernel has done wrong shows when the host waits for it
+            except Exception as found:  # a kernel's error shows when the host waits for it
                 error = found
         if isinstance(error, MissingExtra):
             raise FatalJobError(str(error)) from error
         reason, short = describe_error(error), find_shortage(error) is not None
-        # what the failed pass holds has to go before its parts are computed
+        # free the memory of the failed pass before computing its parts
         traceback.clear_frames(error.__traceback__)
         batch.error = error = None
         self._check_device(reason)
@@ -138,7 +138,7 @@ class BatchMaker:
         return [(request, "")]
 
     def _deliver(self, batch: Batch) -> list[tuple["Request", str]]:
-        """Put the levels of a batch that has been computed into the slots of its requests."""
+        """Copy the levels of a finished batch into the slots of its requests."""
         assert batch.levels is not None
         if batch.done is not None:
             batch.done.synchronize()
@@ -148,7 +148,7 @@ class BatchMaker:
         return [(request, "") for request in batch.requests]
 
     def _check_device(self, reason: str) -> None:
-        """Give back what a failed batch holds of a GPU. Raises `FatalJobError` if the GPU does not work any more."""
+        """Free a failed batch's GPU memory. Raises `FatalJobError` if the GPU no longer works."""
         if self._copies is None:
             return
         try:

@@ -1,4 +1,4 @@
-"""What a worker process uses to have its flow computed by the process that owns a device."""
+"""The client in a worker process, whose flow is computed by the process that owns a device."""
 
 import os
 import socket
@@ -13,11 +13,11 @@ from stmn.errors import StmnError
 from stmn.flow.slots import Layout, make_memory
 from stmn.runtime.workers import FatalJobError
 
-#: chains that are under way while the next one is decoded
+#: chains in progress while the next one is decoded
 _AHEAD = 2
-#: the most pairs of a chain, and the most bytes of its frames unless that is a single pair
+#: largest number of pairs in a chain, and of bytes of its frames unless it is a single pair
 _PAIRS, _FRAME_BYTES = 16, 2**25
-#: seconds without an answer after which the device is given up
+#: seconds without an answer after which the device counts as lost
 _PATIENCE = 300.0
 
 
@@ -25,11 +25,11 @@ class FieldsElsewhere:
     """A connection to the process that owns a device; a `FieldMaker`.
 
     Args:
-        address: Of that process, as `stmn.flow.owner.open_owners` gives it.
+        address: The address of that process, from `stmn.flow.owner.open_owners`.
         device: Its device, for messages.
 
     Raises:
-        FatalJobError: That process is gone; so in all methods.
+        FatalJobError: That process is gone; all methods may raise it.
     """
 
     def __init__(self, address: str, device: str) -> None:
@@ -47,7 +47,7 @@ class FieldsElsewhere:
 
     @property
     def ahead(self) -> int:
-        """2: while one chain is computed, the next is on its way and a third is decoded."""
+        """2: while one chain is computed, the next is sent and a third is decoded."""
         return _AHEAD
 
     def pairs_at_a_time(self, height: int, width: int) -> int:
@@ -55,7 +55,7 @@ class FieldsElsewhere:
         return max(1, min(_PAIRS, _FRAME_BYTES // (height * width * 3)))
 
     def start(self, chain: Tensor) -> Callable[[], Tensor]:
-        """Hand over a chain of frames; the returned function waits for its levels, and must be called."""
+        """Send a chain of frames; the returned function waits for its levels, and must be called."""
         height, width = chain.shape[1:3]
         layout = Layout(_AHEAD + 1, self.pairs_at_a_time(height, width), height, width)
         if layout != self._layout:
@@ -66,7 +66,7 @@ class FieldsElsewhere:
         return lambda: self._collect(slot, len(chain) - 1)
 
     def _open(self, layout: Layout) -> None:
-        """Share memory for frames of another size. Nothing is under way: each video is finished before the next."""
+        """Share memory for frames of another size. No chain is in progress: each video is finished before the next."""
         descriptor, self._memory = make_memory(layout)
         try:
             self._send(("open", layout))
@@ -78,7 +78,7 @@ class FieldsElsewhere:
         self._layout, self._free = layout, list(range(layout.count))
 
     def _collect(self, slot: int, pairs: int) -> Tensor:
-        """The levels of a slot. Raises `StmnError` if they could not be computed."""
+        """Wait for the levels of a slot. Raises `StmnError` if they could not be computed."""
         assert self._layout is not None
         while slot not in self._answers:
             kind, number, error = self._receive()
@@ -100,7 +100,7 @@ class FieldsElsewhere:
             raise self._gone() from error
 
     def _receive(self) -> Any:
-        """The next answer."""
+        """Wait for the next answer."""
         try:
             if self._connection.poll(_PATIENCE):
                 return self._connection.recv()
@@ -109,5 +109,5 @@ class FieldsElsewhere:
         raise FatalJobError(f"{self._device}: the process that computes flow has not answered for {_PATIENCE:g} s")
 
     def _gone(self) -> FatalJobError:
-        """The error of a process that has ended."""
+        """Return the error for a process that has ended."""
         return FatalJobError(f"{self._device}: the process that computes flow is gone")

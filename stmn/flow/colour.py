@@ -1,23 +1,23 @@
-"""Flow as pictures in the colours of the Middlebury benchmark: direction as hue, speed as strength, white is still."""
+"""Flow as pictures in the colours of the Middlebury benchmark: hue is direction, strength is speed, white is still."""
 
 import torch
 from torch import Tensor
 from torchvision.utils import flow_to_image
 
-#: pixels that are faster than this move, pixels per frame
+#: pixels faster than this, in pixels per frame, are moving
 _MOVING = 0.5
-#: fraction of the moving pixels that are slower than the speed in full strength
+#: fraction of the moving pixels that are slower than the speed shown in full strength
 _SLOWER = 0.95
-#: the least speed in full strength, pixels per frame, so that the noise of a still video stays pale
+#: smallest speed shown in full strength, in pixels per frame, so that the noise of a still video stays pale
 _LEAST_SCALE = 2.0
-#: of more speeds than this a sample is taken
+#: if there are more speeds than this, a sample is used
 _MOST_SPEEDS = 1_000_000
 
 
 def colour_scale(flow: Tensor) -> float:
     """Choose the speed to paint in full strength, so that a small subject on a still background shows well.
 
-    Only moving pixels count. The fastest few of them do not, so that outliers don't fade everything else.
+    Only moving pixels count, except the fastest few, so that outliers don't make everything else pale.
 
     Args:
         flow: (..., 2, H, W) pixels.
@@ -38,8 +38,8 @@ def paint_flow(flow: Tensor, full: float | None = None) -> Tensor:
 
     Args:
         flow: (N, 2, H, W) pixels.
-        full: The speed, in pixels per frame, that is painted in full strength; faster pixels get the same strength. By
-            default `colour_scale(flow)`.
+        full: The speed, in pixels per frame, that is painted in full strength; faster pixels look the same. By default
+            `colour_scale(flow)`.
 
     Returns:
         (N, 3, H, W) uint8 RGB.
@@ -53,7 +53,7 @@ def paint_flow(flow: Tensor, full: float | None = None) -> Tensor:
 
 
 def colour_wheel(size: int) -> Tensor:
-    """Paint a disc whose pixels show the motion away from its centre: (3, size, size) uint8 RGB."""
+    """Paint a disc whose pixels have the colours of motion away from its centre: (3, size, size) uint8 RGB."""
     line = torch.linspace(-1, 1, size)
     v, u = torch.meshgrid(line, line, indexing="ij")
     inside = torch.hypot(u, v) <= 1

@@ -1,4 +1,4 @@
-"""Load flow plugins with the user's options, and check these before any video is read."""
+"""Load flow plugins with the user's options, and check the options before any video is read."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,12 +12,12 @@ def load_estimator(name: str, options: Mapping[str, Any]) -> Callable[..., Any]:
     """Load a flow plugin and set its options.
 
     Args:
-        name: Of the plugin.
+        name: Name of the plugin.
         options: Its keyword arguments. `lambda`, which is reserved in Python, means `lambda_`.
 
     Returns:
-        The estimator; it checks the values itself when it is called. What a plugin of another package returns is
-        checked as well.
+        The estimator; it checks the option values itself when it is called. The result of another package's plugin is
+        also checked.
 
     Raises:
         UsageError: The plugin has no such option, or a value has the wrong type.
@@ -36,13 +36,13 @@ def check_estimator(name: str, options: Mapping[str, Any]) -> None:
 
 
 class _Checked:
-    """A flow plugin of another package, whose errors and shapes name it."""
+    """A flow plugin of another package; errors and wrong shapes are reported with its name."""
 
     def __init__(self, estimate: Callable[..., Any], plugin: registry.Plugin) -> None:
         self._estimate, self._plugin = estimate, plugin
 
     def __call__(self, first: Any, second: Any) -> Any:
-        """The flow, (B, 2, H, W)."""
+        """Return the flow, (B, 2, H, W)."""
         with plugin_errors(self._plugin):
             found = self._estimate(first, second)
         wanted = (len(first), 2, *first.shape[1:])

@@ -1,7 +1,7 @@
-"""Does flow match its frames? Looks at frame t + 1 along the flow field at t, where frame t should appear.
+"""Check whether flow matches its frames: frame t + 1, sampled along the flow field at t, should look like frame t.
 
-If u and v are swapped, a sign is wrong, or fields are numbered differently from frames, undoing the mistake makes the
-match better. So each such mistake is tried as another reading of the stored fields.
+If u and v are swapped, a sign is wrong, or fields are numbered differently from frames, undoing the mistake improves
+the match. So each such mistake is tried as another reading of the stored fields.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ _LEAST_FIELDS = 5
 _CLEARLY_BETTER = 0.95
 
 _STORED, _STILL = "stored", "still"
-#: each reading takes (N, 3, 2, H, W), the stored fields at t - 1, t and t + 1, to the flow at t, (N, 2, H, W)
+#: each reading maps (N, 3, 2, H, W), the stored fields at t - 1, t and t + 1, to the flow at t, (N, 2, H, W)
 _READINGS: dict[str, Callable[[Tensor], Tensor]] = {
     _STORED: lambda f: f[:, 1],
     _STILL: lambda f: torch.zeros_like(f[:, 1]),
@@ -36,13 +36,13 @@ _READINGS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass
 class Fit:
-    """How well each reading fits, added up over fields.
+    """How well each reading fits, summed over fields.
 
     Attributes:
         error: Per reading, the sum over moving pixels of the difference in grey levels (0..255).
         better: Per reading, the number of fields where it fits better than the stored one.
-        pixels: Moving pixels.
-        fields: Fields with enough moving pixels.
+        pixels: Number of moving pixels.
+        fields: Number of fields with enough moving pixels.
     """
 
     error: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_READINGS, 0.0))
@@ -61,7 +61,7 @@ class Fit:
 
     @property
     def judged(self) -> bool:
-        """True when enough moves for a judgement."""
+        """True if there is enough motion for a judgement."""
         return self.fields >= _LEAST_FIELDS
 
     @property
@@ -89,7 +89,7 @@ class Fit:
         )
 
     def _mean(self, reading: str) -> float:
-        """The mean error of a moving pixel, grey levels."""
+        """Return the mean error of a moving pixel, in grey levels."""
         return self.error[reading] / max(self.pixels, 1.0)
 
 
@@ -100,8 +100,8 @@ def measure_fit(first: Tensor, second: Tensor, flow: Tensor, still_camera_only: 
         first: (N, H, W) grey in 0..255, frames t.
         second: (N, H, W), frames t + 1.
         flow: (N, 3, 2, H, W) pixels, the fields at t - 1, t and t + 1.
-        still_camera_only: Leave out pairs between which most of the picture changes; for flow without the camera's
-            motion.
+        still_camera_only: Leave out pairs between which most of the picture changes; for flow from which camera motion
+            was subtracted.
     """
     moving = (torch.linalg.vector_norm(flow, dim=2) > _LEAST_SPEED).any(dim=1)
     used = moving.flatten(1).float().mean(dim=1) >= _LEAST_MOVING
@@ -121,7 +121,7 @@ def measure_fit(first: Tensor, second: Tensor, flow: Tensor, still_camera_only: 
 
 
 def _warp(frames: Tensor, flow: Tensor) -> Tensor:
-    """(N, H, W) frames sampled bilinearly at each pixel plus its flow (N, 2, H, W) pixels; edges are repeated."""
+    """Sample (N, H, W) frames bilinearly at each pixel plus its flow, (N, 2, H, W) pixels; edges are repeated."""
     height, width = frames.shape[1:]
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     # grid_sample counts from -1, the centre of the first pixel, to 1, the centre of the last

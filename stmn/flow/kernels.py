@@ -1,4 +1,4 @@
-"""Which kernel computes TV-L1 on a device."""
+"""Choose the kernel that computes TV-L1 on a device."""
 
 import os
 from typing import TYPE_CHECKING
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def kernel_name(device: "torch.device | str" = "cpu") -> str:
-    """Return what computes TV-L1 for tensors on a device: "c" on a CPU, "triton" on a CUDA device, "torch" anywhere.
+    """Return the kernel of TV-L1 for tensors on a device: "c" on a CPU, "triton" on a CUDA device, "torch" anywhere.
 
-    Without a `kernel_problem` it is the fastest. The environment variable STMN_FLOW_KERNEL names another one; it has no
-    effect on devices that this kernel is not made for.
+    It is the fastest one unless there is a `kernel_problem`. The environment variable STMN_FLOW_KERNEL names another
+    one, with no effect on devices that this kernel is not made for.
 
     Raises:
         UsageError: STMN_FLOW_KERNEL has another value, or asks for a kernel that is unavailable.
@@ -34,7 +34,7 @@ def kernel_name(device: "torch.device | str" = "cpu") -> str:
 
 
 def kernel_problem(device: "torch.device | str" = "cpu") -> str | None:
-    """Return why the fastest kernel is unavailable on a device, C on a CPU, Triton's on CUDA; None if it is there.
+    """Return why the fastest kernel (C on a CPU, Triton on CUDA) is unavailable on a device; None if it is available.
 
     The first call may compile it, in 1 to 2 seconds.
     """

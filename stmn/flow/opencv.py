@@ -10,7 +10,7 @@ from torch import Tensor
 from stmn.errors import MissingExtra, UsageError
 from stmn.flow._frames import check_frames, cpu_only
 
-#: the parameters of Farneback's flow; beyond, OpenCV takes all time and memory
+#: ranges of the parameters of Farneback's flow; beyond them, OpenCV may take unlimited time and memory
 _RANGES = {
     "scale": (0.1, 0.95), "scales": (1, 32), "window": (1, 255), "iterations": (1, 1000), "neighbourhood": (3, 31),
     "sigma": (0.1, 10),
@@ -19,7 +19,7 @@ _RANGES = {
 
 @cpu_only
 def dis(first: Tensor, second: Tensor, *, preset: str = "medium") -> Tensor:
-    """Estimate flow by dense inverse search (Kroeger et al., ECCV 2016): the fastest, without the finest detail.
+    """Estimate flow by dense inverse search (Kroeger et al., ECCV 2016): the fastest, but without the finest detail.
 
     Args:
         first: (B, H, W) grey frames, uint8 or floating point, in 0..255 either way; rounded to 8 bits.
@@ -53,7 +53,7 @@ def farneback(
     neighbourhood: int = 5,
     sigma: float = 1.2,
 ) -> Tensor:
-    """Estimate flow by polynomial expansion (Farneback, SCIA 2003): smooth, without sharp motion boundaries.
+    """Estimate flow by polynomial expansion (Farneback, SCIA 2003): smooth, but without sharp motion boundaries.
 
     Args:
         first: (B, H, W) grey frames, uint8 or floating point, in 0..255 either way; rounded to 8 bits.
@@ -91,10 +91,10 @@ def farneback(
 
 
 def _each_pair(cv2: ModuleType, estimate: Callable[..., np.ndarray], first: Tensor, second: Tensor) -> Tensor:
-    """The flow of each pair, estimated from 8-bit frames."""
+    """Estimate the flow of each pair from 8-bit frames."""
     flow = torch.empty(len(first), 2, *first.shape[1:])
     before = cv2.getNumThreads()
-    cv2.setNumThreads(torch.get_num_threads())  # one setting for all estimators: `prepare` runs many processes
+    cv2.setNumThreads(torch.get_num_threads())  # the same for all estimators: `prepare` runs many processes
     try:
         for k, (one, two) in enumerate(zip(_grey8(first), _grey8(second), strict=True)):
             flow[k] = torch.from_numpy(estimate(one, two, None)).permute(2, 0, 1)
@@ -107,14 +107,14 @@ def _each_pair(cv2: ModuleType, estimate: Callable[..., np.ndarray], first: Tens
 
 
 def _grey8(frames: Tensor) -> np.ndarray:
-    """Frames (B, H, W) rounded to 8 bits."""
+    """Round frames (B, H, W) to 8 bits."""
     if frames.is_floating_point():
         frames = frames.detach().round().clamp(0, 255).to(torch.uint8)
     return frames.cpu().contiguous().numpy()
 
 
 def _opencv(name: str) -> ModuleType:
-    """The module cv2, for the estimator `name`."""
+    """Import the module cv2, for the estimator `name`."""
     try:
         import cv2
     except ImportError as error:

@@ -1,8 +1,8 @@
 """The process that owns a device and computes flow there for all worker processes of the machine.
 
-Workers decode and encode, and hand over chains of frames (`client.py`). All chains of one size that are waiting are
-computed as one batch, whichever videos they belong to: while the device is busy more come, and the batches grow. On a
-CUDA device the next batch is on its way while one is computed.
+Workers decode and encode, and send chains of frames (`client.py`). All waiting chains of one size are computed as one
+batch, whichever videos they belong to: while the device is busy more arrive, and the batches grow. On a CUDA device the
+next batch is copied while one is computed.
 """
 
 import os
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from stmn.flow.slots import Layout
 
 
-#: seconds between looks whether the device has finished, while nothing waits for it
+#: seconds between checks whether the device has finished, while no chain is waiting
 _LOOK_SECONDS = 0.001
 
 
 @dataclass(frozen=True)
 class FlowWork:
-    """How flow is computed: the plugin, its options, and what becomes of its pixels."""
+    """How flow is computed: the plugin, its options, and what is done with its pixels."""
 
     flow: str
     options: dict[str, Any]
@@ -43,7 +43,7 @@ class FlowWork:
 
 @dataclass(frozen=True)
 class Address:
-    """Where a process listens that owns a device."""
+    """The address on which the process that owns a device listens."""
 
     name: str
     device: str
@@ -53,18 +53,18 @@ class Address:
 def open_owners(
     devices: Sequence[str], work: FlowWork, spawned: bool = False
 ) -> Iterator[tuple[list[Address], list[str]]]:
-    """Start a process for each device, and end it with the block.
+    """Start a process for each device; leaving the block ends them.
 
     Args:
         devices: `cuda:N` or `cpu`.
-        work: What they compute.
-        spawned: Start a new interpreter, which a daemonic process may do too; slower.
+        work: How they compute flow.
+        spawned: Start new interpreters, which is slower but works in a daemonic process too.
 
     Yields:
-        Their addresses for `FieldsElsewhere`, and a line for each that says what computes there.
+        Their addresses for `FieldsElsewhere`, and for each a line that describes what computes there.
 
     Raises:
-        FatalJobError: A process can't start, or died in the block; then it says how.
+        FatalJobError: A process can't start, or died in the block; the message says how.
     """
     addresses = [Address(f"stmn-{secrets.token_hex(16)}", device) for device in devices]
     start = spawn_process if spawned else start_process
@@ -89,7 +89,7 @@ def open_owners(
 
 
 def _wait_for(owner: Worker) -> str:
-    """What a process answers to its first job. Raises `FatalJobError`."""
+    """Return a process's answer to its first job. Raises `FatalJobError`."""
     while (outcome := owner.collect(bool(wait([owner.connection], timeout=0.5)), float("inf"))) is None:
         continue
     if outcome.error:
@@ -98,7 +98,7 @@ def _wait_for(owner: Worker) -> str:
 
 
 def _find_end(owner: Worker) -> str:
-    """How a process has ended; empty if it has not."""
+    """Return how a process has ended; empty if it has not."""
     with suppress(EOFError, OSError):
         while owner.connection.poll(1):
             kind, value = owner.connection.recv()
@@ -139,7 +139,7 @@ class _Owner:
 
 @dataclass(eq=False)
 class _Client:
-    """A worker process, and the memory that it shares."""
+    """A worker process, with its shared memory."""
 
     connection: Connection
     layout: "Layout | None" = None
@@ -163,18 +163,18 @@ class Request:
 
 
 class _Server:
-    """Takes chains from the clients, has them computed in batches, and answers."""
+    """Receives chains from the clients, has them computed in batches, and answers."""
 
     def __init__(self, address: Address, maker: "BatchMaker") -> None:
         self._address, self._maker = address, maker
         self._listening = socket.socket(socket.AF_UNIX)
-        self._listening.bind(f"\0{address.name}")  # an abstract name: no file that could be left
+        self._listening.bind(f"\0{address.name}")  # an abstract name, which leaves no file behind
         self._listening.listen(1024)
         self._clients: dict[Connection, _Client] = {}
         self._waiting: list[Request] = []
 
     def serve(self) -> None:
-        """Work until this process ends. Raises `FatalJobError` if the device fails for good."""
+        """Work until this process ends. Raises `FatalJobError` if the device has failed permanently."""
         flying: Batch | None = None
         while True:
             if self._waiting or (flying and flying.is_done()):
@@ -195,7 +195,7 @@ class _Server:
             flying = launched
 
     def _receive(self, timeout: float | None) -> None:
-        """Take what the clients have sent; wait for it so many seconds, or without end."""
+        """Receive the clients' messages; wait for `timeout` seconds, or without limit if None."""
         ready = wait([self._listening, *self._clients], timeout=timeout)
         for sender in ready:
             if sender is self._listening:
@@ -208,7 +208,7 @@ class _Server:
                     self._drop(client)
 
     def _accept(self) -> None:
-        """Take a new client; only processes of this user are let in."""
+        """Accept a new client; only processes of this user are accepted."""
         accepted, _ = self._listening.accept()
         _, user, _ = struct.unpack("3i", accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if user != os.geteuid():
@@ -218,7 +218,7 @@ class _Server:
         self._clients[connection] = _Client(connection)
 
     def _hear(self, client: _Client, message: tuple[Any, ...]) -> None:
-        """Take a message of a client. Raises `OSError` or `ValueError` if its memory can't be mapped."""
+        """Handle a client's message. Raises `OSError` or `ValueError` if its memory can't be mapped."""
         from stmn.flow.slots import map_memory
 
         if message[0] == "open":
@@ -236,7 +236,7 @@ class _Server:
         self._waiting.append(Request(client, slot, frames, levels))
 
     def _take(self) -> list[Request]:
-        """The chains of the size that has waited longest, as many as the device takes at a time."""
+        """Take waiting chains of the size that has waited longest, as many as the device takes at a time."""
         if not self._waiting:
             return []
         size = self._waiting[0].size
@@ -249,7 +249,7 @@ class _Server:
         return batch
 
     def _answer(self, answers: Sequence[tuple[Request, str]]) -> None:
-        """Tell the clients what became of their chains."""
+        """Send the clients the results of their chains."""
         for request, error in answers:
             self._send(request.client, ("done", request.slot, error))
 
@@ -262,7 +262,7 @@ class _Server:
                 self._drop(client)
 
     def _drop(self, client: _Client) -> None:
-        """Forget a client that has died, and what it waited for."""
+        """Forget a client that has died, and its waiting chains."""
         client.gone = True
         self._clients.pop(client.connection, None)
         client.connection.close()

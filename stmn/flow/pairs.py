@@ -1,4 +1,4 @@
-"""Flow along a stream of frames, a batch of pairs at a time, here or wherever a `FieldMaker` has it computed."""
+"""Flow along a stream of frames, a batch of pairs at a time, in this process or elsewhere through a `FieldMaker`."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,40 +14,40 @@ from torch import Tensor
 from stmn.flow.grey import to_grey
 from stmn.flow.quantise import quantise, subtract_camera
 
-#: a flow plugin: (B, H, W), (B, H, W) grey in 0..255 to (B, 2, H, W) pixels
+#: a flow plugin: maps (B, H, W), (B, H, W) grey in 0..255 to (B, 2, H, W) pixels
 FlowFunction = Callable[[Tensor, Tensor], Tensor]
 
 
 class FieldMaker(Protocol):
-    """Has flow levels made from frames, at once or while the caller goes on."""
+    """Makes flow levels from frames, at once or in the background."""
 
     @property
     def ahead(self) -> int:
-        """How many chains may be started before the first of them is collected."""
+        """Number of chains that may be started before the first of them is collected."""
 
     def pairs_at_a_time(self, height: int, width: int) -> int:
-        """Return the most pairs of a chain of frames of this size."""
+        """Return the largest number of pairs in a chain of frames of this size."""
 
     def start(self, chain: Tensor) -> Callable[[], Tensor]:
-        """Start to compute the flow between successive frames.
+        """Start computing the flow between successive frames.
 
         Args:
             chain: (n + 1, H, W, 3) RGB uint8, n >= 1.
 
         Returns:
-            A function that waits for the levels, (n, 2, H, W) uint8, and raises what went wrong.
+            A function that waits for the levels, (n, 2, H, W) uint8, and raises any error.
         """
 
 
 @dataclass(frozen=True)
 class FieldsHere:
-    """Computes in this process.
+    """Computes flow in this process.
 
     Attributes:
         flow: The estimator.
         bound: Flow is clipped to +- this many pixels.
         camera_motion: "subtract" subtracts each field's median motion, "keep" keeps it.
-        device: Where the estimator gets the frames.
+        device: The device on which the estimator gets the frames.
     """
 
     flow: FlowFunction
@@ -57,7 +57,7 @@ class FieldsHere:
     ahead: int = 0
 
     def pairs_at_a_time(self, height: int, width: int) -> int:
-        """Return 16: memory holds one frame more."""
+        """Return 16; memory holds one more frame."""
         return 16
 
     def start(self, chain: Tensor) -> Callable[[], Tensor]:
@@ -72,11 +72,11 @@ def compute_levels(
     """Compute flow levels on the frames' device.
 
     Args:
-        frames: (N, H, W, 3) RGB uint8: one chain of successive frames, or several of one size after each other.
+        frames: (N, H, W, 3) RGB uint8: one chain of successive frames, or several chains of one size, concatenated.
         flow: The estimator.
         bound: Flow is clipped to +- this many pixels.
         camera_motion: "subtract" subtracts each field's median motion, "keep" keeps it.
-        chains: Frames of each chain; one of all frames if it is empty.
+        chains: Number of frames of each chain; empty for a single chain.
 
     Returns:
         (N - chains, 2, H, W) uint8: the fields of the first chain, then those of the next one.
@@ -97,11 +97,11 @@ def frames_and_flow(frames: Iterable[NDArray[np.uint8]], fields: FieldMaker) -> 
 
     Args:
         frames: (H, W, 3) RGB uint8, one after another.
-        fields: Has the flow computed. Memory holds its pairs at a time and one frame more, for each chain it has.
+        fields: Computes the flow. For each of its chains, memory holds its pairs at a time and one more frame.
 
     Yields:
-        Frames (n, H, W, 3) uint8 and flow levels (m, 2, H, W) uint8, in order. Over a video of N frames the n add up to
-        N and the m to N - 1.
+        Frames (n, H, W, 3) uint8 and flow levels (m, 2, H, W) uint8, in order. For a video of N frames, n sums to N and
+        m to N - 1.
 
     Raises:
         ValueError: The size of the frames changes.
@@ -135,6 +135,6 @@ def frames_and_flow(frames: Iterable[NDArray[np.uint8]], fields: FieldMaker) -> 
         while begun:
             yield finish()
     finally:
-        while begun:  # after an error: what is under way still uses its memory
+        while begun:  # after an error: chains in progress still use shared memory
             with suppress(Exception):
                 finish()

@@ -1,7 +1,7 @@
-"""Optical flow by polynomial expansion (Farneback, SCIA 2003), scale by scale, for callers with scales of their own.
+"""Optical flow by polynomial expansion (Farneback, SCIA 2003), one scale per call, for callers with their own scales.
 
-An image is expanded once, for the pair that it ends and the pair that it begins. `stmn.flow.opencv.farneback` is the
-flow plugin. The image is not smoothed before it is expanded, as OpenCV does; on the Middlebury pairs that is better.
+An image is expanded once for the two pairs that it belongs to. `stmn.flow.opencv.farneback` is the flow plugin. Unlike
+in OpenCV, the image is not smoothed before it is expanded; on the Middlebury pairs that is better.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stmn.flow import _farneback_c
 
-#: the most pixels to either side that a polynomial is fitted to, and that a window reaches
+#: largest reach on either side of a polynomial's fit, and of a window, in pixels
 MAX_REACH = 15
 
 
@@ -18,15 +18,15 @@ def expand(grey: NDArray[np.uint8], reach: int, sigma: float) -> NDArray[np.floa
 
     Args:
         grey: (H, W).
-        reach: Pixels to either side that count, at most `MAX_REACH`.
+        reach: Pixels on either side that are fitted, at most `MAX_REACH`.
         sigma: Sigma of the Gaussian that weights them, pixels.
 
     Returns:
-        (H, W, 5 or more): the factors of x, y, x^2, y^2 and xy.
+        (H, W, 5 or more): the coefficients of x, y, x^2, y^2 and xy.
     """
     if _farneback_c.problem() is None:
         return _farneback_c.expand(grey, reach, sigma)
-    from stmn.flow import _farneback_numpy  # SciPy takes long to import
+    from stmn.flow import _farneback_numpy  # SciPy is slow to import
 
     return _farneback_numpy.expand(grey, reach, sigma)
 
@@ -38,11 +38,11 @@ def flow_between(
     """Estimate the flow between two images at one scale.
 
     Args:
-        first: What `expand` made of the first image.
-        second: What it made of the second.
-        coarse: (2, h, w) the flow at a coarser scale, pixels of that scale, to start from; None for zero.
+        first: Result of `expand` for the first image.
+        second: Result of `expand` for the second image.
+        coarse: (2, h, w) initial flow from a coarser scale, in pixels of that scale; None for zero.
         window: Side of the window that the fit is averaged over, pixels, at most 2 `MAX_REACH`.
-        iterations: How often the second image's polynomials are read where the flow points to.
+        iterations: Number of iterations; each reads the second image's polynomials where the flow points to.
         median: Side of the median filter over the flow: 3, 5, or 0 for none.
 
     Returns:
@@ -56,5 +56,5 @@ def flow_between(
 
 
 def kernel_problem() -> str | None:
-    """Return why there is no C kernel here; None if there is one. The first call may compile it, in 1 to 2 seconds."""
+    """Return why there is no C kernel; None if there is one. The first call may compile it, in 1 to 2 seconds."""
     return _farneback_c.problem()

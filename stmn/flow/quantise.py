@@ -7,12 +7,12 @@ from torch import Tensor
 ZERO_LEVEL = 128
 #: the bounds to choose from, pixels
 _BOUNDS = (1, 2, 3, 5, 8, 10, 15, 20, 30, 40, 60, 80, 120, 160, 240, 320)
-#: the fraction of flow components that a bound should hold
+#: the fraction of flow components that a bound should cover
 HELD = 0.999
 
 
 def next_bound(pixels: float, larger: bool = False) -> float | None:
-    """Return the smallest usual bound of at least this many pixels, or of more if `larger`; None if there is none."""
+    """Return the smallest usual bound of at least `pixels`, or above it if `larger`; None if there is none."""
     return next((float(bound) for bound in _BOUNDS if bound > pixels or (bound == pixels and not larger)), None)
 
 
@@ -35,7 +35,7 @@ def dequantise(levels: Tensor, bound: float) -> Tensor:
 
 
 def subtract_camera(flow: Tensor) -> Tensor:
-    """Subtract each field's median motion: (B, 2, H, W) pixels to the same.
+    """Subtract each field's median motion: (B, 2, H, W) pixels to the same shape.
 
     The median over the frame is the camera's translation if most of the frame is background.
     """
@@ -43,11 +43,11 @@ def subtract_camera(flow: Tensor) -> Tensor:
 
 
 def noise_bound(bound: float) -> float:
-    """Return the pixels below which stored flow may be noise: two levels, one each from rounding and from JPEG."""
+    """Return the speed in pixels below which stored flow may be noise: two levels, one from rounding, one from JPEG."""
     return 2.5 * (2 * bound / 255)
 
 
 def dequantise_for_display(levels: Tensor, bound: float) -> Tensor:
-    """Turn levels (..., 2, H, W) into flow in pixels, and into zero where |u| and |v| are below `noise_bound`."""
+    """Turn levels (..., 2, H, W) into flow in pixels, and to zero where |u| and |v| are below `noise_bound`."""
     flow = dequantise(levels, bound)
     return flow * (flow.abs().amax(dim=-3, keepdim=True) > noise_bound(bound))

@@ -1,6 +1,6 @@
-"""Memory that a process shares with the one that computes its flow: slots with frames, and room for their flow levels.
+"""Memory shared with the process that computes flow: slots for frames and their flow levels.
 
-The memory has no name: it is handed over as a file descriptor, and is gone when both processes are, however they end.
+The memory has no name: it is passed as a file descriptor, and is freed when both processes have ended in any way.
 """
 
 import mmap
@@ -17,13 +17,13 @@ _PAGE = mmap.PAGESIZE
 
 @dataclass(frozen=True)
 class Layout:
-    """What the slots hold.
+    """The sizes of the slots.
 
     Attributes:
-        count: Slots.
-        pairs: Most pairs of a slot.
-        height: Of the frames, pixels.
-        width: Of the frames, pixels.
+        count: Number of slots.
+        pairs: Largest number of pairs in a slot.
+        height: Height of the frames, pixels.
+        width: Width of the frames, pixels.
     """
 
     count: int
@@ -37,16 +37,16 @@ class Layout:
 
     @property
     def slot_bytes(self) -> int:
-        """Bytes of a slot, whole pages."""
+        """Bytes of a slot, in whole pages."""
         used = self._frame_bytes + self.pairs * self.height * self.width * 2
         return -(-used // _PAGE) * _PAGE
 
     def frames(self, memory: mmap.mmap, slot: int) -> Tensor:
-        """The frames of a slot, (pairs + 1, H, W, 3) uint8, in its memory."""
+        """Return the frames of a slot, (pairs + 1, H, W, 3) uint8, as a view of its memory."""
         return self._view(memory, slot * self.slot_bytes, (self.pairs + 1, self.height, self.width, 3))
 
     def levels(self, memory: mmap.mmap, slot: int) -> Tensor:
-        """The flow levels of a slot, (pairs, 2, H, W) uint8, in its memory."""
+        """Return the flow levels of a slot, (pairs, 2, H, W) uint8, as a view of its memory."""
         start = slot * self.slot_bytes + self._frame_bytes
         return self._view(memory, start, (self.pairs, 2, self.height, self.width))
 
@@ -56,7 +56,7 @@ class Layout:
 
 
 def make_memory(layout: Layout) -> tuple[int, mmap.mmap]:
-    """Memory for the slots: its file descriptor, which the caller closes, and its mapping. Raises `OSError`."""
+    """Make memory for the slots: its file descriptor, which the caller closes, and its mapping. Raises `OSError`."""
     size = layout.count * layout.slot_bytes
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("stmn-flow")
@@ -72,5 +72,5 @@ def make_memory(layout: Layout) -> tuple[int, mmap.mmap]:
 
 
 def map_memory(descriptor: int, layout: Layout) -> mmap.mmap:
-    """Map memory that another process has made. Raises `OSError` or `ValueError` if it is smaller than its layout."""
+    """Map another process's memory. Raises `OSError` or `ValueError` if it is smaller than the layout."""
     return mmap.mmap(descriptor, layout.count * layout.slot_bytes)

@@ -1,4 +1,4 @@
-"""TV-L1 optical flow, as two-stream networks use it: checks its arguments and chooses the kernel."""
+"""TV-L1 optical flow, as used by two-stream networks: check the arguments and choose the kernel."""
 
 import torch
 from torch import Tensor
@@ -34,16 +34,16 @@ def tvl1(
         theta: How loosely the data term is coupled to the smoothness term.
         tau: Step of the dual iteration, at most 0.25.
         scale: Size of a pyramid level relative to the finer one, 0.3..0.95.
-        scales: Most levels; no level is smaller than 16 pixels, so small frames have fewer.
-        warps: Most linearisations per level.
+        scales: Largest number of levels; no level is smaller than 16 pixels, so small frames have fewer.
+        warps: Largest number of linearisations per level.
         iterations: Primal-dual iterations per warp.
         median: Side of the median filter after each warp: 3, 5, or 0 for none.
         smoothing: Sigma of the Gaussian that both frames are smoothed with, pixels.
-        epsilon: A level ends when a warp changes the flow by less than this, root mean square, pixels.
+        epsilon: A level ends when a warp changes the flow by less than this: root mean square, in pixels.
 
     Returns:
         (B, 2, H, W) float32 on the frames' device: u to the right, v downward, in pixels.
-        A pair's flow is the same to the bit whatever its batch and the number of threads.
+        A pair's flow is bit-identical in any batch and with any number of threads.
 
     Raises:
         UsageError: The frames don't match, or a parameter is out of its range.

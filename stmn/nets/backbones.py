@@ -32,8 +32,8 @@ class Backbone(nn.Module):
         parts: the units of each part of `PARTS`, in order.
         channels: output channels of each part.
         num_features: channels of the last part's output.
-        skip_temporal: temporal filters in the skip path, by the part that they follow; injectors fill it.
-        stride: pixels of the input for one pixel of the last part's output.
+        skip_temporal: temporal filters in the skip path, keyed by the part that they follow; injectors fill it.
+        stride: pixels of the input per pixel of the last part's output.
         layout: where strides and padding are.
     """
 
@@ -67,13 +67,13 @@ class Backbone(nn.Module):
         """Compute conv1 to pool1: (N, in_channels, H, W) to (N, 64, H/4, W/4)."""
         x = self.bn1(self.conv1(x))
         if isinstance(self.maxpool, nn.MaxPool2d) and isinstance(self.act1, nn.ReLU):
-            x = self.act1(self.maxpool(x))  # the same to the bit, with a quarter of the values to compare with 0
+            x = self.act1(self.maxpool(x))  # bit-identical, and the ReLU has a quarter of the values to process
         else:
             x = self.maxpool(self.act1(x))
         return x
 
 
-#: what a backbone must have
+#: attributes that a backbone must have
 _NEEDED = ("stem", "parts", "channels", "num_features", "skip_temporal", "stride", "layout")
 #: part -> timm's name for it
 _LAYERS = {part: f"layer{number}" for number, part in enumerate(PARTS, start=1)}
@@ -122,20 +122,20 @@ def create_backbone(
     """Build a registered backbone, or else the ResNet of timm with this name.
 
     Args:
-        name: the backbone's.
+        name: name of the backbone.
         in_channels: channels that conv1 reads.
         width: scales the channels of the four parts.
         layout: where strides and padding are.
-        options: those of the plugin.
+        options: options of the plugin.
 
     Raises:
         UsageError: there is no such backbone, it can't have this layout, or its options are wrong.
-        PluginError: the plugin can't be loaded, or what it builds is no backbone.
+        PluginError: the plugin can't be loaded, or builds something that is not a backbone.
     """
     backbone: Backbone
     if name not in registry.names("backbone") and ":" not in name:
         if options:
-            check_options("backbone", name, options)  # it has none
+            check_options("backbone", name, options)  # raises: a ResNet of timm has no options
         backbone = _timm_resnet(name, in_channels, width)
     else:
         backbone = build("backbone", name, options or {}, in_channels=in_channels, width=width)
@@ -150,15 +150,15 @@ def create_backbone(
 
 
 def _apply_caffe_layout(backbone: Backbone, name: str) -> None:
-    """Move strides and padding to where the first ResNets had them, in Caffe.
+    """Move strides and padding to where the original ResNets have them, in Caffe.
 
-    The first 1x1 convolution of a downsampling unit has the stride, not the 3x3. pool1 is padded at the right and at
-    the bottom only: a map of height H becomes ceil((H - 3) / 2) + 1 high. Parameters keep their names and shapes.
+    In a downsampling unit, the first 1x1 convolution has the stride, not the 3x3. pool1 is padded only at the right and
+    the bottom: a map of height H becomes ceil((H - 3) / 2) + 1 high. Parameters keep their names and shapes.
     """
     units = [unit for units in backbone.parts.values() for unit in units]
     stem = [getattr(backbone, module, None) for module in ("conv1", "maxpool")]
     plain = isinstance(stem[0], nn.Conv2d) and isinstance(stem[1], nn.MaxPool2d)
-    # not so: basic units, deep stems, anti-aliasing
+    # excluded: basic units, deep stems, anti-aliasing
     if not plain or not all(isinstance(unit, BottleneckUnit) and isinstance(unit.aa, nn.Identity) for unit in units):
         raise UsageError(
             f"{name} is not built like the ResNets of Caffe; resnet50, resnet101 and resnet152 can have their layout"

@@ -9,9 +9,9 @@ from stmn.nets.two_stream import TwoStream
 
 
 def build_network(config: NetworkConfig, seed: int = 0) -> Network:
-    """Build a network with random weights, which are a function of `seed`.
+    """Build a network with random weights that depend only on `seed`.
 
-    Torch's own random state is left alone.
+    Torch's global random state does not change.
 
     Raises:
         UsageError: the parts of the network don't fit together.
@@ -23,6 +23,6 @@ def build_network(config: NetworkConfig, seed: int = 0) -> Network:
 
 
 def sketch_network(config: NetworkConfig) -> Network:
-    """Build a network on PyTorch's meta device: its weights take no memory. Raises as `build_network` does."""
+    """Build a network on PyTorch's meta device, where weights take no memory. Raises as `build_network` does."""
     with torch.device("meta"):
         return build_network(config)

@@ -1,4 +1,4 @@
-"""Model files: the weights of a network with all that is needed to use it, in one safetensors file."""
+"""Model files: the weights of a network with everything needed to use it, in one safetensors file."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ from stmn.runtime.tensor_files import read_metadata, read_shapes, read_tensors, 
 from stmn.store.format.header import Preparation
 from stmn.store.format.read import StoredVideo
 
-#: videos in the header of a model file; safetensors opens no header of 100 MB
+#: most videos listed in the header of a model file; safetensors can't open headers of 100 MB
 MOST_LISTED = 100_000
 _KEEPS = TypeAdapter(list[str])
 _PAIRS = TypeAdapter(dict[str, str])
@@ -31,12 +31,12 @@ _TEXT = TypeAdapter(str)
 
 
 class HeldOut(BaseModel):
-    """The validation list of a model: training videos that it did not learn from.
+    """The validation list of a model: training videos that it was not trained on.
 
     Attributes:
         videos: their ids.
         share: the fraction of the training list that was asked for, 0..1.
-        seed: what decided which.
+        seed: the seed that chose the videos.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -47,16 +47,16 @@ class HeldOut(BaseModel):
 
 
 class TrainedOn(BaseModel):
-    """What a model has learned from.
+    """The videos that a model was trained on.
 
     Attributes:
         data: name of the prepared set.
         split: name of the split.
-        videos: ids of the videos of that set that it learned from, in this training or an earlier one.
-        contents: hashes of the video files that it learned from, of whichever set; empty in older files.
-        held_out: its validation list; None in older files, where `videos` includes what was held out.
-        count: how many videos there are, where the lists are left out.
-        list_hash: their `split_hash`, where the lists are left out.
+        videos: ids of the videos of that set that it was trained on, in this training or an earlier one.
+        contents: hashes of the video files that it was trained on, from any set; empty in older files.
+        held_out: its validation list; None in older files, where `videos` includes the held-out videos.
+        count: the number of videos, if the lists are left out.
+        list_hash: their `split_hash`, if the lists are left out.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -71,22 +71,22 @@ class TrainedOn(BaseModel):
 
     @property
     def split_hash(self) -> str:
-        """A hash of the videos, in any order."""
+        """A hash of the videos; their order doesn't matter."""
         return self.list_hash or digest(sorted(self.videos))
 
     @property
     def lists(self) -> dict[str, Any]:
-        """The names of videos and what belongs to them, in plain values."""
+        """The lists of videos and of their hashes, and the validation list, in plain values."""
         return self.model_dump(mode="json", include={"videos", "contents", "held_out"})
 
     def without_lists(self) -> "TrainedOn":
-        """The same for a file that is meant for others: number and hash of the videos in place of their names."""
+        """Return a copy for a file meant for others: with the number and hash of the videos, not their names."""
         if self.list_hash:
             return self
         return TrainedOn(data=self.data, split=self.split, videos=[], count=len(self.videos), list_hash=self.split_hash)
 
     def seen(self, videos: Iterable[StoredVideo], data: str) -> list[StoredVideo]:
-        """The videos of a set that the model learned from, whatever they are called there.
+        """Return the videos of a set that the model was trained on, even if they have other names there.
 
         Args:
             videos: videos of the set.
@@ -98,17 +98,17 @@ class TrainedOn(BaseModel):
 
 @dataclass(frozen=True)
 class Description:
-    """What a model file says about its network.
+    """The description of a network in its model file.
 
     Attributes:
-        network: enough to build it again.
+        network: the configuration, enough to build it again.
         preparation: how the frames and the flow of its training data were made.
         trained_on: its training list.
-        keeps: the augmentations that leave the class of a training clip as it is: `mirror`, `crop`.
+        keeps: the augmentations that don't change the class of a training clip: `mirror`, `crop`.
         training: the options it was trained with.
-        batch_statistics: how those of its batch normalisation were made; empty in older files.
-        mirror_pairs: classes that change places in a mirror, both ways; empty in older files.
-        licence: that of the weights, in a file meant for others; empty if its maker didn't say.
+        batch_statistics: how its batch statistics were made; empty in older files.
+        mirror_pairs: classes that mirroring exchanges, both ways; empty in older files.
+        licence: the licence of the weights, in a file meant for others; empty if not stated.
         calibration: its temperature, if one has been fitted.
     """
 
@@ -124,15 +124,15 @@ class Description:
 
     @property
     def temperature(self) -> float:
-        """What mean logits are divided by before the softmax; 1 if none has been fitted."""
+        """The temperature that divides mean logits before the softmax; 1 if none has been fitted."""
         return self.calibration.temperature if self.calibration else 1.0
 
     @property
     def test_short_side(self) -> int:
-        """The short side of whole frames in testing, pixels: the scale of training.
+        """The short side of whole frames in testing, in pixels: the scale of training.
 
-        Training crops 224 of a short side of 256 pixels (section 4.1), so it is 256 for a crop of 224. If the data set
-        allows no crops, training sees whole frames, and so does testing.
+        Training crops 224 pixels from a short side of 256 (section 4.1), so it is 256 for a crop of 224. If the data
+        set allows no crops, training and testing both see whole frames.
         """
         return round(self.network.size * 256 / 224) if "crop" in self.keeps else self.network.size
 
@@ -143,7 +143,7 @@ class Description:
         return next((name for name in known if self.training.get("blank") == name), None)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values for JSON, with the plugins that the network needs and versions."""
+        """Return plain values for JSON, including the plugins that the network needs, and versions."""
         listed = {"count", "list_hash"} if self.trained_on.list_hash is None else None
         trained_on = self.trained_on.model_dump(mode="json", exclude=listed)
         return {
@@ -194,10 +194,10 @@ def read_description(path: Path) -> Description:
 
 
 def parse_description(values: dict[str, Any], path: Path) -> Description:
-    """The description of a network from plain values, as `Description.to_json` gives them.
+    """Make a description from plain values, as `Description.to_json` returns them.
 
     Args:
-        values: the plain values, which may be a stranger's.
+        values: the plain values; they may be untrusted.
         path: the file that they come from.
 
     Raises:
@@ -243,7 +243,7 @@ def load_checkpoint(path: Path) -> tuple[Network, Description]:
         expected = sketch_network(description.network).state_dict()
     except (UsageError, PluginError) as error:
         raise type(error)(f"{path}: {error}") from error
-    # before any memory is asked for: what is built is as large as the file
+    # checked before memory is allocated: the network is then no larger than the file
     if mistake := _compare_shapes(expected, read_shapes(path)):
         raise CheckpointError(f"{path}: its weights don't fit the network that it describes: {mistake}")
     network = build_network(description.network)
@@ -252,7 +252,7 @@ def load_checkpoint(path: Path) -> tuple[Network, Description]:
 
 
 def _compare_shapes(expected: dict[str, Tensor], found: dict[str, tuple[int, ...]]) -> str:
-    """The first difference between the tensors of a network and those of a file; empty if there is none."""
+    """Return the first difference between the tensors of a network and of a file; empty if there is none."""
     for name, tensor in expected.items():
         if name not in found:
             return f"it lacks {name}"
@@ -262,7 +262,7 @@ def _compare_shapes(expected: dict[str, Tensor], found: dict[str, tuple[int, ...
 
 
 def _find_broken(item: tuple[str, Tensor], expected: dict[str, Tensor]) -> str:
-    """What is wrong with the values of a tensor; empty if nothing."""
+    """Return the mistake in a tensor's values; empty if there is none."""
     name, tensor = item
     if tensor.is_complex() or (name in expected and tensor.is_floating_point() != expected[name].is_floating_point()):
         return f"{name[:200]} holds numbers of the wrong type, {str(tensor.dtype).removeprefix('torch.')}"
@@ -272,7 +272,7 @@ def _find_broken(item: tuple[str, Tensor], expected: dict[str, Tensor]) -> str:
 
 
 def _say_shape(shape: tuple[int, ...]) -> str:
-    """`64 x 3 x 7 x 7`."""
+    """Put a shape in words: `64 x 3 x 7 x 7`."""
     return " x ".join(map(str, shape)) or "one number"
 
 

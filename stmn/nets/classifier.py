@@ -1,4 +1,4 @@
-"""The classifier computes in float32 in every precision: in bfloat16 two logits that differ by less than 1/256 tie."""
+"""A classifier that always computes in float32: in bfloat16, logits that differ by less than 1 in 256 would tie."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -18,12 +18,12 @@ class Float32Linear(nn.Linear):
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """A tensor of half precision in float32; any other one as it is."""
+    """Return a half-precision tensor in float32, and any other unchanged."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
-    """A context without autocast on a tensor's device, which may be one that has none, such as meta."""
+    """Return a context without autocast on a tensor's device; some devices, such as meta, have no autocast."""
     kind = x.device.type
     has_it = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     return torch.autocast(kind, enabled=False) if has_it else nullcontext()

@@ -1,4 +1,4 @@
-"""What a network is, in plain values: enough to build it again. Checkpoints hold it as JSON.
+"""The configuration of a network in plain values: enough to build it again. Checkpoints hold it as JSON.
 
 Nothing here imports torch.
 """
@@ -15,9 +15,9 @@ GatedUnits = Literal["second_unit", "every_unit"]
 Operand = Literal["pre_relu", "post_relu"]
 TemporalInit = Literal["centre", "average"]
 TemporalPool = Literal["max", "average", "none"]
-#: where a ResNet has its strides, and how its first pooling is padded
+#: where the strides of a ResNet are, and how its first pooling is padded
 ResNetLayout = Literal["torchvision", "caffe"]
-#: which logits two streams give: each its own, their mean, or those of a linear layer over both
+#: the logits of two streams: each its own, their mean, or those of a linear layer over both
 PredictionMode = Literal["per_stream", "averaged", "concatenated"]
 
 #: modality -> name of the stream that reads it
@@ -26,18 +26,18 @@ STREAMS: dict[Modality, str] = {"rgb": "appearance", "flow": "motion"}
 MODALITIES: dict[str, Modality] = {name: modality for modality, name in STREAMS.items()}
 
 
-#: a class may be called anything but nothing
+#: a class may have any name that is not empty
 ClassName = Annotated[str, Field(min_length=1, max_length=1000)]
 #: name of a plugin: `multiply`, `package:name`, `resnet50.a1_in1k`
 PluginName = Annotated[str, Field(pattern=r"^[\w.:+ -]{1,200}$")]
-#: options of a plugin: keyword-only parameters of what its entry point names
+#: options of a plugin: keyword-only parameters of the object that its entry point names
 PluginOptions = dict[Annotated[str, Field(min_length=1, max_length=200)], Any]
-#: the most of each that is built: a model file is a stranger's, and its numbers decide how much memory is asked for
+#: upper limits: a model file may be untrusted, and its numbers decide how much memory is allocated
 MAX_WIDTH, MAX_SIZE, MAX_STACK, MAX_LENGTH, MAX_CLASSES = 4, 1024, 100, 99, 100_000
 
 
 class _Values(BaseModel):
-    """Immutable, without unknown keys, and without NaN and infinity."""
+    """Immutable values, without unknown keys, NaN or infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -46,11 +46,11 @@ class StreamConfig(_Values):
     """One stream.
 
     Attributes:
-        modality: what it reads.
+        modality: the modality that it reads.
         arch: a registered backbone, or a ResNet of timm.
         width: scales the channels of conv2 to conv5.
-        dropout: probability, before the classifier.
-        layout: that of the starting weights.
+        dropout: probability of dropout before the classifier.
+        layout: the layout of the starting weights.
         arch_options: options of the backbone.
     """
 
@@ -72,11 +72,11 @@ class GateConfig(_Values):
 
     Attributes:
         fusion: a registered fusion function.
-        site: what reads the fused signal: the residual branch alone, or (`direct`) the skip path too.
+        site: where the fused signal enters: only the residual branch, or (`direct`) also the skip path.
         direction: which stream sends to which.
         units: which units of the receiving stream have a gate.
-        operand: what a gate takes of the receiving stream: the sum before the ReLU, as eqs. (2) and (5) do, or the
-            value after it. A `direct` gate always takes the value after it.
+        operand: the receiving stream's operand of a gate: the sum before the ReLU, as in eqs. (2) and (5), or the value
+            after it. A `direct` gate always takes the value after it.
         fusion_options: options of the fusion.
     """
 
@@ -93,14 +93,14 @@ class TemporalConfig(_Values):
 
     Attributes:
         injector: a registered injector, which places the filters.
-        init: what the filters start as, eq. (9).
+        init: the initial taps of the filters, eq. (9).
         length: chunks that a filter spans; odd.
-        pool: how features are pooled over time; with `none` each chunk is classified by itself.
+        pool: how features are pooled over time; with `none` each chunk is classified separately.
         window: pool over this many chunks at a time, at stride 1, and average the logits of all windows. By default
             all chunks are pooled at once.
-        motion_injector: the motion stream's injector, if it is another one.
+        motion_injector: the motion stream's injector, if it has its own.
         injector_options: options of the injector.
-        motion_injector_options: options of the motion stream's injector, if that is another one.
+        motion_injector_options: options of the motion stream's own injector.
     """
 
     injector: PluginName = "none"
@@ -139,7 +139,7 @@ class NetworkConfig(_Values):
         streams: one stream, or the appearance and the motion stream.
         gate: how two streams are tied.
         temporal: temporal filters and pooling.
-        prediction: which logits two streams give, and with it the losses: one for each stream, or one for both.
+        prediction: the logits of two streams, and so the losses: one for each stream, or one for both.
     """
 
     classes: list[ClassName] = Field(min_length=1, max_length=MAX_CLASSES)
@@ -152,7 +152,7 @@ class NetworkConfig(_Values):
 
     @model_validator(mode="after")
     def _check_classes(self) -> Self:
-        """Classes are known by their names."""
+        """Class names must be unique."""
         if len(set(self.classes)) < len(self.classes):
             raise ValueError("classes has a name twice")
         return self

@@ -1,8 +1,8 @@
 """Fusion functions: how a gate combines the two streams.
 
 A fusion is a module, built with the number of channels and called with `(receiving, sending)`, both (N, C, H, W). It
-returns what the residual branch of the receiving stream reads, of the same shape. In the equations the receiving
-stream is appearance, x_a, and the sending stream is motion, f(x_m).
+returns the input of the receiving stream's residual branch, of the same shape. In the equations the receiving stream
+is appearance, x_a, and the sending stream is motion, f(x_m).
 """
 
 import torch
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 
 def no_gates(channels: int) -> None:
-    """No gates: two streams side by side, with the filters, steps and losses of gated ones; a control, not the paper's.
+    """No gates: two independent streams with the filters, steps and losses of tied ones; a control, not in the paper.
 
-    A network whose fusion is this function has no gates, so no channels of its streams need to be the same.
+    A network with this fusion has no gates, so its streams may have different numbers of channels.
     """
 
 
@@ -39,21 +39,21 @@ class Multiply(nn.Module):
 
 
 class BlendedMultiply(nn.Module):
-    """Multiplicative gating that is blended in by a learned scale s per channel; not the paper's.
+    """Multiplicative gating that is blended in by a learned scale s per channel; not in the paper.
 
-    The residual branch reads f(x_a) + s (x_a * f(x_m) - f(x_a)), with the ReLU f: for s = 0 what it reads without a
-    gate, eq. (1), and for s = 1 what eq. (5) says. So a network starts as the untied pair of its streams, to the bit,
-    and how far s moves says how much it gates. f(x_m) is 0 or more and has no upper limit, so the gate suppresses where
-    f(x_m) < 1 and amplifies where f(x_m) > 1, the more the larger s.
+    The residual branch reads f(x_a) + s (x_a * f(x_m) - f(x_a)), with the ReLU f. For s = 0 that is its input without a
+    gate, eq. (1); for s = 1 it is that of eq. (5). So a network starts bit-identical to the untied pair of its streams,
+    and s shows how much it gates. f(x_m) is at least 0 and has no upper limit, so the gate suppresses where f(x_m) < 1
+    and amplifies where f(x_m) > 1, more so for larger s.
 
-    Where the gate reads a filter of the skip path, which no ReLU follows, f is applied to the filter's output.
+    If the gate reads the output of a skip-path filter, which no ReLU follows, f is applied to that output.
 
     Args:
         channels: C, channels of the maps.
-        start: s at the start.
+        start: initial value of s.
 
     Attributes:
-        scale: s, (C,). It has no weight decay, which would pull it to the untied pair.
+        scale: s, (C,). It has no weight decay, which would pull the network towards the untied pair.
     """
 
     starts_untied = True

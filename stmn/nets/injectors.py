@@ -1,6 +1,6 @@
 """Injectors: where temporal filters enter a stream (section 3.3, Figure 4, Table 1).
 
-An injector is a function of a backbone, the length of the filters in chunks, and what they start as. It sets
+An injector is a function of a backbone, the length of the filters in chunks, and their initial taps. It sets
 `Unit.temporal` of some units and may fill `Backbone.skip_temporal`. Those that fill second units raise `UsageError` if
 a part of the backbone has none.
 """
@@ -47,10 +47,10 @@ def residual_conv2_conv5(backbone: Backbone, length: int, init: TemporalInit) ->
 
 
 def skip(backbone: Backbone, length: int, init: TemporalInit) -> None:
-    """Inject a filter into the skip path alone, after each part's last ReLU (Figure 4(a)).
+    """Inject a filter into the skip path only, after each part's last ReLU (Figure 4(a)).
 
-    This is section 4's "into the skip path of every conv block" to the letter, and modes 4 and 5 of the authors' code.
-    What follows a part, shortcuts and branches alike, reads the filtered signal.
+    This is literally section 4's "into the skip path of every conv block", and modes 4 and 5 of the authors' code.
+    Everything after a part, shortcuts and branches alike, reads the filtered signal.
     """
     for part, channels in backbone.channels.items():
         backbone.skip_temporal[part] = TemporalFilter(channels, length, init)
@@ -63,7 +63,7 @@ def residual_and_skip(backbone: Backbone, length: int, init: TemporalInit) -> No
 
 
 def _second_unit(units: list[Unit]) -> Unit:
-    """The second unit of a part, which is also the one that is gated."""
+    """Return the second unit of a part, which is also the gated one."""
     if len(units) < 2:
         raise UsageError("a part of one unit has no second unit for a temporal filter; use injector = none")
     return units[1]

@@ -1,4 +1,4 @@
-"""The plugins that a network needs: what model files say of them, and whether they are here."""
+"""The plugins that a network needs: their identities in model files, and whether they are installed."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +15,7 @@ _PLUGINS = TypeAdapter(list[dict[str, str]])
 
 
 def list_plugins(config: NetworkConfig) -> list[dict[str, str]]:
-    """The identity of each plugin that a network needs."""
+    """Return the identity of each plugin that a network needs."""
     needed = [backbone_identity(stream.arch) for stream in config.streams]
     injectors = dict.fromkeys(config.temporal.injector_of(stream.modality) for stream in config.streams)
     needed.extend(registry.find("injector", name).identity for name in injectors)
@@ -25,7 +25,7 @@ def list_plugins(config: NetworkConfig) -> list[dict[str, str]]:
 
 
 def backbone_identity(name: str) -> dict[str, str]:
-    """The identity of a backbone; timm is the package of one that is no plugin."""
+    """Return the identity of a backbone; if it is not a plugin, its package is timm."""
     try:
         return registry.find("backbone", name).identity
     except PluginError:
@@ -33,11 +33,11 @@ def backbone_identity(name: str) -> dict[str, str]:
 
 
 def read_needed(path: Path, description: dict[str, Any]) -> list[dict[str, str]]:
-    """The identities of the plugins of other packages that a model file was made with.
+    """Return the identities of the other packages' plugins that a model file was made with.
 
     Args:
         path: the file, for messages.
-        description: what it says of itself.
+        description: the description in the file.
 
     Raises:
         CheckpointError: the description is damaged.
@@ -50,7 +50,7 @@ def read_needed(path: Path, description: dict[str, Any]) -> list[dict[str, str]]
 
 
 def check_needed(path: Path, needed: list[dict[str, str]]) -> None:
-    """Look whether the plugins of a model file are here, and say so if they are of another version or have changed.
+    """Make sure that the plugins of a model file are installed; print a notice for another version or changed code.
 
     Raises:
         PluginError: one is not installed, or written for another API; the message names its package and version.
@@ -65,7 +65,7 @@ def check_needed(path: Path, needed: list[dict[str, str]]) -> None:
 
 
 def name_packages(config: NetworkConfig, needed: list[dict[str, str]]) -> NetworkConfig:
-    """A network whose plugins are those of its packages, where their names alone mean others here."""
+    """Return the configuration with full names, `package:name`, where a plain name means another plugin here."""
     full = {}
     for known in needed:
         kind, name, package = (known.get(key, "") for key in ("kind", "name", "package"))

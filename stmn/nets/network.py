@@ -1,4 +1,4 @@
-"""What all networks share: named streams, and logits for each output."""
+"""The base class of all networks: named streams, and logits for each output."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -17,12 +17,12 @@ class Network(nn.Module):
     """A network of one or two streams.
 
     It takes one tensor for each stream, in the order of `names`: (B, T, C, H, W), T chunks of each of B videos. H and
-    W may be any size. It gives one tensor for each of `outputs`. Nothing is kept between calls.
+    W may be any size. It returns one tensor for each of `outputs`. Nothing is kept between calls.
 
     Attributes:
-        config: what the network was built from.
+        config: the configuration that it was built from.
         names: the streams in order, `appearance` and `motion`.
-        outputs: what the logits belong to: the streams, or `fused` if both make one prediction.
+        outputs: the outputs by name: the streams, or `fused` if both streams make one prediction.
         streams: the streams by name.
 
     Raises:
@@ -54,19 +54,19 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def run_stems(self, *videos: Tensor) -> tuple[Activation, ...]:
-        """Compute what the first unit of each stream reads, of its (B, T, C, H, W) video."""
+        """Compute the input of each stream's first unit from its (B, T, C, H, W) video."""
         return tuple(self.stream(name).stem(video) for name, video in zip(self.names, videos, strict=True))
 
     def run_parts(self, x: Sequence[Activation], parts: Sequence[str], chunks: int) -> tuple[Activation, ...]:
-        """Run parts of all streams, one after another.
+        """Run consecutive parts of all streams.
 
         Args:
-            x: what the part before them gave for each stream, (B * chunks, C, h, w); of conv2 what `run_stems` gives.
+            x: output of the part before for each stream, (B * chunks, C, h, w); for conv2, the output of `run_stems`.
             parts: their names in `PARTS`, in order.
             chunks: chunks of each video, T.
 
         Returns:
-            What the last of them gives for each stream.
+            The output of the last part for each stream.
         """
         raise NotImplementedError
 
@@ -74,7 +74,7 @@ class Network(nn.Module):
         """Compute the logits of last feature maps.
 
         Args:
-            maps: what `feature_maps` returns.
+            maps: the output of `feature_maps`.
             chunks: chunks of each video, T.
             per_window: don't average over the windows in space.
 

@@ -1,4 +1,4 @@
-"""A network that a file of another format computes, in the place of one that this package builds."""
+"""A network that is computed by an exported file instead of modules that this package builds."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,13 +9,13 @@ from stmn.nets.network import FUSED, Network
 
 
 class OutsideNetwork(Network):
-    """A network without modules of its own: a function of the whole input gives its logits.
+    """A network without modules of its own: a function maps the whole input to logits.
 
-    It has no feature maps inside, so its videos can't be split in time, and what looks inside of networks refuses it.
+    Its feature maps are unavailable, so videos can't be split in time, and functions that look inside refuse it.
 
     Args:
-        config: what the network was built from.
-        run: each stream's (B, T, C, H, W) to each output's logits, (B, classes).
+        config: the configuration of the network.
+        run: maps each stream's (B, T, C, H, W) to each output's logits, (B, classes).
     """
 
     def __init__(self, config: NetworkConfig, run: Callable[[Sequence[Tensor]], list[Tensor]]) -> None:
@@ -27,11 +27,11 @@ class OutsideNetwork(Network):
         self._run = run
 
     def feature_maps(self, *videos: Tensor) -> tuple[Tensor, ...]:
-        """The input itself, (B * T, C, H, W) for each stream."""
+        """Return the input itself, (B * T, C, H, W) for each stream."""
         return tuple(video.flatten(0, 1) for video in videos)
 
     def classify(self, maps: Sequence[Tensor], chunks: int, per_window: bool = False) -> tuple[Tensor, ...]:
-        """The logits of what `feature_maps` returns: (B, 1, classes) for each output, over all windows."""
+        """Compute logits from the output of `feature_maps`: (B, 1, classes) for each output, over all windows."""
         videos = [x.unflatten(0, (-1, chunks)) for x in maps]
         logits = [output[:, None] for output in self._run(videos)]
         return tuple(output[:, None] for output in logits) if per_window else tuple(logits)

@@ -18,7 +18,7 @@ class SingleStream(Network):
         return (x.out,)
 
     def run_parts(self, x: Sequence[Activation], parts: Sequence[str], chunks: int) -> tuple[Activation]:
-        """Run parts of the stream, one after another, on what the part before them gave."""
+        """Run consecutive parts of the stream on the output of the part before."""
         [last], stream = x, self.stream(self.names[0])
         for part in parts:
             for unit in stream.backbone.parts[part]:

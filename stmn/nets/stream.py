@@ -13,7 +13,7 @@ from stmn.registry.options import build
 
 
 class Stream(nn.Module):
-    """A stream, which `SingleStream` and `TwoStream` walk through part by part.
+    """A stream, which `SingleStream` and `TwoStream` run part by part.
 
     Attributes:
         backbone: stem and parts, with temporal filters injected.
@@ -45,7 +45,7 @@ class Stream(nn.Module):
         self.window = config.window
 
     def stem(self, chunks: Tensor) -> Activation:
-        """Compute what the first unit reads: (B, T, C, H, W) chunks to (B * T, 64, H/4, W/4)."""
+        """Compute the input of the first unit: (B, T, C, H, W) chunks to (B * T, 64, H/4, W/4)."""
         x = self.backbone.stem(chunks.flatten(0, 1))
         return Activation(x, x)  # pool1 comes last, not a ReLU
 
@@ -58,7 +58,7 @@ class Stream(nn.Module):
             chunks: chunks of each video, T.
 
         Returns:
-            What the next part reads, of the same shape.
+            The input of the next part, of the same shape.
         """
         if part not in self.backbone.skip_temporal:
             return x
@@ -82,7 +82,7 @@ class Stream(nn.Module):
         return logits
 
     def pooled(self, features: Tensor, chunks: int) -> Tensor:
-        """Pool the last feature maps over time and average them over windows and space: what the classifier reads.
+        """Pool the last feature maps over time and average them over windows and space: the classifier's input.
 
         Args:
             features: (B * chunks, C, h, w).
@@ -112,14 +112,14 @@ class Stream(nn.Module):
         return logits
 
     def _average_windows(self, features: Tensor, chunks: int) -> Tensor:
-        """Pool over time and average over windows: (B, P * C, rows, columns) of windows.
+        """Pool over time and average over windows: returns (B, P * C, rows, columns) of windows.
 
-        A map without windows comes back whole: its mean over space is its one window. An exported network takes any
-        map that holds a window, so it has no such branch.
+        A map no larger than a window is returned whole: its mean over space is its only window. An exported network
+        takes maps of at least a window, so it has no such branch.
         """
         features = at_least_float32(features)
         pooled = pool_time(features, chunks, self.temporal.pool, self.temporal.window)  # (B, P, C, h, w)
-        maps = pooled.flatten(1, 2)  # (B, P * C, h, w): of all sizes only C may be a constant in an exported network
+        maps = pooled.flatten(1, 2)  # (B, P * C, h, w): only C may be a constant in an exported network
         if torch.compiler.is_exporting():
             return F.avg_pool2d(maps, self.window, stride=1)
         window = (min(self.window, features.shape[-2]), min(self.window, features.shape[-1]))

@@ -13,7 +13,7 @@ from stmn.nets.config import TemporalInit, TemporalPool
 class TemporalFilter(nn.Module):
     """A 1D convolution over chunks that mixes channels and starts as the identity between channels (eqs. 8 and 9).
 
-    Beyond the first and the last chunk it sees zeros.
+    Before the first and after the last chunk it sees zeros.
 
     Args:
         channels: channels of input and output, C.
@@ -61,7 +61,7 @@ def pool_time(x: Tensor, chunks: int, how: TemporalPool, window: int | None = No
     Args:
         x: (B * chunks, C, H, W), the chunks of each video in order.
         chunks: chunks of each video, T.
-        how: `max` is eq. (10); `none` leaves every chunk by itself.
+        how: `max` is eq. (10); `none` keeps every chunk.
         window: pool over this many chunks at a time, at stride 1, instead of over all. A video with fewer chunks is
             one window.
 
@@ -94,7 +94,7 @@ def _pool_windows(videos: Tensor, how: TemporalPool, window: int) -> Tensor:
     padded = F.pad(videos.transpose(1, 2), (0, 0, 0, 0, window - 1, 0), value=before)  # (B, C, window - 1 + T, H, W)
     pool = F.max_pool3d if how == "max" else F.avg_pool3d
     ending = pool(padded, (window, 1, 1), stride=1).transpose(1, 2)  # place t: the window whose last chunk is t
-    pooled = ending[:, chunks - places :]  # those without padding, or the last, which has all of a short video
-    # the mean of a short video counts its own chunks alone
+    pooled = ending[:, chunks - places :]  # windows without padding; for a short video the last, which holds all of it
+    # the mean of a short video counts only its own chunks
     counted: Any = torch.sym_min(chunks, window)
     return pooled if how == "max" else pooled * window / counted

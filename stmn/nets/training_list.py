@@ -1,4 +1,4 @@
-"""The training list of a model in a file beside it, where the model file has only its hash."""
+"""The training list of a model, in a file beside a model file that has only its hash."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from stmn.runtime.json_files import read_record, write_record
 
 
 def list_path(model: Path) -> Path:
-    """`model.videos.json` beside `model.safetensors`."""
+    """Return the path of the list: `model.videos.json` beside `model.safetensors`."""
     return model.with_name(f"{model.stem}.videos.json")
 
 
@@ -19,14 +19,14 @@ def write_list(model: Path, lists: dict[str, Any]) -> None:
 
 
 def read_list(model: Path, split_hash: str) -> dict[str, Any] | None:
-    """The lists beside a model file; None if there are none.
+    """Read the lists beside a model file; None if there are none.
 
     Args:
         model: The model file.
         split_hash: The hash of the videos in it.
 
     Raises:
-        CheckpointError: The file beside it is damaged, or that of another model.
+        CheckpointError: The file beside it is damaged, or belongs to another model.
     """
     path = list_path(model)
     try:

@@ -51,7 +51,7 @@ class TwoStream(Network):
 
     @property
     def receivers(self) -> list[str]:
-        """The streams that the other one sends to."""
+        """The streams that receive from the other one."""
         if not self.tied:
             return []
         return {
@@ -66,7 +66,7 @@ class TwoStream(Network):
         return a.out, m.out
 
     def run_parts(self, x: Sequence[Activation], parts: Sequence[str], chunks: int) -> tuple[Activation, Activation]:
-        """Run parts of both streams, one after another, on what the part before them gave."""
+        """Run consecutive parts of both streams on the output of the part before."""
         a, m = x
         for part in parts:
             a, m = self._run_part(part, a, m, chunks)
@@ -82,9 +82,9 @@ class TwoStream(Network):
         return appearance, motion
 
     def gating_signal(self, part: str, *videos: Tensor) -> Tensor:
-        """Compute what the gate of a part's second unit is sent: f(x_m) in eq. (5).
+        """Compute the signal that is sent to the gate of a part's second unit: f(x_m) in eq. (5).
 
-        If the part has no second unit, it is the first unit's. If both streams are gated, it is what motion sends.
+        If that unit has no gate, it is the signal at the first unit. If both streams are gated, it is motion's.
 
         Args:
             part: its name in `PARTS`.
@@ -101,11 +101,11 @@ class TwoStream(Network):
         return m.out if receiver == "appearance" else a.out
 
     def step(self, part: str, index: int, a: Activation, m: Activation, chunks: int) -> tuple[Activation, Activation]:
-        """Run unit `index` of a part in both streams; both read what the other one was before.
+        """Run unit `index` of a part in both streams; each reads the other's activation from before the unit.
 
         Args:
             part: its name in `PARTS`.
-            index: of the unit, from 0. A stream that has no such unit stays as it is.
+            index: number of the unit, from 0. A stream without such a unit stays as it is.
             a: appearance, x_a and f(x_a), (B * chunks, C, h, w) each.
             m: motion, x_m and f(x_m).
             chunks: chunks of each video, T.
@@ -145,7 +145,7 @@ class TwoStream(Network):
         return appearance.after_part(part, a, chunks), motion.after_part(part, m, chunks)
 
     def _list_gated_units(self, part: str) -> Sequence[int]:
-        """The units of a part that have a gate in each receiving stream."""
+        """Return the units of a part that have a gate in each receiving stream."""
         shared = min(len(self.stream(name).backbone.parts[part]) for name in self.names)
         if self.gate.units == "every_unit":
             return range(shared)
@@ -154,7 +154,7 @@ class TwoStream(Network):
         return [1]
 
     def _keep_operand(self, receiver: str, part: str, index: int) -> None:
-        """Keep the sum that the gate of a unit reads: that of the unit before it."""
+        """Keep the pre-activation that a unit's gate reads: the sum of the unit before it."""
         parts = self.stream(receiver).backbone.parts
         before = [unit for earlier in PARTS[: PARTS.index(part)] for unit in parts[earlier]] + parts[part][:index]
         if self.gate.site == "residual" and self.gate.operand == "pre_relu" and before:
@@ -187,16 +187,16 @@ class TwoStream(Network):
 
 
 def gate_name(receiver: str, part: str, index: int) -> str:
-    """The module name of the gate of a unit: `appearance_conv2_unit2` for index 1."""
+    """Return the module name of a unit's gate: `appearance_conv2_unit2` for index 1."""
     return f"{receiver}_{part}_unit{index + 1}"
 
 
 def _make_gate(gate: GateConfig, channels: int) -> nn.Module:
-    """A fusion for maps of C = `channels` channels; one of another package is tried on small maps.
+    """Make a fusion for maps of C = `channels` channels; one from another package is tried on small maps.
 
     Raises:
         UsageError: its options are wrong.
-        PluginError: it is no module, or gives maps of another shape than it is given.
+        PluginError: it is not a module, or its output has not the shape of its operands.
     """
     made = build("fusion", gate.fusion, gate.fusion_options, channels)
     plugin = registry.find("fusion", gate.fusion)
@@ -210,7 +210,7 @@ def _make_gate(gate: GateConfig, channels: int) -> nn.Module:
             found = made.eval()(receiving, torch.zeros_like(receiving))
     except PluginError as error:
         if receiving.is_meta and isinstance(error.__cause__, RuntimeError):
-            return made.train(training)  # it asks for values, and maps that are only counted have none
+            return made.train(training)  # it needs values, and maps on the meta device have none
         raise
     made.train(training)
     if getattr(found, "shape", None) != receiving.shape:
@@ -223,7 +223,7 @@ def _make_gate(gate: GateConfig, channels: int) -> nn.Module:
 
 
 def _make_joint_classifier(classes: int) -> Float32Linear:
-    """A linear layer over the logits of both streams that starts as their mean, which is late fusion."""
+    """Make a linear layer over the logits of both streams that starts as their mean, which is late fusion."""
     layer = Float32Linear(2 * classes, classes)
     with torch.no_grad():
         layer.weight.copy_(torch.eye(classes).repeat(1, 2) / 2)

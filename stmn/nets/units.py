@@ -1,4 +1,4 @@
-"""Residual units: timm's blocks, opened up so that skip path, residual branch and their sum are within reach.
+"""Residual units: timm's blocks, opened up so that skip path, residual branch and their sum are accessible.
 
 The modules are timm's own, under timm's names, so that state dicts load unchanged.
 """
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 
 class Activation(NamedTuple):
-    """A feature map on both sides of a ReLU f; (N, C, H, W) each.
+    """A feature map before and after a ReLU f; (N, C, H, W) each.
 
-    Where no ReLU comes last (after pool1, and after a temporal filter in the skip path), both are the same.
+    Where the last step is not a ReLU (pool1, or a temporal filter in the skip path), both are the same.
 
     Attributes:
         pre: x, the sum before the ReLU. Units overwrite it in place unless `Unit.keep_sum` was called.
@@ -26,8 +26,8 @@ class Activation(NamedTuple):
 class Unit(nn.Module):
     """A residual unit, eq. (1): f(shortcut(x) + F(x)).
 
-    In code that is `activate(join(shortcut(x), residual(x, chunks)))`. At a gate, the argument of `residual` is another
-    one. All maps are (N, C, H, W), where N is videos times chunks.
+    In code that is `activate(join(shortcut(x), residual(x, chunks)))`. At a gate, the argument of `residual` differs.
+    All maps are (N, C, H, W), where N is videos times chunks.
 
     Attributes:
         middle: channels where the temporal filter sits.
@@ -67,7 +67,7 @@ class Unit(nn.Module):
         raise NotImplementedError
 
     def join(self, shortcut: Tensor, residual: Tensor) -> Tensor:
-        """Add up both paths. The sum takes the branch's memory, as in timm's blocks."""
+        """Add both paths. The sum overwrites the branch, as in timm's blocks."""
         return residual.add_(shortcut)
 
     def activate(self, pre: Tensor) -> Tensor:
@@ -78,14 +78,14 @@ class Unit(nn.Module):
     def keep_sum(self) -> None:
         """Keep `Activation.pre`, for a gate that reads it.
 
-        By default the last ReLU overwrites it: fresh memory for its output would cost as much as the ReLU itself.
+        By default the last ReLU overwrites it: allocating memory for its output would cost as much as the ReLU itself.
         """
         if isinstance(self._last_relu, nn.ReLU):
             self._last_relu.inplace = False
 
     @property
     def in_channels(self) -> int:
-        """Channels of the input, which a gate combines."""
+        """Channels of the input, where a gate combines the streams."""
         return self.conv1.in_channels
 
     @property
@@ -103,7 +103,7 @@ class Unit(nn.Module):
         return x if self.temporal is None else self.temporal(x, chunks)
 
     def _finish(self, x: Tensor) -> Tensor:
-        """Apply what timm may have at the end of the branch: squeeze-and-excitation, stochastic depth."""
+        """Apply timm's optional modules at the end of the branch: squeeze-and-excitation, stochastic depth."""
         if self.se is not None:
             x = self.se(x)
         return x if self.drop_path is None else self.drop_path(x)

@@ -1,1 +1,1 @@
-"""What every stage stands on: files, worker processes, compiled kernels, devices, torchrun, progress."""
+"""The foundation of every stage: files, worker processes, compiled kernels, devices, torchrun, progress."""

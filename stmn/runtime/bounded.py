@@ -1,4 +1,4 @@
-"""Call a function in a process of its own, which may hang or crash: that costs the one call, and not this process."""
+"""Call a function in its own process: if that hangs or crashes, only the call fails, not this process."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,11 +11,11 @@ _Result = TypeVar("_Result")
 
 
 class BoundedCall(Generic[_Result]):
-    """A function that is called in another process. The process starts with the first call, and ends with the block.
+    """A function that is called in another process, which starts with the first call and ends with the block.
 
     Args:
-        function: A function of a module, of one argument. Argument and result are sent to the process and back.
-        seconds: The longest that a call may take.
+        function: A module-level function of one argument. Argument and result are pickled.
+        seconds: Time limit of a call.
     """
 
     def __init__(self, function: Callable[[Any], _Result], seconds: float) -> None:
@@ -53,5 +53,5 @@ class BoundedCall(Generic[_Result]):
 
 
 def _give(function: Callable[[Any], _Result], _: int) -> Callable[[Any], _Result]:
-    """The set-up of the process: nothing but the function."""
+    """Set up the process: return the function."""
     return function

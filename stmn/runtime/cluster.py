@@ -1,11 +1,11 @@
 """The jobs of `stmn.runtime.workers` on a Dask cluster.
 
-Each thread of a Dask worker hands its job to a process of its own, so that a decoder that crashes or hangs costs its
-video alone and not the Dask worker. If a Dask worker dies, the scheduler gives its jobs to another one. Such a job may
-have been finished just before and is then done twice; the reader of the results has to expect that.
+Each thread of a Dask worker gives its job to a separate process, so that a decoder that crashes or hangs costs only its
+video, not the Dask worker. If a Dask worker dies, the scheduler gives its jobs to another one. Such a job may already
+have been finished and is then done twice; the reader of the results has to expect that.
 
-Jobs and results travel as pickles, which run code where they are read: whoever can reach a scheduler without
-certificates can run code on its workers and clients. With `tls://` only who has a certificate can.
+Jobs and results are sent as pickles, which run code where they are read: anyone who can reach a scheduler without
+certificates can run code on its workers and clients. With `tls://` only those with a certificate can.
 """
 
 import logging
@@ -32,16 +32,16 @@ from stmn.errors import StmnError, UsageError
 from stmn.runtime.files import digest
 from stmn.runtime.workers import FatalJobError, Outcome, Setup, Worker, spawn_process
 
-#: seconds in which a scheduler has to answer
+#: seconds to wait for a scheduler's answer
 CONNECT_SECONDS = 10.0
-#: seconds in which the first Dask worker has to come
+#: seconds to wait for the first Dask worker
 WORKER_SECONDS = 30.0
-#: jobs sent to the cluster for each of its threads: enough that none idles, few enough for any number of videos
+#: jobs sent to the cluster per thread: enough to keep all threads busy, few enough for any number of videos
 _JOBS_PER_THREAD = 4
 
 _ADDRESSES = "tcp://HOST:PORT or tls://HOST:PORT"
 
-#: called with a name that no other Dask worker has; returns the set-up of that Dask worker's processes
+#: called with a unique name of a Dask worker; returns the set-up of its processes
 ClusterSetup = Callable[[str], Setup]
 
 # distributed's own annotations don't pass mypy --strict
@@ -50,23 +50,23 @@ _wait: Callable[..., Any] = distributed.wait
 
 
 class _WorkerPool(WorkerPlugin):
-    """The worker processes of one Dask worker: as many as it has threads, each started with its first job.
+    """The worker processes of one Dask worker: one per thread, each started with its first job.
 
     Args:
         setup: makes the set-up of the processes.
-        timeout: the longest that a job may go without progress, seconds.
+        timeout: longest time in seconds that a job may go without progress.
     """
 
     def __init__(self, setup: ClusterSetup, timeout: float) -> None:
         self._make_setup, self._timeout, self._version = setup, timeout, version("stmn")
 
     def setup(self, worker: distributed.Worker) -> None:
-        """Called by Dask before the Dask worker gets any job."""
+        """Set up the pool; Dask calls this before the Dask worker gets any job."""
         if self._version != version("stmn"):
             raise StmnError(f"the cluster's worker {worker.address} has stmn {version('stmn')}, not {self._version}")
         setup = self._make_setup(digest(worker.id))
         opened = getattr(setup, "opened", None)
-        self._helpers = ExitStack()  # processes that serve all others of this Dask worker
+        self._helpers = ExitStack()  # helper processes for all worker processes of this Dask worker
         self._setup = self._helpers.enter_context(opened(print)) if opened else setup
         self._lock = threading.Lock()
         self._closed = False
@@ -75,7 +75,7 @@ class _WorkerPool(WorkerPlugin):
         self._indices: set[int] = set()
 
     def teardown(self, worker: distributed.Worker) -> None:
-        """Called by Dask when the Dask worker closes or the jobs are done. No process is left when it returns."""
+        """End all processes; Dask calls this when the Dask worker closes or the jobs are done."""
         with self._lock:
             self._closed = True
             for one in self._busy.values():
@@ -87,7 +87,7 @@ class _WorkerPool(WorkerPlugin):
         self._helpers.close()
 
     def transition(self, key: Any, start: str, finish: str, **about: Any) -> None:
-        """Called by Dask when the state of a task changes: one that nobody waits for any more is stopped."""
+        """Stop a task that is no longer needed; Dask calls this when the state of a task changes."""
         if finish in ("cancelled", "released", "forgotten"):
             with self._lock:
                 if worker := self._busy.get(str(key)):
@@ -116,12 +116,12 @@ class _WorkerPool(WorkerPlugin):
                     self._indices.discard(worker.index)
                 else:
                     self._idle.append(worker)
-            if stopped:  # because this Dask worker ends, for example: that is not the job's fault
+            if stopped:  # for example because this Dask worker ends, which is not the job's fault
                 raise distributed.Reschedule
         return outcome
 
     def _start(self) -> Worker:
-        """One more process, with the first index that is free."""
+        """Start another process, with the first free index."""
         index = next(number for number in range(len(self._indices) + 1) if number not in self._indices)
         self._indices.add(index)
         return Worker(self._setup, index, spawn_process)
@@ -135,7 +135,7 @@ def _do_job(pool: str, key: str, job: bytes) -> Outcome:
 
 
 def _connect(address: str) -> Any:
-    """A client of the scheduler at `address`; `UsageError` for a bad address, `StmnError` when nothing answers."""
+    """Connect to the scheduler at `address`; `UsageError` for a bad address, `StmnError` if nothing answers."""
     scheme, separator, _ = address.partition("://")
     if scheme not in ("tcp", "tls") or not separator:
         raise UsageError(f"cluster '{address}': give the address of a Dask scheduler as {_ADDRESSES}")
@@ -154,7 +154,7 @@ def _connect(address: str) -> Any:
 
 
 def _read_certificates(address: str) -> Any:
-    """The certificates that Dask's configuration names for clients. Raises `UsageError` if they are of no use."""
+    """Read the client certificates in Dask's configuration. Raises `UsageError` if they are unusable."""
     security = distributed.Security()
     names = {"tls_ca_file": "ca-file", "tls_client_cert": "client.cert", "tls_client_key": "client.key"}
     if missing := [key for name, key in names.items() if not getattr(security, name)]:
@@ -170,9 +170,9 @@ def _read_certificates(address: str) -> Any:
 
 
 def _silence_dask() -> None:
-    """Hide Dask's own messages: what goes wrong is said once, in one line, by us."""
+    """Hide Dask's own messages: this package reports each error once, in one line."""
     for name in ["distributed", *logging.root.manager.loggerDict]:
-        if name.split(".")[0] == "distributed":  # Dask gives several of them a level and a handler of their own
+        if name.split(".")[0] == "distributed":  # Dask gives several loggers their own level and handler
             logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
@@ -181,7 +181,7 @@ def check_cluster(address: str, say: Callable[[str], None]) -> None:
 
     Args:
         address: address of the scheduler, as `tcp://HOST:PORT` or `tls://HOST:PORT`.
-        say: called with a line when there is no Dask worker yet.
+        say: called with a line if there is no Dask worker yet.
 
     Raises:
         UsageError: the address is malformed.
@@ -192,7 +192,7 @@ def check_cluster(address: str, say: Callable[[str], None]) -> None:
 
 
 def _wait_for_worker(client: Any, address: str, say: Callable[[str], None]) -> None:
-    """Wait for the first Dask worker; `StmnError` when none comes."""
+    """Wait for the first Dask worker; `StmnError` if none comes."""
     if not client.nthreads():
         say(f"cluster {address}: no workers yet; waiting {WORKER_SECONDS:g} s for one")
     try:
@@ -204,20 +204,20 @@ def _wait_for_worker(client: Any, address: str, say: Callable[[str], None]) -> N
 def run_on_cluster(
     jobs: deque[Any], setup: ClusterSetup, address: str, name: str, timeout: float, say: Callable[[str], None]
 ) -> Iterator[Outcome]:
-    """Do all jobs on a Dask cluster and yield an `Outcome` for each, in the order in which they end.
+    """Do all jobs on a Dask cluster and yield an `Outcome` for each, in the order in which they finish.
 
     Args:
         jobs: the jobs, which must be picklable; the caller may append to them while iterating.
         setup: makes the set-up of the processes of a Dask worker.
         address: address of the scheduler, as `tcp://HOST:PORT` or `tls://HOST:PORT`.
-        name: names the work; processes of an earlier run that still do work of this name are stopped first.
-        timeout: the longest that a job may go without progress, seconds.
+        name: name of the work; processes of an earlier run that still do work of this name are stopped first.
+        timeout: longest time in seconds that a job may go without progress.
         say: called with a line when the cluster has no workers.
 
     Raises:
         UsageError: the address is malformed.
         FatalJobError: a job raised it, or processes can't start.
-        StmnError: no scheduler answers, it has no workers, or it is lost on the way.
+        StmnError: no scheduler answers, it has no workers, or the connection is lost.
     """
     if not jobs:
         return
@@ -240,7 +240,7 @@ def run_on_cluster(
 
 
 class _Submission:
-    """The jobs of one `run_on_cluster`, and those of them that are at the cluster."""
+    """The jobs of one `run_on_cluster`, including those that the cluster is working on."""
 
     def __init__(self, client: Any, address: str, pool: str, jobs: deque[Any], say: Callable[[str], None]) -> None:
         self.client, self.address, self.pool, self.jobs, self.say = client, address, pool, jobs, say
@@ -274,7 +274,7 @@ class _Submission:
         self.pending[future] = job
 
     def outcome(self, future: Any, job: Any) -> Outcome:
-        """What became of a job."""
+        """Return the outcome of a job."""
         if future.status == "finished":
             outcome: Outcome = future.result()
             return outcome

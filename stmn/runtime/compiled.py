@@ -1,6 +1,6 @@
-"""C kernels: those that a wheel brings for this CPU, or compiled at first use.
+"""C kernels: built into a wheel for this CPU, or compiled at first use.
 
-What is compiled is kept in the user's cache, if this user alone can write there.
+Compiled kernels are kept in the user's cache, if only this user can write there.
 """
 
 import ctypes
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class KernelUnavailableError(Exception):
-    """A C kernel can't be compiled or loaded here; the message says why. Callers have another way to compute."""
+    """A C kernel can't be compiled or loaded here; the message says why. Callers have a fallback."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Kernel:
     package: str
 
     def files(self) -> KernelFiles:
-        """Its files and flags."""
+        """Return its files and flags."""
         return KernelFiles.read(Path(str(resources.files(self.package).joinpath("kernel"))), self.name)
 
     def load(self) -> ctypes.CDLL:
-        """The library that came with the package for this CPU, or from the cache, or compiled now.
+        """Load the library: the package's for this CPU, or from the cache, or compiled now.
 
         Raises:
             KernelUnavailableError: there is no compiler, compiling fails, or the library can't be loaded.
@@ -67,7 +67,7 @@ class Kernel:
             except SharedFolderError as error:
                 notice(f"compiled kernels are not kept, so each process compiles them: {error} (XDG_CACHE_HOME)")
                 return self._compile_for_now(compiler)
-            except (OSError, RuntimeError):  # no home folder, or one that can't be written
+            except (OSError, RuntimeError):  # no home folder, or it can't be written
                 return self._compile_for_now(compiler)
             if is_private_file(target):
                 try:
@@ -79,7 +79,7 @@ class Kernel:
             raise KernelUnavailableError(f"can't write or load the compiled kernel: {error}") from error
 
     def find_origin(self) -> str:
-        """Say where `load` finds the library, without compiling: "in the package", ...; empty if it can't be there."""
+        """Describe where `load` finds the library, without compiling: "in the package", ...; empty if unavailable."""
         if next(iter(self.files().list_built(list_levels())), None):
             return "in the package"
         compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
@@ -92,16 +92,16 @@ class Kernel:
 
     def _compile_for_now(self, compiler: list[str]) -> ctypes.CDLL:
         """Compile for this process only."""
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # Windows keeps what is loaded
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # Windows can't delete a loaded file
             return self._compile(compiler, Path(folder) / f"{self.name}.so")
 
     def target(self, compiler: list[str]) -> Path:
-        """Where the library is kept: one file per kind of CPU, as machines may share a home folder."""
+        """Return the library's path in the cache: one file per CPU model, because machines may share a home folder."""
         made_of = (self.files().digest, compiler, platform.machine(), _describe_cpu())
         return _cache_folder() / f"{self.name}-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.so"
 
     def _compile(self, compiler: list[str], target: Path) -> ctypes.CDLL:
-        """Compile beside the target, then rename, so that several processes can do this at once."""
+        """Compile beside the target, then rename, so that several processes can do it at once."""
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as folder:
             built = Path(folder) / f"{self.name}.so"
             command = self.files().make_command(compiler, "native", built)
@@ -111,24 +111,24 @@ class Kernel:
                 raise KernelUnavailableError(f"{shlex.join(command)}: {error}") from error
             if run.returncode:
                 raise KernelUnavailableError(f"{shlex.join(command)} failed: {run.stderr.strip()[-500:]}")
-            built.chmod(0o700)  # or the umask may let a group write it
+            built.chmod(0o700)  # otherwise the umask may let a group write it
             try:
-                os.replace(built, target)  # whatever has its name, a link too
-            except PermissionError:  # Windows keeps what is loaded: another process has just compiled the same
+                os.replace(built, target)  # replaces anything of this name, even a link
+            except PermissionError:  # Windows can't replace a loaded file: another process has just compiled it
                 if not is_private_file(target):
                     raise
         return ctypes.CDLL(str(target))
 
 
-#: a kernel's library, or None and why there is none
+#: a kernel's library and None, or None and the reason
 Loaded = tuple[ctypes.CDLL | None, str | None]
 
 
 def load_once(kernel: Kernel) -> Callable[[Callable[[ctypes.CDLL], None]], "_lru_cache_wrapper[Loaded]"]:
-    """Decorate a function that declares the types of a library's functions: called, it loads the kernel, once.
+    """Decorate a function that declares the types of a library's functions, so that calling it loads the kernel once.
 
     Returns:
-        A decorator. The decorated function takes no arguments and returns (library, None), or (None, reason) where the
+        A decorator. The decorated function takes no arguments and returns (library, None), or (None, reason) if the
         kernel is unavailable.
     """
 
@@ -149,12 +149,12 @@ def load_once(kernel: Kernel) -> Callable[[Callable[[ctypes.CDLL], None]], "_lru
 
 
 def _cache_folder() -> Path:
-    """The folder of compiled kernels, created if needed. Raises `OSError`."""
+    """Return the folder of compiled kernels, created if needed. Raises `OSError`."""
     return make_private_folder(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stmn")
 
 
 def _describe_cpu() -> str:
-    """Model and features of this CPU, as far as the system reports them."""
+    """Return model and features of this CPU, as far as the system reports them."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

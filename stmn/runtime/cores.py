@@ -1,4 +1,4 @@
-"""How many cores this process may use: those of the machine, of its affinity, and of its container's quota."""
+"""Count the cores that this process may use: limited by the machine, its affinity, and its container's quota."""
 
 import math
 import os
@@ -15,11 +15,11 @@ def count_cores() -> int:
 
 
 def read_quota(cgroups: Path = _CGROUPS, own: Path = _OWN) -> float:
-    """Return the smallest CPU quota of the control groups that this process is in, in cores; infinity if none has one.
+    """Return the smallest CPU quota of this process's control groups, in cores; infinity if there is none.
 
     Args:
         cgroups: Where the groups are mounted, version 2 or 1.
-        own: Says which groups the process is in.
+        own: The file that lists the groups of the process.
     """
     try:
         lines = own.read_text(encoding="utf-8").splitlines()
@@ -36,7 +36,7 @@ def read_quota(cgroups: Path = _CGROUPS, own: Path = _OWN) -> float:
 
 
 def _quotas_above(root: Path, place: str) -> Iterator[float]:
-    """The quotas of a group and of all that it lies in. A container sees its own group as the root."""
+    """Yield the quotas of a group and all its parents. A container sees its own group as the root."""
     parts = [part for part in place.split("/") if part not in ("", "..")]
     for depth in range(len(parts) + 1):
         group = root.joinpath(*parts[:depth])

@@ -1,4 +1,4 @@
-"""The one place that decides what runs where and how: device, precision, memory layout, threads."""
+"""The only place that decides where and how things run: device, precision, memory layout, threads."""
 
 import os
 from contextlib import AbstractContextManager, nullcontext
@@ -12,10 +12,10 @@ from torch.amp import GradScaler
 from stmn.errors import UsageError, count_of
 from stmn.runtime import torchrun
 
-#: `auto`: bfloat16 on a CUDA device that has it, float16 on an older one, float32 on a CPU; `tf32`: float32 that CUDA
-#: multiplies with fractions of 10 bits
+#: `auto`: bfloat16 on a CUDA device that has it, float16 on an older one, float32 on a CPU; `tf32`: float32 with
+#: products that CUDA computes with 10-bit fractions
 Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
-#: a precision that does not depend on the device: testing has these alone
+#: a precision that does not depend on the device; testing has only these
 NamedPrecision = Literal["float32", "bfloat16", "float16"]
 _DTYPES: dict[NamedPrecision, torch.dtype] = {
     "float32": torch.float32,
@@ -32,8 +32,8 @@ class Device:
         device: torch's device.
         precision: type of convolutions and matrix products; weights stay float32.
         cuts_pictures: pictures are sent to it as 8-bit levels, to be cut, resized and normalised there.
-        threads: threads that make batches; None for what suits the device.
-        tf32: products of float32 numbers may be computed with fractions of 10 bits.
+        threads: threads that make batches; None for the device's default.
+        tf32: products of float32 numbers may be computed with 10-bit fractions.
     """
 
     device: torch.device
@@ -54,21 +54,21 @@ class Device:
 
     @property
     def has_own_convolutions(self) -> bool:
-        """True where this project's convolutions work: on a CPU, in float32."""
+        """True if this project's convolutions work: on a CPU, in float32."""
         return self.device.type == "cpu" and self.precision == torch.float32
 
     @property
     def takes_coarse_input(self) -> bool:
-        """True where a network's input may be computed in TF32, because the network rounds it as coarsely."""
+        """True if a network's input may be computed in TF32, because the network rounds it just as coarsely."""
         return self.is_cuda and (self.tf32 or self.precision != torch.float32)
 
     @property
     def copies_aside(self) -> bool:
-        """True where copies from pinned memory can run while it computes: on a CUDA device that is here."""
+        """True if copies from pinned memory can run while it computes: on an available CUDA device."""
         return self.is_cuda and torch.cuda.is_available()
 
     def free_memory(self) -> int | None:
-        """Bytes that this process may still take of a CUDA device that is here; None otherwise."""
+        """Return the bytes that this process can still allocate on an available CUDA device; None otherwise."""
         if not self.copies_aside:
             return None
         free, _ = torch.cuda.mem_get_info(self.device)
@@ -76,15 +76,15 @@ class Device:
 
     @property
     def runs_ahead(self) -> bool:
-        """True where work is given to the device faster than it is done: the host should not wait for each result.
+        """True if work is queued on the device faster than it is done, so the host should not wait for each result.
 
-        The scale of float16's losses is decided step by step, so there it waits.
+        With float16, the loss scale is decided after each step, so there the host waits.
         """
         return self.is_cuda and self.precision != torch.float16
 
     @property
     def loader_threads(self) -> int:
-        """Threads that make batches: by default one on a CPU, which works where the network leaves a core idle."""
+        """Threads that make batches: by default one on a CPU, which uses cores that the network leaves idle."""
         from stmn.runtime.cores import count_cores
 
         if self.threads is not None:
@@ -92,23 +92,23 @@ class Device:
         return max(1, min(16, count_cores() // torchrun.local_size())) if self.is_cuda else 1
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """A context that computes in `precision` where that is safe."""
+        """Return a context that computes in `precision` where that is safe."""
         return nullcontext() if self.precision == torch.float32 else torch.autocast(self.device.type, self.precision)
 
     def scaler(self) -> GradScaler:
-        """A loss scaler that keeps float16 gradients from vanishing; in other precisions it does nothing."""
+        """Return a loss scaler that keeps float16 gradients from vanishing; in other precisions it does nothing."""
         return GradScaler(self.device.type, enabled=self.precision == torch.float16)
 
     def place(self, network: nn.Module) -> nn.Module:
         """Move a network to the device, weights of 2D convolutions in channels_last.
 
-        On a CPU a forward pass is faster with it and a training step as fast (docs/decisions/channels-last.md); on a
-        GPU half precision needs it.
+        On a CPU, channels_last makes a forward pass faster and a training step no slower
+        (docs/decisions/channels-last.md); on a GPU, half precision needs it.
         """
         return network.to(self.device).to(memory_format=torch.channels_last)
 
     def move(self, tensor: Tensor) -> Tensor:
-        """Copy a tensor to the device; does not wait if it lies in pinned memory."""
+        """Copy a tensor to the device; does not wait if it is in pinned memory."""
         return tensor.to(self.device, non_blocking=self.is_cuda)
 
     def move_batch(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -117,14 +117,14 @@ class Device:
 
 
 def choose_device(name: str = "auto", precision: Precision = "auto", threads: int | None = None) -> Device:
-    """The device of a name and a precision.
+    """Return the device for a name and a precision.
 
-    A CUDA device that is named by its number becomes the current one, so that nothing opens a context on another.
+    A CUDA device given by number becomes the current one, so that nothing opens a context on another.
 
     Args:
         name: `auto` (CUDA if available), `cpu`, `cuda` or `cuda:N`. Under torchrun each process gets its own GPU.
-        precision: `auto` for what the device does best.
-        threads: threads that make batches; None for what suits the device.
+        precision: `auto` for the device's best.
+        threads: threads that make batches; None for the device's default.
 
     Raises:
         UsageError: there is no such precision, or no such device here.
@@ -133,7 +133,7 @@ def choose_device(name: str = "auto", precision: Precision = "auto", threads: in
         raise UsageError(f"precision '{precision}': unknown; use {', '.join(_DTYPES)}")
     device = find_device(name)
     if device.type == "cuda":
-        # cuBLAS reads it when CUDA starts; without it, products may be summed in another order each time
+        # read by cuBLAS when CUDA starts; without it, the order of sums in products may vary
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         if device.index is not None:
             torch.cuda.set_device(device)
@@ -143,7 +143,7 @@ def choose_device(name: str = "auto", precision: Precision = "auto", threads: in
 
 
 def find_device(name: str = "auto") -> torch.device:
-    """The device of a name; nothing is opened on it.
+    """Return the device for a name, without opening a context on it.
 
     Args:
         name: as for `choose_device`.
@@ -193,7 +193,7 @@ def _check_tf32(device: torch.device) -> None:
 
 
 def _dtype(precision: Precision, device: torch.device) -> torch.dtype:
-    """What a precision means on a device."""
+    """Return the dtype of a precision on a device."""
     if precision == "tf32":
         return torch.float32
     if precision != "auto":

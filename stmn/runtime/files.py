@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written under a temporary name, flushed, renamed. And files that really are files."""
+"""Write files whole or not at all: under a temporary name, flushed, renamed. Read only regular files."""
 
 import codecs
 import errno
@@ -22,13 +22,13 @@ from stmn.errors import DataError, StmnError, UsageError
 from stmn.runtime.names import has_slash
 from stmn.runtime.platforms import AS_IS, NO_WAIT, mark_as_used, remove_unused
 
-#: of files of weights and scores, ours and others'
+#: suffixes of files of weights and scores, this project's and others'
 _ENDINGS = (".safetensors", ".pth", ".pt", ".tar", ".ckpt", ".bin", ".mat")
-#: bytes of the longest text that is read whole; the longest published list has 150 MB
+#: longest text that is read, in bytes; the longest published list has 150 MB
 _LONGEST_TEXT = 2**29
-#: names that `atomic_write` gives, and those that safetensors writes first
+#: temporary names of `atomic_write` and of safetensors
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.part(\.\w+)?|\.tmp\w{6}")
-#: what else than a file can have a name
+#: kinds of names other than regular files
 _KINDS = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
@@ -37,7 +37,7 @@ _KINDS = {
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success flush it to disk and rename it, on any error remove it.
+    """Yield a temporary path beside `path`; on success flush it to disk and rename it, on any error remove it.
 
     Raises:
         StmnError: the disk is full, or the folder can't be written.
@@ -47,18 +47,18 @@ def atomic_write(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".part{path.suffix}", dir=path.parent)
     except OSError as error:
         raise StmnError(f"{path}: can't be written: {error.strerror or error}") from error
-    temporary, marked = Path(name), mark_as_used(handle)  # what nobody has marked is left over
+    temporary, marked = Path(name), mark_as_used(handle)  # unmarked files count as left over
     try:
         yield temporary
-        with open(temporary, "r+b") as file:  # Windows flushes what is open for writing
+        with open(temporary, "r+b") as file:  # Windows flushes only files that are open for writing
             os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes private files; these are the user's
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes files private; give this one the usual permissions
         temporary.replace(path)
     except OSError as error:
         raise StmnError(f"{path}: can't be written: {error.strerror or error}") from error
-    except StmnError as error:  # of what writes to the temporary path, or beside it, under a name that nobody knows
+    except StmnError as error:  # from a writer: replace the temporary path in its message
         own, final = name.removesuffix(path.suffix), str(path).removesuffix(path.suffix)
         error.args = tuple(line.replace(own, final) for line in error.lines)
         raise
@@ -69,17 +69,17 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def is_temporary(name: str) -> bool:
-    """True for a name under which something is written here that is not whole yet."""
+    """True for a temporary name, of a file that is not complete yet."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
 def holds_same(path: Path, other: Path) -> bool:
-    """True if two files are there and have the same bytes."""
+    """True if two files exist and have the same bytes."""
     return path.is_file() and other.is_file() and filecmp.cmp(path, other, shallow=False)
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a file, whole or not at all; nothing is written if the same one is there.
+    """Copy a file, whole or not at all; nothing is written if the target already has the same bytes.
 
     Raises:
         StmnError: the disk is full, or the folder can't be written.
@@ -90,14 +90,14 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def remove_leftovers(folder: Path, name: str = "*") -> None:
-    """Remove what killed processes have left in a folder under temporary names.
+    """Remove temporary files that killed processes have left in a folder.
 
-    Those of `atomic_write` that a living process writes are spared, and all where the file system has no locks. The
-    caller makes sure that nobody else writes safetensors files there.
+    Files of `atomic_write` that a living process is writing stay; so do all if the file system has no locks. The
+    caller must make sure that nobody else is writing safetensors files there.
 
     Args:
-        folder: where to look.
-        name: of the file that was being written; by default of any, also in the folders below.
+        folder: the folder.
+        name: name of the file that was being written; by default any file, including folders below.
     """
     for path in folder.rglob(".*") if name == "*" else folder.glob(f".{glob.escape(name)}.*"):
         if is_temporary(path.name) and path.is_file() and not path.is_symlink():
@@ -105,9 +105,9 @@ def remove_leftovers(folder: Path, name: str = "*") -> None:
 
 
 def check_regular(path: Path | str) -> None:
-    """Make sure that a name is that of a file, for libraries that open it by name.
+    """Make sure that a path is a regular file, for libraries that open it by name.
 
-    A pipe could make them wait for ever, and a device such as /dev/zero never ends.
+    A pipe could make them wait forever, and a device such as /dev/zero never ends.
 
     Raises:
         OSError: there is no such file, or it is a folder, a pipe, a socket or a device.
@@ -116,9 +116,9 @@ def check_regular(path: Path | str) -> None:
 
 
 def open_regular(path: Path | str) -> BufferedReader:
-    """Open a file for reading; a folder, pipe, socket or device is not opened. Raises `OSError`."""
+    """Open a regular file for reading, not a folder, pipe, socket or device. Raises `OSError`."""
     check_regular(path)
-    # what took the file's place meanwhile must not make this wait
+    # if something else has replaced the file in the meantime, opening it must not wait
     descriptor = os.open(path, os.O_RDONLY | NO_WAIT | AS_IS)
     try:
         _check_mode(os.fstat(descriptor).st_mode)
@@ -129,14 +129,14 @@ def open_regular(path: Path | str) -> BufferedReader:
 
 
 def read_regular(path: Path | str, most: int = _LONGEST_TEXT) -> bytes:
-    """Read a whole file.
+    """Read a whole regular file.
 
     Args:
         path: the file.
         most: bytes that it may have.
 
     Raises:
-        OSError: it can't be read, is no file, or is longer.
+        OSError: it can't be read, is not a regular file, or is longer.
     """
     with open_regular(path) as file:
         if os.fstat(file.fileno()).st_size > most:
@@ -145,15 +145,15 @@ def read_regular(path: Path | str, most: int = _LONGEST_TEXT) -> bytes:
 
 
 def _check_mode(mode: int) -> None:
-    """Raise `OSError` unless it is the mode of a file."""
+    """Raise `OSError` unless it is the mode of a regular file."""
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, f"is {_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file")
 
 
 def refuse_links(folder: Path, root: Path) -> None:
-    """Refuse a folder below `root` that links lead out of: whoever made them would decide what is overwritten.
+    """Refuse a folder below `root` with links that lead out of it: their author would decide what is overwritten.
 
-    `root`, and the folder in `root` that holds `folder`, may be links. A folder elsewhere may too: a person named it.
+    `root`, and the folder in `root` that holds `folder`, may be links. So may a folder elsewhere: a person named it.
 
     Raises:
         UsageError: The message names the link.
@@ -167,15 +167,15 @@ def refuse_links(folder: Path, root: Path) -> None:
 
 
 def real_path(path: Path) -> Path:
-    """The absolute path without links. Raises `OSError` if a link leads to itself."""
+    """Return the absolute path without links. Raises `OSError` if a link leads to itself."""
     try:
         return path.resolve()
-    except RuntimeError as error:  # of Python before 3.13
+    except RuntimeError as error:  # raised by Python before 3.13
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from error
 
 
 def _is_below(path: Path, folder: Path) -> bool:
-    """True if a path leads to a place in a folder."""
+    """True if a path, with links resolved, is in a folder."""
     try:
         return real_path(path).is_relative_to(real_path(folder))
     except OSError:  # a link that leads to itself
@@ -183,7 +183,7 @@ def _is_below(path: Path, folder: Path) -> bool:
 
 
 def read_text(path: Path, most: int = _LONGEST_TEXT) -> str:
-    """The text of a file that a person wrote, in UTF-8, with or without a byte-order mark.
+    """Read a text file in UTF-8, with or without a byte-order mark.
 
     Args:
         path: the file.
@@ -205,13 +205,13 @@ def read_text(path: Path, most: int = _LONGEST_TEXT) -> str:
 
 
 def refuse_utf16(path: Path) -> None:
-    """Raise `DataError` if a text file begins with UTF-16's byte-order mark, as some spreadsheets and editors write."""
+    """Raise `DataError` if a text file begins with UTF-16's byte-order mark, which some programs write."""
     with open_regular(path) as file:
         _refuse_utf16(path, file.read(2))
 
 
 def _refuse_utf16(path: Path, start: bytes) -> None:
-    """Raise `DataError` if the first bytes of a file are that mark."""
+    """Raise `DataError` if a file's first bytes are UTF-16's byte-order mark."""
     if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         raise DataError(f"{path}: is UTF-16 text; save it as UTF-8")
 
@@ -224,24 +224,24 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def digest(content: Any) -> str:
-    """A hash (16 hex digits) of JSON content, the same on every machine."""
+    """Return a hash (16 hex digits) of JSON content, the same on every machine."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def file_digest(path: Path) -> str:
-    """A hash (16 hex digits) of a file's bytes. A file that has not changed is read once per process."""
+    """Return a hash (16 hex digits) of a file's bytes. An unchanged file is read only once per process."""
     about = path.stat()
     return _hash_file(path, about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
 
 
 @lru_cache(maxsize=4096)
 def _hash_file(path: Path, *about: int) -> str:
-    """The hash of a file of which so much is known."""
+    """Hash a file; `about`, its size and times, only distinguishes cache entries."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def names_path(text: str) -> bool:
-    """True if text is written like a path, with a slash or the ending of a file of weights or scores."""
+    """True if text looks like a path, with a slash or the suffix of a file of weights or scores."""
     return has_slash(text) or text.endswith(_ENDINGS)

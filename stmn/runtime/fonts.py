@@ -1,4 +1,4 @@
-"""Fonts for text in pictures: Pillow's own, or another one that has the letters it lacks."""
+"""Fonts for text in pictures: Pillow's own, or another with letters that it lacks."""
 
 import os
 import sys
@@ -23,17 +23,17 @@ _FOLDERS = {
     "win32": (r"C:\Windows\Fonts", r"~\AppData\Local\Microsoft\Windows\Fonts"),
 }
 _UNIX = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts")
-#: a code point that no font has: its picture is the box that stands for missing letters
+#: a code point that no font has: its picture is the box for missing letters
 _MISSING = "\U0010fffe"
 
 _chosen: list[Path] = []
 
 
 def choose_font(path: Path) -> None:
-    """Use a font file before all others.
+    """Prefer a font file to all others.
 
     Raises:
-        UsageError: It is no font.
+        UsageError: It is not a font.
     """
     try:
         ImageFont.truetype(str(path), 10)
@@ -63,13 +63,13 @@ def find_font(text: str, size: int) -> Font:
 
 
 def count_missing(font: Font, text: str) -> int:
-    """Return how many letters of a text a font has no picture of."""
+    """Return the number of letters in a text that a font lacks."""
     box = _picture(font, _MISSING)
     return sum(_picture(font, letter) == box for letter in {*text} if not letter.isspace())
 
 
 def _candidates(size: int) -> Iterator[Font]:
-    """The chosen font, Pillow's own, then those of this machine."""
+    """Yield the chosen font, Pillow's own, then those of this machine."""
     for path in _chosen:
         yield ImageFont.truetype(str(path), size)
     yield ImageFont.load_default(size)
@@ -82,7 +82,7 @@ def _candidates(size: int) -> Iterator[Font]:
 
 @cache
 def _font_files() -> list[Path]:
-    """The fonts of this machine, the preferred ones first, and that of matplotlib."""
+    """Find the fonts of this machine and of matplotlib, the preferred ones first."""
     found: dict[str, Path] = {}
     folders = [Path(os.path.expanduser(folder)) for folder in _FOLDERS.get(sys.platform, _UNIX)]
     if (plots := find_spec("matplotlib")) and plots.origin:
@@ -90,14 +90,14 @@ def _font_files() -> list[Path]:
     for folder in folders:
         for here, _, names in os.walk(folder):
             for name in sorted(names):
-                if name.lower().endswith((".ttf", ".otf", ".ttc")) and not name.startswith("LastResort"):  # boxes alone
+                if name.lower().endswith((".ttf", ".otf", ".ttc")) and not name.startswith("LastResort"):  # only boxes
                     found.setdefault(name, Path(here, name))
     order = {name: place for place, name in enumerate(_PREFERRED)}
     return sorted(found.values(), key=lambda path: (order.get(path.name, len(order)), path.name))
 
 
 def _picture(font: Font, letter: str) -> bytes:
-    """The pixels of a letter."""
+    """Return the pixels of a letter."""
     try:
         mask = font.getmask(letter)
     except (OSError, ValueError, UnicodeEncodeError):

@@ -1,4 +1,4 @@
-"""Numbers that travel from a device to the host while both go on working."""
+"""Copy numbers from a device to the host while both go on working."""
 
 import time
 from typing import cast
@@ -8,19 +8,19 @@ from torch import Tensor
 
 from stmn.runtime import torchrun
 
-#: seconds between looks at an event, far less than a step takes
+#: seconds between checks of an event, far less than a step takes
 _POLL_SECONDS = 0.0005
 
 
 def mark_queue(device: torch.device) -> torch.cuda.Event:
-    """An event behind all that a GPU was given. A host that waits for it sleeps, which leaves its core to others."""
+    """Return an event after all queued GPU work. A host that waits for it sleeps, which leaves its core to others."""
     event = torch.cuda.Event(blocking=True)
     event.record(torch.cuda.current_stream(device))
     return event
 
 
 class HostCopy:
-    """A copy of a tensor in the host's memory. It is on its way when this returns; `read` waits for it.
+    """A copy of a tensor in host memory. The constructor only starts the copy; `read` waits for it.
 
     Args:
         values: (n,) on any device.
@@ -34,9 +34,9 @@ class HostCopy:
             self._ready = mark_queue(values.device)
 
     def read(self) -> list[float]:
-        """The numbers; this waits for the device to have got so far, not for what it was given later."""
+        """Return the numbers; waits for the device to reach the copy, not for work queued later."""
         if self._ready is not None:
-            # where other processes compute too, one of them may be lost: a host that sleeps in CUDA hears no signal
+            # if other processes train too, one of them may be lost, and a host that sleeps in CUDA gets no signal
             while torchrun.size() > 1 and not self._ready.query():
                 time.sleep(_POLL_SECONDS)
             self._ready.synchronize()

@@ -1,7 +1,7 @@
-"""The model hub: `hf://user/name` stands for a model file there. All that goes online for a model passes here.
+"""The model hub: `hf://user/name` stands for a model file there. All network access for models is here.
 
-What is downloaded lands in the cache that huggingface_hub shares with other programs, and is read as any stranger's
-file. Nothing of it is run.
+Downloads go to the cache that huggingface_hub shares with other programs, and are read as untrusted files. Nothing in
+them is run.
 """
 
 import re
@@ -15,19 +15,19 @@ from typing import Any
 from stmn.errors import DataError, MissingExtra, StmnError, UsageError
 from stmn.runtime.notices import notice
 
-#: what the files of a model are called, on the hub as well
+#: names of a model's files, also on the hub
 MODEL_FILE, CARD_FILE, RECIPE_FILE = "model.safetensors", "README.md", "recipe.toml"
-#: `pathlib` makes one slash of two
+#: `pathlib` turns two slashes into one
 _PREFIX = re.compile(r"hf:/{1,2}(?!/)")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-#: seconds to wait for the hub's answer whether there is such a file
+#: seconds to wait for the hub to say whether a file exists
 _PATIENCE = 10.0
 _HOW = "write hf://USER/NAME, or hf://USER/NAME@REVISION"
 
 
 @dataclass(frozen=True)
 class HubName:
-    """The name of a repository of the hub, `user/name`, and a branch, tag or commit of it; None for its main branch."""
+    """A repository on the hub, `user/name`, and a branch, tag or commit of it; None for its main branch."""
 
     repo: str
     revision: str | None = None
@@ -42,7 +42,7 @@ def is_hub_name(text: str) -> bool:
 
 
 def parse_hub_name(text: str) -> HubName:
-    """Read `hf://user/name`, `hf://user/name@revision` or, without a revision, `user/name`.
+    """Parse `hf://user/name`, `hf://user/name@revision` or the same without `hf://`.
 
     Raises:
         UsageError: it is none of these.
@@ -64,7 +64,7 @@ def parse_hub_name(text: str) -> HubName:
 def fetch_model(text: str) -> Path:
     """Download the model file that `hf://user/name` stands for, unless this machine has its newest version.
 
-    Without a connection it is the copy that this machine has, and a notice says so. A process asks once for each name.
+    Without a connection, the copy on this machine is used, with a notice. A process asks only once for each name.
 
     Args:
         text: the name, with `hf://`.
@@ -74,14 +74,14 @@ def fetch_model(text: str) -> Path:
 
     Raises:
         UsageError: the name is wrong, or there is no such repository, revision or model file.
-        DataError: there is no connection, and no copy here; or the download broke off.
+        DataError: there is no connection and no local copy; or the download broke off.
         MissingExtra: huggingface_hub is not installed.
     """
     name, hub = parse_hub_name(text), _library()
     try:
         with _hub_errors(name):
             url = hub.hf_hub_url(name.repo, MODEL_FILE, revision=name.revision)
-            hub.get_hf_file_metadata(url, timeout=_PATIENCE)  # once: the download itself would retry for half a minute
+            hub.get_hf_file_metadata(url, timeout=_PATIENCE)  # once: the download itself retries for half a minute
     except _Unreachable as error:
         found = hub.try_to_load_from_cache(name.repo, MODEL_FILE, revision=name.revision)
         if not isinstance(found, str):
@@ -97,28 +97,28 @@ def fetch_model(text: str) -> Path:
 
 
 def pin_revision(text: str, path: Path) -> str:
-    """The name of what was downloaded to `path`, with its commit: what a record should hold."""
+    """Return the name of the download at `path` with its commit, for records."""
     commit = path.parent.name
     return str(HubName(parse_hub_name(text).repo, commit)) if _COMMIT.fullmatch(commit) else text
 
 
 def upload(folder: Path, name: HubName, private: bool, message: str) -> str:
-    """Make one commit of a folder's files in a repository, which is made if there is none.
+    """Commit a folder's files to a repository, which is created if it doesn't exist.
 
-    Files of the repository that the folder doesn't have stay as they are.
+    Other files in the repository stay as they are.
 
     Args:
-        folder: the files, without folders in it.
+        folder: the folder; it has no subfolders.
         name: the repository, and the branch; None for the main one.
-        private: make a new repository private; one that exists stays as it is.
-        message: the first line of the commit.
+        private: make a new repository private; an existing one stays as it is.
+        message: the first line of the commit message.
 
     Returns:
         The address of the repository.
 
     Raises:
         UsageError: the name is wrong, or nobody has logged in.
-        StmnError: there is no connection, or the hub refuses; the repository is as it was.
+        StmnError: there is no connection, or the hub refuses; the repository is unchanged.
         MissingExtra: huggingface_hub is not installed.
     """
     hub = _library()
@@ -134,12 +134,12 @@ def upload(folder: Path, name: HubName, private: bool, message: str) -> str:
 
 
 class _Unreachable(Exception):
-    """The hub could not be reached, or did not do what it should; in words."""
+    """The hub could not be reached, or failed; the message says how."""
 
 
 @contextmanager
 def _hub_errors(name: HubName) -> Iterator[None]:
-    """Turn huggingface_hub's errors into ours."""
+    """Turn huggingface_hub's errors into this package's."""
     errors = _library().errors
     try:
         yield
@@ -147,7 +147,7 @@ def _hub_errors(name: HubName) -> Iterator[None]:
         raise UsageError(f"{name}: its owner decides who may have it: ask on its page, then log in") from error
     except errors.RevisionNotFoundError as error:
         raise UsageError(f"{name}: the repository has no branch, tag or commit '{name.revision}'") from error
-    except errors.LocalEntryNotFoundError as error:  # which is an EntryNotFoundError as well
+    except errors.LocalEntryNotFoundError as error:  # a subclass of EntryNotFoundError, so it must come first
         raise _Unreachable(_describe(error.__cause__ or error)) from error
     except errors.EntryNotFoundError as error:
         raise UsageError(f"{name}: has no {MODEL_FILE}, so it is no model of stmn") from error
@@ -165,17 +165,17 @@ def _hub_errors(name: HubName) -> Iterator[None]:
         raise _Unreachable(_describe(error)) from error
     except (StmnError, KeyboardInterrupt):
         raise
-    except Exception as error:  # of the HTTP library below, which is another one in each version
+    except Exception as error:  # from the HTTP library, which differs between versions
         raise _Unreachable(_describe(error)) from error
 
 
 def _describe(error: BaseException) -> str:
-    """The first line of what went wrong."""
+    """Return the first line of an error's message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
 
 
 def _library() -> Any:
-    """huggingface_hub, with its errors. Raises `MissingExtra`."""
+    """Import huggingface_hub with the modules used here. Raises `MissingExtra`."""
     try:
         import huggingface_hub
         import huggingface_hub.constants

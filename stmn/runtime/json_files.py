@@ -1,7 +1,7 @@
-"""JSON that may be damaged, or written by anybody: what can't be used is an error of one line.
+"""Read JSON that may be damaged or untrusted: unusable content is a one-line error.
 
-JSON as Python reads it has NaN, numbers of thousands of digits, halves of characters, and depths that end the program.
-None of them is read here.
+Python's JSON parser accepts NaN, numbers of thousands of digits, lone surrogates, and nesting that crashes the program.
+All of these are refused here.
 """
 
 import json
@@ -13,15 +13,15 @@ from typing import Any
 from stmn.errors import DataError
 from stmn.runtime.files import digest, read_regular, write_json
 
-#: levels of tables and lists within each other
+#: largest nesting depth of tables and lists
 _DEPTH = 50
-#: whole numbers of more bits are no count, size, seed or time
+#: integers of more bits can't be a count, size, seed or time
 _BITS = 64
-#: bytes or characters; what is read of them takes up to 30 times as many
+#: longest content in bytes or characters; parsed, it takes up to 30 times as much memory
 _LONGEST = 2**26
-#: the entry of a record that vouches for the others
+#: the entry of a record with the digest of the others
 _DIGEST = "digest"
-#: halves of characters, except those in which file names hold bytes that are no UTF-8
+#: lone surrogates, except those that stand for non-UTF-8 bytes in file names
 _HALVES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
@@ -29,7 +29,7 @@ def parse_json(content: bytes | str) -> Any:
     """Read JSON.
 
     Raises:
-        ValueError: it can't be used; the message says why, to follow "is damaged: ".
+        ValueError: it can't be used; the message says why, worded to follow "is damaged: ".
     """
     if len(content) > _LONGEST:
         raise ValueError(f"longer than {_LONGEST / 2**20:g} MiB")
@@ -41,7 +41,7 @@ def parse_json(content: bytes | str) -> Any:
         raise ValueError(f"not JSON in line {error.lineno}: {error.msg}") from error
     except RecursionError as error:
         raise ValueError(f"nested more than {_DEPTH} deep") from error
-    except ValueError as error:  # of Python's own limit
+    except ValueError as error:  # Python's own limit
         raise ValueError("a number has too many digits") from error
     check_values(value)
     return value
@@ -67,13 +67,13 @@ def read_json(path: Path) -> Any:
 
 
 def write_record(path: Path, content: dict[str, Any]) -> None:
-    """Write a table as JSON, whole or not at all, with a digest of what it holds."""
+    """Write a table as JSON, whole or not at all, with a digest of its content."""
     plain = json.loads(json.dumps(content))  # as it will be read: keys are text, tuples are lists
     write_json(path, plain | {_DIGEST: digest(plain)})
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Read what `write_record` wrote. One without a digest, of an older version, is read as it is.
+    """Read a record of `write_record`. A record of an older version, without a digest, is read unchecked.
 
     Raises:
         FileNotFoundError: there is none.
@@ -89,7 +89,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def check_values(value: Any) -> None:
-    """Refuse what JSON or TOML can hold, and nothing here can use.
+    """Refuse values that JSON or TOML can hold but that are never valid here.
 
     Raises:
         ValueError: there is such a value; the message says what it is.

@@ -1,4 +1,4 @@
-"""The files of C kernels, and what is compiled of them for which CPUs. Building a wheel reads this file too, alone."""
+"""The files of C kernels, and the CPUs they are compiled for. The wheel build also imports this file, alone."""
 
 import hashlib
 import platform
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-#: for which CPUs a wheel has kernels, best first: by machine the `-march` of GCC and Clang
+#: CPUs that a wheel has kernels for, best first: machine -> values of GCC's and Clang's `-march`
 LEVELS = {
     "x86_64": ("x86-64-v4", "x86-64-v3"),  # AVX-512; AVX2 and FMA
     "aarch64": ("armv8-a",),
 }
-#: the same machine by other names
+#: other names of the same machines
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
-#: which of them a CPU can run, by what PyTorch says of it
+#: CPU capability as reported by PyTorch -> levels that it can run
 _CAPABLE = {"AVX512": LEVELS["x86_64"], "AVX2": LEVELS["x86_64"][1:]}
 
 
@@ -26,7 +26,7 @@ class KernelFiles:
         folder: the folder with `NAME.c`, what it includes, and kernels.toml.
         name: the kernel's name.
         flags: flags for the compiler, except those for the CPU.
-        without: what is slower without the kernel, and how much.
+        without: what is slower without the kernel, and by how much.
         digest: a hash of the folder's files.
     """
 
@@ -46,10 +46,10 @@ class KernelFiles:
         return cls(folder, name, tuple(section["flags"]), section["without"], digest)
 
     def make_command(self, compiler: Sequence[str], march: str, library: Path) -> list[str]:
-        """The command that compiles the kernel.
+        """Return the command that compiles the kernel.
 
         Args:
-            compiler: the compiler, with flags of its own if it has any.
+            compiler: the compiler, with its own flags if any.
             march: the CPU: one of `LEVELS`, or "native".
             library: the file to write.
         """
@@ -57,25 +57,25 @@ class KernelFiles:
         return [*compiler, *self.flags, f"-march={march}", "-fPIC", "-shared", str(source), "-o", str(library), "-lm"]
 
     def built(self, march: str) -> Path:
-        """Where a wheel has the kernel for a CPU. By the hash in its name, one of another source is not loaded."""
+        """Return the kernel's path in a wheel for a CPU. The hash in its name is that of its source."""
         return self.folder / "built" / f"{self.name}-{self.digest}-{march}.so"
 
     def list_built(self, levels: Sequence[str]) -> list[Path]:
-        """The libraries that came with the package for some of the CPUs."""
+        """Return the package's libraries for the given CPU levels."""
         return [path for level in levels if (path := self.built(level)).is_file()]
 
 
 def find_machine() -> str:
-    """This machine, as `LEVELS` calls it."""
+    """Return this machine's name in `LEVELS`."""
     machine = platform.machine().lower()
     return _MACHINES.get(machine, machine)
 
 
 def list_levels() -> tuple[str, ...]:
-    """For which of `LEVELS` this CPU can run what was compiled, best first."""
+    """Return the levels of `LEVELS` that this CPU can run, best first."""
     machine = find_machine()
     if machine != "x86_64":
         return LEVELS.get(machine, ())
-    import torch  # building a wheel does without
+    import torch  # not needed to build a wheel
 
     return _CAPABLE.get(torch.backends.cpu.get_cpu_capability(), ())

@@ -1,7 +1,7 @@
-"""One process at work in a folder: a lock that ends with the process that holds it.
+"""Allow one process at a time in a folder: a lock that ends with the process that holds it.
 
-The lock is on a file, not on the folder, because NFS locks only what is open for writing. The file says who holds the
-lock; what it says counts only while the lock is held, so a file left by a killed process blocks nobody.
+The lock is on a file, not on the folder, because NFS locks only files that are open for writing. The file says who
+holds the lock, but counts only while the lock is held, so a file left by a killed process blocks nobody.
 """
 
 import json
@@ -28,15 +28,15 @@ from stmn.runtime.platforms import (
     take_lock,
 )
 
-#: the file in the folder
+#: name of the lock's file in the folder
 LOCK_FILE = "run.lock"
-#: seconds for which a refusal looks again: others may look at the lock, which takes a moment
+#: seconds to retry before refusing: another process may only be checking the lock, which takes a moment
 _PATIENCE = 0.5
-#: seconds between looks while waiting
+#: seconds between checks while waiting
 _POLL_SECONDS = 0.5
-#: letters of a command line in a message
+#: longest command line in a message, in characters
 _LONGEST = 200
-#: bytes of a lock's file that are read; a command line has fewer
+#: bytes of a lock's file that are read; command lines are shorter
 _MOST_BYTES = 2**16
 #: the end of the year 9999, seconds since the epoch
 _LAST = 253_402_300_799
@@ -48,14 +48,14 @@ class FolderInUse(StmnError):
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock.
+    """The process that holds a lock.
 
     Attributes:
         host: name of the machine; empty if unknown.
         pid: process id on that machine.
-        since: when it took the lock, seconds since the epoch.
+        since: when it took the lock, in seconds since the epoch.
         command: its command line.
-        work: what it does, as "this stage".
+        work: what it is doing, such as "this stage".
     """
 
     host: str = ""
@@ -66,7 +66,7 @@ class Holder:
 
     @property
     def is_known(self) -> bool:
-        """True if this can be, as in a file that another process has written to its end."""
+        """True if the values are valid, so the other process has finished writing its file."""
         kinds = isinstance(self.host, str) and isinstance(self.pid, int) and isinstance(self.since, int | float)
         texts = isinstance(self.command, str) and isinstance(self.work, str)
         return kinds and texts and self.host.isprintable() and 0 < self.since < _LAST
@@ -81,16 +81,16 @@ class Holder:
 
 @contextmanager
 def hold_lock(folder: Path, say: Callable[[str], None], wait: bool = False, work: str = "this stage") -> Iterator[bool]:
-    """Keep other processes that ask for the lock out of `folder` until the block, or this process, ends.
+    """Lock `folder` against other processes that ask for the lock, until the block or this process ends.
 
-    Gives whether another process held the lock first. The folder is made if it is missing, and removed again if nothing
-    was written there.
+    Yields whether another process held the lock first. The folder is created if it is missing, and removed again if
+    nothing was written there.
 
     Args:
-        say: called with a line when there is something to wait for, or when the file system has no locks; then
-            nobody is kept out.
+        say: called with a line when this process waits, or when the file system has no locks; then the folder is not
+            locked.
         wait: wait for the process that holds the lock.
-        work: what is done meanwhile, for messages.
+        work: what is done in the block, for messages.
 
     Raises:
         FolderInUse: another process holds the lock.
@@ -109,15 +109,15 @@ def hold_lock(folder: Path, say: Callable[[str], None], wait: bool = False, work
         finally:
             remove_locked(path, handle)
     finally:
-        with suppress(OSError):  # something was written
+        with suppress(OSError):  # fails, as it should, if something was written
             for made in missing:
                 made.rmdir()
 
 
 def find_holder(folder: Path) -> Holder | None:
-    """Who holds the lock of `folder`, which need not be writable; None if nobody does."""
+    """Return the holder of the lock of `folder`, which need not be writable; None if there is none."""
     try:
-        handle = os.open(folder / LOCK_FILE, os.O_RDONLY | NO_WAIT)  # strangers may have put a pipe there
+        handle = os.open(folder / LOCK_FILE, os.O_RDONLY | NO_WAIT)  # it might be a pipe
     except OSError:
         return None
     try:
@@ -129,13 +129,13 @@ def find_holder(folder: Path) -> Holder | None:
 
 
 def _acquire(path: Path, say: Callable[[str], None], wait: bool) -> tuple[int, bool]:
-    """The open file of the lock, which this process holds now; and whether it had to wait for another one."""
+    """Take the lock: return its open file, and whether this process had to wait for another one."""
     begun, said = time.monotonic(), False
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT | NO_LINK | AS_IS, 0o666)
-        except FileNotFoundError:  # the other process has just removed the folder that it made
+        except FileNotFoundError:  # another process has just removed the folder that it had made
             continue
         except OSError as error:
             raise StmnError(f"{path}: can't be written: {error.strerror or error}") from error
@@ -147,7 +147,7 @@ def _acquire(path: Path, say: Callable[[str], None], wait: bool) -> tuple[int, b
         if taken and _is_there(handle, path):
             return handle, said
         os.close(handle)
-        if taken:  # its last holder removed it between our opening and locking it
+        if taken:  # its last holder removed it after it was opened here and before it was locked
             continue
         holder = _read_holder(path)
         if not wait and time.monotonic() - begun > _PATIENCE:
@@ -167,7 +167,7 @@ def _is_there(handle: int, path: Path) -> bool:
 
 
 def _read_holder(path: Path) -> Holder:
-    """Who wrote the file of a lock; nobody known if it is gone or half-written."""
+    """Read the holder from a lock's file; an empty `Holder` if it is missing or incomplete."""
     try:
         with open_regular(path) as file:
             file.seek(READABLE_FROM)
@@ -178,6 +178,6 @@ def _read_holder(path: Path) -> Holder:
 
 
 def _command_line() -> str:
-    """The command line of this process, as a person types it, or its beginning."""
+    """Return the command line of this process, as a person would type it, shortened if long."""
     line = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."

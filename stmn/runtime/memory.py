@@ -1,4 +1,4 @@
-"""Memory that ran out, on a GPU or in the machine, becomes one line with what to try. Needs no torch."""
+"""Turn memory shortages, on a GPU or in the machine, into one line with what to try. Doesn't need torch."""
 
 import ctypes
 import re
@@ -17,11 +17,11 @@ _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 @dataclass(frozen=True)
 class Shortage:
-    """Memory that ran out.
+    """A memory shortage.
 
     Attributes:
-        on_gpu: a GPU's; otherwise the machine's.
-        asked: how much more was asked for, "2.5 GiB"; empty if unknown.
+        on_gpu: True for a GPU's memory, False for the machine's.
+        asked: how much more was requested, "2.5 GiB"; empty if unknown.
         what: what needed it; empty if unknown.
     """
 
@@ -36,23 +36,23 @@ class Shortage:
 
 
 def find_shortage(error: BaseException) -> Shortage | None:
-    """The shortage that an error of Python, NumPy, torch or CUDA tells of; None if it tells of something else."""
+    """Return the shortage that an error of Python, NumPy, torch or CUDA reports; None for other errors."""
     text = str(error)
     if not is_out_of_memory(error):
         return None
     on_gpu = type(error).__name__ == "OutOfMemoryError" or bool(_OF_GPU.search(text))
     found = _ASKED.search(text)
     asked = _in_words(float(found[1].rstrip(".")), found[2]) if found else ""
-    what, _, rest = text.rpartition(": out of memory")  # as this program's own kernels say it
+    what, _, rest = text.rpartition(": out of memory")  # the form of this package's own kernels
     return Shortage(on_gpu, asked, what if isinstance(error, MemoryError) and not rest else "")
 
 
 @contextmanager
 def report_shortage(advise: Callable[[Shortage], str]) -> Iterator[None]:
-    """Turn errors that tell of a shortage into a `StmnError`: what ran out, and what to try.
+    """Turn errors that report a shortage into a `StmnError`: what ran out, and what to try.
 
     Args:
-        advise: says what to try.
+        advise: returns what to try.
     """
     try:
         yield
@@ -64,9 +64,10 @@ def report_shortage(advise: Callable[[Shortage], str]) -> Iterator[None]:
 
 
 def limit_memory(more: int) -> None:
-    """Let this process have `more` bytes beside those that it has, where the system can say how many that are.
+    """Limit this process to `more` bytes of memory in addition to its current ones, if the system reports these.
 
-    It is for processes that read what may ask for any amount, and can be lost: what asks for more gets `MemoryError`.
+    It is for expendable processes that read untrusted data, which may request any amount: beyond the limit they get
+    `MemoryError`.
     """
     with suppress(ImportError, OSError, ValueError):
         import resource  # not on Windows
@@ -78,17 +79,17 @@ def limit_memory(more: int) -> None:
 
 
 def give_back_large_blocks() -> None:
-    """Have memory of a megabyte and more given back to the system as soon as it is free; glibc only.
+    """Return freed blocks of a megabyte or more to the system at once; glibc only.
 
-    By default glibc raises that limit up to 32 MB, and keeps freed memory of less for later. Where pictures and maps of
-    many sizes follow each other, what it keeps grows for minutes.
+    By default glibc raises this threshold up to 32 MB, and keeps smaller freed blocks. If pictures and maps of many
+    sizes follow each other, the memory that it keeps grows for minutes.
     """
-    with suppress(OSError, AttributeError, TypeError):  # another C library, or on Windows none of that name
+    with suppress(OSError, AttributeError, TypeError):  # another C library, or none of that name on Windows
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 2**20)
 
 
 def _in_words(count: float, unit: str) -> str:
-    """A number of bytes in the largest unit that leaves at least 1: "2.5 GiB"."""
+    """Format a number of bytes in the largest unit that gives at least 1: "2.5 GiB"."""
     number = [name.lower() for name in _UNITS].index(unit.lower())
     while count >= 1024 and number + 1 < len(_UNITS):
         count, number = count / 1024, number + 1

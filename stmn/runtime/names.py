@@ -1,4 +1,4 @@
-"""Names that strangers chose: what may name a folder, and how text that may hold anything is printed."""
+"""Untrusted names: which may name a folder, and how to print arbitrary text safely."""
 
 import os
 import re
@@ -9,33 +9,33 @@ from typing import Any
 
 from stmn.runtime.platforms import TAKES_ALL_NAMES
 
-#: bytes of a name that every file system takes, less those that temporary names add
+#: longest name that every file system accepts, in bytes, minus what temporary names add
 MOST_BYTES = 200
 
-#: what acts on a terminal or turns the order of letters instead of being a letter: control characters, marks and
-#: overrides of direction, ends of lines and paragraphs, tags, and what stands for a byte that is no text. Joiners are
-#: left alone, since scripts and emoji need them.
+#: characters that control a terminal or the order of letters instead of being letters: control characters, marks and
+#: overrides of direction, line and paragraph separators, tags, and surrogates for bytes that are not text. Joiners are
+#: allowed, because scripts and emoji need them.
 _ACTING = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
 )
-#: names of devices on Windows, with any ending
+#: names of devices on Windows, with any suffix
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\.|$)", re.IGNORECASE)
-#: characters that Windows allows in no name
+#: characters that Windows doesn't allow in names
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*]')
 
 
 def printable(text: str) -> str:
-    r"""Return text as one line that only shows letters: `\x1b[2J` in place of what clears a screen."""
+    r"""Return text as one line without control characters: `\x1b[2J` instead of a code that clears the screen."""
     return escape_letters(text, lambda letter: repr(letter)[1:-1])
 
 
 def escape_letters(text: str, escape: Callable[[str], str]) -> str:
-    """Return text in which `escape` has replaced each letter that acts instead of being one."""
+    """Return text with each control character replaced by `escape`."""
     return _ACTING.sub(lambda found: escape(found[0]), text)
 
 
 def find_fault(name: str) -> str:
-    """Say why a name can't be that of a new folder, as "is longer than 200 bytes"; empty if it can."""
+    """Return why a new folder can't have a name, such as "is longer than 200 bytes"; empty if it can."""
     if not name or name in (".", ".."):
         return "names no folder"
     if has_slash(name):
@@ -52,23 +52,23 @@ def find_fault(name: str) -> str:
 
 
 def has_slash(text: str) -> bool:
-    """True for a path of several parts, or of one and a slash; on Windows with a backslash too."""
+    """True for text with a slash; on Windows also with a backslash."""
     return "/" in text or os.sep in text
 
 
 def folder_name(label: str) -> str:
-    """The label as the name of a folder: itself, or on Windows with `_` for what can't be in one there."""
+    """Return a label as a folder name: unchanged, or on Windows with `_` for characters that are not allowed."""
     return label if TAKES_ALL_NAMES else portable(label)
 
 
 def portable(name: str) -> str:
-    """Return a name with `_` for what some file system forbids: it stays in its folder, visible, on Windows too."""
+    """Return a name that is valid on every file system, stays in its folder and is visible; `_` replaces the rest."""
     flat = _FORBIDDEN.sub("_", _ACTING.sub("_", name.strip("/"))).rstrip(". ")
     return f"_{flat}" if not flat or flat[0] in ". " or _DEVICES.match(flat) else flat
 
 
 def without_folders(value: Any) -> Any:
-    """A value in which paths of this machine, absolute or in a home, have their last name alone.
+    """Return a value in which paths of this machine, absolute or in a home, are reduced to their last name.
 
     Args:
         value: JSON.
@@ -85,7 +85,7 @@ def without_folders(value: Any) -> Any:
 
 
 def cut_bytes(name: str, most: int) -> str:
-    """Return the beginning of a name, in at most so many bytes of UTF-8 and whole letters."""
+    """Return the beginning of a name: at most `most` bytes of UTF-8, in whole letters."""
     cut = name.encode("utf-8", "replace")[:most].decode("utf-8", "ignore")
     while cut and unicodedata.combining(name[len(cut) : len(cut) + 1] or "a"):  # an accent belongs to its letter
         cut = cut[:-1]

@@ -1,7 +1,7 @@
-"""Notices of code that has no `Progress`: what a person should know though nothing failed, each line once.
+"""Notices from code that has no `Progress`: what a person should know although nothing failed, each line once.
 
-They go to Python's logger `stmn`, whose lines show on standard error unless a program decides otherwise. The command
-line prints them as it prints its own.
+They go to Python's logger `stmn`, which prints to standard error unless a program decides otherwise. The command line
+prints them like its own.
 """
 
 import logging
@@ -13,7 +13,7 @@ _noticed: set[str] = set()
 
 
 def notice(line: str) -> None:
-    """Show a person a line, unless this process has shown it already."""
+    """Print a line, unless this process has already printed it."""
     if line not in _noticed:
         _noticed.add(line)
         _logger.warning("%s", line)
@@ -21,7 +21,7 @@ def notice(line: str) -> None:
 
 @contextmanager
 def notices_to(say: Callable[[str], None]) -> Iterator[None]:
-    """Give the notices of a block to `say`, in place of standard error; each is news again."""
+    """Send the notices of a block to `say` instead of standard error; lines printed before may appear again."""
     handler = _Handler(say)
     _noticed.clear()
     _logger.addHandler(handler)
@@ -32,12 +32,12 @@ def notices_to(say: Callable[[str], None]) -> Iterator[None]:
 
 
 class _Handler(logging.Handler):
-    """Hands the text of records on."""
+    """Passes the text of records to a function."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__()
         self._say = say
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand on a line."""
+        """Pass on a line."""
         self._say(record.getMessage())

@@ -1,8 +1,8 @@
-"""What systems differ in: locks, files that are open, descriptors, owners, how processes start.
+"""Differences between systems: locks, open files, descriptors, owners, how processes start.
 
-Linux and macOS have all of it. Windows has locks that keep readers out of what is locked, keeps files that are open
-under their names, starts processes in new interpreters alone, and has no owners. Each difference is looked for by what
-the system has, and not by its name, which decides on what can't be looked for.
+Linux and macOS have all features. On Windows, locks keep readers out of locked bytes, open files can't be removed or
+renamed, processes start only in new interpreters, and there are no owners. Each feature is detected where possible; the
+system's name decides only about the rest.
 """
 
 import os
@@ -17,29 +17,29 @@ except ImportError:  # Windows
 
 #: files and processes have owners and groups
 HAS_OWNERS = hasattr(os, "geteuid")
-#: a child process can get the number of an open file or pipe, and FFmpeg too
+#: the number of an open file or pipe can be passed to a child process, and to FFmpeg
 PASSES_DESCRIPTORS = hasattr(os, "fork")
 
-#: how many processes one can wait for; Windows waits for 63 things at most
+#: largest number of processes to wait for; Windows can wait for at most 63 objects
 MOST_WORKERS = 60 if os.name == "nt" else 2**16
-#: a name in a folder can have any letter but a slash
+#: a file name can have any character except a slash
 TAKES_ALL_NAMES = os.name != "nt"
 
-#: flags to open what strangers may have put there: a link is not followed, a pipe is not waited for
+#: flags to open untrusted files: links are not followed, and opening a pipe doesn't wait
 NO_LINK, NO_WAIT = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
-#: bytes stay as they are
+#: flag to read and write bytes unchanged
 AS_IS = getattr(os, "O_BINARY", 0)
-#: a locked file's bytes from here on can be read by others
+#: others can read a locked file's bytes starting here
 READABLE_FROM = 1
 
-#: looks at a lock that may be another look, and seconds between them
+#: checks of a lock that may only be held by another check, and seconds between them
 _LOOKS, _LOOK_SECONDS = 5, 0.02
-#: seconds for which a file under a temporary name has not been written, so that it is left over where none are locked
+#: without locks, a temporary file counts as left over if it was not written for this many seconds
 _OLD = 600.0
 
 
 def take_lock(handle: int) -> bool:
-    """Lock an open file that can be written, until its handle is closed or this process ends, however it does.
+    """Lock a writable open file, until its handle is closed or this process ends in any way.
 
     Returns:
         False if another process has locked it.
@@ -47,16 +47,16 @@ def take_lock(handle: int) -> bool:
     Raises:
         OSError: its file system has no locks.
     """
-    from filelock import lock_descriptor  # takes longer than most commands need
+    from filelock import lock_descriptor  # slow to import
 
     return lock_descriptor(handle, blocking=False)
 
 
 def is_locked(handle: int) -> bool:
-    """True if another process has locked an open file, which this one may read only. Raises `OSError`."""
+    """True if another process has locked an open file, which may be read-only here. Raises `OSError`."""
     if fcntl:
         try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # two that look don't see each other
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two checks don't block each other
         except BlockingIOError:
             return True
         return False
@@ -74,7 +74,7 @@ def remove_locked(path: Path, handle: int) -> None:
         os.close(handle)
         return
     os.close(handle)
-    with suppress(OSError):  # another process has opened it by now, so that it stays: an unlocked file says nothing
+    with suppress(OSError):  # if another process has opened it, it stays: an unlocked file means nothing
         path.unlink()
 
 
@@ -82,7 +82,7 @@ def mark_as_used(handle: int) -> int | None:
     """Mark a new file as in use, until the returned handle is closed or this process ends.
 
     Returns:
-        The handle. None where a file that is open can't get another name: there it is closed, and is not marked.
+        The handle. None if open files can't be renamed: then the file is closed, and not marked.
     """
     if not fcntl:
         os.close(handle)
@@ -93,9 +93,9 @@ def mark_as_used(handle: int) -> int | None:
 
 
 def remove_unused(path: Path) -> None:
-    """Remove a file that a killed process has left, and not one that a living process has marked.
+    """Remove a file that a killed process has left, unless a living process has marked it.
 
-    Where files are not marked, one that is open or was written in the last ten minutes stays.
+    On systems without marks, a file that is open or was written in the last ten minutes stays.
     """
     with suppress(OSError):
         if not fcntl:
@@ -108,14 +108,14 @@ def remove_unused(path: Path) -> None:
 
 
 def has_fork_server() -> bool:
-    """True where worker processes can start from a server that has imported torch; else each is a new interpreter."""
+    """True if worker processes can start from a server that has imported torch; else each is a new interpreter."""
     import multiprocessing
 
     return "forkserver" in multiprocessing.get_all_start_methods()
 
 
 def has_private_sockets() -> bool:
-    """True where a process can be reached by a name that is no file, and sees whose the others are: on Linux."""
+    """True if a process can be reached by a name that is not a file, and can check its clients' user: on Linux."""
     import socket
 
     return HAS_OWNERS and hasattr(socket, "AF_UNIX") and hasattr(socket, "SO_PEERCRED")

@@ -1,4 +1,4 @@
-"""float32 that is float32: torch lets a GPU compute float32 convolutions in TF32, whose fractions have 10 bits."""
+"""True float32: by default torch lets a GPU compute float32 convolutions in TF32, with 10-bit fractions."""
 
 import re
 from collections.abc import Iterator
@@ -10,22 +10,22 @@ import torch
 from stmn.errors import StmnError
 from stmn.runtime.device import Device
 
-#: what torch says of an operation that has no deterministic form
+#: torch's message about an operation without a deterministic form
 _UNSTEADY = re.compile(r"(\S+) does not have a deterministic implementation")
 
 
 @contextmanager
 def training_numbers(device: Device, deterministic: bool = False) -> Iterator[None]:
-    """Compute a training: its products as the device says, and convolutions by what is fastest or always the same.
+    """Set up torch for training: precision of products, and convolutions by the fastest or a deterministic algorithm.
 
-    All that a program chose before is in force again afterwards.
+    The previous settings are restored afterwards.
 
     Args:
-        device: where it runs; the sizes of its batches are the same in all steps.
-        deterministic: use operations alone that give the same bits each time.
+        device: where it runs, and whether in TF32; batches should have the same size in all steps.
+        deterministic: use only operations that give the same bits each time.
 
     Raises:
-        StmnError: one of them exists in no such form.
+        StmnError: an operation has no deterministic form.
     """
     cudnn, filling = torch.backends.cudnn, cast(Any, torch.utils.deterministic)
     before = cudnn.benchmark, cudnn.deterministic, filling.fill_uninitialized_memory
@@ -35,7 +35,7 @@ def training_numbers(device: Device, deterministic: bool = False) -> Iterator[No
             cudnn.benchmark, cudnn.deterministic = device.is_cuda and not deterministic, deterministic
             if deterministic:
                 torch.use_deterministic_algorithms(True)
-                filling.fill_uninitialized_memory = False  # nothing here reads memory that it has not written
+                filling.fill_uninitialized_memory = False  # nothing here reads uninitialised memory
             yield
         except RuntimeError as error:
             found = _UNSTEADY.match(str(error))
@@ -51,9 +51,9 @@ def training_numbers(device: Device, deterministic: bool = False) -> Iterator[No
 
 
 def exact_float32() -> AbstractContextManager[None]:
-    """Compute float32 convolutions and matrix products in float32, whatever was chosen for this process before.
+    """Compute float32 convolutions and matrix products in float32, whatever the process's settings.
 
-    What was chosen is in force again afterwards. Half precision, as under autocast, stays what it is.
+    The previous settings are restored afterwards. Half precision, as under autocast, is not affected.
     """
     return float32_products(tf32=False)
 
@@ -62,11 +62,11 @@ def exact_float32() -> AbstractContextManager[None]:
 def float32_products(tf32: bool) -> Iterator[None]:
     """Compute float32 convolutions and matrix products in float32, or on CUDA in TF32.
 
-    What was chosen before is in force again afterwards.
+    The previous settings are restored afterwards.
     """
     # Both of torch's interfaces are set, because torch refuses to read one that contradicts the other.
     products, convolutions = torch.get_float32_matmul_precision(), None
-    with suppress(RuntimeError):  # a program that has set only the newer one
+    with suppress(RuntimeError):  # raised if a program has set only the newer one
         convolutions = torch.backends.cudnn.allow_tf32
     before = [(operation, operation.fp32_precision) for operation in _operations()]
     try:
@@ -84,7 +84,7 @@ def float32_products(tf32: bool) -> Iterator[None]:
 
 
 def _operations() -> list[Any]:
-    """The operations whose float32 torch 2.9 and later can make coarser, each with an `fp32_precision`."""
+    """Return the operations with an `fp32_precision`, whose float32 torch 2.9 and later can make coarser."""
     backends: Any = torch.backends
     kinds = [(backends.cudnn, "conv"), (backends.cudnn, "rnn"), (backends.cuda, "matmul")]
     kinds += [(backends.mkldnn, "conv"), (backends.mkldnn, "rnn"), (backends.mkldnn, "matmul")]

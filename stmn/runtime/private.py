@@ -1,4 +1,4 @@
-"""Folders and files that only this user can write, so that what is loaded from them is this user's own."""
+"""Folders and files that only this user can write, so that libraries can be loaded from them safely."""
 
 import os
 import stat
@@ -9,20 +9,20 @@ from stmn.runtime.platforms import HAS_OWNERS
 
 
 class SharedFolderError(OSError):
-    """Others than this user can write to a folder, or replace it; the message says what is wrong."""
+    """Other users can write to a folder or replace it; the message says why."""
 
 
-#: what lets others than the owner change a file, or what is in a folder
+#: permissions that let others than the owner change a file or a folder's contents
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def make_private_folder(path: Path) -> Path:
-    """Make a folder that only this user can write, or make sure that it is one.
+    """Make a folder that only this user can write, or make sure that an existing one is.
 
-    Where a system has no owners, the folder is made and that is all.
+    On systems without owners, the folder is only created.
 
     Returns:
-        The folder, without links on the way.
+        The folder's path, without links.
 
     Raises:
         SharedFolderError: others can write to it, or replace it.
@@ -44,7 +44,7 @@ def make_private_folder(path: Path) -> Path:
 
 
 def is_private_file(path: Path) -> bool:
-    """True for a file, no link, that belongs to this user and that no one else can write."""
+    """True for a file (not a link) that belongs to this user and that no one else can write."""
     try:
         status = path.lstat()
     except FileNotFoundError:
@@ -55,16 +55,16 @@ def is_private_file(path: Path) -> bool:
 
 
 def _find_fault(status: os.stat_result) -> str:
-    """Why others can replace what is in a folder; empty if they can't."""
+    """Return why others can replace a folder's contents; empty if they can't."""
     if status.st_uid not in (0, os.geteuid()):
         return "belongs to another user"
-    sticky = status.st_mode & stat.S_ISVTX  # as /tmp: each can replace what is their own
+    sticky = status.st_mode & stat.S_ISVTX  # as in /tmp: users can replace only their own files
     shared = status.st_mode & stat.S_IWOTH or (status.st_mode & stat.S_IWGRP and not _is_own_group(status.st_gid))
     return "can be written by others" if shared and not sticky else ""
 
 
 def _is_own_group(number: int) -> bool:
-    """True for a group that has this user alone, as many systems make one for each, or that is the superuser's."""
+    """True for a group with only this user, which many systems create for each user, or for the superuser's group."""
     if number == 0:
         return True
     with suppress(ImportError, KeyError):

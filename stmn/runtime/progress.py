@@ -1,4 +1,4 @@
-"""How stages report what they do, without knowing about terminals.
+"""How stages report their progress, without knowing about terminals.
 
 A stage opens a task and advances it. The command line draws it with rich; a test or a script ignores it.
 """
@@ -12,11 +12,11 @@ class Task(Protocol):
     """A piece of work in progress."""
 
     def advance(self, count: int = 1, **fields: object) -> None:
-        """Report `count` more units done; `fields` (loss=0.3, failed=1) replace those shown beside the bar."""
+        """Report `count` more units as done; `fields` (loss=0.3, failed=1) replace those shown beside the bar."""
 
 
 class Progress(Protocol):
-    """Where a stage reports to."""
+    """The receiver of a stage's reports."""
 
     def task(self, description: str, total: int | None, unit: str, done: int = 0) -> AbstractContextManager[Task]:
         """Open a task.
@@ -32,7 +32,7 @@ class Progress(Protocol):
         """Show a person one line: a notice or a result."""
 
     def event(self, **fields: object) -> None:
-        """Report something to a program that follows, such as the end of a video; fields are JSON values."""
+        """Report an event to a listening program, such as the end of a video; fields are JSON values."""
 
 
 class Silent:
@@ -43,7 +43,7 @@ class Silent:
 
     @contextmanager
     def task(self, description: str, total: int | None, unit: str, done: int = 0) -> Iterator[Task]:
-        """A task that nobody watches."""
+        """Open a task that shows nothing."""
         yield self
 
     def say(self, line: str) -> None:

@@ -1,6 +1,6 @@
 """The processes that train one network together under torchrun.
 
-They agree on everything that is not a function of the step: what is up to date, when to stop, whether a loss is finite.
+They agree on everything that is not a function of the step: what is up to date, when to stop, if a loss is finite.
 """
 
 import atexit
@@ -25,11 +25,11 @@ from stmn.errors import StmnError, is_out_of_memory
 from stmn.runtime import torchrun
 from stmn.runtime.device import Device
 
-#: longer than any step: a lost process shows by its closed connection, or torchrun ends the others
+#: longer than any step: a lost process is noticed by its closed connection, or torchrun ends the others
 _TIMEOUT = timedelta(hours=2)
-#: seconds between looks for a broadcast value
+#: seconds between checks for a broadcast value
 _POLL_SECONDS = 0.1
-#: what gloo and NCCL say when the process at the other end is gone
+#: words in errors of gloo and NCCL when the other process is gone
 _LOST = (
     "connection closed", "connection reset", "connection refused", "broken pipe", "remote process", "remoteerror",
     "timed out", "timeout", "communicator was aborted", "socket error",
@@ -38,14 +38,14 @@ _NCCL_ERROR = re.compile(r"NCCL error in:? [^,]*, ([^,(\n]*[^,(\n ])")
 
 
 class Ranks:
-    """This process among the `size` that run the same command; without torchrun the only one.
+    """This process among the `size` processes that run the same command; without torchrun it is the only one.
 
-    With a single process every method does nothing, or returns what it was given.
+    With a single process, every method does nothing or returns its argument.
 
     Args:
         rank: number of this process, from 0.
         size: number of processes.
-        store: torch's store that all of them reach; None for a single process.
+        store: torch's store that all processes can reach; None for a single process.
     """
 
     def __init__(self, rank: int = 0, size: int = 1, store: Store | None = None) -> None:
@@ -57,7 +57,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """True in the one process that writes and prints."""
+        """True in the process that writes and prints."""
         return self.rank == 0
 
     def broadcast(self, value: Any) -> Any:
@@ -78,7 +78,7 @@ class Ranks:
         self.broadcast(None)
 
     def join(self, device: Device) -> None:
-        """Join the process group that adds up gradients: NCCL between GPUs, gloo otherwise."""
+        """Join the process group that sums gradients: NCCL between GPUs, gloo otherwise."""
         if self._store is None or dist.is_initialized():
             return
         if device.is_cuda:
@@ -113,11 +113,11 @@ class Ranks:
             )
 
     def no_sync(self, learner: nn.Module, when: bool) -> AbstractContextManager[Any]:
-        """A context in which, if `when`, backward passes add to this process's gradients alone."""
+        """Return a context in which, if `when`, backward passes add only to this process's gradients."""
         return learner.no_sync() if when and isinstance(learner, DistributedDataParallel) else nullcontext()
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
-        """The sum of the processes' tensors, computed in place; all have the same shape.
+        """Return the sum of the processes' tensors, computed in place; all have the same shape.
 
         Raises:
             StmnError: another process has ended, or NCCL failed.
@@ -128,18 +128,18 @@ class Ranks:
         return tensor
 
     def share(self, count: int) -> range:
-        """This process's contiguous share of `count` pieces of work."""
+        """Return this process's contiguous share of `count` pieces of work."""
         return self.shares(count)[self.rank]
 
     def shares(self, count: int) -> list[range]:
-        """The contiguous shares of all processes of `count` pieces of work."""
+        """Return the contiguous shares of all processes of `count` pieces of work."""
         return [range(rank * count // self.size, (rank + 1) * count // self.size) for rank in range(self.size)]
 
     def reports_error(self, all_know: bool = False) -> bool:
         """True in the first process that asks: only one process prints an error that stops them all.
 
         Args:
-            all_know: the processes agreed to stop, so none waits for another.
+            all_know: the processes have agreed to stop, so none waits for another.
         """
         self._failed = not all_know
         if self._reports is None:
@@ -152,7 +152,7 @@ class Ranks:
 
 @lru_cache(maxsize=1)
 def current_ranks() -> Ranks:
-    """This process among those that torchrun started; waits until all of them are there."""
+    """Return this process among those that torchrun started; waits until all have started."""
     if torchrun.size() == 1:
         return ALONE
     with report_lost_rank():
@@ -164,7 +164,7 @@ def current_ranks() -> Ranks:
 def report_lost_rank() -> Iterator[None]:
     """Turn torch's errors about the other processes, and NCCL's own, into a `StmnError` of one line.
 
-    Memory that ran out in NCCL stays what it is.
+    Memory shortages in NCCL are not changed.
     """
     try:
         yield
@@ -182,7 +182,7 @@ def report_lost_rank() -> Iterator[None]:
 
 
 def _is_lost_connection(error: RuntimeError) -> bool:
-    """True when an error of torch is about the connection to another process."""
+    """True if an error of torch is about the connection to another process."""
     if isinstance(error, dist.DistNetworkError | dist.DistStoreError):
         return True
     if "CUDA error" in str(error):  # such as "the launch timed out": this process's own GPU
@@ -191,7 +191,7 @@ def _is_lost_connection(error: RuntimeError) -> bool:
 
 
 def _nccl_reason(text: str) -> str:
-    """What went wrong, of a message such as `NCCL error in: FILE:92, invalid usage (run with ...), NCCL version 2`."""
+    """Return the reason in a message such as `NCCL error in: FILE:92, invalid usage (run with ...), NCCL version 2`."""
     before, _, last = text.partition("Last error:")
     if last.strip():
         return last.strip().splitlines()[0]

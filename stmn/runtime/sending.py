@@ -1,4 +1,4 @@
-"""Send work to a device ahead of its use, so that copying hides behind computing."""
+"""Send work to a device ahead of its use, so that copying overlaps with computing."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
@@ -16,15 +16,15 @@ _Sent = TypeVar("_Sent")
 def send_ahead(
     items: Iterable[_Item], send: Callable[[_Item], _Sent], tensors: Callable[[_Sent], Iterable[Tensor]], device: Device
 ) -> Iterator[_Sent]:
-    """Send items one after the other; on CUDA each is on its way while the one before it is worked on.
+    """Send items in order; on CUDA each is copied while the one before it is used.
 
-    There `send` runs on a stream of its own. What it returns is ready for the stream of the caller. Two items are on
-    the device at a time: the one in use and the next.
+    There `send` runs on its own stream, and its result is ready for the caller's stream. Two items are on the device at
+    a time: the one in use and the next.
 
     Args:
-        items: what is sent, such as batches in pinned memory.
+        items: the items, such as batches in pinned memory.
         send: copies an item to the device, and may compute there; it must not wait for the device.
-        tensors: all tensors of what `send` returns.
+        tensors: returns all tensors in a result of `send`.
         device: the device.
     """
     if not device.copies_aside:
@@ -34,7 +34,7 @@ def send_ahead(
     waiting: tuple[_Sent, torch.cuda.Event] | None = None
 
     def receive(sent: _Sent, ready: torch.cuda.Event) -> _Sent:
-        """Make the caller's stream wait for an item, and keep its memory until that stream is done with it."""
+        """Make the caller's stream wait for an item, and keep the item's memory until that stream is done with it."""
         current = torch.cuda.current_stream(device.device)
         current.wait_event(ready)
         for tensor in tensors(sent):
@@ -42,7 +42,7 @@ def send_ahead(
         return sent
 
     for item in items:
-        with torch.cuda.device(device.device), torch.cuda.stream(stream):  # which opens no other GPU on its way back
+        with torch.cuda.device(device.device), torch.cuda.stream(stream):  # so that leaving opens no other GPU
             sent = send(item), stream.record_event()
         if waiting:
             yield receive(*waiting)
@@ -53,5 +53,5 @@ def send_ahead(
 
 @lru_cache
 def _copy_stream(device: torch.device) -> torch.cuda.Stream:
-    """The one stream that copies to a device: memory that torch keeps for one stream serves no other."""
+    """Return the only stream that copies to a device: torch can't reuse one stream's memory for another."""
     return torch.cuda.Stream(device)

@@ -1,7 +1,7 @@
-"""Tensors with a JSON description, in one safetensors file: model files, training states, scores, codebooks.
+"""Tensors and a JSON description in one safetensors file: model files, training states, scores, codebooks.
 
-A file vouches for itself: its description has an entry `digest` with a digest of names, types, shapes and bytes of the
-tensors, and one of that and of the other entries. So the description can be read, and be trusted, without the tensors.
+A file has its own checksums: the entry `digest` of the description holds a digest of the tensors' names, types, shapes
+and bytes, and a digest of that and of the other entries. So the description can be checked without reading the tensors.
 """
 
 import hashlib
@@ -23,18 +23,18 @@ from stmn.runtime.files import atomic_write, check_regular
 from stmn.runtime.json_files import parse_json
 from stmn.runtime.notices import notice
 
-#: the metadata entry that holds the description. There is one alone, as safetensors writes several in random order.
+#: the metadata entry with the description; the only one, because safetensors writes several in random order
 KEY = "stmn"
-#: the entry of the description that vouches for the file, how it begins as text, and its entries
+#: the entry of the description with the file's digests, its beginning as text, and its own entries
 _DIGEST, _BEGINNING = "digest", '"digest": {"tensors": "'
 _TENSORS, _CONTENT = "tensors", "content"
-#: threads that digest large tensors; the disk or the memory limits more
+#: threads that digest large tensors; with more, disk or memory is the limit
 _THREADS = 4
 
-#: what to do about a damaged file
+#: advice about a damaged file
 _REMEDY = "use another copy, or make it again"
 
-#: names of the filters in the skip path in older files -> their names today
+#: names of the skip path's filters in older files -> current names
 _RENAMED = {f"stage_temporal.stage{number}.": f"skip_temporal.conv{number + 2}." for number in range(4)}
 
 
@@ -64,7 +64,7 @@ def save_plain(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] 
 
 
 def is_ours(path: Path) -> bool:
-    """True for a file of `save_tensors`, damaged or not; False for any other, even if it can't be read."""
+    """True for a file of `save_tensors`, damaged or not; False for any other, even an unreadable one."""
     try:
         check_regular(path)
         with safe_open(path, framework="pt") as file:
@@ -82,7 +82,7 @@ def read_metadata(path: Path, remedy: str = _REMEDY) -> dict[str, Any]:
         remedy: what to do about a damaged file.
 
     Raises:
-        CheckpointError: there is no such file, or it is damaged, or another program wrote it.
+        CheckpointError: there is no such file, it is damaged, or another program wrote it.
     """
     with _report_damage(path, remedy):
         return _read_description(path)[0]
@@ -97,7 +97,7 @@ def read_tensors(path: Path, remedy: str = _REMEDY) -> dict[str, Tensor]:
         remedy: what to do about a damaged file.
 
     Raises:
-        CheckpointError: as of `read_metadata`.
+        CheckpointError: as in `read_metadata`.
     """
     with _report_damage(path, remedy):
         _, digest = _read_description(path)
@@ -119,7 +119,7 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _read_description(path: Path) -> tuple[dict[str, Any], str | None]:
-    """The description of a file, and the digest of its tensors; None in older files."""
+    """Read a file's description and its digest of the tensors; the digest is None in older files."""
     check_regular(path)
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
@@ -146,7 +146,7 @@ def _read_description(path: Path) -> tuple[dict[str, Any], str | None]:
 
 
 def _vouches(value: Any) -> bool:
-    """True for what the entry `digest` of a description can be."""
+    """True for a valid form of a description's entry `digest`."""
     return isinstance(value, dict) and value.keys() == {_TENSORS, _CONTENT}
 
 
@@ -163,12 +163,12 @@ def _report_damage(path: Path, remedy: str) -> Iterator[None]:
 
 
 def _digest_description(description: dict[str, Any], tensors: str) -> str:
-    """The digest of a description without its entry `digest`, and of the digest of the tensors."""
+    """Return the digest of a description, without its entry `digest`, and of the tensors' digest."""
     return hashlib.sha256(json.dumps([tensors, description], sort_keys=True).encode()).hexdigest()
 
 
 def _digest_tensors(tensors: dict[str, Tensor]) -> str:
-    """The digest of contiguous tensors: of a line for each, by name, with type, shape and the digest of its bytes."""
+    """Return the digest of contiguous tensors: of each one's name, type, shape and digest of its bytes, by name."""
     with ThreadPoolExecutor(min(_THREADS, count_cores())) as threads:
         bytes_ = dict(zip(tensors, threads.map(_digest_tensor, tensors.values()), strict=True))
     lines = [[name, str(tensors[name].dtype), list(tensors[name].shape), bytes_[name]] for name in sorted(tensors)]
@@ -176,12 +176,12 @@ def _digest_tensors(tensors: dict[str, Tensor]) -> str:
 
 
 def _digest_tensor(tensor: Tensor) -> str:
-    """The digest of a tensor's bytes."""
+    """Return the digest of a tensor's bytes."""
     return hashlib.sha256(tensor.reshape(-1).view(torch.uint8).numpy().data).hexdigest()
 
 
 def _current_name(name: str) -> str:
-    """Today's name of a tensor."""
+    """Return the current name of a tensor."""
     for old, new in _RENAMED.items():
         name = name.replace(old, new)
     return name

@@ -1,4 +1,4 @@
-"""TOML that people write: recipes, `stmn.toml`, values of flags. Any mistake is an error of one line."""
+"""TOML that people write: recipes, `stmn.toml`, values of flags. Any mistake is a one-line error."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from stmn.errors import DataError, UsageError
 from stmn.runtime.files import read_text
 from stmn.runtime.json_files import check_values
 
-#: bytes; a recipe of a thousand stages needs a tenth of it
+#: longest file in bytes; a recipe of a thousand stages needs a tenth of it
 _LONGEST = 4 * 2**20
 
 
@@ -18,7 +18,7 @@ def parse_toml(text: str) -> dict[str, Any]:
     """Read TOML.
 
     Raises:
-        ValueError: it is none, is nested too deep, or a number is too large; the message says which.
+        ValueError: it is not TOML, is nested too deep, or a number is too large; the message says which.
     """
     try:
         table = tomllib.loads(text)
@@ -26,7 +26,7 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise
     except RecursionError as error:
         raise ValueError("nested too deep") from error
-    except ValueError as error:  # of Python's own limit
+    except ValueError as error:  # Python's own limit
         raise ValueError("a number has too many digits") from error
     check_values(table)
     return table
@@ -36,7 +36,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 
     Raises:
-        UsageError: it can't be read, or is no TOML.
+        UsageError: it can't be read, or is not TOML.
     """
     try:
         return parse_toml(read_text(path, _LONGEST))
@@ -47,13 +47,13 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def format_toml(value: Any) -> str:
-    """A value as TOML writes it on one line. Raises `ValueError` for one that TOML lacks."""
+    """Format a value as TOML on one line. Raises `ValueError` for one that TOML doesn't have."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, str):
-        value.encode()  # names that are not UTF-8 have no place in TOML
+        value.encode()  # raises for names that are not UTF-8, which TOML can't hold
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
     if isinstance(value, list):
         return f"[{', '.join(map(format_toml, value))}]"
@@ -63,5 +63,5 @@ def format_toml(value: Any) -> str:
 
 
 def _format_key(key: str) -> str:
-    """A key, in quotes if it needs them."""
+    """Format a key, in quotes if necessary."""
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else format_toml(key)

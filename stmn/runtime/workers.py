@@ -1,8 +1,8 @@
-"""Worker processes that may crash or hang without taking the work down.
+"""Worker processes that may crash or hang without stopping the work.
 
-Each worker does one job at a time, and reports that it gets on with it. If it dies, or reports nothing for longer than
-allowed, only that job is lost, and a new process takes its place. If it dies before it is ready for a job, all work
-ends: the next one would die too. Workers end with the process that started them, however that ends.
+Each worker does one job at a time, and reports progress. If it dies, or reports nothing for longer than allowed, only
+that job is lost, and a new process takes its place. If it dies before it is ready for a job, all work ends, because the
+next worker would die too. Workers end with the process that started them, however that ends.
 """
 
 import multiprocessing
@@ -28,7 +28,7 @@ from stmn.runtime.memory import find_shortage
 from stmn.runtime.notices import notice, notices_to
 from stmn.runtime.platforms import MOST_WORKERS, PASSES_DESCRIPTORS, has_fork_server
 
-#: what worker processes import before their first job: torch and the decoder
+#: the module that worker processes import before their first job: it imports torch and the decoder
 _PRELOAD = "stmn.runtime.preload"
 
 #: called once in a worker with the worker's index; returns the function that does a job
@@ -37,13 +37,13 @@ Setup = Callable[[int], Callable[[Any], Any]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job.
+    """The outcome of a job.
 
     Attributes:
         job: the job.
-        result: what the job returned, if it succeeded.
+        result: the job's result, if it succeeded.
         error: why it failed, in one line; empty if it succeeded.
-        lost: whether the worker died or was killed over it.
+        lost: True if the worker died or was killed during it.
     """
 
     job: Any
@@ -53,12 +53,12 @@ class Outcome:
 
 
 class FatalJobError(StmnError):
-    """Raised by a job to stop all work, as when the disk is full."""
+    """Raised by a job to stop all work, for example if the disk is full."""
 
 
 @dataclass
 class _Parent:
-    """The process that started this worker, and when it last heard of it; none outside a worker."""
+    """The connection to the parent process, and the time of the last report to it; None outside a worker."""
 
     connection: Connection | None = None
     told: float = 0.0
@@ -68,7 +68,7 @@ _parent = _Parent()
 
 
 def report_progress() -> None:
-    """Tell the parent process that the job gets on, once in a second at most; does nothing outside a worker."""
+    """Report progress to the parent process, at most once per second; does nothing outside a worker."""
     now = time.monotonic()
     if _parent.connection and now - _parent.told >= 1:
         _parent.told = now
@@ -76,11 +76,11 @@ def report_progress() -> None:
 
 
 def serve(connection: Connection) -> None:
-    """The main loop of a worker process: take a `Setup` and an index, then jobs, until the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to handle
+    """Run the main loop of a worker process: receive a `Setup` and an index, then jobs, until the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     inbox: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_receive, args=(connection, inbox), daemon=True).start()
-    with notices_to(lambda line: connection.send(("notice", line))):  # the parent shows each once
+    with notices_to(lambda line: connection.send(("notice", line))):  # the parent prints each once
         try:
             setup, index = pickle.loads(inbox.get())
             do_job = setup(index)
@@ -94,7 +94,7 @@ def serve(connection: Connection) -> None:
 
 
 def _receive(connection: Connection, inbox: "SimpleQueue[bytes]") -> None:
-    """Put messages into the inbox; end this process at once, whatever it is doing, when the parent is gone."""
+    """Put messages into the inbox; when the parent is gone, end this process at once, whatever it is doing."""
     while True:
         try:
             inbox.put(connection.recv_bytes())
@@ -103,17 +103,17 @@ def _receive(connection: Connection, inbox: "SimpleQueue[bytes]") -> None:
 
 
 def _answer(do_job: Callable[[Any], Any], message: bytes) -> bytes:
-    """Do the job in a message; the answer, pickled."""
+    """Do the job in a message; return the pickled answer."""
     try:
         return pickle.dumps(("ok", do_job(pickle.loads(message))))
     except FatalJobError as error:
         return pickle.dumps(("fatal", str(error)))
-    except BaseException as error:  # `sys.exit` of a plugin costs its job alone
+    except BaseException as error:  # `sys.exit` in a plugin fails only its job
         return pickle.dumps(("error", describe_error(error)))
 
 
 def describe_error(error: BaseException) -> str:
-    """An error as a line for a person; with its type unless it is a `StmnError` or tells of a lack of memory."""
+    """Describe an error in a line, with its type unless it is a `StmnError` or a memory shortage."""
     if shortage := find_shortage(error):
         return str(shortage)
     return str(error) if isinstance(error, StmnError) else f"{type(error).__name__}: {error}"
@@ -134,15 +134,15 @@ class Process(Protocol):
 
 
 def start_process(connection: Connection) -> Process:
-    """Start a worker process: from multiprocessing's fork server, or in a new interpreter where there is none.
+    """Start a worker process: from multiprocessing's fork server, or in a new interpreter if there is none.
 
-    The fork server imports torch once, and hands down no thread or decoder of this process.
+    The fork server imports torch once, and its children inherit no thread or decoder of this process.
     """
     return _start(_fork_server(), serve, connection) if has_fork_server() else _spawn(connection, preload=True)
 
 
 def warm_up() -> None:
-    """Start the fork server, if there is one: it imports torch while this process does something else."""
+    """Start the fork server, if there is one, so that it imports torch while this process does something else."""
     if has_fork_server():
         from multiprocessing import forkserver
 
@@ -151,7 +151,7 @@ def warm_up() -> None:
 
 
 def _fork_server() -> BaseContext:
-    """What starts worker processes where there is a fork server."""
+    """Return the context that starts worker processes from the fork server."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([_PRELOAD])
     return context
@@ -163,23 +163,23 @@ def _spawn(connection: Connection, preload: bool) -> Process:
 
 
 def _start(context: BaseContext, serve_with: Callable[[Connection], None], connection: Connection) -> Process:
-    """Start a process of multiprocessing's."""
+    """Start a process with multiprocessing."""
     process: multiprocessing.Process = context.Process(target=serve_with, args=(connection,), daemon=True)  # type: ignore[attr-defined]
     process.start()
     return process
 
 
 def _preload_and_serve(connection: Connection) -> None:
-    """The main loop of a worker process that has imported nothing yet."""
+    """Run the main loop of a worker process that has imported nothing yet."""
     import_module(_PRELOAD)
     serve(connection)
 
 
 def spawn_process(connection: Connection, preload: bool = True) -> Process:
-    """Start a worker process in a new interpreter: slower, but a daemonic process can do it too, unless on Windows.
+    """Start a worker process in a new interpreter: slower, but a daemonic process can do it too, except on Windows.
 
     Args:
-        connection: its end of a pipe.
+        connection: the worker's end of a pipe.
         preload: import torch at once.
     """
     return _NewInterpreter(connection, preload) if PASSES_DESCRIPTORS else _spawn(connection, preload)
@@ -191,7 +191,7 @@ class _NewInterpreter:
     def __init__(self, connection: Connection, preload: bool) -> None:
         number = connection.fileno()
         code = (
-            "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "  # Ctrl-C is for the parent to handle
+            "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "  # the parent handles Ctrl-C
             + (f"import {_PRELOAD}; " if preload else "")
             + f"from stmn.runtime.workers import Connection, serve; serve(Connection({number}))"
         )
@@ -212,11 +212,11 @@ class _NewInterpreter:
 
 
 class Worker:
-    """A worker process, seen from its parent, and the job it is doing.
+    """A worker process, seen from its parent, and its current job.
 
     Args:
-        setup: makes, in the process, the function that does a job.
-        index: number of the worker, given to `setup`.
+        setup: called in the process; returns the function that does a job.
+        index: number of the worker, passed to `setup`.
         start: starts a process that serves one end of a pipe.
     """
 
@@ -236,11 +236,11 @@ class Worker:
         self._send(job)
 
     def collect(self, readable: bool, timeout: float) -> Outcome | None:
-        """What became of the job, or None while the worker is busy with it.
+        """Return the outcome of the job, or None while the worker is busy with it.
 
         Args:
-            readable: whether the process has sent something.
-            timeout: the longest that a job may go without progress, seconds.
+            readable: whether the process has sent a message.
+            timeout: longest time in seconds that a job may go without progress.
 
         Raises:
             FatalJobError: the job raised it, or the process can't start.
@@ -263,31 +263,31 @@ class Worker:
         if kind == "notice":
             notice(value)
             return None
-        if kind in ("ready", "busy"):  # its first job starts now, or gets on
+        if kind in ("ready", "busy"):  # its first job starts now, or makes progress
             self._ready = True
             return None
         return Outcome(self.job, result=value) if kind == "ok" else Outcome(self.job, error=value)
 
     def stop(self) -> None:
-        """Kill the process; what it has not committed is lost."""
+        """Kill the process; its uncommitted work is lost."""
         self.process.kill()
         self.process.join()
         self.connection.close()
 
     def _send(self, message: Any) -> None:
-        """Send a message; if the process has died, that shows when its answer is collected."""
+        """Send a message; if the process has died, `collect` notices."""
         with suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send(message)
 
 
 def run_jobs(jobs: deque[Any], setup: Setup, workers: int, timeout: float) -> Iterator[Outcome]:
-    """Do all jobs on worker processes and yield an `Outcome` for each, in the order in which they end.
+    """Do all jobs on worker processes and yield an `Outcome` for each, in the order in which they finish.
 
     Args:
         jobs: the jobs, which must be picklable; the caller may append to them while iterating.
-        setup: makes, in each process, the function that does a job.
-        workers: number of processes; on Windows there are 60 at most.
-        timeout: the longest that a job may go without progress, seconds.
+        setup: called in each process; returns the function that does a job.
+        workers: number of processes; at most 60 on Windows.
+        timeout: longest time in seconds that a job may go without progress.
 
     Raises:
         FatalJobError: a job raised it, or processes can't start.

@@ -1,4 +1,4 @@
-"""Crops, flips and normalisation: one draw for all frames of a video and for both modalities (section 4.1)."""
+"""Crops, flips and normalisation: drawn once for all frames of a video and both modalities (section 4.1)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from stmn.sampling.colour import Colours
 from stmn.sampling.resample import Bytes, Floats, Levels, cut_into, make_taps
 
 #: `multi_scale`: corners and centre at four sizes (motion stream). `jitter`: sides +-25 % (appearance stream, fused
-#: network). `random_resized`: any place, the strongest, for little data. `centre`: nothing is left to chance
+#: network). `random_resized`: any position, the strongest, for little data. `centre`: not random
 Augmentation = Literal["multi_scale", "jitter", "random_resized", "centre"]
 
 #: the paper's sizes are for frames of short side 256; here they are fractions of the short side
@@ -33,7 +33,7 @@ RGB_STD = (0.229, 0.224, 0.225)
 #: flow levels are scaled like RGB levels, because the motion stream may start from conv1 weights trained on these
 FLOW_STD = 255 * sum(RGB_STD) / 3
 
-#: how levels become a network's input; in a mirrored field u changes its sign
+#: conversion of levels to a network's input; in a mirrored field the sign of u changes
 RGB_TO_INPUT = Levels([255 * mean for mean in RGB_MEAN], [1 / (255 * std) for std in RGB_STD])
 FLOW_TO_INPUT = Levels([ZERO_LEVEL] * 2, [1 / FLOW_STD, 1 / FLOW_STD])
 MIRRORED_FLOW_TO_INPUT = Levels([ZERO_LEVEL] * 2, [-1 / FLOW_STD, 1 / FLOW_STD])
@@ -56,9 +56,9 @@ def draw_crop(height: int, width: int, augmentation: Augmentation, keeps: Iterab
     Args:
         height: height of the frame, pixels.
         width: width of the frame, pixels.
-        augmentation: what kind of crop.
-        keeps: augmentations that keep the class of the data set's videos. Without "crop" the crop is the largest
-            centred square, without "mirror" it is never mirrored.
+        augmentation: the kind of crop.
+        keeps: augmentations that don't change the class of the data set's videos. Without "crop" the crop is the
+            largest centred square; without "mirror" it is never mirrored.
         rng: draws the crop; None for the centre crop.
     """
     side = min(height, width)
@@ -87,7 +87,7 @@ def draw_crop(height: int, width: int, augmentation: Augmentation, keeps: Iterab
 
 
 def _draw_border_offset(space: int, rng: Generator) -> int:
-    """An offset in 0..space within a quarter of `space` from either end."""
+    """Draw an offset in 0..space within a quarter of `space` from either end."""
     offset = rng.uniform(0, 0.25)
     return round(space * (offset if rng.random() < 0.5 else 1 - offset))
 
@@ -97,7 +97,7 @@ def cut_frame(frame: Bytes, crop: Crop, out: Floats, colours: Colours | None = N
 
     Args:
         frame: (H, W, 3) uint8, contiguous.
-        crop: what to cut out.
+        crop: the box to cut out.
         out: (3, H', W') float32, contiguous; written.
         colours: how colours change between cutting and resizing.
     """
@@ -109,13 +109,13 @@ def cut_frame(frame: Bytes, crop: Crop, out: Floats, colours: Colours | None = N
 
 
 def cut_field(levels: Bytes, crop: Crop, out: Floats) -> None:
-    """Cut, resize and normalise a flow field; in a mirrored one u changes its sign.
+    """Cut, resize and normalise a flow field; in a mirrored field the sign of u changes.
 
     Flow values are not rescaled with the crop, as in the authors' code.
 
     Args:
         levels: (2, H, W) uint8 flow levels u and v, contiguous.
-        crop: what to cut out.
+        crop: the box to cut out.
         out: (2, H', W') float32, contiguous; written.
     """
     rows, columns = make_taps(crop.height, out.shape[1]), make_taps(crop.width, out.shape[2], crop.mirror)
@@ -124,7 +124,7 @@ def cut_field(levels: Bytes, crop: Crop, out: Floats) -> None:
 
 
 def resize(pictures: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize (N, channels, H, W) pictures to `size`, (height, width), bilinearly, anti-aliased; no copy if they fit."""
+    """Resize (N, channels, H, W) pictures to `size`, (height, width), bilinear, anti-aliased; no copy if equal."""
     if tuple(pictures.shape[-2:]) == size:
         return pictures
     return F.interpolate(pictures, size=size, mode="bilinear", antialias=True, align_corners=False)
@@ -137,22 +137,22 @@ def mirror_order(classes: Sequence[str], pairs: Mapping[str, str]) -> list[int]:
 
 
 def mirrored(pictures: Tensor, mirror: bool = True) -> Tensor:
-    """(..., H, W) pictures mirrored left to right, if `mirror`."""
+    """Return (..., H, W) pictures, mirrored left to right if `mirror`."""
     return pictures.flip(-1) if mirror else pictures
 
 
 def normalise_rgb(frames: Tensor) -> Tensor:
-    """(..., 3, H, W) levels 0..255 to network input: ImageNet's levels become zero mean and unit deviation."""
+    """Map (..., 3, H, W) levels 0..255 to network input: ImageNet's levels get zero mean and unit deviation."""
     mean, std = (255 * _channels(values, frames) for values in (RGB_MEAN, RGB_STD))
     return (frames - mean) / std
 
 
 def normalise_flow(fields: Tensor, mirror: bool = False) -> Tensor:
-    """(..., 2, H, W) levels 0..255 to network input: level 128 becomes 0; u changes its sign in mirrored fields."""
+    """Map (..., 2, H, W) levels 0..255 to network input: level 128 becomes 0; mirroring changes the sign of u."""
     centred = (fields - ZERO_LEVEL) / FLOW_STD
     return centred * _channels((-1.0, 1.0), fields) if mirror else centred
 
 
 def _channels(values: Sequence[float], pictures: Tensor) -> Tensor:
-    """(channels, 1, 1) values, where the pictures are, without waiting for the device."""
+    """Return values as (channels, 1, 1) on the pictures' device, without waiting for it."""
     return torch.tensor(values).view(-1, 1, 1).to(pictures.device, non_blocking=True)

@@ -1,26 +1,25 @@
-"""How many training videos each class has, and an order that shows each class equally often."""
+"""Class imbalance: training videos per class, and an order that shows each class equally often."""
 
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
-#: how many times as many videos the largest class may have before a line says so
+#: a notice is printed if the largest class has at least this many times the videos of the smallest
 _UNEQUAL = 2
 
 
 def balanced_order(labels: Sequence[int], seed: int, first: int, length: int) -> list[tuple[int, int]]:
-    """A stretch of an endless stream of samples in which each class comes equally often.
+    """Return a section of an endless stream of samples in which each class comes equally often.
 
     The stream is made of rounds, each with one video of every class in random order. The videos of a class come in
-    shuffled passes of its own, so each is seen once before one of them is seen again. Classes without videos are left
-    out.
+    shuffled passes, so each is seen once before any is seen again. Classes without videos are left out.
 
     Args:
         labels: the class number of each video.
         seed: shuffles rounds and passes.
-        first: where the stretch begins, in samples.
-        length: how many samples it has.
+        first: the first sample of the section.
+        length: the number of samples in it.
 
     Returns:
         (epoch, video number) of each sample; here an epoch is a pass over the video's own class.
@@ -30,7 +29,7 @@ def balanced_order(labels: Sequence[int], seed: int, first: int, length: int) ->
         videos[label].append(number)
     present = list(videos)
     order: list[tuple[int, int]] = []
-    # the fourth number of a seed keeps these draws apart from those of crops, which have three
+    # seeds of four numbers keep these draws independent of those of crops, whose seeds have three
     for turn in range(first // len(present), (first + length - 1) // len(present) + 1):
         for place in np.random.default_rng([seed, turn, 0, 1]).permutation(len(present)):
             label = present[place]
@@ -44,7 +43,7 @@ def balanced_order(labels: Sequence[int], seed: int, first: int, length: int) ->
 def describe_imbalance(
     classes: Sequence[str], labels: Sequence[int], balanced: bool = False, weighted: bool = False
 ) -> str:
-    """A line about classes of unequal size, or without videos; empty if there is nothing to say.
+    """Return a line about classes of unequal size or without videos; empty if there is nothing to say.
 
     Args:
         classes: all class names.

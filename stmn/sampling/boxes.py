@@ -1,7 +1,7 @@
-"""Batches that a device makes of 8-bit pictures: threads decode them, the device cuts, resizes and normalises them.
+"""Batches made on a device from 8-bit pictures: threads decode them; the device cuts, resizes and normalises them.
 
-What travels is the boxes that are cut out of the pictures, as bytes: about a quarter of the network's floats. Two
-matrix products resize all pictures of a batch.
+Only the boxes of the pictures are sent, as bytes: about a quarter of the size of the network's float input. Two matrix
+products resize all pictures of a batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from stmn.store.format.shard import FLOW, RGB
 
 
 class BoxBatch:
-    """A batch of samples, on its way to the device that cuts it.
+    """A batch of samples to be sent to the device that cuts it.
 
     Args:
         clips: where samples come from.
@@ -48,12 +48,12 @@ class BoxBatch:
 
     @property
     def jobs(self) -> list[Callable[[], None]]:
-        """What fills the batch: a call for each sample. They may run in threads, and raise `DataError`."""
+        """Calls that fill the batch, one for each sample. They may run in threads, and raise `DataError`."""
         return [partial(self._fill, row) for row in range(len(self._draws))]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of pictures, without what says how they are cut."""
+        """Bytes of the pictures, without the matrices that cut them."""
         return sum(part.nbytes for part in self._parts.values())
 
     def _fill(self, row: int) -> None:
@@ -68,7 +68,7 @@ class BoxBatch:
         """Copy the batch to a device and cut it there.
 
         Returns:
-            What `load_batches` yields, on the device.
+            A batch as `load_batches` yields it, on the device.
         """
         batch = {"label": device.move(self._label)}
         rows, columns = device.move(self._rows), device.move(self._columns)
@@ -79,7 +79,7 @@ class BoxBatch:
 
 
 def _make_matrices(crops: Sequence[Crop], size: int, pin: bool) -> tuple[Tensor, Tensor]:
-    """What resizes B crops, rows (B, size, H) and columns (B, size, W); zeros pad the smaller ones to the largest."""
+    """Make the matrices that resize B crops: rows (B, size, H) and columns (B, size, W), padded with zeros."""
     height, width = max(crop.height for crop in crops), max(crop.width for crop in crops)
     rows, columns = (torch.zeros(len(crops), size, length, pin_memory=pin) for length in (height, width))
     for crop, row, column in zip(crops, rows, columns, strict=True):
@@ -100,7 +100,7 @@ class _Boxes:
     def __init__(self, draws: Sequence[Draw], modality: str, pin: bool) -> None:
         self._draws, self._kind = draws, RGB if modality == "rgb" else FLOW
         self._channels = 3 if self._kind == RGB else 2
-        self._times = [sorted(set(draw.times[modality])) for draw in draws]  # each different picture once
+        self._times = [sorted(set(draw.times[modality])) for draw in draws]  # each distinct picture once
         self._shapes = [
             (len(times), draw.crop.height, draw.crop.width, 3)
             if self._kind == RGB
@@ -134,7 +134,7 @@ class _Boxes:
             box[...] = picture[rows, columns] if self._kind == RGB else picture[:, rows, columns]
 
     def cut(self, rows: Tensor, columns: Tensor, device: Device) -> Tensor:
-        """The network's input on the device.
+        """Cut the boxes on the device into the network's input.
 
         Args:
             rows: (B, S, H) on the device.
@@ -142,7 +142,7 @@ class _Boxes:
             device: the device.
 
         Returns:
-            (B, pictures, channels, S, S), the pictures of a sample in its order.
+            (B, pictures, channels, S, S), the pictures of each sample in its own order.
         """
         levels, to_input, which = map(device.move, (self._levels, self._to_input, self._which))
         count, most = len(self._draws), max(map(len, self._times))

@@ -1,4 +1,4 @@
-"""Memory for batches, used again and again."""
+"""Reusable memory for batches."""
 
 import weakref
 
@@ -8,12 +8,12 @@ from stmn.sampling.resample import Floats
 
 
 class BufferPool:
-    """Arrays for batches, used again once no tensor lies in them: fresh memory makes a large batch a third dearer.
+    """Arrays for batches, reused once no tensor refers to them; with fresh memory a large batch takes a third longer.
 
     The arrays are NumPy's, not torch's, because NumPy asks the system for huge pages.
 
     Args:
-        most: how many arrays to keep.
+        most: the largest number of arrays to keep.
     """
 
     def __init__(self, most: int) -> None:
@@ -21,7 +21,7 @@ class BufferPool:
         self._lent: list[tuple[Floats, weakref.ref[Floats]]] = []
 
     def take(self, shape: tuple[int, ...]) -> Floats:
-        """A float32 array of that shape, its values unset."""
+        """Return a float32 array of the given shape, with unset values."""
         for number, (array, borrower) in enumerate(self._lent):
             if array.shape == shape and borrower() is None:
                 del self._lent[number]

@@ -1,4 +1,4 @@
-"""Training samples: what a step sees of a video is a function of (seed, epoch, video) alone."""
+"""Training samples: what a step sees of a video is a function of only (seed, epoch, video)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ _KINDS = {"rgb": (RGB, "frames"), "flow": (FLOW, "flow")}
 
 @dataclass(frozen=True)
 class Sampling:
-    """What is drawn from a video.
+    """How samples are drawn from a video.
 
     Attributes:
         modalities: "rgb", "flow" or both.
@@ -34,12 +34,12 @@ class Sampling:
         stack_length: L, flow fields per chunk.
         chunks: T, chunks per sample.
         stride: smallest and largest temporal stride between chunks, frames.
-        augmentation: what kind of crop.
+        augmentation: the kind of crop.
         seed: seed of everything drawn.
         chunks_by: "stride": chunks are equally far apart. "segments": one is drawn from each of T equal segments.
         colour: how far the colours of the frames may change.
-        balance: each class is to be shown equally often.
-        noise: what one of the streams sees instead of its pictures.
+        balance: show each class equally often.
+        noise: the noise that one of the streams sees instead of its pictures.
     """
 
     modalities: tuple[str, ...]
@@ -57,15 +57,15 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Draw:
-    """What a step sees of a video.
+    """The sample that is drawn from a video for a step.
 
     Attributes:
         video: the video.
-        label: its class number, or that of what its mirror shows if it is mirrored.
-        crop: what is cut out of all pictures.
+        label: its class number; if it is mirrored, that of the class that the mirrored video shows.
+        crop: the box cut out of all pictures.
         times: modality -> times of its pictures: T frames, or T * L fields, chunk by chunk.
         colours: how the colours of the frames change; None if they don't.
-        noise: the kind of picture that is noise, and what draws it; None if there is none.
+        noise: the kind of picture that is replaced by noise, and the generator that draws it; None for no noise.
     """
 
     video: StoredVideo
@@ -79,13 +79,13 @@ class Draw:
 class Clips:
     """The samples of a list of videos.
 
-    An index is (epoch, video number); epoch -1 is the plain centre sample. A third number is the temporal stride, which
-    is otherwise drawn for each video.
+    An index is (epoch, video number); epoch -1 is the plain centre sample. An optional third number is the temporal
+    stride, which is otherwise drawn for each video.
 
     Args:
         store: the prepared set.
         videos: its videos.
-        sampling: what is drawn from each.
+        sampling: how samples are drawn.
     """
 
     def __init__(self, store: Store, videos: Sequence[StoredVideo], sampling: Sampling) -> None:
@@ -100,7 +100,7 @@ class Clips:
 
     @property
     def balanced_labels(self) -> list[int] | None:
-        """`labels` if each class is to be shown equally often: what `sample_order` takes."""
+        """`labels` for `sample_order` if each class is to be shown equally often, else None."""
         return self.labels if self.sampling.balance else None
 
     def check_pictures(self) -> None:
@@ -123,25 +123,25 @@ class Clips:
         return len(self.videos)
 
     def __getitem__(self, index: Index) -> dict[str, Tensor]:
-        """One sample: `rgb` (T, 3, size, size) and/or `flow` (T, 2L, size, size), float32, and `label` () int64."""
+        """Return `rgb` (T, 3, size, size) and/or `flow` (T, 2L, size, size), float32, and `label` () int64."""
         batch = self.make_batch(1)
         self.fill_row(batch, 0, index)
         return {name: values[0] for name, values in batch.items()}
 
     def make_batch(self, count: int, buffers: BufferPool | None = None) -> dict[str, Tensor]:
-        """A batch of `count` samples, its values unset."""
+        """Return a batch of `count` samples with unset values."""
         buffers = buffers or BufferPool(0)
         batch = {name: torch.from_numpy(buffers.take((count, *self.shape(name)))) for name in self.sampling.modalities}
         return batch | {"label": torch.empty(count, dtype=torch.long)}
 
     def shape(self, modality: str) -> tuple[int, int, int, int]:
-        """Of a sample's tensor: (T, channels, size, size)."""
+        """Return the shape of a sample's tensor: (T, channels, size, size)."""
         sampling = self.sampling
         channels = 3 if modality == "rgb" else 2 * sampling.stack_length
         return sampling.chunks, channels, sampling.size, sampling.size
 
     def draw(self, index: Index) -> Draw:
-        """Draw what a step sees of a video."""
+        """Draw a sample of a video."""
         epoch, number, *given = index
         video, sampling = self.videos[number], self.sampling
         rng = None if epoch < 0 else np.random.default_rng([sampling.seed, epoch, number])
@@ -164,7 +164,7 @@ class Clips:
         return Draw(video, label, crop, {"rgb": times, "flow": stacks}, colours, noise)
 
     def fill_row(self, batch: dict[str, Tensor], row: int, index: Index) -> None:
-        """Decode, cut and normalise a sample right into a row of a batch; other threads may fill other rows.
+        """Decode, cut and normalise a sample directly into a row of a batch; other threads may fill other rows.
 
         Raises:
             DataError: a picture of the video is damaged or missing.
@@ -175,10 +175,10 @@ class Clips:
             self.fill(draw, modality, batch[modality][row])
 
     def fill(self, draw: Draw, modality: str, out: Tensor) -> None:
-        """Decode, cut and normalise a sample's pictures of a modality.
+        """Decode, cut and normalise a sample's pictures of one modality.
 
         Args:
-            draw: what is drawn for the sample.
+            draw: the sample.
             modality: "rgb" or "flow".
             out: (T, channels, size, size) float32, contiguous; written.
 
@@ -195,9 +195,9 @@ class Clips:
         self, video: StoredVideo, kind: int, times: Sequence[int], crop: Crop, out: Floats,
         blank: np.random.Generator | None, colours: Colours | None = None,
     ) -> None:  # fmt: skip
-        """Cut the pictures of a kind at `times` into the rows of `out`; each different one is decoded once.
+        """Cut the pictures of a kind at `times` into the rows of `out`; each distinct picture is decoded once.
 
-        If the stream sees noise, `blank` draws it, for each picture once as well; none is decoded.
+        If the stream sees noise, `blank` draws it, also once for each distinct picture, and nothing is decoded.
         """
         rows: dict[int, list[int]] = {}
         for row, t in enumerate(times):

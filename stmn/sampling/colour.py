@@ -1,4 +1,4 @@
-"""Colour jitter: brightness, contrast, saturation and hue change alike in all frames of a video."""
+"""Colour jitter: the same change of brightness, contrast, saturation and hue in all frames of a video."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from stmn.sampling.resample import Bytes
 
 @dataclass(frozen=True)
 class ColourJitter:
-    """How far colours may change, as torchvision's `ColorJitter` has it.
+    """How far colours may change, as in torchvision's `ColorJitter`.
 
     Attributes:
-        brightness: factors are drawn from 1 - x to 1 + x, never below 0; the same for the next two.
-        contrast: about the mean grey level of each frame.
-        saturation: about the grey level of each pixel.
-        hue: a turn of the colour circle is drawn from -x to x; 0 to 0.5.
+        brightness: x; the factor is drawn from 1 - x to 1 + x, never below 0. The next two are alike.
+        contrast: x; the factor of differences from the mean grey level of the frame.
+        saturation: x; the factor of differences from the grey level of the pixel.
+        hue: x, 0 to 0.5; the rotation of the colour circle is drawn from -x to x.
     """
 
     brightness: float = 0.0
@@ -42,7 +42,7 @@ _NAMES = ("brightness", "contrast", "saturation", "hue")
 
 @dataclass(frozen=True)
 class Colours:
-    """The changes of a video's colours: name and amount, in the order in which they are made."""
+    """The changes of a video's colours: name and amount, in the order in which they are applied."""
 
     changes: tuple[tuple[str, float], ...]
 
@@ -59,7 +59,7 @@ class Colours:
         return changed
 
     def change(self, frames: Tensor) -> Tensor:
-        """Change the colours of (..., H, W, 3) uint8 frames on any device; their like is returned, not contiguous."""
+        """Change the colours of (..., H, W, 3) uint8 frames on any device; returns the same shape, not contiguous."""
         from torchvision.transforms.v2 import functional  # takes a second to import
 
         pictures = frames.movedim(-1, -3)

@@ -1,7 +1,7 @@
-"""Batches of samples, made ahead by threads.
+"""Batches of samples, made ahead of time by threads.
 
-Threads, not processes, because decoding and cutting release the GIL. So nothing has to be handed over between
-processes, all threads share the store's cache, and the first batch does not wait for processes to start.
+Threads, not processes, because decoding and cutting release the GIL. So nothing has to be copied between processes,
+all threads share the store's cache, and the first batch does not wait for processes to start.
 """
 
 from collections import deque
@@ -20,9 +20,9 @@ from stmn.sampling.buffers import BufferPool
 from stmn.sampling.clips import Clips
 from stmn.sampling.order import Index
 
-#: batches made ahead: memory holds these and the one in use; more only where threads would have no sample to make
+#: batches made ahead: memory holds these and the one in use; more only if threads would otherwise be idle
 _AHEAD = 2
-#: buffers that a pool keeps, for two modalities: batches made ahead, in use, and asked for before that one is freed
+#: buffers in a pool, for two modalities: batches made ahead, one in use, and one asked for before that is freed
 BUFFERS = 2 * (_AHEAD + 2)
 _Batch = TypeVar("_Batch")
 _Job = Callable[[], None]
@@ -38,15 +38,15 @@ def load_batches(
         clips: where samples come from.
         batches: the indices of each batch.
         threads: threads that make batches; with 0 each batch is made when it is asked for.
-        buffers: the pool of an earlier call, for many short ones in turn; by default a new one.
-        device: where batches are used. If it cuts pictures itself it gets them as bytes, and batches lie on it. All
-            others lie in memory.
+        buffers: the pool of an earlier call, to share it between many short calls; by default a new one.
+        device: where batches are used. If it cuts pictures itself, it gets them as bytes, and batches are on the
+            device. Otherwise they are in host memory.
 
     Yields:
         `rgb` (B, T, 3, H, W) and/or `flow` (B, T, 2L, H, W), float32, and `label` (B,) int64.
 
     Raises:
-        DataError: a picture is damaged; whatever goes wrong in a thread is raised here.
+        DataError: a picture is damaged. Every error in a thread is raised here.
     """
     if device and device.cuts_pictures:
 
@@ -69,12 +69,12 @@ def load_batches(
 def _make_in_order(
     start: Callable[[Sequence[Index]], tuple[_Batch, list[_Job]]], batches: Iterable[Sequence[Index]], threads: int
 ) -> Iterator[_Batch]:
-    """Batches in order, some of them ahead.
+    """Yield batches in order, some of them made ahead.
 
     Args:
-        start: gives a batch and the jobs that fill it.
-        batches: what each is made of.
-        threads: threads that do the jobs; 0 for the caller's.
+        start: returns an empty batch and the jobs that fill it.
+        batches: the indices of each batch.
+        threads: threads that do the jobs; with 0, the caller's thread does.
     """
     if not threads:
         for batch, jobs in map(start, batches):
@@ -96,7 +96,7 @@ def _make_in_order(
 
 
 def _finish(batch: _Batch, jobs: Iterable[Future[None]]) -> _Batch:
-    """The batch, once it is filled."""
+    """Wait until a batch is filled, and return it."""
     for job in jobs:
         job.result()
     return batch

@@ -1,7 +1,7 @@
-"""Noise in place of a stream's pictures, with their mean and deviation: a control for what a stream's content is worth.
+"""Noise instead of a stream's pictures, with the same mean and deviation: a control that shows what the stream adds.
 
-What noise shows is another each time a picture is read, in training; in testing it is a function of the seed and the
-video. It has no shape, no movement, and the same brightness in all videos: nothing in it says of which class they are.
+In training, noise differs each time a picture is read; in testing it is a function of the seed and the video. It has no
+shape, no movement, and the same brightness in all videos, so it says nothing about their class.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from stmn.store.format.shard import FLOW, RGB
 
 #: a stream that sees noise
 BlankStream = Literal["appearance", "motion"]
-#: how many videos of a list are measured at most, evenly spread over it
+#: at most this many videos of a list are measured, evenly spread over it
 _MEASURED = 200
 
 
@@ -29,9 +29,9 @@ class Noise:
 
     Attributes:
         stream: the stream that sees it.
-        mean: of each channel, in levels 0..255.
-        deviation: of each channel, in levels.
-        seed: of what is drawn in testing.
+        mean: mean of each channel, in levels 0..255.
+        deviation: standard deviation of each channel, in levels.
+        seed: seed of the noise in testing.
     """
 
     stream: BlankStream
@@ -41,31 +41,31 @@ class Noise:
 
     @property
     def kind(self) -> int:
-        """The kind of picture that it stands for."""
+        """The kind of picture that it replaces."""
         return RGB if self.stream == "appearance" else FLOW
 
     def draw(self, shape: tuple[int, int, int, int], rng: Generator) -> Floats:
-        """Pictures (N, channels, H, W), in levels."""
+        """Draw pictures (N, channels, H, W), in levels."""
         drawn = rng.standard_normal(shape, dtype=np.float32)
         drawn *= np.asarray(self.deviation, np.float32)[:, None, None]
         drawn += np.asarray(self.mean, np.float32)[:, None, None]
         return drawn
 
     def fill(self, out: Floats, rng: Generator) -> None:
-        """Write a picture, (channels, H, W), as a network reads it."""
+        """Write a picture, (channels, H, W), in the network's input range."""
         levels = RGB_TO_INPUT if self.stream == "appearance" else FLOW_TO_INPUT
         drawn = self.draw((1, *out.shape), rng)[0]
         np.multiply(drawn - levels.mean[:, None, None], levels.scale[:, None, None], out=out)
 
 
 def measure_noise(store: Store, videos: Sequence[StoredVideo], stream: BlankStream, seed: int = 0) -> Noise:
-    """Noise like the pictures of some videos: the mean and deviation of all pixels of the middle picture of each.
+    """Make noise with the mean and deviation of the pictures of some videos: all pixels of each middle picture.
 
     Args:
         store: the prepared set.
-        videos: such as a training list; of a long one every so many are read.
-        stream: whose pictures.
-        seed: of what is drawn in testing.
+        videos: videos, such as a training list; a long list is sampled evenly.
+        stream: the stream whose pictures are measured.
+        seed: seed of the noise in testing.
 
     Raises:
         DataError: a picture is missing or damaged, or there is none.

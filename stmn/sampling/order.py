@@ -1,4 +1,4 @@
-"""Which videos a step sees: a function of the seed and the step."""
+"""The videos that a step sees: a function of the seed and the step."""
 
 from collections.abc import Iterator, Sequence
 from math import ceil
@@ -14,13 +14,13 @@ Index = tuple[int, int] | tuple[int, int, int]
 def sample_order(
     count: int, seed: int, first: int, length: int, labels: Sequence[int] | None = None
 ) -> list[tuple[int, int]]:
-    """A stretch of the endless stream of shuffled passes over the videos, or of `balanced_order`.
+    """Return a section of the endless stream of shuffled passes over the videos, or of `balanced_order`.
 
     Args:
         count: number of videos.
         seed: shuffles them, each pass in another order.
-        first: where the stretch begins, in samples.
-        length: how many samples it has.
+        first: the first sample of the section.
+        length: the number of samples in it.
         labels: class number of each video, to show each class equally often.
 
     Returns:
@@ -43,13 +43,13 @@ class MicroBatches:
         count: number of videos.
         batch: videos per step.
         micro_batch: videos per micro-batch.
-        seed: of the order and the strides.
+        seed: seed of the order and the strides.
         start: the first step.
         steps: the step after the last one.
-        numbers: which micro-batches of each step; processes that train together share them. Default: all.
-        stride: range that one temporal stride per group is drawn from, frames. Default: none is drawn here.
-        labels: class number of each video, to show each class equally often. Default: each video.
-        group: videos of a group, which micro-batches consist of. Default: a micro-batch is one.
+        numbers: the micro-batches of each step to yield; processes that train together share them. Default: all.
+        stride: range of frames from which one temporal stride per group is drawn. Default: none is drawn here.
+        labels: class number of each video, to show each class equally often. Default: show each video equally often.
+        group: videos per group; micro-batches consist of groups. Default: a micro-batch is one group.
     """
 
     def __init__(
@@ -75,6 +75,6 @@ class MicroBatches:
                     yield [(*index, drawn) for index, drawn in zip(indices, groups, strict=True)]
 
     def _draw_stride(self, step: int, group: int) -> int:
-        """The stride of a group of a step."""
+        """Draw the stride of a group of a step."""
         assert self.stride is not None
         return int(np.random.default_rng([self.seed, step, group]).integers(self.stride[0], self.stride[1] + 1))

@@ -1,8 +1,8 @@
-"""Where chunks lie in a video (sections 4.1 and 4.2).
+"""Positions of chunks in a video (sections 4.1 and 4.2).
 
 A chunk at RGB frame t has the flow fields t - L/2 ... t + L/2 - 1. Times count from 0; a video of n frames has the
-fields 0 ... n - 2. A video too short for a whole stack has one chunk, in its middle, in which the first and the last
-field are repeated.
+fields 0 ... n - 2. A video too short for a whole stack has one chunk, in its middle, whose stack repeats the first and
+the last field.
 """
 
 from itertools import pairwise
@@ -12,7 +12,7 @@ from numpy.random import Generator
 
 
 def valid_positions(frames: int, stack_length: int) -> range:
-    """The times whose whole stack lies in the video; the middle one alone if there are none."""
+    """Return the times whose whole stack lies in the video; if there are none, only the middle one."""
     first = stack_length // 2
     last = frames - 1 - (stack_length - first)
     if last < first:
@@ -48,16 +48,16 @@ def draw_positions(frames: int, stack_length: int, chunks: int, stride: tuple[in
 
 
 def draw_segments(frames: int, stack_length: int, chunks: int, rng: Generator | None) -> list[int]:
-    """The times of the chunks of temporal segment networks (TSN, ECCV 2016): one of each of T equal segments.
+    """Draw the times of chunks as in temporal segment networks (TSN, ECCV 2016): one from each of T equal segments.
 
     Args:
         frames: frames of the video.
         stack_length: L, flow fields per chunk.
         chunks: number of chunks and segments, T.
-        rng: draws a time of each segment; None for its middle.
+        rng: draws a time from each segment; None for the middle.
 
     Returns:
-        T times in order. A video with fewer times than segments has some of them more than once.
+        T times in order. If a video has fewer times than segments, some are repeated.
     """
     valid = valid_positions(frames, stack_length)
     if rng is None or len(valid) < chunks:
@@ -85,6 +85,6 @@ def spread_positions(frames: int, stack_length: int, chunks: int) -> list[int]:
 
 
 def stack_times(t: int, frames: int, stack_length: int) -> list[int]:
-    """The times of the L flow fields of the chunk at `t`; those outside the video become its first or last field."""
+    """Return the times of the L flow fields of the chunk at `t`; those outside the video become its first or last."""
     first = t - stack_length // 2
     return [min(max(i, 0), max(frames - 2, 0)) for i in range(first, first + stack_length)]

@@ -1,7 +1,7 @@
 """Resize pictures by two matrix products, one along the rows and one along the columns, on any device.
 
-The matrices hold the taps of `stmn.sampling.resample`, so the pixels are those of its kernel, except for the order of
-sums. For a GPU two large products are less work than many small gathers, although most weights are 0.
+The matrices hold the taps of `stmn.sampling.resample`, so the pixels equal those of its kernel, except for the order of
+sums. On a GPU two large products are faster than many small gathers, although most weights are 0.
 """
 
 import numpy as np
@@ -14,24 +14,24 @@ from stmn.sampling.resample import make_taps
 
 
 def make_matrix(length: int, size: int, mirror: bool = False) -> Tensor:
-    """The matrix, (size, length) float32, that resizes `length` pixels to `size`, and mirrors them on request."""
+    """Return the matrix, (size, length) float32, that resizes `length` pixels to `size`, and optionally mirrors."""
     matrix = np.zeros((size, length), np.float32)
     make_taps(length, size, mirror).write_matrix(matrix)
     return torch.from_numpy(matrix)
 
 
 def resize_by_products(pictures: Tensor, rows: Tensor, columns: Tensor, device: Device) -> Tensor:
-    """Resize B batches of K planes, whatever precision surrounds the call.
+    """Resize B batches of K planes, whatever the caller's precision.
 
-    In float32 they differ by rounding from the CPU's. Where the network rounds its input as coarsely, TF32 is eight
-    times as fast: levels are exact in it, and weights and what lies between both products are rounded, which moves a
-    pixel by less than half a level.
+    In float32 the results differ from the CPU's by rounding. If the network rounds its input just as coarsely, TF32 is
+    used, which is eight times as fast: levels are exact in it; weights and the values between both products are
+    rounded, which changes a pixel by less than half a level.
 
     Args:
         pictures: (B, H, K, W) float32, contiguous: row by row, not plane by plane.
         rows: (B, H', H) float32.
         columns: (B, W', W) float32.
-        device: where they lie.
+        device: where they are.
 
     Returns:
         (B, H', K, W').

@@ -21,9 +21,9 @@ Floats = NDArray[np.float32]
 
 
 class Taps(ctypes.Structure):
-    """The filter along one axis: output i is the sum over k of `weights[i, k]` times input `start[i] + k`.
+    """A filter along one axis: output i is the sum over k of `weights[i, k]` times input `start[i] + k`.
 
-    It has the layout that the C kernel reads, and keeps the arrays that it points into.
+    It has the memory layout that the C kernel reads, and keeps the arrays that it points to alive.
 
     Args:
         length: number of inputs.
@@ -44,10 +44,10 @@ class Taps(ctypes.Structure):
         self.pointer = ctypes.addressof(self)
 
     def write_matrix(self, out: Floats) -> None:
-        """Write the filter as a matrix, whose product with a column of inputs is the outputs.
+        """Write the filter as a matrix: its product with a column of inputs is the column of outputs.
 
         Args:
-            out: (outputs, inputs) zeros; more columns are for inputs that weigh nothing.
+            out: (outputs, inputs) zeros; it may have extra columns, which stay zero.
         """
         places = self.start[:, None] + np.arange(self.taps, dtype=np.int32)
         np.put_along_axis(out, places, self.weights, axis=1)
@@ -63,14 +63,14 @@ class Levels:
 
 @lru_cache(maxsize=4096)
 def make_taps(length: int, size: int, mirror: bool = False) -> Taps:
-    """The filter that resizes `length` pixels to `size`, and mirrors them on request."""
+    """Return the filter that resizes `length` pixels to `size`, and mirrors them on request."""
     scale = length / size
     reach = max(scale, 1.0)
     centre = scale * (np.arange(size) + 0.5)
     first = np.maximum((centre - reach + 0.5).astype(int), 0)
     end = np.minimum((centre + reach + 0.5).astype(int), length)
     taps = int((end - first).max())
-    start = np.minimum(first, length - taps)  # so that every tap lies inside; those beyond the triangle weigh nothing
+    start = np.minimum(first, length - taps)  # so that every tap lies inside; those beyond the triangle get weight 0
     place = start[:, None] + np.arange(taps)
     weights = np.maximum(1 - np.abs(place + 0.5 - centre[:, None]) / reach, 0)
     weights[(place < first[:, None]) | (place >= end[:, None])] = 0
@@ -84,8 +84,8 @@ def cut_into(picture: Bytes, top: int, left: int, rows: Taps, columns: Taps, lev
     """Cut a box out of a picture, resize and normalise it.
 
     Args:
-        picture: (images, H, W, channels) uint8, contiguous; a frame is one image of three channels, a flow field two
-            images of one.
+        picture: (images, H, W, channels) uint8, contiguous; a frame is one image of three channels, a flow field is two
+            images of one channel.
         top: first row of the box.
         left: first column of the box.
         rows: the filter along the height of the box.
@@ -114,7 +114,7 @@ def cut_into(picture: Bytes, top: int, left: int, rows: Taps, columns: Taps, lev
 
 
 def _cut_in_numpy(box: Bytes, rows: Taps, columns: Taps, levels: Levels, out: Floats) -> None:
-    """`cut_into` without a compiler: the kernel's operations in the kernel's order."""
+    """Do `cut_into` without the C kernel: the same operations in the same order."""
     blended = rows.weights[:, 0, None, None] * box[:, rows.start, : columns.length]
     for k in range(1, rows.taps):
         blended += rows.weights[:, k, None, None] * box[:, rows.start + k, : columns.length]
@@ -127,7 +127,7 @@ def _cut_in_numpy(box: Bytes, rows: Taps, columns: Taps, levels: Levels, out: Fl
 
 
 def kernel_problem() -> str | None:
-    """Why NumPy cuts the boxes, or None if the C kernel does; the first call loads or compiles the kernel."""
+    """Return why NumPy cuts the boxes; None if the C kernel does. The first call loads or compiles the kernel."""
     return _load_kernel()[1]
 
 

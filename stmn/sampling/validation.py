@@ -1,7 +1,7 @@
-"""Which training videos are held out for validation: a function of the training list, a share and a seed.
+"""The training videos that are held out for validation: a function of the training list, a share and a seed.
 
-The list belongs to the data set and its split. Every stage that names the same share and seed holds out the same
-videos, and a larger share holds out those of a smaller one and more, so stages can build on each other.
+The list belongs to the data set and its split. Every stage with the same share and seed holds out the same videos, and
+a larger share includes the videos of a smaller one, so stages can build on each other.
 """
 
 from collections import Counter
@@ -13,19 +13,19 @@ from math import inf
 from stmn.errors import DataError
 from stmn.store.format.read import StoredVideo
 
-#: groups that are looked at before one of a class is chosen
+#: candidates from which each group of a class is chosen
 _CANDIDATES = 32
 
 
 @dataclass(frozen=True)
 class ValidationList:
-    """A training list, divided.
+    """A training list, divided into two parts.
 
     Attributes:
         kept: The videos to train on.
         held_out: The videos to validate on. No group is in both.
-        share: About this fraction of the list was to be held out, 0..1.
-        seed: What decided which.
+        share: The fraction of the list that was asked for, 0..1; about as much is held out.
+        seed: The seed that chose the groups.
     """
 
     kept: list[StoredVideo]
@@ -34,7 +34,7 @@ class ValidationList:
     seed: int
 
     def describe(self) -> str:
-        """What is unusual about the list, in one line: another share than was asked for, or classes without a video."""
+        """Return a line about another share than was asked for, or classes without a held-out video, else ""."""
         if not self.held_out:
             return ""
         held, total = len(self.held_out), len(self.kept) + len(self.held_out)
@@ -54,14 +54,14 @@ class ValidationList:
 
 
 def hold_out(videos: Sequence[StoredVideo], share: float, seed: int) -> ValidationList:
-    """Hold out about a share of a training list: whole groups, all classes alike, and no class as a whole.
+    """Hold out about a share of a training list: whole groups, the same share of each class, and no whole class.
 
-    A group is what the data set calls one, in whichever classes it appears; a video without a group is its own. Groups
-    that hold the same file under two names are one group here.
+    Groups are those of the data set, even if they span several classes; a video without a group is its own. Groups that
+    contain the same file under two names count as one group.
 
     Args:
         videos: The training list.
-        share: The fraction of the videos to hold out; 0 for none. At least one group is held out otherwise.
+        share: The fraction of the videos to hold out; 0 for none. Otherwise at least one group is held out.
         seed: Chooses the groups.
 
     Raises:
@@ -94,7 +94,7 @@ def hold_out(videos: Sequence[StoredVideo], share: float, seed: int) -> Validati
 
 
 def _groups_of(videos: Sequence[StoredVideo]) -> list[tuple[str, str]]:
-    """The group of each video, as a key; groups that share a file are one group."""
+    """Return the group of each video, as a key; groups that share a file are one group."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -113,11 +113,11 @@ def _groups_of(videos: Sequence[StoredVideo]) -> list[tuple[str, str]]:
 def _groups_in_order(
     videos: Sequence[StoredVideo], groups: Sequence[tuple[str, str]], seed: int
 ) -> Iterator[tuple[tuple[str, str], int]]:
-    """Yield groups that may be held out, and how many videos each has, in the order in which they are.
+    """Yield groups that may be held out, and their numbers of videos, in the order in which they are held out.
 
-    The next group is always one of the class with the smallest fraction held out so far: among its first few, in an
-    order that only names and the seed decide, the one that keeps the fractions of all classes most equal. A group that
-    would take the last training video of a class is passed over for good.
+    The next group is always from the class with the smallest fraction held out so far. Of its first few groups, in an
+    order that depends only on names and the seed, it is the one that keeps the fractions of all classes most equal. A
+    group that would take the last training video of a class is never held out.
     """
     sizes: dict[tuple[str, str], Counter[str]] = {}
     for video, group in zip(videos, groups, strict=True):
@@ -149,7 +149,7 @@ def _take_candidates(
     held: "Counter[str]",
     total: "Counter[str]",
 ) -> list[tuple[str, str]]:
-    """The first groups of a class's queue that may be held out; those that may not any more leave it."""
+    """Return the first groups in a class's queue that may be held out; remove those that no longer may."""
     found: list[tuple[str, str]] = []
     while queue and len(found) < _CANDIDATES:
         group = queue.pop()
@@ -164,13 +164,13 @@ def _take_candidates(
 
 
 def _spread(size: "Counter[str]", held: "Counter[str]", total: "Counter[str]") -> float:
-    """How uneven the fractions of the classes of a group become if it is held out."""
+    """Return how uneven the fractions of a group's classes become if it is held out."""
     fractions = [(held[name] + count) / total[name] for name, count in size.items()]
     return max(fractions, default=inf) - min(fractions, default=0) + max(fractions, default=0)
 
 
 def _scarcest(videos: Sequence[StoredVideo], groups: Sequence[tuple[str, str]]) -> str:
-    """The class whose videos are in the fewest groups."""
+    """Return the class whose videos are in the fewest groups."""
     found: dict[str, set[tuple[str, str]]] = {}
     for video, group in zip(videos, groups, strict=True):
         found.setdefault(video.class_name, set()).add(group)
@@ -178,5 +178,5 @@ def _scarcest(videos: Sequence[StoredVideo], groups: Sequence[tuple[str, str]]) 
 
 
 def _hash(seed: int, *words: str) -> bytes:
-    """A number that looks random, the same on every machine."""
+    """Return pseudo-random bytes, the same on every machine."""
     return blake2b("\0".join([str(seed), *words]).encode(), digest_size=8).digest()

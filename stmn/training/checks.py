@@ -1,4 +1,4 @@
-"""What stops training: samples that don't fit, a loss that is not finite, a signal. Each ends in one line."""
+"""What stops training: unsuitable samples, a loss that is not finite, a signal. Each prints one line."""
 
 import signal
 import threading
@@ -24,7 +24,7 @@ def check_samples(network: Network, clips: Clips, plan: Plan) -> None:
     """Make sure that a network can be trained on these samples.
 
     Raises:
-        UsageError: the smallest group leaves batch normalisation a single value per channel.
+        UsageError: the smallest group gives batch normalisation a single value per channel.
         DataError: a video has no pictures of a modality, as in a set prepared without flow.
     """
     if not has_batch_statistics(network, clips, plan):
@@ -37,16 +37,16 @@ def check_samples(network: Network, clips: Clips, plan: Plan) -> None:
 
 
 def has_batch_statistics(network: Network, clips: Clips, plan: Plan) -> bool:
-    """True if the smallest group leaves batch normalisation several values per channel, or needs none."""
+    """True if the smallest group gives batch normalisation several values per channel, or none are needed."""
     smallest = plan.batch % plan.group or plan.group
     return plan.bn != "train" or smallest * clips.sampling.chunks * network.config.window**2 > 1
 
 
 def check_validation(validation: Clips | None, plan: Plan, progress: Progress) -> None:
-    """Make sure that what is decided by validation can be; say so if there are too few to lower the learning rate.
+    """Make sure that there is validation if the plan needs it; say so if there is too little to lower the rate.
 
     Raises:
-        UsageError: the learning rate or the weights to keep depend on validation, and there is none.
+        UsageError: the learning rate or the choice of weights depends on validation, and there is none.
     """
     decides = "schedule = plateau" if plan.schedule.name == "plateau" else "keep = best" if plan.keep_best else ""
     count = plan.validations if validation else 0
@@ -94,9 +94,9 @@ def check_weights(network: Network, step: int) -> None:
 
 @contextmanager
 def catch_signals(progress: Progress, ranks: Ranks) -> Iterator[threading.Event]:
-    """Give an event that SIGINT and SIGTERM set, so that training ends after a step; a second signal ends it at once.
+    """Yield an event that SIGINT and SIGTERM set, so that training ends after a step; a second signal ends it at once.
 
-    Under torchrun Ctrl-C arrives twice, from the terminal and from torchrun, so there a second one means nothing.
+    Under torchrun, Ctrl-C arrives twice: from the terminal and from torchrun. So a second signal is ignored there.
     """
     event = threading.Event()
 
@@ -118,7 +118,7 @@ def catch_signals(progress: Progress, ranks: Ranks) -> Iterator[threading.Event]
     try:
         yield event
     except BaseException:
-        if ranks.size > 1:  # torchrun ends the others with SIGTERM: let them print why and write their records
+        if ranks.size > 1:  # torchrun ends the others with SIGTERM: they ignore it, print why and write their records
             old.clear()
         raise
     finally:

@@ -1,4 +1,4 @@
-"""What is said when a training ends: whether more steps would help, what was kept, how to train on all videos."""
+"""Messages at the end of training: whether more steps would help, what was kept, how to train on all videos."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -11,22 +11,22 @@ from stmn.training.kept import best_validation
 from stmn.training.plan import Plan
 from stmn.training.state import TrainingState
 
-#: training is judged by the accuracy of its last third, if that has so many rows of the log
+#: training is judged by the accuracy in its last third, if that has at least this many rows of the log
 _FEWEST_ROWS = 6
 #: unsaturated: accuracy below this, a rise of at least this over the last third, with a p-value below this
 _SATURATED, _RISE, _P = 0.95, 0.03, 0.001
 
 
 def judge_saturation(history: Sequence[dict[str, Any]], plan: Plan, errors: Sequence[float]) -> dict[str, Any] | None:
-    """Whether a training ended while it still learned.
+    """Decide whether a training ended while it was still learning.
 
     A straight line is fitted to the training accuracy over the last third of the steps. Training was unsaturated if the
-    line ends below 95 % and rises by 3 points or more, and if such a slope comes from the scatter of the rows in less
-    than one of 1000 cases (one-sided t-test). A `plateau` schedule that ended by itself is saturated.
+    line ends below 95 %, rises by 3 points or more, and is unlikely to rise by chance (one-sided t-test, p < 0.001).
+    A `plateau` schedule that ended by itself is saturated.
 
     Args:
         history: rows of the log.
-        plan: what was trained.
+        plan: the plan of the training.
         errors: the validation errors.
 
     Returns:
@@ -45,7 +45,7 @@ def judge_saturation(history: Sequence[dict[str, Any]], plan: Plan, errors: Sequ
 
 
 def describe_saturation(found: dict[str, Any], plan: Plan) -> str:
-    """A line about what `judge_saturation` found."""
+    """Return the message about what `judge_saturation` found."""
     return (
         f"not saturated: training accuracy is {100 * found['accuracy']:.0f} % and rising, from "
         f"{100 * found['accuracy_before']:.0f} % {count_of(found['steps'], 'step')} before; train longer, with --steps "
@@ -54,13 +54,15 @@ def describe_saturation(found: dict[str, Any], plan: Plan) -> str:
 
 
 def describe_choice(state: TrainingState, plan: Plan, kept_videos: int, held_out: int) -> list[str]:
-    """Lines about what validation chose, and the options that train the same on all videos; empty without validation.
+    """Return lines about what validation chose, and the options to train the same way on all videos.
+
+    Without validation there are none.
 
     Args:
-        state: of the training that has ended.
-        plan: what was trained.
-        kept_videos: length of the list that it was trained on.
-        held_out: number of videos that it was validated on.
+        state: the final state of the training.
+        plan: the plan of the training.
+        kept_videos: number of training videos.
+        held_out: number of validation videos.
     """
     best = best_validation(state.history)
     if best is None:
@@ -70,7 +72,7 @@ def describe_choice(state: TrainingState, plan: Plan, kept_videos: int, held_out
         f"validation: {what} of step {best['step']} of {state.step}: error "
         f"{100 * float(str(best['validation_error'])):.1f} %, the lowest of {len(state.errors)}"
     ]
-    whole = plan.schedule.name == "cosine" or not plan.keep_best  # a cosine that ends early is another one
+    whole = plan.schedule.name == "cosine" or not plan.keep_best  # a cosine that ends early is another schedule
     steps = plan.steps if plan.schedule.name == "cosine" else state.step if whole else int(str(best["step"]))
     options = f"--validation 0 --steps {ceil(steps * (kept_videos + held_out) / kept_videos)}"
     if plan.schedule.name == "plateau":
@@ -80,7 +82,7 @@ def describe_choice(state: TrainingState, plan: Plan, kept_videos: int, held_out
             if row["rate"] < before["rate"] and before["step"] >= plan.schedule.warm_up and before["step"] < steps
         ]
         options += f" --schedule steps --milestones {','.join(lowered)}" if lowered else " --schedule steps"
-        # without a lower rate, milestones would be the schedule's own
+        # the rate was never lowered: without this, the schedule's own milestones would apply
         options += "" if lowered else f" --milestones {ceil(steps * plan.batch / kept_videos) + 1}"
     lines.append(f"to train the same way on all {count_of(kept_videos + held_out, 'video')}: {options}")
     return lines

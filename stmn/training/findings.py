@@ -1,9 +1,9 @@
-"""What each step finds, such as its losses and the norm of its gradient, and how the host gets to know it.
+"""The results of each step, such as its losses and gradient norm, and how they reach the host.
 
-The numbers of a step are one small tensor: the processes add it up, and one copy brings it to the host. On a CPU a step
-is known at once. A GPU works behind the host, which would have to wait for it; so there a step is known when the next
-one has been given to it. Until then the GPU itself keeps a step that is not finite, and all that follow, from changing
-the weights.
+The numbers of a step are one small tensor, which is summed over the processes and copied to the host once. On a CPU
+they are known at once. A GPU runs behind the host, and waiting for it would cost time; so the numbers of a step are
+read once the next step has been queued. Until then, the GPU itself keeps a step that is not finite, and every later
+one, from changing the weights.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,14 +23,14 @@ from stmn.training.plan import Plan
 
 @dataclass(frozen=True)
 class Found:
-    """What all processes know of a step.
+    """The results of one step, the same in all processes.
 
     Attributes:
         step: its number, from 0.
-        losses: of each micro-batch its part of the step's loss.
+        losses: each micro-batch's part of the step's loss.
         correct: videos classified correctly.
-        norm: of the gradient.
-        can_rescale: the gradient was scaled, by a factor that can still be lowered (float16).
+        norm: the gradient norm.
+        can_rescale: the loss was scaled, by a factor that can still be lowered (float16).
         stop: a process was asked to stop.
         due: it is time to save the state.
     """
@@ -50,18 +50,18 @@ class Found:
 
     @property
     def broken(self) -> bool:
-        """True if this step must not change the weights; what overflows in float16 is the scaler's business."""
+        """True if this step must not change the weights; an overflow in float16 is left to the loss scaler."""
         return any(self.bad_losses) or not (isfinite(self.norm) or self.can_rescale)
 
 
 class Findings:
-    """What the last steps found, as far as the host does not know it yet.
+    """The results of the last steps that have not reached the host yet.
 
     Args:
-        plan: how many micro-batches a step has.
+        plan: gives the number of micro-batches per step.
         ranks: the processes that train together.
         device: where they compute.
-        optimizer: of the weights that a broken step must not change.
+        optimizer: updates the weights that a broken step must not change.
         scaler: the loss scaler.
     """
 
@@ -69,19 +69,19 @@ class Findings:
         self._micro_batches, self._ranks = plan.micro_batches, ranks
         self._behind = 1 if device.runs_ahead else 0
         self._optimizer, self._scaler = optimizer, scaler
-        self._broken: Tensor | None = None  # 1.0 on the device from a broken step on
+        self._broken: Tensor | None = None  # on the device: 1.0 once a step was broken
         self._waiting: list[tuple[int, HostCopy, bool, bool]] = []
 
     def add(
         self, step: int, losses: Mapping[int, Tensor], correct: Sequence[Tensor], norm: Tensor, stop: bool, due: bool
     ) -> None:
-        """Share what this process found in a step, and send it to the host.
+        """Share this process's results of a step with the others, and send the sums to the host.
 
         Args:
             step: the number of the step.
             losses: number of each of this process's micro-batches -> its part of the loss, a scalar.
-            correct: of each the number of videos classified correctly, a scalar.
-            norm: of the gradient.
+            correct: for each of them, the number of videos classified correctly, a scalar.
+            norm: the gradient norm, a scalar.
             stop: this process was asked to stop.
             due: this process wants the state saved.
         """
@@ -94,24 +94,24 @@ class Findings:
         if self._behind:
             broken = (~torch.isfinite(numbers).all()).to(torch.float32)
             self._broken = broken if self._broken is None else torch.maximum(self._broken, broken)
-            # what a fused optimizer of torch looks at: it leaves the weights as they are if this is 1
+            # read by torch's fused optimizers: they leave the weights as they are if this is 1
             self._optimizer.found_inf, self._optimizer.grad_scale = self._broken, None  # type: ignore[attr-defined]
 
     def known(self) -> list[Found]:
-        """What was found in steps up to this one, or on a GPU up to the one before; each step is returned once."""
+        """Return the results up to this step, or on a GPU up to the step before; each step is returned once."""
         return self._take(len(self._waiting) - self._behind)
 
     def wait(self) -> list[Found]:
-        """What was found in all steps that were not returned yet; this waits for the device."""
+        """Return the results of all steps that were not returned yet; this waits for the device."""
         return self._take(len(self._waiting))
 
     def _take(self, count: int) -> list[Found]:
-        """Return the first steps of those that are waiting."""
+        """Return the first `count` of the waiting steps."""
         taken, self._waiting = self._waiting[: max(count, 0)], self._waiting[max(count, 0) :]
         return [self._read(*one) for one in taken]
 
     def _read(self, step: int, copy: HostCopy, stop: bool, due: bool) -> Found:
-        """Give numbers their names."""
+        """Read the numbers of a step from the host copy."""
         numbers = copy.read()
         if self._ranks.size > 1:
             *numbers, stops, dues = numbers
@@ -120,13 +120,13 @@ class Findings:
         return Found(step, losses, int(correct), norm, bool(scale) and scale[0] >= 1, stop, due)
 
     def _add_up(self, first: int, own: Tensor, stop: bool, due: bool) -> Tensor:
-        """Add up the processes' numbers: losses of all micro-batches, correct, norm, scale if there is one, votes."""
+        """Sum over the processes: losses of all micro-batches, correct, norm, scale if there is one, stop and due."""
         micro_batches, share = self._micro_batches, len(own) - (3 if self._scaler.is_enabled() else 2)
         numbers = own.new_zeros(micro_batches + len(own) - share + 2)
         numbers[first : first + share] = own[:share]
         numbers[micro_batches] = own[share]
         if self._ranks.first:  # norm and scale are the same in all processes
             numbers[micro_batches + 1 : -2] = own[share + 1 :]
-        numbers[-2].fill_(float(stop))  # a new tensor of them would make the host wait for the device
+        numbers[-2].fill_(float(stop))  # making a new tensor of these two would make the host wait for the device
         numbers[-1].fill_(float(due))
         return self._ranks.all_reduce(numbers)

@@ -1,4 +1,4 @@
-"""Parts of a two-stream network that a training leaves as they are."""
+"""Parts of a two-stream network that training leaves as they are."""
 
 from collections.abc import Collection
 from typing import Literal
@@ -8,12 +8,12 @@ from torch import nn
 from stmn.errors import UsageError
 from stmn.nets.network import Network
 
-#: a stream with all that is in it, the gates, or the temporal filters of both streams
+#: a whole stream, the gates, or the temporal filters of both streams
 FrozenPart = Literal["appearance", "motion", "gates", "temporal"]
 
 
 def find_frozen(network: nn.Module, parts: Collection[FrozenPart]) -> list[nn.Module]:
-    """The modules of a network that belong to some of its parts."""
+    """Return the modules of a network that belong to the given parts."""
     if not parts:
         return []
     assert isinstance(network, Network)
@@ -29,7 +29,7 @@ def find_frozen(network: nn.Module, parts: Collection[FrozenPart]) -> list[nn.Mo
 
 
 def check_frozen(network: Network, parts: Collection[FrozenPart]) -> None:
-    """Refuse to freeze gates that have nothing to learn, and to freeze all that there is.
+    """Refuse to freeze gates without weights, or the whole network.
 
     Raises:
         UsageError: the message says what to do instead.

@@ -1,10 +1,10 @@
 """Groups of videos within a micro-batch that batch normalisation sees together.
 
-A large GPU is fast with large micro-batches, and the statistics of a batch decide what a network learns. So the two
-are apart: a micro-batch holds as many videos as memory allows, and each group in it is normalised by its own statistics
-("ghost batch normalisation", Hoffer, Hubara, Soudry, NeurIPS 2017, section 4). Whatever else is drawn or computed per
-micro-batch, such as dropout, is done per group too. So a training depends on its groups, and how many of them are in
-memory at a time changes rounding alone.
+A large GPU is fast with large micro-batches, but the number of videos that share batch statistics changes what a
+network learns. So the two are separate: a micro-batch holds as many videos as memory allows, and each group in it is
+normalised by its own statistics ("ghost batch normalisation", Hoffer, Hubara, Soudry, NeurIPS 2017, section 4).
+Everything else that is drawn or computed per micro-batch, such as dropout, is done per group too. So the result
+depends on the groups; how many of them are in memory at a time only changes rounding.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,11 +19,11 @@ from stmn.training.mixing import Mixing, mix_nothing
 
 #: a layer of batch normalisation, of any number of dimensions
 BatchNorm = nn.modules.batchnorm._BatchNorm
-#: their forward pass is that of torch, which can be written in other ways
+#: classes whose forward pass is torch's own, so that it can be rewritten as a formula
 _PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 #: draw as `nn.Dropout` does
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
-#: classes that were made so far: each once, as a compiler looks at them
+#: classes made so far: each is made only once, because a compiler compares classes
 _MADE: dict[tuple[Any, Any], Any] = {}
 
 
@@ -31,10 +31,10 @@ class Groups:
     """How the current micro-batch is cut into groups.
 
     Attributes:
-        size: videos of a group; the last one of a micro-batch may have fewer.
-        videos: videos of the micro-batch.
-        states: for each group the states of the random number generators of the CPU and of the device, for what its
-            layers draw next; empty where a micro-batch is one group.
+        size: videos per group; the last group of a micro-batch may have fewer.
+        videos: videos in the micro-batch.
+        states: for each group, the states of the CPU's and the device's random number generators, from which its layers
+            draw next; empty where a micro-batch is one group.
     """
 
     def __init__(self, size: int) -> None:
@@ -66,10 +66,10 @@ class Groups:
         return {name: torch.cat([part[name] for part in parts]) for name in batch}
 
     def rows(self, x: Tensor, layer: nn.Module) -> int:
-        """How many rows of a tensor a group has; its first dimension holds each video as often as the next.
+        """Return how many rows of a tensor belong to one group; every video has the same number of rows.
 
         Raises:
-            PluginError: the first dimension does not consist of videos.
+            PluginError: the number of rows is not a multiple of the number of videos.
         """
         if self.videos <= self.size:
             return len(x)
@@ -82,14 +82,14 @@ class Groups:
 
 
 class GroupedNorm(BatchNorm):
-    """Batch normalisation by the statistics of each group of rows; testing is that of the layer's own class.
+    """Batch normalisation by the statistics of each group of rows; in testing, the layer's own class does its work.
 
-    Running statistics take in one group after another, as in separate passes. The layer does not count passes:
+    Running statistics are updated with one group after another, as in separate passes. The layer does not count passes:
     `stmn.training.statistics` does, once for all layers.
 
     Attributes:
         groups: how the micro-batch is cut.
-        plain: the layer's own class is torch's, whose formula is known.
+        plain: True if the layer's own class is torch's, whose formula is known.
         after: called with the rows of each group once they have been normalised; None for nothing.
     """
 
@@ -103,10 +103,10 @@ class GroupedNorm(BatchNorm):
             normalised: Tensor = super().forward(x)
             return normalised
         rows = self.groups.rows(x, self)
-        if rows >= len(x):  # not cut: the gradient of a cut is a copy
+        if rows >= len(x):  # one group: don't split, because the gradient of a split is a copy
             return self._normalise(x)
         if torch.compiler.is_compiling() and self.plain:
-            return normalise_groups(self, x, rows)  # as few operations for many groups as for one
+            return normalise_groups(self, x, rows)  # no more operations for many groups than for one
         return torch.cat([self._normalise(part) for part in x.split(rows)])
 
     def _normalise(self, x: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ def normalise_groups(layer: BatchNorm, x: Tensor, rows: int) -> Tensor:
     Args:
         layer: its running statistics are updated.
         x: (N, C, ...).
-        rows: of a group; the last one may have fewer.
+        rows: rows per group; the last one may have fewer.
     """
     full = len(x) // rows * rows
     if 0 < full < len(x):
@@ -181,14 +181,14 @@ def _drop(dropout: Callable[[Tensor], Tensor], x: Tensor, rows: int, groups: Gro
     return torch.cat(parts)
 
 
-#: outside of compiled code and CUDA graphs, which would draw other numbers
+#: kept out of compiled code and CUDA graphs, which would draw other numbers
 _drop_apart: Callable[[Callable[[Tensor], Tensor], Tensor, int, Groups], Tensor] = torch.compiler.disable(_drop)
 
 
 def group_layers(network: nn.Module, layers: dict[str, BatchNorm], groups: Groups) -> None:
-    """Let layers of batch normalisation, and all dropout, go by groups. Only their classes change, as in `nets.fast`.
+    """Make layers of batch normalisation, and all dropout, work by groups.
 
-    So they keep their names, parameters, buffers and hooks.
+    Only their classes change, as in `nets.fast`, so they keep their names, parameters, buffers and hooks.
 
     Args:
         network: the network.
@@ -208,21 +208,21 @@ def group_layers(network: nn.Module, layers: dict[str, BatchNorm], groups: Group
 
 
 def _grouped(how: type[nn.Module], kind: type[nn.Module]) -> Any:
-    """The class of a layer that goes by groups: `how` before the class that it had."""
+    """Return the class of a layer that works by groups: a subclass of `how` and of the layer's own class."""
     if (how, kind) not in _MADE:
         _MADE[how, kind] = type(f"Grouped{kind.__name__}", (how, kind), {"plain": kind in _PLAIN})
     return _MADE[how, kind]
 
 
 def random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """The states of torch's random number generators of the CPU and of a device; this waits for nothing."""
+    """Return the states of torch's random number generators for the CPU and a device; this doesn't wait for it."""
     if device.type == "cpu":
         return torch.get_rng_state(), None
     return torch.get_rng_state(), torch.get_device_module(device.type).get_rng_state(device)
 
 
 def set_random_state(state: tuple[Tensor, Tensor | None], device: torch.device) -> None:
-    """Go back to what `random_state` gave."""
+    """Restore the states that `random_state` returned."""
     torch.set_rng_state(state[0])
     if state[1] is not None:
         torch.get_device_module(device.type).set_rng_state(state[1], device)

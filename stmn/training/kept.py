@@ -14,7 +14,7 @@ class KeptWeights:
 
     With `plan.ema` they are a running average of weights and running statistics after each step. Its decay is
     min(ema, 1 - t^(-2/3)) after step t, so that a short training forgets the weights that it started with.
-    With `plan.keep_best` they are, when training ends, those of the first validation with the lowest error.
+    With `plan.keep_best`, the weights of the first validation with the lowest error are kept when training ends.
     """
 
     def __init__(self, network: Network, plan: Plan) -> None:
@@ -31,7 +31,7 @@ class KeptWeights:
         return self._average.module
 
     def update(self, step: int) -> None:
-        """Take in the weights after an update; `step` counts from 1."""
+        """Add the weights after an update to the average; `step` counts from 1."""
         if self._average is not None:
             self._average.update(self.network, step)
 
@@ -41,20 +41,20 @@ class KeptWeights:
             self._best = {name: value.clone() for name, value in self.current.state_dict().items()}
 
     def finish(self) -> None:
-        """Give the network the weights to keep; a second time this changes nothing."""
+        """Give the network the weights to keep; calling this again changes nothing."""
         found = self._best or (self._average.module.state_dict() if self._average is not None else {})
         if found:
             self.network.load_state_dict(found)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a resumed training needs, by name."""
+        """Return the tensors that a resumed training needs, by name."""
         average = {} if self._average is None else self._average.module.state_dict()
         return {f"average.{name}": value for name, value in average.items()} | {
             f"best.{name}": value for name, value in self._best.items()
         }
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Fill in from what `tensors` gave."""
+        """Restore what `tensors` returned."""
         average, best = (
             {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
             for prefix in ("average.", "best.")
@@ -66,6 +66,6 @@ class KeptWeights:
 
 
 def best_validation(history: Sequence[dict[str, object]]) -> dict[str, object] | None:
-    """The first row of a log with the lowest validation error; None if there was no validation."""
+    """Return the first row of a log with the lowest validation error; None if there was no validation."""
     rows = [row for row in history if "validation_error" in row]
     return min(rows, key=lambda row: float(str(row["validation_error"])), default=None)

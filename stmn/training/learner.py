@@ -15,16 +15,16 @@ from stmn.runtime.device import Device
 
 
 class Learner(nn.Module):
-    """A network and its loss as one module, so that one forward pass is wrapped and compiled.
+    """A network and its loss as one module, so that both are wrapped and compiled together.
 
     Args:
         network: the network to train.
-        device: where it is, and in which precision it computes.
+        device: where it computes, and in which precision.
         compile_with: a backend of torch.compile, or "" for none.
         compile_mode: a mode of it, for the backend `inductor`; None for its default.
         label_smoothing: share of each label that is spread over all classes.
-        weights: (classes,) of the loss, by `weight_classes`; None for equal ones.
-        loss_weights: of each output's loss; empty for equal ones.
+        weights: (classes,) class weights in the loss, from `weight_classes`; None for equal ones.
+        loss_weights: the weight of each output's loss; empty for equal ones.
     """
 
     def __init__(
@@ -36,8 +36,8 @@ class Learner(nn.Module):
         self.label_smoothing, self.weights = label_smoothing, None if weights is None else device.move(weights)
         self.loss_weights = loss_weights
         if compile_with:  # a compiled network keeps PyTorch's convolutions
-            # each size of micro-batch is compiled for itself: sizes that stay open nest in each layer's groups, and
-            # compiling does not end
+            # each size of micro-batch is compiled separately: with dynamic sizes, the expressions nest in every layer's
+            # groups, and compiling does not end
             self.compile(backend=compile_with, mode=compile_mode, dynamic=False)
         elif device.has_own_convolutions:
             use_fast_convolutions(network)
@@ -68,19 +68,19 @@ def soft_max_loss(
         logits: for each output (B, P, classes) at P places in time; each place has its video's label.
         label: (B,) class numbers, or (B, classes) the share of each class.
         label_smoothing: e; the target is 1 - e on the label plus e / classes on every class.
-        weights: (classes,); a video's loss is multiplied by its class's, or by the mean of several by their shares. The
-            mean is over videos all the same, not over weights, so the losses of micro-batches add up to that of their
-            batch.
-        loss_weights: each output's loss is multiplied by its own; empty for 1 each.
+        weights: (classes,); a video's loss is multiplied by the weight of its class, or by the mean of several classes'
+            weights, weighted by their shares. The sum is still divided by the number of videos, not by the sum of the
+            weights, so the losses of micro-batches add up to that of their batch.
+        loss_weights: the factor of each output's loss; empty for 1 each.
 
     Returns:
         A scalar; each output's loss is a mean over videos and places.
     """
     losses = []
     for x in logits:
-        target = label.unsqueeze(-1).expand(*label.shape, x.shape[1])  # alike at each place
+        target = label.unsqueeze(-1).expand(*label.shape, x.shape[1])  # the same at each place
         scores = x.float().transpose(1, 2)
-        if torch.are_deterministic_algorithms_enabled():  # CUDA has it for rows of scores alone
+        if torch.are_deterministic_algorithms_enabled():  # CUDA has a deterministic loss only for 2-D logits
             scores, target = scores.transpose(1, 2).flatten(0, 1), target.movedim(-1, 1).flatten(0, 1)
         if weights is None:
             losses.append(F.cross_entropy(scores, target, label_smoothing=label_smoothing))
@@ -88,13 +88,13 @@ def soft_max_loss(
             each = F.cross_entropy(scores, target, label_smoothing=label_smoothing, reduction="none").view(x.shape[:2])
             of_video = weights[label] if label.ndim == 1 else label @ weights
             losses.append((each * of_video[:, None]).mean())
-    if loss_weights:  # numbers, because a new tensor of them would make the host wait for the device
+    if loss_weights:  # Python numbers, because a new tensor would make the host wait for the device
         losses = [loss * weight for loss, weight in zip(losses, loss_weights, strict=True)]
     return torch.stack(losses).sum()
 
 
 def weight_classes(labels: Sequence[int], classes: int) -> Tensor:
-    """Weights with which each class counts alike in the loss over a training list.
+    """Return weights that make every class count equally in the loss over a training list.
 
     Args:
         labels: the class number of each training video.
@@ -111,11 +111,11 @@ def weight_classes(labels: Sequence[int], classes: int) -> Tensor:
 
 
 def _count_correct(logits: tuple[Tensor, ...], label: Tensor) -> Tensor:
-    """Count the videos whose largest logit, averaged over outputs and places in time, is that of their label.
+    """Count the videos whose largest logit, averaged over outputs and places in time, belongs to their label.
 
     Args:
         logits: for each output (B, P, classes).
-        label: (B,) class numbers, or (B, classes) the share of each class: the largest counts.
+        label: (B,) class numbers, or (B, classes) the share of each class: the largest share is the label.
 
     Returns:
         A float32 scalar on the logits' device.
@@ -126,5 +126,5 @@ def _count_correct(logits: tuple[Tensor, ...], label: Tensor) -> Tensor:
 
 
 def select_inputs(network: Network, batch: dict[str, Tensor]) -> list[Tensor]:
-    """The tensors of a batch that a network takes, one per stream, in the order of its streams."""
+    """Return the tensors of a batch that a network takes, one per stream, in the order of its streams."""
     return [batch[MODALITIES[name]] for name in network.names]

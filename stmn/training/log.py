@@ -1,4 +1,4 @@
-"""The log of a training run: rows of `metrics.jsonl`, the numbers beside the progress bar, the rows of a logger."""
+"""The log of a training run: rows of `metrics.jsonl`, numbers beside the progress bar, rows for a logger plugin."""
 
 import json
 import time
@@ -19,14 +19,14 @@ from stmn.training.state import TrainingState
 from stmn.training.waiting import DataWait
 
 _METRICS_FILE = "metrics.jsonl"
-#: fraction of the time spent waiting for data above which a notice says so
+#: a notice is printed if more than this fraction of the time is spent waiting for data
 _LONG_WAIT = 0.1
 
 
 class Log:
-    """Sums since the last row, and the places where rows go. Only the first process writes.
+    """Sums since the last row, and the outputs that get each row. Only the first process writes.
 
-    It is a context, at whose end the plan's logger is closed.
+    A context manager; leaving it closes the plan's logger.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Log:
         self._warned = False
         self._validations = len(state.errors)
         self._logger = OpenLogger(plan.logger, out, state.step) if plan.logger and ranks.first else None
-        if ranks.first:  # with the rows up to the saved state: a killed run may have logged more
+        if ranks.first:  # keep only the rows up to the saved state: a killed run may have logged more
             out.mkdir(parents=True, exist_ok=True)
             (out / _METRICS_FILE).write_text("".join(json.dumps(row) + "\n" for row in state.history), encoding="utf-8")
         self._clear()
@@ -54,7 +54,7 @@ class Log:
             self._logger.close()
 
     def sums(self, before: int) -> list[list[float]]:
-        """What the steps before one of that number have added to the next row: loss, correct, videos, steps."""
+        """Return what the steps before step `before` have added to the next row: loss, correct, videos, steps."""
         found = [one for one in self._found if one.step < before]
         loss, correct, seen, steps = self._earlier
         return [[
@@ -63,7 +63,7 @@ class Log:
         ]]  # fmt: skip
 
     def next_batch(self, batches: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The next batch; the time that the device waits for it counts."""
+        """Return the next batch; the time that the device waits for it is counted."""
         return self._wait.next(batches)
 
     def add(self, found: Found) -> None:
@@ -71,7 +71,7 @@ class Log:
         self._found.append(found)
 
     def row_is_due(self) -> bool:
-        """True when the steps done so far end a row."""
+        """True if a row ends with the last step."""
         return self.state.step % self.plan.log_every == 0 or self.state.step == self.plan.steps
 
     def write(self, rate: float, task: Task) -> None:
@@ -115,13 +115,13 @@ class Log:
         self._started = time.monotonic()
 
     def _resume(self) -> None:
-        """Go on with the row that an interrupted run had begun. Older states have a line for each process."""
+        """Continue the row that an interrupted run had begun. Older states have a list of sums for each process."""
         if self.state.sums:
             loss, correct, seen, steps = zip(*self.state.sums, strict=True)
             self._earlier = sum(loss), sum(correct), sum(seen), steps[0]
 
     def _warn_about_waiting(self, fraction: float) -> None:
-        """Say once that training waits for data, and what helps; the first row, which fills caches, doesn't count."""
+        """Print once that training waits for data, and what helps; the first row, which fills caches, doesn't count."""
         self._rows += 1
         if self._warned or self._rows < 2 or fraction <= _LONG_WAIT:
             return

@@ -1,4 +1,4 @@
-"""Loggers: plugins that get the rows of a training's log, besides `metrics.jsonl`."""
+"""Loggers: plugins that get the rows of a training's log in addition to `metrics.jsonl`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,40 +17,40 @@ class Logger(Protocol):
     """A logger: a class whose objects get the rows of one training's log.
 
     Keyword-only parameters of `__init__` with annotations and defaults are its options: `--logger-options` sets them.
-    In a distributed training the first process alone has one.
+    In distributed training only the first process has one.
     """
 
     def __init__(self, folder: Path, step: int, about: Mapping[str, Any], /) -> None:
-        """Begin a log, or go on with one.
+        """Begin a log, or continue one.
 
         Args:
-            folder: where it keeps what it keeps; it exists, and is its own.
-            step: 0, or the step that a resumed training goes on at: rows of later steps that an interrupted training
-                wrote will come again.
-            about: `run`, the name of the run's folder, and `options`, those of the training by name; JSON.
+            folder: the logger's own folder for its files; it exists.
+            step: 0, or the step at which a resumed training continues: rows that an interrupted training wrote for
+                later steps will come again.
+            about: `run`, the name of the run's folder, and `options`, the options of the training by name; JSON.
 
         Raises:
-            MissingExtra, UsageError: it can't begin; nothing is trained then.
+            MissingExtra, UsageError: the logger can't begin; then nothing is trained.
         """
 
     def write(self, row: Mapping[str, float]) -> None:
         """Take a row: `step`, `epoch`, `loss`, `accuracy` and so on, as `metrics.jsonl` has them.
 
-        What a step has no number for is not in its row. An error ends the log with a notice, and not the training.
+        Columns without a value are left out. An error ends the log with a notice; training goes on.
         """
 
     def close(self) -> None:
-        """End the log, also that of a training that was interrupted."""
+        """End the log; also called when training was interrupted."""
 
 
 @dataclass(frozen=True)
 class LoggerChoice:
-    """Which logger a training has.
+    """The logger of a training, with its options.
 
     Attributes:
-        name: of the plugin.
-        options: those of the plugin.
-        about: the facts about the training that it gets.
+        name: name of the plugin.
+        options: options of the plugin.
+        about: facts about the training, for the logger.
     """
 
     name: str
@@ -59,10 +59,10 @@ class LoggerChoice:
 
 
 class OpenLogger:
-    """A logger at work, whose faults end itself alone."""
+    """A running logger; an error in it ends the logger, not the training."""
 
     def __init__(self, choice: LoggerChoice, out: Path, step: int = 0) -> None:
-        """Begin. Raises `StmnError` if the logger can't."""
+        """Start the logger. Raises `StmnError` if it can't begin."""
         self._plugin = registry.find("logger", choice.name)
         folder = _folder_of(choice.name, out)
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ class OpenLogger:
         self._logger: Logger | None = made
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Hand a row on."""
+        """Pass a row to the logger."""
         if self._logger is not None:
             try:
                 self._logger.write({name: value for name, value in row.items() if value is not None})
@@ -85,7 +85,7 @@ class OpenLogger:
                 self._give_up(error)
 
     def close(self) -> None:
-        """End it."""
+        """Close the logger."""
         if self._logger is not None:
             try:
                 self._logger.close()
@@ -94,16 +94,16 @@ class OpenLogger:
             self._logger = None
 
     def _give_up(self, error: Exception) -> None:
-        """Say what went wrong, and go on without."""
+        """Print what went wrong, and go on without the logger."""
         self._logger = None
         notice(f"{self._plugin.title} failed: {type(error).__name__}: {error}; the log goes on in metrics.jsonl alone")
 
 
 def write_finished(choice: LoggerChoice, out: Path, metrics: Path) -> None:
-    """Give a logger all rows of a finished training, unless it had them before.
+    """Give a logger all rows of a finished training, unless it already has a folder there.
 
     Args:
-        choice: which logger.
+        choice: the logger.
         out: the folder of the training's run.
         metrics: its `metrics.jsonl`.
 
@@ -119,5 +119,5 @@ def write_finished(choice: LoggerChoice, out: Path, metrics: Path) -> None:
 
 
 def _folder_of(name: str, out: Path) -> Path:
-    """Where a logger keeps what it keeps: a folder of its name in that of the run."""
+    """Return a logger's own folder: the folder of its name in the run's folder."""
     return out / registry.find("logger", name).name

@@ -35,15 +35,15 @@ def train(
     network: Network, clips: Clips, validation: Clips | None, plan: Plan, device: Device, out: Path,
     progress: Progress, ranks: Ranks = ALONE, hand_out: Callable[[Network, int], None] | None = None,
 ) -> TrainingState:  # fmt: skip
-    """Train `network` in place, from the state saved in the folder `out` if there is one; return the final state.
+    """Train `network` in place, from the saved state in the folder `out` if there is one; return the final state.
 
-    The processes of `ranks` share the micro-batches of each step and end with the same network. `hand_out` gets the
-    network, and the number of the step, each `plan.keep_every` steps.
+    The processes of `ranks` share the micro-batches of each step and end with the same network. `hand_out` is called
+    with the network and the number of the step every `plan.keep_every` steps.
 
     Raises:
-        UsageError, DataError: before the first step, when the samples don't fit the network or the plan.
+        UsageError, DataError: before the first step, if the samples don't fit the network or the plan.
         Interrupted: after SIGINT or SIGTERM, once the state is saved.
-        StmnError: when the loss or the gradient is not finite, or another process is lost.
+        StmnError: the loss or the gradient is not finite, or another process is lost.
     """
     # set up
     check_samples(network, clips, plan)
@@ -78,7 +78,7 @@ def train(
     batches = iter(load_batches(clips, order, device.loader_threads, device=device))
 
     def take(found: list[Found]) -> list[Found]:
-        """Log steps, or end at the first that is not finite."""
+        """Log steps; raise at the first that is not finite."""
         for one in found:
             check_step(one, clips, plan, out)
             log.add(one)
@@ -94,14 +94,14 @@ def train(
             set_rate(optimizer, rate)
             clear_gradient(optimizer, keep_memory=plan.uses_graphs)
 
-            # forward and backward: gradients add up over micro-batches; over processes torch averages them
+            # forward and backward: gradients are summed over micro-batches; torch averages them over processes
             losses, correct = {}, []
             for number in own:
                 batch = device.move_batch(log.next_batch(batches))
                 batch = groups.start(batch, mix, plan.group_seeds(state.step, number), device.device)
                 label = batch["label"]
                 if plan.uses_graphs:
-                    torch.compiler.cudagraph_mark_step_begin()  # what graphs gave before may be overwritten
+                    torch.compiler.cudagraph_mark_step_begin()  # earlier outputs of the graphs may be overwritten
                 with ranks.no_sync(learner, when=number != own[-1]):
                     loss, found_correct = learner(select_inputs(network, batch), label)
                     losses[number] = loss * (len(label) / plan.batch)
@@ -112,12 +112,12 @@ def train(
             scaler.unscale_(optimizer)
             norm = gradient_norm(optimizer)
 
-            # check: the processes agree whether a step is finite, and whether to save and to stop
+            # check: the processes agree on whether a step is finite, and whether to save and to stop
             findings.add(state.step, losses, correct, norm, stop.is_set(), saved.is_due())
             found = take(findings.known())
             save, leave = any(one.due or one.stop for one in found), any(one.stop for one in found)
 
-            # save the state before this step: what follows it is finite, so it is a good one
+            # save the state as it was before this step, once this step is known to be finite: then the state is good
             if save:
                 take(findings.wait())
                 state.sums = log.sums(before=state.step)
@@ -147,10 +147,10 @@ def train(
                 log.write(rate, task)
             task.advance()
 
-        # end: statistics of the final weights; what is saved before is where an interrupted pass starts over
-        bar.close()  # the pass has a bar of its own
+        # end: batch statistics of the final weights; an interrupted pass starts again from the state saved before it
+        bar.close()  # the pass has its own progress bar
         if plan.compile:
-            torch.compiler.reset()  # else its code, and the memory of its graphs, stay with the process
+            torch.compiler.reset()  # otherwise compiled code, and the memory of CUDA graphs, stay in the process
         check_weights(network, state.step)
         kept.finish()
         if plan.bn_passes and normalisation.trained:

@@ -1,4 +1,4 @@
-"""What to try when a training runs out of memory."""
+"""Advice for a training that runs out of memory."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,13 +18,13 @@ from stmn.training.state import STATE_FILE
 def advise_on_memory(
     network: Network, clips: Clips, plan: Plan, device: Device, out: Path
 ) -> Callable[[Shortage], str]:
-    """A function that says, of a shortage, which micro-batch to try and what becomes of the saved state.
+    """Return a function that, for a shortage, says which micro-batch to try and what becomes of the saved state.
 
     Args:
         network: the network in training.
         clips: its samples.
         plan: how it is trained.
-        device: where.
+        device: where it is trained.
         out: the folder of the run.
     """
 

@@ -5,15 +5,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-#: a batch to a batch: frames and flow as before, labels (B,) or shares of classes (B, classes)
+#: maps a batch to a batch: frames and flow keep their shapes, `label` is (B,) or shares of classes (B, classes)
 Mixing = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
 def make_mixing(alpha: float, classes: int) -> Mixing:
-    """Mixing by torchvision's `MixUp`: x_i and y_i become c x_i + (1 - c) x_j and c y_i + (1 - c) y_j.
+    """Return mixup by torchvision's `MixUp`: x_i and y_i become c x_i + (1 - c) x_j and c y_i + (1 - c) y_j.
 
-    The share c is drawn from Beta(alpha, alpha) for each group of a micro-batch, with torch's random state, and j is
-    the video before i in the group. Frames and flow are mixed alike.
+    The share c is drawn from Beta(alpha, alpha) for each group of a micro-batch, by torch's random generator; j is the
+    video before i in the group. Frames and flow are mixed alike.
 
     Args:
         alpha: 0 mixes nothing.
@@ -34,5 +34,5 @@ def make_mixing(alpha: float, classes: int) -> Mixing:
 
 
 def mix_nothing(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The batch as it is."""
+    """Return the batch unchanged."""
     return batch

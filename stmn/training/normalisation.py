@@ -1,4 +1,4 @@
-"""Which layers of batch normalisation a training trains, and which it leaves as the starting weights have them."""
+"""Which layers of batch normalisation are trained, and which stay as they are in the starting weights."""
 
 from collections.abc import Collection
 from typing import Literal
@@ -18,10 +18,10 @@ class Normalisation:
     statistics; neither these nor its gain and offset change.
 
     Args:
-        network: its frozen layers and parts lose their gradients.
+        network: the parameters of its frozen layers and parts get no gradient.
         mode: `frozen` freezes all layers of the backbones, `partial` all but the first one of each stream (temporal
-            segment networks, section 3.3). What has no starting weights, such as a layer of a gate, is always trained.
-        parts: parts of the network that stay as they are, with their layers, in testing mode: without dropout.
+            segment networks, section 3.3). A layer without starting weights, such as a gate's, is always trained.
+        parts: frozen parts of the network; all their layers stay in testing mode, so without dropout.
 
     Attributes:
         trained: the layers that are trained, by name.
@@ -48,13 +48,13 @@ class Normalisation:
             module.requires_grad_(False)
 
     def group(self, size: int) -> Groups:
-        """Let the trained layers, and dropout, go by groups of `size` videos; returns what cuts micro-batches so."""
+        """Make the trained layers, and dropout, work by groups of `size` videos; return the groups."""
         groups = Groups(size)
         group_layers(self.network, self.trained, groups)
         return groups
 
     def start_training(self) -> None:
-        """Put the network in training mode, all but the frozen layers and parts."""
+        """Put the network in training mode, except its frozen layers and parts."""
         self.network.train()
         for module in (*self.frozen.values(), *self._parts):
             module.eval()

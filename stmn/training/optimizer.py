@@ -1,4 +1,4 @@
-"""The optimizer, and which parameter learns at which rate."""
+"""The optimizer, and the learning rate of each parameter."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from stmn.training.plan import Multipliers, Plan
 
 
 def make_optimizer(network: Network, plan: Plan) -> Optimizer:
-    """The optimizer of a plan; fused, so that a step is one pass over all parameters."""
+    """Return the optimizer of a plan; it is fused: a step is one pass over all parameters."""
     groups, rate = parameter_groups(network, plan.weight_decay, plan.multipliers), plan.schedule.rate
     if plan.optimizer == "adamw":
         return AdamW(groups, lr=rate, betas=(plan.momentum, 0.999), fused=True)
@@ -20,10 +20,9 @@ def make_optimizer(network: Network, plan: Plan) -> Optimizer:
 def parameter_groups(
     network: Network, weight_decay: float, multipliers: Multipliers | None = None
 ) -> list[dict[str, object]]:
-    """Groups for the optimizer: weights, which decay, before biases and batch normalisation, which don't.
+    """Return groups for the optimizer: weights, which decay, before biases and batch normalisation, which don't.
 
-    Each is divided by the multiple of the learning rate, `lr_scale`, that its parameters have. Frozen ones are left
-    out.
+    The parameters of a group share one factor of the learning rate, `lr_scale`. Frozen parameters are left out.
     """
     factors = multipliers or Multipliers()
     groups: dict[tuple[bool, float], list[Tensor]] = {}
@@ -46,8 +45,8 @@ def parameter_groups(
 def is_new(network: Network, name: str) -> bool:
     """True for a parameter that has no starting weights.
 
-    In a stream alone that is the classifier. A fused network starts with its streams' classifiers; its temporal
-    filters, gates and the classifier that both streams share are new.
+    In a single stream that is the classifier. A fused network starts with its streams' classifiers; its temporal
+    filters, its gates and the classifier that both streams share are new.
     """
     if "temporal" in name or not name.startswith("streams."):
         return True
@@ -55,12 +54,12 @@ def is_new(network: Network, name: str) -> bool:
 
 
 def _stream_factor(name: str, factors: Multipliers) -> float:
-    """The multiple of the learning rate that the starting weights of a parameter's stream have."""
+    """Return the learning-rate factor of starting weights in the parameter's stream."""
     return {"appearance": factors.appearance, "motion": factors.motion}[name.split(".")[1]]
 
 
 def set_rate(optimizer: Optimizer, rate: float) -> None:
-    """Set the learning rate of all parameters: `rate`, times their multiple."""
+    """Set the learning rate of all parameters: `rate` times their factor."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["lr_scale"]
 
@@ -69,7 +68,8 @@ def clear_gradient(optimizer: Optimizer, keep_memory: bool = False) -> None:
     """Clear the gradient before a step.
 
     Args:
-        keep_memory: of the gradient. By default a backward pass hands over its own, which a CUDA graph uses again.
+        keep_memory: fill the gradient's memory with zeros instead of freeing it. By default the next backward pass
+            brings its own memory, which a CUDA graph would overwrite.
     """
     optimizer.zero_grad(set_to_none=not keep_memory)
     if keep_memory:
@@ -80,7 +80,7 @@ def clear_gradient(optimizer: Optimizer, keep_memory: bool = False) -> None:
 
 
 def gradient_norm(optimizer: Optimizer) -> Tensor:
-    """The norm of the whole gradient, a scalar; NaN or Inf if any of it is."""
+    """Return the norm of the whole gradient, a scalar; NaN or Inf if any entry is."""
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     return torch.nn.utils.get_total_norm(gradients)
 

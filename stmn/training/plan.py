@@ -1,4 +1,4 @@
-"""How to train: all that decides a run's result, apart from the network and the videos."""
+"""How to train: everything that decides a run's result, except the network and the videos."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -16,14 +16,14 @@ OptimizerName = Literal["sgd", "adamw"]
 
 @dataclass(frozen=True)
 class Multipliers:
-    """Factors of the learning rate; they multiply where several apply.
+    """Factors of the learning rate; where several apply, they are multiplied.
 
     Attributes:
-        new: of layers that have no starting weights.
-        bias: of the biases of convolutions and linear layers.
-        gain: of the gains of batch normalisation.
-        appearance: of the starting weights of a fused network's appearance stream.
-        motion: of those of its motion stream.
+        new: layers that have no starting weights.
+        bias: biases of convolutions and linear layers.
+        gain: gains of batch normalisation.
+        appearance: starting weights of a fused network's appearance stream.
+        motion: starting weights of its motion stream.
     """
 
     new: float = 1.0
@@ -43,27 +43,27 @@ class Plan:
         micro_batch: videos in memory at a time.
         schedule: the learning rate.
         seed: seed of all randomness.
-        optimizer: the rule of updates.
+        optimizer: the update rule.
         momentum: momentum of SGD, or beta1 of AdamW.
-        weight_decay: decay of weights; biases and batch normalisation have none.
+        weight_decay: decay of weights; biases and batch normalisation do not decay.
         validate_every: steps between validations; 0 for none.
         log_every: steps between rows of the log.
         checkpoint_minutes: minutes between saved states.
         resume: continue from a saved state if there is one.
         compile: a backend of torch.compile, or "" for none.
         compile_mode: a mode of it, for the backend `inductor`; None for its default.
-        logger: what gets the rows of the log, besides its file; None for nothing.
+        logger: a plugin that gets the rows of the log in addition to its file; None for none.
         stride: range that one temporal stride per micro-batch is drawn from, frames; None draws one per video.
         multipliers: factors of the learning rate.
         clip: largest norm of the gradient; None for no limit.
         label_smoothing: share of each label that is spread over all classes, in [0, 1).
-        mixup: alpha of the distribution that shares of mixed videos are drawn from; 0 mixes none.
+        mixup: alpha of the Beta distribution that the shares of mixed videos are drawn from; 0 mixes none.
         class_weights: weight each video's loss by how rare its class is.
-        loss_weights: of each output's loss, in the order of the outputs; empty for equal ones.
+        loss_weights: the weight of each output's loss, in the order of the outputs; empty for equal ones.
         ema: decay of a running average of the weights, which is validated and kept; None for none.
         keep_best: keep the weights of the best validation, not the last ones.
-        keep_every: steps between weights that are handed out during training; 0 for none.
-        freeze: parts of the network that stay as they are.
+        keep_every: steps between the networks handed out during training; 0 for none.
+        freeze: parts of the network that are not trained.
         bn: which layers of batch normalisation are trained.
         bn_momentum: weight of a step in the running statistics, in (0, 1).
         bn_passes: passes over the training list that recompute the statistics at the end; 0 for none.
@@ -103,12 +103,12 @@ class Plan:
 
     @property
     def group(self) -> int:
-        """Videos that batch statistics are computed over: groups that micro-batches consist of."""
+        """Videos that batch statistics are computed over; micro-batches consist of such groups."""
         return self.bn_group or self.micro_batch
 
     @property
     def uses_graphs(self) -> bool:
-        """True if CUDA graphs may be recorded, which keep memory of their own for what they compute."""
+        """True if CUDA graphs may be recorded; these keep their own memory for their results."""
         return bool(self.compile) and self.compile_mode == "reduce-overhead"
 
     @property
@@ -117,27 +117,27 @@ class Plan:
         return ceil(self.batch / self.micro_batch)
 
     def count_groups(self, micro_batches: range) -> int:
-        """How many groups some consecutive micro-batches of a step have."""
+        """Return the number of groups in a range of a step's micro-batches."""
         first, last = (
             min(number * self.micro_batch, self.batch) for number in (micro_batches.start, micro_batches.stop)
         )
         return ceil((last - first) / self.group)
 
     def validates_at(self, step: int) -> bool:
-        """True when the row of the log that ends with `step` needs a validation; the last one always does."""
+        """True if the row of the log that ends with `step` has a validation; the last row always has one."""
         return self.validate_every > 0 and (step % self.validate_every < self.log_every or step == self.steps)
 
     @property
     def validations(self) -> int:
-        """How many validations the whole training has."""
+        """Number of validations in the whole training."""
         rows = [*range(self.log_every, self.steps, self.log_every), self.steps]
         return sum(self.validates_at(step) for step in rows)
 
     def dropout_seed(self, step: int, group: int) -> int:
-        """The seed of what dropout draws in a group: a function of the plan's seed and of the videos' numbers.
+        """Return the seed for dropout in a group: a function of the plan's seed, the step and the group's first video.
 
-        It is the first 64-bit word of NumPy's `SeedSequence` of (seed, step, video), whose values are the same in all
-        versions of Python and NumPy, on all machines.
+        It is the first 64-bit word of NumPy's `SeedSequence` of (seed, step, video), which is the same in all versions
+        of Python and NumPy, on all machines.
 
         Args:
             step: the step, from 0.

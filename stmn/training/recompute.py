@@ -1,7 +1,7 @@
 """Batch statistics for testing: mean and variance over the training list, with the final weights.
 
-Running statistics are an average over the last steps, whose weights differ. This pass changes no weight: it runs
-micro-batches as the next steps of training would have them, and adds up what each layer normalises.
+Running statistics are an average over the last steps, each of which had other weights. This pass changes no weight: it
+runs the micro-batches that the next training steps would have, and sums the values that each layer normalises.
 """
 
 import threading
@@ -26,32 +26,32 @@ from stmn.training.normalisation import Normalisation
 from stmn.training.plan import Plan
 from stmn.training.state import TrainingState
 
-#: seconds of a pass without gradients, in seconds of a training step of the same videos
+#: time of a pass without gradients, as a fraction of the time of training steps on the same videos
 _FORWARD_FRACTION = 0.4
-#: samples from which statistics hardly move any more (docs/decisions/batch-statistics-are-recomputed.md)
+#: samples beyond which statistics hardly change (docs/decisions/batch-statistics-are-recomputed.md)
 _ENOUGH = 1000
 
 
 def count_samples(plan: Plan, videos: int) -> int:
-    """Samples that statistics are recomputed from, in whole steps: at least `plan.bn_passes` times the training list.
+    """Return how many samples statistics are recomputed from: at least `plan.bn_passes` times the training list.
 
-    A short list is passed more often, because the statistics of a few samples move more than running ones do: up to
-    1000 samples, but at most a quarter of those that training itself has seen.
+    The number is rounded up to whole steps. A short list is run through more often, up to 1000 samples but at most a
+    quarter of those seen in training, because the statistics of a few samples vary more than running ones do.
 
     Args:
-        plan: the training's.
-        videos: length of the list.
+        plan: the plan of the training.
+        videos: length of the training list.
     """
     once = max(videos, min(_ENOUGH, plan.steps * plan.batch // 4))
     return plan.bn_passes * ceil(once / plan.batch) * plan.batch
 
 
 def announce_recomputation(plan: Plan, videos: int, state: TrainingState, progress: Progress) -> None:
-    """Say what is about to be done, and about how long it takes.
+    """Print that statistics will be recomputed, and roughly how long that takes.
 
     Args:
         videos: length of the training list.
-        state: of the training that has ended; its log has the speed.
+        state: the final state of the training; its log has the speed.
     """
     samples = count_samples(plan, videos)
     speed = state.history[-1]["videos_per_second"] if state.history else 0
@@ -67,19 +67,19 @@ def recompute_statistics(
     normalisation: Normalisation, clips: Clips, plan: Plan, first: int, device: Device, progress: Progress,
     ranks: Ranks = ALONE, stop: threading.Event | None = None,
 ) -> None:  # fmt: skip
-    """Set the running statistics of the trained layers to mean and variance over the training list.
+    """Set the running statistics of the trained layers to the mean and variance over the training list.
 
     The samples are those of the steps from `first` on, in training's micro-batches, crops and precision. Layers
     normalise by the statistics of each group, as in training; dropout is off, as in testing. The variance is that
-    of all values together, so the differences between the means of groups are part of it. Frozen layers stay as
-    they are.
+    of all values together, so it includes the differences between the means of groups. Frozen layers stay as they
+    are.
 
     Args:
         normalisation: the layers, and their network.
         clips: samples of the training list.
         first: a step; with the plan it decides which samples are drawn.
         ranks: processes that share the micro-batches; all get the same statistics.
-        stop: an event that ends the pass.
+        stop: setting this event ends the pass.
 
     Raises:
         Interrupted: `stop` was set; the statistics are unusable then.
@@ -116,10 +116,10 @@ def recompute_statistics(
 
 
 class _Sums:
-    """Sums over all values that a layer normalises in a number of groups.
+    """Sums over all values that a layer has normalised, group by group.
 
     Attributes:
-        values: (1 + 2C,) float64: how many values there are per channel, their sums, and the sums of their squares.
+        values: (1 + 2C,) float64: the number of values per channel, their sums, and the sums of their squares.
     """
 
     def __init__(self, layer: BatchNorm) -> None:
@@ -128,7 +128,7 @@ class _Sums:
         self.values = layer.running_mean.new_zeros(1 + 2 * layer.num_features, dtype=torch.float64)
         self._batches = None if layer.num_batches_tracked is None else layer.num_batches_tracked.clone()
         layer.train()
-        layer.momentum = 1.0  # so that running statistics are those of the last group
+        layer.momentum = 1.0  # makes the running statistics those of the last group
         layer.after = self._add
 
     def _add(self, x: Tensor) -> None:
@@ -141,15 +141,15 @@ class _Sums:
         self.values += count * torch.cat([torch.ones_like(mean[:1]), mean, variance + mean**2])
 
     def remove(self) -> None:
-        """Leave the layer as it was, apart from its running statistics."""
+        """Restore the layer, except its running statistics."""
         self.layer.after = None
         self.layer.momentum = self.momentum
-        if self._batches is not None:  # a plugin's layer has counted
+        if self._batches is not None:  # a plugin's layer has counted passes
             self.layer.num_batches_tracked = self._batches
         self.layer.eval()
 
     def store(self) -> bool:
-        """Make mean and variance of all values the running statistics of the layer; False if they are not finite."""
+        """Store the mean and variance of all values as the layer's running statistics; False if they are not finite."""
         count, sums = self.values[0], self.values[1:]
         mean, square = sums.view(2, -1) / count
         variance = (square - mean**2).clamp(min=0) * (count / (count - 1))
@@ -179,10 +179,10 @@ def _stop_together(stop: threading.Event | None, device: Device, ranks: Ranks) -
 
 
 def describe_statistics(normalisation: Normalisation, plan: Plan, videos: int) -> dict[str, Any]:
-    """How the statistics of a network were made, for its model file.
+    """Return how the batch statistics of a network were made, for its model file.
 
     Args:
-        normalisation: its layers.
+        normalisation: the network's layers.
         videos: length of the training list.
     """
     about: dict[str, Any] = {"trained_layers": len(normalisation.trained), "frozen_layers": len(normalisation.frozen)}

@@ -10,7 +10,7 @@ ScheduleName = Literal["plateau", "steps", "authors", "cosine"]
 
 @dataclass(frozen=True)
 class Schedule:
-    """A learning rate that falls in the course of training.
+    """A learning rate that falls during training.
 
     Attributes:
         name: `plateau` divides the rate by 10 each time the validation error stops improving (section 4.1, single
@@ -21,8 +21,8 @@ class Schedule:
         milestones: steps at which the rate is divided by 10.
         patience: validations without improvement before `plateau` lowers the rate.
         lowerings: how often `plateau` lowers the rate before training ends.
-        warmup: steps in which the rate rises in a straight line from 0 to its value; None for a twentieth of the
-            training if it is a `cosine`, else none.
+        warmup: steps in which the rate rises linearly from 0 to its value; None for a twentieth of the training with
+            `cosine`, and no warm-up otherwise.
     """
 
     name: ScheduleName
@@ -35,19 +35,19 @@ class Schedule:
 
     @property
     def warm_up(self) -> int:
-        """Steps in which the rate rises."""
+        """Number of steps in which the rate rises."""
         if self.warmup is not None:
             return self.warmup
         return max(1, self.steps // 20) if self.name == "cosine" else 0
 
     def rate_at(self, step: int, errors: Sequence[float]) -> float:
-        """The learning rate of `step` (from 0), given the validation errors so far."""
+        """Return the learning rate of `step` (from 0), given the validation errors so far."""
         warm_up = self.warm_up
         rate = self._rate_when_warm(max(step, warm_up) if self.name == "cosine" else step, errors)
         return rate * (step + 1) / warm_up if step < warm_up else rate
 
     def _rate_when_warm(self, step: int, errors: Sequence[float]) -> float:
-        """The learning rate of a step without warm-up; a cosine begins when the warm-up ends."""
+        """Return the learning rate of a step without warm-up; a cosine begins when the warm-up ends."""
         if self.name == "cosine":
             return self.rate * 0.5 * (1 + cos(pi * (step - self.warm_up) / max(1, self.steps - self.warm_up)))
         if self.name in ("steps", "authors"):
@@ -55,11 +55,11 @@ class Schedule:
         return self.rate * 0.1 ** min(self._saturations(errors), self.lowerings)
 
     def saturated(self, errors: Sequence[float]) -> bool:
-        """True when a `plateau` schedule has no lower rate left, which ends training."""
+        """True if a `plateau` schedule has no lower rate left; this ends training."""
         return self.name == "plateau" and self._saturations(errors) > self.lowerings
 
     def _saturations(self, errors: Sequence[float]) -> int:
-        """How often `patience` validations in a row brought no new best."""
+        """Count how often `patience` validations in a row brought no lower error."""
         best, stale, count = float("inf"), 0, 0
         for error in errors:
             best, stale = (error, 0) if error < best else (best, stale + 1)

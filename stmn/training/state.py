@@ -1,4 +1,4 @@
-"""All that an interrupted training run needs to continue, bit for bit, as if nothing had happened."""
+"""Everything that an interrupted training run needs to continue, bit for bit, as if nothing had happened."""
 
 import time
 from dataclasses import asdict, dataclass, field
@@ -26,14 +26,14 @@ STATE_FILE = "training.safetensors"
 
 @dataclass
 class TrainingState:
-    """How far a training run is; randomness is a function of the step, so it needs no place here.
+    """The progress of a training run; random numbers are a function of the step, so no generator state is saved.
 
     Attributes:
         step: steps done.
         errors: validation errors so far.
         history: rows of the log so far.
         scaler: state of the loss scaler (float16).
-        sums: what the next row of the log adds up, so far (`stmn.training.log.Log.sums`).
+        sums: partial sums for the next row of the log (`stmn.training.log.Log.sums`).
     """
 
     step: int = 0
@@ -49,7 +49,7 @@ _REMEDY = "start over with --no-resume (in a recipe: resume = false)"
 
 
 class SavedState:
-    """The state of a run in a folder, as `STATE_FILE`: weights, what the optimizer knows, and a `TrainingState`.
+    """The state of a run in the file `STATE_FILE`: weights, the optimizer's state, and a `TrainingState`.
 
     All processes read it; the first one writes it.
     """
@@ -64,7 +64,7 @@ class SavedState:
         self.saved = time.monotonic()
 
     def load(self, progress: Progress) -> TrainingState:
-        """Fill network, optimizer and scaler from the file; a fresh state if there is none or the plan starts over.
+        """Load network, optimizer and scaler from the file; return a fresh state if there is none or it isn't resumed.
 
         Raises:
             CheckpointError: the file is damaged.
@@ -86,11 +86,11 @@ class SavedState:
         return state
 
     def is_due(self) -> bool:
-        """True in the first process when it is time to save."""
+        """True in the first process if it is time to save."""
         return self.ranks.first and time.monotonic() - self.saved > 60 * self.plan.checkpoint_minutes
 
     def save(self, state: TrainingState, buffers: dict[str, Tensor]) -> None:
-        """Write the file, whole or not at all; `buffers` replace the network's own of these names."""
+        """Write the file, whole or not at all; `buffers` replace the network's buffers of the same names."""
         if not self.ranks.first:
             return
         state.scaler = self.scaler.state_dict()
@@ -104,7 +104,7 @@ class SavedState:
         self.saved = time.monotonic()
 
     def _read(self) -> TrainingState:
-        """Fill network and optimizer from the file."""
+        """Load network and optimizer from the file."""
         about = read_metadata(self.path, _REMEDY)
         try:
             state = _STATES.validate_python(about.get("training_state"))
@@ -119,7 +119,7 @@ class SavedState:
             if kind == "optimizer":
                 what, _, name = rest.partition(".")
                 parameter = parameters[name]
-                # in the parameter's memory layout, or the update would add up in another order
+                # use the parameter's memory layout, or the update would sum in another order
                 like = parameter.detach() if value.shape == parameter.shape else value.to(parameter.device)
                 self.optimizer.state[parameter][what] = torch.empty_like(like).copy_(value)
         self.kept.load(tensors)

@@ -1,12 +1,12 @@
-"""Running statistics of batch normalisation: as they were before a step, and what a step adds to them.
+"""Running statistics of batch normalisation: their values before a step, and what a step adds to them.
 
-A pass with batch statistics s turns a running statistic r into (1 - q) r + q s. The k groups of a step turn r0 into
-D r0 + S with D = (1 - q)^k, where S does not depend on r0. So processes that start a step with the same r0 and share
-its micro-batches need to exchange their S only to find what a single process would have that ran them all in order,
-and S / (1 - D) is the step's own mean.
+A group with batch statistics s turns a running statistic r into (1 - q) r + q s. The k groups of a step turn r0 into
+D r0 + S with D = (1 - q)^k, where S does not depend on r0, and S / (1 - D) is the step's own mean. Processes that share
+the micro-batches of a step start it with the same r0. So they need to exchange only their S to get the result of a
+single process that runs all micro-batches in order.
 
-All of this is done on one flat tensor: on a GPU a network has hundreds of layers, and a kernel for each of their
-buffers would take longer than the arithmetic.
+All of this is done on one flat tensor: a network has hundreds of layers, and on a GPU launching a kernel for each
+buffer would take longer than the arithmetic.
 """
 
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ from stmn.training.normalisation import Normalisation
 
 
 class RunningStatistics:
-    """The buffers of a network as they were before the current step, and what the step makes of them.
+    """The buffers of a network before the current step, and their update by the step.
 
     Args:
-        normalisation: the network's layers; the momentum of those that are trained is set.
+        normalisation: the network's layers; sets the momentum of the trained ones.
         momentum: weight of a step in running statistics, in (0, 1), whatever the number of its groups. The first steps
-            weigh more: they count equally, so that what a network started with is forgotten at once.
-        counts: for each process the number of groups that it runs in a step.
+            weigh more: they count equally, so the network's initial statistics are forgotten at once.
+        counts: for each process, the number of groups that it runs in a step.
     """
 
     def __init__(self, normalisation: Normalisation, momentum: float, counts: Sequence[int]) -> None:
@@ -54,12 +54,12 @@ class RunningStatistics:
         return {name: value for part in self._all for name, value in part.before().items()}
 
     def snapshot(self) -> None:
-        """Remember the buffers before a step."""
+        """Store the buffers' values before a step."""
         for part in self._all:
             part.flat = part.read()
 
     def finish_step(self, step: int, ranks: Ranks) -> None:
-        """Set the buffers to what one process would have that ran all micro-batches of a step in order.
+        """Set the buffers to the result of one process that runs all micro-batches of a step in order.
 
         Args:
             step: the number of the step, from 0.
@@ -71,7 +71,7 @@ class RunningStatistics:
         weight = max(self._momentum, 1 / (step + 1))
         if ranks.size == 1 and weight == self._momentum:
             return
-        # torch has averaged with the weight that a step has in the long run; the first ones weigh more
+        # torch has averaged with the final weight of a step; the first steps weigh more
         decay = [(1 - self._pass_momentum) ** count for count in self._counts]  # D of each process
         before = self._averages.flat.double()
         own = self._averages.read().double() - decay[ranks.rank] * before
@@ -80,7 +80,7 @@ class RunningStatistics:
 
 
 class _Flat:
-    """Buffers of one type, and a copy of their values in one flat tensor.
+    """Buffers of one dtype, and a copy of their values in one flat tensor.
 
     Attributes:
         live: the buffers by name.
@@ -92,15 +92,15 @@ class _Flat:
         self.flat = self.read()
 
     def read(self) -> Tensor:
-        """The buffers' values now."""
+        """Return the buffers' current values as a flat tensor."""
         return torch.cat([buffer.reshape(-1) for buffer in self.live.values()]) if self.live else torch.empty(0)
 
     def before(self) -> dict[str, Tensor]:
-        """The remembered values by name."""
+        """Return the stored values by name."""
         return dict(zip(self.live, self._split(self.flat), strict=True))
 
     def write(self, flat: Tensor) -> None:
-        """Give the buffers other values."""
+        """Set the buffers' values from a flat tensor."""
         torch._foreach_copy_(list(self.live.values()), self._split(flat))
 
     def _split(self, flat: Tensor) -> list[Tensor]:

@@ -19,7 +19,7 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise MissingExtra("--logger tensorboard", "tensorboard", "tensorboard") from error
-        # what an interrupted training wrote after the step is dropped
+        # drops what an interrupted training wrote after this step
         self._writer: Any = SummaryWriter(str(folder), purge_step=step)
 
     def write(self, row: Mapping[str, float]) -> None:

@@ -1,4 +1,4 @@
-"""A quick look at the validation videos during training; the test protocol is in `stmn.evaluation`."""
+"""A quick validation during training; the test protocol is in `stmn.evaluation`."""
 
 import torch
 
@@ -13,7 +13,7 @@ from stmn.training.plan import Plan
 
 @torch.no_grad()
 def validate(network: Network, clips: Clips, plan: Plan, device: Device, ranks: Ranks = ALONE) -> float:
-    """Accuracy (0 to 1) on one centre sample per video; the processes of `ranks` share the videos."""
+    """Return the accuracy (0 to 1) on one centre sample per video; the processes of `ranks` share the videos."""
     network.eval()
     order = [(-1, number) for number in range(len(clips))][ranks.rank :: ranks.size]
     micro_batches = [order[i : i + plan.micro_batch] for i in range(0, len(order), plan.micro_batch)]

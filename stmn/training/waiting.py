@@ -1,4 +1,4 @@
-"""How long a training waits for data: on a CPU the host; on a GPU, which the host works ahead of, the GPU itself."""
+"""How long training waits for data: on a CPU the host; on a GPU, which the host runs ahead of, the GPU itself."""
 
 import time
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ from stmn.runtime.device import Device
 
 
 class DataWait:
-    """Gives batches, and adds up how long the device has waited for them.
+    """Returns batches, and adds up how long the device has waited for them.
 
-    A host that works ahead of a GPU may wait for the loader while the GPU still computes, which costs nothing. So two
-    events stand in the GPU's queue, before and after a batch comes: between them the GPU had nothing to do.
+    A host that runs ahead of a GPU may wait for the loader while the GPU still computes, which costs nothing. So an
+    event is queued on the GPU before and after each batch arrives: between the two the GPU was idle.
 
     Args:
-        device: where the batches are computed with.
+        device: the device that computes on the batches.
     """
 
     def __init__(self, device: Device) -> None:
@@ -25,7 +25,7 @@ class DataWait:
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
     def next(self, batches: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The next batch."""
+        """Return the next batch."""
         before, started = self._mark(), time.monotonic()
         batch = next(batches)
         self._seconds += time.monotonic() - started
@@ -34,7 +34,7 @@ class DataWait:
         return batch
 
     def take(self) -> float:
-        """Seconds since this was last asked. It waits until a GPU has begun with the last batch."""
+        """Return the seconds waited since the last call. On a GPU, this waits until it reaches the last batch."""
         seconds, events = self._seconds, self._events
         self._seconds, self._events = 0.0, []
         if not self._on_gpu:
@@ -44,7 +44,7 @@ class DataWait:
         return float(sum(before.elapsed_time(after) for before, after in events)) / 1000
 
     def _mark(self) -> torch.cuda.Event | None:
-        """An event in the GPU's queue; None on a CPU."""
+        """Queue an event on the GPU and return it; None on a CPU."""
         if not self._on_gpu:
             return None
         event = torch.cuda.Event(enable_timing=True)

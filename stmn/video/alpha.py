@@ -1,4 +1,4 @@
-"""The alpha of VP8 and VP9 in WebM: FFmpeg's own decoders ignore it, those of libvpx don't."""
+"""The alpha channel of VP8 and VP9 in WebM: FFmpeg's own decoders ignore it, libvpx's don't."""
 
 import av
 from av.video.codeccontext import VideoCodecContext
@@ -6,12 +6,12 @@ from av.video.stream import VideoStream
 
 from stmn.video.limits import MAX_PIXELS
 
-#: FFmpeg's name of a codec -> its decoder that knows of alpha
+#: FFmpeg's name of a codec -> the decoder that supports its alpha
 _DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 def has_hidden_alpha(stream: VideoStream) -> bool:
-    """True if a video has alpha that the decoder of its stream ignores."""
+    """True if a video has an alpha channel that its stream's decoder ignores."""
     return stream.codec_context.name in _DECODERS and stream.metadata.get("alpha_mode") == "1"
 
 

@@ -1,4 +1,4 @@
-"""When the frames of a video are shown: time stamps that make sense, and frames at another rate."""
+"""When the frames of a video are shown: plausible time stamps, and resampling to another rate."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -8,19 +8,19 @@ import av
 
 from stmn.video.frame import Frame, Painter
 
-#: seconds between two frames beyond which a time stamp is taken to be damaged
+#: seconds between two frames above which a time stamp counts as damaged
 _LONGEST_PAUSE = 60
-#: a header's rate is right if the time stamps give it within this fraction
+#: the rate in the header is used if the time stamps agree with it within this fraction
 _ROUNDED_RATE = 0.05
 #: containers round time stamps by at most this many seconds
 _ROUNDING = 1e-3
 
 
 def time_frames(frames: Iterable[av.VideoFrame], rate: Fraction, painter: Painter) -> Iterator[Frame]:
-    """Yield the frames with the seconds since the first.
+    """Yield the frames with their time in seconds since the first.
 
-    That is a frame's time stamp, unless it has none or a damaged one, which is not later than the previous frame or
-    more than a minute later. Then it is 1 / `rate` after the previous frame.
+    The time is the frame's time stamp, unless that is missing or damaged: not later than the previous frame, or more
+    than a minute later. Then it is 1 / `rate` after the previous frame.
     """
     start: float | None = None  # the time stamp of the first frame, if it had one
     step = float(1 / rate)
@@ -36,9 +36,9 @@ def time_frames(frames: Iterable[av.VideoFrame], rate: Fraction, painter: Painte
 
 
 def measure_rate(first: Frame, last: Frame, frames: int) -> float:
-    """Return the frames per second from the first frame to the last of `frames`.
+    """Return the frames per second from the first to the last of `frames` frames.
 
-    That is what the header says, unless the time stamps differ from it by more than a twentieth.
+    It is the rate in the header, unless the time stamps differ from it by more than a twentieth.
     """
     stated, seconds = float(last.rate), last.seconds - first.seconds
     measured = (frames - 1) / seconds if seconds > 0 else stated
@@ -46,9 +46,9 @@ def measure_rate(first: Frame, last: Frame, frames: int) -> float:
 
 
 def resample(frames: Iterable[Frame], fps: Fraction) -> Iterator[Frame]:
-    """Yield `fps` frames per second: at each time the frame that is shown nearest to it.
+    """Yield `fps` frames per second: for each time, the frame shown nearest to it.
 
-    The video keeps its length: the last frame lasts as long as the rate of the video says.
+    The video keeps its length: the last frame lasts 1 / rate of the video.
     """
     held: Frame | None = None
     number = 0

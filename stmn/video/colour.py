@@ -1,7 +1,7 @@
-"""Colours of other spaces as those of BT.709, which prepared sets and models are made of.
+"""Convert colours of other spaces to BT.709, the space of prepared sets and models.
 
 Sources: ITU-R BT.2100-2, tables 4 and 5 (PQ and HLG); BT.2390-10, section 5.4.1 (tone mapping); BT.2408-7 (203 cd/m2
-for the white of a page); BT.1886 (the display of BT.709); BT.2087-0 (from BT.2020 to BT.709).
+for reference white); BT.1886 (the display of BT.709); BT.2087-0 (from BT.2020 to BT.709).
 """
 
 from functools import cache
@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-#: cd/m2 of the white of a page, which becomes 255
+#: cd/m2 of reference white, which becomes 255
 _WHITE = 203.0
-#: cd/m2 of the brightest point of an HDR video: what HLG is defined for and most PQ is made on
+#: cd/m2 of the brightest point of an HDR video: HLG is defined for it, and most PQ is mastered at it
 _PEAK = 1000.0
 #: exponent of BT.709's display
 _GAMMA = 2.4
-#: entries of the table of tone mapping
+#: entries of the tone mapping table
 _STEPS = 4096
 
-#: chromaticities (x, y) of red, green, blue, by what FFmpeg calls their primaries; the white is D65
+#: FFmpeg's name of the primaries -> chromaticities (x, y) of red, green, blue; the white point is D65
 _CHROMATICITIES: dict[int, tuple[tuple[float, float], ...]] = {
     ColorPrimaries.BT709: ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),
     ColorPrimaries.BT2020: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
@@ -32,11 +32,11 @@ _CHROMATICITIES: dict[int, tuple[tuple[float, float], ...]] = {
 _D65 = (0.3127, 0.3290)
 #: transfer functions of HDR: PQ and HLG
 _HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
-#: FFmpeg's numbers of colour matrices: not stated, and those of BT.601, BT.709, BT.2020 and its constant luminance
+#: FFmpeg's numbers of colour matrices: not stated, BT.601, BT.709, BT.2020, and BT.2020 with constant luminance
 _UNKNOWN, _BT601, _BT709, _BT2020, _BT2020_CONSTANT = 2, 6, 1, 9, 10
-#: those that FFmpeg can undo: RGB, BT.709, FCC, BT.601 (two), SMPTE 240M, BT.2020
+#: matrices that FFmpeg can invert: RGB, BT.709, FCC, BT.601 (two), SMPTE 240M, BT.2020
 _KNOWN = frozenset({0, 1, 4, 5, 6, 7, 9})
-#: larger pictures whose matrix is not stated have that of BT.709, others that of BT.601, as in players
+#: if the matrix is not stated, larger pictures get that of BT.709, others that of BT.601, as in players
 _SD_WIDTH, _SD_HEIGHT = 1279, 576
 
 
@@ -46,7 +46,7 @@ def is_wide(frame: av.VideoFrame) -> bool:
 
 
 def name_matrix(frame: av.VideoFrame) -> None:
-    """Give a frame the colour matrix that players take it to have, if its header names none that FFmpeg can undo."""
+    """Set a frame's colour matrix to the one that players assume, if its header states none that FFmpeg can invert."""
     if frame.colorspace not in _KNOWN:
         large = frame.width > _SD_WIDTH or frame.height > _SD_HEIGHT
         wide = frame.color_trc in _HDR or frame.colorspace == _BT2020_CONSTANT
@@ -54,14 +54,14 @@ def name_matrix(frame: av.VideoFrame) -> None:
 
 
 def describe_colours(frame: av.VideoFrame) -> str:
-    """Words for colours that can only be guessed; "" for others."""
+    """Describe colours that can only be guessed; "" for others."""
     if frame.colorspace in _KNOWN | {_UNKNOWN}:
         return ""
     return f"its colour matrix (number {frame.colorspace} of ITU-T H.273) can't be undone: its colours are a guess"
 
 
 def narrow(picture: NDArray[np.uint16], transfer: int, primaries: int) -> NDArray[np.uint8]:
-    """Return the picture that a display of BT.709 shows of one with wider colours or brighter lights.
+    """Convert a picture with wider or brighter colours to what a BT.709 display shows of it.
 
     Args:
         picture: (H, W, 3) RGB, 0..65535, of any transfer function and primaries.
@@ -84,7 +84,7 @@ def narrow(picture: NDArray[np.uint16], transfer: int, primaries: int) -> NDArra
 
 
 def blend(picture: NDArray[Any]) -> NDArray[Any]:
-    """Put an RGBA picture (H, W, 4), uint8 or uint16, over black, (H, W, 3). Alpha that is all 0 counts as unused."""
+    """Blend an RGBA picture (H, W, 4), uint8 or uint16, with black: (H, W, 3). Alpha that is all 0 counts as unused."""
     colour, alpha = picture[..., :3], picture[..., 3:]
     if not alpha.any():
         return np.ascontiguousarray(colour)
@@ -96,7 +96,7 @@ def blend(picture: NDArray[Any]) -> NDArray[Any]:
 
 @cache
 def _light_of_codes(transfer: int) -> Floats:
-    """(65536,) light of each code: as a share of the brightest, of the scene for HLG and of the display for others."""
+    """Return (65536,) light of each code, as a share of the maximum: scene light for HLG, display light for others."""
     code = np.arange(65536) / 65535
     if transfer == ColorTrc.SMPTE2084:
         light = _pq_to_nits(code) / _PEAK
@@ -109,14 +109,14 @@ def _light_of_codes(transfer: int) -> Floats:
 
 
 def _pq_to_nits(code: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The light of PQ codes in 0..1, in cd/m2: BT.2100 table 4, the EOTF."""
+    """Return the light of PQ codes in 0..1, in cd/m2: BT.2100 table 4, the EOTF."""
     m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
     root = code ** (1 / m2)
     return np.asarray(10000 * (np.maximum(root - c1, 0) / (c2 - c3 * root)) ** (1 / m1))
 
 
 def _nits_to_pq(nits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The PQ codes, 0..1, of light in cd/m2."""
+    """Return the PQ codes, 0..1, of light in cd/m2."""
     m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
     power = (nits / 10000) ** m1
     return np.asarray(((c1 + c2 * power) / (1 + c3 * power)) ** m2)
@@ -124,9 +124,9 @@ def _nits_to_pq(nits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @cache
 def _tone_map() -> Floats:
-    """(_STEPS,) light of the display, 0..1, for light of HDR; entry i is for light (i / (_STEPS - 1))^4 of the peak.
+    """Return (_STEPS,) display light, 0..1, for HDR light; entry i is for (i / (_STEPS - 1))^4 of the peak.
 
-    BT.2390's curve: as it is up to a knee, then a spline that takes the peak to the display's white.
+    It is BT.2390's curve: the identity up to a knee, then a spline that maps the peak to the display's white.
     """
     nits = _PEAK * np.linspace(0, 1, _STEPS) ** 4
     peak, white = _nits_to_pq(np.array([_PEAK, _WHITE]))
@@ -138,7 +138,7 @@ def _tone_map() -> Floats:
 
 
 def _xyz_of_rgb(primaries: int) -> NDArray[np.float64]:
-    """(3, 3) matrix from linear RGB to XYZ. Primaries that are not known count as BT.709's."""
+    """Return the (3, 3) matrix from linear RGB to XYZ. Unknown primaries count as BT.709's."""
     corners = _CHROMATICITIES.get(primaries, _CHROMATICITIES[ColorPrimaries.BT709])
     columns = np.array([(x / y, 1, (1 - x - y) / y) for x, y in corners]).T
     x, y = _D65
@@ -147,11 +147,11 @@ def _xyz_of_rgb(primaries: int) -> NDArray[np.float64]:
 
 @cache
 def _to_bt709(primaries: int) -> Floats:
-    """(3, 3) matrix from linear RGB of some primaries to that of BT.709."""
+    """Return the (3, 3) matrix from linear RGB of some primaries to that of BT.709."""
     return np.asarray(np.linalg.solve(_xyz_of_rgb(ColorPrimaries.BT709), _xyz_of_rgb(primaries)), np.float32)
 
 
 @cache
 def _luminance(primaries: int) -> Floats:
-    """(3,) weights of linear red, green and blue in the luminance."""
+    """Return the (3,) weights of linear red, green and blue in the luminance."""
     return np.asarray(_xyz_of_rgb(primaries)[1], np.float32)

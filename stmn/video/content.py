@@ -1,4 +1,4 @@
-"""Does a file hold a video, whatever its name is?"""
+"""Find out whether a file holds a video, whatever its name."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from av.stream import Disposition
 from stmn.video.opening import open_file
 from stmn.video.pictures import ANIMATION_SUFFIXES, open_picture
 
-#: FFmpeg's formats that find pictures in text and data, or are pictures
+#: FFmpeg's formats that interpret text and data as pictures, or are pictures
 _DOUBTFUL = frozenset({"tty", "image2", "image2pipe", "bin", "xbin", "adf", "idf", "rawvideo", "data", "ffmetadata"})
 
 
 def holds_video(path: Path) -> bool:
-    """Return True if FFmpeg recognises a video in a file that it can decode; pictures, sound and text are none."""
+    """Return True if FFmpeg recognises a decodable video in a file; pictures, sound and text are not videos."""
     if path.suffix.lower() in ANIMATION_SUFFIXES:
         return _is_animated(path)
     try:
@@ -32,7 +32,7 @@ def holds_video(path: Path) -> bool:
 
 
 def _is_animated(path: Path) -> bool:
-    """True for a picture that moves."""
+    """True for an animated picture."""
     try:
         with open_picture(path) as image:
             return bool(getattr(image, "is_animated", False))

@@ -1,6 +1,6 @@
-"""Cropping that only a video's container states, which FFmpeg's decoders don't apply.
+"""Cropping that is stated only in a video's container; FFmpeg's decoders don't apply it.
 
-MP4 and MOV state it in `clap` (ISO/IEC 14496-12, section 12.1.4), Matroska in `PixelCrop` (RFC 9559, section 5.1.4.1).
+MP4 and MOV have it in `clap` (ISO/IEC 14496-12, section 12.1.4), Matroska in `PixelCrop` (RFC 9559, section 5.1.4.1).
 """
 
 import struct
@@ -10,9 +10,9 @@ from typing import BinaryIO, NamedTuple
 
 from stmn.runtime.files import open_regular
 
-#: the longest description of an MP4's tracks that is read, and where a Matroska file's is, bytes
+#: longest description of an MP4's tracks that is read, and length of a Matroska file's head that has it, in bytes
 _LONGEST_MOOV, _MATROSKA_HEAD = 2**26, 2**20
-#: boxes of an MP4 that are looked at for that description
+#: boxes of an MP4 that are searched for that description
 _MOST_BOXES = 2**16
 #: bytes of a video's sample entry before the boxes in it
 _SAMPLE_ENTRY = 78
@@ -31,7 +31,7 @@ class Crop(NamedTuple):
 
 
 def find_crop(path: Path, track: int) -> Crop | None:
-    """Return what to crop from a video track; None if nothing. `track` counts the video tracks of the file from 0."""
+    """Return the cropping of a video track; None if there is none. `track` is its number among video tracks, from 0."""
     try:
         with open_regular(path) as file:
             start = file.read(8)
@@ -49,7 +49,7 @@ def find_crop(path: Path, track: int) -> Crop | None:
 
 
 def _mp4_crops(file: BinaryIO) -> Iterator[Crop | None]:
-    """What the `clap` of each video track of an MP4 file says."""
+    """Yield the cropping in the `clap` of each video track of an MP4 file."""
     at, kind, size = 0, b"", 0
     for _ in range(_MOST_BOXES):
         file.seek(at)
@@ -77,7 +77,7 @@ def _mp4_crops(file: BinaryIO) -> Iterator[Crop | None]:
 
 
 def _read_clap(clap: bytes, width: int, height: int) -> Crop:
-    """The cropping of a clean aperture: its size, and how far its middle lies from that of the picture."""
+    """Return the cropping of a clean aperture, which states its size and its centre's offset from the picture's."""
     values = struct.unpack(">IIIIiIiI", clap[:32])
     clean_width, clean_height, right, down = (a / b for a, b in zip(values[::2], values[1::2], strict=True))
     left = round((width - clean_width) / 2 + right)
@@ -86,14 +86,14 @@ def _read_clap(clap: bytes, width: int, height: int) -> Crop:
 
 
 def _inside(data: bytes, *path: bytes) -> bytes:
-    """The content of the box that a path of names leads to; nothing if there is none."""
+    """Return the content of the box that a path of names leads to; empty if there is none."""
     for name in path:
         data = next((content for found, content in _boxes(data) if found == name), b"")
     return data
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Name and content of each box in a row of boxes."""
+    """Yield name and content of each of a sequence of boxes."""
     at = 0
     while at + 8 <= len(data):
         size, name = struct.unpack(">I4s", data[at : at + 8])
@@ -104,7 +104,7 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _matroska_crops(data: bytes) -> Iterator[Crop | None]:
-    """What the `PixelCrop`s of each video track of a Matroska file say; `data` is the file's beginning."""
+    """Yield the cropping in the `PixelCrop`s of each video track of a Matroska file; `data` is the file's beginning."""
     for segment, content in _elements(data):
         for name, tracks in _elements(content) if segment == _SEGMENT else ():
             if name != _TRACKS:
@@ -118,7 +118,7 @@ def _matroska_crops(data: bytes) -> Iterator[Crop | None]:
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Number and content of each element in a row of elements (RFC 8794); one of unknown size takes all the rest."""
+    """Yield number and content of each of a sequence of elements (RFC 8794); one of unknown size takes the rest."""
     at = 0
     while at < len(data) and data[at]:
         name_end = at + 9 - data[at].bit_length()

@@ -1,4 +1,4 @@
-"""Decode a video, frame by frame, at a given short side."""
+"""Decode a video, frame by frame, optionally scaled to a short side."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,17 +20,17 @@ from stmn.video.limits import LARGEST
 from stmn.video.reading import VideoReader
 from stmn.video.source import Source, describe_ffmpeg_error, file_source, main_stream
 
-#: frames per second of a video that does not state its rate
+#: frames per second of a video whose rate is not stated
 _DEFAULT_RATE = Fraction(25)
-#: the fraction of a video's frames that damage may cost by default
+#: default of the largest fraction of a video's frames that may be lost to damage
 ALLOWED_DAMAGE = 0.05
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video's header says: size in square pixels before any rotation, frames per second, and frames.
+    """The facts in a video's header: size in square pixels before any rotation, frames per second, number of frames.
 
-    The rate and the frames are 0 if it doesn't say.
+    The rate and the number of frames are 0 if they are not stated.
     """
 
     width: int
@@ -40,7 +40,7 @@ class VideoInfo:
 
 
 def probe_video(path: Path | str) -> VideoInfo:
-    """Read the size and the rate of a video without decoding it. Raises `DataError` if it can't, or states no size."""
+    """Read a video's header without decoding it. Raises `DataError` if that fails, or it states no size."""
     source = file_source(path)
     with source.open() as container:
         stream = main_stream(container)
@@ -75,19 +75,19 @@ def iter_frames(
 
     Args:
         video: The video.
-        fps: Frames per second, each the one that is shown nearest to its time. By default, and of a folder of pictures,
-            all frames.
-        allow_damage: The fraction of the frames, 0..1, that may be lost because the file is damaged or cut.
-        say: Gets words, without the video's name, for what is lost or strange in a video that is not refused for it.
-        until: Seconds after which nothing is read, or judged.
+        fps: Frames per second, each the frame shown nearest to its time. By default, and for a folder of pictures, all
+            frames.
+        allow_damage: The fraction of the frames, 0..1, that may be lost because the file is damaged or truncated.
+        say: Called with messages, without the video's name, about losses and oddities that are not errors.
+        until: Seconds after which nothing is read or judged.
 
     Raises:
-        DataError: It can't be opened, damage costs too many frames, or their size changes. The frames before that have
-            been yielded.
+        DataError: It can't be opened, too many frames are lost, or their size changes. The frames before that have been
+            yielded.
     """
     source = video if isinstance(video, Source) else file_source(video)
     frames = _read_video(source, allow_damage, say or (lambda _: None), until)
-    if fps and not Path(source.place).is_dir():  # pictures don't say how fast they follow each other
+    if fps and not Path(source.place).is_dir():  # pictures have no frame rate
         frames = resample(frames, Fraction(fps).limit_denominator(1001))
     yield from _check_size(frames, source.name)
 
@@ -103,7 +103,7 @@ def count_frames(
 def _read_video(
     source: Source, allow_damage: float, say: Callable[[str], None], until: float | None
 ) -> Iterator[Frame]:
-    """The frames of a video with their times. Raises `DataError` as `iter_frames` does."""
+    """Yield the frames of a video with their times. Raises `DataError` as `iter_frames` does."""
     with source.open() as container:
         reader = VideoReader(container, patient=source.kind in ("file", "pipe"))
         stream, tally, announced = reader.stream, reader.tally, announced_end(container)
@@ -134,7 +134,7 @@ def _read_video(
 
 
 def _check_size(frames: Iterator[Frame], name: str) -> Iterator[Frame]:
-    """The frames, which must all have the size of the first. Raises `DataError`."""
+    """Yield the frames. Raises `DataError` if one has another size than the first."""
     size: tuple[int, int] | None = None
     for number, frame in enumerate(frames):
         if size not in (None, frame.size):

@@ -1,4 +1,4 @@
-"""Interlaced frames, two fields of different times each, as a player shows them: FFmpeg's bwdif fills in the lines."""
+"""Deinterlace frames as a player does: FFmpeg's bwdif replaces one of the two fields, which differ in time."""
 
 from collections.abc import Iterable, Iterator
 
@@ -7,16 +7,16 @@ from av.filter import Graph
 
 
 def deinterlace(frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-    """Yield as many frames, at the same times, none of them interlaced.
+    """Yield the same number of frames at the same times, none of them interlaced.
 
-    Frames pass as they are until the first one that says that it is interlaced. From there on they come one frame
-    later, because the filter looks at the next frame too.
+    Frames pass unchanged until the first that is marked as interlaced. From there on they are delayed by one frame,
+    because the filter also needs the next frame.
     """
     graph: Graph | None = None
     layout: tuple[int, int, str] | None = None
     for frame in frames:
         found = (frame.width, frame.height, frame.format.name)
-        if graph is not None and found != layout:  # a filter can't change its size
+        if graph is not None and found != layout:  # a filter's size is fixed
             yield from _finish(graph)
             graph = None
         if graph is None and frame.interlaced_frame and frame.time_base:
@@ -31,9 +31,9 @@ def deinterlace(frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
 
 
 def _make_graph(frame: av.VideoFrame) -> Graph:
-    """A filter for frames of this size and format. It leaves frames alone that are not interlaced."""
+    """Make a filter for frames of this size and format. It doesn't change frames that are not interlaced."""
     graph = Graph()
-    graph.threads = 1  # videos run in parallel instead
+    graph.threads = 1  # videos are processed in parallel instead
     source = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
     )  # fmt: skip
@@ -43,7 +43,7 @@ def _make_graph(frame: av.VideoFrame) -> Graph:
 
 
 def _pull(graph: Graph) -> Iterator[av.VideoFrame]:
-    """The frames that are ready."""
+    """Yield the frames that are ready."""
     while True:
         try:
             yield graph.vpull()
@@ -52,6 +52,6 @@ def _pull(graph: Graph) -> Iterator[av.VideoFrame]:
 
 
 def _finish(graph: Graph) -> Iterator[av.VideoFrame]:
-    """The frame that the filter still holds."""
+    """Yield the frame that the filter still holds."""
     graph.vpush(None)
     yield from _pull(graph)

@@ -1,28 +1,28 @@
-"""How many bytes a video file should have, from the sizes that its own parts state: fewer, and the file was cut."""
+"""The expected size of a video file in bytes, from the sizes stated in its parts; a smaller file was truncated."""
 
 import os
 import struct
 from collections.abc import Callable
 from typing import BinaryIO
 
-#: what a size means that is not known yet, as in a recording that was never finished
+#: values of a size that is not known yet, as in a recording that was never finished
 _UNKNOWN_32 = (0, 2**32 - 1)
 _ASF_START = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
-#: parts that are walked through; 18 hours in fragments of a second have as many
+#: largest number of parts that are read; 18 hours in fragments of a second have as many
 _MOST_PARTS = 2**17
-#: bytes that no file has; a header that states more is damaged
+#: more bytes than any file has; a header that states more is damaged
 _LARGEST_FILE = 2**60
 
-#: the first bytes of a part to its size in bytes, all included; 0 if these are not the first bytes of a part
+#: maps the first bytes of a part to its whole size in bytes; 0 if they are not the first bytes of a part
 _PartSize = Callable[[bytes], int]
 
 
 def stated_size(file: BinaryIO) -> int:
-    """Return the bytes that a file has at least if it is whole; 0 for kinds that don't state it.
+    """Return the smallest size in bytes of the complete file; 0 for kinds of files that don't state it.
 
-    AVI, MP4, MOV, Matroska, WebM and WMV state sizes. Of MPEG-TS, GIF and Ogg only the end can be recognised: without
-    it a few bytes are missing.
+    AVI, MP4, MOV, Matroska, WebM and WMV state sizes. In MPEG-TS, GIF and Ogg only the end can be recognised: if it is
+    absent, at least a few bytes are missing.
     """
     start = file.read(197)
     if start[:4] == b"RIFF":
@@ -33,7 +33,7 @@ def stated_size(file: BinaryIO) -> int:
         return _walk(file, _asf_size)
     if int.from_bytes(start[:4]) == _EBML:
         return _segment_end(file)
-    for packet, sync in ((188, 0), (192, 4)):  # MPEG-TS, and as cameras and discs have it
+    for packet, sync in ((188, 0), (192, 4)):  # MPEG-TS, and its variant of cameras and discs
         if start[sync : sync + 1] == start[sync + packet : sync + packet + 1] == b"G":
             return -(-file.seek(0, os.SEEK_END) // packet) * packet
     if start[:3] == b"GIF":
@@ -47,14 +47,14 @@ def stated_size(file: BinaryIO) -> int:
 
 
 def _read_tail(file: BinaryIO, length: int) -> tuple[int, bytes]:
-    """The size of a file, and its last bytes."""
+    """Return the size of a file, and its last bytes."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(size - length, 0))
     return size, file.read()
 
 
 def _walk(file: BinaryIO, size_of: _PartSize) -> int:
-    """The end of the last part that begins within the file."""
+    """Return the end of the last part that begins within the file."""
     end = 0
     for _ in range(_MOST_PARTS):
         file.seek(end)
@@ -68,7 +68,7 @@ def _walk(file: BinaryIO, size_of: _PartSize) -> int:
 
 
 def _riff_size(start: bytes) -> int:
-    """A RIFF list of an AVI file; a large file has several."""
+    """Return the size of a RIFF list of an AVI file; a large file has several."""
     if len(start) < 12 or start[:4] != b"RIFF" or start[8:11] != b"AVI":
         return 0
     [size] = struct.unpack("<I", start[4:8])
@@ -76,7 +76,7 @@ def _riff_size(start: bytes) -> int:
 
 
 def _box_size(start: bytes) -> int:
-    """A box of an MP4 or MOV file (ISO/IEC 14496-12, section 4.2); size 0 means up to the end of the file."""
+    """Return the size of a box of an MP4 or MOV file (ISO/IEC 14496-12, section 4.2); 0 if it ends with the file."""
     if len(start) < 8 or not start[4:8].isalnum():
         return 0
     size, header = struct.unpack(">I", start[:4])[0], 8
@@ -86,7 +86,7 @@ def _box_size(start: bytes) -> int:
 
 
 def _asf_size(start: bytes) -> int:
-    """An object of a WMV file: sixteen bytes that name its kind, then its size."""
+    """Return the size of an object of a WMV file; it follows sixteen bytes that name the object's kind."""
     if len(start) < 24:
         return 0
     [size] = struct.unpack("<Q", start[16:24])
@@ -94,7 +94,7 @@ def _asf_size(start: bytes) -> int:
 
 
 def _segment_end(file: BinaryIO) -> int:
-    """The end of a Matroska file's segment, which follows the EBML header."""
+    """Return the end of a Matroska file's segment, which follows the EBML header."""
     file.seek(4)
     header = _read_length(file)
     if header is None:
@@ -107,7 +107,7 @@ def _segment_end(file: BinaryIO) -> int:
 
 
 def _read_length(file: BinaryIO) -> int | None:
-    """A length of EBML (RFC 8794, section 6); None if it is unknown or damaged."""
+    """Read an EBML length (RFC 8794, section 6); None if it is unknown or damaged."""
     first = file.read(1)
     if not first or not first[0]:
         return None

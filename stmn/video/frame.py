@@ -1,4 +1,4 @@
-"""A decoded frame, and the picture that a player shows of it: square pixels, upright, in the colours of BT.709."""
+"""A decoded frame, and the picture that a player shows of it: square pixels, upright, in BT.709 colours."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ from stmn.video.colour import blend, is_wide, name_matrix, narrow
 from stmn.video.crop import Crop
 from stmn.video.limits import LARGEST, MAX_PIXELS
 
-#: a pixel that is more than this many times as wide as high, or as high as wide, is a damaged header's
+#: largest ratio of a pixel's sides; a header that states a larger one is damaged
 _LONGEST_PIXEL = 8
 
-# PyAV's annotations leave its arguments out
+# PyAV's annotations omit its arguments
 _side_data = cast("Callable[[av.VideoFrame], Mapping[Any, Any]]", SideDataContainer)
 
 
 class Painter:
-    """Makes the pictures of one video's frames. It keeps FFmpeg's scalers, which are costly to set up.
+    """Makes the pictures of one video's frames. It keeps FFmpeg's scalers, which are expensive to set up.
 
     Args:
         stream: The video's stream.
@@ -36,7 +36,7 @@ class Painter:
     def __init__(self, stream: VideoStream, crop: Crop | None = None) -> None:
         aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
         plausible = Fraction(1, _LONGEST_PIXEL) <= aspect <= _LONGEST_PIXEL
-        #: width of a pixel by its height
+        #: width of a pixel divided by its height
         self.pixel_aspect = aspect if plausible else Fraction(1)
         left, top, right, bottom = crop or (0, 0, 0, 0)
         inside = left + right < stream.codec_context.width and top + bottom < stream.codec_context.height
@@ -44,13 +44,13 @@ class Painter:
         self._scalers: dict[tuple[int, int], VideoReformatter] = {}
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height, with square pixels, of the shown part of frames that are stored as `width` x `height`."""
+        """Return width and height, with square pixels, of the shown part of frames stored as `width` x `height`."""
         if self._crop:
             width, height = width - self._crop.left - self._crop.right, height - self._crop.top - self._crop.bottom
         return _scale_size(width, height, self.pixel_aspect, None)
 
     def paint(self, frame: av.VideoFrame, short_side: int | None) -> NDArray[np.uint8]:
-        """Return a frame as it is stored, but with square pixels, (H, W, 3) RGB. Raises `DataError` if FFmpeg can't."""
+        """Return a stored frame with square pixels, (H, W, 3) RGB, not turned. Raises `DataError` if FFmpeg can't."""
         wide, alpha = is_wide(frame), any(component.is_alpha for component in frame.format.components)
         transfer, primaries = frame.color_trc, frame.color_primaries
         name_matrix(frame)
@@ -62,14 +62,14 @@ class Painter:
         return narrow(picture, transfer, primaries) if wide else picture
 
     def _cut(self, picture: NDArray[Any]) -> NDArray[Any]:
-        """The part of a stored picture that is shown."""
+        """Return the shown part of a stored picture."""
         if self._crop is None:
             return picture
         (left, top, right, bottom), (height, width) = self._crop, picture.shape[:2]
         return np.ascontiguousarray(picture[top : height - bottom, left : width - right])
 
     def _convert(self, frame: av.VideoFrame, size: tuple[int, int], pixel_format: str) -> NDArray[Any]:
-        """A frame at a size, (width, height), in a format of RGB. One thread: videos run in parallel instead."""
+        """Convert a frame to a size, (width, height), and an RGB format. One thread: videos run in parallel."""
         scaler = self._scalers.setdefault(size, VideoReformatter())
         way = Interpolation.BICUBIC
         try:
@@ -84,7 +84,7 @@ class Painter:
 class Frame:
     """A decoded frame, `seconds` after the first one, of a video of `rate` frames per second.
 
-    `picture` converts it, so that frames nobody looks at cost nothing more.
+    Only `picture` converts it, so unused frames cost nothing more.
     """
 
     decoded: av.VideoFrame
@@ -108,15 +108,15 @@ class Frame:
 
 
 def find_orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
-    """How a frame is made upright: is it transposed (x and y swapped), then mirrored, then turned upside down?
+    """Return how to make a frame upright: whether to transpose it, then mirror it, then flip it vertically.
 
-    The display matrix takes the point (x, y) to (a x + c y, b x + d y). Players round it to quarter turns and mirrors.
+    The display matrix maps (x, y) to (a x + c y, b x + d y). Players round it to quarter turns and mirrors.
     """
     try:
-        # not frame.side_data: that and the frame would hold each other, and wait for the garbage collector
+        # not frame.side_data: it and the frame would refer to each other, and stay until garbage collection
         side_data = _side_data(frame)
         matrix = np.frombuffer(side_data[Type.DISPLAYMATRIX], np.int32)
-    except (KeyError, ValueError):  # PyAV refuses kinds of side data that it does not know
+    except (KeyError, ValueError):  # PyAV refuses unknown kinds of side data
         turns = round(frame.rotation / 90) % 4  # anticlockwise
         return turns % 2 == 1, turns in (2, 3), turns in (1, 2)
     a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
@@ -126,7 +126,7 @@ def find_orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
 
 
 def _scale_size(width: int, height: int, aspect: Fraction, short_side: int | None) -> tuple[int, int]:
-    """(width, height) with square pixels: at a short side, or without losing a pixel."""
+    """Return (width, height) with square pixels: at a short side, or, if None, without losing a pixel."""
     if short_side is None:
         return max(width, round(width * aspect)), max(height, round(height / aspect))
     scale = short_side / min(width * aspect, Fraction(height))

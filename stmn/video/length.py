@@ -1,4 +1,4 @@
-"""Whether a video is whole: what its file announces, beside what was read and decoded."""
+"""Check whether a video is complete: compare what its file announces with what was read and decoded."""
 
 import re
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ from av.container import InputContainer
 from stmn.video.reading import Tally
 from stmn.video.source import main_stream
 
-#: containers whose header states how long the video is; FFmpeg estimates others from their bytes
+#: containers whose header states the length of the video; for others FFmpeg estimates it from their size
 _STATING = frozenset({"avi", "mov", "matroska", "flv", "asf", "nut", "rm"})
-#: those that state one length for all streams
+#: containers that state one length for all streams
 _STATING_ONE_LENGTH = frozenset({"flv", "asf", "rm"})
-#: a fraction of bytes that says how much is missing, and not only that the end is
+#: above this fraction of missing bytes, a note says how much is missing, not only that the end is
 _SOME_BYTES = 0.005
-#: a header may announce this many frames and this fraction more than there is without a word
+#: no note is given if the header announces this many frames too many, or this fraction too much
 _ROUNDED_FRAMES, _ROUNDED_FRACTION = 3.5, 0.03
 
 
 @dataclass(frozen=True)
 class HeaderLength:
-    """How long a video is according to its header: frames and seconds, each 0 if the header doesn't say.
+    """The length of a video according to its header: frames and seconds, each 0 if not stated.
 
-    The seconds may be those of the sound, or count from the beginning of a recording of which this is a part.
+    The seconds may be those of the sound, or count from the beginning of a longer recording.
     """
 
     frames: int
@@ -32,9 +32,9 @@ class HeaderLength:
 
 @dataclass(frozen=True)
 class Announced:
-    """When the last packet should end according to the header, in seconds; 0 if it doesn't say.
+    """The time at which the last packet should end according to the header, in seconds; 0 if not stated.
 
-    `of_video` says that it is the video's last packet, and not that of any stream.
+    `of_video` is True if this is the last packet of the video, not of any stream.
     """
 
     seconds: float
@@ -43,9 +43,9 @@ class Announced:
 
 @dataclass(frozen=True)
 class Findings:
-    """What is wrong with a video: how many of its frames are lost, in words, and notes on what is not a loss.
+    """The damage found in a video, and notes on oddities that are not a loss.
 
-    `lost` is a number of frames out of `of`; `words` says how they were lost.
+    `lost` frames out of `of` are lost; `words` says how.
     """
 
     lost: int
@@ -55,27 +55,27 @@ class Findings:
 
 
 def header_length(container: InputContainer) -> HeaderLength:
-    """Return how long an open video is according to its header."""
+    """Return the length of an open video according to its header."""
     stream = main_stream(container)
     seconds = float((stream.duration or 0) * (stream.time_base or 0))
     if "mp4" in container.format.name.split(","):
-        # an edit list may show only a part of the frames that are counted; FFmpeg's duration allows for that
+        # an edit list may show only part of the counted frames; FFmpeg's duration accounts for that
         return HeaderLength(0, seconds)
     if stream.frames or seconds:
         return HeaderLength(stream.frames, seconds)
-    # as Matroska states it
+    # the form in Matroska
     if match := re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", "").strip()):
         return HeaderLength(0, 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3]))
     return HeaderLength(0, (container.duration or 0) / av.time_base)
 
 
 def announced_end(container: InputContainer) -> Announced:
-    """Return when the last packet of an open video should end."""
+    """Return the time at which the last packet of an open video should end."""
     formats = set(container.format.name.split(","))
     if not _STATING & formats:
         return Announced(0.0, False)
     stream, length = main_stream(container), header_length(container)
-    if "avi" in formats and stream.average_rate:  # of a cut file, FFmpeg gives a part of the seconds
+    if "avi" in formats and stream.average_rate:  # for a truncated file, FFmpeg's seconds are too few
         return Announced(float(length.frames / stream.average_rate), True)
     own = bool(stream.duration or stream.metadata.get("DURATION")) and not _STATING_ONE_LENGTH & formats
     return Announced(length.seconds, own)
@@ -84,15 +84,15 @@ def announced_end(container: InputContainer) -> Announced:
 def judge(tally: Tally, announced: Announced, rate: float, cut: float) -> Findings:
     """Find out what is missing or damaged in a video that has been read to its end.
 
-    That the header announces more than there is proves nothing: headers give the length of the sound, or of the
-    recording that this is a part of. Frames are lost if the file's index lists packets that were not found, if they
-    could not be decoded, or if there are other signs that the file ends too early.
+    A header that announces more than there is proves nothing: it may give the length of the sound, or of a longer
+    recording. Frames are lost if the file's index lists packets that were not found, if they could not be decoded, or
+    if there are other signs that the file ends too early.
 
     Args:
         tally: What was read and decoded.
-        announced: When the header says that the last packet ends.
+        announced: The time at which the last packet ends according to the header.
         rate: Frames per second.
-        cut: The fraction of the file's bytes that its parts state and that are not there.
+        cut: The fraction of the file's stated bytes that are missing.
     """
     end = tally.end if announced.of_video else tally.last_end
     missing = announced.seconds - end if announced.seconds else 0.0

@@ -1,6 +1,6 @@
-"""How large pictures of strangers may be. Files are small and their headers announce anything."""
+"""Size limits for untrusted pictures: a small file may announce any size."""
 
-#: pixels of the largest picture that is decoded
+#: largest number of pixels of a picture that is decoded
 MAX_PIXELS = 2**26
 #: the same in words
 LARGEST = "8192x8192"

@@ -1,4 +1,4 @@
-"""How long a video is, found by decoding all of it: in this process, or in one that its decoder may hang or crash."""
+"""Measure the length of a video by decoding it all: in this process, or safely in another that may hang or crash."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,25 +9,25 @@ from stmn.runtime.workers import describe_error
 from stmn.video.decode import iter_frames
 from stmn.video.source import Source
 
-#: the longest that a decoder may go without a frame, seconds
+#: longest time in seconds without a frame from the decoder
 _PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
 class Length:
-    """How many frames a video has at some rate, how many seconds, and what is lost or strange in it."""
+    """The number of frames of a video at some rate, its seconds, and notes on losses and oddities."""
 
     frames: int
     seconds: float
     notes: tuple[str, ...] = ()
 
 
-#: measures a source at a rate (None: its own), if damage costs no more than a fraction of its frames
+#: measures a source at a rate (None: its own), given the fraction of frames that may be lost to damage
 Measure = Callable[[Source, float | None, float], Length]
 
 
 def measure_video(source: Source, fps: float | None, allow_damage: float) -> Length:
-    """Decode a video and say how long it is. Arguments and errors are those of `iter_frames`."""
+    """Decode a video and return its length. Arguments and errors are those of `iter_frames`."""
     frames, end, notes = 0, 0.0, list[str]()
     for frame in iter_frames(source, fps, allow_damage, notes.append):
         frames, end = frames + 1, frame.seconds + float(1 / frame.rate)
@@ -37,7 +37,7 @@ def measure_video(source: Source, fps: float | None, allow_damage: float) -> Len
 class MeasuredApart:
     """Measures videos as `measure_video` does, in another process. Use as a context manager.
 
-    A decoder that crashes or hangs costs its video, which raises `DataError`.
+    If a decoder crashes or hangs, only its video fails, with `DataError`.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class MeasuredApart:
 
 
 def _try_to_measure(what: tuple[Source, float | None, float]) -> Length | str:
-    """The length of a video, or why it can't be measured."""
+    """Return the length of a video, or why it can't be measured."""
     try:
         return measure_video(*what)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Pictures that are a video: a folder of numbered files, and an animation that FFmpeg can't decode."""
+"""Pictures as a video: a folder of numbered files, and animations that FFmpeg can't decode."""
 
 import errno
 import io
@@ -22,25 +22,25 @@ from stmn.runtime.files import check_regular
 from stmn.video.limits import LARGEST, MAX_PIXELS
 from stmn.video.opening import open_bytes, open_listed
 
-#: endings of pictures that may be a video's frames
+#: suffixes of pictures that may be a video's frames
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff"})
-#: endings of animations that Pillow decodes, not FFmpeg
+#: suffixes of animations that Pillow decodes, not FFmpeg
 ANIMATION_SUFFIXES = frozenset({".webp"})
-#: frames per second, where nothing says them
+#: frames per second if unknown
 _RATE = 25
-#: bytes of a picture or an animation
+#: largest number of bytes of a picture or an animation
 _LONGEST_PICTURE = 2**29
 _TOO_LARGE = f"it has more than {LARGEST} pixels"
-# Pillow logs what it raises too
+# Pillow also logs what it raises
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 _NUMBERED = re.compile(r"(.*?)(\d+)(\.\w+)")
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """Return the frames in a folder in order of their numbers, or nothing if it holds no sequence.
+    """Return the frames in a folder in order of their numbers; empty if it holds no sequence.
 
-    A sequence is two pictures or more, whose names differ in the number before the ending alone. Other files than
-    pictures, and hidden ones, don't matter.
+    A sequence is at least two pictures whose names differ only in the number before the suffix. Hidden files, and files
+    that are not pictures, are ignored.
     """
     try:
         names = [name for name in os.listdir(folder) if not name.startswith(".")]
@@ -58,7 +58,7 @@ def open_folder(folder: Path) -> InputContainer:
     """Open a folder of numbered pictures as a video of 25 frames per second.
 
     Raises:
-        DataError: It holds no sequence of pictures, or one is missing in it.
+        DataError: It holds no sequence of pictures, or one is missing.
     """
     pictures = list_pictures(folder)
     if not pictures:
@@ -81,17 +81,17 @@ def open_folder(folder: Path) -> InputContainer:
 
 
 def open_picture(path: Path) -> Image.Image:
-    """Open a picture with Pillow, which reads its header only.
+    """Open a picture with Pillow, which reads only its header.
 
     Raises:
-        OSError: It is no picture, it has more than `MAX_PIXELS`, or it can't be read.
+        OSError: It is not a picture, has more than `MAX_PIXELS`, or can't be read.
     """
     check_regular(path)
-    if path.stat().st_size > _LONGEST_PICTURE:  # Pillow reads some kinds whole
+    if path.stat().st_size > _LONGEST_PICTURE:  # Pillow reads some formats completely
         raise OSError(errno.EFBIG, f"is larger than {_LONGEST_PICTURE / 2**20:g} MiB")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on damage, which FFmpeg judges
+            warnings.simplefilter("ignore")  # about damage, which FFmpeg judges
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(path)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -107,7 +107,7 @@ def open_picture(path: Path) -> Image.Image:
 
 
 def refuse_large(path: Path) -> None:
-    """Raise `OSError` if Pillow knows a picture and it has more than `MAX_PIXELS`; FFmpeg's decoder wouldn't say so."""
+    """Raise `OSError` for a picture of more than `MAX_PIXELS`, if Pillow can read it; FFmpeg would not report that."""
     try:
         open_picture(path).close()
     except OSError as error:
@@ -116,7 +116,7 @@ def refuse_large(path: Path) -> None:
 
 
 def open_animation(path: Path) -> InputContainer:
-    """Open an animated picture as a video with the times of its frames. It is decoded frame by frame.
+    """Open an animated picture as a video with its frame times. It is decoded frame by frame.
 
     Raises:
         OSError, ValueError: It is damaged, or larger than `MAX_PIXELS`.
@@ -125,14 +125,14 @@ def open_animation(path: Path) -> InputContainer:
 
 
 class _Animation:
-    """An animated picture as a file of uncompressed frames, which are made when they are read."""
+    """An animated picture as a file of uncompressed frames, which are decoded when they are read."""
 
     def __init__(self, path: Path) -> None:
         self._made = io.BytesIO()
         self._frames = self._encode(path)
 
     def read(self, size: int) -> bytes:
-        """Return the next bytes, `size` at most; none at the end."""
+        """Return at most `size` of the next bytes; empty at the end."""
         while not (content := self._made.read(size)):
             self._made.seek(0)
             self._made.truncate()
@@ -147,7 +147,7 @@ class _Animation:
         return content
 
     def _encode(self, path: Path) -> Iterator[bool]:
-        """Write one frame after another."""
+        """Write one frame at a time."""
         with open_picture(path) as image, av.open(_WriteOnly(self._made), "w", format="nut") as container:
             stream = container.add_stream("rawvideo", rate=_RATE)
             stream.width, stream.height = image.size
@@ -165,7 +165,7 @@ class _Animation:
 
 
 class _WriteOnly:
-    """A file that can't seek, so that nothing is written twice; what comes after its end is dropped."""
+    """A file that can't seek, so that nothing is rewritten; writes after it is closed are dropped."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

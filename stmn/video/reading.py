@@ -1,4 +1,4 @@
-"""Read and decode the packets of a video, as a player does: what is damaged is left out, and counted."""
+"""Read and decode the packets of a video as a player does: damaged ones are skipped, and counted."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -15,28 +15,28 @@ from av.video.frame import PictureType
 from stmn.video.alpha import has_hidden_alpha, open_alpha_decoder
 from stmn.video.source import describe_ffmpeg_error, main_stream
 
-#: reading ends after this many errors in a row without a packet
+#: reading ends after this many consecutive errors without a packet
 _MOST_ERRORS = 50
-#: decoders that begin at a key frame by themselves
+#: decoders that skip to the first key frame themselves
 _CAREFUL_DECODERS = frozenset({"h264", "hevc", "vvc", "av1", "libdav1d", "vp8", "vp9"})
-#: a video without a key frame in so many packets has none, and is decoded as it is
+#: a video without a key frame in this many packets counts as having none, and all of it is decoded
 _LONGEST_START = 300
 
 
 @dataclass
 class Tally:
-    """What became of a video's packets.
+    """Counts of what happened to a video's packets.
 
     Attributes:
         packets: Packets of the video that were read.
         frames: Frames that were decoded.
-        early: Packets of frames before the first that can be decoded: they need an earlier key frame.
-        failed: Packets from the first key frame on that could not be decoded.
-        flawed: Frames that were decoded although the decoder found an error in them, or that were incomplete.
+        early: Packets before the first decodable frame: they need an earlier key frame.
+        failed: Packets after the first key frame that could not be decoded.
+        flawed: Frames that were decoded with errors, or from incomplete packets.
         errors: Errors in reading.
         reason: FFmpeg's words for the first error.
-        end: When the last packet of the video ends, seconds.
-        last_end: When the last packet of any stream ends, seconds.
+        end: Time at which the last packet of the video ends, in seconds.
+        last_end: Time at which the last packet of any stream ends, in seconds.
         incomplete: The last packet is incomplete or can't be decoded, or reading ended with an error.
         indexed: Packets of the video that the file's index lists.
     """
@@ -59,17 +59,17 @@ class VideoReader:
 
     Args:
         container: The open video.
-        patient: Go on after an error in reading. A stream from elsewhere ends there.
+        patient: Continue after a read error. Otherwise, as for streams, reading ends there.
     """
 
     def __init__(self, container: InputContainer, patient: bool) -> None:
         self.tally = Tally()
         self.stream = main_stream(container)
-        self.stream.thread_type = "NONE"  # videos run in parallel instead; decoder threads deadlock in forked workers
+        self.stream.thread_type = "NONE"  # videos run in parallel instead, and threads deadlock in forked workers
         self.stream.codec_context.thread_count = 1
         hidden = open_alpha_decoder(self.stream) if has_hidden_alpha(self.stream) else None
         self._decoder = hidden or self.stream.codec_context
-        #: what a person should know of how it is decoded
+        #: a note for the user on how it is decoded
         self.note = "" if hidden or not has_hidden_alpha(self.stream) else "its alpha is left out: FFmpeg lacks libvpx"
         self._container, self._patient = container, patient
         self._timed_by_packets = container.format.name == "avi"
@@ -106,7 +106,7 @@ class VideoReader:
             raise self._broken
 
     def _packets(self) -> "Iterator[Packet[Any] | None]":
-        """The packets of all streams; None for an error in reading."""
+        """Yield the packets of all streams; None for a read error."""
         errors = 0
         while errors < _MOST_ERRORS:
             try:
@@ -115,7 +115,7 @@ class VideoReader:
                         errors = 0
                         yield packet
                 return
-            except (FFmpegError, OSError) as error:  # the latter of an animation or a pipe
+            except (FFmpegError, OSError) as error:  # OSError: from an animation or a pipe
                 errors += 1
                 self.tally.errors += 1
                 self.tally.reason = self.tally.reason or describe_ffmpeg_error(error)
@@ -125,16 +125,16 @@ class VideoReader:
                 yield None
 
     def _decode(self, packet: "Packet[Any]") -> list[av.VideoFrame]:
-        """The frames that a packet completes."""
+        """Return the frames that a packet completes."""
         frames = self._decoder.decode(packet)
         if self._timed_by_packets and packet.size:
             self._times.append(packet.dts)
         for frame in frames:
             if self._timed_by_packets and self._times:
-                # AVI has no time stamps; those that FFmpeg makes up jump where frames are stored out of order
+                # AVI has no time stamps; those that FFmpeg generates jump where frames are stored out of order
                 frame.pts = self._times.popleft()
         if not frames and self._times and not self.stream.codec_context.has_b_frames:
-            self._times.pop()  # a packet that stands for "as before"
+            self._times.pop()  # the packet means "repeat the last frame"
         return frames
 
     def _keep(self, frames: list[av.VideoFrame], corrupt: bool) -> Iterator[av.VideoFrame]:
@@ -149,7 +149,7 @@ class VideoReader:
             yield frame
 
     def _needs_others(self, frame: av.VideoFrame) -> bool:
-        """True for a frame that a careless decoder made from earlier ones that it doesn't have."""
+        """True for a frame that a decoder outside `_CAREFUL_DECODERS` made without the earlier frames that it needs."""
         name = self.stream.codec_context.codec.name
         return (
             name not in _CAREFUL_DECODERS
@@ -158,7 +158,7 @@ class VideoReader:
         )
 
     def _drain(self) -> Iterator[av.VideoFrame]:
-        """The frames that the decoder still holds."""
+        """Yield the frames that the decoder still holds."""
         flush = Packet()
         flush.time_base = self.stream.time_base or Fraction(1)
         try:
@@ -176,7 +176,7 @@ class VideoReader:
             self._before.append(time)
 
     def _note_end(self, packet: "Packet[Any]") -> None:
-        """Remember when the packets end that were read."""
+        """Remember the latest end of the packets read so far."""
         time = packet.dts if packet.pts is None else packet.pts
         if time is not None:
             end = float((time + (packet.duration or 0)) * packet.time_base)

@@ -1,4 +1,4 @@
-"""Where a video comes from: a file, a folder of pictures, a camera, an address, or a pipe. All are opened alike."""
+"""Sources of video: a file, a folder of pictures, a camera, an address, or a pipe. All are opened in the same way."""
 
 import os
 import sys
@@ -25,18 +25,18 @@ from stmn.video.limits import LARGEST
 from stmn.video.opening import SCHEMES, is_picture, open_address, open_bytes, open_file
 from stmn.video.pictures import ANIMATION_SUFFIXES, open_animation, open_folder, refuse_large
 
-#: endings of video files, in lower case
+#: suffixes of video files, in lower case
 VIDEO_SUFFIXES = frozenset({
     ".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv", ".3gp", ".ts", ".ogv", ".gif",
     ".m2ts", ".vob", ".asf", ".mts", ".m2t", ".mxf", ".f4v", ".dv", ".dif", ".y4m", ".h264", ".264", ".h265", ".265",
     ".hevc", ".ivf", ".obu", ".3g2", ".3gpp", ".mpe", ".mpv", ".m1v", ".m2v", ".m2p", ".mjpeg", ".mjpg", ".qt", ".divx",
     ".xvid", ".rm", ".rmvb", ".ogm", ".nut", ".mk3d", ".amv", ".wtv", ".mod", ".tod", ".tp", ".trp", ".lrv", ".insv",
 })  # fmt: skip
-#: FFmpeg's name for the system's cameras, by Python's name for the system
+#: Python's name of a system -> FFmpeg's format for its cameras
 _CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
-#: seconds that an address or a camera may take to answer, and to send the next frame
+#: seconds to wait for an address or a camera to answer, and for its next frame
 _TIMEOUT = 15.0
-#: protocols that serve files, which can be read twice
+#: protocols that serve files, which can be read again
 _FILE_PROTOCOLS = ("http", "https", "ftp", "sftp")
 
 Kind = Literal["file", "camera", "address", "pipe"]
@@ -47,9 +47,9 @@ class Source:
     """A source of video.
 
     Attributes:
-        kind: What it is.
+        kind: The kind of source.
         place: A path, a camera's number or device, an address, or "-" for standard input.
-        name: What messages call it.
+        name: Its name in messages.
     """
 
     kind: Kind
@@ -61,7 +61,7 @@ class Source:
 
         Raises:
             DataError: It can't be opened, or has no video stream that FFmpeg can decode.
-            UsageError: It is standard input, and that is a terminal.
+            UsageError: It is standard input, which is a terminal.
         """
         container = _open_container(self)
         streams = _video_streams(container)
@@ -73,7 +73,7 @@ class Source:
         raise DataError(f"{self.name}: holds no video stream")
 
     def find_crop(self, container: InputContainer) -> Crop | None:
-        """Return what to crop from the video in an open container, beside what its decoder crops."""
+        """Return the cropping of the video in an open container that its decoder doesn't apply."""
         if self.kind != "file" or not Path(self.place).is_file():
             return None
         covers = Disposition.attached_pic
@@ -81,7 +81,7 @@ class Source:
         return find_crop(Path(self.place), tracks.index(main_stream(container).index))
 
     def missing_bytes(self) -> float:
-        """Return the fraction of a file's bytes that its parts state and that are not there; 0 for other sources."""
+        """Return the fraction of a file's stated bytes that are missing; 0 for other sources."""
         if self.kind != "file" or Path(self.place).is_dir():
             return 0.0
         with open_regular(self.place) as file:
@@ -90,17 +90,17 @@ class Source:
 
 
 def file_source(path: str | Path) -> Source:
-    """A video whose path is given by a file, such as a list, or by a program: never a pipe, a camera or an address."""
+    """Make a source from a path in a file, such as a list, or from a program: never a pipe, a camera or an address."""
     return Source("file", str(path), str(path))
 
 
 def parse_source(value: str | Path) -> Source:
-    """Interpret what a person typed: a file, "-" for standard input, a camera's number or device, an address, a path.
+    """Parse what a person typed: a file, "-" for standard input, a camera's number or device, an address, a path.
 
     An existing file is always a file, so a video named `0` is not camera 0.
 
     Raises:
-        UsageError: It is an address of a kind that is not read.
+        UsageError: It is an address with an unsupported scheme.
     """
     text = str(value)
     path = Path(value)
@@ -128,13 +128,13 @@ def parse_source(value: str | Path) -> Source:
 
 
 def main_stream(container: InputContainer) -> VideoStream:
-    """Return the video stream that a player shows: the default one, or else the first that FFmpeg can decode."""
+    """Return the video stream that a player shows: the default one, else the first that FFmpeg can decode."""
     streams = [stream for stream in _video_streams(container) if stream.codec_context]
     return next((stream for stream in streams if stream.disposition & Disposition.default), streams[0])
 
 
 def is_live(source: Source) -> bool:
-    """True for a source whose end is not known in advance: a camera, or an address that is being streamed.
+    """True for a source whose end is not known in advance: a camera, or a live stream.
 
     Raises:
         DataError: An address can't be opened.
@@ -151,11 +151,11 @@ def is_live(source: Source) -> bool:
 
 @contextmanager
 def rereadable(source: Source) -> Iterator[Source]:
-    """Give the same video as a source that can be opened several times; what comes through a pipe is saved first.
+    """Yield the same video as a source that can be opened several times; a pipe's content is saved first.
 
     Raises:
         DataError: A pipe is empty, or can't be saved.
-        UsageError: It is standard input, and that is a terminal.
+        UsageError: It is standard input, which is a terminal.
     """
     if source.kind != "pipe":
         yield source
@@ -178,19 +178,19 @@ def rereadable(source: Source) -> Iterator[Source]:
 def describe_ffmpeg_error(error: Exception) -> str:
     """Return FFmpeg's words for an error, without its number and without the path, which the caller names."""
     words = getattr(error, "strerror", None) or str(error)
-    if words == "Invalid argument":  # all that it says of them
+    if words == "Invalid argument":  # FFmpeg's only words for pictures that are too large
         words += f" (pictures of more than {LARGEST} pixels are refused)"
     return f"no answer within {_TIMEOUT:g} s" if words == "Immediate exit requested" else words
 
 
 def _video_streams(container: InputContainer) -> list[VideoStream]:
-    """The video streams, without covers and thumbnails."""
+    """Return the video streams, without covers and thumbnails."""
     still = Disposition.attached_pic | Disposition.timed_thumbnails
     return [stream for stream in container.streams.video if not stream.disposition & still]
 
 
 def _open_container(source: Source) -> InputContainer:
-    """FFmpeg's container of a source, whatever it holds. Raises `DataError` or `UsageError`."""
+    """Open FFmpeg's container of a source, whatever it holds. Raises `DataError` or `UsageError`."""
     try:
         if source.kind == "camera":
             return _open_camera(source)
@@ -214,7 +214,7 @@ def _open_container(source: Source) -> InputContainer:
 
 
 def _open_camera(source: Source) -> InputContainer:
-    """A camera, through FFmpeg's driver for this system. Raises `DataError`."""
+    """Open a camera with FFmpeg's driver for this system. Raises `DataError`."""
     driver = _CAMERA_FORMATS.get(sys.platform, "v4l2")
     if not any(driver in name.split(",") for name in av.formats_available):
         raise DataError(
@@ -224,7 +224,7 @@ def _open_camera(source: Source) -> InputContainer:
     if driver == "v4l2" and device.isdecimal():
         device = f"/dev/video{device}"
     try:
-        if driver == "dshow":  # knows cameras by name only
+        if driver == "dshow":  # it knows cameras only by name
             cameras = [d for d in av.enumerate_input_devices(driver) if "video" in d.media_types]
             if int(device) >= len(cameras):
                 raise DataError(f"{source.name}: no such camera; this machine has {len(cameras)}")
@@ -238,17 +238,17 @@ def _open_camera(source: Source) -> InputContainer:
 
 
 class _Unclosable:
-    """A file for FFmpeg, which must not close it, and may seek in it only if it is seekable."""
+    """A file that FFmpeg must not close, and may seek in only if it is seekable."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
-        # read1 returns what there is: a frame must not wait for the next ones
+        # read1 returns what is available: a frame must not wait for later ones
         self.read = file.read1 if hasattr(file, "read1") else file.read
         self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
 
 
 def _open_pipe(source: Source) -> _Unclosable:
-    """The bytes of standard input or of a named pipe. Raises `UsageError` when standard input is a terminal."""
+    """Open standard input or a named pipe. Raises `UsageError` if standard input is a terminal."""
     if source.place != "-":
         return _Unclosable(open(source.place, "rb"))
     if sys.stdin is None or sys.stdin.isatty():

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from stmn.runtime.files import atomic_write
 from stmn.runtime.kernel_files import list_levels
 
-#: frames are timed in at least this many ticks per second
+#: smallest number of ticks per second for frame times
 _TICKS = 10_000
 _AVX512 = "x86-64-v4"
 
 
 class VideoWriter:
-    """Encodes frames as they come; memory holds the few that the encoder refers to. `video_writer` makes one.
+    """Encodes frames as they arrive; memory holds only those that the encoder refers to. Made by `video_writer`.
 
     `fps` may be changed until the first frame is added.
     """
@@ -38,7 +38,7 @@ class VideoWriter:
 
         Args:
             picture: (H, W, 3) RGB uint8, of even height and width, the same for all frames.
-            seconds: When it is shown; by default evenly, at `fps`.
+            seconds: The time at which it is shown; by default evenly spaced, at `fps`.
         """
         if self._stream is None:
             self._stream = self._add_stream(*picture.shape[:2])
@@ -50,14 +50,14 @@ class VideoWriter:
         self.count += 1
 
     def finish(self) -> None:
-        """Write what the encoder still holds."""
+        """Write the frames that the encoder still holds."""
         if self._stream is not None:
             self._container.mux(self._stream.encode())
 
     def _add_stream(self, height: int, width: int) -> VideoStream:
-        """The stream for frames of a size."""
+        """Add a stream for frames of a size."""
         options = {"crf": str(self._crf), "preset": "veryfast"}
-        if _AVX512 in list_levels():  # whose code in x264 now and then writes another file of the same pictures
+        if _AVX512 in list_levels():  # x264's AVX-512 code occasionally gives another file for the same pictures
             options["x264-params"] = "asm=avx2"
         stream = self._container.add_stream("libx264", rate=self.fps, options=options)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
@@ -70,7 +70,7 @@ class VideoWriter:
 
 @contextmanager
 def video_writer(path: Path, fps: int | Fraction = 25, crf: int = 18) -> Iterator[VideoWriter]:
-    """Write a video file that gets its name only when the block ends well.
+    """Write a video file that gets its name only when the block succeeds.
 
     Args:
         path: The file.

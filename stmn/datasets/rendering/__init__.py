@@ -1,1 +1,1 @@
-"""What the data sets that make their own videos draw: one module per task, and what tasks share."""
+"""Drawing code of the data sets that render their own videos: one module per task, and shared parts."""

@@ -1,4 +1,4 @@
-"""What rendered videos are made of: textures, and colours that grey pictures don't show."""
+"""Elements of rendered videos: textures, and colours whose hue grey pictures don't show."""
 
 import numpy as np
 from numpy.random import Generator
@@ -9,7 +9,7 @@ Mask = NDArray[np.bool_]
 
 
 def draw_texture(rng: Generator, size: int, grain: float) -> Array:
-    """Smooth noise (size, size) of mean 0 and deviation about 1, with features of about `grain` pixels and smaller."""
+    """Draw smooth noise (size, size) of mean 0 and deviation about 1, with features of about `grain` pixels or less."""
     total = np.zeros((size, size))
     for octave in range(3):
         cells = max(2, round(size / grain * 2**octave)) + 1
@@ -22,7 +22,7 @@ def draw_texture(rng: Generator, size: int, grain: float) -> Array:
 
 
 def draw_colour(rng: Generator, reddish: bool) -> Array:
-    """A random RGB colour whose luma says nothing about its hue (BT.601: Y, Cb, Cr)."""
+    """Draw an RGB colour whose luma says nothing about its hue (BT.601: Y, Cb, Cr)."""
     luma = rng.uniform(80, 145)  # far enough from 0 and 255 that no channel clips, which would betray the hue
     strong, weak = rng.uniform(40, 60), rng.uniform(-15, 5)
     cb, cr = (weak, strong) if reddish else (strong, weak)
@@ -30,7 +30,7 @@ def draw_colour(rng: Generator, reddish: bool) -> Array:
 
 
 def colour_of(rng: Generator, hue: float) -> Array:
-    """A random RGB colour of a hue, an angle in the plane of Cb and Cr (red is at 100 degrees), of any luma."""
+    """Draw an RGB colour of a hue and any luma; the hue is an angle in the Cb-Cr plane (red is at 100 degrees)."""
     luma, chroma = rng.uniform(95, 140), rng.uniform(35, 45)  # no channel clips, which would betray the hue
     cb, cr = chroma * np.cos(hue), chroma * np.sin(hue)
     return np.array([luma + 1.402 * cr, luma - 0.344 * cb - 0.714 * cr, luma + 1.772 * cb])

@@ -1,18 +1,18 @@
-"""Task *distractors*: one reddish disc among others, before a moving camera.
+"""Task *distractors*: one reddish disc among others, seen by a moving camera.
 
 Three discs move over a ground that the camera pans across, each in one of four directions, drawn independently.
 One is reddish, the others have any other hue. The class is the direction in which the reddish one moves over the
 ground. Discs and ground lie on a torus and may cover each other.
 
-What can be known at most (chance is 25 %):
+The best possible accuracy from each input (chance is 25 %):
 
-- a frame: 25 %. Places are evenly distributed, whatever moves where.
-- flow: 56.3 %. It shows how many discs move in each direction, and no hue: grey levels say nothing of hues. The best
-  guess is the direction of the most.
-- the average of the scores of streams that were trained alone: 56.3 %. Frames add nothing: their best score is the same
-  for all classes.
-- features that meet at one pixel: 100 %, unless the reddish disc is covered. Motion has to be seen against that of the
-  camera, which turns it by up to 20 degrees.
+- a frame: 25 %. Positions are uniformly distributed, whatever moves where.
+- flow: 56.3 %. It shows how many discs move in each direction but no hue, because grey levels don't depend on hue. The
+  best guess is the direction of most discs.
+- the average of the scores of streams that were trained separately: 56.3 %. Frames add nothing: their best score is the
+  same for all classes.
+- features combined at the same pixel: 100 %, unless the reddish disc is covered. Motion has to be judged relative to
+  the camera's, which turns it by up to 20 degrees.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,20 +27,20 @@ from stmn.datasets.rendering.which_moves import DIRECTIONS
 
 CLASSES = sorted(DIRECTIONS)
 DISCS = 3
-#: angles of hues, radians: of the reddish disc, and how far the others keep away from it
+#: hues in radians: of the reddish disc, how far it may differ, and how far the others stay away from it
 RED, RED_WIDTH, APART = np.radians(100), np.radians(10), np.radians(50)
-#: the camera's speed, as a share of the discs': it turns their motion by no more than 20 degrees
+#: the camera's largest speed, as a share of the discs': it turns their motion by at most 20 degrees
 CAMERA = 0.3
 
 
 def render(rng: Generator, class_name: str, frames: int, size: int) -> Iterator[NDArray[np.uint8]]:
-    """The frames, (size, size, 3) RGB uint8; `class_name` is the direction of the reddish disc."""
+    """Render the frames, (size, size, 3) RGB uint8; `class_name` is the direction of the reddish disc."""
     discs, _, camera = draw_motion(rng, class_name, frames, size)
     return render_discs(rng, discs, camera, size)
 
 
 def masks(rng: Generator, class_name: str, frames: int, size: int, times: Sequence[int]) -> dict[str, Mask]:
-    """Where the reddish disc ("target") and all others ("distractor") can be seen, (times, size, size) each."""
+    """Return where the reddish disc ("target") and all others ("distractor") are visible, (times, size, size) each."""
     discs, target, _ = draw_motion(rng, class_name, frames, size)
     found = find_discs(discs, size, times)
     others = [mask for number, mask in enumerate(found) if number != target]

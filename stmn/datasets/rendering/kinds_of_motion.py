@@ -1,8 +1,8 @@
-"""Motion by formula: a textured object, or the whole scene, moves in one of 22 ways.
+"""Motion by formulas: a textured object, or the whole scene, moves in one of 22 ways.
 
-A class is who moves and how: `object_turn_clockwise`, `scene_swing_level`. Speeds, periods, phases, places, shapes and
-textures differ from video to video and tell nothing of the class. Where the object's motion is the class, the camera
-stands or pans slowly; where the scene's is, the object goes with it or drifts slowly in it.
+A class is what moves and how: `object_turn_clockwise`, `scene_swing_level`. Speeds, periods, phases, positions, shapes
+and textures differ from video to video and say nothing about the class. If the object's motion is the class, the camera
+is still or pans slowly; if the scene's is, the object moves with it or drifts slowly in it.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,35 +17,35 @@ from scipy.ndimage import affine_transform
 from stmn.datasets.rendering.canvas import Array
 from stmn.datasets.rendering.patterns import draw_picture, make_pattern
 
-#: a path: (frames, 4), the columns being x and y in units of the frame's side, angle in radians, log of the scale
+#: draws a path (frames, 4): x and y in units of the frame's side, angle in radians, log of the scale
 _Path = Callable[[Generator, Array], Array]
-_PATTERNS = 300  # enough that textures say nothing
+_PATTERNS = 300  # enough that textures say nothing about the class
 
 
 def _log_uniform(rng: Generator, low: float, high: float) -> float:
-    """A number whose logarithm is evenly distributed."""
+    """Draw a number whose logarithm is uniformly distributed."""
     return float(np.exp(rng.uniform(log(low), log(high))))
 
 
 def _move(rng: Generator, t: Array, angle: float = 0, turn: float = 0) -> Array:
-    """Straight on, within 15 degrees of an angle; it rolls as it goes if `turn` is a sign."""
+    """Move straight, within 15 degrees of an angle, and roll if `turn` is 1 or -1."""
     speed, angle = _log_uniform(rng, 0.006, 0.04), angle + rng.uniform(-0.26, 0.26)
     spin = turn * rng.uniform(0.06, 0.2)
     return np.stack([np.cos(angle) * speed * t, np.sin(angle) * speed * t, spin * t, 0 * t], axis=1)
 
 
 def _turn(rng: Generator, t: Array, sign: int = 1) -> Array:
-    """Round its centre; positive is clockwise in a picture, where y points down."""
+    """Turn about its centre; positive is clockwise in a picture, where y points down."""
     return np.stack([0 * t, 0 * t, sign * _log_uniform(rng, 0.03, 0.2) * t, 0 * t], axis=1)
 
 
 def _zoom(rng: Generator, t: Array, sign: int = 1) -> Array:
-    """Larger or smaller at a constant rate."""
+    """Grow or shrink at a constant rate."""
     return np.stack([0 * t, 0 * t, 0 * t, sign * _log_uniform(rng, 0.012, 0.06) * t], axis=1)
 
 
 def _swing(rng: Generator, t: Array, column: int = 0, other: int | None = None, sign: int = 1) -> Array:
-    """Back and forth in one column of the path; round and round in two."""
+    """Swing in one column of the path; circle in two."""
     reach = {0: 0.1, 1: 0.1, 2: 0.6, 3: 0.25}[column] * _log_uniform(rng, 0.4, 1.3)
     phase = 2 * np.pi * (t / rng.uniform(6, 14) + rng.uniform())
     path = np.zeros((len(t), 4))
@@ -56,14 +56,14 @@ def _swing(rng: Generator, t: Array, column: int = 0, other: int | None = None, 
 
 
 def _diagonal(rng: Generator, t: Array, sign: int = 1) -> Array:
-    """Back and forth along a diagonal; positive is down to the right."""
+    """Swing along a diagonal; positive is down to the right."""
     path = _swing(rng, t, 0)
     path[:, 1] = sign * path[:, 0]
     return path
 
 
 def _bounce(rng: Generator, t: Array, sign: int = 1) -> Array:
-    """Along in arcs, as a ball that is thrown."""
+    """Move along in arcs, like a bouncing ball."""
     path = _move(rng, t, 0 if sign > 0 else np.pi)
     path[:, 1] -= _log_uniform(rng, 0.08, 0.25) * np.abs(np.sin(np.pi * (t / rng.uniform(6, 12) + rng.uniform())))
     return path
@@ -85,7 +85,7 @@ CLASSES = sorted(f"{who}_{kind}" for who in ("object", "scene") for kind in KIND
 
 
 def render(rng: Generator, class_name: str, frames: int, size: int, seed: int) -> Iterator[NDArray[np.uint8]]:
-    """The frames, (size, size, 3) RGB uint8, of a video in which the object or the whole scene moves in its way."""
+    """Render the frames, (size, size, 3) RGB uint8, of a video of a class, such as `scene_roll_left`."""
     who, _, kind = class_name.partition("_")
     t: Array = np.arange(frames, dtype=float) - (frames - 1) / 2
     path = KINDS[kind](rng, t)
@@ -107,14 +107,14 @@ def render(rng: Generator, class_name: str, frames: int, size: int, seed: int) -
 
 
 def _similarity(pose: Array) -> Array:
-    """The map, (3, 3), that turns and scales around the centre and then moves; `pose` is a row of a path."""
+    """Return the map, (3, 3), that turns and scales about the centre and then moves; `pose` is a row of a path."""
     x, y, angle, log_scale = pose
     cos, sin = np.exp(log_scale) * np.cos(angle), np.exp(log_scale) * np.sin(angle)
     return np.array([[cos, -sin, x], [sin, cos, y], [0, 0, 1]])
 
 
 def _look(picture: Array, pose: Array, beyond: str) -> Array:
-    """A picture (size, size, channels) as it lies in the frame after `pose`; `beyond` is scipy's mode outside it."""
+    """Return a picture (size, size, channels) transformed by `pose`; `beyond` is scipy's mode outside of it."""
     size = len(picture)
     back = np.linalg.inv(pose)
     turn = back[1::-1, 1::-1]  # scipy counts rows first
@@ -125,7 +125,7 @@ def _look(picture: Array, pose: Array, beyond: str) -> Array:
 
 
 def _draw_shape(rng: Generator, size: int) -> Array:
-    """The cover, (size, size), of a blob in the middle with a soft edge."""
+    """Draw a blob with a soft edge in the middle: its cover, (size, size), 0..1."""
     rows, columns = (np.mgrid[:size, :size] - (size - 1) / 2) / size
     angle = np.arctan2(rows, columns)
     edge = 0.32 + sum(rng.normal(0, 0.05) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in range(1, 5))

@@ -1,8 +1,8 @@
-"""Pictures of formulas: fractals and textures whose classes are drawn, not collected.
+"""Pictures by formulas: fractals and textures whose classes are drawn, not collected.
 
 Fractals are iterated function systems, as in FractalDB (Kataoka et al., ACCV 2020): a class is a few affine maps of the
-plane, kept if its picture fills enough of its frame, and an instance varies their coefficients. Textures are noise with
-a spectrum; a class is a spectrum, an instance is noise. Colours, backgrounds, places and angles say nothing of a class.
+plane, kept if its picture fills enough of its frame; an instance varies their coefficients. Textures are noise with a
+spectrum; a class is a spectrum, an instance is noise. Colours, backgrounds, positions and angles don't depend on class.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Complex = NDArray[np.complex128]
 #: draws an instance, (size, size, 3) colours 0..255 and (size, size) cover 0..1
 Pattern = Callable[[Generator, int], tuple[Array, Array]]
 
-#: the share of a 32 x 32 grid over the picture that a fractal's points touch
+#: range of the share of a 32 x 32 grid over the picture that a fractal's points touch
 _FILLED = (0.15, 0.6)
 #: steps of the chaos game before and while points are kept
 _SETTLE, _KEPT = 15, 30
@@ -29,13 +29,13 @@ _TEXTURES = 6
 
 @lru_cache(maxsize=2048)
 def make_pattern(seed: int, number: int) -> Pattern:
-    """Return pattern `number`, a function of (seed, number) alone. Every sixth is a texture, others are fractals."""
+    """Return pattern `number`, a function of only (seed, number). Every sixth is a texture, the others are fractals."""
     rng = np.random.default_rng([seed, 1_000, number])
     return _draw_spectrum(rng) if number % _TEXTURES == _TEXTURES - 1 else _draw_fractal(rng)
 
 
 def draw_picture(rng: Generator, pattern: Pattern, size: int) -> Array:
-    """An instance of a pattern on a background that says nothing of it, (size, size, 3), 0..255."""
+    """Draw an instance of a pattern on an unrelated background, (size, size, 3), 0..255."""
     colours, cover = pattern(rng, size)
     background = rng.uniform(0, 255, 3) + draw_texture(rng, size, size / rng.uniform(1, 8))[..., None] * rng.normal(
         0, 20, 3
@@ -45,7 +45,7 @@ def draw_picture(rng: Generator, pattern: Pattern, size: int) -> Array:
 
 
 def _draw_fractal(rng: Generator) -> Pattern:
-    """An iterated function system whose points fill a fair share of its picture."""
+    """Draw an iterated function system whose points fill a suitable share of its picture."""
     while True:
         # an affine map of the plane in complex numbers: z becomes turn * z + flip * conj(z) + move; it scales by
         # abs(turn) + abs(flip) along one axis and by their difference along the other
@@ -62,7 +62,7 @@ def _draw_fractal(rng: Generator) -> Pattern:
 
 
 def _draw_instance(rng: Generator, maps: Complex, size: int) -> tuple[Array, Array]:
-    """The colours and the cover of a fractal with varied coefficients, turned, scaled, moved and perhaps mirrored."""
+    """Draw colours and cover of a fractal with varied coefficients, turned, scaled, moved and perhaps mirrored."""
     varied = maps.real * rng.uniform(0.9, 1.1, maps.shape) + 1j * maps.imag * rng.uniform(0.9, 1.1, maps.shape)
     points, last = _walk(rng, varied, size * size // 4)
     points = _standardised(points) * np.exp(1j * rng.uniform(-0.5, 0.5)) * rng.uniform(0.17, 0.26)
@@ -79,9 +79,9 @@ def _draw_instance(rng: Generator, maps: Complex, size: int) -> tuple[Array, Arr
 
 
 def _walk(rng: Generator, maps: Complex, count: int) -> tuple[Complex, NDArray[np.intp]]:
-    """Points of the attractor (30 * count), and the number of the map that each came from: the chaos game.
+    """Play the chaos game: return points of the attractor (30 * count), and the number of each point's last map.
 
-    Maps (3, maps) are drawn in proportion to how much area they keep, as in FractalDB.
+    Maps (3, maps) are drawn in proportion to their area factor, as in FractalDB.
     """
     areas = np.abs(np.abs(maps[0]) ** 2 - np.abs(maps[1]) ** 2) + 0.01
     choices = np.searchsorted(np.cumsum(areas)[:-1], rng.uniform(0, areas.sum(), (_SETTLE + _KEPT, count)))
@@ -96,15 +96,15 @@ def _walk(rng: Generator, maps: Complex, count: int) -> tuple[Complex, NDArray[n
 
 
 def _standardised(points: Complex) -> Complex:
-    """Points of mean 0 whose larger deviation is 1."""
+    """Shift and scale points to mean 0 and a larger deviation of 1."""
     centred = points - points.mean()
     standardised: Complex = centred / max(float(centred.real.std()), float(centred.imag.std()), 1e-6)
     return standardised
 
 
 def _draw_spectrum(rng: Generator) -> Pattern:
-    """A texture: noise with most of its power at some frequencies and angles, sharpened or not."""
-    # waves per frame: what is finer would be lost when a 64-pixel picture is encoded
+    """Draw a texture: noise with most of its power near one frequency and angle, sharpened or not."""
+    # waves per frame: finer ones would be lost when a 64-pixel picture is encoded
     frequency, width = np.exp(rng.uniform(log(2.5), log(14))), rng.uniform(0.1, 0.5)
     angle, spread = rng.uniform(0, np.pi), rng.choice([0.15, 0.4, 10])
     sharp = rng.choice([0.3, 1.0, 6.0])

@@ -1,6 +1,6 @@
-"""Discs that move over a textured ground on a torus: what leaves the frame on one side comes back on the other.
+"""Discs that move over a textured ground on a torus: what leaves the frame on one side returns on the other.
 
-So every position is equally likely at every time, however things move, and none says anything of a direction.
+So every position is equally likely at every time, whatever the motion, and none says anything about a direction.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ class Disc:
     """A disc.
 
     Attributes:
-        track: (frames, 2) its centre's x and y at each time, pixels; any number is a place on the torus.
+        track: (frames, 2) its centre's x and y at each time, in pixels, modulo the size of the torus.
         radius: Pixels.
         colour: (3,) RGB levels.
         surface: (size, size) levels that are added to the colour and move with the disc.
@@ -37,7 +37,7 @@ def draw_disc(rng: Generator, travel: Array, radius: float, hue: float, size: in
 
 
 def find_discs(discs: Sequence[Disc], size: int, times: Sequence[int]) -> list[Mask]:
-    """Return where each disc is at some times, (times, size, size) each, without those that lie on top of it."""
+    """Return where each disc is visible at some times, (times, size, size) each, not covered by discs above it."""
     free = np.ones((len(times), size, size), bool)
     found: list[Mask] = []
     for disc in reversed(discs):
@@ -48,7 +48,7 @@ def find_discs(discs: Sequence[Disc], size: int, times: Sequence[int]) -> list[M
 
 
 def render_discs(rng: Generator, discs: Sequence[Disc], camera: Array, size: int) -> Iterator[NDArray[np.uint8]]:
-    """Render discs, the first one lowest, over a ground of a texture that moves as `camera` (frames, 2) says, pixels.
+    """Render discs, the first one lowest, over a textured ground that moves along `camera`, (frames, 2) pixels.
 
     Yields:
         The frames, (size, size, 3) RGB uint8.
@@ -66,7 +66,7 @@ def render_discs(rng: Generator, discs: Sequence[Disc], camera: Array, size: int
 
 
 def draw_tile(rng: Generator, size: int, grain: float) -> Array:
-    """Smooth noise (size, size) that repeats without a seam; mean 0, deviation about 1, features of about `grain`."""
+    """Draw smooth noise (size, size) that tiles seamlessly; mean 0, deviation about 1, features of about `grain`."""
     total = np.zeros((size, size))
     for octave in range(3):
         cells = max(2, round(size / grain * 2**octave))
@@ -80,7 +80,7 @@ def draw_tile(rng: Generator, size: int, grain: float) -> Array:
 
 
 def _shift_tile(tile: Array, x: float, y: float) -> Array:
-    """A tile (size, size, ...) moved by x and y pixels, exact to fractions of a pixel."""
+    """Return a tile (size, size, ...) moved by x and y pixels, with subpixel accuracy."""
     column, row = int(np.floor(x)), int(np.floor(y))
     whole = np.roll(tile, (row, column), (0, 1))
     rows = whole * (1 - (y - row)) + np.roll(whole, 1, 0) * (y - row)
@@ -89,7 +89,7 @@ def _shift_tile(tile: Array, x: float, y: float) -> Array:
 
 
 def _distances(disc: Disc, t: int, size: int) -> Array:
-    """How far each pixel is from a disc's centre at time t, the shorter way round, (size, size)."""
+    """Return the shortest distance of each pixel to a disc's centre on the torus at time t, (size, size)."""
     x, y = (np.abs((np.arange(size) - at + size / 2) % size - size / 2) for at in disc.track[t])
     apart: Array = np.hypot(x, y[:, None])
     return apart

@@ -1,19 +1,19 @@
-"""Task *what_comes_first*: an order in time that no single chunk shows.
+"""Task *what_comes_first*: a temporal order that no single chunk shows.
 
-A disc stands, moves for 5 frames, stands, moves in another direction for 5 frames, and stands. The class is the
-direction that comes first. The motions are so far apart that no flow stack (L = 10 fields) sees both, and what a stack
-sees of a motion it sees in both orders. Disc and ground lie on a torus, so places say nothing.
+A disc rests, moves for 5 frames, rests, moves in another direction for 5 frames, and rests. The class is the direction
+that comes first. The motions are so far apart that no flow stack (L = 10 fields) sees both, and a stack that sees one
+motion looks the same in both orders. Disc and ground lie on a torus, so positions say nothing.
 
-What can be known at most, with T = 6 chunks 7 frames apart as the test has them in 46 frames (chance is 25 %):
+The best possible accuracy with T = 6 chunks 7 frames apart, as in testing with 46 frames (chance is 25 %):
 
 - a frame: 25 %. Its distribution is the same in all classes.
-- a stack, or the frame and the stack of a chunk: 50 %, if it sees a motion. That one is as often the first as the
-  second; if it is the second, the first is any other.
-- anything that treats chunks alike and then forgets their order, such as the average of scores, or average or max
-  pooling over time (eq. 10) without temporal filters: 50 %. The second motion starts 14 frames after the first, so the
-  chunks that see one of them lie as those that see the other, two chunks later.
-- one temporal filter of length 3 before the pooling (`last_unit`): 100 %. It sees three chunks in a row, and some three
-  hold both motions, the first in the first one and the second in the last.
+- a stack, or the frame and the stack of a chunk: 50 %, if it sees a motion. That motion is the first or the second with
+  equal probability; if it is the second, the first is any other direction.
+- anything that treats all chunks the same and ignores their order, such as the average of scores, or average or max
+  pooling over time (eq. 10) without temporal filters: 50 %. The second motion starts 14 frames after the first, so
+  chunks see it in the same way, two chunks later.
+- one temporal filter of length 3 before the pooling (`last_unit`): 100 %. It sees three consecutive chunks, and some
+  three of them show the first motion in the first chunk and the second motion in the last.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,33 +28,33 @@ from stmn.datasets.rendering.which_moves import DIRECTIONS
 
 CLASSES = [f"{name}_first" for name in sorted(DIRECTIONS)]
 
-#: frames that a motion takes, and frames from the start of one to that of the other: two chunks
+#: frames of a motion, and frames from the start of one motion to the start of the other: two chunks
 MOVING, APART = 5, 14
-#: the first flow field of the first motion is one of 7 in a row
+#: range of the first flow field of the first motion: one of 7 consecutive fields
 STARTS = (10, 17)
-#: frames of the shortest video: 36 places of a stack, so that 6 chunks are 7 frames apart
+#: frames of the shortest video: 36 positions of a stack, so that 6 chunks are 7 frames apart
 LEAST_FRAMES = 46
 
 
 def draw_starts(rng: Generator, frames: int) -> tuple[int, int]:
-    """Draw the first flow fields of both motions, in order; what a video has beyond `LEAST_FRAMES` is stillness."""
+    """Draw the first flow fields of both motions, in order; in frames beyond `LEAST_FRAMES` the disc rests."""
     first = int(rng.integers(*STARTS)) + (frames - LEAST_FRAMES) // 2
     return first, first + APART
 
 
 def render(rng: Generator, class_name: str, frames: int, size: int) -> Iterator[NDArray[np.uint8]]:
-    """The frames, (size, size, 3) RGB uint8; `class_name` begins with the direction of the first motion."""
+    """Render the frames, (size, size, 3) RGB uint8; `class_name` begins with the direction of the first motion."""
     disc = _draw_disc(rng, class_name, frames, size)
     return render_discs(rng, [disc], np.zeros((frames, 2)), size)
 
 
 def masks(rng: Generator, class_name: str, frames: int, size: int, times: Sequence[int]) -> dict[str, Mask]:
-    """Where the disc ("target") is, (times, size, size)."""
+    """Return where the disc ("target") is, (times, size, size)."""
     return {"target": find_discs([_draw_disc(rng, class_name, frames, size)], size, times)[0]}
 
 
 def _draw_disc(rng: Generator, class_name: str, frames: int, size: int) -> Disc:
-    """The disc, which moves in one direction and later in one of the three others, equally fast."""
+    """Draw the disc: it moves in one direction, and later in one of the three others at the same speed."""
     first = class_name.removesuffix("_first")
     second = str(rng.choice([name for name in sorted(DIRECTIONS) if name != first]))
     speed = rng.uniform(0.02, 0.035) * size

@@ -1,12 +1,12 @@
-"""Task *which_moves*: the point of the paper.
+"""Task *which_moves*: it demonstrates the point of the paper.
 
 Two discs of equal shape and size, one reddish and one bluish, move in two different directions of four over a textured
 background. The class is the direction of the reddish disc. A single frame shows no direction; flow shows two directions
-but not which one is red's. So late fusion of the two can't know either and gets about half of the videos right. Only
-features that are combined at the same pixel can tell.
+but not which one is the reddish disc's. So late fusion of the two can't tell either, and gets about half of the videos
+right. Only features that are combined at the same pixel can tell.
 
-Both discs draw brightness, speed and texture from the same distributions, so that grey frames, and so the flow, hold
-nothing of the hue.
+Brightness, speed and texture of both discs come from the same distributions, so grey frames, and therefore the flow,
+contain no information about hue.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ CLASSES = sorted(DIRECTIONS)
 
 
 def render(rng: Generator, class_name: str, frames: int, size: int) -> Iterator[NDArray[np.uint8]]:
-    """The frames, (size, size, 3) RGB uint8; `class_name` is the direction of the reddish disc."""
+    """Render the frames, (size, size, 3) RGB uint8; `class_name` is the direction of the reddish disc."""
     radius, tracks = _draw_motion(rng, class_name, frames, size)
     background = draw_texture(rng, size, size / 4)[..., None] * rng.uniform(15, 45) + rng.uniform(60, 190)
     background = background + draw_texture(rng, size, size / 2)[..., None] * rng.uniform(-12, 12, 3)
@@ -43,7 +43,7 @@ def render(rng: Generator, class_name: str, frames: int, size: int) -> Iterator[
 
 
 def masks(rng: Generator, class_name: str, frames: int, size: int, times: Sequence[int]) -> dict[str, Mask]:
-    """Where the reddish disc ("target") and the bluish one ("distractor") are, (times, size, size) each."""
+    """Return where the reddish disc ("target") and the bluish one ("distractor") are, (times, size, size) each."""
     radius, tracks = _draw_motion(rng, class_name, frames, size)
     rows, columns = np.mgrid[:size, :size]
     return {
@@ -53,16 +53,16 @@ def masks(rng: Generator, class_name: str, frames: int, size: int, times: Sequen
 
 
 def _draw_motion(rng: Generator, class_name: str, frames: int, size: int) -> tuple[float, list[Array]]:
-    """The radius of both discs, and the (frames, 2) tracks of the reddish and of the bluish one, in pixels."""
+    """Draw the radius of both discs, and the (frames, 2) tracks of the reddish and the bluish one, in pixels."""
     other = rng.choice([name for name in DIRECTIONS if name != class_name])
     radius = rng.uniform(0.09, 0.13) * size
     return radius, _draw_tracks(rng, (class_name, str(other)), radius, frames, size)
 
 
 def _draw_tracks(rng: Generator, directions: tuple[str, str], radius: float, frames: int, size: int) -> list[Array]:
-    """Two (frames, 2) tracks of disc centres; the discs stay inside the frame and never touch each other."""
+    """Draw two (frames, 2) tracks of disc centres; the discs stay inside the frame and never touch."""
     steps = np.arange(frames)[:, None]
-    longest = (size - 2 * radius - 2) / max(frames - 1, 1)  # of a disc that crosses the whole frame
+    longest = (size - 2 * radius - 2) / max(frames - 1, 1)  # speed of a disc that crosses the whole frame
     while True:
         tracks = []
         for name in directions:
@@ -76,7 +76,7 @@ def _draw_tracks(rng: Generator, directions: tuple[str, str], radius: float, fra
 
 
 def _shift(surface: Array, x: float, y: float, size: int) -> Array:
-    """The (size, size) window of a larger texture that moves with a disc at (x, y), exact to fractions of a pixel."""
+    """Return the (size, size) window of a larger texture that moves with a disc at (x, y), with subpixel accuracy."""
     left, top = size - x, size - y
     column, row = int(left), int(top)
     part_x, part_y = left - column, top - row

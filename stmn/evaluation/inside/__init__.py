@@ -1,1 +1,1 @@
-"""A look inside a tied network: where its gates let something through, what its filters became, and its gradients."""
+"""A look inside a tied network: where its gates pass signals, its temporal filters, and its gradients."""

@@ -1,4 +1,4 @@
-"""The videos that a look inside reads, and where the objects in them are."""
+"""The videos that are read to look inside a network, and where the objects in them are."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,14 +17,14 @@ from stmn.sampling.augment import Crop
 from stmn.sampling.positions import spread_positions
 from stmn.store.format.read import Store, StoredVideo
 
-#: asks a data set for the masks of a video at frame numbers: name -> (times, height, width)
+#: maps a video's id and frame numbers to masks of its objects: name -> (times, height, width)
 Masks = Callable[[str, Sequence[int]], dict[str, NDArray[np.bool_]]]
 
 #: chunks of each video, as in training (section 4.1)
 CHUNKS = 5
-#: pixels of all chunks together: what a look inside costs is about proportional to them
+#: largest number of pixels in all chunks together; the time is roughly proportional to it
 _PIXELS = 2**19
-#: the fewest videos that are looked at, whatever their size, if there are so many
+#: look at no fewer videos than this, whatever their size, if there are as many
 _FEWEST = 2
 
 
@@ -49,16 +49,16 @@ class Clip:
     masks: dict[str, Tensor] = field(default_factory=dict)
 
     def cover(self, size: tuple[int, int]) -> dict[str, Tensor]:
-        """Name of an object -> (T, h, w), the share of each position of a map of that size that it covers, 0..1."""
+        """Return name of an object -> (T, h, w), the share of each position of an h x w map that it covers, 0..1."""
         return {name: adaptive_avg_pool2d(mask[:, None], size)[:, 0] for name, mask in self.masks.items()}
 
 
 def choose_videos(videos: Sequence[StoredVideo], short_side: int, most: int) -> list[StoredVideo]:
-    """Videos spread evenly over a list, as many as are looked at within seconds.
+    """Choose videos spread evenly over a list, few enough that looking at them takes only seconds.
 
     Args:
         videos: the list.
-        short_side: of the frames that the network reads, pixels.
+        short_side: short side of the frames that the network reads, in pixels.
         most: the largest number of videos.
     """
     if not videos:
@@ -78,7 +78,7 @@ def read_clips(
         videos: videos of the set.
         description: what the model file says about its network.
         names: the network's streams.
-        masks: asks for the objects; None if the data set doesn't know them.
+        masks: gives the masks of the objects; None if the data set has none.
 
     Raises:
         DataError: the set is damaged.
@@ -105,7 +105,7 @@ def read_clips(
 
 
 def in_batches(clips: Sequence[Clip], most: int = 16) -> Iterator[list[Clip]]:
-    """Runs of clips of one shape, at most `most` at a time."""
+    """Yield runs of consecutive clips of the same shape, at most `most` at a time."""
     batch: list[Clip] = []
     for clip in clips:
         if batch and (len(batch) == most or clip.inputs[0].shape != batch[0].inputs[0].shape):
@@ -117,5 +117,5 @@ def in_batches(clips: Sequence[Clip], most: int = 16) -> Iterator[list[Clip]]:
 
 
 def stack_inputs(batch: Sequence[Clip]) -> list[Tensor]:
-    """For each stream (B, T, C, H, W)."""
+    """Return for each stream (B, T, C, H, W)."""
     return [torch.stack(column) for column in zip(*(clip.inputs for clip in batch), strict=True)]

@@ -14,22 +14,22 @@ _TAIL = 0.975
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over videos and the ends of its 95 % interval, Student's over groups; NaN where there is nothing."""
+    """A mean over videos and its 95 % interval, by Student's t over groups; NaN where unavailable."""
 
     mean: float
     low: float
     high: float
 
     def as_json(self) -> dict[str, float | None]:
-        """Plain values; None for what is not a number."""
+        """Return plain values; None for NaN."""
         return {name: value if np.isfinite(value) else None for name, value in vars(self).items()}
 
 
 def estimate(values: Sequence[float], groups: Sequence[str]) -> Estimate:
-    """The mean of one value per video.
+    """Estimate the mean of one value per video.
 
     Args:
-        values: N values; those that are not numbers are left out.
+        values: N values; those that are not finite are left out.
         groups: the group of each video.
     """
     kept = [(value, group) for value, group in zip(values, groups, strict=True) if np.isfinite(value)]

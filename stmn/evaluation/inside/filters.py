@@ -1,4 +1,4 @@
-"""What training made of the temporal filters, which begin as the identity between channels (equation (9))."""
+"""How training changed the temporal filters, which begin as the identity between channels (equation (9))."""
 
 from dataclasses import dataclass
 
@@ -11,19 +11,19 @@ from stmn.nets.temporal import TemporalFilter
 
 @dataclass(frozen=True)
 class FilterChange:
-    """A temporal filter beside what it began as. Shares are of the sum of squared weights, 0..1.
+    """A temporal filter compared with its start. Shares are of the sum of squared weights, 0..1.
 
     Attributes:
         stream: `appearance` or `motion`.
         place: `conv2 unit 2`, or `conv2 skip path`.
-        channels: C; the filter has C x C kernels, of which the C on the diagonal lead from a channel to itself.
-        began: the taps of each kernel on the diagonal before training; the others were 0.
+        channels: C; the filter has C x C kernels; the C on the diagonal map each channel to itself.
+        began: the taps of each kernel on the diagonal before training; all other kernels were 0.
         taps: mean over the diagonal, for each tap.
         spread: standard deviation over the diagonal, for each tap.
         off_centre: share of the weights at taps other than the middle one.
         off_centre_began: the same before training.
-        off_diagonal: share of the weights that lead from one channel to another; 0 before training.
-        moved: norm of the change over the norm of what it began as.
+        off_diagonal: share of the weights that map one channel to another; 0 before training.
+        moved: norm of the change over the norm of the start.
     """
 
     stream: str
@@ -75,6 +75,6 @@ def _compare(stream: str, place: str, weight: Tensor, start: Tensor) -> FilterCh
 
 
 def _share(weights: Tensor, kept: Tensor) -> float:
-    """The share of the squared weights that is not among those kept; 0 for a filter of zeros."""
+    """Return the share of the squared weights that are not in `kept`; 0 for a filter of zeros."""
     total = float(weights.square().sum())
     return max(0.0, 1 - float(kept.square().sum()) / total) if total else 0.0

@@ -1,4 +1,4 @@
-"""Do the gates pick the target? Shares of the signals at a gate that fall on the objects of a video."""
+"""Do the gates select the target? Shares of the signals at a gate that fall on the objects of a video."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from stmn.nets.two_stream import TwoStream
 from stmn.runtime.device import Device
 from stmn.runtime.precision import exact_float32
 
-#: whose pixels are compared with the target's
+#: the object whose pixels are compared with the target's
 _OTHER = "distractor"
 
 
 @dataclass(frozen=True)
 class Share:
-    """How much of a signal falls on objects.
+    """The share of a signal that falls on each object.
 
     Attributes:
         objects: name -> the object's share, 0..1.
-        lead: density on the target less density on the distractor. A density is the share of the signal over the share
-            of the frame that the object covers: 1 for a signal that is everywhere alike. None without a distractor.
+        lead: density on the target minus density on the distractor. A density is the share of the signal over the share
+            of the frame that the object covers: 1 for a uniform signal. None without a distractor.
     """
 
     objects: dict[str, Estimate]
@@ -32,21 +32,21 @@ class Share:
 
     @property
     def picks(self) -> bool:
-        """True if the signal is denser on the target than on the distractor, and the interval says so."""
+        """True if the signal is significantly denser on the target than on the distractor: the interval excludes 0."""
         return self.lead is not None and self.lead.low > 0
 
 
 @dataclass(frozen=True)
 class UnitFocus:
-    """What falls on the objects at a gated unit. Magnitudes are means over channels of absolute values.
+    """Shares of the signals at a gated unit that fall on objects. Signals are means over channels of absolute values.
 
     Attributes:
         unit: the unit.
         positions: rows and columns of its maps.
-        area: name of an object -> its share of the frame, which is what a signal that picks nothing would give it.
-        sent: shares of what the sending stream sends, f(x_m).
-        read: shares of what the residual branch reads, x_a * f(x_m) for a multiplicative gate.
-        ungated: shares of what it reads in the pair without gates, x_a; None if the pair is not known.
+        area: name of an object -> its share of the frame, which is also its share of a uniform signal.
+        sent: shares of the sending stream's signal, f(x_m).
+        read: shares of the residual branch's input, x_a * f(x_m) for a multiplicative gate.
+        ungated: shares of that input in the pair without gates, x_a; None if the pair is unavailable.
     """
 
     unit: GatedUnit
@@ -66,7 +66,7 @@ def measure_focus(
         network: the tied network, in evaluation mode on the device.
         clips: videos with masks.
         device: where to compute.
-        start: the same network with the weights of its streams before they were tied. Its gates are left out.
+        start: the same network with the weights of its streams before they were tied. Its gates are not used.
     """
     groups = [clip.group for clip in clips]
     tied = _measure_shares(network, clips, device, gated=True)
@@ -95,13 +95,13 @@ class _Shares:
 
 
 def share_on(map_: Tensor, cover: dict[str, Tensor]) -> dict[str, float]:
-    """Object -> the share of a (T, h, w) map of magnitudes that falls on it; NaN for a map that is 0 everywhere."""
+    """Return object -> the share of a (T, h, w) map of magnitudes that falls on it; NaN for a map of zeros."""
     total = float(map_.sum())
     return {name: float((map_ * on).sum()) / total if total > 0 else float("nan") for name, on in cover.items()}
 
 
 def make_share(values: Sequence[dict[str, float]], areas: Sequence[dict[str, float]], groups: Sequence[str]) -> Share:
-    """Shares of one signal.
+    """Average the shares of one signal over videos.
 
     Args:
         values: for each video object -> the share of the signal that falls on it.
@@ -120,7 +120,7 @@ def make_share(values: Sequence[dict[str, float]], areas: Sequence[dict[str, flo
 
 
 def _measure_shares(network: TwoStream, clips: Sequence[Clip], device: Device, gated: bool) -> dict[str, _Shares]:
-    """Gate -> its shares, with the network's own gates or without any."""
+    """Return gate -> its shares, with the network's own gates or with none."""
     found: dict[str, _Shares] = {}
     with torch.inference_mode(), watch_gates(network, None if gated else lambda channels: NoGate()) as probes:
         for batch in in_batches(clips):
@@ -140,5 +140,5 @@ def _measure_shares(network: TwoStream, clips: Sequence[Clip], device: Device, g
 
 
 def _average(values: Sequence[dict[str, float]], groups: Sequence[str]) -> dict[str, Estimate]:
-    """Object -> the mean of its value over videos."""
+    """Return object -> the mean of its value over videos."""
     return {name: estimate([value[name] for value in values], groups) for name in (values[0] if values else ())}

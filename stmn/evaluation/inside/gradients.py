@@ -19,22 +19,22 @@ from stmn.runtime.precision import exact_float32
 
 @dataclass(frozen=True)
 class UnitGradient:
-    """The gradient of a video's loss with respect to what a stream sends to a gate; norms over chunks, channels, space.
+    """The gradient of a video's loss with respect to a gate's input from the other stream, as norms.
 
-    The gradient is the sum of three parts: what comes back through this gate, through later gates, and from the sending
-    stream's own classifier.
+    Norms are over chunks, channels and space. The gradient is the sum of three parts: through this gate, through later
+    gates, and from the sending stream's own classifier.
 
     Attributes:
         unit: label of the gated unit, `conv2 unit 2`.
         receiver: the stream that is gated.
-        sender: the stream whose features these are.
+        sender: the stream that sends features to the gate.
         through_gate: norm of the part through this gate: the second term of equations (4) and (7).
         through_later: norm of the part through later gates.
         own: norm of the part from the sending stream's own classifier.
         whole: norm of the sum.
         factor: norm of the part through the gate over the norm of the gradient at the gate's output. It is 1 for `add`;
-            for `multiply` it is how strongly the other stream's features scale the gradient, equation (7).
-        focus: the shares of the part through the gate that fall on the objects of a video.
+            for `multiply` it shows how strongly the other stream's features scale the gradient, equation (7).
+        focus: shares of the part through the gate that fall on the objects of a video.
     """
 
     unit: str
@@ -68,7 +68,7 @@ class Gradients:
 def measure_gradients(network: TwoStream, clips: Sequence[Clip], device: Device) -> list[Gradients]:
     """Measure the gradients with the network's own gates, and with `add` or `multiply` in their place.
 
-    Weights stay as they are, batch normalisation uses its running statistics, and nothing is dropped out.
+    Weights stay as they are, batch normalisation uses its running statistics, and there is no dropout.
 
     Args:
         network: a tied network, in evaluation mode on the device. Its weights get no gradient.
@@ -85,7 +85,7 @@ def measure_gradients(network: TwoStream, clips: Sequence[Clip], device: Device)
 def _measure(
     network: TwoStream, clips: Sequence[Clip], device: Device, fusion: str, exchange: Callable[[int], nn.Module] | None
 ) -> Gradients:
-    """The gradients with one gate function; None for the network's own."""
+    """Measure the gradients with one gate function; `exchange` is None for the network's own."""
     units = list_gated_units(network)
     losses: list[float] = []
     rows: dict[str, list[dict[str, float]]] = {unit.key: [] for unit in units}
@@ -129,17 +129,17 @@ def _measure(
     )
 
 
-#: gradients at a gate that come back from the last maps of one stream: of what is sent, of the gate's operand, and of
-#: what the gate gives; (B * T, C, h, w) each
+#: gradients at a gate that come back from the last maps of one stream: with respect to the sent features, the gate's
+#: own input, and the gate's output; (B * T, C, h, w) each
 _Parts = tuple[Tensor, Tensor, Tensor]
 
 
 def _differentiate(
     network: TwoStream, batch: Sequence[Clip], device: Device, probes: dict[str, Probe]
 ) -> tuple[Tensor, dict[str, list[_Parts]]]:
-    """(B,) losses, and for each gate the gradients that come back from the last maps of each stream.
+    """Return (B,) losses, and for each gate the gradients that come back from the last maps of each stream.
 
-    Videos don't mix in evaluation mode, so the gradient of the sum of their losses is that of each one's.
+    In evaluation mode videos don't mix, so at a video's features the gradient of the summed loss is that of its own.
     """
     inputs = [device.move(x).requires_grad_() for x in stack_inputs(batch)]
     label = device.move(torch.tensor([clip.label for clip in batch]))
@@ -160,18 +160,18 @@ def _differentiate(
 
 
 def _loss_of_each(logits: Tensor, label: Tensor) -> Tensor:
-    """The training loss of each video of one output: (B, P, classes) logits to (B,), a mean over places in time."""
+    """Return each video's training loss for one output: (B, P, classes) logits to (B,), a mean over places in time."""
     target = label[:, None].expand(logits.shape[:2])
     return F.cross_entropy(logits.float().transpose(1, 2), target, reduction="none").mean(dim=1)
 
 
 def _fill(gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
-    """Gradients with zeros where nothing came back."""
+    """Replace missing gradients by zeros."""
     return [torch.zeros_like(x) if g is None else g for g, x in zip(gradients, like, strict=True)]
 
 
 def _split(parts: Sequence[_Parts], receiver: int, sender: int, videos: int) -> list[dict[str, float]]:
-    """For each video the norms of the parts of a gradient, from what came back from each stream's last maps."""
+    """Return for each video the norms of the parts of a gradient, given the gradients from each stream's last maps."""
     norm = partial(_norm_of_each, videos=videos)
     through = norm(parts[0][1] + parts[1][1])
     at_output = norm(parts[0][2] + parts[1][2])
@@ -186,6 +186,6 @@ def _split(parts: Sequence[_Parts], receiver: int, sender: int, videos: int) -> 
 
 
 def _norm_of_each(gradient: Tensor, videos: int) -> Tensor:
-    """(B * T, C, h, w) to the norm of each of B videos."""
+    """Map (B * T, C, h, w) to the norm for each of B videos."""
     norms: Tensor = gradient.float().unflatten(0, (videos, -1)).flatten(1).norm(dim=1)
     return norms

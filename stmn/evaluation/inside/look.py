@@ -1,4 +1,4 @@
-"""A look inside a tied network, whole: focus, gradients and temporal filters."""
+"""A complete look inside a tied network: focus, gradients and temporal filters."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, is_dataclass
@@ -19,16 +19,16 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Inside:
-    """What was found in a network.
+    """The findings about a network.
 
     Attributes:
         fusion: the gate function that it was trained with.
         clips: the videos that were read.
         focus: where the signals at its gates fall; empty if the data set doesn't say where the objects are.
-        gradients: with its own gate function, then with others.
-        began: the same of the network as it was before its streams were trained together; empty if that is unknown.
+        gradients: the gradients with its own gate function, then with others.
+        began: the same for the network before its streams were trained together; empty if that is unavailable.
         filters: its temporal filters.
-        maps: of its first gate, on a few of the videos.
+        maps: maps of its first gate, on a few of the videos.
     """
 
     fusion: str
@@ -40,7 +40,7 @@ class Inside:
     maps: list[GateMaps]
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values for JSON: an estimate is an object of mean, low and high, the ends of a 95 % interval."""
+        """Return plain values for JSON: an estimate is an object of mean, low and high (its 95 % interval)."""
         return {
             "fusion": self.fusion,
             "videos": [clip.id for clip in self.clips],
@@ -77,7 +77,7 @@ def look_inside(network: TwoStream, clips: Sequence[Clip], device: Device, start
 
 
 def _plain(value: Any) -> Any:
-    """Dataclasses as tables, all the way down."""
+    """Convert dataclasses to dictionaries, at all levels."""
     if isinstance(value, Estimate):
         return value.as_json()
     if isinstance(value, Share):

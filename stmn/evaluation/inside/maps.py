@@ -21,9 +21,9 @@ class GateMaps:
         clip: the video.
         chunk: number of the chunk, from 0.
         unit: the gated unit.
-        sent: what the sending stream sends, f(x_m).
-        receiving: what the receiving stream brings, x_a.
-        read: what the residual branch reads.
+        sent: features from the sending stream, f(x_m).
+        receiving: features of the receiving stream, x_a.
+        read: the residual branch's input.
     """
 
     clip: Clip

@@ -1,4 +1,4 @@
-"""Gates that are watched, and gates that are exchanged for others."""
+"""Record the inputs and outputs of gates, and exchange gates for others."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ class GatedUnit:
         receiver: the stream that it gates, `appearance` or `motion`.
         part: `conv2` to `conv5`.
         unit: its number in the part, from 1.
-        channels: of both operands.
+        channels: channels of both operands.
     """
 
     key: str
@@ -45,7 +45,7 @@ class GatedUnit:
 
 
 class NoGate(nn.Module):
-    """What a unit reads without its gate."""
+    """Stands in for a gate and leaves the receiving stream as it is."""
 
     def forward(self, receiving: Tensor, sending: Tensor) -> Tensor:
         """Return x_a."""
@@ -53,14 +53,14 @@ class NoGate(nn.Module):
 
 
 class Probe(nn.Module):
-    """A gate that keeps what it was given and what it gave, with their places in the graph.
+    """A gate that keeps its inputs and output, as nodes of the autograd graph.
 
     Attributes:
         fusion: the gate.
-        given: f(x_m) as the sending stream has it.
-        sent: the same values as the gate alone reads them, so that its gradient is what arrives through this gate.
+        given: f(x_m), as the sending stream has it.
+        sent: a copy that only the gate reads, so its gradient is the part that comes through this gate.
         receiving: x_a.
-        read: what the residual branch reads.
+        read: the residual branch's input.
     """
 
     def __init__(self, fusion: nn.Module) -> None:
@@ -69,14 +69,14 @@ class Probe(nn.Module):
         self.given = self.sent = self.receiving = self.read = torch.empty(0)
 
     def forward(self, receiving: Tensor, sending: Tensor) -> Tensor:
-        """Return what the gate returns."""
+        """Return the gate's output, and keep all three."""
         self.given, self.sent, self.receiving = sending, sending.clone(), receiving
         self.read = self.fusion(receiving, self.sent)
         return self.read
 
 
 def list_gated_units(network: TwoStream) -> list[GatedUnit]:
-    """The units that have a gate, in the order of the network."""
+    """Return the units that have a gate, in the order of the network."""
     found = []
     for part in PARTS:
         for receiver in network.receivers:
@@ -89,11 +89,11 @@ def list_gated_units(network: TwoStream) -> list[GatedUnit]:
 
 @contextmanager
 def watch_gates(network: TwoStream, exchange: Callable[[int], nn.Module] | None = None) -> Iterator[dict[str, Probe]]:
-    """Watch all gates of a network; afterwards it is as it was.
+    """Watch all gates of a network; leaving the block restores it.
 
     Args:
-        network: changed within the block.
-        exchange: makes a gate from its number of channels, to stand in for each of the network's own.
+        network: it is changed within the block.
+        exchange: makes a replacement for each gate from its number of channels; None for the network's own gates.
 
     Yields:
         The probe of each gate, by its name.

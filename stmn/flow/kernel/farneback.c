@@ -1,12 +1,12 @@
 /* Optical flow by polynomial expansion at one scale (Farneback, SCIA 2003), which starts from the flow of a coarser
  * one.
  *
- * What makes it fast: an image is expanded once, for the pair that it ends and the pair that it begins; rows of the
- * products that are averaged over a window are made just before they are needed, and kept while they are. */
+ * It is fast because an image is expanded once for the two pairs that it belongs to, and because rows of the products
+ * that are averaged over a window are made just before they are needed, and kept only while they are. */
 
 #include "median.h"
 
-/* An expansion has EIGHT floats a pixel, of which the last three are unused: they are read where the flow points to. */
+/* An expansion has EIGHT floats per pixel, the last three unused, because it is read where the flow points to. */
 enum { EIGHT = 8, PRODUCTS = 5, WIDE = 16, REACH = 16, BORDER = 5 };
 
 typedef float f32x16 __attribute__((vector_size(64), aligned(4)));
@@ -21,7 +21,7 @@ typedef struct {
 
 static int wide(int width) { return (width + WIDE - 1) / WIDE * WIDE; }
 
-/* Repeats the ends of a row in `margin` pixels to either side. */
+/* Repeats the ends of a row in `margin` pixels on either side. */
 static void extend(float *line, int width, int margin) {
     for (int k = 1; k <= margin; k++) {
         line[-k] = line[0];
@@ -39,7 +39,7 @@ static void transpose(f32x4 *v) {
     v[3] = INTERLEAVE_HIGH(c, d);
 }
 
-/* Rows of coefficients, `line` apart and padded, to EIGHT floats a pixel. */
+/* Converts rows of coefficients, `line` apart and padded, to EIGHT floats per pixel. */
 static void interleave(const float *rows, ptrdiff_t line, float *out, int count) {
     for (int x = 0; x < count; x += 4) {
         f32x4 low[4], high[4] = {{0}};
@@ -116,19 +116,19 @@ int stmn_farneback_expand(const uint8_t *grey, int32_t height, int32_t width, co
     return 0;
 }
 
-/* How much a pixel at a distance from the border counts: the fit beyond it saw repeated pixels. */
+/* The weight of a pixel by its distance from the border: near it, the fit saw repeated border pixels. */
 static float certainty(int x, int size) {
     static const float NEAR[BORDER] = {0.14f, 0.14f, 0.4472f, 0.4472f, 0.4472f};
     return (x < BORDER ? NEAR[x] : 1) * (size - 1 - x < BORDER ? NEAR[size - 1 - x] : 1);
 }
 
-/* One row of the products whose averages give the flow: A.A (xx, xy, yy) and A.db (x, y).
+/* Computes one row of the products whose averages give the flow: A.A (xx, xy, yy) and A.db (x, y).
  * first, second: expansions; u, v: the flow so far; trust: certainty by column; row: PRODUCTS rows, `line` apart.
  * lines: 3 + PRODUCTS row buffers. */
 static void multiply_row(const float *first, const float *second, const float *restrict u, const float *restrict v,
                          int y, int width, int height, const float *restrict trust, float *restrict row, ptrdiff_t line,
                          float *lines) {
-    /* what the first and the second expansion count: half each, and half of A's xy; the first alone where the flow
+    /* weights of the first and the second expansion: half each, and half of A's xy; only the first where the flow
      * points out of the image */
     static const f32x8 SHARE[2][2] = {{{0.5f, 0.5f, 1, 1, 0.5f}, {0}},
                                       {{0.5f, 0.5f, 0.5f, 0.5f, 0.25f}, {-0.5f, -0.5f, 0.5f, 0.5f, 0.25f}}};
@@ -183,14 +183,14 @@ static void multiply_row(const float *first, const float *second, const float *r
     }
 }
 
-/* Replaces the flow by the one that fits the averages over a window best. `rows`: 2 reach + 2 rows of products. */
+/* Replaces the flow by the best fit to the averages over a window. `rows`: 2 reach + 2 rows of products. */
 static void iterate(const float *first, const float *second, float *flow, int width, int height, int reach, float norm,
                     const float *trust, float *rows, float *sums, float *boxes, float *lines, ptrdiff_t line) {
     int keep = 2 * reach + 2;
     ptrdiff_t set = PRODUCTS * line, plane = (ptrdiff_t)width * height;
     memset(sums, 0, set * sizeof(float));
     for (int y = -reach; y < height; y++) {
-        /* the row that comes into the window, and the one that leaves it; rows outside the image repeat its border */
+        /* the row that enters the window, and the row that leaves it; rows outside the image repeat its border */
         int next = y + reach;
         if (next < height)
             multiply_row(first, second, flow + (ptrdiff_t)next * width, flow + plane + (ptrdiff_t)next * width, next,
@@ -269,7 +269,7 @@ static void smooth(float *plane, int height, int width, int side, Plane *copy, f
     }
 }
 
-/* The flow between two images at one scale.
+/* Estimates the flow between two images at one scale.
  * first, second: their expansions; coarse: (2, coarse_height, coarse_width) the flow at a coarser scale, or NULL.
  * window: side of the window; median: side of the filter over the flow, 0, 3 or 5.
  * flow: (2, H, W), written, in pixels. Returns 0, or 1 if memory ran out. */

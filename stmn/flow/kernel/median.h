@@ -1,5 +1,5 @@
-/* Median filters as networks of minima and maxima, and the end of a warp. `lines` are row buffers, `length` floats
- * apart. */
+/* Median filters as networks of minima and maxima, and the last step of a warp. `lines` are row buffers, `length`
+ * floats apart. */
 #pragma once
 
 #include "planes.h"
@@ -11,7 +11,7 @@
         b = high_; \
     } while (0)
 
-/* Sorting networks, whole layers to a line. */
+/* Sorting networks, whole layers per line. */
 /* clang-format off */
 #define SORT5(a, b, c, d, e) \
     SORT2(a, b); SORT2(d, e); SORT2(c, e); SORT2(c, d); SORT2(b, e); SORT2(a, d); SORT2(a, c); SORT2(b, d); SORT2(b, c)
@@ -53,7 +53,7 @@ static void median3_row(const Plane *p, int y, float *lines, ptrdiff_t length, f
     }
 }
 
-/* Median of 5 x 5. Sorts each column once for all windows that it is in, then the five values of each rank. Counting
+/* Median of 5 x 5. Sorts each column once for all windows that contain it, then the five values of each rank. Counting
  * from 1, the i-th smallest of the values of rank j is no less than i * j - 1 others and no greater than
  * (6 - i) * (6 - j) - 1 others, which leaves 13 candidates for the median. Of eight candidates, the least and the
  * greatest are not the median; they make room for the next ones. */
@@ -106,7 +106,7 @@ static double update_flow(const Plane *solution, const Plane *flow, int median, 
         if (median == 3) median3_row(solution, y, lines, length, filtered);
         if (median == 5) median5_row(solution, y, lines, length, filtered);
         const float *restrict fresh = median > 1 ? filtered : row(solution, y);
-        /* so that the padding adds nothing to the sums */
+        /* makes the padding add nothing to the sums */
         INDEPENDENT
         for (int x = flow->width; x < padded(flow->width); x++) old[x] = fresh[x];
         for (int x = 0; x < padded(flow->width); x += LANES)

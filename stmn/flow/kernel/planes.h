@@ -1,5 +1,5 @@
-/* Planes: images in memory, one float per pixel. They have margins, so that code may read neighbours without checking
- * for borders, and rows padded to whole vectors, so that loops need no scalar tail. What is computed in the padding is
+/* Planes: images in memory, one float per pixel. They have margins, so that code can read neighbours without checking
+ * for borders, and rows padded to whole vectors, so that loops need no scalar tail. Values computed in the padding are
  * never used. */
 #pragma once
 
@@ -23,10 +23,10 @@ enum {
     SIDE = 16,                /* columns of margin on either side */
     TOP = 3,                  /* rows of margin above and below; `differentiate` needs 2 */
     LANES = 8,                /* rows are padded to a multiple of this */
-    SPLINE_REACH = 10,        /* pixels to either side that a spline coefficient depends on */
+    SPLINE_REACH = 10,        /* pixels on either side that a spline coefficient depends on */
     ALIGNMENT = 64,           /* bytes */
     LINES = 16,               /* row buffers: `linearise` needs 15; an even number keeps the alignment */
-    CACHE_BYTES = 256 * 1024, /* what `iterate` may count on in a core's own cache */
+    CACHE_BYTES = 256 * 1024, /* size of a core's own cache that `iterate` assumes */
     MAX_LEVELS = 32,
 };
 
@@ -67,7 +67,7 @@ typedef struct {
 /* Planes of the inner loop: the flow, its dual variables, the linearised data term. */
 enum { U, V, PUX, PUY, PVX, PVY, GX, GY, INVERSE, RHO, SOLVER_PLANES };
 
-/* Memory that is handed out from front to back and never taken back. */
+/* Memory that is handed out from front to back and never returned. */
 typedef struct {
     char *next;
 } Arena;

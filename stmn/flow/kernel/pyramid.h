@@ -1,4 +1,4 @@
-/* From one pyramid level to the next, with the tables of _pyramid.py; derivatives and splines of a level. */
+/* Steps from one pyramid level to the next, with the tables of _pyramid.py; derivatives and splines of a level. */
 #pragma once
 
 #include "planes.h"
@@ -70,7 +70,7 @@ static void differentiate(const Plane *image, const Plane *dx, const Plane *dy) 
     }
 }
 
-/* The pixel seen at position i with mirrors at pixels 0 and size - 1. */
+/* The pixel at position i of a row mirrored at pixels 0 and size - 1. */
 static int mirrored(int i, int size) {
     int period = size > 1 ? 2 * size - 2 : 1;
     i = ((i % period) + period) % period;

@@ -1,10 +1,10 @@
 /* TV-L1 optical flow of pairs of grey frames, one pair after another, in one thread.
  *
- * The arithmetic is that of _tvl1_torch.py; read that first, it has the equations and the reasons. What makes it fast:
+ * The arithmetic is that of _tvl1_torch.py; read that first, it has the equations and the reasons. It is fast through:
  *   - plain loops over rows, which any compiler vectorises (planes.h);
  *   - all inner iterations in one sweep over the rows, so that a row stays in the cache from its first iteration to its
  *     last (iterate.h);
- *   - the ten planes of the inner loop alternate by rows: a single stream of memory for the prefetcher. */
+ *   - alternating rows of the ten planes of the inner loop: a single stream of memory for the prefetcher. */
 
 #include "iterate.h"
 #include "median.h"
@@ -27,7 +27,7 @@ static void solve_pair(const float *first, const float *second, float *out, cons
     int finest_width = axes[1].size, finest_height = axes[0].size;
     ptrdiff_t length = row_floats(finest_width);
     float *lines = (float *)memory;
-    memset(lines, 0, LINES * length * sizeof(float)); /* unused padding must not be NaN either */
+    memset(lines, 0, LINES * length * sizeof(float)); /* even unused padding must not be NaN */
     Arena arena = {memory + LINES * length * sizeof(float)};
     Plane frames[2][MAX_LEVELS];
     for (int l = 0; l < parameters->levels; l++)
@@ -90,7 +90,7 @@ int stmn_tvl1(const float *first, const float *second, float *flow, int64_t pair
     char *memory = malloc(bytes);
     if (!memory) return 1;
 #if defined(__SSE__)
-    /* flush denormals to zero: where the flow fades out, each would cost 100 cycles */
+    /* flush denormals to zero: where the flow fades to zero, each would cost 100 cycles */
     unsigned int saved = _mm_getcsr();
     _mm_setcsr(saved | 0x8040);
 #endif

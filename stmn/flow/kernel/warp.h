@@ -1,4 +1,4 @@
-/* The data term of one warp: the second frame sampled where the flow points to. */
+/* The data term of one warp: the second frame, sampled where the flow points to. */
 #pragma once
 
 #include "planes.h"

@@ -9,17 +9,17 @@ def iterate(
     flow, dual, linear, flow_out, dual_out, moving, steps, height, width, bound, theta, rate,
     HALO: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Up to HALO inner iterations, (4) to (6), of a tile that stays in registers.
+    """Run up to HALO inner iterations, (4) to (6), on a tile that stays in registers.
 
-    After k iterations the outer k pixels of a tile have seen pixels that were not there; what is within HALO of its
-    edge is not written. Tiles overlap accordingly.
+    After k iterations the outer k pixels of a tile are wrong, because they depend on pixels outside of it. So pixels
+    within HALO of the edge are not written, and tiles overlap accordingly.
 
     Args:
         flow: (B, 2, H, W).
-        dual: (B, 4, H, W): of u along x and y, of v along x and y.
+        dual: (B, 4, H, W): dual of u along x and y, of v along x and y.
         linear: (B, 3, H, W), from `linearise`.
-        flow_out: As `flow`, written, other memory.
-        dual_out: As `dual`, written, other memory.
+        flow_out: As `flow`, in other memory; written.
+        dual_out: As `dual`, in other memory; written.
         moving: (B,) int32.
         steps: Iterations, at most HALO.
         bound: lambda theta.

@@ -1,4 +1,4 @@
-"""The end of a warp: a median filter as a network of minima and maxima, and which pairs have converged."""
+"""The last step of a warp: a median filter as a network of minima and maxima, and a check for convergence."""
 
 import triton
 import triton.language as tl
@@ -33,7 +33,7 @@ def _sort5(a, b, c, d, e):
 
 @triton.jit
 def _ends3(a, b, c):
-    """The least value first and the greatest last; so do the next functions."""
+    """Move the smallest value to the first place and the largest to the last; the next functions do the same."""
     b, c = _sort2(b, c)
     a, b = _sort2(a, b)
     b, c = _sort2(b, c)
@@ -93,7 +93,7 @@ def _column(line0, line1, line2, shift, inside):
 
 @triton.jit
 def _median3(plane, row, column, height, width, inside):
-    """Median of 3 x 3, border repeated: of the greatest low, the middle mid and the least high of the columns."""
+    """Median of 3 x 3, border repeated: of the largest low, the middle mid and the smallest high of the columns."""
     line0 = plane + tl.maximum(row - 1, 0) * width
     line1 = plane + row * width
     line2 = plane + tl.minimum(row + 1, height - 1) * width
@@ -121,7 +121,7 @@ def _column5(plane, row, x, height, width, inside):
 
 @triton.jit
 def _median5(plane, row, column, height, width, inside):
-    """Median of 5 x 5, border repeated, of the 13 candidates that `kernel/median.h` explains."""
+    """Median of 5 x 5, border repeated, from the 13 candidates that `kernel/median.h` explains."""
     a1, b1, c1, d1, e1 = _column5(plane, row, tl.maximum(column - 2, 0), height, width, inside)
     a2, b2, c2, d2, e2 = _column5(plane, row, tl.maximum(column - 1, 0), height, width, inside)
     a3, b3, c3, d3, e3 = _column5(plane, row, column, height, width, inside)
@@ -147,7 +147,7 @@ def update(fresh, flow, change, moving, height, width, MEDIAN: tl.constexpr, BLO
 
     Args:
         fresh: (B, 2, H, W), the flow after the iterations.
-        flow: (B, 2, H, W), before them; overwritten.
+        flow: (B, 2, H, W), the flow before them; overwritten.
         change: (B, tiles), written.
         moving: (B,) int32.
         MEDIAN: Side of the window: 3, 5, or less for none.
@@ -178,9 +178,9 @@ def update(fresh, flow, change, moving, height, width, MEDIAN: tl.constexpr, BLO
 
 @triton.jit
 def settle(change, moving, tiles, least, BLOCK: tl.constexpr):
-    """Note the pairs whose flow has changed by less than `least`, the squared change summed over pixels.
+    """Set `moving` to 0 for pairs whose squared flow change, summed over pixels, is less than `least`.
 
-    The tiles are added up in one order, so that a pair's flow does not depend on chance.
+    The tiles are summed in a fixed order, so that a pair's flow is reproducible.
 
     Args:
         change: (B, tiles).

@@ -1,4 +1,4 @@
-"""One axis of a field from another: shrinking, enlarging, fitting splines."""
+"""Resample one axis of a field: for shrinking, enlarging and fitting splines."""
 
 import triton
 import triton.language as tl
@@ -13,9 +13,9 @@ def sample_axis(
     Args:
         source: (planes, height, width).
         out: (planes, out_height, out_width); it differs from `source` along one axis.
-        taps: (count, size) int32, pixels of the source, for each of the `size` pixels of `out` along the axis.
+        taps: (count, size) int32, source pixels for each of the `size` pixels of `out` along the axis.
         weights: (count, size).
-        ALONG_X: The axis is the last one; else the one before.
+        ALONG_X: Sample along the last axis; otherwise the one before.
         BLOCK: Pixels of a tile.
     """
     plane = tl.program_id(1).to(tl.int64)

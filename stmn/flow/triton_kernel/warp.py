@@ -1,4 +1,4 @@
-"""The data term of a warp: the second frame sampled where the flow points to."""
+"""The data term of a warp: the second frame, sampled where the flow points to."""
 
 import triton
 import triton.language as tl
@@ -6,7 +6,7 @@ import triton.language as tl
 
 @triton.jit
 def _mirrored(place, size):
-    """The pixel at a place at most one period outside, with mirrors at the first and the last pixel."""
+    """Map a place, at most one period outside, to a pixel, mirrored at the first and the last pixel."""
     period = tl.maximum(2 * size - 2, 1)
     place = (place + 2 * period) % period
     return tl.where(place < size, place, period - place)
@@ -14,7 +14,7 @@ def _mirrored(place, size):
 
 @triton.jit
 def _cubic(t, J: tl.constexpr):
-    """Weight of neighbour J of four of the cubic B-spline at distance t past the second, and its derivative by t."""
+    """The cubic B-spline's weight of neighbour J of four, at distance t past the second, and its t-derivative."""
     s = 1 - t
     if J == 0:
         return s * s * s / 6, -s * s / 2

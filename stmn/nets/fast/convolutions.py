@@ -1,8 +1,8 @@
-"""Which convolutions of a network are computed in less time, in training and in testing.
+"""Which convolutions of a network are computed faster, in training and in testing.
 
-`use_fast_convolutions` changes the class of those convolutions, and nothing else: they keep their names, parameters,
-buffers and hooks, so that state dicts and optimizers don't notice. A forward pass that records no gradient is PyTorch's
-own, to the bit, unless the weights were frozen for testing.
+`use_fast_convolutions` changes only the class of those convolutions: they keep their names, parameters, buffers and
+hooks, so state dicts and optimizers are not affected. A forward pass without gradients is bit-identical to PyTorch's,
+unless the weights were frozen for testing.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from torch.jit._trace import is_tracing
 from stmn.nets.fast import winograd
 from stmn.nets.fast.functions import Convolve3x3, ConvolveStem, ConvolveTime
 
-#: a stem of fewer input channels, as that of RGB, keeps PyTorch's gradient: the transforms would cost more
+#: a stem with fewer input channels, such as RGB's, keeps PyTorch's gradient: the transforms would cost more
 _MIN_STEM_CHANNELS = 8
 
 
@@ -38,7 +38,7 @@ class FastConv2d(nn.Conv2d):
 
     @classmethod
     def fits(cls, conv: nn.Conv2d) -> bool:
-        """True if a convolution can be computed like this."""
+        """True if a convolution can be computed this way."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,14 +50,14 @@ class FastConv2d(nn.Conv2d):
         raise NotImplementedError
 
     def _records_gradient(self, x: Tensor) -> bool:
-        """True where the fast gradient is needed and works."""
+        """True if the fast gradient is needed and supported."""
         return torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad) and _is_supported(x)
 
 
 class Conv3x3(FastConv2d):
     """3x3, stride 1 or 2, padding 1. With stride 1 it can be frozen for testing."""
 
-    #: transformed kernels, (36, C, K), of weights that don't change any more
+    #: transformed kernels, (36, C, K), of weights that no longer change
     _kernels: Tensor | None = None
     _relu = False
 
@@ -67,7 +67,7 @@ class Conv3x3(FastConv2d):
         return _is_plain(conv, stride=(1, 2), padding=(1, 1)) and winograd.can_transform(conv.weight)
 
     def freeze(self, relu: bool) -> None:
-        """Transform the kernels once and for all; from now on gradients are lost.
+        """Transform the kernels once and for all; afterwards there are no gradients.
 
         Args:
             relu: apply a ReLU to the output as well.
@@ -100,7 +100,7 @@ class StemConv(FastConv2d):
 
     @classmethod
     def fits(cls, conv: nn.Conv2d) -> bool:
-        """True for 7x7, stride 2, padding 3, without bias, and channels enough."""
+        """True for 7x7, stride 2, padding 3, without bias, and with suitable numbers of channels."""
         outputs, channels, *size = conv.weight.shape
         return (
             size == [7, 7] and _is_plain(conv, stride=(2,), padding=(3, 3)) and conv.bias is None

@@ -1,4 +1,4 @@
-"""A copy of a network for testing: the same function of its input in fewer and cheaper steps."""
+"""A copy of a network for testing that computes the same function in fewer and cheaper steps."""
 
 import copy
 
@@ -13,12 +13,12 @@ from stmn.nets.units import BasicUnit, Unit
 
 
 def fold_batch_norms(network: Network) -> Network:
-    """Copy a network for testing, with each batch normalisation made part of the convolution before it.
+    """Copy a network for testing, with each batch normalisation folded into the convolution before it.
 
-    What is not a plain convolution followed by a plain normalisation, in a plugin for example, is copied as it is.
+    Anything but a plain convolution with a plain normalisation after it, in a plugin for example, is copied as it is.
 
     Returns:
-        A network that gives the logits of `network` in evaluation mode, except for rounding. It can't be trained.
+        A network with the same logits as `network` in evaluation mode, up to rounding. It can't be trained.
     """
     ready = copy.deepcopy(network).eval().requires_grad_(False)
     for module in list(ready.modules()):
@@ -32,7 +32,7 @@ def fold_batch_norms(network: Network) -> Network:
 
 
 def freeze_convolutions(network: Network) -> None:
-    """Compute the convolutions of a network from `fold_batch_norms` faster, with the ReLUs after them.
+    """Make the convolutions of a network from `fold_batch_norms` faster, and include the ReLUs after them.
 
     The network is changed in place. It must be float32 and on a CPU.
     """
@@ -44,7 +44,7 @@ def freeze_convolutions(network: Network) -> None:
 
 
 def _fold(holder: nn.Module, conv_name: str, norm_holder: nn.Module, norm_name: str) -> None:
-    """Make a normalisation part of the convolution before it, if both are there and plain."""
+    """Fold a normalisation into the convolution before it, if both exist and are plain."""
     conv, norm = getattr(holder, conv_name, None), getattr(norm_holder, norm_name, None)
     if isinstance(conv, nn.Sequential) and len(conv):  # a deep stem: its last convolution
         holder, conv_name, conv = conv, str(len(conv) - 1), conv[-1]
@@ -58,7 +58,7 @@ def _fold(holder: nn.Module, conv_name: str, norm_holder: nn.Module, norm_name: 
 
 
 def _freeze_unit(unit: Unit) -> None:
-    """Freeze the 3x3 convolutions of a unit. The last one of a basic unit has a sum before its ReLU."""
+    """Freeze the 3x3 convolutions of a unit. In a basic unit, a sum comes between the last one and its ReLU."""
     if not isinstance(unit, Unit):  # a plugin's unit may be built in any way
         return
     for number, has_relu in ((1, True), (2, False)) if isinstance(unit, BasicUnit) else ((2, True),):

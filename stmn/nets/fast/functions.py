@@ -1,12 +1,12 @@
 """Convolutions with faster gradients, as autograd functions: 3x3, a motion stream's stem, temporal filters.
 
 - 3x3 with stride 1: Winograd's, forward and backward. The gradient of the input is the same convolution of dY, with the
-  kernel turned by 180 degrees. Where tiles don't pay, and with stride 2, the gradient of the kernel is one matrix
-  product of dY and the patches that the kernel saw.
+  kernel turned by 180 degrees. Where tiles don't pay off, and with stride 2, the gradient of the kernel is one matrix
+  product of dY and the patches that the kernel read.
 - 7x7 with stride 2: a 4x4 convolution of stride 1 over the four phases of the image, which are its even and odd rows
   and columns. Its kernel's first row and column are zero. So the gradient of the kernel is that of F(3x3, 4x4).
-- A temporal filter: the gradient of its kernel is a matrix product for each tap, because the places of a chunk are next
-  to each other in memory.
+- A temporal filter: the gradient of its kernel is one matrix product per tap, because the places of a chunk are
+contiguous in memory.
 
 All tensors are float32 on the CPU. Gradients differ from PyTorch's by rounding.
 """
@@ -61,13 +61,13 @@ class Convolve3x3(torch.autograd.Function):
 
 
 class ConvolveStem(torch.autograd.Function):
-    """A 7x7 convolution with stride 2 and padding 3 and without bias; its input gets no gradient."""
+    """A 7x7 convolution with stride 2, padding 3 and no bias; its input gets no gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         """Convolve (N, C, H, W) with (K, C, 7, 7) to (N, K, ceil(H / 2), ceil(W / 2)), as PyTorch does.
 
-        Here transforms would cost what they save.
+        In the forward pass, transforms would cost as much as they save.
         """
         x = x.contiguous(memory_format=torch.channels_last)
         ctx.save_for_backward(x)
@@ -120,7 +120,7 @@ def _split_phases(x: Tensor) -> Tensor:
 def _gradient_by_patches(x: Tensor, gradient: Tensor, stride: int) -> Tensor:
     """The gradient of 3x3 kernels, (K, C, 3, 3), as a product: dY, (K, places), with the patches, (places, 9 * C).
 
-    As many images at a time as stay in the processor's cache.
+    It takes as many images at a time as fit the processor's cache.
     """
     patches = F.pad(x, (1, 1, 1, 1)).permute(0, 2, 3, 1).unfold(1, 3, stride).unfold(2, 3, stride)  # (N, h, w, C, 3, 3)
     patches, rows = patches.permute(0, 1, 2, 4, 5, 3), gradient.permute(0, 2, 3, 1).flatten(1, 2)

@@ -50,14 +50,14 @@ def load_kernel(library: ctypes.CDLL) -> None:
 
 
 def problem() -> str | None:
-    """Return why there is no C kernel on this machine; None if there is. The first call loads or compiles it."""
+    """Return why this machine has no C kernel; None if it has one. The first call loads or compiles it."""
     return load_kernel()[1]
 
 
 class TileBuffers(threading.local):
-    """Memory for intermediate results that is used again; each thread has its own.
+    """Reused memory for intermediate results; each thread has its own.
 
-    Fresh memory would cost as much as filling it.
+    Getting fresh memory would take as long as filling it.
     """
 
     def __init__(self) -> None:
@@ -138,8 +138,8 @@ def kernel_gradient(x: Tensor, gradient: Tensor, taps: int) -> Tensor:
     """Compute the gradient of the kernels of a convolution with stride 1 that keeps the size.
 
     Args:
-        x: its input, (N, C, H, W).
-        gradient: of its output, (N, K, H, W).
+        x: input of the convolution, (N, C, H, W).
+        gradient: gradient of its output, (N, K, H, W).
         taps: side of the kernels, 3 or 4.
 
     Returns:
@@ -184,13 +184,13 @@ def _count_tiles(x: Tensor, taps: int) -> int:
 
 
 def _split_tiles(tiles: int, channels: int) -> Iterator[tuple[int, int]]:
-    """Split tiles into blocks: the first tile of each, and how many."""
+    """Split tiles into blocks: the first tile of each, and its number of tiles."""
     most = min(tiles, max(64, BLOCK_FLOATS // (_VALUES * channels)))
     return ((first, min(most, tiles - first)) for first in range(0, tiles, most))
 
 
 def _transform(name: str, tensors: tuple[Tensor, ...], sizes: tuple[int, ...], first: int, tiles: int) -> None:
-    """Call a function of the C kernel for `tiles` tiles from `first` on; the last of `sizes` is the channels."""
+    """Call a function of the C kernel for `tiles` tiles, starting at `first`; the last of `sizes` is the channels."""
     library, problem = load_kernel()
     assert library is not None, problem
     threads = torch.get_num_threads()
@@ -201,7 +201,7 @@ def _transform(name: str, tensors: tuple[Tensor, ...], sizes: tuple[int, ...], f
 
 
 def _run_in_threads(work: Callable[..., None], shares: list[tuple[int, ...]]) -> None:
-    """Do all shares of the work at the same time: the first in this thread, the others in helping threads."""
+    """Do all shares of the work in parallel: the first in this thread, the others in helper threads."""
     others = [_helpers(len(shares) - 1).submit(work, *share) for share in shares[1:]]
     work(*shares[0])
     for other in others:

@@ -1,4 +1,4 @@
-"""The parameters and multiply-adds of each part of a network, computed from shapes alone."""
+"""The parameters and multiply-adds of each part of a network, computed from shapes only."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ class PartCost:
     Attributes:
         name: `appearance.conv1`; `appearance.conv2_x.unit2`, with its `.gate` and `.temporal` filter;
             `appearance.conv2_x.temporal`, the filter in the skip path; `appearance.fc`; `fused.fc`.
-        shape: of the output, (C, h, w) or (classes,).
-        parameters: their number.
-        multiply_adds: those of convolutions and linear layers, as the ResNet paper counts them. Normalisation, ReLU,
-            pooling, sums and the gates' products are not counted.
+        shape: shape of the output, (C, h, w) or (classes,).
+        parameters: number of parameters.
+        multiply_adds: multiply-adds of convolutions and linear layers, counted as in the ResNet paper. Normalisation,
+            ReLU, pooling, sums and the gates' products are not counted.
     """
 
     name: str
@@ -35,7 +35,7 @@ class PartCost:
 def count_costs(network: Network, size: int) -> list[PartCost]:
     """Count the parameters and multiply-adds of each part for one chunk.
 
-    The network itself isn't run. A sketch of it is, which computes and keeps nothing.
+    The network itself isn't run. A sketch of it runs instead, without values.
 
     Args:
         network: left unchanged.
@@ -78,8 +78,8 @@ def sum_costs(costs: Iterable[PartCost], prefix: str = "") -> tuple[int, int]:
     """Sum the costs of parts.
 
     Args:
-        costs: of a network's parts.
-        prefix: sum only the part of this name and those below it (`appearance.conv2_x`); "" sums all.
+        costs: costs of a network's parts.
+        prefix: sum only the part of this name and those within it (`appearance.conv2_x`); "" sums all.
 
     Returns:
         Parameters and multiply-adds.

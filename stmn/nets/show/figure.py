@@ -20,7 +20,7 @@ _COLOURS = {
     "text": "#111827",
     "muted": "#6b7280",
 }
-#: fusion -> its sign in the picture, and what the legend says of it
+#: fusion -> its sign in the picture, and its text in the legend
 _SIGNS = {"multiply": ".", "blended_multiply": ".", "add": "+"}
 _GATES = {
     "multiply": "gate: element-wise product",
@@ -142,7 +142,7 @@ def _draw_stem(canvas: _Canvas, lane: _Lane, x: float) -> None:
 
 
 def _draw_part(canvas: _Canvas, network: Network, lanes: list[_Lane], part: int, x: float) -> float:
-    """Draw a part of all lanes from `x`, and return where it ends."""
+    """Draw a part of all lanes, starting at `x`, and return where it ends."""
     end = x
     places: list[dict[int, float]] = []
     for lane in lanes:
@@ -171,7 +171,7 @@ def _draw_part(canvas: _Canvas, network: Network, lanes: list[_Lane], part: int,
 
 
 def _draw_unit(canvas: _Canvas, lane: _Lane, part: int, number: int, x: float) -> None:
-    """Draw what is on the skip path, the residual branch, and their sum."""
+    """Draw the skip path, the residual branch, and their sum."""
     unit, name = lane.stream.parts[part].units[number - 1], lane.stream.name
     canvas.line(
         [(x, lane.y), (x, lane.branch), (x + _UNIT - 20, lane.branch), (x + _UNIT - 20, lane.y + lane.side * 8)],
@@ -225,7 +225,7 @@ def _draw_heads(canvas: _Canvas, network: Network, lanes: list[_Lane], x: float)
         pool = f"{'max' if temporal.pool == 'max' else 'mean'} over {temporal.window}"
     classes = len(network.config.classes)
     for lane in lanes:
-        # the main path, once from end to end: what is on it covers it
+        # the main path, once from end to end; later shapes cover it
         canvas.line([(_LEFT - 35, lane.y), (x + 236, lane.y)], arrow=len(network.outputs) == len(lanes))
         canvas.box(x + 46, lane.y, 80, 34, pool, "temporal", filled=False)
         canvas.box(x + 122, lane.y, 56, 34, "average", lane.stream.name, filled=False)

@@ -1,4 +1,4 @@
-"""The outline of a network, unit by unit, that `stmn nets show` prints and draws."""
+"""The outline of a network, unit by unit; `stmn nets show` prints and draws it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +15,8 @@ class UnitOutline:
     """A residual unit.
 
     Attributes:
-        layers: of its residual branch, in order: `1x1`, `3x3`, or `T3` for a temporal filter over 3 chunks.
-        gated: a gate brings in the other stream here.
+        layers: layers of its residual branch, in order: `1x1`, `3x3`, or `T3` for a temporal filter over 3 chunks.
+        gated: a gate combines it with the other stream.
         projected: its skip path has a convolution.
     """
 
@@ -31,7 +31,7 @@ class PartOutline:
 
     Attributes:
         name: `conv2_x`, ...
-        channels: of its output.
+        channels: channels of its output.
         units: its residual units, in order.
         skip_filter: chunks that the temporal filter after its last ReLU spans; 0 if there is none.
     """
@@ -106,7 +106,7 @@ def _outline_unit(unit: Unit, gated: bool) -> UnitOutline:
 
 
 def _is_gated(network: Network, name: str, part: str, unit: int) -> bool:
-    """Say whether a gate brings in the other stream at a unit."""
+    """True if a unit has a gate."""
     return isinstance(network, TwoStream) and gate_name(name, part, unit) in network.gates
 
 
@@ -124,11 +124,11 @@ def group_units(units: tuple[UnitOutline, ...]) -> list[tuple[int, UnitOutline |
     """Group the units of a part for drawing; the middle of a long part is left out.
 
     Args:
-        units: of one part.
+        units: the units of one part.
 
     Returns:
-        At most four groups. For each the number of its first unit (from 1), the unit, and how many units it stands
-        for. The unit is None for those left out.
+        At most four groups, each with the number of its first unit (from 1), the unit, and the number of units it
+        stands for. The unit is None for those left out.
     """
     if len(units) <= 4:
         return [(number, unit, 1) for number, unit in enumerate(units, 1)]

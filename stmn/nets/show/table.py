@@ -20,9 +20,9 @@ class NetworkRow:
         kind: a stream, one of its parts (the last is the head), or a gate or filter within the part above.
         label: `appearance`, `conv2_x`, `unit 2 gate`, ...
         layers: a few words on its layers.
-        shape: of the output for one chunk, (C, h, w) or (classes,); empty if the row has none.
-        parameters: their number.
-        multiply_adds: those of convolutions and linear layers.
+        shape: shape of the output for one chunk, (C, h, w) or (classes,); empty if the row has none.
+        parameters: number of parameters.
+        multiply_adds: multiply-adds of convolutions and linear layers.
     """
 
     kind: Kind

@@ -1,4 +1,4 @@
-"""Starting weights that packages bring: plugins of the kind `weights`."""
+"""Starting weights from installed packages: plugins of the kind `weights`."""
 
 from pathlib import Path
 
@@ -9,14 +9,14 @@ from stmn.registry.options import build
 
 
 def find_installed(name: str, modality: Modality) -> tuple[Path, str]:
-    """The weights of a package that a stream starts from.
+    """Find a package's starting weights for a stream.
 
     Args:
-        name: of a plugin of the kind `weights`.
-        modality: of the stream.
+        name: name of a plugin of the kind `weights`.
+        modality: modality of the stream.
 
     Returns:
-        The file, and what messages call it.
+        The file, and its name in messages.
 
     Raises:
         UsageError: the plugin has no weights for this modality.

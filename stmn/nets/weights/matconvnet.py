@@ -2,7 +2,7 @@
 
 MatConvNet imported these networks from Caffe: `imagenet-resnet-{50,101,152}-dag.mat`, and the base streams that the
 two-stream authors trained from them. They compute the same as timm's ResNets, with three exceptions: where strides and
-padding are (`stmn.nets.backbones.lay_out_as_caffe`), what a batch normalisation stores, and their input, which is
+padding are (`create_backbone` with layout `caffe`), what a batch normalisation stores, and their input, which is
 levels 0..255 minus a mean. `docs/reference/weights.md` lists every difference.
 """
 
@@ -24,7 +24,7 @@ _Floats = NDArray[np.float64]
 
 #: epsilon of torch's batch normalisation; MatConvNet stores sqrt(variance + epsilon), with another epsilon
 _EPSILON = 1e-5
-#: what the authors subtract from flow levels
+#: the mean that the authors subtract from flow levels
 _FLOW_MEAN = 128.0
 #: res4b22_branch2a: the first 1x1 of unit b22 in conv4. Units are a, b1, b2, ..., or a, b, c, ... in a ResNet-50
 _CONVOLUTION = re.compile(r"res([2-5])([a-z])(\d*)_branch(1|2[abc])")
@@ -155,7 +155,7 @@ def _read_conv(net: DagNN, convolution: str, name: str) -> _NormalisedConv:
 
 def _convert_conv1(net: DagNN, in_channels: int, levels: InputLevels) -> _NormalisedConv:
     """Read conv1 and convert it to the stream's input."""
-    # With theirs = level - theirs.mean and ours = (level - ours.mean) * ours.scale, theirs = ours / ours.scale + d,
+    # With theirs = level - theirs.mean and ours = (level - ours.mean) * ours.scale: theirs = ours / ours.scale + d,
     # where d = ours.mean - theirs.mean. So the filters are divided by our scale. Their response to the constant d is
     # the same wherever conv1 stays within the frame, so the normalisation's mean absorbs it.
     conv1 = _read_conv(net, "conv1", "_conv1")
@@ -189,7 +189,7 @@ def _average_levels(image: Array | None, channels: int) -> _Floats | None:
         return np.asarray(levels.mean(axis=(0, 1)))
     if levels.size in (1, channels):
         return np.broadcast_to(levels.ravel(), channels)
-    return None  # an image with other channels, or the importer's value for none
+    return None  # an image with other channels, or the importer's value for "no image"
 
 
 def _check_layout(net: DagNN, units: dict[str, tuple[str, str]]) -> None:

@@ -1,4 +1,4 @@
-"""A reader of MatConvNet's DagNN networks in `.mat` files: plain layers with their parameters.
+"""Read MatConvNet's DagNN networks from `.mat` files, as plain layers with their parameters.
 
 SciPy reads MATLAB's file versions 5 to 7 and never executes anything in them. But it trusts the sizes that a file
 states, so a damaged file can crash it; therefore it runs in a separate process.
@@ -20,9 +20,9 @@ from stmn.runtime.files import check_regular
 from stmn.runtime.memory import limit_memory
 from stmn.runtime.workers import run_jobs
 
-#: the most seconds that reading may take; the largest files (240 MB) take 10
+#: time limit for reading, in seconds; the largest files (240 MB) take 10
 _TIMEOUT = 600.0
-#: bytes that reading may take, beside four times those of the file: compressed zeros grow a thousandfold
+#: bytes of memory that reading may use, plus four times the file's size: compressed zeros grow a thousandfold
 _MEMORY = 2**30
 
 #: a MATLAB array: numbers, text, structs or cells
@@ -51,7 +51,7 @@ class DagNN:
     """A DagNN network.
 
     Attributes:
-        layers: by name.
+        layers: layers by name.
         average_image: `meta.normalization.averageImage`, or None if the file has none.
     """
 
@@ -78,7 +78,7 @@ def read_dagnn(path: Path) -> DagNN:
 
 
 def _create_reader(index: int) -> Callable[[Path], DagNN]:
-    """Return the function that the process calls."""
+    """Return the function that the separate process calls."""
     return _read_or_refuse
 
 

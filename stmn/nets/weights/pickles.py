@@ -1,7 +1,7 @@
-"""Read what `torch.save` wrote, if it is weights and plain values.
+"""Read files of `torch.save` that hold only weights and plain values.
 
-Torch's own safe reading executes no code of the file. But it allows functions that take all memory, as `bytearray` does
-with a large number, so that what a file names is looked at first.
+Torch's own safe reading executes no code of the file. But it allows functions that can take all memory, such as
+`bytearray` with a large number, so the names in a file are checked first.
 """
 
 import pickletools
@@ -14,23 +14,23 @@ import torch
 from stmn.errors import CheckpointError
 from stmn.runtime.files import open_regular
 
-#: what a state dict is made of, beside storages and types: module and name as in a pickle
+#: what a state dict consists of, in addition to storages and types: module and name, as in a pickle
 _ALLOWED = frozenset({
     "collections OrderedDict", "collections defaultdict", "__builtin__ set", "builtins set", "__builtin__ dict",
     "torch Size", "torch device", "torch._utils _rebuild_tensor", "torch._utils _rebuild_tensor_v2",
     "torch._utils _rebuild_parameter",
 })  # fmt: skip
-#: bytes of the part of a file that names things; weights are elsewhere
+#: largest pickle in a file, in bytes; weights are stored outside of it
 _LONGEST_PICKLE = 2**26
-#: the older format is five pickles, and the storages after them
+#: the older format is five pickles, followed by the storages
 _OLD_PICKLES = 5
 
 
 def load_pickle(path: Path) -> Any:
-    """Load what `torch.save` wrote.
+    """Load a file of `torch.save`.
 
     Raises:
-        CheckpointError: it is anything but plain values and tensors.
+        CheckpointError: it holds anything but plain values and tensors.
         OSError, RuntimeError, EOFError, ValueError, KeyError: it is damaged.
     """
     with open_regular(path) as file:
@@ -53,7 +53,7 @@ def load_pickle(path: Path) -> Any:
 
 
 def _is_plain_zip(file: IO[bytes], size: int) -> bool:
-    """True if a zip file holds no more bytes than it has, and its pickle names nothing but parts of weights."""
+    """True if a zip file unpacks to no more bytes than its size, and its pickle names nothing but parts of weights."""
     try:
         with zipfile.ZipFile(file) as archive:
             parts = archive.infolist()
@@ -70,7 +70,7 @@ def _is_plain_zip(file: IO[bytes], size: int) -> bool:
 
 
 def _is_plain(file: IO[bytes]) -> bool:
-    """True if the pickle at the file's place names nothing but parts of weights; the file is then behind it."""
+    """True if the pickle at the file's position names nothing but parts of weights; moves the position past it."""
     start = file.tell()
     for operation, argument, _ in pickletools.genops(file):
         if file.tell() - start > _LONGEST_PICKLE:
@@ -86,5 +86,5 @@ def _is_plain(file: IO[bytes]) -> bool:
 
 
 def _is_storage(module: str, name: str) -> bool:
-    """True for the name of a kind of storage, such as `torch FloatStorage`."""
+    """True for the name of a storage class, such as `torch FloatStorage`."""
     return module in ("torch", "torch.storage") and name.endswith("Storage") and name.isalnum()

@@ -1,7 +1,7 @@
 """Starting weights: ImageNet weights from timm's hub that are already on this machine, or a local file.
 
-A file is a state dict of timm or torchvision (`.safetensors`, `.pth`) or a MatConvNet ResNet (`.mat`). Nothing here
-downloads but `fetch_weights`, for `stmn weights ARCH`. `docs/reference/weights.md` describes what is read and what is
+A file is a state dict of timm or torchvision (`.safetensors`, `.pth`) or a MatConvNet ResNet (`.mat`). Only
+`fetch_weights` downloads, for `stmn weights ARCH`. `docs/reference/weights.md` describes what is read and what is
 converted.
 """
 
@@ -26,9 +26,9 @@ from stmn.runtime.hub import is_hub_name
 #: pinned tags: the ImageNet weights that torchvision trained
 _PINNED = {f"resnet{depth}": f"timm/resnet{depth}.tv_in1k" for depth in (18, 34, 50, 101, 152)}
 _FILE = "model.safetensors"
-#: under which key trainers put the state dict in what they save
+#: keys under which training scripts save the state dict
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state")
-#: how names of tensors begin in networks of this project
+#: the start of tensor names in networks of this project
 _OWN_NAME = re.compile(r"(module\.)?streams\.(appearance|motion)\.")
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -102,7 +102,7 @@ def resolve_weights(weights: str, arch: str) -> str:
             return "none"
     if weights == "imagenet":
         _find_imagenet_file(arch)
-    elif is_hub_name(weights):  # which is looked for as any model is
+    elif is_hub_name(weights):  # found later, like any model
         return weights
     elif weights != "none" and names_path(weights) and not Path(weights).exists():
         raise CheckpointError(f"{weights}: no such weights file; use an existing file, none, imagenet or auto")
@@ -110,7 +110,7 @@ def resolve_weights(weights: str, arch: str) -> str:
 
 
 def _find_imagenet_file(arch: str) -> Path:
-    """Return the file of an architecture's ImageNet weights. Raises `MissingWeights` if it isn't here."""
+    """Return the file of an architecture's ImageNet weights. Raises `MissingWeights` if it isn't on this machine."""
     path = _find_cached(arch)
     if path is None:
         raise MissingWeights(arch)
@@ -179,19 +179,19 @@ def load_weights(backbone: Backbone, weights: str, arch: str, levels: InputLevel
 
 
 def fill_backbone(backbone: Backbone, state: dict[str, Tensor], path: Path, arch: str) -> None:
-    """Load tensors into a backbone, all but those of temporal filters.
+    """Load all tensors of a backbone, except those of temporal filters.
 
     Args:
         backbone: changed in place.
-        state: by timm's names.
-        path: where they come from.
-        arch: what messages call the backbone.
+        state: tensors by timm's names.
+        path: the file that they come from.
+        arch: the backbone's name in messages.
 
     Raises:
         CheckpointError: a tensor is missing, unknown, of another shape or not finite. The backbone is unchanged.
     """
     own = backbone.state_dict()
-    # old torchvision files have no batch counters, and none are needed
+    # old torchvision files have no batch counters, and these are not needed
     needed = [name for name in own if "temporal" not in name and not name.endswith("num_batches_tracked")]
     mistakes = [f"lacks {name}" for name in needed if name not in state]
     mistakes += [f"has {name}" for name in state if name not in own]
@@ -221,7 +221,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path}: not a readable state dict: {why[:300]}") from error
-    for _ in range(len(_WRAPPERS)):  # a dict may hold itself
+    for _ in range(len(_WRAPPERS)):  # bounded, because a dict may contain itself
         inner = next((k for k in _WRAPPERS if isinstance(state, dict) and isinstance(state.get(k), dict)), None)
         state = state if inner is None else state[inner]
     if not isinstance(state, dict) or not state or not all(map(_is_named_tensor, state.items())):
@@ -230,7 +230,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _is_named_tensor(item: tuple[Any, Any]) -> bool:
-    """True for a name with a plain tensor that is as large in memory as its shape says."""
+    """True for a name with a plain tensor whose storage is at least as large as its shape says."""
     name, value = item
     if not isinstance(name, str) or not isinstance(value, Tensor) or value.is_complex():
         return False
@@ -238,7 +238,7 @@ def _is_named_tensor(item: tuple[Any, Any]) -> bool:
 
 
 def _without_prefix(state: dict[str, Tensor], first: str) -> dict[str, Tensor]:
-    """Take off what all names begin with, such as `module.` of a network that was trained by several processes."""
+    """Remove a prefix that all names share, such as `module.` after training by several processes."""
     while first not in state and len({name.partition(".")[0] for name in state}) == 1:
         state = {name.partition(".")[2]: value for name, value in state.items()}
     return state

@@ -16,20 +16,20 @@ from stmn.store.format.header import Preparation
 
 
 def is_model_file(path: Path) -> bool:
-    """True for a file that this project wrote, such as a model; False for any other, even if it can't be read."""
+    """True for a file that this project wrote, such as a model; False for any other, even an unreadable one."""
     return is_ours(path)
 
 
 def choose_stream(network: NetworkConfig, modality: Modality, label: str) -> StreamConfig:
     """Return the stream of a model that a new stream starts from.
 
-    It is the one that reads the same modality. A motion stream may also start from an appearance stream, as it may from
-    ImageNet's weights.
+    It is the one that reads the same modality. A motion stream may also start from an appearance stream, just as it may
+    from ImageNet weights.
 
     Args:
-        network: the model's.
-        modality: of the new stream.
-        label: what messages call the model.
+        network: the model's configuration.
+        modality: modality of the new stream.
+        label: the model's name in messages.
 
     Raises:
         UsageError: the model has no such stream.
@@ -43,16 +43,16 @@ def choose_stream(network: NetworkConfig, modality: Modality, label: str) -> Str
 
 
 def check_stream(source: StreamConfig, arch: str, width: float, label: str) -> None:
-    """Make sure that a stream has the size of one that starts from it.
+    """Make sure that a stream has the architecture and width of the one that starts from it.
 
     Args:
         source: the trained stream.
-        arch: of the new stream; a tag, as in `resnet50.a1_in1k`, doesn't matter.
-        width: of the new stream.
-        label: what messages call the model.
+        arch: architecture of the new stream; a tag, as in `resnet50.a1_in1k`, doesn't matter.
+        width: width of the new stream.
+        label: the model's name in messages.
 
     Raises:
-        UsageError: it has not.
+        UsageError: it doesn't.
     """
     if (source.arch.partition(".")[0], source.width) != (arch.partition(".")[0], width):
         raise UsageError(
@@ -67,8 +67,8 @@ class TrainedStream:
 
     Attributes:
         path: the model file.
-        label: what messages call it.
-        description: what the file says of its network.
+        label: its name in messages.
+        description: the description in the file.
         stream: the stream.
     """
 
@@ -78,10 +78,10 @@ class TrainedStream:
     stream: StreamConfig
 
     def fill(self, stream: Stream, config: NetworkConfig) -> str:
-        """Load the trained weights into a new stream, and say in one line what is taken and what is not.
+        """Load the trained weights into a new stream; return a line about what was loaded and what was not.
 
-        The classifier is taken if the new stream reads the same modality and has the same classes in the same order.
-        Temporal filters and gates are left out.
+        The classifier is loaded if the new stream reads the same modality and has the same classes in the same order.
+        Temporal filters and gates are not loaded.
 
         Args:
             stream: changed in place.
@@ -116,11 +116,11 @@ class TrainedStream:
         return "; ".join(notes)
 
     def compare_flow(self, preparation: Preparation, modality: Modality) -> list[str]:
-        """List how the flow that it was trained on differs from a set's: `bound = 20, here 5`.
+        """List how the flow that the stream was trained on differs from a set's: `bound = 20, here 5`.
 
         Args:
             preparation: how the set's pictures were made.
-            modality: of the new stream; rgb reads no flow.
+            modality: modality of the new stream; rgb reads no flow.
         """
         if (modality, self.stream.modality) != ("flow", "flow"):
             return []
@@ -132,7 +132,7 @@ class TrainedStream:
         ]
 
     def _compare_classes(self, config: NetworkConfig) -> str:
-        """Why the classifier is new."""
+        """Return the reason for a new classifier."""
         known, wanted = self.description.network.classes, config.classes
         if self.stream.modality != config.streams[0].modality:
             return f"because that stream reads {self.stream.modality}"
@@ -144,12 +144,12 @@ class TrainedStream:
 
 
 def read_trained_stream(path: Path, label: str, modality: Modality) -> TrainedStream:
-    """Read what a model file says of the stream that a new one starts from.
+    """Read from a model file the description of the stream that a new one starts from.
 
     Args:
         path: a file for which `is_model_file` is true.
-        label: what messages call it.
-        modality: of the new stream.
+        label: its name in messages.
+        modality: modality of the new stream.
 
     Raises:
         CheckpointError: it is damaged, or not a model.
@@ -160,14 +160,14 @@ def read_trained_stream(path: Path, label: str, modality: Modality) -> TrainedSt
 
 
 def _fit_conv1(weight: Tensor, in_channels: int, same_modality: bool) -> tuple[Tensor, list[str]]:
-    """Make conv1's filters read another number of channels, and say so."""
+    """Adapt conv1's filters to another number of input channels; return them and notes about it."""
     if weight.ndim != 4 or weight.shape[1] == in_channels:
         return weight, []
     if not same_modality:
         return replicate_filters(weight, in_channels), ["conv1 averaged over its colours, for each flow channel"]
     before, after = weight.shape[1] // 2, in_channels // 2
-    # the mean over the stack for u and for v; the sum over the new stack equals that over the old one, so that motion
-    # that does not change has the same response
+    # the mean over the stack for u and for v, scaled so that the sum over the new stack equals that over the old one:
+    # motion that is constant in time then has the same response
     mean = weight.unflatten(1, (before, 2)).mean(dim=1)
     filters = (mean * (before / after)).repeat(1, after, 1, 1)
     return filters, [f"conv1 averaged over its stack of {before} fields, for a stack of {after}"]

@@ -1,4 +1,4 @@
-"""The header of a prepared set, `dataset.json`: what the set holds and how it was made."""
+"""The header of a prepared set, `dataset.json`: its contents and how it was made."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -10,20 +10,20 @@ from stmn.runtime.json_files import read_record, write_record
 
 HEADER = "dataset.json"
 FORMAT = 2  # 2: a checksum per video
-#: the split that holds no video out
+#: the split that holds out no video
 NO_SPLIT = "none"
 #: what to do about a damaged header
 _REMEDY = "delete that file and prepare again with the same options: pictures stay"
 
-#: the most of each that is prepared; a model file, which says how it was trained, may be a stranger's
+#: upper limits; a preparation may come from a model file, which may be untrusted
 MAX_SHORT_SIDE, MAX_BOUND, MAX_FPS = 2048, 1000, 1000
 
 
 class Preparation(BaseModel):
     """How frames and flow were made: everything needed to treat a new video in the same way.
 
-    `short_side` and `bound` are in pixels; `quality` is that of the JPEGs, 1..100. `fps` is frames per second, if they
-    were made the same for all videos.
+    `short_side` and `bound` are in pixels; `quality` is JPEG quality, 1..100. `fps` is the common rate in frames per
+    second, if all videos were converted to one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -38,13 +38,13 @@ class Preparation(BaseModel):
 
     @model_serializer(mode="wrap")
     def _leave_out_no_fps(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """As sets were written before there was `fps`, so that what was trained on them is not trained again."""
+        """Leave out a missing `fps`, as older sets do, so that trainings on them stay up to date."""
         values: dict[str, Any] = dump(self)
         return {key: value for key, value in values.items() if key != "fps" or value is not None}
 
 
 class Folds(BaseModel):
-    """How splits were made if they are not the data set's own: `count` folds of groups or videos; None: one a group."""
+    """How splits were made if not by the data set: `count` folds of groups or videos; None: one fold per group."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -63,21 +63,21 @@ class Header(BaseModel):
     dataset_options: dict[str, Any]
     classes: list[str]
     keeps: list[str]
-    #: classes that change places in a mirror, both ways
+    #: classes that mirroring exchanges, both ways
     mirror_pairs: dict[str, str] = {}
     preparation: Preparation
     splits: dict[str, dict[str, list[str]]]
     folds: Folds | None = None
-    #: prepared videos that the data set does not list any more
+    #: prepared videos that the data set no longer lists
     gone: list[str] = []
 
     def part(self, split: str, part: str) -> list[str]:
         """Return the video ids of a part ("train" or "test") of a split.
 
-        The split "none" holds no video out: all videos of all splits are training videos.
+        The split "none" holds out no video: all videos of all splits are training videos.
 
         Raises:
-            DataError: There is no such split; the message names the splits there are.
+            DataError: There is no such split; the message names the existing ones.
         """
         if split == NO_SPLIT and split not in self.splits:
             every = dict.fromkeys(video for parts in self.splits.values() for ids in parts.values() for video in ids)
@@ -90,7 +90,7 @@ class Header(BaseModel):
         return self.splits[split][part]
 
     def listed(self, split: str, part: str) -> list[str]:
-        """Return the video ids of a part of a split or, for "all", of that part of every split, each once.
+        """Return the video ids of a part of a split or, for "all", of this part of every split, without duplicates.
 
         Raises:
             DataError: There is no such split.
@@ -100,7 +100,7 @@ class Header(BaseModel):
 
     @property
     def has_folds(self) -> bool:
-        """True if the splits are folds: several, which together test every video, and each once."""
+        """True if the splits are folds: several splits that together test every video once."""
         tested = [video for parts in self.splits.values() for video in parts["test"]]
         listed = {video for parts in self.splits.values() for part in parts.values() for video in part}
         return len(self.splits) > 1 and len(tested) == len(listed) == len(set(tested))

@@ -1,7 +1,7 @@
 """JPEG of frames, and of flow fields (u above v in one grey picture).
 
-Pillow encodes: its files are the smallest of the libraries at hand, and the same on every machine. simplejpeg decodes:
-it wraps libjpeg-turbo, writes into memory that is already allocated, and releases the interpreter lock.
+Pillow encodes: its files are the smallest of the available libraries, and the same on every machine. simplejpeg
+decodes: it wraps libjpeg-turbo, writes into memory that is already allocated, and releases the GIL.
 """
 
 import io
@@ -65,12 +65,12 @@ def decode_field(jpeg: bytes, memory: Bytes | None = None) -> Bytes:
 
 
 def decode_frames(jpegs: Sequence[bytes]) -> Tensor:
-    """Decode frames of equal size to (N, 3, H, W) uint8. Raises `RuntimeError` when one is damaged."""
+    """Decode frames of equal size to (N, 3, H, W) uint8. Raises `RuntimeError` if one is damaged."""
     return torch.stack([torch.from_numpy(decode_frame(jpeg)).permute(2, 0, 1) for jpeg in jpegs])
 
 
 def decode_fields(jpegs: Sequence[bytes]) -> Tensor:
-    """Decode flow fields of equal size to (N, 2, H, W) uint8 levels. Raises `RuntimeError` when one is damaged."""
+    """Decode flow fields of equal size to (N, 2, H, W) uint8 levels. Raises `RuntimeError` if one is damaged."""
     return torch.stack([torch.from_numpy(decode_field(jpeg)) for jpeg in jpegs])
 
 

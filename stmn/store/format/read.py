@@ -42,7 +42,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-#: what each process has of its own
+#: attributes that each process has of its own
 _OWN = ("_connections", "_checksums", "_checked", "cache", "cached", "_lock")
 
 
@@ -69,11 +69,11 @@ class StoredVideo:
 class Store:
     """A prepared set, open for reading. Use as a context manager.
 
-    Connections open at each process's first read; forked and spawned workers do not inherit them.
+    Each process opens its connections at its first read; forked and spawned workers do not inherit them.
 
     Args:
         folder: The set's folder.
-        cache_bytes: How many bytes of decoded pictures to keep in memory, the most recently used ones.
+        cache_bytes: Bytes of decoded pictures to keep in memory, the most recently used ones.
 
     Raises:
         DataError: The header or a shard is missing, damaged, or only half written.
@@ -132,7 +132,7 @@ class Store:
 
     @contextmanager
     def _connection(self, shard: int) -> Iterator[sqlite3.Connection]:
-        """The connection to a shard; SQLite's errors in the block become `DataError`."""
+        """Yield the connection to a shard; SQLite's errors in the block become `DataError`."""
         path = self.shards[shard]
         try:
             if shard not in self._connections:
@@ -144,23 +144,23 @@ class Store:
             raise describe_damage(path, error) from error
 
     def _rows(self, shard: int, table: str) -> list[tuple[Any, ...]]:
-        """All rows of a table of a shard that vouches for them. Raises `DataError`."""
+        """Return all rows of a table, checked against the shard's totals. Raises `DataError`."""
         with self._connection(shard) as connection:
             return check_rows(connection, table, self.shards[shard])
 
     @property
     def fingerprint(self) -> str:
-        """A hash of what the set holds: header, videos, sources."""
+        """A hash of the set's contents: header, videos, sources."""
         rows = [
             [v.id, v.class_name, v.group, v.status, v.frames, v.source_hash] for _, v in sorted(self.videos.items())
         ]
-        header = self.header.model_dump(mode="json", exclude={"folds", "gone"})  # the splits themselves are in it
+        header = self.header.model_dump(mode="json", exclude={"folds", "gone"})  # the splits themselves are included
         if not self.header.mirror_pairs:
             del header["mirror_pairs"]  # older sets have none
         return digest([header | {"dataset": for_fingerprint(self.header.dataset)}, rows])
 
     def notes(self) -> dict[str, str]:
-        """Return what `prepare` noted about videos that it did not skip, by id. Older sets have no notes."""
+        """Return the notes of `prepare` about videos that it did not skip, by id. Older sets have no notes."""
         found: dict[str, str] = {}
         for shard in range(len(self.shards)):
             if self.query(shard, "SELECT name FROM sqlite_master WHERE name = 'notes'"):
@@ -168,7 +168,7 @@ class Store:
         return dict(sorted(found.items()))
 
     def video(self, video_id: str) -> StoredVideo:
-        """Return a video's row. Raises `DataError` when the video is not in the set or was skipped."""
+        """Return a video's row. Raises `DataError` if the video is not in the set or was skipped."""
         video = self.videos.get(video_id)
         if video is None:
             raise DataError(f"{self.folder}: no video '{video_id}'; run prepare again to add it")
@@ -208,8 +208,8 @@ class Store:
             times: Sorted and distinct.
 
         Yields:
-            (t, picture). Frames are (H, W, 3), flow fields (2, H, W), uint8. A picture is for reading only, and only
-            until the next one: without a cache all share the same memory, which stays in the processor's cache.
+            (t, picture). Frames are (H, W, 3), flow fields (2, H, W), uint8. Pictures are read-only and valid only
+            until the next one: without a cache all share one memory block, which stays in the processor's cache.
 
         Raises:
             DataError: A picture is missing, damaged, or of another size than its video.
@@ -259,14 +259,14 @@ class Store:
         return [row[0] for row in rows]
 
     def _has_checksums(self, shard: int) -> bool:
-        """True if a shard has a checksum of each picture; those of older versions have one of each video alone."""
+        """True if a shard has a checksum per picture; shards of older versions have only one per video."""
         if shard not in self._checksums:
             columns = self.query(shard, "PRAGMA table_info(pictures)")
             self._checksums[shard] = any(column[1] == "crc" for column in columns)
         return self._checksums[shard]
 
     def _check_video(self, video: StoredVideo) -> None:
-        """Make sure once that the pictures of a video without checksums of their own are what `prepare` wrote."""
+        """Check once, for pictures without their own checksums, that a video's pictures are what `prepare` wrote."""
         if video.id in self._checked:
             return
         total, start = 0, picture_key(video.number, RGB, 0)
@@ -281,15 +281,15 @@ class Store:
         self._checked.add(video.id)
 
     def _changed(self, video: StoredVideo, what: str) -> DataError:
-        """What to say of pictures that have changed."""
+        """Return the error for pictures that have changed."""
         return self._damaged(video, f"{what} not what prepare wrote (checksum)")
 
     def _damaged(self, video: StoredVideo, why: str) -> DataError:
-        """What to say of the shard that holds a video."""
+        """Return the error for damage to a video in a shard."""
         return DataError(f"{self.shards[video.shard]}: is damaged: video '{video.id}': {why}; {REMEDY}")
 
     def _stack(self, video_id: str, kind: int, times: Sequence[int]) -> "Tensor":
-        """The pictures at `times`, in their order; each distinct one is decoded once."""
+        """Return the pictures at `times`, in their order; each distinct one is decoded once."""
         import torch
 
         pictures = np.empty((len(times), *_picture_shape(self.video(video_id), kind)), np.uint8)
@@ -311,12 +311,12 @@ class Store:
 
 
 def _picture_shape(video: StoredVideo, kind: int) -> tuple[int, int, int]:
-    """The shape of a video's decoded pictures of a kind: (H, W, 3) or (2, H, W)."""
+    """Return the shape of a video's decoded pictures of a kind: (H, W, 3) or (2, H, W)."""
     return (video.height, video.width, 3) if kind == RGB else (2, video.height, video.width)
 
 
 def _ranges(times: Sequence[int]) -> list[tuple[int, int]]:
-    """The first and the last of each run of consecutive numbers in a sorted sequence."""
+    """Return the first and last number of each consecutive run in a sorted sequence."""
     found: list[tuple[int, int]] = []
     for t in times:
         if found and t == found[-1][1] + 1:

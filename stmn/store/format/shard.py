@@ -35,10 +35,10 @@ CREATE TABLE IF NOT EXISTS pictures (key INTEGER PRIMARY KEY, jpeg BLOB NOT NULL
 CREATE TABLE IF NOT EXISTS sources (id TEXT PRIMARY KEY, stamp TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS notes (id TEXT PRIMARY KEY, note TEXT NOT NULL);
 """
-#: what vouches for the rows of other tables; shards of older versions don't have it
+#: row counts and checksums of other tables; shards of older versions don't have this table
 TOTALS = "CREATE TABLE totals (name TEXT PRIMARY KEY, number INTEGER NOT NULL, checksum INTEGER NOT NULL)"
 
-#: the tables of which `totals` has the number of rows and the sum of their checksums, and their columns
+#: the tables whose number of rows and sum of row checksums are in `totals`, and their columns
 VOUCHED = {
     "videos": (
         "number", "id", "class", "grp", "status", "reason", "frames", "width", "height", "source_width",
@@ -46,18 +46,18 @@ VOUCHED = {
     ),
     "notes": ("id", "note"),
 }  # fmt: skip
-#: what reading a damaged shard raises; SQLite may quote bytes that are no text
+#: errors that reading a damaged shard raises; SQLite may quote bytes that are not text
 DAMAGE = (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError)
-#: what to do about a shard whose content is not what was written
+#: advice for a shard whose contents are not what was written
 REMEDY = "delete that file and run the command that wrote it again"
 
-#: kinds of pictures, and what messages call them
+#: kinds of pictures, and their names in messages
 RGB, FLOW = 0, 1
 KIND_NAMES = {RGB: "frame", FLOW: "flow field"}
 
 
 def picture_key(number: int, kind: int, t: int) -> int:
-    """Return the primary key of a picture, so that a video's frames, then its flow fields, are neighbours on disk.
+    """Return the primary key of a picture: it places a video's frames, then its flow fields, together on disk.
 
     Args:
         number: The video's number in its shard.
@@ -73,20 +73,20 @@ def picture_checksum(kind: int, t: int, jpeg: bytes) -> int:
 
 
 def row_checksum(*values: object) -> int:
-    """Return the CRC-32 of a row of a vouched table, from the values of its columns in their order."""
+    """Return the CRC-32 of a row of a checksummed table, from the values of its columns in order."""
     return zlib.crc32(repr(values).encode("utf-8", "surrogatepass"))
 
 
 def check_rows(connection: sqlite3.Connection, table: str, shard: Path) -> list[tuple[Any, ...]]:
-    """Read all rows of a vouched table, and make sure that they are those that were written.
+    """Read all rows of a checksummed table, and make sure that they are those that were written.
 
     Args:
-        connection: To the shard.
+        connection: Connection to the shard.
         table: `videos` or `notes`.
-        shard: Its file, for the message.
+        shard: The shard's file, for the message.
 
     Returns:
-        The columns of `VOUCHED`. Shards of older versions have no totals: there any rows will do.
+        The rows, with the columns of `VOUCHED`. Shards of older versions have no totals, so their rows are not checked.
 
     Raises:
         DataError: A row is missing or has changed.
@@ -101,18 +101,18 @@ def check_rows(connection: sqlite3.Connection, table: str, shard: Path) -> list[
 
 
 def describe_damage(shard: Path, error: Exception) -> DataError:
-    """Return what to say of a shard that SQLite can't read. What SQLite says may quote what it found."""
+    """Return the error for a shard that SQLite can't read. SQLite's message may quote the shard's bytes."""
     words = "".join(letter if letter.isprintable() else " " for letter in str(error))
     return DataError(f"{shard}: is damaged: {' '.join(words.split())[:200]}; {REMEDY}")
 
 
 def has_totals(connection: sqlite3.Connection) -> bool:
-    """Return whether a shard vouches for its rows; those of older versions don't."""
+    """Return whether a shard has totals of its rows; shards of older versions don't."""
     return connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'totals'").fetchone() is not None
 
 
 def shard_path(folder: Path, worker: int, machine: str = "") -> Path:
-    """Return the shard that a worker writes; `machine` keeps apart the shards of several machines."""
+    """Return the shard that a worker writes; the prefix `machine` distinguishes the shards of several machines."""
     return folder / "shards" / f"{machine}{worker:03d}.sqlite"
 
 
@@ -122,7 +122,7 @@ def shard_paths(folder: Path) -> list[Path]:
 
 
 def journal_path(shard: Path) -> Path:
-    """Return where SQLite keeps its rollback journal: what undoes an unfinished transaction."""
+    """Return the path of SQLite's rollback journal, which undoes an unfinished transaction."""
     return shard.with_name(f"{shard.name}-journal")
 
 

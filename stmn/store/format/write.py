@@ -1,4 +1,4 @@
-"""Write shards: a video enters in one transaction, or not at all."""
+"""Write shards: a video is added in one transaction, or not at all."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ from stmn.store.format.shard import (
 
 @dataclass
 class VideoFacts:
-    """What is known of a video once it has been prepared. Sizes in pixels."""
+    """Facts about a prepared video. Sizes in pixels."""
 
     frames: int = 0
     width: int = 0
@@ -43,7 +43,7 @@ class VideoFacts:
 
 
 class RecordedVideo(NamedTuple):
-    """What a shard records of a video; `reason` says why it was skipped."""
+    """A shard's record of a video; `reason` says why it was skipped."""
 
     status: str
     reason: str
@@ -51,7 +51,7 @@ class RecordedVideo(NamedTuple):
 
 
 class SourceRecord(NamedTuple):
-    """What a video was prepared from. `stamp` describes its source files; None when it was not recorded."""
+    """The source of a video. `stamp` describes its source files; None if it was not recorded."""
 
     id: str
     status: str
@@ -62,7 +62,7 @@ class SourceRecord(NamedTuple):
 
 
 class PictureWriter:
-    """Takes the pictures of one video. The caller sets `facts`, and perhaps a `note`, before the video is closed."""
+    """Stores the pictures of one video. The caller sets `facts`, and optionally a `note`, before the block ends."""
 
     def __init__(self, connection: sqlite3.Connection, number: int) -> None:
         self._connection = connection
@@ -107,7 +107,7 @@ class ShardWriter:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit everything done inside when the block ends well; undo all of it when the block raises."""
+        """Commit everything done inside the block; undo all of it if the block raises."""
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -123,7 +123,7 @@ class ShardWriter:
 
         Args:
             entry: The video.
-            stamp: What it is made from (see `stmn.store.prepare.sources`), if that is known.
+            stamp: The stamp of its source (see `stmn.store.prepare.sources`), if known.
         """
         with self.transaction():
             number = self._insert(entry, "ok", "", stamp)
@@ -137,7 +137,7 @@ class ShardWriter:
                 self._connection.execute("INSERT INTO notes VALUES (?, ?)", (entry.id, writer.note))
 
     def skip_video(self, entry: VideoEntry, reason: str, stamp: str) -> None:
-        """Record that a video could not be prepared, why, and what its source was at that time."""
+        """Record that a video could not be prepared, why, and the stamp of its source at that time."""
         self._insert(entry, "skipped", reason, stamp)
 
     def remove_video(self, video_id: str) -> None:
@@ -169,7 +169,7 @@ class ShardWriter:
         self._connection.execute("UPDATE videos SET class = ?, grp = ? WHERE id = ?", (class_name, group, video_id))
 
     def set_stamp(self, video_id: str, stamp: str) -> None:
-        """Record what a video was made from."""
+        """Record the stamp of a video's source."""
         self._connection.execute("INSERT OR REPLACE INTO sources VALUES (?, ?)", (video_id, stamp))
 
     def check(self) -> None:
@@ -178,17 +178,17 @@ class ShardWriter:
             check_rows(self._connection, table, self._path)
 
     def video(self, video_id: str) -> RecordedVideo | None:
-        """Return what the shard records of a video; None if it has no such video."""
+        """Return the shard's record of a video; None if it has no such video."""
         row = self._connection.execute("SELECT status, reason, frames FROM videos WHERE id = ?", (video_id,)).fetchone()
         return RecordedVideo(*row) if row else None
 
     def videos(self) -> dict[str, RecordedVideo]:
-        """Return what the shard records of each video, by id."""
+        """Return the shard's record of each video, by id."""
         rows = self._connection.execute("SELECT id, status, reason, frames FROM videos")
         return {video_id: RecordedVideo(*row) for video_id, *row in rows}
 
     def sources(self) -> list[SourceRecord]:
-        """Return what each video was prepared from."""
+        """Return the source of each video."""
         rows = self._connection.execute(
             "SELECT id, status, class, grp, source_hash, stamp FROM videos LEFT JOIN sources USING (id)"
         )
@@ -197,12 +197,12 @@ class ShardWriter:
     def remove_stale_journal(self) -> None:
         """Make SQLite replace the journal of a writer that was killed before it changed the shard.
 
-        SQLite itself ignores such a journal; to readers it would look like one that is still needed.
+        SQLite itself ignores such a journal, but to readers it would look as if it were still needed.
         """
-        self._connection.execute("PRAGMA user_version = 0")  # any write does
+        self._connection.execute("PRAGMA user_version = 0")  # any write would do
 
     def _begin_totals(self) -> None:
-        """Add what a new shard, or one of an older version, lacks to vouch for its content."""
+        """Add totals to a new shard or one of an older version, and a column of picture checksums if missing."""
         with self.transaction():
             self._connection.execute(TOTALS)
             if all(row[1] != "crc" for row in self._connection.execute("PRAGMA table_info(pictures)")):
@@ -213,9 +213,9 @@ class ShardWriter:
                 self._connection.execute("INSERT INTO totals VALUES (?, ?, ?)", total)
 
     def _keep_totals(self) -> None:
-        """Let SQLite keep the totals: what changes a row of a vouched table changes them, in one transaction."""
+        """Let SQLite keep the totals up to date: triggers change them in the transaction that changes a row."""
         self._connection.create_function("row_checksum", -1, row_checksum, deterministic=True)
-        self._connection.execute("PRAGMA recursive_triggers = ON")  # what REPLACE deletes counts too
+        self._connection.execute("PRAGMA recursive_triggers = ON")  # so that rows deleted by REPLACE count too
         for table, columns in VOUCHED.items():
             old, new = (f"row_checksum({', '.join(f'{row}.{name}' for name in columns)})" for row in ("OLD", "NEW"))
             changes = {"INSERT": ("+ 1", f"+ {new}"), "DELETE": ("- 1", f"- {old}"), "UPDATE": ("", f"+ {new} - {old}")}
@@ -238,10 +238,10 @@ class ShardWriter:
 
 
 def recover_videos(folder: Path) -> dict[str, RecordedVideo]:
-    """Repair what killed writers left in a set's shards; return what is recorded of every video, by id.
+    """Repair what killed writers left in a set's shards; return the record of every video, by id.
 
-    Unfinished transactions are rolled back. A video may be in two shards: its first writer died, or was given up, after
-    committing it and before reporting so, and another one prepared it again. One of the two is removed.
+    Unfinished transactions are rolled back. A video may be in two shards: its first writer died, or was given up,
+    between committing and reporting it, and another one prepared it again. One of the two is removed.
 
     Raises:
         DataError: A shard is damaged, or another process is writing it.
@@ -253,7 +253,7 @@ def recover_videos(folder: Path) -> dict[str, RecordedVideo]:
             for video_id, recorded in shard.videos().items():
                 if video_id not in found:
                     found[video_id], places[video_id] = recorded, path
-                # both have the same pictures, unless one only recorded the death of the other's writer
+                # both have the same pictures, unless one only recorded that the other's writer died
                 elif recorded.status == "ok" and found[video_id].status != "ok":
                     with recovered_shard(places[video_id]) as other:
                         other.remove_video(video_id)
@@ -265,7 +265,7 @@ def recover_videos(folder: Path) -> dict[str, RecordedVideo]:
 
 @contextmanager
 def recovered_shard(path: Path) -> Iterator[ShardWriter]:
-    """Open a shard that no other process is writing; roll back what a killed writer left unfinished.
+    """Open a shard that no other process is writing; roll back a killed writer's unfinished transaction.
 
     Raises:
         DataError: It is damaged, it can't be written, or another process is writing it.

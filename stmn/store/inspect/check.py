@@ -18,15 +18,15 @@ from stmn.store.inspect.copies import find_copies
 from stmn.store.inspect.lookup import quote_id
 from stmn.store.inspect.near_copies import find_near_copies
 
-#: a mistake that more videos than this share is reported once, with their number
+#: a mistake in more videos than this is reported once, with their number
 _MOST_LINES = 3
 
 
 @dataclass
 class CheckResult:
-    """What `check_set` looked at, and a line per problem.
+    """What `check_set` counted, and a line per problem.
 
-    `judged` counts the videos in which enough moves to say whether flow matches the frames.
+    `judged` counts the videos with enough motion to say whether flow matches the frames.
     """
 
     videos: int = 0
@@ -38,7 +38,7 @@ class CheckResult:
 
 
 def check_set(folder: Path, progress: Progress, workers: int = 1) -> CheckResult:
-    """Check a prepared set. If a shard is damaged, the videos are not looked at.
+    """Check a prepared set. If a shard is damaged, the videos are not checked.
 
     Args:
         folder: The prepared set.
@@ -67,7 +67,7 @@ def check_set(folder: Path, progress: Progress, workers: int = 1) -> CheckResult
 
 
 def _check_shards(folder: Path) -> Iterator[str]:
-    """A line per shard that is damaged or half written, or for a set without shards."""
+    """Yield a line per shard that is damaged or half written, or for a set without shards."""
     paths = shard_paths(folder)
     if not paths:
         yield f"{folder / 'shards'}: no shards; prepare the set again"
@@ -93,7 +93,7 @@ def _check_shards(folder: Path) -> Iterator[str]:
 
 
 def _check_rows(store: Store) -> Iterator[str]:
-    """A line per video that is stored twice or contradicts the header, and for pictures without a video."""
+    """Yield a line per video that is stored twice or contradicts the header, and for pictures without a video."""
     seen: dict[str, int] = {}
     set_bound = store.header.preparation.bound
     for shard, path in enumerate(store.shards):
@@ -122,7 +122,7 @@ def _check_rows(store: Store) -> Iterator[str]:
 
 
 def _check_splits(store: Store) -> Iterator[str]:
-    """A line per part that lists unknown videos or lists one twice, and per pair of parts that share videos or groups.
+    """Yield a line per part with unknown or duplicate videos, and per pair of parts that share videos or groups.
 
     Skipped videos are not unknown: prepare reported them, with the reason.
     """
@@ -168,11 +168,11 @@ def _first_by_group(store: Store, ids: Iterable[str]) -> dict[str, str]:
 
 
 def _check_videos(store: Store, progress: Progress, workers: int, problems: int) -> list[VideoFindings]:
-    """What is found in every readable video, in the order of their ids; `problems` were found before."""
+    """Check every readable video, in the order of their ids; `problems` is the number found before."""
     ids = sorted(video.id for video in store.videos.values() if video.status == "ok")
     found: dict[str, VideoFindings] = {}
     frames = 0
-    # threads: decoders and SQLite release the interpreter lock
+    # threads: decoders and SQLite release the GIL
     with progress.task("checking", len(ids), "videos") as task, ThreadPoolExecutor(max(workers, 1)) as threads:
         jobs = {threads.submit(check_video, store, video_id): video_id for video_id in ids}
         try:
@@ -188,7 +188,7 @@ def _check_videos(store: Store, progress: Progress, workers: int, problems: int)
 
 
 def _flow_problems(found: list[VideoFindings]) -> Iterator[str]:
-    """Mistakes in flow: a line per video if few share it, else one with their number, or one for the whole set."""
+    """Yield mistakes in flow: a line per video if few share one, else a line with their number, or one for the set."""
     judged = [video for video in found if video.fit.judged]
     by_mistake: dict[str, list[VideoFindings]] = {}
     for video in judged:

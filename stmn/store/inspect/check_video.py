@@ -1,4 +1,4 @@
-"""Check one video: are its pictures complete, readable and of one size, and does its flow match its frames?"""
+"""Check one video: whether its pictures are complete, readable and of one size, and its flow matches its frames."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,13 +20,13 @@ from stmn.store.inspect.near_copies import look_at, look_times
 _FIELDS = 16
 #: rows read at a time
 _BLOCK = 64
-#: frames differ if this fraction of pixels differs by so many grey levels; the noise of codecs stays below
+#: frames differ if this fraction of pixels differs by this many grey levels; codec noise stays below
 _DIFFERENT_LEVELS, _DIFFERENT_FRACTION = 20, 0.002
 
 
 @dataclass
 class VideoFindings:
-    """What was found in a video: readable pictures, how well flow fits, what it looks like, and a line per problem."""
+    """Findings about a video: numbers of readable pictures, the fit of its flow, its look, and a line per problem."""
 
     id: str
     frames: int = 0
@@ -69,7 +69,7 @@ def check_video(store: Store, video_id: str) -> VideoFindings:
 
 
 class _StoredPictures:
-    """What is stored of one kind of a video's pictures. Those at the times `keep` stay in memory, if they are right."""
+    """The stored pictures of one kind of a video. Those at the times `keep` stay in memory if they are readable."""
 
     def __init__(self, store: Store, video: StoredVideo, kind: int, keep: set[int]) -> None:
         self.kind, self.size = kind, (video.height, video.width)
@@ -95,11 +95,11 @@ class _StoredPictures:
                 self.kept[t] = picture
 
     def stack(self, times: Sequence[int]) -> Tensor:
-        """The kept pictures at `times`: (N, channels, H, W) uint8."""
+        """Return the kept pictures at `times`: (N, channels, H, W) uint8."""
         return torch.stack([self.kept[t] for t in times])
 
     def problems(self) -> Iterator[str]:
-        """A line each for pictures that are missing, too many, damaged, or of another size."""
+        """Yield a line each for pictures that are missing, extra, damaged, or of another size."""
         name = KIND_NAMES[self.kind]
         stored, expected = set(self.times), set(range(self.expected))
         if missing := sorted(expected - stored):
@@ -117,7 +117,7 @@ class _StoredPictures:
 
 
 def _read_rows(store: Store, video: StoredVideo, kind: int) -> Iterator[tuple[int, bytes]]:
-    """(t, JPEG) of every stored picture of a kind, in order; memory holds a block of them."""
+    """Yield (t, JPEG) of every stored picture of a kind, in order; one block of them is in memory at a time."""
     first, last = picture_key(video.number, kind, 0), picture_key(video.number, kind, 2**32 - 1)
     while True:
         block = store.query(
@@ -133,24 +133,24 @@ def _read_rows(store: Store, video: StoredVideo, kind: int) -> Iterator[tuple[in
 
 
 def _stored_checksum(store: Store, video: StoredVideo) -> int:
-    """The sum over a video's pictures that was recorded when they were written."""
+    """Return the checksum of a video's pictures that was recorded when they were written."""
     [(recorded,)] = store.query(video.shard, "SELECT checksum FROM videos WHERE number = ?", [video.number])
     return int(recorded)
 
 
 def _sample_times(frames: int) -> list[int]:
-    """Times of flow fields, spread over a video, that have fields before and after them."""
+    """Return times of flow fields, spread over a video, that have fields before and after them."""
     last = frames - 3
     return sorted({round(t) for t in torch.linspace(1, last, _FIELDS).tolist()}) if last >= 1 else []
 
 
 def _is_constant(levels: Tensor) -> bool:
-    """True when u and v of fields (..., 2, H, W) never change, over the picture or in time."""
+    """True if u and v of fields (..., 2, H, W) are constant in space and time."""
     components = levels.movedim(-3, 0).flatten(1)
     return bool((components.amin(dim=1) == components.amax(dim=1)).all())
 
 
 def _differ(first: Tensor, second: Tensor) -> bool:
-    """True when most pairs of grey frames (N, H, W) differ by more than noise."""
+    """True if most pairs of grey frames (N, H, W) differ by more than noise."""
     fractions = ((first - second).abs() > _DIFFERENT_LEVELS).flatten(1).float().mean(dim=1)
     return bool((fractions > _DIFFERENT_FRACTION).float().mean() > 0.5)

@@ -1,4 +1,4 @@
-"""The same file under two names, on both sides of a split."""
+"""Find the same file under two names, on both sides of a split."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
@@ -7,12 +7,12 @@ from stmn.errors import count_of
 from stmn.store.format.read import Store
 from stmn.store.inspect.lookup import quote_id
 
-#: a set with more splits, which are folds, has one line for all of them
+#: a set with more splits, which are folds, gets one line for all of them
 _MOST_SPLITS = 3
 
 
 def find_copies(store: Store) -> Iterator[str]:
-    """Yield a line for each two parts of a split that hold the same files under other names, and for two classes."""
+    """Yield a line per pair of parts of a split, and for pairs of classes, with the same files under other names."""
     by_content: dict[str, list[str]] = {}
     for video in store.videos.values():
         if video.status == "ok" and video.source_hash:
@@ -25,7 +25,7 @@ def find_copies(store: Store) -> Iterator[str]:
 
 
 def _describe_doubtful(store: Store, copies: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """A line if videos of different classes are the same file: one of the two labels is wrong."""
+    """Yield a line if videos of different classes are the same file: one of the two labels is wrong."""
     of = {i: video.class_name for i, video in store.videos.items()}
     found = {(i, j) for i, others in copies.items() for j in others if i < j and of[i] != of[j]}
     if found:
@@ -37,12 +37,12 @@ def _describe_doubtful(store: Store, copies: Mapping[str, Sequence[str]]) -> Ite
 def describe_leaks(
     store: Store, twins: Mapping[str, Sequence[str]], words: tuple[str, str], link: str
 ) -> Iterator[str]:
-    """Yield a line for each two parts of a split with twins on both sides; one for all splits if they are many.
+    """Yield a line per pair of parts of a split with twins on both sides; one for all splits if there are many.
 
     Args:
         store: The set.
         twins: Video id -> the ids of its twins.
-        words: What is said of one video, and of several; `{there}` stands for their part, `{here}` for their twins'.
+        words: Text for one video, and for several; `{there}` stands for their part, `{here}` for their twins'.
         link: Stands before the first twin.
     """
     lines: list[str] = []

@@ -1,6 +1,6 @@
 """Write frames and flow of a prepared set back to files.
 
-A video's folder appears under its final name when all its pictures are in it; an MP4 when it is whole.
+A folder gets its final name once all the video's pictures are in it, and an MP4 once it is complete.
 """
 
 import os
@@ -33,7 +33,7 @@ from stmn.video.write import write_video
 #: "jpeg": the layout of the paper's authors, "tsn": that of TSN, "mp4": a video of the frames, "colour": flow as PNGs
 Form = Literal["jpeg", "tsn", "mp4", "colour"]
 
-#: where a video goes in each form
+#: paths of a video in each form
 _PLACES: dict[Form, tuple[str, ...]] = {
     "jpeg": ("jpegs_256/{}", "tvl1_flow/u/{}", "tvl1_flow/v/{}"),
     "tsn": ("{}",),
@@ -43,20 +43,20 @@ _PLACES: dict[Form, tuple[str, ...]] = {
 
 #: pictures in memory at a time
 _BLOCK = 64
-#: flow fields per video that its colour scale is measured on
+#: flow fields per video from which its colour scale is measured
 _SCALE_FIELDS = 32
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """A video and what is made of it: folders or, as an MP4, one file."""
+    """A video and the paths it is written to: folders or, as an MP4, one file."""
 
     video: StoredVideo
     paths: tuple[Path, ...]
 
     @property
     def done(self) -> bool:
-        """True when all paths exist."""
+        """True if all paths exist."""
         return all(map(os.path.lexists, self.paths))
 
 
@@ -65,8 +65,8 @@ def plan_extractions(
 ) -> list[Extraction]:
     """Decide where each video goes in the folder `out`.
 
-    A name is the video's file name without its suffix. The folders above are part of it only if two videos of the set
-    have the same file name. `by_class` adds a folder per class above the names.
+    A name is the video's file name without its suffix. The folders above it are included only if two videos of the set
+    have the same file name. `by_class` adds a folder per class.
     """
     names = _unique_names(store)
 
@@ -77,7 +77,7 @@ def plan_extractions(
 
 
 def file_name(video_id: str) -> str:
-    """Return a video's id as a file name without a suffix, which never leads out of its folder."""
+    """Return a video's id as a file name without a suffix; it never leads out of its folder."""
     return _flatten(without_suffix(video_id))
 
 
@@ -93,11 +93,11 @@ def extract_videos(
 
     Args:
         store: The prepared set.
-        extractions: What to write, from `plan_extractions`.
+        extractions: The videos to write, from `plan_extractions`.
         form: As given there.
         progress: Where each video is reported.
-        overwrite: Replace what exists.
-        full_colour: Speed, in pixels per frame, that flow colours show in full strength; by default each video's own.
+        overwrite: Replace existing files.
+        full_colour: Speed, in pixels per frame, that is shown in full colour; by default each video's own scale.
 
     Returns:
         The number of frames in these videos.
@@ -133,29 +133,29 @@ def extract_videos(
 
 
 def _unique_names(store: Store) -> dict[str, str]:
-    """Video id -> a file name that no other video of the set has."""
+    """Return video id -> a file name that is unique in the set."""
     names = {i: i.rpartition("/")[2] for i in store.videos}
     if max(Counter(map(without_suffix, names.values())).values(), default=0) > 1:
         names = {i: i for i in store.videos}
     made = {i: file_name(name) for i, name in names.items()}
-    counts = Counter(name.casefold() for name in made.values())  # some file systems know no case
+    counts = Counter(name.casefold() for name in made.values())  # some file systems ignore case
     return {i: name if counts[name.casefold()] == 1 else _number(name, i) for i, name in made.items()}
 
 
 def _flatten(name: str) -> str:
-    """A name that stays in its folder, is not hidden, and is short enough and allowed everywhere."""
+    """Return a name that stays in its folder, is not hidden, and is short enough and allowed everywhere."""
     flat = portable(name)
     return flat if len(os.fsencode(flat)) <= MOST_BYTES else _number(flat, name)
 
 
 def _number(name: str, whole: str) -> str:
-    """A name that only one video has: its beginning, and a hash of the whole."""
+    """Return a unique name: the beginning of `name`, and a hash of `whole`."""
     return f"{cut_bytes(name, MOST_BYTES - 9)}-{digest(whole)[:8]}"
 
 
 @contextmanager
 def _new_folders(paths: Sequence[Path]) -> Iterator[list[Path]]:
-    """Give an empty folder for each path; it gets the path's name when the block ends well, else it is removed."""
+    """Yield an empty folder per path; it gets the path's name when the block succeeds, else it is removed."""
     try:
         with ExitStack() as stack:
             folders = []
@@ -176,9 +176,9 @@ def _new_folders(paths: Sequence[Path]) -> Iterator[list[Path]]:
 
 
 def _write_jpegs(store: Store, video: StoredVideo, folders: Sequence[Path], templates: Sequence[str]) -> None:
-    """Write the stored frames byte for byte, and u and v, which share a stored picture, encoded at the set's quality.
+    """Write the stored frames byte for byte, and u and v as separate pictures, encoded at the set's quality.
 
-    Folders and file names are those of frames, u and v; pictures are numbered from 1.
+    `folders` and `templates` are those of frames, u and v; pictures are numbered from 1.
     """
     quality = store.header.preparation.quality
     for times in _blocks(video.frames):
@@ -202,7 +202,7 @@ def _write_mp4(store: Store, video: StoredVideo, path: Path) -> None:
 
 
 def _pad_to_even(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A frame (H, W, 3) of even size, as H.264 needs it; the last row or column is repeated."""
+    """Pad a frame (H, W, 3) to an even size, as H.264 needs, by repeating the last row or column."""
     return np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
 
 
@@ -219,6 +219,6 @@ def _write_colours(store: Store, video: StoredVideo, folder: Path, full_colour: 
 
 
 def _blocks(count: int) -> Iterator[range]:
-    """0..count-1 in ranges that fit in memory."""
+    """Yield 0..count-1 in ranges that fit in memory."""
     for start in range(0, count, _BLOCK):
         yield range(start, min(start + _BLOCK, count))

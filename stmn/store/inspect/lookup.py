@@ -1,4 +1,4 @@
-"""Find a video by a part of its id."""
+"""Find a video by part of its id."""
 
 from difflib import get_close_matches
 
@@ -6,12 +6,12 @@ from stmn.errors import DataError, near_match
 from stmn.runtime.names import printable
 from stmn.store.format.read import Store, StoredVideo
 
-#: an error lists no more candidates
+#: largest number of candidates in an error
 _MOST_LISTED = 5
 
 
 def quote_id(video_id: str) -> str:
-    """Return an id in quotes, on one line whatever a file name holds."""
+    """Return an id in quotes, on one line whatever characters it contains."""
     return f"'{printable(video_id)}'"
 
 
@@ -36,10 +36,10 @@ def find_video(store: Store, text: str) -> StoredVideo:
 
 
 def _near_id(store: Store, text: str) -> str:
-    """The id that may have been meant, in brackets; "" if none is near."""
+    """Return the id that may have been meant, in brackets; "" if none is close."""
     if near := near_match(text, store.videos):
         return near
-    # a typing error in a name is nearer to the name alone than to the whole id
+    # a misspelt file name is closer to the file name than to the whole id
     names = {i.rpartition("/")[2]: i for i in store.videos}
     close = get_close_matches(text.rpartition("/")[2], names, n=1)
     return f" (did you mean {quote_id(names[close[0]])}?)" if close else ""

@@ -1,8 +1,8 @@
-"""The same recording as two files: encoded again, resized, at another rate, brighter, or mirrored.
+"""Find the same recording in two files: encoded again, resized, at another rate, brighter, or mirrored.
 
-A video's look is 17 small grey pictures, spread over it. Two looks are of one recording if the pictures and, apart
-from them, what changes between the pictures agree. The second keeps apart what a fixed camera saw at two times: there
-the pictures agree almost entirely, and the changes do not. Cuts at other moments are not recognised.
+A video's look is 17 small grey pictures, spread over it. Two looks are of one recording if both the pictures and the
+changes between them agree. The second condition separates two recordings of one fixed camera: their pictures agree
+almost entirely, but the changes do not. Copies that are cut at other moments are not recognised.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,13 +14,13 @@ from torch.nn import functional
 from stmn.store.format.read import Store
 from stmn.store.inspect.copies import describe_leaks
 
-#: pictures in a look, and their side
+#: pictures in a look, and their side in pixels
 _PICTURES, _SIDE = 17, 16
 #: correlations, of pictures and of changes, above which two looks are of one recording
 _SAME_PICTURES, _SAME_CHANGES = 0.92, 0.86
-#: changes smaller than this, grey levels, are noise: such a video is compared with none
+#: mean changes below this, in grey levels, are noise: such a video is not compared
 _LEAST_CHANGE = 0.5
-#: how much less two looks of one recording may agree in pictures of a few pixels
+#: how much lower the correlations of one recording may be in pictures of a few pixels
 _COARSE = 0.1
 #: looks compared at a time
 _BLOCK = 1024
@@ -38,7 +38,7 @@ def look_at(frames: Tensor) -> Tensor:
 
 
 def find_near_copies(store: Store, looks: Mapping[str, Tensor]) -> Iterator[str]:
-    """Yield a line for each two parts of a split that hold the same recordings as different files.
+    """Yield a line per pair of parts of a split that hold the same recordings as different files.
 
     Args:
         store: The set.
@@ -49,7 +49,7 @@ def find_near_copies(store: Store, looks: Mapping[str, Tensor]) -> Iterator[str]
     pairs = _find_pairs(torch.stack(list(moving.values()))) if ids else []
     alike: dict[str, list[str]] = {}
     for a, b in pairs:
-        if store.videos[ids[a]].source_hash != store.videos[ids[b]].source_hash:  # `copies` names the same file
+        if store.videos[ids[a]].source_hash != store.videos[ids[b]].source_hash:  # `copies` reports identical files
             alike.setdefault(ids[a], []).append(ids[b])
             alike.setdefault(ids[b], []).append(ids[a])
     if alike:
@@ -58,9 +58,9 @@ def find_near_copies(store: Store, looks: Mapping[str, Tensor]) -> Iterator[str]
 
 
 def _find_pairs(looks: Tensor) -> list[tuple[int, int]]:
-    """The pairs of (N, 17, 256) looks that are of one recording.
+    """Return the pairs of (N, 17, 256) looks that are of one recording.
 
-    Pairs are looked for in pictures of a few pixels, which takes a sixteenth of the time, and then compared.
+    Candidate pairs are found in pictures of a few pixels, which takes a sixteenth of the time, and then compared.
     """
     coarse = _shrink(looks)
     found: set[tuple[int, int]] = set()
@@ -82,24 +82,24 @@ def _find_pairs(looks: Tensor) -> list[tuple[int, int]]:
 
 
 def _compare(one: Tensor, other: Tensor) -> Tensor:
-    """Which of N looks and N others are of one recording: (N,) truth values."""
+    """Return (N,) booleans: whether each of N looks and the look at its place in `other` are of one recording."""
     pictures = (_normalise(one) * _normalise(other)).sum(1)
     changes = (_normalise(one.diff(dim=1)) * _normalise(other.diff(dim=1))).sum(1)
     return torch.logical_and(pictures > _SAME_PICTURES, changes > _SAME_CHANGES)
 
 
 def _shrink(looks: Tensor) -> Tensor:
-    """(N, 17, 256) looks with pictures of 4 x 4 pixels, as (N, 17, 16)."""
+    """Shrink (N, 17, 256) looks to pictures of 4 x 4 pixels, (N, 17, 16)."""
     return functional.avg_pool2d(looks.float().unflatten(2, (_SIDE, _SIDE)), _SIDE // 4).flatten(2)
 
 
 def _mirror(looks: Tensor) -> Tensor:
-    """Looks of mirrored videos."""
+    """Return the looks of the mirrored videos."""
     pictures: Tensor = looks.unflatten(2, (_SIDE, _SIDE))
     return pictures.flip(-1).flatten(2)
 
 
 def _normalise(looks: Tensor) -> Tensor:
-    """(N, ...) as rows of mean 0 and length 1, whose products are correlations."""
+    """Return (N, ...) as rows of mean 0 and length 1, whose products are correlations."""
     rows = looks.flatten(1)
     return functional.normalize(rows - rows.mean(1, keepdim=True), dim=1)

@@ -10,12 +10,12 @@ from stmn.flow.colour import paint_flow
 from stmn.flow.quantise import dequantise_for_display
 from stmn.store.format.read import Store
 
-#: pixels per frame that get the full colour, as a part of the set's bound
+#: speed that is shown in full colour, as a fraction of the set's bound
 _FULL = 0.5
 
 
 class Pictures:
-    """The pictures of a set. Several threads may ask at once.
+    """The pictures of a set. Several threads may use it at once.
 
     Args:
         store: the prepared set, open.
@@ -25,7 +25,7 @@ class Pictures:
         self._store, self._lock = store, Lock()
 
     def frame(self, video_id: str, time: int) -> bytes:
-        """A frame as JPEG.
+        """Return a frame as JPEG.
 
         Raises:
             DataError: the set has no such video, or the video no such frame.
@@ -38,7 +38,7 @@ class Pictures:
         return file.getvalue()
 
     def flow(self, video_id: str, time: int) -> bytes:
-        """The flow from a frame to the next one, in colours, as PNG. All fields of a set have one scale.
+        """Return the flow from a frame to the next one, in colours, as PNG. All fields of a set have one scale.
 
         Raises:
             DataError: the set has no such video, or the video no such field.

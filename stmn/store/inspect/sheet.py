@@ -1,4 +1,4 @@
-"""Draw a sheet of a video: frames across it, the flow that leaves each of them in colour, and u and v in grey."""
+"""Draw a sheet of a video: frames spread over it, the flow from each to the next in colour, and u and v in grey."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from stmn.runtime.names import printable
 from stmn.store.format.read import Store, StoredVideo
 from stmn.store.inspect.lookup import quote_id
 
-#: sizes in pixels: the least width of a column, the gap between pictures, the labels on the left, and text
+#: sizes in pixels: smallest width of a column, gap between pictures, width of the labels on the left, and text
 _COLUMN, _GAP, _LEFT, _TEXT = 150, 4, 62, 13
 _LINE = _TEXT + 5
 #: height of the four lines at the top
@@ -36,7 +36,7 @@ def write_sheet(store: Store, video: StoredVideo, path: Path, columns: int = 6) 
 
 
 def _draw_sheet(store: Store, video: StoredVideo, columns: int) -> Image.Image:
-    """The sheet, RGB."""
+    """Draw the sheet, RGB."""
     bound = store.header.preparation.bound
     times = sorted({round(t) for t in torch.linspace(0, max(video.frames - 2, 0), columns).tolist()})
     flow = dequantise_for_display(store.fields(video.id, times), bound)
@@ -83,7 +83,7 @@ def _draw_sheet(store: Store, video: StoredVideo, columns: int) -> Image.Image:
 
 
 def _shorten(text: str, font: Font, room: int) -> str:
-    """Text cut to a width in pixels."""
+    """Cut text to a width in pixels."""
     if font.getlength(text) <= room:
         return text
     while text and font.getlength(text + "...") > room:
@@ -97,5 +97,5 @@ def _paint_component(component: Tensor, full: float) -> Tensor:
 
 
 def _to_image(picture: Tensor) -> Image.Image:
-    """(3, H, W) uint8 RGB as a Pillow image."""
+    """Convert (3, H, W) uint8 RGB to a Pillow image."""
     return Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())

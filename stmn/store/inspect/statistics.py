@@ -1,4 +1,4 @@
-"""What a prepared set holds, in numbers, and whether the bound suits its flow."""
+"""Statistics of a prepared set, and whether the bound suits its flow."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -18,11 +18,11 @@ from stmn.store.inspect.rates import count_rates, describe_rates
 #: a shorter video has to repeat flow fields to fill a stack of ten
 STACK_FRAMES = 11
 
-#: levels this close to 0 or 255 count as clipped: JPEG changes levels a little
+#: levels this close to 0 or 255 count as clipped, because JPEG changes levels slightly
 _CLIP_MARGIN = 1
 #: if more of the flow than this is clipped, a larger bound is suggested
 _MOST_CLIPPED = 0.01
-#: a bound this many times too large wastes levels
+#: a bound that is this many times too large wastes levels
 _WASTED = 4
 #: pictures in memory at a time
 _BLOCK = 64
@@ -30,14 +30,14 @@ _BLOCK = 64
 
 @dataclass(frozen=True)
 class FlowStatistics:
-    """Flow over all pixels of the measured fields, as stored. Speeds are in pixels per frame, fractions in 0..1.
+    """Stored flow over all pixels of the measured fields. Speeds are in pixels per frame, fractions in 0..1.
 
     Attributes:
-        fields: Flow fields measured.
-        of: Flow fields in the set.
+        fields: Number of flow fields measured.
+        of: Number of flow fields in the set.
         mean_speed: Mean speed.
-        fast: Speed that 99 % of pixels stay below.
-        largest_component: Value that 99.9 % of |u| and |v| stay below.
+        fast: 99 % quantile of the speed.
+        largest_component: 99.9 % quantile of |u| and |v|.
         clipped: Fraction of pixels with u or v at the bound.
         zero: Fraction of pixels with u and v at the level of zero.
         step: Pixels between two levels.
@@ -110,7 +110,7 @@ def describe_set(store: Store, fields: int, progress: Progress) -> dict[str, Any
 
 
 def _classes_by_group(videos: Iterable[StoredVideo]) -> dict[str, set[str]]:
-    """The classes in which each group appears."""
+    """Return the classes in which each group appears."""
     found: dict[str, set[str]] = {}
     for video in videos:
         found.setdefault(video.group, set()).add(video.class_name)
@@ -180,7 +180,7 @@ def suggest_bound(flow: FlowStatistics, bound: float) -> str:
 
 
 def _spread_fields(videos: list[StoredVideo], total: int, wanted: int) -> Iterator[tuple[StoredVideo, list[int]]]:
-    """`wanted` of the set's `total` fields at equal distances, as times of each video."""
+    """Choose `wanted` of the set's `total` fields, evenly spaced; yield each video with its times."""
     first, chosen = 0, 0
     for video in videos:
         end = first + video.frames - 1
@@ -194,20 +194,20 @@ def _spread_fields(videos: list[StoredVideo], total: int, wanted: int) -> Iterat
 
 
 def _count_levels(levels: Tensor) -> Tensor:
-    """How often each pair of levels occurs in (N, 2, H, W): 256 x 256 counts, flattened; u is the row."""
+    """Count each pair of levels in (N, 2, H, W): 256 x 256 counts, flattened; u is the row."""
     u, v = levels[:, 0].flatten().long(), levels[:, 1].flatten().long()
     return torch.bincount(u * 256 + v, minlength=256 * 256)
 
 
 def _weighted_quantile(values: Tensor, weights: Tensor, fraction: float) -> float:
-    """The least value up to which the weights add up to `fraction`; all weights add up to 1."""
+    """Return the smallest value up to which the weights sum to `fraction`; all weights sum to 1."""
     ordered, order = values.sort()
     place = int(torch.searchsorted(weights[order].cumsum(0), torch.tensor(fraction, dtype=weights.dtype)))
     return float(ordered[min(place, len(ordered) - 1)])
 
 
 def _count_part(store: Store, ids: list[str]) -> dict[str, int]:
-    """How many videos a part lists, and what became of them."""
+    """Count the videos that a part lists, by status."""
     known = [store.videos[i].status for i in ids if i in store.videos]
     return {
         "listed": len(ids),

@@ -1,4 +1,4 @@
-"""A full or read-only disk is no video's fault: it stops all work."""
+"""A full or read-only disk is not a video's fault, so it stops all work."""
 
 import errno
 import sqlite3
@@ -11,10 +11,10 @@ from stmn.runtime.workers import FatalJobError
 
 @contextmanager
 def stop_on_full_disk(folder: Path) -> Iterator[None]:
-    """Turn errors of writing inside the block into `FatalJobError`, which ends the work of all workers.
+    """Turn write errors inside the block into `FatalJobError`, which stops all workers.
 
     Args:
-        folder: What is written, for the message.
+        folder: The folder that is written, for the message.
     """
     try:
         yield
@@ -27,7 +27,7 @@ def stop_on_full_disk(folder: Path) -> Iterator[None]:
 
 
 def find_disk_error(error: BaseException | None) -> OSError | None:
-    """Return the full or read-only disk that caused an error; None if something else did."""
+    """Return the disk error, full or read-only, that caused an error; None if something else did."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             return error

@@ -16,7 +16,7 @@ from stmn.store.format.write import PictureWriter, VideoFacts
 
 
 def import_jpegs(files: JpegFiles, writer: PictureWriter, how: Preparation) -> VideoFacts:
-    """Store the frames byte for byte, and u and v, which share a picture in the store, at JPEG quality `how.quality`.
+    """Store the frames byte for byte, and u and v as one picture at JPEG quality `how.quality`.
 
     Raises:
         DataError: There are fewer than two frames, a file can't be read, its size differs from the first frame's, or
@@ -51,7 +51,7 @@ def import_jpegs(files: JpegFiles, writer: PictureWriter, how: Preparation) -> V
 
 
 def _read_jpeg(path: Path) -> tuple[bytes, Tensor]:
-    """A file's bytes, and its pixels as (3, H, W) uint8."""
+    """Return a file's bytes, and its pixels as (3, H, W) uint8."""
     try:
         jpeg = read_regular(path)
     except OSError as error:
@@ -63,7 +63,7 @@ def _read_jpeg(path: Path) -> tuple[bytes, Tensor]:
 
 
 def _check_size(path: Path, picture: Tensor, height: int, width: int) -> None:
-    """Raise `DataError` when a picture has another size than the video's first frame."""
+    """Raise `DataError` if a picture has another size than the video's first frame."""
     if tuple(picture.shape[-2:]) != (height, width):
         raise DataError(
             f"{path}: is {picture.shape[-1]}x{picture.shape[-2]}, but the video's first frame is {width}x{height}"

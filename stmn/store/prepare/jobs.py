@@ -1,4 +1,4 @@
-"""What a worker process is given and gives back, a video at a time: it is put into the worker's shard, or skipped."""
+"""Jobs and results of worker processes: each video is put into the worker's shard, or skipped."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from stmn.store.prepare.sources import escape_line
 
 @dataclass(frozen=True)
 class VideoJob:
-    """A video to work on, with its frames if they are known; or, with a `failure`, to record as skipped."""
+    """A video to work on, with its number of frames if known; or, with a `failure`, to record as skipped."""
 
     entry: VideoEntry
     frames: int = 0
@@ -22,9 +22,9 @@ class VideoJob:
 
 @dataclass(frozen=True)
 class VideoResult:
-    """What became of a video: its frames, and its tracks if it was tracked; or why it was skipped.
+    """The result for a video: its numbers of frames and, if it was tracked, of tracks; or why it was skipped.
 
-    A `note` says what is wrong with one that was kept.
+    A `note` says what is wrong with a video that was kept.
     """
 
     entry: VideoEntry
@@ -37,19 +37,19 @@ class VideoResult:
 def do_or_skip(
     job: VideoJob, shard: ShardWriter, work: Callable[[], VideoResult], stamp: Callable[[], str] = str
 ) -> VideoResult:
-    """Do a job, or record in the shard why that failed.
+    """Do a job, or record in the shard why it failed.
 
     Args:
         job: The job.
-        shard: Where its video goes.
+        shard: The shard for its video.
         work: Puts the video into the shard in one transaction.
-        stamp: Gives the stamp of the video's source, for one that is skipped; by default there is none, "".
+        stamp: Returns the stamp of the source of a skipped video; by default "", for none.
 
     Raises:
         OSError: The disk is full or read-only.
-        FatalJobError: A package is missing on this machine, or a device is gone, which is not the video's fault.
+        FatalJobError: The video is not at fault: a package is missing on this machine, or a device is gone.
     """
-    if done := shard.video(job.entry.id):  # its last worker died between the commit and its report
+    if done := shard.video(job.entry.id):  # its last worker died between committing and reporting
         return VideoResult(job.entry, done.frames, reason=done.reason)
     reason = job.failure
     if not reason:

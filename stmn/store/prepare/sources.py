@@ -1,7 +1,7 @@
-"""Is a prepared video still what its source is? Files are replaced, repaired, or arrive later.
+"""Does a prepared video still match its source? Files are replaced, repaired, or arrive later.
 
-The store keeps a stamp of each video: sizes and modification times of the files it was made from. When a stamp has
-changed, the files are read again; if their bytes are the same, the video is not prepared again.
+The store keeps a stamp of each video: sizes and modification times of its source files. If a stamp has changed, the
+files are read again; if their bytes are the same, the video is not prepared again.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ _MISSING = "-"
 
 
 def stamp_files(paths: Iterable[Path]) -> str:
-    """Return the size and the modification time of each file as text, and "-" for files that do not exist."""
+    """Return the size and the modification time of each file as text, and "-" for a file that does not exist."""
     parts = []
     for path in paths:
         try:
@@ -32,7 +32,7 @@ def stamp_files(paths: Iterable[Path]) -> str:
 
 
 def hash_files(paths: Iterable[Path]) -> str:
-    """Return the SHA-256 of the bytes of files, one after the other, in hex digits; of a folder, of its pictures."""
+    """Return the SHA-256 of the bytes of files, concatenated, in hex digits; for a folder, of its pictures."""
     total = hashlib.sha256()
     for file_path in (file for path in paths for file in (list_pictures(path) or [path])):
         with open_regular(file_path) as file:
@@ -42,7 +42,7 @@ def hash_files(paths: Iterable[Path]) -> str:
 
 
 def hash_source(paths: Iterable[Path], entry: VideoEntry) -> str:
-    """Return `hash_files` of a video's files; of a segment, a hash that says also which part of them it is."""
+    """Return `hash_files` of a video's files; for a segment, a hash that also covers its times."""
     whole = hash_files(paths)
     return hashlib.sha256(f"{whole} {entry.segment}".encode()).hexdigest() if entry.segment else whole
 
@@ -50,10 +50,10 @@ def hash_source(paths: Iterable[Path], entry: VideoEntry) -> str:
 def refresh_videos(
     folder: Path, dataset: Dataset, entries: Iterable[VideoEntry], retry_skipped: bool, say: Callable[[str], None]
 ) -> None:
-    """Bring a set's shards up to date with the data set, short of preparing any video.
+    """Bring a set's shards up to date with the data set, without preparing any video.
 
     Videos to prepare again are removed: those whose source has changed, skipped ones whose source has changed or
-    appeared, and, with `retry_skipped`, all skipped ones. A prepared video stays when its source is gone. Classes and
+    appeared, and, with `retry_skipped`, all skipped ones. A prepared video stays if its source is gone. Classes and
     groups are corrected. Videos that the data set knows to be unavailable are recorded as skipped.
 
     Args:
@@ -93,10 +93,10 @@ def refresh_videos(
 
 
 def move_videos(folder: Path, dataset: Dataset, entries: Iterable[VideoEntry]) -> list[tuple[str, str]]:
-    """Give prepared videos that the data set lists under other names, with the same bytes, these names.
+    """Rename prepared videos whose files, with the same bytes, the data set now lists under other names.
 
     Returns:
-        The old id and the new id of each.
+        The old and the new id of each.
 
     Raises:
         DataError: A shard is damaged, or another process is writing it.
@@ -129,7 +129,7 @@ def move_videos(folder: Path, dataset: Dataset, entries: Iterable[VideoEntry]) -
 
 
 def drop_videos(folder: Path, ids: Iterable[str]) -> None:
-    """Remove videos and give their space back to the disk. Raises `DataError` as `move_videos` does."""
+    """Remove videos and free their disk space. Raises `DataError` as `move_videos` does."""
     wanted = set(ids)
     for path in shard_paths(folder):
         with recovered_shard(path) as shard:
@@ -141,17 +141,17 @@ def drop_videos(folder: Path, ids: Iterable[str]) -> None:
 
 
 def _sizes(stamp: str) -> str:
-    """The sizes of files in a stamp; a folder of pictures has no size that says anything."""
+    """Return the sizes of files in a stamp; the size of a folder of pictures means nothing."""
     return " ".join(part.partition(":")[0] for part in stamp.split())
 
 
 def escape_line(text: str) -> str:
-    """Return text as one line of valid UTF-8, whatever bytes a file name in it holds."""
+    """Return text as one line of valid UTF-8, whatever bytes the file names in it contain."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\n", "\\n")
 
 
 def _has_changed(shard: ShardWriter, record: SourceRecord, dataset: Dataset, entry: VideoEntry) -> bool:
-    """True when the source of a prepared video has other bytes than before; a new stamp of the same is recorded."""
+    """True if the bytes of a prepared video's source have changed; if only its stamp has, the new one is recorded."""
     paths = dataset.sources(entry)
     stamp = stamp_files(paths)
     if stamp == record.stamp or _MISSING in stamp.split():

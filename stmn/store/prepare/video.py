@@ -1,6 +1,6 @@
 """Prepare one video in one transaction of a shard. Runs in a worker process.
 
-torch and the decoder are imported in the worker only: the process that hands out the jobs then starts seconds sooner.
+torch and the decoder are imported only in the worker, so the process that hands out the jobs starts seconds sooner.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PrepareWorker:
-    """Sets up a worker process: opens its shard, loads the flow estimator and the data set.
+    """Sets up a worker process: opens its shard, and loads the flow estimator and the data set.
 
     Attributes:
         folder: The prepared set.
@@ -40,10 +40,11 @@ class PrepareWorker:
         dataset: Name of the data set plugin.
         root: The data set's root.
         dataset_options: Options of the plugin.
-        machine: Prefix of the shards' names where several machines write.
-        allow_damage: The fraction of a video's frames that damage may cost.
-        devices: Where a process of its own computes flow for all workers of a machine; none: each worker on its CPU.
-        owners: These processes, once they are started.
+        machine: Prefix of the shards' names if several machines write.
+        allow_damage: The largest fraction of a video's frames that may be lost to damage.
+        devices: Devices on which a process of their own computes flow for all workers of a machine; empty: each worker
+            computes it on its CPU.
+        owners: The addresses of these processes, once they are started.
     """
 
     folder: Path
@@ -58,13 +59,13 @@ class PrepareWorker:
 
     @contextmanager
     def opened(self, say: Callable[[str], None]) -> "Iterator[PrepareWorker]":
-        """Start the processes that compute flow, and end them with the block; gives the same set-up with them.
+        """Start the processes that compute flow, and end them with the block; yields a copy that uses them.
 
         Args:
-            say: Called with a line for each, which says what computes there.
+            say: Called with a line for each process, which says what computes there.
 
         Raises:
-            FatalJobError: One can't start, or died in the block.
+            FatalJobError: A process can't start, or died in the block.
         """
         if not self.devices:
             yield self
@@ -79,7 +80,7 @@ class PrepareWorker:
             yield dataclasses.replace(self, owners=tuple(addresses))
 
     def on(self, machine: str) -> "PrepareWorker":
-        """Return the same set-up for processes on another machine, whose name no other machine has."""
+        """Return a copy for processes on another machine, which must have a unique name."""
         return dataclasses.replace(self, machine=f"{machine}-")
 
     def __call__(self, index: int) -> Callable[[VideoJob], VideoResult]:
@@ -92,7 +93,7 @@ class PrepareWorker:
             raise DataError(f"{self.folder}: not found on {platform.node()}; workers need it under the same path")
         import torch
 
-        torch.set_num_threads(1)  # videos run in parallel instead
+        torch.set_num_threads(1)  # videos are processed in parallel instead
         dataset: Dataset = build("dataset", self.dataset, self.dataset_options, self.root)
         fields = None if dataset.has_pictures else self._make_fields(index)
         shard = ShardWriter(shard_path(self.folder, index, self.machine))
@@ -105,7 +106,7 @@ class PrepareWorker:
         return handle
 
     def _make_fields(self, index: int) -> "FieldMaker":
-        """What has the flow of worker `index` computed."""
+        """Return the object that computes flow for worker `index`, here or in an owner process."""
         from stmn.flow.client import FieldsElsewhere
         from stmn.flow.pairs import FieldsHere
 
@@ -116,7 +117,7 @@ class PrepareWorker:
         return FieldsHere(load_estimator(how.flow, how.flow_options), how.bound, how.camera_motion)
 
     def _prepare(self, source: "_Source", shard: ShardWriter, fields: "FieldMaker | None") -> VideoResult:
-        """Put a video into the shard. Raises `DataError` and the like if that fails."""
+        """Put a video into the shard. Raises `DataError` and other errors if that fails."""
         dataset, entry, how = source.dataset, source.entry, self.preparation
         if dataset.has_pictures:
             from stmn.store.prepare.extracted import import_jpegs
@@ -133,9 +134,9 @@ class PrepareWorker:
 
 
 class _Source:
-    """Where a video comes from, and its stamp.
+    """The source of a video, and its stamp.
 
-    The stamp is taken before the source is read, so that a change meanwhile is noticed next time.
+    The stamp is taken before the source is read, so that a change in the meantime is noticed next time.
     """
 
     def __init__(self, dataset: Dataset, entry: VideoEntry) -> None:
@@ -143,7 +144,7 @@ class _Source:
         self.stamp = stamp_files(dataset.sources(entry))
 
     def fetch(self) -> Path:
-        """The video's file, which may be made here."""
+        """Return the video's file; it may be made here."""
         path = self.dataset.fetch(self.entry)
         self.stamp = stamp_files(self.dataset.sources(self.entry))
         return path
@@ -152,7 +153,7 @@ class _Source:
 def _store_video(
     path: Path, entry: VideoEntry, writer: PictureWriter, how: Preparation, making: "FieldMaker", allow_damage: float
 ) -> VideoFacts:
-    """Decode, resize, compute flow, quantise and store. Raises `DataError` when there are fewer than two frames."""
+    """Decode, resize, compute flow, quantise and store. Raises `DataError` if there are fewer than two frames."""
     from stmn.flow.pairs import frames_and_flow
     from stmn.store.format.jpeg import encode_field, encode_frame
     from stmn.video.clock import measure_rate
@@ -190,6 +191,6 @@ def _store_video(
         raise DataError(f"{path}: {frames} frames but {fields} flow fields")
     writer.note = escape_line("; ".join(notes))
     assert first is not None and last is not None
-    rate = 0.0 if path.is_dir() else measure_rate(first, last, frames)  # pictures don't say how fast they follow
+    rate = 0.0 if path.is_dir() else measure_rate(first, last, frames)  # pictures have no frame rate
     content, (source_height, source_width) = hash_source([path], entry), first.size
     return VideoFacts(frames, width, height, source_width, source_height, rate, content, how.flow, how.bound)

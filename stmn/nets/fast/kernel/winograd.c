@@ -19,7 +19,7 @@ typedef float f32x8 __attribute__((vector_size(4 * LANES)));
 typedef int32_t i32x8 __attribute__((vector_size(4 * LANES)));
 typedef float f32x8_unaligned __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
-/* What is inlined sees its size as a constant, and unrolls its loops. */
+/* Inlined functions get their size as a constant, so their loops are unrolled. */
 #define INLINE static inline __attribute__((always_inline))
 
 static const float ZEROS[MAX_CHANNELS];
@@ -72,8 +72,8 @@ INLINE Place locate_tile(int64_t tile, int64_t side, int64_t height, int64_t wid
     return (Place){tile / (down * across), tile / across % down * side, tile % across * side};
 }
 
-/* The addresses of size x size pixels, row by row, from `before` rows and columns before a place on; outside the image,
- * of zeros. */
+/* Finds the addresses of size x size pixels, row by row, starting `before` rows and columns before a place. Pixels
+ * outside the image get the address of zeros. */
 INLINE void find_pixels(const float **from, const float *x, Place at, int64_t before, int64_t size, int64_t height,
                         int64_t width, int64_t channels) {
     for (int64_t i = 0; i < size; i++)
