@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.frame import describe_machine, run
 from stmn.datasets.base import VideoEntry
 from stmn.flow.opencv import dis
-from stmn.flow.pairs import FieldsHere, frames_and_flow
+from stmn.flow.pairs import LocalFields, frames_and_flow
 from stmn.sampling.augment import FLOW_STD, RGB_MEAN, RGB_STD, Crop, draw_crop
 from stmn.sampling.buffers import BufferPool
 from stmn.sampling.clips import Clips, Sampling
@@ -123,7 +123,7 @@ def prepare(folder: Path, short_side: int, films: Iterable[tuple[str, Iterable[N
             files.mkdir(parents=True)
             with shard.add_video(VideoEntry(name, Path(name), "any", name)) as writer:
                 seen = fields = height = width = 0
-                for pictures, levels in frames_and_flow(frames, FieldsHere(dis, BOUND, "keep")):
+                for pictures, levels in frames_and_flow(frames, LocalFields(dis, BOUND, "keep")):
                     for picture in pictures:
                         blob = encode_frame(picture, QUALITY)
                         writer.add(RGB, seen, blob)

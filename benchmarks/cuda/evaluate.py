@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.cuda._gpu import beside_limit, seconds_of
 from benchmarks.cuda._pair import QUICK_SIDES, SIDES, L, build_pair, rendered_set
-from stmn.evaluation.batching import group_alike, read_ahead
+from stmn.evaluation.batching import group_by_shape, read_ahead
 from stmn.evaluation.inference import for_inference, score_videos
 from stmn.evaluation.passes import PassLimit
 from stmn.evaluation.protocol import Protocol
@@ -59,7 +59,7 @@ def _measure_precision(
         )
 
     speed = (len(many) - len(few)) / max(test(many) - test(few), 1e-9)
-    size = len(group_alike(many, L, protocol, PassLimit(device, Silent()).shared)[0])
+    size = len(group_by_shape(many, L, protocol, PassLimit(device, Silent()).shared)[0])
     group = [read_stored_video(store, videos[0], network.names, L, protocol, device).on(device)] * size
     given = _inputs(network, group, protocol, device)
     fast = for_inference(network, device)

@@ -50,7 +50,7 @@ def _measure_in(folder: Path, device: Device, quick: bool) -> dict[str, Any]:
     together = 1 if quick else TOGETHER
     batch = {name: torch.cat([tensor] * together) for name, tensor in batch.items()}
     eaten = together * VIDEOS * CHUNKS / _step_seconds(batch, device, quick)
-    boxes = BoxBatch(samples, next(iter(_order(samples, 1))), pin=device.copies_aside)
+    boxes = BoxBatch(samples, next(iter(_order(samples, 1))), pin=device.overlaps_copies)
     for job in boxes.jobs:
         job()
     alone = VIDEOS * CHUNKS / seconds_of(lambda: boxes.cut(device), device.device)

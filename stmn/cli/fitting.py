@@ -42,11 +42,11 @@ def with_fitting_flags(function: Callable[..., None]) -> Callable[..., None]:
 def name_of(asked: FittingOptions) -> str:
     """The name of the prepared set and the recipe. Raises `UsageError` if it can't be a file's name."""
     from stmn.runtime.files import real_path
-    from stmn.runtime.names import find_fault
+    from stmn.runtime.names import name_problem
 
     path = asked.videos
     name = asked.name or (path.stem if path.is_file() else real_path(path).name)
-    if fault := find_fault(name):
+    if fault := name_problem(name):
         raise UsageError(f"'{name}': {fault}; choose a name with --name NAME")
     return name
 

@@ -16,7 +16,7 @@ _Given = TypeVar("_Given")
 _Result = TypeVar("_Result")
 
 
-def group_alike(
+def group_by_shape(
     videos: Sequence[StoredVideo], stack_length: int, protocol: Protocol, most: int
 ) -> list[list[StoredVideo]]:
     """Group videos of the same size and number of chunks, keeping the order of the list as far as possible.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stmn.errors import DataError
-from stmn.evaluation.batching import Waiting, group_alike, read_ahead
+from stmn.evaluation.batching import Waiting, group_by_shape, read_ahead
 from stmn.evaluation.passes import MAX_PASS_PIXELS, PassLimit, compute_last_maps, temporal_reach
 from stmn.evaluation.protocol import Protocol
 from stmn.evaluation.video_input import VideoInput, read_stored_video
@@ -62,12 +62,12 @@ def compute_logits(
         if view.mirror and protocol.mirror_order:  # what looks like "left" in the mirror is "right"
             order = device.move(torch.tensor(protocol.mirror_order))  # a list as an index would make the host wait
             outputs = tuple(output[..., order] for output in outputs)
-        means = [_mean_soft_max(output.float()) if soft else output.float().mean(dim=1) for output in outputs]
+        means = [_mean_softmax(output.float()) if soft else output.float().mean(dim=1) for output in outputs]
         totals = [add(total, mean) for total, mean in zip(totals, means, strict=True)] if totals else means
     return [total.cpu() - log(len(views)) if soft else total.cpu() / len(views) for total in totals]
 
 
-def _mean_soft_max(logits: Tensor) -> Tensor:
+def _mean_softmax(logits: Tensor) -> Tensor:
     """Map logits (B, P, W, classes) to the logarithm of their mean probabilities, (B, classes)."""
     places = logits.flatten(1, 2)
     return places.log_softmax(dim=-1).logsumexp(dim=1) - log(places.shape[1])
@@ -162,10 +162,10 @@ def score_videos(
 
     def read(video: StoredVideo) -> tuple[StoredVideo, VideoInput]:
         given = read_stored_video(store, video, network.names, length, protocol, device)
-        return video, given.pinned() if device.copies_aside else given
+        return video, given.pinned() if device.overlaps_copies else given
 
     limit = PassLimit(device, progress)
-    groups = group_alike(videos, length, protocol, limit.shared)
+    groups = group_by_shape(videos, length, protocol, limit.shared)
     found: dict[str, list[Tensor]] = {}
     waiting = Waiting()
     with progress.task(task_name, len(videos), "videos") as task:

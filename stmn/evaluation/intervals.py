@@ -48,7 +48,7 @@ class Units:
     def __str__(self) -> str:
         return f"{self.count:,} {self.over if self.count != 1 else self.over[:-1]}"
 
-    def add_up(self, values: FloatArray) -> FloatArray:
+    def sum_by_unit(self, values: FloatArray) -> FloatArray:
         """Return (count,) sums of (N,) values over each unit."""
         return np.bincount(self.number, values, minlength=self.count).astype(np.float64)
 
@@ -59,7 +59,7 @@ class Units:
         """
         if self.count < 2:
             return float("inf")
-        return self.count / (self.count - 1) * float(np.square(self.add_up(influence)).sum())
+        return self.count / (self.count - 1) * float(np.square(self.sum_by_unit(influence)).sum())
 
     def widening(self, results: int) -> float:
         """Return the factor by which an interval widens because few units show little of how much units differ.
@@ -135,8 +135,8 @@ def class_mean_influence(correct: FloatArray, labels: NDArray[np.int64], units: 
     single = videos == 1  # a class of one video shows no variance: it is measured against the mean of all
     against = np.where(single, means.mean(), means)
     # n videos of a class show (n - 1) / n of their variance; this replaces the correction in `Units.variance`
-    made_up = units.count / max(units.count - 1, 1)
-    grown = np.sqrt(np.where(single, made_up, videos / np.maximum(videos - 1, 1)) / made_up)
+    correction = units.count / max(units.count - 1, 1)
+    grown = np.sqrt(np.where(single, correction, videos / np.maximum(videos - 1, 1)) / correction)
     influence: FloatArray = (correct - against[label]) * grown[label] / videos[label] / len(videos)
     return influence
 

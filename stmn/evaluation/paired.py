@@ -74,7 +74,7 @@ def compare_pairs(
         units: The independent units. All results of a video are exchanged together, with its unit.
         seeds: Number of results per video.
     """
-    gains = units.add_up(np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64))
+    gains = units.sum_by_unit(np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64))
     differences = np.rint(gains).astype(np.int64)
     sums = np.ones(1)  # probabilities of the sums -reach, ..., reach
     for size in np.abs(differences[differences != 0]):

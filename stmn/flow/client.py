@@ -21,7 +21,7 @@ _PAIRS, _FRAME_BYTES = 16, 2**25
 _PATIENCE = 300.0
 
 
-class FieldsElsewhere:
+class RemoteFields:
     """A connection to the process that owns a device; a `FieldMaker`.
 
     Args:

@@ -61,7 +61,7 @@ def open_owners(
         spawned: Start new interpreters, which is slower but works in a daemonic process too.
 
     Yields:
-        Their addresses for `FieldsElsewhere`, and for each a line that describes what computes there.
+        Their addresses for `RemoteFields`, and for each a line that describes what computes there.
 
     Raises:
         FatalJobError: A process can't start, or died in the block; the message says how.
@@ -175,24 +175,24 @@ class _Server:
 
     def serve(self) -> None:
         """Work until this process ends. Raises `FatalJobError` if the device has failed permanently."""
-        flying: Batch | None = None
+        in_flight: Batch | None = None
         while True:
-            if self._waiting or (flying and flying.is_done()):
+            if self._waiting or (in_flight and in_flight.is_done()):
                 self._receive(0)
             else:  # nothing to launch or to answer
-                self._receive(_LOOK_SECONDS if flying else None)
-                if flying and not self._waiting:
+                self._receive(_LOOK_SECONDS if in_flight else None)
+                if in_flight and not self._waiting:
                     continue
             batch = self._take()
             launched = self._maker.launch(batch) if batch else None
             try:
-                if flying:
-                    self._answer(self._maker.finish(flying))
+                if in_flight:
+                    self._answer(self._maker.finish(in_flight))
             except FatalJobError as error:
                 for client in self._clients.values():
                     self._send(client, ("fatal", 0, str(error)))
                 raise
-            flying = launched
+            in_flight = launched
 
     def _receive(self, timeout: float | None) -> None:
         """Receive the clients' messages; wait for `timeout` seconds, or without limit if None."""
@@ -203,7 +203,7 @@ class _Server:
             elif isinstance(sender, Connection) and sender in self._clients:
                 client = self._clients[sender]
                 try:
-                    self._hear(client, sender.recv())
+                    self._handle_message(client, sender.recv())
                 except (EOFError, OSError, ValueError, RuntimeError):
                     self._drop(client)
 
@@ -217,7 +217,7 @@ class _Server:
         connection = Connection(accepted.detach())
         self._clients[connection] = _Client(connection)
 
-    def _hear(self, client: _Client, message: tuple[Any, ...]) -> None:
+    def _handle_message(self, client: _Client, message: tuple[Any, ...]) -> None:
         """Handle a client's message. Raises `OSError` or `ValueError` if its memory can't be mapped."""
         from stmn.flow.slots import map_memory
 

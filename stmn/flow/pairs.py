@@ -40,7 +40,7 @@ class FieldMaker(Protocol):
 
 
 @dataclass(frozen=True)
-class FieldsHere:
+class LocalFields:
     """Computes flow in this process.
 
     Attributes:

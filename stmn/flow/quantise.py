@@ -8,7 +8,7 @@ ZERO_LEVEL = 128
 #: the bounds to choose from, pixels
 _BOUNDS = (1, 2, 3, 5, 8, 10, 15, 20, 30, 40, 60, 80, 120, 160, 240, 320)
 #: the fraction of flow components that a bound should cover
-HELD = 0.999
+COVERED = 0.999
 
 
 def next_bound(pixels: float, larger: bool = False) -> float | None:

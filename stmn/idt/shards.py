@@ -20,9 +20,9 @@ from stmn.errors import DataError
 from stmn.idt.codebook import WIDTH
 from stmn.runtime.json_files import parse_json
 from stmn.store.format.shard import (
+    CHECKSUMMED,
     DAMAGE,
     REMEDY,
-    VOUCHED,
     check_rows,
     describe_damage,
     journal_path,
@@ -90,7 +90,7 @@ class ShardReader:
             with self._connection(shard) as connection:
                 rows = check_rows(connection, "videos", path)
             for values in rows:
-                row = dict(zip(VOUCHED["videos"], values, strict=True))
+                row = dict(zip(CHECKSUMMED["videos"], values, strict=True))
                 self._places[row["id"]] = (shard, row["number"])
                 self._checksums[row["id"]], self.reasons[row["id"]] = row["checksum"], row["reason"]
 

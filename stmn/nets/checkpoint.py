@@ -18,7 +18,7 @@ from stmn.nets.needed import check_needed, list_plugins, name_packages, read_nee
 from stmn.nets.network import Network
 from stmn.nets.training_list import list_path, read_list, write_list
 from stmn.runtime.files import digest
-from stmn.runtime.tensor_files import read_metadata, read_shapes, read_tensors, save_tensors
+from stmn.runtime.tensor_files import format_shape, read_metadata, read_shapes, read_tensors, save_tensors
 from stmn.store.format.header import Preparation
 from stmn.store.format.read import StoredVideo
 
@@ -257,7 +257,7 @@ def _compare_shapes(expected: dict[str, Tensor], found: dict[str, tuple[int, ...
         if name not in found:
             return f"it lacks {name}"
         if tuple(tensor.shape) != found[name]:
-            return f"{name} is {_say_shape(found[name])}, not {_say_shape(tuple(tensor.shape))}"
+            return f"{name} is {format_shape(found[name])}, not {format_shape(tensor.shape)}"
     return next((f"it has {name[:200]!r}" for name in found if name not in expected), "")
 
 
@@ -269,11 +269,6 @@ def _find_broken(item: tuple[str, Tensor], expected: dict[str, Tensor]) -> str:
     if tensor.is_floating_point() and not tensor.isfinite().all():
         return f"{name[:200]} has NaN or infinite values"
     return f"{name} has negative variances" if name.endswith("running_var") and bool((tensor < 0).any()) else ""
-
-
-def _say_shape(shape: tuple[int, ...]) -> str:
-    """Put a shape in words: `64 x 3 x 7 x 7`."""
-    return " x ".join(map(str, shape)) or "one number"
 
 
 def fill_network(network: Network, state: dict[str, Tensor], path: Path) -> None:

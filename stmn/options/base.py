@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic.fields import FieldInfo
 
 from stmn.errors import UsageError, describe_mistake, near_match
-from stmn.runtime.names import find_fault
+from stmn.runtime.names import name_problem
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -352,7 +352,7 @@ def find_outside(model: type[StageOptions], values: Mapping[str, Any], where: st
             continue
         if option.command_line_only:
             found.append(f"{where}: {option.key} writes outside the workspace: give {option.flag} on the command line")
-        elif option.makes and isinstance(value, str) and (fault := find_fault(value)):
+        elif option.makes and isinstance(value, str) and (fault := name_problem(value)):
             found.append(f"{where}: {option.key} = {format_value(value)}: {fault}; it should be the name of a new set")
     return found
 

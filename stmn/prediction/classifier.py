@@ -13,7 +13,7 @@ from stmn.evaluation.passes import PassLimit
 from stmn.evaluation.protocol import Protocol
 from stmn.evaluation.video_input import VideoInput, make_input
 from stmn.flow.estimator import load_estimator
-from stmn.flow.pairs import FieldsHere
+from stmn.flow.pairs import LocalFields
 from stmn.nets.checkpoint import Description
 from stmn.nets.network import FUSED, Network
 from stmn.nets.outside import OutsideNetwork
@@ -91,7 +91,7 @@ class Classifier:
         """True if one of the streams is motion."""
         return "motion" in self.network.names
 
-    def field_maker(self) -> FieldsHere:
+    def field_maker(self) -> LocalFields:
         """Make what computes flow as for training, on the model's device; zeros if no stream reads flow.
 
         Raises:
@@ -99,9 +99,9 @@ class Classifier:
         """
         how = self.description.preparation
         if not self.reads_flow:
-            return FieldsHere(_zero_flow, how.bound, how.camera_motion)
+            return LocalFields(_zero_flow, how.bound, how.camera_motion)
         flow = load_estimator(how.flow, how.flow_options)
-        return FieldsHere(flow, how.bound, how.camera_motion, self.device.device)
+        return LocalFields(flow, how.bound, how.camera_motion, self.device.device)
 
     def protocol(self, chunks: int, flips: bool = True) -> Protocol:
         """The protocol with `chunks` chunks and whole frames; also mirrored ones if the training data allowed it."""

@@ -17,7 +17,7 @@ from stmn.prediction.gate_map import find_gate_map
 from stmn.prediction.options import PredictOptions
 from stmn.prediction.overlay import write_overlay
 from stmn.prediction.windows import Window, classify_spans, count_windows, read_frames, slide_window
-from stmn.runtime.memory import give_back_large_blocks
+from stmn.runtime.memory import free_large_blocks_at_once
 from stmn.runtime.progress import Progress
 from stmn.video.decode import iter_frames
 from stmn.video.frame import Frame
@@ -57,7 +57,7 @@ def follow_windows(
     Raises:
         DataError: The video can't be read.
     """
-    give_back_large_blocks()
+    free_large_blocks_at_once()
     length, step = options.window_and_step
     protocol = model.protocol(options.chunks or WINDOW_CHUNKS, options.flips)
     fps = model.description.preparation.fps

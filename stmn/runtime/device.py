@@ -58,18 +58,18 @@ class Device:
         return self.device.type == "cpu" and self.precision == torch.float32
 
     @property
-    def takes_coarse_input(self) -> bool:
+    def allows_tf32_input(self) -> bool:
         """True if a network's input may be computed in TF32, because the network rounds it just as coarsely."""
         return self.is_cuda and (self.tf32 or self.precision != torch.float32)
 
     @property
-    def copies_aside(self) -> bool:
+    def overlaps_copies(self) -> bool:
         """True if copies from pinned memory can run while it computes: on an available CUDA device."""
         return self.is_cuda and torch.cuda.is_available()
 
     def free_memory(self) -> int | None:
         """Return the bytes that this process can still allocate on an available CUDA device; None otherwise."""
-        if not self.copies_aside:
+        if not self.overlaps_copies:
             return None
         free, _ = torch.cuda.mem_get_info(self.device)
         return free + torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)

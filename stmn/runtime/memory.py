@@ -78,7 +78,7 @@ def limit_memory(more: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, hard))
 
 
-def give_back_large_blocks() -> None:
+def free_large_blocks_at_once() -> None:
     """Return freed blocks of a megabyte or more to the system at once; glibc only.
 
     By default glibc raises this threshold up to 32 MB, and keeps smaller freed blocks. If pictures and maps of many

@@ -15,7 +15,7 @@ MOST_BYTES = 200
 #: characters that control a terminal or the order of letters instead of being letters: control characters, marks and
 #: overrides of direction, line and paragraph separators, tags, and surrogates for bytes that are not text. Joiners are
 #: allowed, because scripts and emoji need them.
-_ACTING = re.compile(
+_CONTROL_CHARACTERS = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
 )
 #: names of devices on Windows, with any suffix
@@ -31,16 +31,16 @@ def printable(text: str) -> str:
 
 def escape_letters(text: str, escape: Callable[[str], str]) -> str:
     """Return text with each control character replaced by `escape`."""
-    return _ACTING.sub(lambda found: escape(found[0]), text)
+    return _CONTROL_CHARACTERS.sub(lambda found: escape(found[0]), text)
 
 
-def find_fault(name: str) -> str:
+def name_problem(name: str) -> str:
     """Return why a new folder can't have a name, such as "is longer than 200 bytes"; empty if it can."""
     if not name or name in (".", ".."):
         return "names no folder"
     if has_slash(name):
         return "has a slash"
-    if _ACTING.search(name):
+    if _CONTROL_CHARACTERS.search(name):
         return "has control characters"
     if name != name.strip():
         return "begins or ends with a blank"
@@ -63,7 +63,7 @@ def folder_name(label: str) -> str:
 
 def portable(name: str) -> str:
     """Return a name that is valid on every file system, stays in its folder and is visible; `_` replaces the rest."""
-    flat = _FORBIDDEN.sub("_", _ACTING.sub("_", name.strip("/"))).rstrip(". ")
+    flat = _FORBIDDEN.sub("_", _CONTROL_CHARACTERS.sub("_", name.strip("/"))).rstrip(". ")
     return f"_{flat}" if not flat or flat[0] in ". " or _DEVICES.match(flat) else flat
 
 

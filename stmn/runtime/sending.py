@@ -27,7 +27,7 @@ def send_ahead(
         tensors: returns all tensors in a result of `send`.
         device: the device.
     """
-    if not device.copies_aside:
+    if not device.overlaps_copies:
         yield from map(send, items)
         return
     stream = _copy_stream(device.device)

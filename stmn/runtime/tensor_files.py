@@ -6,7 +6,7 @@ and bytes, and a digest of that and of the other entries. So the description can
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,6 +118,11 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
             return {_current_name(name): tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
 
+def format_shape(shape: Sequence[int]) -> str:
+    """Return a tensor's shape as `64 x 3 x 7 x 7`."""
+    return " x ".join(map(str, shape)) or "one number"
+
+
 def _read_description(path: Path) -> tuple[dict[str, Any], str | None]:
     """Read a file's description and its digest of the tensors; the digest is None in older files."""
     check_regular(path)
@@ -134,18 +139,18 @@ def _read_description(path: Path) -> tuple[dict[str, Any], str | None]:
     if not isinstance(description, dict):
         raise ValueError("its description is not a table")
     digest = description.pop(_DIGEST, None)
-    if digest is None and any(_vouches(value) for value in description.values()):
+    if digest is None and any(_is_digest(value) for value in description.values()):
         raise ValueError("its description is not what was written")
     if digest is None:
         notice(f"{path}: it has no digest, as files of older versions and of other programs: damage may go unnoticed")
         return description, None
-    tensors = str(digest[_TENSORS]) if _vouches(digest) else ""
+    tensors = str(digest[_TENSORS]) if _is_digest(digest) else ""
     if digest != {_TENSORS: tensors, _CONTENT: _digest_description(description, tensors)}:
         raise ValueError("its description is not what was written")
     return description, tensors
 
 
-def _vouches(value: Any) -> bool:
+def _is_digest(value: Any) -> bool:
     """True for a valid form of a description's entry `digest`."""
     return isinstance(value, dict) and value.keys() == {_TENSORS, _CONTENT}
 

@@ -51,7 +51,7 @@ def load_batches(
     if device and device.cuts_pictures:
 
         def start_boxes(indices: Sequence[Index]) -> tuple[BoxBatch, list[_Job]]:
-            batch = BoxBatch(clips, indices, pin=device.copies_aside)
+            batch = BoxBatch(clips, indices, pin=device.overlaps_copies)
             return batch, batch.jobs
 
         made = _make_in_order(start_boxes, batches, threads)

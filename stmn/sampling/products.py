@@ -37,7 +37,7 @@ def resize_by_products(pictures: Tensor, rows: Tensor, columns: Tensor, device: 
         (B, H', K, W').
     """
     count, _, planes, width = pictures.shape
-    with float32_products(device.takes_coarse_input), torch.autocast(pictures.device.type, enabled=False):
+    with float32_products(device.allows_tf32_input), torch.autocast(pictures.device.type, enabled=False):
         short = torch.bmm(rows, pictures.flatten(2))
         narrow = torch.bmm(short.view(count, -1, width), columns.transpose(1, 2))
     return narrow.view(count, rows.shape[1], planes, columns.shape[1])

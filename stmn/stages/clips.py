@@ -164,7 +164,7 @@ def measure_motion(clips: Clips, options: PrepareOptions, progress: Progress) ->
     import numpy as np
 
     from stmn.flow.estimator import check_estimator
-    from stmn.flow.quantise import HELD
+    from stmn.flow.quantise import COVERED
     from stmn.runtime.bounded import BoundedCall
 
     check_estimator(options.flow, options.flow_options)  # in the workers, its errors would be taken for errors of clips
@@ -183,7 +183,7 @@ def measure_motion(clips: Clips, options: PrepareOptions, progress: Progress) ->
         raise DataError(f"{options.videos}: none of {count_of(len(some), 'clip')} can be decoded")
     components = np.concatenate([parts for parts, _ in found])
     seconds = sum(seconds for _, seconds in found) / len(found)
-    largest = float(np.quantile(np.abs(components), HELD)) if len(components) else 0.0
+    largest = float(np.quantile(np.abs(components), COVERED)) if len(components) else 0.0
     return Motion(len(found), largest, seconds)
 
 

@@ -10,7 +10,7 @@ from stmn.errors import DataError, UsageError, count_of
 from stmn.options.prepare import PrepareOptions
 from stmn.registry.options import build
 from stmn.runtime.files import real_path
-from stmn.runtime.names import find_fault, has_slash
+from stmn.runtime.names import has_slash, name_problem
 from stmn.stages.base import Context, Result, Stage
 from stmn.stages.prepare_notes import find_small, print_list_notes, print_short_videos
 from stmn.stages.video_jobs import Rate, check_workers, count_skipped, run_video_jobs
@@ -84,7 +84,7 @@ def _folder_of(options: PrepareOptions, workspace: Workspace) -> Path:
     """The folder of the prepared set. Raises `UsageError` if its name can't be a folder's."""
     name = options.out or options.set_name
     path = workspace.data_dir(name)
-    if fault := find_fault(real_path(path).name if has_slash(name) else name):
+    if fault := name_problem(real_path(path).name if has_slash(name) else name):
         command = workspace.command("prepare", "VIDEOS", "NAME")
         raise UsageError(f"prepared set '{name}': {fault}; choose another name: {command}")
     return path

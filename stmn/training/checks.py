@@ -15,9 +15,9 @@ from stmn.runtime.progress import Progress
 from stmn.runtime.ranks import Ranks
 from stmn.sampling.clips import Clips
 from stmn.sampling.order import sample_order
-from stmn.training.findings import Found
 from stmn.training.plan import Plan
 from stmn.training.state import STATE_FILE
+from stmn.training.step_results import StepResult
 
 
 def check_samples(network: Network, clips: Clips, plan: Plan) -> None:
@@ -62,7 +62,7 @@ def check_validation(validation: Clips | None, plan: Plan, progress: Progress) -
     )
 
 
-def check_step(found: Found, clips: Clips, plan: Plan, out: Path) -> None:
+def check_step(found: StepResult, clips: Clips, plan: Plan, out: Path) -> None:
     """Make sure that a step is finite.
 
     Raises:

@@ -54,11 +54,11 @@ class Learner(nn.Module):
         """
         with self.device.autocast():
             logits = self.network.logits(*inputs)
-        loss = soft_max_loss(logits, label, self.label_smoothing, self.weights, self.loss_weights)
+        loss = softmax_loss(logits, label, self.label_smoothing, self.weights, self.loss_weights)
         return loss, _count_correct(logits, label)
 
 
-def soft_max_loss(
+def softmax_loss(
     logits: tuple[Tensor, ...], label: Tensor, label_smoothing: float = 0.0, weights: Tensor | None = None,
     loss_weights: Sequence[float] = (),
 ) -> Tensor:  # fmt: skip

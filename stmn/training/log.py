@@ -12,10 +12,10 @@ from torch import Tensor
 from stmn.runtime.device import Device
 from stmn.runtime.progress import Progress, Task
 from stmn.runtime.ranks import Ranks
-from stmn.training.findings import Found
 from stmn.training.loggers import OpenLogger
 from stmn.training.plan import Plan
 from stmn.training.state import TrainingState
+from stmn.training.step_results import StepResult
 from stmn.training.waiting import DataWait
 
 _METRICS_FILE = "metrics.jsonl"
@@ -66,7 +66,7 @@ class Log:
         """Return the next batch; the time that the device waits for it is counted."""
         return self._wait.next(batches)
 
-    def add(self, found: Found) -> None:
+    def add(self, found: StepResult) -> None:
         """Add a step to the next row."""
         self._found.append(found)
 
@@ -110,7 +110,7 @@ class Log:
 
     def _clear(self) -> None:
         """Start a row."""
-        self._found: list[Found] = []
+        self._found: list[StepResult] = []
         self._earlier: tuple[float, ...] = (0.0, 0, 0, 0)
         self._started = time.monotonic()
 

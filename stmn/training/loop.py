@@ -16,7 +16,6 @@ from stmn.sampling.clips import Clips
 from stmn.sampling.loader import load_batches
 from stmn.sampling.order import MicroBatches
 from stmn.training.checks import catch_signals, check_samples, check_step, check_validation, check_weights
-from stmn.training.findings import Findings, Found
 from stmn.training.kept import KeptWeights
 from stmn.training.learner import Learner, select_inputs, weight_classes
 from stmn.training.log import Log
@@ -27,18 +26,19 @@ from stmn.training.plan import Plan
 from stmn.training.recompute import announce_recomputation, recompute_statistics
 from stmn.training.state import SavedState, TrainingState
 from stmn.training.statistics import RunningStatistics
+from stmn.training.step_results import StepResult, StepResults
 from stmn.training.validation import validate
 
 
 @report_lost_rank()
 def train(
     network: Network, clips: Clips, validation: Clips | None, plan: Plan, device: Device, out: Path,
-    progress: Progress, ranks: Ranks = ALONE, hand_out: Callable[[Network, int], None] | None = None,
+    progress: Progress, ranks: Ranks = ALONE, save_network: Callable[[Network, int], None] | None = None,
 ) -> TrainingState:  # fmt: skip
     """Train `network` in place, from the saved state in the folder `out` if there is one; return the final state.
 
-    The processes of `ranks` share the micro-batches of each step and end with the same network. `hand_out` is called
-    with the network and the number of the step every `plan.keep_every` steps.
+    The processes of `ranks` share the micro-batches of each step and end with the same network. `save_network`
+    is called with the network and the number of the step every `plan.keep_every` steps.
 
     Raises:
         UsageError, DataError: before the first step, if the samples don't fit the network or the plan.
@@ -67,7 +67,7 @@ def train(
     )
     shares = [plan.count_groups(share) for share in ranks.shares(plan.micro_batches)]
     statistics = RunningStatistics(normalisation, plan.bn_momentum, shares)
-    findings = Findings(plan, ranks, device, optimizer, scaler)
+    results = StepResults(plan, ranks, device, optimizer, scaler)
     log = Log(out, plan, len(clips), state, progress, ranks, device)
 
     # data: crops, strides and order are functions of the seed, the epoch and the step
@@ -77,7 +77,7 @@ def train(
     )  # fmt: skip
     batches = iter(load_batches(clips, order, device.loader_threads, device=device))
 
-    def take(found: list[Found]) -> list[Found]:
+    def take(found: list[StepResult]) -> list[StepResult]:
         """Log steps; raise at the first that is not finite."""
         for one in found:
             check_step(one, clips, plan, out)
@@ -113,13 +113,13 @@ def train(
             norm = gradient_norm(optimizer)
 
             # check: the processes agree on whether a step is finite, and whether to save and to stop
-            findings.add(state.step, losses, correct, norm, stop.is_set(), saved.is_due())
-            found = take(findings.known())
+            results.add(state.step, losses, correct, norm, stop.is_set(), saved.is_due())
+            found = take(results.known())
             save, leave = any(one.due or one.stop for one in found), any(one.stop for one in found)
 
             # save the state as it was before this step, once this step is known to be finite: then the state is good
             if save:
-                take(findings.wait())
+                take(results.wait())
                 state.sums = log.sums(before=state.step)
                 saved.save(state, statistics.before)
             if leave:
@@ -133,14 +133,14 @@ def train(
             scaler.update()
             state.step += 1
             kept.update(state.step)
-            if hand_out and plan.keep_every and state.step % plan.keep_every == 0:
-                take(findings.wait())
+            if save_network and plan.keep_every and state.step % plan.keep_every == 0:
+                take(results.wait())
                 check_weights(network, state.step)
-                hand_out(kept.current, state.step)
+                save_network(kept.current, state.step)
 
             # log
             if log.row_is_due():
-                take(findings.wait())
+                take(results.wait())
                 if validation and plan.validates_at(state.step):
                     state.errors.append(1 - validate(kept.current, validation, plan, device, ranks))
                     kept.validated(state.errors)

@@ -40,7 +40,7 @@ _KNOWN = frozenset({0, 1, 4, 5, 6, 7, 9})
 _SD_WIDTH, _SD_HEIGHT = 1279, 576
 
 
-def is_wide(frame: av.VideoFrame) -> bool:
+def has_wide_colours(frame: av.VideoFrame) -> bool:
     """True if a frame's colours are not those of BT.709: HDR (PQ or HLG), BT.2020, or Display P3."""
     return frame.color_trc in _HDR or frame.color_primaries in (ColorPrimaries.BT2020, ColorPrimaries.SMPTE432)
 
@@ -60,7 +60,7 @@ def describe_colours(frame: av.VideoFrame) -> str:
     return f"its colour matrix (number {frame.colorspace} of ITU-T H.273) can't be undone: its colours are a guess"
 
 
-def narrow(picture: NDArray[np.uint16], transfer: int, primaries: int) -> NDArray[np.uint8]:
+def convert_to_bt709(picture: NDArray[np.uint16], transfer: int, primaries: int) -> NDArray[np.uint8]:
     """Convert a picture with wider or brighter colours to what a BT.709 display shows of it.
 
     Args:

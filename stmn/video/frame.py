@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from stmn.errors import DataError
-from stmn.video.colour import blend, is_wide, name_matrix, narrow
+from stmn.video.colour import blend, convert_to_bt709, has_wide_colours, name_matrix
 from stmn.video.crop import Crop
 from stmn.video.limits import LARGEST, MAX_PIXELS
 
@@ -51,7 +51,7 @@ class Painter:
 
     def paint(self, frame: av.VideoFrame, short_side: int | None) -> NDArray[np.uint8]:
         """Return a stored frame with square pixels, (H, W, 3) RGB, not turned. Raises `DataError` if FFmpeg can't."""
-        wide, alpha = is_wide(frame), any(component.is_alpha for component in frame.format.components)
+        wide, alpha = has_wide_colours(frame), any(component.is_alpha for component in frame.format.components)
         transfer, primaries = frame.color_trc, frame.color_primaries
         name_matrix(frame)
         rgb, rgba = ("rgb48le", "rgba64le") if wide else ("rgb24", "rgba")
@@ -59,7 +59,7 @@ class Painter:
             picture = blend(self._convert(frame, (frame.width, frame.height), rgba))
             frame = av.VideoFrame.from_ndarray(self._cut(picture), format=rgb)
         picture = self._convert(frame, _scale_size(frame.width, frame.height, self.pixel_aspect, short_side), rgb)
-        return narrow(picture, transfer, primaries) if wide else picture
+        return convert_to_bt709(picture, transfer, primaries) if wide else picture
 
     def _cut(self, picture: NDArray[Any]) -> NDArray[Any]:
         """Return the shown part of a stored picture."""

@@ -42,7 +42,7 @@ class Announced:
 
 
 @dataclass(frozen=True)
-class Findings:
+class Damage:
     """The damage found in a video, and notes on oddities that are not a loss.
 
     `lost` frames out of `of` are lost; `words` says how.
@@ -81,7 +81,7 @@ def announced_end(container: InputContainer) -> Announced:
     return Announced(length.seconds, own)
 
 
-def judge(tally: Tally, announced: Announced, rate: float, cut: float) -> Findings:
+def judge(tally: Tally, announced: Announced, rate: float, cut: float) -> Damage:
     """Find out what is missing or damaged in a video that has been read to its end.
 
     A header that announces more than there is proves nothing: it may give the length of the sound, or of a longer
@@ -121,4 +121,4 @@ def judge(tally: Tally, announced: Announced, rate: float, cut: float) -> Findin
         words = f"{lost} of its {of} frames can't be decoded"
     if tally.reason and lost:
         words += f": {tally.reason}"
-    return Findings(lost, of, words, notes)
+    return Damage(lost, of, words, notes)

@@ -28,7 +28,7 @@ def test_groups_have_the_exact_sign_flip_test_of_scipy():
     for _ in range(10):
         whole = Units(generator.integers(0, 9, 50).astype(str).tolist())
         first, second = generator.uniform(size=50) < 0.4, generator.uniform(size=50) < 0.6
-        gains = whole.add_up(second.astype(float) - first)
+        gains = whole.sum_by_unit(second.astype(float) - first)
         expected = permutation_test(
             (gains,), lambda values, axis: np.abs(values.sum(axis=axis)), permutation_type="samples", n_resamples=np.inf,
             alternative="greater", vectorized=True,

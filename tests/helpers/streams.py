@@ -172,7 +172,7 @@ def streams(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         patch.setattr(Tensor, "pin_memory", lambda tensor: tensor.clone())
         patch.setattr(OnGpu, "is_cuda", True, raising=False)
         patch.setattr(Device, "is_cuda", property(lambda device: device.device.type == "gpu"))
-        patch.setattr(Device, "copies_aside", property(lambda device: device.device.type == "gpu"))
+        patch.setattr(Device, "overlaps_copies", property(lambda device: device.device.type == "gpu"))
         patch.setattr(simulated_gpu, "watch", _Streams())
         _memory.clear()
         try:

@@ -12,7 +12,7 @@ from stmn.nets.config import GateConfig, NetworkConfig, StreamConfig, TemporalCo
 from stmn.nets.fast import winograd
 from stmn.nets.fast.convolutions import Conv3x3, FastConv2d, StemConv, TemporalConv, use_fast_convolutions
 from stmn.runtime.device import choose_device
-from stmn.training.learner import Learner, soft_max_loss
+from stmn.training.learner import Learner, softmax_loss
 
 CPU = choose_device("cpu")
 
@@ -209,7 +209,7 @@ def step(fast: bool) -> dict[str, Tensor]:
     network = CPU.place(build_network(config)).train()
     torch.manual_seed(0)
     given, label = [torch.randn(2, 4, channels, 64, 64) for channels in (3, 8)], torch.tensor([0, 2])
-    loss = Learner(network, CPU)(given, label)[0] if fast else soft_max_loss(network.logits(*given), label)
+    loss = Learner(network, CPU)(given, label)[0] if fast else softmax_loss(network.logits(*given), label)
     loss.backward()
     return {name: parameter.grad for name, parameter in network.named_parameters()}
 

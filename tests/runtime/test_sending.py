@@ -61,7 +61,7 @@ def test_next_item_is_on_its_way_while_one_is_used(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
     monkeypatch.setattr(torch.cuda, "stream", streams.use)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _: streams)
-    monkeypatch.setattr(Device, "copies_aside", True)
+    monkeypatch.setattr(Device, "overlaps_copies", True)
 
     def send(item: int) -> Memory:
         assert streams.within

@@ -20,7 +20,7 @@ from stmn.sampling.augment import normalise_flow, normalise_rgb
 from stmn.sampling.clips import Clips
 from stmn.sampling.noise import Noise, measure_noise
 from stmn.store.format.read import Store
-from stmn.training.learner import soft_max_loss
+from stmn.training.learner import softmax_loss
 from stmn.training.loop import train
 from stmn.training.normalisation import Normalisation
 from stmn.training.plan import Multipliers, Plan
@@ -189,8 +189,8 @@ def test_loss_weights_multiply_the_loss_of_each_stream():
     generator = torch.Generator().manual_seed(0)
     outputs = tuple(torch.randn(3, 2, 4, generator=generator) for _ in range(2))
     label = torch.tensor([0, 3, 1])
-    one, other = (float(soft_max_loss((output,), label)) for output in outputs)
-    weighted = float(soft_max_loss(outputs, label, loss_weights=(0.25, 3)))
+    one, other = (float(softmax_loss((output,), label)) for output in outputs)
+    weighted = float(softmax_loss(outputs, label, loss_weights=(0.25, 3)))
     assert weighted == pytest.approx(0.25 * one + 3 * other)
 
 

@@ -191,12 +191,12 @@ def test_flow_of_batches_in_flight_is_that_of_the_cpu(monkeypatch):
         return [Request(None, 0, chain, torch.zeros(len(chain) - 1, 2, 24, 24, dtype=torch.uint8)) for chain in frames]
 
     def compute(device: Device) -> list[torch.Tensor]:
-        maker, found, flying = BatchMaker(tvl1, 20.0, "subtract", device), [], None
+        maker, found, in_flight = BatchMaker(tvl1, 20.0, "subtract", device), [], None
         for seed in range(3):
             launched = maker.launch(make_requests(seed))
-            found += maker.finish(flying) if flying else []
-            flying = launched
-        found += maker.finish(flying)
+            found += maker.finish(in_flight) if in_flight else []
+            in_flight = launched
+        found += maker.finish(in_flight)
         assert {reason for _, reason in found} == {""}
         return [request.levels for request, _ in found]
 

@@ -20,7 +20,7 @@ from stmn.errors import Interrupted, StmnError
 from stmn.runtime.device import Device
 from stmn.runtime.precision import training_numbers
 from stmn.runtime.progress import Silent
-from stmn.training.learner import Learner, soft_max_loss
+from stmn.training.learner import Learner, softmax_loss
 from stmn.training.loop import train
 
 BROKEN_AT = 3
@@ -162,9 +162,9 @@ def test_deterministic_training_gives_the_same_bits_twice(scratch, monkeypatch):
 def test_deterministic_loss_is_the_same_number(label, weights):
     """It is computed on rows, because CUDA has no deterministic loss of maps."""
     logits = (torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(1)),)
-    expected = soft_max_loss(logits, label, 0.1, weights)
+    expected = softmax_loss(logits, label, 0.1, weights)
     with training_numbers(CPU, deterministic=True):
-        torch.testing.assert_close(soft_max_loss(logits, label, 0.1, weights), expected)
+        torch.testing.assert_close(softmax_loss(logits, label, 0.1, weights), expected)
 
 
 def test_operation_that_is_not_the_same_each_time_is_named(scratch, monkeypatch):

@@ -15,7 +15,7 @@ from stmn.sampling.loader import load_batches
 from stmn.sampling.order import MicroBatches
 from stmn.sampling.validation import hold_out
 from stmn.training.kept import best_validation
-from stmn.training.learner import soft_max_loss, weight_classes
+from stmn.training.learner import softmax_loss, weight_classes
 from stmn.training.loop import train
 from stmn.training.optimizer import is_new, parameter_groups
 from stmn.training.plan import Multipliers, Plan
@@ -135,9 +135,9 @@ def test_class_weights_make_each_class_count_alike():
         assert labels.count(number) * float(found[number]) == pytest.approx(3)  # and the mean over videos is 1
     logits, label = torch.randn(4, 1, 5, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 0, 1, 3])
     each = F.cross_entropy(logits[:, 0], label, reduction="none")
-    assert float(soft_max_loss((logits,), label, weights=found)) == pytest.approx(float((each * found[label]).mean()))
+    assert float(softmax_loss((logits,), label, weights=found)) == pytest.approx(float((each * found[label]).mean()))
     # so that micro-batches add up to their batch
-    parts = [soft_max_loss((logits[i : i + 2],), label[i : i + 2], weights=found) for i in (0, 2)]
+    parts = [softmax_loss((logits[i : i + 2],), label[i : i + 2], weights=found) for i in (0, 2)]
     assert float(sum(parts) / 2) == pytest.approx(float((each * found[label]).mean()))
 
 
@@ -166,11 +166,11 @@ def test_loss_of_shared_labels_is_shared(weights):
     label, share = torch.tensor([0, 2, 1]), 0.3
     both = share * F.one_hot(label, 3) + (1 - share) * F.one_hot(other, 3)
     if weights is None:
-        expected = share * soft_max_loss((logits,), label) + (1 - share) * soft_max_loss((logits,), other)
-        assert float(soft_max_loss((logits,), both)) == pytest.approx(float(expected))
+        expected = share * softmax_loss((logits,), label) + (1 - share) * softmax_loss((logits,), other)
+        assert float(softmax_loss((logits,), both)) == pytest.approx(float(expected))
         return
     by_hand = -(both[:, None] * logits.log_softmax(-1)).sum(-1) * (both @ weights)[:, None]
-    assert float(soft_max_loss((logits,), both, weights=weights)) == pytest.approx(float(by_hand.mean()))
+    assert float(softmax_loss((logits,), both, weights=weights)) == pytest.approx(float(by_hand.mean()))
 
 
 def test_class_weights_are_those_of_the_training_list(prepared, tmp_path):

@@ -11,7 +11,7 @@ from stmn.errors import UsageError
 from stmn.runtime.progress import Silent
 from stmn.sampling.clips import Clips
 from stmn.sampling.validation import hold_out
-from stmn.training.learner import soft_max_loss
+from stmn.training.learner import softmax_loss
 from stmn.training.loop import train
 from stmn.training.normalisation import Normalisation
 from stmn.training.optimizer import parameter_groups
@@ -41,8 +41,8 @@ def test_loss_is_the_sum_of_one_soft_max_loss_per_output():
         for video in range(2):
             for place in scores[video]:
                 by_hand += float(place.exp().sum().log() - place[label[video]]) / 6
-    assert float(soft_max_loss((one, other), label)) == pytest.approx(by_hand)
-    assert float(soft_max_loss((one,), label)) < by_hand
+    assert float(softmax_loss((one, other), label)) == pytest.approx(by_hand)
+    assert float(softmax_loss((one,), label)) < by_hand
 
 
 def test_only_weights_decay():

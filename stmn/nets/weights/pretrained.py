@@ -22,6 +22,7 @@ from stmn.nets.weights.matconvnet import InputLevels, read_matconvnet
 from stmn.nets.weights.pickles import load_pickle
 from stmn.runtime.files import check_regular, names_path
 from stmn.runtime.hub import is_hub_name
+from stmn.runtime.tensor_files import format_shape
 
 #: pinned tags: the ImageNet weights that torchvision trained
 _PINNED = {f"resnet{depth}": f"timm/resnet{depth}.tv_in1k" for depth in (18, 34, 50, 101, 152)}
@@ -196,7 +197,7 @@ def fill_backbone(backbone: Backbone, state: dict[str, Tensor], path: Path, arch
     mistakes = [f"lacks {name}" for name in needed if name not in state]
     mistakes += [f"has {name}" for name in state if name not in own]
     mistakes += [
-        f"{name} is {_format_shape(state[name])}, not {_format_shape(own[name])}"
+        f"{name} is {format_shape(state[name].shape)}, not {format_shape(own[name].shape)}"
         for name in state
         if name in own and state[name].shape != own[name].shape
     ]
@@ -206,11 +207,6 @@ def fill_backbone(backbone: Backbone, state: dict[str, Tensor], path: Path, arch
     if broken:
         raise CheckpointError(f"{path}: damaged: {broken[0]} has NaN or infinite values")
     backbone.load_state_dict(state, strict=False)
-
-
-def _format_shape(value: Tensor) -> str:
-    """Return a tensor's shape as `64 x 3 x 7 x 7`."""
-    return " x ".join(map(str, value.shape)) or "one number"
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from stmn.recipe.tuning.space import Space, Value, combine, read_space
 from stmn.recipe.tuning.study import FOLDER, Study
 from stmn.runtime import torchrun
 from stmn.runtime.files import digest
-from stmn.runtime.names import find_fault
+from stmn.runtime.names import name_problem
 from stmn.runtime.progress import Silent
 from stmn.stages.training import count_held_out
 from stmn.workspace import Workspace
@@ -101,7 +101,7 @@ def prepare_tuning(
         raise UsageError(f"tune: '{verb}' can't be tuned{near_match(verb, VERBS)}; known: {', '.join(VERBS)}")
     if torchrun.size() > 1:
         raise UsageError("tune: a trial trains in one process: start it without torchrun")
-    if name is not None and (fault := find_fault(name)):
+    if name is not None and (fault := name_problem(name)):
         raise UsageError(f"name '{name}': {fault}")
     found = read_space(space, options_of(verb), given)
     below = {key: value for key, value in defaults.items() if key not in found}

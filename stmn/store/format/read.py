@@ -18,12 +18,12 @@ from stmn.registry import for_fingerprint
 from stmn.runtime.files import digest
 from stmn.store.format.header import read_header
 from stmn.store.format.shard import (
+    CHECKSUMMED,
     DAMAGE,
     FLOW,
     KIND_NAMES,
     REMEDY,
     RGB,
-    VOUCHED,
     check_rows,
     describe_damage,
     journal_path,
@@ -89,7 +89,7 @@ class Store:
         gone = set(self.header.gone)
         for shard in range(len(self.shards)):
             for values in sorted(self._rows(shard, "videos"), key=lambda row: str(row[1])):
-                row = dict(zip(VOUCHED["videos"], values, strict=True))
+                row = dict(zip(CHECKSUMMED["videos"], values, strict=True))
                 if row["id"] not in gone:
                     self.videos[row["id"]] = StoredVideo(*(*(row[name] for name in _COLUMNS), shard))
 

@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS notes (id TEXT PRIMARY KEY, note TEXT NOT NULL);
 TOTALS = "CREATE TABLE totals (name TEXT PRIMARY KEY, number INTEGER NOT NULL, checksum INTEGER NOT NULL)"
 
 #: the tables whose number of rows and sum of row checksums are in `totals`, and their columns
-VOUCHED = {
+CHECKSUMMED = {
     "videos": (
         "number", "id", "class", "grp", "status", "reason", "frames", "width", "height", "source_width",
         "source_height", "fps", "source_hash", "flow", "bound", "checksum",
@@ -86,13 +86,13 @@ def check_rows(connection: sqlite3.Connection, table: str, shard: Path) -> list[
         shard: The shard's file, for the message.
 
     Returns:
-        The rows, with the columns of `VOUCHED`. Shards of older versions have no totals, so their rows are not checked.
+        The rows, with the columns of `CHECKSUMMED`. Older shards have no totals, so their rows are not checked.
 
     Raises:
         DataError: A row is missing or has changed.
         sqlite3.DatabaseError: The file is damaged.
     """
-    rows = connection.execute(f"SELECT {', '.join(VOUCHED[table])} FROM {table}").fetchall()
+    rows = connection.execute(f"SELECT {', '.join(CHECKSUMMED[table])} FROM {table}").fetchall()
     if has_totals(connection):
         written = connection.execute("SELECT number, checksum FROM totals WHERE name = ?", (table,)).fetchone()
         if written != (len(rows), sum(row_checksum(*row) for row in rows)):

@@ -10,12 +10,12 @@ from typing import NamedTuple, Self
 from stmn.datasets.base import VideoEntry
 from stmn.errors import DataError
 from stmn.store.format.shard import (
+    CHECKSUMMED,
     DAMAGE,
     PAGE_SIZE,
     RGB,
     SCHEMA,
     TOTALS,
-    VOUCHED,
     check_rows,
     describe_damage,
     has_totals,
@@ -174,7 +174,7 @@ class ShardWriter:
 
     def check(self) -> None:
         """Make sure that the rows are those that were written. Raises `DataError`."""
-        for table in VOUCHED:
+        for table in CHECKSUMMED:
             check_rows(self._connection, table, self._path)
 
     def video(self, video_id: str) -> RecordedVideo | None:
@@ -207,7 +207,7 @@ class ShardWriter:
             self._connection.execute(TOTALS)
             if all(row[1] != "crc" for row in self._connection.execute("PRAGMA table_info(pictures)")):
                 self._connection.execute("ALTER TABLE pictures ADD COLUMN crc INTEGER")
-            for table, columns in VOUCHED.items():
+            for table, columns in CHECKSUMMED.items():
                 rows = self._connection.execute(f"SELECT {', '.join(columns)} FROM {table}").fetchall()
                 total = table, len(rows), sum(row_checksum(*row) for row in rows)
                 self._connection.execute("INSERT INTO totals VALUES (?, ?, ?)", total)
@@ -216,7 +216,7 @@ class ShardWriter:
         """Let SQLite keep the totals up to date: triggers change them in the transaction that changes a row."""
         self._connection.create_function("row_checksum", -1, row_checksum, deterministic=True)
         self._connection.execute("PRAGMA recursive_triggers = ON")  # so that rows deleted by REPLACE count too
-        for table, columns in VOUCHED.items():
+        for table, columns in CHECKSUMMED.items():
             old, new = (f"row_checksum({', '.join(f'{row}.{name}' for name in columns)})" for row in ("OLD", "NEW"))
             changes = {"INSERT": ("+ 1", f"+ {new}"), "DELETE": ("- 1", f"- {old}"), "UPDATE": ("", f"+ {new} - {old}")}
             for event, (number, checksum) in changes.items():

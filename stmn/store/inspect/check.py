@@ -12,7 +12,7 @@ from stmn.errors import DataError, count_of
 from stmn.flow.fit import Fit
 from stmn.runtime.progress import Progress
 from stmn.store.format.read import Store
-from stmn.store.format.shard import DAMAGE, REMEDY, VOUCHED, check_rows, journal_path, open_read_only, shard_paths
+from stmn.store.format.shard import CHECKSUMMED, DAMAGE, REMEDY, check_rows, journal_path, open_read_only, shard_paths
 from stmn.store.inspect.check_video import VideoFindings, check_video
 from stmn.store.inspect.copies import find_copies
 from stmn.store.inspect.lookup import quote_id
@@ -80,7 +80,7 @@ def _check_shards(folder: Path) -> Iterator[str]:
             with closing(open_read_only(path)) as connection:
                 words = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
                 connection.execute("SELECT 1 FROM pictures LIMIT 1").fetchone()
-                for table in VOUCHED if words == "ok" else ():
+                for table in CHECKSUMMED if words == "ok" else ():
                     check_rows(connection, table, path)
         except DataError as error:
             yield str(error)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stmn.flow.quantise import HELD, ZERO_LEVEL, dequantise, next_bound
+from stmn.flow.quantise import COVERED, ZERO_LEVEL, dequantise, next_bound
 from stmn.runtime.progress import Progress
 from stmn.store.format.read import Store, StoredVideo
 from stmn.store.format.shard import FLOW, RGB
@@ -149,7 +149,7 @@ def measure_flow(store: Store, fields: int, progress: Progress) -> FlowStatistic
         of=total,
         mean_speed=float((weights * speed).sum()),
         fast=_weighted_quantile(speed, weights, 0.99),
-        largest_component=_weighted_quantile(components, torch.cat([weights, weights]) / 2, HELD),
+        largest_component=_weighted_quantile(components, torch.cat([weights, weights]) / 2, COVERED),
         clipped=float(weights[clipped_u | clipped_v].sum()),
         zero=float(weights[(u == ZERO_LEVEL) & (v == ZERO_LEVEL)].sum()),
         step=2 * bound / 255,

@@ -107,14 +107,14 @@ class PrepareWorker:
 
     def _make_fields(self, index: int) -> "FieldMaker":
         """Return the object that computes flow for worker `index`, here or in an owner process."""
-        from stmn.flow.client import FieldsElsewhere
-        from stmn.flow.pairs import FieldsHere
+        from stmn.flow.client import RemoteFields
+        from stmn.flow.pairs import LocalFields
 
         if self.owners:
             owner = self.owners[index % len(self.owners)]
-            return FieldsElsewhere(owner.name, owner.device)
+            return RemoteFields(owner.name, owner.device)
         how = self.preparation
-        return FieldsHere(load_estimator(how.flow, how.flow_options), how.bound, how.camera_motion)
+        return LocalFields(load_estimator(how.flow, how.flow_options), how.bound, how.camera_motion)
 
     def _prepare(self, source: "_Source", shard: ShardWriter, fields: "FieldMaker | None") -> VideoResult:
         """Put a video into the shard. Raises `DataError` and other errors if that fails."""

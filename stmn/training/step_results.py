@@ -22,7 +22,7 @@ from stmn.training.plan import Plan
 
 
 @dataclass(frozen=True)
-class Found:
+class StepResult:
     """The results of one step, the same in all processes.
 
     Attributes:
@@ -54,7 +54,7 @@ class Found:
         return any(self.bad_losses) or not (isfinite(self.norm) or self.can_rescale)
 
 
-class Findings:
+class StepResults:
     """The results of the last steps that have not reached the host yet.
 
     Args:
@@ -97,27 +97,27 @@ class Findings:
             # read by torch's fused optimizers: they leave the weights as they are if this is 1
             self._optimizer.found_inf, self._optimizer.grad_scale = self._broken, None  # type: ignore[attr-defined]
 
-    def known(self) -> list[Found]:
+    def known(self) -> list[StepResult]:
         """Return the results up to this step, or on a GPU up to the step before; each step is returned once."""
         return self._take(len(self._waiting) - self._behind)
 
-    def wait(self) -> list[Found]:
+    def wait(self) -> list[StepResult]:
         """Return the results of all steps that were not returned yet; this waits for the device."""
         return self._take(len(self._waiting))
 
-    def _take(self, count: int) -> list[Found]:
+    def _take(self, count: int) -> list[StepResult]:
         """Return the first `count` of the waiting steps."""
         taken, self._waiting = self._waiting[: max(count, 0)], self._waiting[max(count, 0) :]
         return [self._read(*one) for one in taken]
 
-    def _read(self, step: int, copy: HostCopy, stop: bool, due: bool) -> Found:
+    def _read(self, step: int, copy: HostCopy, stop: bool, due: bool) -> StepResult:
         """Read the numbers of a step from the host copy."""
         numbers = copy.read()
         if self._ranks.size > 1:
             *numbers, stops, dues = numbers
             stop, due = stops > 0, dues > 0
         losses, (correct, norm, *scale) = numbers[: self._micro_batches], numbers[self._micro_batches :]
-        return Found(step, losses, int(correct), norm, bool(scale) and scale[0] >= 1, stop, due)
+        return StepResult(step, losses, int(correct), norm, bool(scale) and scale[0] >= 1, stop, due)
 
     def _add_up(self, first: int, own: Tensor, stop: bool, due: bool) -> Tensor:
         """Sum over the processes: losses of all micro-batches, correct, norm, scale if there is one, stop and due."""
