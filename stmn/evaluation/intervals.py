@@ -97,8 +97,8 @@ def share_interval(value: float, influence: FloatArray, units: Units, seeds: int
         value: The share, 0..1.
         influence: (N,) each video's influence on it: (correct - value) / N for a plain share. With several seeds
             `correct` is the share of seeds that classify the video correctly.
-            units: The independent units. A video's results with all seeds are in its unit.
-            seeds: Number of results per video.
+        units: The independent units. A video's results with all seeds are in its unit.
+        seeds: Number of results per video.
 
     Returns:
         Low and high; 0 and 1 if there is one group, which says nothing about others.
