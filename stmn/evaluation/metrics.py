@@ -1,6 +1,6 @@
 """Metrics of a scores file, each with its 95 % interval, and notes on what they can't show."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ from stmn.evaluation.temperature import cross_fit
 
 #: bins of the calibration error (Guo et al. 2017)
 BINS = 15
+#: a largest class this much above 1 / classes is named: always predicting it is a better guess than chance
+_ABOVE_CHANCE = 0.02
 #: with this many classes or fewer, the true class is always among the top five
 TOP = 5
 
@@ -179,6 +181,17 @@ def average_splits(parts: Sequence[Scores]) -> dict[str, Any]:
     }
 
 
+def find_large_class(videos: Mapping[str, int]) -> tuple[str, float] | None:
+    """Return the largest class and its share of the videos, 0..1; None unless that is clearly above chance.
+
+    Args:
+        videos: the number of videos of each class.
+    """
+    name = max(videos, key=lambda name: videos[name])
+    share = videos[name] / sum(videos.values())
+    return (name, share) if share >= 1 / len(videos) + _ABOVE_CHANCE else None
+
+
 def _find_notes(result: dict[str, Any], mean: FloatArray, units: Units) -> Iterator[str]:
     """Yield notes on what the numbers can't show."""
     if units.over == "groups" and units.count == 1:
@@ -195,7 +208,10 @@ def _find_notes(result: dict[str, Any], mean: FloatArray, units: Units) -> Itera
             f"All videos are of one class, {next(n for n, f in result['per_class'].items() if f['videos'])}: a "
             "classifier that always names it has 100 %."
         )
-    elif missing:
+    elif largest := find_large_class({name: found["videos"] for name, found in result["per_class"].items()}):
+        name, share = largest
+        yield f"Always predicting '{name}', the largest class, has {100 * share:.1f} %, above chance."
+    if 0 < len(missing) < len(counts) - 1:
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         yield (
             f"The mean over classes leaves out the {count_of(len(missing), 'class', 'classes')} without videos, of "

@@ -1,6 +1,7 @@
 """table: one row per method that was trained and tested several times, with chance and the box-shape baseline."""
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from stmn.errors import DataError, UsageError, count_of, near_match
@@ -78,11 +79,14 @@ class Table(Stage[TableOptions]):
         results = _load(options, context)
         methods = collect_methods(results)
         with Store(context.data) as store:
-            guesses = _guess_by_shapes(methods[0], store)
+            by_shapes = _guess_by_shapes(methods[0], store)
             data = store.header.name
-        table = _measure([*([guesses] if guesses else []), *methods], options.against)
+        table = _measure([*([by_shapes] if by_shapes else []), *methods], options.against)
         table |= {"data": data, "chance": 1 / len(results[0].scores.classes)}
-        table["rows"].insert(0, {"name": CHANCE, "accuracy": table["chance"]})
+        guesses = [{"name": CHANCE, "accuracy": table["chance"]}]
+        if largest := _find_large_class(results):
+            guesses.append({"name": f"always {largest[0]}", "accuracy": largest[1]})
+        table["rows"][:0] = guesses
         write_json(context.out / "table.json", table)
         for name, text in (("table.md", make_markdown(table)), ("table.csv", make_csv(table))):
             with atomic_write(context.out / name) as temporary:
@@ -102,6 +106,15 @@ def _load(options: TableOptions, context: Context) -> "list[Tested]":
     assert options.rows is not None and options.seeds is not None
     named = zip(options.rows, options.seeds, context.inputs["evaluations"], strict=True)
     return [Tested(row, seed, load_scores(item.path), item.label) for row, seed, item in named]
+
+
+def _find_large_class(results: "list[Tested]") -> tuple[str, float] | None:
+    """The largest class of all tested videos and its share, if that is clearly above chance."""
+    from stmn.evaluation.metrics import find_large_class
+
+    labels = {video: label for r in results for video, label in zip(r.scores.ids, r.scores.labels, strict=True)}
+    counts = Counter(labels.values())
+    return find_large_class({name: counts[number] for number, name in enumerate(results[0].scores.classes)})
 
 
 def _name_rows(given: list[Input], workspace: Workspace) -> list[str]:

@@ -40,6 +40,15 @@ def test_metrics_match_hand_calculation():
     assert describe_accuracy(result) == "75.0 % [30.1, 95.4] of 4 videos"  # Wilson's interval of 3 of 4
 
 
+@pytest.mark.parametrize(("labels", "said"), [
+    ([0, 0, 0, 1, 2], "Always predicting 'class0', the largest class, has 60.0 %, above chance."), (list(range(8)), ""),
+])  # fmt: skip
+def test_guess_that_is_better_than_chance_is_named(labels, said):
+    """Where classes have different numbers of videos, an accuracy above 1 / classes may be worth nothing."""
+    notes = measure(made(torch.randn(len(labels), len(CLASSES)), labels))["notes"]
+    assert [note for note in notes if note.startswith("Always")] == ([said] if said else [])
+
+
 def test_metrics_agree_with_scikit_learn():
     generator = torch.Generator().manual_seed(1)
     labels = torch.randint(0, 12, (200,), generator=generator).tolist()
@@ -147,7 +156,10 @@ def test_one_class_in_the_test_part_is_said():
 def test_classes_without_videos_are_named():
     result = measure(few([0, 1, 1], [0, 1, 0]))
     assert result["mean_class_accuracy"] == pytest.approx(0.75)
-    assert result["notes"] == ["The mean over classes leaves out the 2 classes without videos, of 4: class2, class3."]
+    assert result["notes"] == [
+        "Always predicting 'class1', the largest class, has 66.7 %, above chance.",
+        "The mean over classes leaves out the 2 classes without videos, of 4: class2, class3.",
+    ]
 
 
 @pytest.mark.filterwarnings("error")
