@@ -22,8 +22,8 @@ from stmn.evaluation.temperature import cross_fit
 
 #: bins of the calibration error (Guo et al. 2017)
 BINS = 15
-#: a largest class this much above 1 / classes is named: always predicting it is a better guess than chance
-_ABOVE_CHANCE = 0.02
+#: the largest class is named if its share is this many times 1 / classes, and this much above it
+_TIMES_CHANCE, _ABOVE_CHANCE = 1.2, 0.02
 #: with this many classes or fewer, the true class is always among the top five
 TOP = 5
 
@@ -189,7 +189,8 @@ def find_large_class(videos: Mapping[str, int]) -> tuple[str, float] | None:
     """
     name = max(videos, key=lambda name: videos[name])
     share = videos[name] / sum(videos.values())
-    return (name, share) if share >= 1 / len(videos) + _ABOVE_CHANCE else None
+    chance = 1 / len(videos)
+    return (name, share) if share >= max(_TIMES_CHANCE * chance, chance + _ABOVE_CHANCE) else None
 
 
 def _find_notes(result: dict[str, Any], mean: FloatArray, units: Units) -> Iterator[str]:

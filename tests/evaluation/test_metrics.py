@@ -157,7 +157,7 @@ def test_classes_without_videos_are_named():
     result = measure(few([0, 1, 1], [0, 1, 0]))
     assert result["mean_class_accuracy"] == pytest.approx(0.75)
     assert result["notes"] == [
-        "Always predicting 'class1', the largest class, has 66.7 %, above chance.",
+        "Always predicting 'class0', the largest class, has 66.7 %, above chance.",
         "The mean over classes leaves out the 2 classes without videos, of 4: class2, class3.",
     ]
 

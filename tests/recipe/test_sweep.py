@@ -353,3 +353,18 @@ def test_a_training_that_diverges_does_not_stop_the_others(scratch, tmp_path):
     always = swept(tmp_path, "[sweep.motion]\nlr = [1e30, 2e30, 3e30, 4e30]", motion, TESTS[0])
     ended = call("run", always, "-w", scratch.root)
     assert ended.exit_code == 1 and len(errors_of(ended)) == 1 and "4e+30" not in ended.stderr
+
+
+def test_a_table_has_the_guess_of_the_largest_class_where_it_beats_chance(own, tmp_path):
+    scores = load_scores(own.newest("scores").output("scores"))
+    of_first, others = (
+        [row for row, label in enumerate(scores.labels) if (label == 0) is first] for first in (True, False)
+    )
+    scores.take([*of_first, others[0]]).save(tmp_path / "few.safetensors")
+    result = call("table", tmp_path / "few.safetensors", "-w", own.root)
+    assert result.exit_code == 0, result.stderr
+    [table] = own.runs_dir.glob("table-*/table.json")
+    chance, largest, *_ = json.loads(table.read_text())["rows"]
+    assert chance == {"name": "chance", "accuracy": 1 / len(scores.classes)}
+    share = len(of_first) / (len(of_first) + 1)
+    assert largest == {"name": f"always {scores.classes[0]}", "accuracy": pytest.approx(share)}
