@@ -187,7 +187,7 @@ def train_model(
         earlier: the data that the network has learned from before.
     """
     from stmn.nets.checkpoint import save_checkpoint
-    from stmn.runtime.device import choose_device
+    from stmn.runtime.device import choose_device, has_fast_bfloat16
     from stmn.runtime.memory import report_shortage
     from stmn.runtime.precision import training_numbers
     from stmn.sampling.balance import describe_imbalance
@@ -207,7 +207,9 @@ def train_model(
         context.progress.say(unequal)
     if device.tf32 or device.precision_name != "float32":
         name = "tf32" if device.tf32 else device.precision_name
-        context.progress.say(f"precision: convolutions are computed in {name} on {device.device}")
+        slow = name == "bfloat16" and device.device.type == "cpu" and not has_fast_bfloat16()
+        emulated = ", which this CPU emulates: float32 is faster" if slow else ""
+        context.progress.say(f"precision: convolutions are computed in {name} on {device.device}{emulated}")
     if options.optimizer == "adamw" and plan.schedule.rate == type(options).model_fields["lr"].default:
         context.progress.say(
             f"adamw: lr = {plan.schedule.rate:g} is the default for SGD; AdamW usually wants a tenth of it"
