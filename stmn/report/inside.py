@@ -67,10 +67,7 @@ def describe_focus(focus: Sequence[UnitFocus]) -> str:
         return ""
     picks = [unit for unit in focus if unit.read.picks]
     if not picks:
-        return (
-            "No gate picks the target: nowhere is what the unit reads clearly denser on the target than on the "
-            "distractor."
-        )
+        return "No gate picks the target: no unit reads clearly more densely on the target than on the distractor."
     best = max(picks, key=lambda unit: unit.read.lead.mean if unit.read.lead else 0.0)
     on = {name: format_percent(share.mean) for name, share in best.read.objects.items()}
     words = [
@@ -82,7 +79,7 @@ def describe_focus(focus: Sequence[UnitFocus]) -> str:
     sent = format_percent(best.sent.objects["target"].mean), format_percent(best.sent.objects["distractor"].mean)
     clear = best.sent.lead is not None and best.sent.lead.low > 0
     words.append(
-        f"What the gate is sent has {sent[0]} and {sent[1]} % there: by itself it "
+        f"The signal sent to the gate has {sent[0]} and {sent[1]} % there: by itself it "
         + ("prefers the target too." if clear else "does not tell the two apart.")
     )
     if best.ungated:
