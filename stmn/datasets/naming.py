@@ -25,7 +25,7 @@ action clip dsc example file frame frames gopr image img instance item mov movie
 sample seq sequence take trial v vid video
 """
 _COUNTERS = frozenset(_COUNTED.split())
-#: words before the number of a person, the surest first; single letters count only in names made of such fields
+#: words that come before a person's number, the most reliable first
 _WHO = ("person", "performer", "subject", "subj", "sub", "actor", "participant", "signer", "user", "p", "s")
 #: what may follow a class in a name: walking, runs, hugged
 _ENDINGS = r"(?:[^\W\d_]?(?:ing|ed)|e?s)?"
@@ -34,12 +34,12 @@ _LETTER = r"[^\W\d_]"
 
 @dataclass(frozen=True)
 class _Name:
-    """A video's name in parts: folders between class folder and file; text before and after the class; all of it."""
+    """A video's name in parts: folders between class folder and file; text before and after the class; its numbers."""
 
     folders: str
     before: str
     after: str
-    whole: str
+    fields: dict[str, str]
 
 
 def guess_groups(videos: Sequence[VideoEntry]) -> dict[str, str]:
@@ -80,9 +80,9 @@ def _take_apart(video: VideoEntry) -> _Name:
     folders = "/".join(name for name in deeper if name.lower() not in PARTS)
     if video.class_name and len(found) == 3:
         before, after = (re.sub(r"^[\W_]+|[\W_]+$", "", found[side]) for side in (0, 2))
-        return _Name(folders, before, after, path.stem)
+        return _Name(folders, before, after, _find_fields(path.stem))
     letters = sum(character.isalpha() for character in path.stem)
-    return _Name(folders, path.stem if letters >= _FEWEST_LETTERS else "", "", path.stem)
+    return _Name(folders, path.stem if letters >= _FEWEST_LETTERS else "", "", _find_fields(path.stem))
 
 
 def _list_guesses() -> Iterator[Callable[[_Name], str]]:
@@ -96,13 +96,19 @@ def _list_guesses() -> Iterator[Callable[[_Name], str]]:
         yield partial(_cut_off, part, number)
 
 
+def _find_fields(name: str) -> dict[str, str]:
+    """Return the words of a name and the numbers behind them: S001P003 has `s` -> `001` and `p` -> `003`.
+
+    Words of one letter are left out unless there are several: `a1` may count videos.
+    """
+    fields = {letters.lower(): number for letters, number in reversed(re.findall(rf"({_LETTER}+)(\d+)", name))}
+    several = sum(len(letters) == 1 for letters in fields) >= _FEWEST_FIELDS
+    return {letters: number for letters, number in fields.items() if several or len(letters) > 1}
+
+
 def _find_person(word: str, name: _Name) -> str:
     """Return the person that a word and its number name: `p003` of S001C002P003R002A023."""
-    fields = [(letters.lower(), number) for letters, number in re.findall(rf"({_LETTER}+)(\d+)", name.whole)]
-    short = [letters for letters, _ in fields if len(letters) == 1]
-    if len(word) == 1 and len(set(short)) < _FEWEST_FIELDS:
-        return ""
-    return next((f"{word}{number}" for letters, number in fields if letters == word), "")
+    return word + name.fields[word] if word in name.fields else ""
 
 
 def _cut_off(part: str, ending: str, name: _Name) -> str:

@@ -202,14 +202,12 @@ def _find_notes(result: dict[str, Any], mean: FloatArray, units: Units) -> Itera
             f"{count_of(units.count, 'group is', 'groups are')} too few to say how much groups differ, so the "
             f"intervals are wide."
         )
-    counts = [found["videos"] for found in result["per_class"].values()]
-    missing = [name for name, found in result["per_class"].items() if not found["videos"]]
+    counts = {name: found["videos"] for name, found in result["per_class"].items()}
+    missing = [name for name, count in counts.items() if not count]
     if len(missing) == len(counts) - 1:
-        yield (
-            f"All videos are of one class, {next(n for n, f in result['per_class'].items() if f['videos'])}: a "
-            "classifier that always names it has 100 %."
-        )
-    elif largest := find_large_class({name: found["videos"] for name, found in result["per_class"].items()}):
+        only = next(name for name, count in counts.items() if count)
+        yield f"All videos are of one class, {only}: a classifier that always names it has 100 %."
+    elif largest := find_large_class(counts):
         name, share = largest
         yield f"Always predicting '{name}', the largest class, has {100 * share:.1f} %, above chance."
     if 0 < len(missing) < len(counts) - 1:

@@ -34,7 +34,7 @@ class TrackSource:
         dataset: Name of the data set plugin, which knows where the files are.
         root: The data set's root.
         dataset_options: Options of the plugin.
-        short_side: Short side of frames, pixels; None: the video's own, but for files at most 256.
+        short_side: Short side of the frames in pixels. None keeps the video's own; for files it is then at most 256.
         boxes: Folder of files with boxes around people, if there is one.
         tracks: Folder of text files, if the tracks are read from text.
         fps: Frames per second to take from a file; None: all.

@@ -13,6 +13,7 @@ from stmn.options.fuse import FuseOptions
 from stmn.options.train_stream import TrainStreamOptions
 from stmn.recipe.chain import Overrides, inputs_of, try_expand
 from stmn.recipe.content import Recipe, RecipeStage
+from stmn.recipe.execute import choose_device_of
 from stmn.recipe.networks import check_recipe, complete_training, networks_of
 from stmn.recipe.plan import plan_stage
 from stmn.stages import workload
@@ -124,7 +125,7 @@ def preview_recipe(
         preview.notes.append(f"the number of splits is not known yet: stage '{made}' makes them; one is shown here")
     preview.stages = [look.at(stage) for stage in stages]
     if preview.work:
-        preview.rate, preview.device = workload.measure_rate(device.partition(",")[0])  # training uses the first
+        preview.rate, preview.device = workload.measure_rate(choose_device_of("train-stream", device))
         for found in preview.stages:
             found.seconds = found.work / preview.rate / processes if found.work is not None else None
     return preview

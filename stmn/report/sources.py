@@ -55,7 +55,7 @@ class RunGraph:
     def find_causes(self, run: Run) -> list[Run]:
         """The runs whose outputs a run read, if they are in this workspace."""
         read = [fingerprint for inputs in run.record.get("inputs", {}).values() for fingerprint in inputs]
-        # a model that was named as a file has the file's fingerprint, but its path still tells the run
+        # a model given as a file has the file's fingerprint; its run is found by its path
         named = [name for name in run.results.get("of", []) if len(Path(name).parts) > 1]
         splits = run.results.get("splits", {}).values()  # an evaluation of all splits names the other splits' models
         named += [name for split in splits for name in split.get("of", [])]

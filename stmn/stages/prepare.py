@@ -94,7 +94,7 @@ def root_of(options: PrepareOptions, folder: Path) -> Path:
     """The folder or list of the videos; a data set that renders its own keeps them beside the shards in `folder`."""
     if options.videos is None:
         return real_path(folder) / "videos"
-    if options.is_list:  # resolve only its folder: a link to a list keeps its name, whose ending tells its format
+    if options.is_list:  # resolve only its folder: a link to a list keeps its own name, and so its extension
         return real_path(options.videos.parent) / options.videos.name
     return real_path(options.videos)
 
