@@ -52,7 +52,7 @@ def check_unseen(
         DataError: it has; the message says from how many of them.
     """
     known = description.trained_on
-    if known.list_hash and not known.contents:
+    if videos and known.list_hash and not known.contents:
         notice(
             f"{name}: it may have been trained on the {what}: its {count_of(known.count or 0, 'training video')} "
             f"({known.data}) are listed neither in its file nor beside it"

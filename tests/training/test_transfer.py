@@ -169,6 +169,17 @@ def swap_parts(workspace: Workspace) -> None:
     write_record(header, about)
 
 
+def test_unlisted_training_videos_are_mentioned_only_if_there_is_something_to_test_on(own, tmp_path):
+    exported = run_stage(own, "export", model="motion", format="safetensors").output("export")
+    weights = shutil.copy(exported, tmp_path / "for_others.safetensors")  # without the list beside it
+    for validation, said in ((0, False), (0.25, True)):
+        done = call(
+            *over(TRAIN, "--modality", "flow", "--weights", weights, "--validation", validation, "-w", own.root)
+        )
+        assert done.exit_code == 0, done.stderr
+        assert ("it may have been trained on the validation videos" in done.stderr) == said
+
+
 def test_what_the_start_has_seen_carries_over(own):
     swap_parts(own)
     path = model(own, "motion")
