@@ -21,14 +21,6 @@ def draw_texture(rng: Generator, size: int, grain: float) -> Array:
     return total / max(float(total.std()), 1e-6)
 
 
-def draw_colour(rng: Generator, reddish: bool) -> Array:
-    """Draw an RGB colour whose luma says nothing about its hue (BT.601: Y, Cb, Cr)."""
-    luma = rng.uniform(80, 145)  # far enough from 0 and 255 that no channel clips, which would betray the hue
-    strong, weak = rng.uniform(40, 60), rng.uniform(-15, 5)
-    cb, cr = (weak, strong) if reddish else (strong, weak)
-    return np.array([luma + 1.402 * cr, luma - 0.344 * cb - 0.714 * cr, luma + 1.772 * cb])
-
-
 def colour_of(rng: Generator, hue: float) -> Array:
     """Draw an RGB colour of a hue and any luma; the hue is an angle in the Cb-Cr plane (red is at 100 degrees)."""
     luma, chroma = rng.uniform(95, 140), rng.uniform(35, 45)  # no channel clips, which would betray the hue

@@ -9,9 +9,13 @@ The best possible accuracy with T = 6 chunks 7 frames apart, as in testing with 
 - a frame: 25 %. Its distribution is the same in all classes.
 - a stack, or the frame and the stack of a chunk: 50 %, if it sees a motion. That motion is the first or the second with
   equal probability; if it is the second, the first is any other direction.
-- anything that treats all chunks the same and ignores their order, such as the average of scores, or average or max
-  pooling over time (eq. 10) without temporal filters: 50 %. The second motion starts 14 frames after the first, so
+- the average of the scores of streams that were trained separately: 50 %. Each score is the probability of the classes
+  given one chunk, which doesn't depend on where the disc is, and the second motion starts 14 frames after the first, so
   chunks see it in the same way, two chunks later.
+- an average over chunks that is trained as a whole: 50 %, if no feature depends on where in the frame it is computed.
+  One that does can do better, because the second motion begins where the first one ended.
+- max pooling over time (eq. 10): more than 50 %. A position where one motion ends and the other begins has features of
+  both.
 - one temporal filter of length 3 before the pooling (`last_unit`): 100 %. It sees three consecutive chunks, and some
   three of them show the first motion in the first chunk and the second motion in the last.
 """
