@@ -1,13 +1,15 @@
 """`synthetic`: what the videos show, measured on the decoded files."""
 
 import hashlib
+from collections import Counter
 
 import av
 import numpy as np
 import pytest
-from scipy.ndimage import label
-from scipy.stats import ks_2samp
+from scipy.ndimage import binary_dilation
+from scipy.stats import ks_2samp, kstest
 
+from stmn.datasets.rendering import which_moves
 from stmn.datasets.synthetic import DIRECTIONS, Synthetic
 from stmn.errors import UsageError
 from stmn.video.decode import decode_video
@@ -19,19 +21,23 @@ def frames_of(dataset: Synthetic, video) -> np.ndarray:
 
 
 def disc(frames: np.ndarray, t: int, hue: str) -> np.ndarray:
-    """The pixels of the reddish or bluish disc at time t: the largest patch that is not background and has that hue."""
+    """The pixels of the reddish or bluish disc at time t: those that are not ground and have that hue."""
     frame, still = frames[t].astype(int), np.median(frames, axis=0)
     lean = (frame[..., 0] - frame[..., 2]) * (1 if hue == "red" else -1)
-    patches, count = label((np.abs(frame - still).sum(axis=-1) > 40) & (lean > 20))
-    sizes = np.bincount(patches.ravel(), minlength=count + 1)
-    sizes[0] = 0
-    return patches == sizes.argmax()
+    return (np.abs(frame - still).sum(axis=-1) > 40) & (lean > 20)
+
+
+def centre(found: np.ndarray) -> np.ndarray:
+    """The centre (x, y) of pixels on a torus, as angles."""
+    turns = np.exp(2j * np.pi * np.argwhere(found)[:, ::-1] / len(found))
+    return np.angle(turns.sum(axis=0))
 
 
 def direction(frames: np.ndarray, hue: str) -> str:
-    """The direction in which the centroid of a disc moves."""
-    first, last = (np.argwhere(disc(frames, t, hue))[:, ::-1].mean(axis=0) for t in (0, len(frames) - 1))
-    return max(DIRECTIONS, key=lambda name: float((last - first) @ DIRECTIONS[name]))
+    """The direction in which the centre of a disc moves; it goes less than half round the torus."""
+    first, last = (centre(disc(frames, t, hue)) for t in (0, len(frames) - 1))
+    moved = np.angle(np.exp(1j * (last - first)))
+    return max(DIRECTIONS, key=lambda name: float(moved @ DIRECTIONS[name]))
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +62,8 @@ def test_videos_are_h264_in_mp4(dataset, videos):
 
 
 def test_class_is_the_direction_of_the_reddish_disc(dataset, videos):
-    found = {video.id: direction(videos[video.id], "red") for video in dataset.videos()}
-    assert found == {video.id: video.class_name for video in dataset.videos()}
+    found = [direction(videos[video.id], "red") == video.class_name for video in dataset.videos()]
+    assert np.mean(found) > 0.95, "all but those that the other disc covers"
 
 
 def test_masks_say_where_the_two_discs_are(dataset, videos):
@@ -65,6 +71,8 @@ def test_masks_say_where_the_two_discs_are(dataset, videos):
     for video in dataset.videos()[::10]:
         masks = dataset.masks(video.id, [0, 13])
         assert not (masks["target"] & masks["distractor"]).any()
+        if (binary_dilation(masks["target"], iterations=3) & masks["distractor"]).any():
+            continue  # one of them covers the other, or nearly
         for name, sign in (("target", 1), ("distractor", -1)):
             assert masks[name].shape == (2, 64, 64)
             for mask, frame in zip(masks[name], videos[video.id][[0, 13]].astype(int), strict=True):
@@ -75,8 +83,25 @@ def test_masks_say_where_the_two_discs_are(dataset, videos):
 
 def test_bluish_disc_moves_in_another_direction(dataset, videos):
     others = {video.id: direction(videos[video.id], "blue") for video in dataset.videos()}
-    assert all(others[video.id] != video.class_name for video in dataset.videos())
+    assert np.mean([others[video.id] != video.class_name for video in dataset.videos()]) > 0.95
     assert set(others.values()) == set(DIRECTIONS)
+
+
+@pytest.mark.parametrize("t", [0, 7, 13])
+def test_positions_say_nothing_of_the_directions(t):
+    """Whatever the class, both discs are anywhere at any time, and anywhere beside each other."""
+    for class_name in DIRECTIONS:
+        drawn = [which_moves.draw_motion(np.random.default_rng(seed), class_name, 14, 64) for seed in range(400)]
+        red = np.array([discs[target].track[t] for discs, target in drawn])
+        blue = np.array([discs[1 - target].track[t] for discs, target in drawn])
+        for values in (red, blue, red - blue):
+            for axis in (0, 1):
+                assert kstest(values[:, axis] % 64 / 64, "uniform").pvalue > 0.001
+
+
+def test_either_disc_may_cover_the_other():
+    upper = Counter(which_moves.draw_motion(np.random.default_rng(seed), "up", 14, 64)[1] for seed in range(100))
+    assert min(upper.values()) > 30 and len(upper) == 2
 
 
 def test_classes_alternate(dataset):
@@ -108,7 +133,7 @@ def test_which_moves_is_drawn_to_the_bit_as_ever(tmp_path):
     for video in drawn.videos():
         for picture in drawn.render(video):
             digest.update(picture.tobytes())
-    assert digest.hexdigest() == "87cbfa9d9082b8e1e5a0958e251d92381451e2916aa31f8d1e39a29f802b8154"
+    assert digest.hexdigest() == "36862fbc028d182eb7ae9fe122278846655657baae3a6bc74c05fc81d79dceef"
 
 
 def test_existing_file_is_not_rendered_again(dataset, videos):
@@ -141,8 +166,10 @@ def test_grey_frames_hold_nothing_of_the_hue(dataset, videos):
 def test_mirrored_clip_shows_another_class(dataset, videos):
     """So no augmentation keeps the label, and the loader may use none."""
     mirrored = {"left": "right", "right": "left", "up": "up", "down": "down"}
-    for video in dataset.videos()[:20]:
-        assert direction(videos[video.id][:, :, ::-1], "red") == mirrored[video.class_name]
+    found = [
+        direction(videos[video.id][:, :, ::-1], "red") == mirrored[video.class_name] for video in dataset.videos()
+    ]
+    assert np.mean(found) > 0.95
     assert dataset.keeps == frozenset()
 
 

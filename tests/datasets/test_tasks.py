@@ -1,4 +1,4 @@
-"""What can be known of `what_comes_first` and `distractors`: by analysis of what is drawn, and measured on videos."""
+"""What can be known of the rendered tasks: by analysis of what is drawn, and measured on videos."""
 
 from collections import Counter, defaultdict
 from itertools import product
@@ -19,7 +19,7 @@ from stmn.errors import UsageError
 from stmn.flow.tvl1 import tvl1
 from stmn.sampling.positions import spread_positions, stack_times
 
-TASKS = ["what_comes_first", "distractors"]
+TASKS = ["which_moves", "what_comes_first", "distractors"]
 FRAMES = what_comes_first.LEAST_FRAMES
 
 
@@ -38,11 +38,28 @@ def direction(u: float, v: float) -> str:
     return max(DIRECTIONS, key=lambda name: np.dot((u, v), DIRECTIONS[name]))
 
 
-def stack_content(t: int, starts: dict[str, int]) -> tuple:
-    """All that the flow stack of the chunk at t shows: each motion's fields, by their places in the stack."""
-    stack = stack_times(t, FRAMES, 10)
+#: pixels round the torus in the analysis of positions; a step is one of them
+AROUND = 8
+
+
+def stack_content(t: int, starts: dict[str, int], begin: tuple[int, int] | None = None) -> tuple:
+    """All that the flow stack of the chunk at t shows: each motion's fields, by their places in the stack.
+
+    Where the disc is at each of them is left out, unless the position at which it begins, (x, y), is given.
+    """
+    seen = []
     moving = {name: range(start, start + what_comes_first.MOVING) for name, start in starts.items()}
-    return tuple((name, place) for place, field in enumerate(stack) for name in starts if field in moving[name])
+    for place, field in enumerate(stack_times(t, FRAMES, 10)):
+        for name in starts:
+            if field in moving[name]:
+                seen.append((name, place, *([] if begin is None else position(field, moving, begin))))
+    return tuple(seen)
+
+
+def position(field: int, moving: dict[str, range], begin: tuple[int, int]) -> list[int]:
+    """Where the disc is before a field's motion, on the torus."""
+    steps = {name: sum(before in fields for before in range(field)) for name, fields in moving.items()}
+    return [(at + sum(DIRECTIONS[n][axis] * k for n, k in steps.items())) % AROUND for axis, at in enumerate(begin)]
 
 
 def draws() -> list[tuple[int, int]]:
@@ -50,16 +67,18 @@ def draws() -> list[tuple[int, int]]:
     return [(first, first + what_comes_first.APART) for first in range(*what_comes_first.STARTS)]
 
 
-def best_guess(reach: int, chunks: int = 6) -> float:
+def best_guess(reach: int, chunks: int = 6, positions: bool = False) -> float:
     """The accuracy of the best guess between the two orders from the bag of all runs of 2 * reach + 1 chunks in a row.
 
-    Beyond the first and the last chunk a run shows the end of the video. All videos that can be drawn are counted.
+    Beyond the first and the last chunk a run shows the end of the video. All videos that can be drawn are counted, with
+    the positions of the disc or without.
     """
     counts = defaultdict(Counter)
-    for starts in draws():
-        for order in (("left", "right"), ("right", "left")):
+    begins = list(product(range(AROUND), repeat=2)) if positions else [None]
+    for starts, begin in product(draws(), begins):
+        for order in (("left", "up"), ("up", "left")):
             placed = dict(sorted(zip(order, starts, strict=True)))
-            seen = [stack_content(t, placed) for t in spread_positions(FRAMES, 10, chunks)]
+            seen = [stack_content(t, placed, begin) for t in spread_positions(FRAMES, 10, chunks)]
             padded = ["end"] * reach + seen + ["end"] * reach
             runs = [tuple(padded[i : i + 2 * reach + 1]) for i in range(len(seen))]
             counts[frozenset(Counter(runs).items())][order] += 1
@@ -72,9 +91,14 @@ def test_no_stack_sees_both_motions():
             assert len({name for name, _ in stack_content(t, dict(zip("ab", starts, strict=True)))}) < 2
 
 
-def test_bag_of_chunks_says_nothing_of_the_order():
-    """So neither does an average or a maximum over chunks, of scores or of features."""
+def test_bag_of_chunks_says_nothing_of_the_order_without_positions():
+    """So neither does an average over chunks of what doesn't depend on where in the frame the disc is."""
     assert best_guess(reach=0) == 0.5
+
+
+def test_bag_of_chunks_says_the_order_with_positions():
+    """The second motion begins where the first one ended, and max pooling over time sees both at that position."""
+    assert best_guess(reach=0, positions=True) == 1
 
 
 def test_one_temporal_filter_can_know_the_order():
