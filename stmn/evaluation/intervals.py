@@ -13,10 +13,16 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import norm, t
 
+from stmn.errors import count_of
+
 FloatArray = NDArray[np.float64]
 
-#: a note says that there are few groups if there are fewer than this
-MANY_GROUPS = 10
+#: a note says that there are few groups if there are fewer than this, or if they are worth much fewer of equal size
+_MANY_GROUPS, _MUCH_FEWER = 10, 8
+#: seeds count as further results of a video if this many videos are not right, or not wrong, in all of them
+_MANY_VIDEOS = 10
+#: shares nearer than this are equal: a sum of weights is not exactly 1
+_ROUNDING = 1e-9
 _TAIL = 0.975
 
 
@@ -25,14 +31,17 @@ class Units:
 
     Args:
         groups: The group of each of N videos. Several lists join every two videos that are together in any of them.
+        ids: The N videos, if one may be listed several times, for several splits; then all its places are in one unit.
 
     Attributes:
         number: (N,) the unit of each video, 0..count - 1.
         count: The number of units.
         over: "groups", or "videos" if no two videos share a group.
+        shares: (count,) the share of the videos that is in each unit.
     """
 
-    def __init__(self, *groups: Sequence[str]) -> None:
+    def __init__(self, *groups: Sequence[str], ids: Sequence[str] | None = None) -> None:
+        groups = (*groups, *([] if ids is None else [ids]))
         columns = [np.unique(list(names), return_inverse=True)[1] for names in groups]
         self.number = columns[0]
         if len(columns) > 1 and len(self.number):
@@ -43,7 +52,8 @@ class Units:
             graph = coo_array((np.ones(len(rows)), (rows, ends)), shape=(size, size))
             self.number = np.unique(connected_components(graph)[1][:nodes], return_inverse=True)[1]
         self.count = int(self.number.max()) + 1 if len(self.number) else 0
-        self.over = "videos" if self.count == len(self.number) else "groups"
+        self.over = "videos" if self.count == (len(self.number) if ids is None else len(set(ids))) else "groups"
+        self.shares = np.bincount(self.number, minlength=self.count) / max(len(self.number), 1)
 
     def __str__(self) -> str:
         return f"{self.count:,} {self.over if self.count != 1 else self.over[:-1]}"
@@ -52,14 +62,35 @@ class Units:
         """Return (count,) sums of (N,) values over each unit."""
         return np.bincount(self.number, values, minlength=self.count).astype(np.float64)
 
+    @property
+    def worth(self) -> float:
+        """The number of units of equal size that would show as much of how units differ (Kish's effective number)."""
+        return 1 / float(np.square(self.shares).sum()) if self.count else 0.0
+
+    @property
+    def degrees(self) -> float:
+        """The degrees of freedom of the variance between units: `count` - 1 if they are of equal size."""
+        return max(self.worth - 1, 1.0)
+
+    @property
+    def few(self) -> str:
+        """Words for groups that are too few to say how much groups differ: "9 groups are"; empty if they are enough."""
+        if self.over == "videos" or (self.count >= _MANY_GROUPS and self.worth >= _MUCH_FEWER):
+            return ""
+        like = f", as unequal as they are, count as {self.worth:.1f}, and" if self.count >= _MANY_GROUPS else ""
+        return f"{count_of(self.count, 'group', 'groups')}{like} {'is' if self.count == 1 else 'are'}"
+
     def variance(self, influence: FloatArray) -> float:
         """Return the variance of an estimate from each video's influence on it: (N,) values that sum to about 0.
 
-        It is infinite for a single unit, which says nothing about others.
+        A large unit pulls the estimate towards itself, so its distance from it is divided by the share of the videos
+        that are not in it (the jackknife's; Bell and McCaffrey, Survey Methodology 28, 2002). It is infinite for a
+        single unit, which says nothing about others.
         """
         if self.count < 2:
             return float("inf")
-        return self.count / (self.count - 1) * float(np.square(self.sum_by_unit(influence)).sum())
+        sums = self.sum_by_unit(influence) / (1 - self.shares)
+        return (self.count - 1) / self.count * float(np.square(sums).sum())
 
     def widening(self, results: int) -> float:
         """Return the factor by which an interval widens because few units show little of how much units differ.
@@ -69,7 +100,7 @@ class Units:
         Args:
             results: The number of results: videos, or videos x seeds.
         """
-        return 1.0 if self.count == results else float(t.ppf(_TAIL, self.count - 1) / t.ppf(_TAIL, results - 1))
+        return 1.0 if self.count == results else float(t.ppf(_TAIL, self.degrees) / t.ppf(_TAIL, results - 1))
 
 
 def wilson_interval(correct: float, count: float) -> tuple[float, float]:
@@ -106,13 +137,28 @@ def share_interval(value: float, influence: FloatArray, units: Units, seeds: int
     if units.count < 2 and units.over == "groups":
         return [0.0, 1.0]
     results = len(influence) * seeds
-    if value in (0.0, 1.0):
+    value = min(max(value, 0.0), 1.0)
+    if min(value, 1 - value) < _ROUNDING:
         effective = float(units.count)
     else:
         variance = units.variance(influence)
         effective = min(results, 1 + value * (1 - value) / variance) if variance else float(results)
         effective /= units.widening(results) ** 2
     return list(wilson_interval(value * effective, effective))
+
+
+def count_seeds(shares: FloatArray, seeds: int) -> int:
+    """Return how many results a video counts for in `share_interval` or `gain_interval`: `seeds`, or 1.
+
+    A few wrong videos don't show whether seeds fail on the same videos. So seeds are further results only if ten videos
+    or more are not right in all of them, and ten or more are not wrong in all.
+
+    Args:
+        shares: (N,) the share of seeds that classify each video correctly; or for a difference, in how large a share
+            only one of the two does.
+        seeds: The number of seeds.
+    """
+    return seeds if min(int((shares < 1).sum()), int((shares > 0).sum())) >= _MANY_VIDEOS else 1
 
 
 def accuracy_interval(correct: FloatArray, units: Units) -> list[float]:
@@ -176,7 +222,7 @@ def gain_interval(value: float, influence: FloatArray, flipped: float, units: Un
     if units.count < 2 and units.over == "groups":
         return [-1.0, 1.0]
     results = len(influence) * seeds
-    if not flipped:
+    if flipped < _ROUNDING:
         effective = float(units.count)
     else:
         spread = units.variance(influence)

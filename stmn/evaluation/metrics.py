@@ -9,7 +9,6 @@ from scipy.special import softmax
 
 from stmn.errors import count_of
 from stmn.evaluation.intervals import (
-    MANY_GROUPS,
     FloatArray,
     Units,
     accuracy_interval,
@@ -165,7 +164,8 @@ def average_splits(parts: Sequence[Scores]) -> dict[str, Any]:
         `accuracy` and its `interval`, `intervals_over` and `units`, `mean_class_accuracy` and `top5`.
     """
     results = [measure(part) for part in parts]
-    units = Units([group for part in parts for group in part.groups], [video for part in parts for video in part.ids])
+    groups = [group for part in parts for group in part.groups]
+    units = Units(groups, ids=[video for part in parts for video in part.ids])
     influence = []
     for part, result in zip(parts, results, strict=True):
         correct = find_correct(part.mean().double().numpy(), np.array(part.labels))
@@ -174,7 +174,7 @@ def average_splits(parts: Sequence[Scores]) -> dict[str, Any]:
     return {
         "accuracy": mean,
         "interval": share_interval(mean, np.concatenate(influence), units),
-        "intervals_over": "groups" if any(result["intervals_over"] == "groups" for result in results) else "videos",
+        "intervals_over": units.over,
         "units": units.count,
         "mean_class_accuracy": float(np.mean([result["mean_class_accuracy"] for result in results])),
         "top5": None if results[0]["top5"] is None else float(np.mean([result["top5"] for result in results])),
@@ -197,11 +197,8 @@ def _find_notes(result: dict[str, Any], mean: FloatArray, units: Units) -> Itera
     """Yield notes on what the numbers can't show."""
     if units.over == "groups" and units.count == 1:
         yield "All videos are of one group, which says nothing of others: no interval can be given."
-    elif units.over == "groups" and units.count < MANY_GROUPS:
-        yield (
-            f"{count_of(units.count, 'group is', 'groups are')} too few to say how much groups differ, so the "
-            f"intervals are wide."
-        )
+    elif units.few:
+        yield f"{units.few} too few to say how much groups differ, so the intervals are wide."
     counts = {name: found["videos"] for name, found in result["per_class"].items()}
     missing = [name for name, count in counts.items() if not count]
     if len(missing) == len(counts) - 1:

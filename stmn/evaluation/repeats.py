@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stmn.errors import DataError
 from stmn.evaluation.agreement import align_scores, read_source
-from stmn.evaluation.intervals import FloatArray, Units, gain_interval, share_interval
+from stmn.evaluation.intervals import FloatArray, Units, count_seeds, gain_interval, share_interval
 from stmn.evaluation.metrics import find_correct
 from stmn.evaluation.paired import compare_pairs
 from stmn.evaluation.scores import Scores
@@ -66,13 +66,13 @@ class Method:
     @property
     def accuracies(self) -> FloatArray:
         """(S,) the accuracy of each seed, 0..1: the mean over splits."""
-        found: FloatArray = self.correct @ self.weights
+        found: FloatArray = (self.correct @ self.weights).round(12)  # weights don't add up to exactly 1
         return found
 
     def find_units(self, other: "Method | None" = None) -> Units:
         """Return the independent units. Two videos are in one unit if either method says so."""
         ids = [video for _, video in self.videos]
-        return Units(self.groups, *([other.groups] if other else []), *([ids] if len(self.splits) > 1 else []))
+        return Units(self.groups, *([other.groups] if other else []), ids=ids if len(self.splits) > 1 else None)
 
     def find_influence(self, values: FloatArray) -> FloatArray:
         """Return (N,) each video's influence on the weighted mean: weight x distance from its split's mean."""
@@ -164,7 +164,7 @@ def measure_method(method: Method) -> dict[str, Any]:
     units, shares = method.find_units(), method.correct.mean(axis=0)
     accuracies = method.accuracies
     value = float(accuracies.mean())
-    interval = share_interval(value, method.find_influence(shares), units, len(method.seeds))
+    interval = share_interval(value, method.find_influence(shares), units, count_seeds(shares, len(method.seeds)))
     return {
         "name": method.name,
         "videos": len({video for _, video in method.videos}),
@@ -190,7 +190,8 @@ def compare_methods(method: Method, other: Method) -> dict[str, Any] | None:
     Returns:
         `difference` (accuracy minus the other's, over the paired seeds), its 95 % `interval`, `alone` and
         `other_alone` (results that only one of the two classifies correctly, summed over seeds), `paired_seeds`,
-        `p_value`, `test` and `test_limit`; None if they were tested on different videos or have no seed in common.
+        `p_value` (1 if they contradict the difference), `test` and `test_limit`; None if they were tested on different
+        videos or have no seed in common.
     """
     if set(method.videos) != set(other.videos):
         return None
@@ -200,15 +201,18 @@ def compare_methods(method: Method, other: Method) -> dict[str, Any] | None:
     units, seeds = method.find_units(other.arrange(method.videos)), len(ours)
     gains = ours - theirs
     mean = gains.mean(axis=0)
-    value, flipped = float(mean @ method.weights), float(np.abs(gains).mean(axis=0) @ method.weights)
+    flips = np.abs(gains).mean(axis=0)
+    value, flipped = float(mean @ method.weights), float(flips @ method.weights)
     test = compare_pairs(theirs.sum(axis=0), ours.sum(axis=0), units, seeds)
+    # the test counts results, the difference is a mean over splits: of unequal sizes, these may contradict each other
+    p_value = test.p_value if gains.sum() * value >= 0 else 1.0
     return {
         "difference": value,
-        "interval": gain_interval(value, method.find_influence(mean), flipped, units, seeds),
+        "interval": gain_interval(value, method.find_influence(mean), flipped, units, count_seeds(flips, seeds)),
         "alone": int((gains > 0).sum()),
         "other_alone": int((gains < 0).sum()),
         "paired_seeds": seeds,
-        "p_value": test.p_value,
+        "p_value": p_value,
         "test": test.name,
         "test_limit": test.limit,
     }

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from stmn.errors import DataError, UsageError, count_of, near_match
+from stmn.errors import DataError, UsageError, near_match
 from stmn.options.table import TableOptions
 from stmn.runtime.files import atomic_write, write_json
 from stmn.stages.base import Context, Result, Stage
@@ -162,7 +162,6 @@ def _guess_by_shapes(method: "Method", store: "Store") -> "Method | None":
 def _measure(methods: "list[Method]", against: str | None) -> dict[str, Any]:
     """The rows, and notes on what their numbers can't show."""
     from stmn.evaluation.agreement import describe_differences, find_differences
-    from stmn.evaluation.intervals import MANY_GROUPS
     from stmn.evaluation.repeats import compare_methods, measure_method
 
     other = next((method for method in methods if method.name == against), None)
@@ -180,8 +179,7 @@ def _measure(methods: "list[Method]", against: str | None) -> dict[str, Any]:
                 notes[f"{row['comparison']['test_limit']}."] = None
         if method.protocol and (differ := find_differences(first.protocol, method.protocol)):
             notes[f"{method.name}: measured in another way than {first.name}: {describe_differences(differ)}."] = None
-        if row["over"] == "groups" and row["units"] < MANY_GROUPS:
-            few = count_of(row["units"], "group is", "groups are")
+        if few := method.find_units().few:
             notes[f"{few} too few to say how much groups differ."] = None
         rows.append(row)
     return {"rows": rows, "against": against, "notes": list(notes)}

@@ -166,9 +166,7 @@ def test_grey_frames_hold_nothing_of_the_hue(dataset, videos):
 def test_mirrored_clip_shows_another_class(dataset, videos):
     """So no augmentation keeps the label, and the loader may use none."""
     mirrored = {"left": "right", "right": "left", "up": "up", "down": "down"}
-    found = [
-        direction(videos[video.id][:, :, ::-1], "red") == mirrored[video.class_name] for video in dataset.videos()
-    ]
+    found = [direction(videos[video.id][:, :, ::-1], "red") == mirrored[video.class_name] for video in dataset.videos()]
     assert np.mean(found) > 0.95
     assert dataset.keeps == frozenset()
 

@@ -47,13 +47,13 @@ def stack_content(t: int, starts: dict[str, int], begin: tuple[int, int] | None 
 
     Where the disc is at each of them is left out, unless the position at which it begins, (x, y), is given.
     """
-    seen = []
     moving = {name: range(start, start + what_comes_first.MOVING) for name, start in starts.items()}
-    for place, field in enumerate(stack_times(t, FRAMES, 10)):
-        for name in starts:
-            if field in moving[name]:
-                seen.append((name, place, *([] if begin is None else position(field, moving, begin))))
-    return tuple(seen)
+    return tuple(
+        (name, place, *([] if begin is None else position(field, moving, begin)))
+        for place, field in enumerate(stack_times(t, FRAMES, 10))
+        for name in starts
+        if field in moving[name]
+    )
 
 
 def position(field: int, moving: dict[str, range], begin: tuple[int, int]) -> list[int]:

@@ -78,6 +78,30 @@ def test_intervals_hold_the_truth_in_95_percent_of_trials_even_with_few_groups(c
     assert min(held.values()) > 0.91 * 400, held
 
 
+@pytest.mark.parametrize("sizes", [[60, *[3] * 9], [40, 20, 10, 5, 5, 3, 2, 2, 2, 1], [30, *[1] * 60]])
+def test_intervals_hold_the_truth_if_groups_are_of_very_unequal_sizes(sizes):
+    generator = np.random.default_rng(0)
+    units = Units([f"g{number}" for number, size in enumerate(sizes) for _ in range(size)])
+    held = {"accuracy": 0, "difference": 0}
+    for _ in range(300):
+        first, second = (
+            (generator.random(sum(sizes)) < np.repeat(generator.beta(1.05, 0.45, len(sizes)), sizes)).astype(float)
+            for _ in range(2)
+        )
+        intervals = {"accuracy": (0.7, accuracy_interval(first, units)),
+                     "difference": (0.0, difference_interval(second - first, units))}  # fmt: skip
+        for name, (truth, (low, high)) in intervals.items():
+            held[name] += low <= truth <= high
+    assert min(held.values()) > 0.91 * 300, held
+
+
+def test_groups_of_unequal_size_may_be_few_though_they_are_many():
+    assert groups(10, 6).few == "" and groups(60, 1).few == ""
+    assert groups(9, 6).few == "9 groups are" and groups(1, 6).few == "1 group is"
+    unequal = Units([f"g{number}" for number, size in enumerate([60, *[3] * 9]) for _ in range(size)])
+    assert unequal.few == "10 groups, as unequal as they are, count as 2.1, and are"
+
+
 def test_one_group_gives_no_interval():
     assert accuracy_interval(np.array([1.0, 0.0, 1.0]), Units(["anna"] * 3)) == [0.0, 1.0]
     assert difference_interval(np.array([1.0, 0.0, 1.0]), Units(["anna"] * 3)) == [-1.0, 1.0]

@@ -108,7 +108,8 @@ def test_splits_that_share_videos_are_averaged_as_evaluate_does():
     mean = average_splits(parts)
     row = measure_method(method)
     assert row["accuracy"] == pytest.approx(mean["accuracy"]) and row["interval"] == pytest.approx(mean["interval"])
-    assert (row["videos"], row["units"]) == (8, 8)
+    assert (row["videos"], row["units"], row["over"]) == (8, 8, "videos")
+    assert (mean["units"], mean["intervals_over"]) == (8, "videos")
 
 
 def test_one_seed_is_compared_with_each_of_the_others():
@@ -123,10 +124,44 @@ def test_one_seed_is_compared_with_each_of_the_others():
     assert compare_methods(found["five"], methods(("x", 0, scores([1, 0, 1])))["x"]) is None
 
 
-def test_all_correct_counts_a_group_once():
-    groups = [f"g{n // 3}" for n in range(12)]
-    [method] = methods(*(("m", seed, scores([1] * 12, groups=groups)) for seed in range(5))).values()
-    assert measure_method(method)["interval"] == accuracy_interval(np.ones(12), Units(groups))
+@pytest.mark.parametrize(("videos", "each"), [(12, 3), (60, 6), (90, 10), (400, 1)])
+@pytest.mark.parametrize("right", [0, 1])
+def test_all_correct_or_all_wrong_counts_a_group_once(videos, each, right):
+    groups = [f"g{n // each}" for n in range(videos)]
+    [method] = methods(*(("m", seed, scores([right] * videos, groups=groups)) for seed in range(5))).values()
+    found = measure_method(method)
+    assert found["accuracy"] == right
+    assert found["interval"] == accuracy_interval(np.full(videos, float(right)), Units(groups))
+
+
+def test_a_few_mistakes_do_not_show_that_seeds_fail_on_different_videos():
+    """So one mistake in 2,000 results of 400 videos isn't worth 2,000 videos: all correct is worth 400."""
+    wrong = [[1] * 400 for _ in range(5)]
+    wrong[2][7] = 0
+    [method] = methods(*(("m", seed, scores(correct)) for seed, correct in enumerate(wrong))).values()
+    low, high = measure_method(method)["interval"]
+    assert (low, high) == pytest.approx(wilson_interval(399.8, 400), abs=1e-3)
+    generator = np.random.default_rng(0)
+    truth, held = 1 - (0.005 + 0.995 * 0.0025), 0
+    weights, names = np.full(400, 1 / 400), [str(n) for n in range(400)]
+    for _ in range(200):  # a few videos are wrong with every seed, and a few results besides
+        correct = ~((generator.random(400) < 0.005) | (generator.random((5, 400)) < 0.0025))
+        one = Method("m", list(range(5)), ["1"], [("1", n) for n in names], names, correct.astype(float), weights)
+        low, high = measure_method(one)["interval"]
+        held += low <= truth <= high
+    assert held > 0.91 * 200
+
+
+def test_results_that_contradict_the_mean_over_splits_decide_nothing():
+    """Two videos of a small split outweigh ten of a large one."""
+    small, large = ["s0", "s1"], [f"l{n}" for n in range(40)]
+    found = methods(
+        ("one", 0, scores([1, 1], "1", ids=small)), ("one", 0, scores([0] * 10 + [1] * 30, "2", ids=large)),
+        ("two", 0, scores([0, 0], "1", ids=small)), ("two", 0, scores([1] * 40, "2", ids=large)),
+    )  # fmt: skip
+    compared = compare_methods(found["one"], found["two"])
+    assert compared["difference"] > 0.3 and compared["alone"] < compared["other_alone"]
+    assert compared["p_value"] == 1
 
 
 @pytest.mark.parametrize(("rows", "message"), [

@@ -1,7 +1,7 @@
 """Task *which_moves*: it demonstrates the point of the paper.
 
-Two discs of equal size, one reddish and one bluish, move in two different directions of four over a textured ground. The
-class is the direction of the reddish one. Discs and ground lie on a torus and may cover each other.
+Two discs of equal size, one reddish and one bluish, move in two different directions of four over a textured ground.
+The class is the direction of the reddish one. Discs and ground lie on a torus and may cover each other.
 
 The best possible accuracy from each input (chance is 25 %):
 

@@ -40,5 +40,5 @@ def estimate(values: Sequence[float], groups: Sequence[str]) -> Estimate:
     mean = float(numbers.mean())
     if units.count < 2:
         return Estimate(mean, np.nan, np.nan)
-    half = float(t.ppf(_TAIL, units.count - 1)) * sqrt(units.variance((numbers - mean) / len(numbers)))
+    half = float(t.ppf(_TAIL, units.degrees)) * sqrt(units.variance((numbers - mean) / len(numbers)))
     return Estimate(mean, mean - half, mean + half)
