@@ -62,9 +62,18 @@ What the method does on tasks that a laptop can run, and on real clips, beside t
 
 That runs the recipes of `recipes/experiments/` and writes this page from the records of the runs. No number here is
 typed, and the sentences that judge are computed. Intervals and tests are over groups of videos, for the seeds that
-were trained ([how](guides/testing.md#several-trainings-in-one-table)); the column sd says how far seeds differ. Two
-rows differ "clearly" if p < 0.05 or, where they were not compared, if their intervals don't overlap. Kendall's tau says
-how alike two orders are: 1 is the same order, 0 is unrelated, −1 is reversed.
+were trained ([how](decisions/intervals.md#several-seeds)); the column sd says how far seeds differ. Two rows differ
+"clearly" if p < 0.05 or, where they were not compared, if their intervals don't overlap. That holds for these seeds:
+where seeds differ by much, others may order rows in another way. Nor is p corrected for the number of rows or of
+comparisons with the paper: of twenty, one has p < 0.05 by chance. Kendall's tau says how alike two orders are: 1 is the
+same order, 0 is unrelated, −1 is reversed.
+"""
+#: what a reader has to know of the real clips
+ABOUT_CLIPS = """\
+Each video is tested by networks that were trained on no video of its group. On Weizmann a group is a person. On
+UT-Interaction it is a recording, and most people are in several, so they are in training and test: its rows say nothing
+about people who have never been seen. Learning rates, width and sizes come from [earlier runs](guides/results.md) that
+had seen test videos of UT-Interaction.
 """
 
 
@@ -150,7 +159,7 @@ def make_page(experiments: list[Experiment], workspace: Path, quick: bool = Fals
         "**Quick runs: one seed, two folds, a twentieth of the steps. They show that it works, and nothing more.**\n"
     )
     table = write_columns(real) if real else "Not run yet.\n"
-    parts = [HEAD, warning if quick else "", f"## Real clips\n\n{BEGIN}\n{table}{END}\n", *parts]
+    parts = [HEAD, warning if quick else "", f"## Real clips\n\n{ABOUT_CLIPS}\n{BEGIN}\n{table}{END}\n", *parts]
     return "\n".join(part for part in parts if part)
 
 

@@ -61,7 +61,7 @@ def compare_with_paper(run: Run, graph: RunGraph, compares_methods: bool) -> str
     for table in dict.fromkeys(row.table for row in rows):
         own = [row for row in rows if row.table == table]
         if len(own) >= _FEWEST and (compares_methods or table != _METHODS):
-            parts += [_make_table(own, table), *(compare_orders(own, data) for data in DATA)]
+            parts += [_make_table(own, table), *filter(None, (compare_orders(own, data) for data in DATA))]
     return "\n\n".join(parts)
 
 
@@ -101,7 +101,7 @@ def _find_like(evaluation: Run, graph: RunGraph, data: str) -> PaperAccuracy | N
     gates = find_networks(evaluation, graph).gates
     if gates and (gates.get("fusion") == "none" or gates.get("blank")):  # controls: the paper has none
         return None
-    if evaluation.record["options"].get("stream_weights"):  # the paper averages streams 1:1
+    if evaluation.record["options"].get("stream_weights"):  # no table of the paper chooses weights
         return None
     role: Any = (
         "fused" if gates else {("rgb",): "appearance", ("flow",): "motion"}.get(tuple(modalities), "late_fusion")
@@ -122,6 +122,7 @@ def _make_table(rows: list[Row], table: str) -> str:
         cells = [
             f"{100 * row.paper[data].accuracy:.1f}"
             + (f" or {100 * also:.1f}" if (also := row.paper[data].also) is not None else "")
+            + (" (motion x 3)" if row.paper[data].weighted else "")
             for data in DATA
         ]
         lines.append(f"| {escape(row.name)} | {100 * row.accuracy:.1f} | {' | '.join(cells)} |")
@@ -129,7 +130,10 @@ def _make_table(rows: list[Row], table: str) -> str:
 
 
 def compare_orders(rows: list[Row], data: str) -> str:
-    """How the order of rows here agrees with that on a data set of the paper, in words."""
+    """How the order of rows here agrees with that on a data set of the paper, in words; empty for too few rows."""
+    rows = [row for row in rows if not row.paper[data].weighted]  # late fusion here averages streams 1:1
+    if len(rows) < _FEWEST:
+        return ""
     here, there = [row.accuracy for row in rows], [_value(row.paper[data]) for row in rows]
     pairs = [
         (a, b) if _value(a.paper[data]) > _value(b.paper[data]) else (b, a)
