@@ -23,7 +23,8 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
-    """Return a context without autocast on a tensor's device; some devices, such as meta, have no autocast."""
+    """Return a context without autocast on a tensor's device; the meta device has no autocast."""
     kind = x.device.type
-    has_it = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    return torch.autocast(kind, enabled=False) if has_it else nullcontext()
+    if kind == "meta" or not torch.is_autocast_enabled(kind):  # (is_autocast_available breaks PyTorch 2.11's graphs)
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)
