@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.commands import call
-from helpers.devices import cut_on_the_device, limit_gpu_memory
+from helpers.devices import LeadingDimensions, cut_on_the_device, limit_gpu_memory
 from helpers.made_sets import MadeVideo, make_set
 from helpers.networks import assert_same_logits, stable_pair
 from torch import Tensor
@@ -102,6 +102,17 @@ def test_views_are_those_of_the_cpu(motley, short_side, spatial):
                 for (one, other), scale in zip(pairs, (255 * min(RGB_STD), FLOW_STD), strict=True):
                     assert one.shape == other.shape
                     assert not one.numel() or float((one - other).abs().max()) * scale < 1e-3
+
+
+@pytest.mark.parametrize("spatial", ["fully_conv", "ten_crop"])
+def test_products_that_resize_have_aligned_rows(motley, spatial):
+    how = protocol(short_side=61, spatial=spatial)  # of an odd size, from odd sizes
+    for video in motley.part("1", "test")[:2]:
+        given = read_stored_video(motley, video, BOTH, 2, how, GPU)
+        with LeadingDimensions() as rows:
+            for view in how.views(*given.size):
+                given.network_inputs(BOTH, view, GPU)
+        assert rows.found and not [length for length in rows.found if length % 8]
 
 
 @pytest.mark.parametrize("average", ["logits", "softmax"])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.devices import LeadingDimensions
 from helpers.made_sets import MadeVideo, make_set
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -108,6 +109,14 @@ def test_threads_make_the_same_batches(store):
     alone, threaded = (assert_same_batches(clips(store), threads) for threads in (0, 3))
     for one, other in zip(alone, threaded, strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("modality", ["rgb", "flow"])
+def test_products_have_aligned_rows(store, modality):
+    """cuBLAS has its fastest kernels for TF32 where rows start at multiples of 16 bytes, and those of 32 are safe."""
+    with LeadingDimensions() as rows:
+        list(load_batches(clips(store, modalities=(modality,)), [[(0, 0), (0, 2)], [(1, 1)]], 0, device=CUTTING))
+    assert rows.found and not [length for length in rows.found if length % 8]
 
 
 def tf32(x: Tensor) -> Tensor:
