@@ -11,7 +11,7 @@ from torch import Tensor
 from stmn.evaluation.protocol import Protocol
 from stmn.runtime.device import Device
 from stmn.runtime.files import digest
-from stmn.runtime.memory import find_shortage
+from stmn.runtime.memory import find_shortage, pinning
 from stmn.sampling.augment import Crop, mirrored, normalise_flow, normalise_rgb, resize
 from stmn.sampling.positions import spread_positions, stack_times
 from stmn.sampling.products import align, make_matrix, resize_by_products
@@ -54,8 +54,9 @@ class VideoInput:
         return [levels for levels in (self.frames, self.fields) if levels is not None]
 
     def pinned(self) -> "VideoInput":
-        """A copy in pinned memory."""
-        frames, fields = (None if levels is None else levels.pin_memory() for levels in (self.frames, self.fields))
+        """A copy in pinned memory. Raises `MemoryError` if that runs out."""
+        with pinning("a video's pictures"):
+            frames, fields = (None if levels is None else levels.pin_memory() for levels in (self.frames, self.fields))
         return replace(self, frames=frames, fields=fields)
 
     def on(self, device: Device) -> "VideoInput":

@@ -25,6 +25,7 @@ from stmn.nets.config import TemporalConfig
 from stmn.nets.network import Network
 from stmn.nets.outside import OutsideNetwork
 from stmn.runtime.device import Device, choose_device
+from stmn.runtime.memory import find_shortage
 from stmn.runtime.progress import Silent
 from stmn.sampling.augment import FLOW_STD, RGB_STD
 from stmn.store.format.read import Store
@@ -232,6 +233,19 @@ def test_videos_that_dont_fit_ahead_are_sent_pass_by_pass(motley):
         stable_pair(temporal=TemporalConfig(injector="none")),
     )
     assert_same_logits(scored(network, motley, how, small), scored(network, motley, how, CPU), 1e-4)
+
+
+def test_pinned_memory_that_runs_out_is_not_the_gpus(motley, monkeypatch):
+    """CUDA gives out pinned memory, and its errors name CUDA."""
+
+    def fail(_: Tensor) -> Tensor:
+        raise RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported")
+
+    video = read_stored_video(motley, motley.part("1", "test")[0], BOTH, 2, protocol(), GPU)
+    monkeypatch.setattr(Tensor, "pin_memory", fail)
+    with pytest.raises(MemoryError) as caught:
+        video.pinned()
+    assert str(find_shortage(caught.value)) == "a video's pictures in pinned memory: out of memory"
 
 
 @pytest.mark.cuda
