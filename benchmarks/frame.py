@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from stmn.runtime.files import write_json
+
 STMN = Path(sys.executable).with_name("stmn")
 #: seconds on the clock, and of processor time
 Seconds = tuple[float, float]
@@ -35,9 +37,8 @@ def run(
     """
     options = make_parser(description, add_options).parse_args()
     result = measure(options)
-    text = json.dumps(result, indent=1)
-    options.json.write_text(text + "\n")
-    print(text)
+    write_json(options.json, result)
+    print(json.dumps(result, indent=1))
     return result
 
 

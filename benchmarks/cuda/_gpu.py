@@ -1,7 +1,9 @@
-"""What the parts share: time on the GPU, its bandwidth and products, and a number beside its limit."""
+"""What the parts share: time on the GPU, its bandwidth and products, a number beside its limit, and rows that fail."""
 
+import gc
 import statistics
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +36,24 @@ def finish(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def attempt(work: Callable[[], dict[str, Any]], device: torch.device) -> dict[str, Any]:
+    """The row that a piece of work makes, or the reason why there is none, as `error`: the other rows go on."""
+    try:
+        return work()
+    except Exception as error:
+        traceback.print_exc()
+        row = {"error": f"{type(error).__name__}: {error}"}
+    free_memory(device)  # only here, outside the except block, are the tensors in the error's traceback free
+    return row
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what torch keeps of a GPU's memory: others, such as processes that are started, would miss it."""
+    if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
 def beside_limit(measured: float, limit: float, unit: str, limit_is: str) -> dict[str, Any]:
     """A row of the result: a speed, the limit that the GPU sets, the share of it, and where the limit comes from."""
     return {
@@ -45,8 +65,8 @@ def beside_limit(measured: float, limit: float, unit: str, limit_is: str) -> dic
     }
 
 
-def describe_gpu(device: torch.device, quick: bool) -> dict[str, Any]:
-    """Name, memory, versions, and what the GPU itself reaches: copies, and matrix products in each precision."""
+def describe_gpu(device: torch.device) -> dict[str, Any]:
+    """Name, memory and versions."""
     about: dict[str, Any] = {"device": str(device), "cuda": torch.version.cuda}
     if device.type == "cuda":
         found = torch.cuda.get_device_properties(device)
@@ -55,7 +75,12 @@ def describe_gpu(device: torch.device, quick: bool) -> dict[str, Any]:
             "memory_gb": round(found.total_memory / 1e9, 1),
             "cudnn": torch.backends.cudnn.version(),
         }
-    return about | {
+    return about
+
+
+def measure_gpu(device: torch.device, quick: bool) -> dict[str, Any]:
+    """What the GPU itself reaches: copies, and matrix products in each precision."""
+    return {
         "copy_gb_per_second": round(copy_bandwidth(device, quick) / 1e9, 1),
         "bfloat16_tflops": round(product_speed(device, torch.bfloat16, quick) / 1e12, 2),
         "float32_tflops": round(product_speed(device, torch.float32, quick) / 1e12, 2),

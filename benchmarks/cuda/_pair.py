@@ -1,7 +1,7 @@
 """The paper's final network, and a set of rendered videos for it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import atexit
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,10 +31,14 @@ def build_pair(quick: bool) -> Network:
     )  # fmt: skip
 
 
-@contextmanager
-def rendered_set(videos: int, quick: bool) -> Iterator[Path]:
-    """The folder of a prepared set of moving textures: 60 frames each, at 4:3, with flow by DIS."""
+@cache
+def rendered_set(quick: bool) -> Path:
+    """The folder of a prepared set of moving textures: 60 frames each, at 4:3, with flow by DIS.
+
+    It is made once for all parts, and removed at the end of the process.
+    """
     side = (QUICK_SIDES if quick else SIDES)[0]
-    with TemporaryDirectory() as folder:
-        prepare(Path(folder), side, clips(None, videos, side))
-        yield Path(folder) / "store"
+    folder = TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    prepare(Path(folder.name), side, clips(None, 4 if quick else 24, side))
+    return Path(folder.name) / "store"

@@ -3,15 +3,19 @@
 Both test the same pair of ResNet-50 and ResNet-152, in inference mode and in groups of one size. `evaluate` reads and
 decodes the videos; the bare network finds its input on the GPU. What a call costs whatever it tests, such as making
 the network for inference, is left out: it is the difference between many and few videos that counts.
+
+In float32 the bare pass is also measured in contiguous layout, to show whether channels_last, which half precision
+needs, costs float32 anything.
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.cuda._gpu import beside_limit, seconds_of
+from benchmarks.cuda._gpu import attempt, beside_limit, seconds_of
 from benchmarks.cuda._pair import QUICK_SIDES, SIDES, L, build_pair, rendered_set
 from stmn.evaluation.batching import group_by_shape, read_ahead
 from stmn.evaluation.inference import for_inference, score_videos
@@ -26,6 +30,8 @@ from stmn.store.format.read import Store, StoredVideo
 
 #: share of the bare forward pass that `evaluate` has to reach
 GOAL = 0.8
+#: videos that each thread reads at least, so that few of them are idle at the end
+READS = 8
 
 
 def measure(device: Device, quick: bool) -> dict[str, Any]:
@@ -34,14 +40,15 @@ def measure(device: Device, quick: bool) -> dict[str, Any]:
     network, protocol = build_pair(quick).eval(), Protocol(chunks=3 if quick else 25, short_side=side, crop=crop)
     precisions = [torch.float32, torch.bfloat16] if device.is_cuda else [torch.float32]
     result: dict[str, Any] = {"threads": device.loader_threads, "goal": GOAL}
-    with rendered_set(2 if quick else 8, quick) as folder, Store(folder) as store:
-        videos = store.part("1", "train")
+    with Store(rendered_set(quick)) as store:
+        videos = store.part("1", "train")[: 2 if quick else 8]
+        cutting = replace(device, cuts_pictures=True)  # as on a GPU, also on a CPU
         for precision in precisions:
-            chosen = replace(device, precision=precision, cuts_pictures=True)  # as on a GPU, also on a CPU
-            result[chosen.precision_name] = _measure_precision(network, store, videos, protocol, chosen, quick)
+            chosen = replace(cutting, precision=precision)
+            row = partial(_measure_precision, network, store, videos, protocol, chosen, quick)
+            result[chosen.precision_name] = attempt(row, device.device)
         rounds = (0, 1) if quick else (1, 3)
-        seconds = seconds_of(lambda: _read(store, videos, protocol, device), device.device, *rounds)
-        result["reading_videos_a_second"] = round(len(videos) / seconds, 2)
+        result["reading_videos_a_second"] = round(reading_speed(store, videos, protocol, cutting, rounds), 2)
     return result
 
 
@@ -64,7 +71,20 @@ def _measure_precision(
     given = _inputs(network, group, protocol, device)
     fast = for_inference(network, device)
     bare = size / seconds_of(lambda: _forward(fast, given, device), device.device, *rounds)
-    return {"videos_in_a_pass": size} | beside_limit(speed, bare, "videos/s", "the bare forward pass")
+    row = {"videos_in_a_pass": size} | beside_limit(speed, bare, "videos/s", "the bare forward pass")
+    if device.precision == torch.float32:
+        row["contiguous"] = attempt(lambda: _measure_contiguous(fast, given, device, bare, rounds), device.device)
+    return row
+
+
+def _measure_contiguous(
+    fast: Network, given: list[list[Tensor]], device: Device, bare: float, rounds: tuple[int, int]
+) -> dict[str, Any]:
+    """The bare pass with weights and input in contiguous layout; the network is changed in place."""
+    fast.to(memory_format=torch.contiguous_format)
+    given = [[tensor.contiguous() for tensor in inputs] for inputs in given]
+    speed = len(given[0][0]) / seconds_of(lambda: _forward(fast, given, device), device.device, *rounds)
+    return beside_limit(speed, bare, "videos/s", "the bare forward pass in channels_last")
 
 
 def _inputs(network: Network, group: list[VideoInput], protocol: Protocol, device: Device) -> list[list[Tensor]]:
@@ -84,11 +104,18 @@ def _forward(network: Network, given: list[list[Tensor]], device: Device) -> Non
             network(*inputs)
 
 
-def _read(store: Store, videos: list[StoredVideo], protocol: Protocol, device: Device) -> None:
-    """Read and decode videos as `evaluate` does, without testing them."""
+def reading_speed(
+    store: Store, videos: list[StoredVideo], protocol: Protocol, device: Device, rounds: tuple[int, int]
+) -> float:
+    """Videos per second that threads read, decode and pin as `evaluate` does, without testing them."""
+    listed = videos * -(-READS * device.loader_threads // len(videos))
 
     def read(video: StoredVideo) -> VideoInput:
-        return read_stored_video(store, video, ("appearance", "motion"), L, protocol, device)
+        given = read_stored_video(store, video, ("appearance", "motion"), L, protocol, device)
+        return given.pinned() if device.overlaps_copies else given
 
-    for _ in read_ahead(read, [[video] for video in videos], device.loader_threads):
-        pass
+    def read_all() -> None:
+        for _ in read_ahead(read, [[video] for video in listed], device.loader_threads):
+            pass
+
+    return len(listed) / seconds_of(read_all, device.device, *rounds)

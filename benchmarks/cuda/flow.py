@@ -3,7 +3,6 @@
 The first rows do the same work: no level ends early. `as_prepare` has colour frames and early ends, as `prepare` has.
 """
 
-import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.cuda._gpu import beside_limit, copy_bandwidth, seconds_of
+from benchmarks.cuda._gpu import attempt, beside_limit, copy_bandwidth, seconds_of
 from stmn.flow import _tvl1_torch, _tvl1_triton
 from stmn.flow._parameters import Parameters
 from stmn.flow._pyramid import Level, pyramid
@@ -46,13 +45,13 @@ def measure(device: Device, quick: bool) -> dict[str, Any]:
 
     def row(solve: Solve, moved: float, graph: bool = False) -> dict[str, Any]:
         limit = f"{moved / 1e6:.0f} MB a pair at the bandwidth of a copy"
-        try:
+
+        def time_solver() -> dict[str, Any]:
             solver = capture(solve, first, second) if graph else solve
             speed = pairs / seconds_of(lambda: solver(first, second), where, **rounds)
-        except Exception as error:  # the other rows are measured all the same
-            traceback.print_exc()
-            return {"error": f"{type(error).__name__}: {error}"}
-        return beside_limit(speed, bandwidth / moved, "pairs/s", limit)
+            return beside_limit(speed, bandwidth / moved, "pairs/s", limit)
+
+        return attempt(time_solver, where)
 
     def in_torch(one: Tensor, other: Tensor) -> Tensor:
         return _tvl1_torch.solve(one, other, levels, parameters)
@@ -74,8 +73,12 @@ def measure(device: Device, quick: bool) -> dict[str, Any]:
     if _tvl1_triton.problem(where) is None:
         result |= measure_triton(row, first, second, levels, parameters)
     colour = frames.round().to(torch.uint8)[..., None].expand(-1, -1, -1, 3).contiguous()
-    seconds = seconds_of(lambda: compute_levels(colour, tvl1, 20.0, "keep"), where, **rounds)
-    return result | {"as_prepare": {"measured": round(pairs / seconds, 1), "unit": "pairs/s"}}
+
+    def as_prepare() -> dict[str, Any]:
+        seconds = seconds_of(lambda: compute_levels(colour, tvl1, 20.0, "keep"), where, **rounds)
+        return {"measured": round(pairs / seconds, 1), "unit": "pairs/s"}
+
+    return result | {"as_prepare": attempt(as_prepare, where)}
 
 
 def measure_triton(

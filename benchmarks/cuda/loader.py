@@ -7,7 +7,6 @@ A pair of ResNet-50 and ResNet-152, L = 10, crops by jitter to 224 pixels. The l
 import time
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -28,6 +27,8 @@ from stmn.training.learner import Learner, select_inputs
 VIDEOS, CHUNKS = 4, 5
 #: micro-batches that the networks take at once
 TOGETHER = 8
+#: micro-batches that are asked for before those that are timed, and after them: more than the loader works at
+WARM_UP, AHEAD = 5, 10
 #: share of what the networks take that the loader has to reach
 GOAL = 1.2
 
@@ -35,12 +36,7 @@ GOAL = 1.2
 def measure(device: Device, quick: bool) -> dict[str, Any]:
     """Chunks per second: from JPEGs, from kept pictures, of copying and cutting alone; and those of the networks."""
     device = replace(device, cuts_pictures=True)  # as on a GPU, where this runs on a CPU
-    with rendered_set(4 if quick else 24, quick) as folder:
-        return _measure_in(folder, device, quick)
-
-
-def _measure_in(folder: Path, device: Device, quick: bool) -> dict[str, Any]:
-    """The part's result, of a prepared set."""
+    folder = rendered_set(quick)
     size = (QUICK_SIDES if quick else SIDES)[1]
     samples, kept = (
         Clips(store, store.part("1", "train"), Sampling(("rgb", "flow"), size, L, CHUNKS, (5, 35), "jitter"))
@@ -76,18 +72,21 @@ def _order(samples: Clips, count: int) -> MicroBatches:
 
 def _chunks_a_second(samples: Clips, count: int, device: Device) -> float:
     """What the loader brings when nothing else is done, the median of three; the first batches start its threads."""
-    return median(_measure_once(samples, count, device) for _ in range(3))
+    return median(measure_once(samples, count, device) for _ in range(3))
 
 
-def _measure_once(samples: Clips, count: int, device: Device) -> float:
-    """Chunks per second of one run of the loader; its first batches don't count."""
-    warm_up = 1 if count < 10 else 5
-    batches = load_batches(samples, _order(samples, count + warm_up), device.loader_threads, device=device)
-    for _ in islice(batches, warm_up):
+def measure_once(samples: Clips, count: int, device: Device) -> float:
+    """Chunks per second of one run of the loader; its first and last batches don't count.
+
+    When the clock starts, batches are partly decoded already. As many have to be when it stops.
+    """
+    order = _order(samples, WARM_UP + count + AHEAD)
+    batches = load_batches(samples, order, device.loader_threads, device=device)
+    for _ in islice(batches, WARM_UP):
         pass
     finish(device.device)
     started = time.perf_counter()
-    for _ in batches:
+    for _ in islice(batches, count):
         pass
     finish(device.device)
     return count * VIDEOS * CHUNKS / (time.perf_counter() - started)

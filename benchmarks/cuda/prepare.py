@@ -1,6 +1,11 @@
-"""Frames per second of `stmn prepare` on a GPU as a whole, beside what its parts could do. The least limits it."""
+"""Frames per second of `stmn prepare` on a GPU as a whole, beside what its parts could do. The least limits it.
+
+What a call costs whatever it prepares, such as its start and its first videos, is left out: it is the difference
+between many and few videos that counts. Both are multiples of the cores, so that all cores end together.
+"""
 
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -22,47 +27,64 @@ from stmn.store.format.jpeg import encode_field, encode_frame
 from stmn.video.decode import iter_frames
 from stmn.video.write import write_video
 
+#: about the most videos of the smaller set, and the most for each core
+FEW, EACH = 64, 4
+
 
 def measure(device: Device, quick: bool) -> dict[str, Any]:
     """Frames per second: all of `prepare`, its start left out; decoding and encoding on all cores; flow on the GPU."""
-    videos, frames, (height, width) = (2, 6, (32, 48)) if quick else (4 * count_cores(), 300, (256, 340))
+    cores = count_cores()
+    few, frames, (height, width) = cores * max(1, min(EACH, FEW // cores)), 300, (256, 340)
+    if quick:
+        few, frames, (height, width) = 1, 6, (32, 48)
+    pictures = moving_frames(frames, height, width, torch.device("cpu")).round().to(torch.uint8)
+    colour = pictures[..., None].expand(-1, -1, -1, 3).contiguous()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        pictures = moving_frames(frames, height, width, torch.device("cpu")).round().to(torch.uint8)
-        colour = pictures[..., None].expand(-1, -1, -1, 3).contiguous()
-        for number in range(videos):
-            write_video(root / "v" / "any" / f"{number}.mp4", iter(colour.numpy()))
-        single = root / "one" / "any"
-        single.mkdir(parents=True)
-        os.link(root / "v" / "any" / "0.mp4", single / "0.mp4")
+        video = root / "video.mp4"
+        write_video(video, iter(colour.numpy()))
+        sets = [link_videos(root / str(count), count, video) for count in (few, 2 * few)]
         turns = range(1 if quick else 3)
-        start = median(prepare_seconds(root / "one", root / f"start {turn}", device, height) for turn in turns)
-        whole = median(prepare_seconds(root / "v", root / f"work {turn}", device, height) for turn in turns)
-        cpu = worker_seconds(single / "0.mp4", height, quick)
+        some, all_ = (
+            median(prepare_seconds(videos, root / f"{videos.name} turn {turn}", device, height) for turn in turns)
+            for videos in sets
+        )
+        cpu = worker_seconds(video, height, quick)
     batch = colour[: 2 if quick else 129].to(device.device)
     rounds = {"warm_up": 1, "rounds": 1} if quick else {}
     flow = seconds_of(lambda: compute_levels(batch, tvl1, 20.0, "keep"), device.device, **rounds)
     limits = {
-        f"decoding and encoding on {count_cores()} cores": count_cores() / cpu,
+        f"decoding and encoding on {cores} cores": cores / cpu,
         f"flow on {device.device}": (len(batch) - 1) / flow,
     }
     least = min(limits, key=lambda name: limits[name])
-    speed = (videos - 1) * frames / max(whole - start, 1e-3)
+    speed = few * frames / max(all_ - some, 1e-3)
     return beside_limit(speed, limits[least], "frames/s", least) | {
         "limits": {name: round(limit, 1) for name, limit in limits.items()},
-        "start_seconds": round(start, 2),
+        "videos": [few, 2 * few],
+        "seconds": [round(some, 2), round(all_, 2)],
     }
 
 
+def link_videos(folder: Path, count: int, video: Path) -> Path:
+    """Make a folder of one class with a video `count` times, without encoding it again."""
+    (folder / "any").mkdir(parents=True)
+    for number in range(count):
+        os.link(video, folder / "any" / f"{number}.mp4")
+    return folder
+
+
 def prepare_seconds(videos: Path, work: Path, device: Device, short_side: int) -> float:
-    """Seconds of the command."""
+    """Seconds of the command; what it makes is removed."""
     command = [STMN, "prepare", videos, "mine", "--workspace", work, "--short-side", str(short_side)]
     began = time.perf_counter()
     subprocess.run(
         [*command, "--device", str(device.device)], check=True, stdout=subprocess.DEVNULL,
         env={**os.environ, "STMN_FLOW_OWNER": "1"},  # on a CPU too, to try this benchmark
     )  # fmt: skip
-    return time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    shutil.rmtree(work)
+    return seconds
 
 
 def worker_seconds(video: Path, short_side: int, quick: bool) -> float:

@@ -5,9 +5,12 @@ groups of 4 videos for batch normalisation. The pair trains in micro-batches of 
 Beside it timm's networks get tensors that lie on the GPU, in the micro-batches in which they are fastest.
 """
 
+import json
+import sys
 import tempfile
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,8 +19,9 @@ import timm
 import torch
 import torch.nn.functional as F
 
-from benchmarks.cuda._gpu import beside_limit, finish, seconds_of
+from benchmarks.cuda._gpu import attempt, beside_limit, finish, free_memory, seconds_of
 from benchmarks.cuda._pair import QUICK_SIDES, SIDES, L, build_pair, rendered_set
+from stmn.errors import is_out_of_memory
 from stmn.nets.build import build_network
 from stmn.nets.config import NetworkConfig
 from stmn.nets.network import Network
@@ -58,22 +62,33 @@ CASES = {
 
 
 def measure(device: Device, quick: bool) -> dict[str, Any]:
-    """For each case chunks per second, those of the bare networks, the share, the wait for data and the memory."""
-    cases = {name: case for name, case in CASES.items() if not (quick and case.compiled)}
-    if quick:
-        cases = {name: replace(case, batch=4, micro_batch=4, group=2, chunks=2) for name, case in cases.items()}
+    """For each case chunks per second, those of the bare networks, the share, the wait for data and the memory.
+
+    A case that fails, or that doesn't fit into a smaller GPU, has the reason.
+    """
+    cases, folder = choose_cases(device, quick), rendered_set(quick)
     bare: dict[tuple[str, ...], float] = {}
-    with rendered_set(4 if quick else 24, quick) as folder:
-        result: dict[str, Any] = {"precision": device.precision_name, "goal": GOAL}
-        for name, case in cases.items():
-            try:
-                if case.modalities not in bare:
-                    sizes = {c.micro_batch for c in cases.values() if c.modalities == case.modalities}
-                    bare[case.modalities] = _best_bare_speed(case, sorted(sizes), device, quick)
-                result[name] = _measure_case(case, folder, device, quick, bare[case.modalities])
-            except torch.OutOfMemoryError as error:  # of a smaller GPU; the other cases go on
-                result[name] = {"out_of_memory": str(error).splitlines()[0]}
+
+    def row(case: Case) -> dict[str, Any]:
+        if case.modalities not in bare:
+            sizes = {c.micro_batch for c in cases.values() if c.modalities == case.modalities}
+            bare[case.modalities] = _best_bare_speed(case, sorted(sizes), device, quick)
+        return _measure_case(case, folder, device, quick, bare[case.modalities])
+
+    result: dict[str, Any] = {"precision": device.precision_name, "goal": GOAL}
+    for name, case in cases.items():
+        result[name] = attempt(partial(row, case), device.device)
+        print(name, json.dumps(result[name]), file=sys.stderr, flush=True)  # some cases take minutes
     return result
+
+
+def choose_cases(device: Device, quick: bool) -> dict[str, Case]:
+    """The cases by name. A quick look at a GPU compiles too, graphs included; one at a CPU doesn't."""
+    if not quick:
+        return CASES
+    graphs = device.is_cuda
+    cases = {name: case for name, case in CASES.items() if case.compiled in ("", "reduce-overhead" if graphs else "")}
+    return {name: replace(case, batch=4, micro_batch=4, group=2, chunks=2) for name, case in cases.items()}
 
 
 def _measure_case(case: Case, folder: Path, device: Device, quick: bool, bare: float) -> dict[str, Any]:
@@ -144,8 +159,10 @@ def _best_bare_speed(case: Case, micro_batches: list[int], device: Device, quick
     for size in micro_batches[1:]:
         try:
             best = max(best, _bare_speed(case, size, device, quick))
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        free_memory(device.device)
     return best
 
 

@@ -5,15 +5,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from stmn.evaluation.protocol import Protocol
 from stmn.runtime.device import Device
 from stmn.runtime.files import digest
-from stmn.runtime.memory import find_shortage
+from stmn.runtime.memory import find_shortage, pinning
 from stmn.sampling.augment import Crop, mirrored, normalise_flow, normalise_rgb, resize
 from stmn.sampling.positions import spread_positions, stack_times
-from stmn.sampling.products import make_matrix, resize_by_products
+from stmn.sampling.products import align, make_matrix, resize_by_products
 from stmn.store.format.read import Store, StoredVideo
 from stmn.store.format.shard import FLOW, RGB
 
@@ -53,8 +54,9 @@ class VideoInput:
         return [levels for levels in (self.frames, self.fields) if levels is not None]
 
     def pinned(self) -> "VideoInput":
-        """A copy in pinned memory."""
-        frames, fields = (None if levels is None else levels.pin_memory() for levels in (self.frames, self.fields))
+        """A copy in pinned memory. Raises `MemoryError` if that runs out."""
+        with pinning("a video's pictures"):
+            frames, fields = (None if levels is None else levels.pin_memory() for levels in (self.frames, self.fields))
         return replace(self, frames=frames, fields=fields)
 
     def on(self, device: Device) -> "VideoInput":
@@ -104,9 +106,12 @@ class VideoInput:
         rows = make_matrix(height, self.size[0])[view.top : view.top + view.height]
         columns = make_matrix(width, self.size[1])[view.left : view.left + view.width]
         columns = columns.flip(0) if view.mirror else columns
-        lines = pictures.permute(2, 0, 1, 3).to(torch.float32, memory_format=torch.contiguous_format)  # row by row
-        rows, columns = device.move(rows[None]), device.move(columns[None])
-        resized = resize_by_products(lines.flatten(1, 2)[None], rows, columns, device)[0]
+        high, wide, out = align(height), align(width), align(view.width)  # padded with zeros, which change no pixel
+        lines = torch.zeros(high, *pictures.shape[:2], wide, device=pictures.device)
+        lines[:height, ..., :width] = pictures.permute(2, 0, 1, 3)  # row by row
+        rows = device.move(F.pad(rows, (0, high - height))[None])
+        columns = device.move(F.pad(columns, (0, wide - width, 0, out - view.width))[None])
+        resized = resize_by_products(lines.flatten(1, 2)[None], rows, columns, device)[0, ..., : view.width]
         cut: Tensor = resized.unflatten(1, pictures.shape[:2])
         return cut.permute(1, 2, 0, 3).contiguous()
 

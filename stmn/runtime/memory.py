@@ -63,6 +63,24 @@ def report_shortage(advise: Callable[[Shortage], str]) -> Iterator[None]:
         raise StmnError(f"{shortage}: {advise(shortage)}") from error
 
 
+@contextmanager
+def pinning(what: str) -> Iterator[None]:
+    """Report a shortage of pinned memory as the machine's: CUDA gives it out, so torch's error names CUDA.
+
+    Args:
+        what: what is in pinned memory, for the message.
+
+    Raises:
+        MemoryError: pinned memory ran out.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryError(f"{what} in pinned memory: out of memory") from error
+
+
 def limit_memory(more: int) -> None:
     """Limit this process to `more` bytes of memory in addition to its current ones, if the system reports these.
 

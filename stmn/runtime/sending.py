@@ -18,8 +18,8 @@ def send_ahead(
 ) -> Iterator[_Sent]:
     """Send items in order; on CUDA each is copied while the one before it is used.
 
-    There `send` runs on its own stream, and its result is ready for the caller's stream. Two items are on the device at
-    a time: the one in use and the next.
+    There `send` runs on its own stream, and its result is ready for the caller's stream. Up to three items are on the
+    device at a time: when the caller asks for the next, the one after it is sent while the caller still holds the last.
 
     Args:
         items: the items, such as batches in pinned memory.

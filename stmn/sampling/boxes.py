@@ -17,7 +17,7 @@ from stmn.runtime.device import Device
 from stmn.sampling.augment import FLOW_TO_INPUT, MIRRORED_FLOW_TO_INPUT, RGB_TO_INPUT, Crop
 from stmn.sampling.clips import Clips, Draw
 from stmn.sampling.order import Index
-from stmn.sampling.products import resize_by_products
+from stmn.sampling.products import align, resize_by_products
 from stmn.sampling.resample import Bytes, make_taps
 from stmn.store.format.read import Store
 from stmn.store.format.shard import FLOW, RGB
@@ -79,9 +79,12 @@ class BoxBatch:
 
 
 def _make_matrices(crops: Sequence[Crop], size: int, pin: bool) -> tuple[Tensor, Tensor]:
-    """Make the matrices that resize B crops: rows (B, size, H) and columns (B, size, W), padded with zeros."""
+    """Make the matrices that resize B crops: rows (B, size, H) and columns (B, size, W), padded with zeros.
+
+    H and W are those of the largest crop, aligned.
+    """
     height, width = max(crop.height for crop in crops), max(crop.width for crop in crops)
-    rows, columns = (torch.zeros(len(crops), size, length, pin_memory=pin) for length in (height, width))
+    rows, columns = (torch.zeros(len(crops), size, align(length), pin_memory=pin) for length in (height, width))
     for crop, row, column in zip(crops, rows, columns, strict=True):
         make_taps(crop.height, size).write_matrix(row.numpy())
         make_taps(crop.width, size, crop.mirror).write_matrix(column.numpy())

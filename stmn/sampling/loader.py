@@ -14,6 +14,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from stmn.runtime.device import Device
+from stmn.runtime.memory import pinning
 from stmn.runtime.sending import send_ahead
 from stmn.sampling.boxes import BoxBatch
 from stmn.sampling.buffers import BufferPool
@@ -51,7 +52,8 @@ def load_batches(
     if device and device.cuts_pictures:
 
         def start_boxes(indices: Sequence[Index]) -> tuple[BoxBatch, list[_Job]]:
-            batch = BoxBatch(clips, indices, pin=device.overlaps_copies)
+            with pinning("a batch's pictures"):
+                batch = BoxBatch(clips, indices, pin=device.overlaps_copies)
             return batch, batch.jobs
 
         made = _make_in_order(start_boxes, batches, threads)

@@ -13,6 +13,11 @@ from stmn.runtime.precision import float32_products
 from stmn.sampling.resample import make_taps
 
 
+def align(length: int) -> int:
+    """Return a length rounded up to a multiple of 8: cuBLAS's fastest kernels for TF32 need rows of such lengths."""
+    return -(-length // 8) * 8
+
+
 def make_matrix(length: int, size: int, mirror: bool = False) -> Tensor:
     """Return the matrix, (size, length) float32, that resizes `length` pixels to `size`, and optionally mirrors."""
     matrix = np.zeros((size, length), np.float32)
@@ -26,6 +31,8 @@ def resize_by_products(pictures: Tensor, rows: Tensor, columns: Tensor, device: 
     In float32 the results differ from the CPU's by rounding. If the network rounds its input just as coarsely, TF32 is
     used, which is eight times as fast: levels are exact in it; weights and the values between both products are
     rounded, which changes a pixel by less than half a level.
+
+    On a GPU it is fastest if H, W and W' are `align`ed: padded with zeros, which change no pixel.
 
     Args:
         pictures: (B, H, K, W) float32, contiguous: row by row, not plane by plane.

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 TRAINING_PASSES = 3
 #: seconds over which the rate is measured
 _MEASURED_SECONDS = 1.0
+#: steps on a GPU are doubled while that makes the rate larger than this many times the one before
+_GAIN = 1.1
 
 
 def count_classes(folder: Path) -> int:
@@ -104,10 +106,11 @@ def _count_cost(config: str) -> tuple[int, int]:
 
 
 def measure_rate(device: str) -> tuple[float, str]:
-    """Measure the multiply-adds per second of training for about a second; also return the device's name.
+    """Measure the multiply-adds per second of training; also return the device's name.
 
-    A ResNet-18 runs forward and backward on eight random frames of 112 pixels, in the default precision of training. A
-    step counts as three forward passes.
+    A ResNet-18 runs forward and backward on eight random frames of 112 pixels for about a second, in the default
+    precision of training. A step counts as three forward passes. A GPU takes most of such a step to launch kernels, so
+    there the frames are doubled, a second each, until that gains no more than a tenth or they don't fit.
 
     Args:
         device: `auto`, `cpu` or `cuda`.
@@ -116,12 +119,24 @@ def measure_rate(device: str) -> tuple[float, str]:
         UsageError: there is no such device.
     """
     from stmn.nets.config import NetworkConfig, StreamConfig
+    from stmn.runtime.memory import find_shortage
 
     stream = StreamConfig(modality="rgb", arch="resnet18", width=1.0, dropout=0.0)
     config = NetworkConfig(classes=["a", "b"], size=112, stack_length=1, streams=[stream])
-    videos = 8
-    seconds = measure_step(config, videos, 1, device)
-    return TRAINING_PASSES * count_cost(config)[1] * videos / seconds, name_device(device)[0]
+    work = TRAINING_PASSES * count_cost(config)[1]
+    name, is_gpu = name_device(device)
+    videos, rate = 8, 0.0
+    while True:
+        try:
+            seconds = measure_step(config, videos, 1, device)
+        except (MemoryError, RuntimeError) as error:
+            if not rate or find_shortage(error) is None:
+                raise
+            return rate, name
+        before, rate = rate, max(rate, work * videos / seconds)
+        if not is_gpu or rate <= _GAIN * before or seconds >= _MEASURED_SECONDS:
+            return rate, name
+        videos *= 2
 
 
 def measure_step(config: "NetworkConfig", videos: int, chunks: int, device: str) -> float:

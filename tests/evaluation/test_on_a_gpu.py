@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.commands import call
-from helpers.devices import cut_on_the_device, limit_gpu_memory
+from helpers.devices import LeadingDimensions, cut_on_the_device, limit_gpu_memory
 from helpers.made_sets import MadeVideo, make_set
 from helpers.networks import assert_same_logits, stable_pair
 from torch import Tensor
@@ -25,6 +25,7 @@ from stmn.nets.config import TemporalConfig
 from stmn.nets.network import Network
 from stmn.nets.outside import OutsideNetwork
 from stmn.runtime.device import Device, choose_device
+from stmn.runtime.memory import find_shortage
 from stmn.runtime.progress import Silent
 from stmn.sampling.augment import FLOW_STD, RGB_STD
 from stmn.store.format.read import Store
@@ -102,6 +103,17 @@ def test_views_are_those_of_the_cpu(motley, short_side, spatial):
                 for (one, other), scale in zip(pairs, (255 * min(RGB_STD), FLOW_STD), strict=True):
                     assert one.shape == other.shape
                     assert not one.numel() or float((one - other).abs().max()) * scale < 1e-3
+
+
+@pytest.mark.parametrize("spatial", ["fully_conv", "ten_crop"])
+def test_products_that_resize_have_aligned_rows(motley, spatial):
+    how = protocol(short_side=61, spatial=spatial)  # of an odd size, from odd sizes
+    for video in motley.part("1", "test")[:2]:
+        given = read_stored_video(motley, video, BOTH, 2, how, GPU)
+        with LeadingDimensions() as rows:
+            for view in how.views(*given.size):
+                given.network_inputs(BOTH, view, GPU)
+        assert rows.found and not [length for length in rows.found if length % 8]
 
 
 @pytest.mark.parametrize("average", ["logits", "softmax"])
@@ -221,6 +233,19 @@ def test_videos_that_dont_fit_ahead_are_sent_pass_by_pass(motley):
         stable_pair(temporal=TemporalConfig(injector="none")),
     )
     assert_same_logits(scored(network, motley, how, small), scored(network, motley, how, CPU), 1e-4)
+
+
+def test_pinned_memory_that_runs_out_is_not_the_gpus(motley, monkeypatch):
+    """CUDA gives out pinned memory, and its errors name CUDA."""
+
+    def fail(_: Tensor) -> Tensor:
+        raise RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported")
+
+    video = read_stored_video(motley, motley.part("1", "test")[0], BOTH, 2, protocol(), GPU)
+    monkeypatch.setattr(Tensor, "pin_memory", fail)
+    with pytest.raises(MemoryError) as caught:
+        video.pinned()
+    assert str(find_shortage(caught.value)) == "a video's pictures in pinned memory: out of memory"
 
 
 @pytest.mark.cuda

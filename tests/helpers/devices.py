@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from stmn.prediction import api
 from stmn.runtime import device as devices
@@ -21,6 +23,20 @@ def cut_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     choose = devices.choose_device
     for module in (devices, api):
         monkeypatch.setattr(module, "choose_device", choose_cutting)
+
+
+class LeadingDimensions(TorchDispatchMode):
+    """Notes how far apart the rows of all operands and results of batched matrix products are, in numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[int] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, given: Any = (), named: Any = None) -> Any:
+        result = function(*given, **(named or {}))
+        if function is torch.ops.aten.bmm.default:
+            self.found += [max(tensor.stride()[-2:]) for tensor in (*given, result)]
+        return result
 
 
 @contextmanager

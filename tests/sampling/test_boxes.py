@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.devices import LeadingDimensions
 from helpers.made_sets import MadeVideo, make_set
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stmn.runtime.device import Device, choose_device
+from stmn.runtime.memory import find_shortage
 from stmn.sampling.augment import FLOW_STD, RGB_STD
 from stmn.sampling.boxes import BoxBatch
 from stmn.sampling.clips import Clips, Sampling
@@ -108,6 +110,26 @@ def test_threads_make_the_same_batches(store):
     alone, threaded = (assert_same_batches(clips(store), threads) for threads in (0, 3))
     for one, other in zip(alone, threaded, strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("modality", ["rgb", "flow"])
+def test_products_have_aligned_rows(store, modality):
+    """cuBLAS has its fastest kernels for TF32 where rows start at multiples of 16 bytes, and those of 32 are safe."""
+    with LeadingDimensions() as rows:
+        list(load_batches(clips(store, modalities=(modality,)), [[(0, 0), (0, 2)], [(1, 1)]], 0, device=CUTTING))
+    assert rows.found and not [length for length in rows.found if length % 8]
+
+
+def test_pinned_memory_that_runs_out_is_not_the_gpus(store, monkeypatch):
+    """CUDA gives out pinned memory, and its errors name CUDA."""
+
+    def fail(*_: object, **__: object) -> Tensor:
+        raise RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported")
+
+    monkeypatch.setattr(torch, "empty", fail)
+    with pytest.raises(MemoryError) as caught:
+        next(load_batches(clips(store), [[(0, 0)]], 0, device=CUTTING))
+    assert str(find_shortage(caught.value)) == "a batch's pictures in pinned memory: out of memory"
 
 
 def tf32(x: Tensor) -> Tensor:
