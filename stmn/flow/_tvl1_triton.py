@@ -48,6 +48,8 @@ class Tile:
 TILE = Tile(32, 32, 4)
 #: for Triton's interpreter, which takes about the same time for an operation of any size
 _LARGE_TILE = Tile(32, 64, 4, block=8192)
+#: pairs that are computed together: a grid of CUDA has at most 65,535 rows, and the dual of a pair is four planes
+_MOST_PAIRS = 65_535 // 4
 
 
 def problem(device: torch.device) -> str | None:
@@ -104,8 +106,10 @@ def solve(
     """
     device = first.device
     tile = tile or (TILE if device.type == "cuda" else _LARGE_TILE)
+    parts = zip(first.split(_MOST_PAIRS), second.split(_MOST_PAIRS), strict=True)
     with _on(device):
-        return _solve(first, second, levels, parameters, tile)
+        solved = [_solve(*part, levels, parameters, tile) for part in parts]
+    return solved[0] if len(solved) == 1 else torch.cat(solved)
 
 
 def _solve(first: Tensor, second: Tensor, levels: tuple[Level, ...], parameters: Parameters, tile: Tile) -> Tensor:

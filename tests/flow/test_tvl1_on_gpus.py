@@ -12,7 +12,7 @@ from helpers.waves import TVL1_OPTIONS, moved
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
-from stmn.flow import _tables, _tvl1_torch
+from stmn.flow import _tables, _tvl1_torch, _tvl1_triton
 from stmn.flow._parameters import Parameters
 from stmn.flow._pyramid import pyramid
 from stmn.flow.backend import choose_owned, describe_backend
@@ -95,6 +95,24 @@ def test_a_pair_is_the_same_in_any_batch(tmp_path):
     together = tuple(torch.cat(frames) for frames in zip(*pairs, strict=True))
     flow, *alone = interpret(tmp_path, (*together, options), *[(*pair, options) for pair in pairs])
     assert torch.equal(flow, torch.cat(alone))
+
+
+def test_no_launch_exceeds_the_largest_grid_of_cuda(monkeypatch):
+    """A grid has at most 65,535 programs along its second axis. Launches of tiny frames are written down here."""
+    grids: list[tuple[int, ...]] = []
+
+    class Recorder:
+        def __getitem__(self, grid: tuple[int, ...]):
+            grids.append(grid)
+            return lambda *_, **__: None
+
+    monkeypatch.setenv("STMN_FLOW_KERNEL", "triton")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr(_tvl1_triton, "_kernel", lambda *_: Recorder())
+    frames = torch.zeros(16_400, 17, 17, dtype=torch.uint8)
+    assert tvl1(frames, frames, scale=0.95, scales=2, warps=1).shape == (16_400, 2, 17, 17)
+    assert max(grid[1] for grid in grids if len(grid) > 1) <= 65_535
+    assert sum(grid[0] for grid in grids if len(grid) == 1) == 2 * 16_400, "each pair settles on both levels"
 
 
 def test_torch_never_waits_for_a_gpu(monkeypatch):
