@@ -1,16 +1,21 @@
 """`stmn prepare` with one process that computes flow for all others, as on a CUDA device; here its device is the CPU."""
 
+import multiprocessing
 import shutil
 import uuid
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.commands import call, errors_of, start
 from helpers.films import film, moving
+from helpers.gpus import pretend_gpus
 from helpers.packages import on_path
 from helpers.shards import contents, processes, size, wait_until
 from torch import Tensor
 
+from stmn.flow import owner
+from stmn.runtime.workers import serve
 from stmn.store.format.read import Store
 
 SMALL = ["--short-side", "32", "--workers", "3"]
@@ -144,6 +149,49 @@ def test_a_device_that_is_not_here_is_one_line(device, says, videos, tmp_path):
     [line] = errors_of(result)
     assert line.startswith(says)
     assert not (tmp_path / "data").exists()
+
+
+@pytest.fixture
+def busy_gpu(monkeypatch):
+    """A GPU that another program has for itself, so its first use fails. The process that owns it is told so too."""
+
+    def fail(_: torch.device) -> None:
+        raise getattr(torch, "AcceleratorError", RuntimeError)(
+            "CUDA error: CUDA-capable device(s) is/are busy or unavailable\nSearch for `cudaErrorDevicesUnavailable' in "
+            "https://docs.nvidia.com/cuda for more information.\nCUDA kernel errors might be asynchronously reported."
+        )
+
+    def start_here(connection):
+        process = multiprocessing.get_context("fork").Process(target=serve, args=(connection,), daemon=True)
+        process.start()
+        return process
+
+    pretend_gpus(monkeypatch, (9, 0))
+    monkeypatch.setattr(torch.cuda, "set_device", fail)
+    monkeypatch.setattr(owner, "start_process", start_here)
+
+
+BUSY = "CUDA error: CUDA-capable device(s) is/are busy or unavailable; use --device cpu, or another GPU"
+
+
+def test_gpu_that_can_not_be_used_is_one_line(videos, tmp_path, busy_gpu):
+    result = call("prepare", videos, "mine", *SMALL, "--device", "cuda", "-w", tmp_path)
+    assert result.exit_code == 1
+    [line] = errors_of(result)
+    assert line.startswith("cuda:0: ") and line.endswith(BUSY)
+    assert not stored(tmp_path)
+
+
+def test_auto_goes_on_without_a_gpu_that_can_not_be_used(videos, tmp_path, busy_gpu):
+    """There is one, and there are enough videos; the reason is said, and the CPU does the work."""
+    for number in range(2):
+        shutil.copytree(videos / "wave", videos / f"class {number}")
+    result = call("prepare", videos, "mine", *SMALL, "-w", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    reason, flow = (line for line in result.stderr.splitlines() if "cuda:0" in line or line.startswith("flow: "))
+    assert reason.endswith(BUSY)
+    assert flow.startswith("flow: tvl1 by ") and " on the CPU (" in flow
+    assert {row["status"] for row, _ in stored(tmp_path).values()} == {"ok"} and len(stored(tmp_path)) == 24
 
 
 def levels_of(root: Path) -> dict[str, Tensor]:
