@@ -21,6 +21,7 @@ from torch import Tensor
 from stmn.flow._parameters import Parameters
 from stmn.flow._pyramid import Level
 from stmn.flow._tables import Taps, tables_of
+from stmn.flow._triton_cache import find_triton_cache
 from stmn.flow.kernels import is_interpreted
 from stmn.runtime.memory import find_shortage
 
@@ -70,6 +71,8 @@ def _find_problem(device: torch.device) -> str | None:
         return f"Triton's kernels run on CUDA devices, not on {device.type}"
     if find_spec("triton") is None:
         return "the package triton is not installed"
+    if device.type == "cuda":
+        find_triton_cache()
     try:
         if not hasattr(import_module("triton.language"), "gather"):
             return f"triton {import_module('triton').__version__} is too old, it has no gather"

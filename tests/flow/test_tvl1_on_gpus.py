@@ -200,6 +200,37 @@ def test_kernels_compile_for_gpus_that_are_not_here(given, tmp_path):
     ]  # fmt: skip
 
 
+COMPILE_ONE = """
+import os, sys
+from stmn.flow.kernels import kernel_problem
+print(kernel_problem("cuda"))
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from stmn.flow.triton_kernel.median import settle
+types = {"change": "*fp32", "moving": "*i32", "tiles": "i32", "least": "fp32", "BLOCK": "constexpr"}
+triton.compile(ASTSource(settle, types, {"BLOCK": 256}), target=GPUTarget("cuda", 90, 32))
+"""
+
+
+@needs_triton
+@pytest.mark.parametrize("writable", ["home", "cache", "temporary"])
+def test_triton_keeps_its_kernels_where_it_can_write(writable, tmp_path):
+    """As in a container with a home folder that can't be written: here it is a file, which not even root can write in."""
+    (tmp_path / "file").touch()
+    home = tmp_path / ("home" if writable == "home" else "file")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("TRITON_", "XDG_"))}
+    environment |= {"HOME": str(home), "TMPDIR": str(tmp_path / "tmp")}
+    if writable == "cache":
+        environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+    (tmp_path / "tmp").mkdir()
+    run = subprocess.run([sys.executable, "-c", COMPILE_ONE], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    [kernel] = tmp_path.rglob("settle.cubin")
+    where = {"home": "home/.triton/cache", "cache": "cache/stmn/triton", "temporary": f"tmp/stmn-{os.geteuid()}/triton"}
+    assert kernel.is_relative_to(tmp_path / where[writable])
+
+
 def test_a_flow_that_needs_no_gpu_gets_none():
     assert choose_owned("cuda", "tvl1", videos=100, here=False) == ["cuda:0"]
     assert choose_owned("cuda:1,cuda:0,cuda:1", "tvl1", videos=1, here=False) == ["cuda:1", "cuda:0"]
