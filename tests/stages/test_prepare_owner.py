@@ -25,6 +25,7 @@ TROUBLE = """
 import os, signal, threading, torch
 from pathlib import Path
 from stmn.datasets.folder import Folder
+from stmn.errors import MissingExtra
 from torch import Tensor
 
 class Dying(Folder):
@@ -40,6 +41,8 @@ def trouble(first: Tensor, second: Tensor) -> Tensor:
     light = first.float().mean(dim=(1, 2))
     if (light > 250).any():
         raise LookupError("too bright")
+    if ((light > 240) & (light < 245)).any():
+        raise MissingExtra("flow 'trouble'", "nowhere", "trouble")
     if (light < 4).any() and first.shape[2] > 32:  # the frames that options are checked with are 32 x 32
         os._exit(5)
     return torch.stack([first, second], dim=1).float() / 100
@@ -107,6 +110,18 @@ def test_death_of_the_process_that_computes_stops_the_work(videos, tmp_path, pac
     assert died.exit_code == 1
     assert errors_of(died) == [
         "cpu: the process that computes flow died (exit code 5); finished videos are kept: run the same command to continue"
+    ]
+    assert not [row for row, _ in stored(tmp_path).values() if row["status"] != "ok"]
+
+
+def test_what_no_video_is_to_blame_for_stops_the_work(videos, tmp_path, packages, owned):
+    """The process that computes says why, in one line."""
+    film(videos / "wave" / "light.avi", [0 * picture + 242 for picture in moving(5)])
+    stopped = call("prepare", videos, "mine", *SMALL, "--flow", "trouble", "-w", tmp_path)
+    assert stopped.exit_code == 1
+    assert errors_of(stopped) == [
+        "flow 'trouble' needs the package 'nowhere': pip install 'stmn[trouble]'; finished videos are kept: run the same "
+        "command to continue"
     ]
     assert not [row for row, _ in stored(tmp_path).values() if row["status"] != "ok"]
 
