@@ -9,10 +9,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers.devices import limit_gpu_memory
+from helpers.packages import on_path
 from torch import Tensor
 
 from stmn.errors import PluginError
 from stmn.flow.batches import BatchMaker
+from stmn.flow.estimator import load_estimator
 from stmn.flow.owner import Request
 from stmn.flow.tvl1 import tvl1
 from stmn.runtime.device import Device, choose_device
@@ -117,8 +119,7 @@ def test_failed_pass_leaves_nothing_to_the_next_one(passes, no_collection):
     (CudaError(NO_KERNEL), f"{CudaError.__name__}: CUDA error: no kernel image is available for execution on the device"),
     (RuntimeError("Triton Error [CUDA]: device kernel image is invalid"), "RuntimeError: Triton Error [CUDA]: device"),
     (OSError(28, "No space left on device", "/root/.triton/cache"), "OSError: [Errno 28] No space left on device"),
-    (PluginError("flow 'raft' failed: RuntimeError: CUDA error: invalid device ordinal"), "flow 'raft' failed: Runtime"),
-], ids=["torch", "Triton", "disk", "plugin"])  # fmt: skip
+], ids=["torch", "Triton", "disk"])  # fmt: skip
 def test_gpu_that_cannot_compute_is_no_fault_of_the_videos(error, says, gpu):
     """Although it goes on after the error. The reason is one line, which names the device and what to do."""
     maker = BatchMaker(fails_with(error), 20.0, "keep", gpu)
@@ -126,6 +127,19 @@ def test_gpu_that_cannot_compute_is_no_fault_of_the_videos(error, says, gpu):
         maker.finish(maker.launch([make_request(2), make_request(1)]))
     [line] = str(caught.value).splitlines()
     assert line.startswith(f"cpu: {says}")
+    assert line.endswith("; use --device cpu, or another GPU")
+
+
+def test_gpu_that_cannot_compute_is_no_fault_of_a_plugin(gpu, tmp_path, monkeypatch):
+    with on_path(tmp_path / "site", monkeypatch) as packages:
+        packages.install(
+            "mine", f"def flow(first, second):\n    raise RuntimeError({NO_KERNEL!r})", flow={"mine": "flow"}
+        )
+        maker = BatchMaker(load_estimator("mine", {}), 20.0, "keep", gpu)
+        with pytest.raises(FatalJobError) as caught:
+            maker.finish(maker.launch([make_request(2)]))
+    [line] = str(caught.value).splitlines()
+    assert line.startswith("cpu: flow 'mine' of package mine 1.0 failed: RuntimeError: CUDA error: no kernel image")
     assert line.endswith("; use --device cpu, or another GPU")
 
 
