@@ -137,6 +137,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_SHORTAGE.search(str(error))))
 
 
+def message_of(error: BaseException) -> str:
+    """An error's message; of CUDA's, whose further lines advise programmers, only the first line."""
+    text = str(error)
+    return text.partition("\n")[0] if "CUDA error" in text else text
+
+
 def count_of(number: int, noun: str, plural: str = "") -> str:
     """A number with its noun: "1 video", "1,200 videos"."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -66,9 +66,9 @@ def _say(state: Any) -> str:
 def _examine() -> dict[str, Any]:
     """Everything that `doctor` reports."""
     import av
-    import torch
 
     from stmn import registry
+    from stmn.runtime.device import find_device
     from stmn.stages.machine import describe_flow, list_kernels
 
     compiler = next(
@@ -80,7 +80,7 @@ def _examine() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "system": _describe_system(),
         "packages": {name: _package_version(name) for name in _PACKAGES},
-        "device": "cuda" if torch.cuda.is_available() else _describe_cpu(),
+        "device": "cuda" if find_device("auto").type == "cuda" else _describe_cpu(),
         "GPU": _describe_gpus(),
         "flow": describe_flow(),
         "C compiler": compiler or "missing; what needs a kernel is slower (below)",

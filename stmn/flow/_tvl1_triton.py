@@ -21,6 +21,7 @@ from torch import Tensor
 from stmn.flow._parameters import Parameters
 from stmn.flow._pyramid import Level
 from stmn.flow._tables import Taps, tables_of
+from stmn.flow._triton_cache import find_triton_cache
 from stmn.flow.kernels import is_interpreted
 from stmn.runtime.memory import find_shortage
 
@@ -48,6 +49,8 @@ class Tile:
 TILE = Tile(32, 32, 4)
 #: for Triton's interpreter, which takes about the same time for an operation of any size
 _LARGE_TILE = Tile(32, 64, 4, block=8192)
+#: pairs that are computed together: a grid of CUDA has at most 65,535 rows, and the dual of a pair is four planes
+_MOST_PAIRS = 65_535 // 4
 
 
 def problem(device: torch.device) -> str | None:
@@ -68,6 +71,8 @@ def _find_problem(device: torch.device) -> str | None:
         return f"Triton's kernels run on CUDA devices, not on {device.type}"
     if find_spec("triton") is None:
         return "the package triton is not installed"
+    if device.type == "cuda":
+        find_triton_cache()
     try:
         if not hasattr(import_module("triton.language"), "gather"):
             return f"triton {import_module('triton').__version__} is too old, it has no gather"
@@ -104,8 +109,10 @@ def solve(
     """
     device = first.device
     tile = tile or (TILE if device.type == "cuda" else _LARGE_TILE)
+    parts = zip(first.split(_MOST_PAIRS), second.split(_MOST_PAIRS), strict=True)
     with _on(device):
-        return _solve(first, second, levels, parameters, tile)
+        solved = [_solve(*part, levels, parameters, tile) for part in parts]
+    return solved[0] if len(solved) == 1 else torch.cat(solved)
 
 
 def _solve(first: Tensor, second: Tensor, levels: tuple[Level, ...], parameters: Parameters, tile: Tile) -> Tensor:

@@ -3,16 +3,14 @@
 torch, which takes seconds to import, is imported only if there may be a GPU.
 """
 
-import ctypes
 import os
-from collections.abc import Iterator
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from stmn import registry
 from stmn.errors import UsageError, count_of
 from stmn.flow.kernels import kernel_name, kernel_problem
 from stmn.runtime.cores import count_cores
+from stmn.runtime.cuda_driver import count_gpus
 from stmn.runtime.platforms import has_private_sockets
 
 if TYPE_CHECKING:
@@ -75,20 +73,12 @@ def check_devices(names: str, here: bool = True) -> list[str]:
 
 
 def has_cuda() -> bool:
-    """True if torch can use a CUDA device here. Asks the driver first, as torch takes seconds to import."""
-    driver, count = next(_list_drivers(), None), ctypes.c_int()
-    if driver is None or driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+    """True if torch can use the first CUDA device. Asks the driver first, as torch takes seconds to import."""
+    if not count_gpus():
         return False
-    import torch
+    from stmn.runtime.device import find_device
 
-    return torch.cuda.is_available()
-
-
-def _list_drivers() -> Iterator[ctypes.CDLL]:
-    """Yield NVIDIA's driver, if it is installed, by its name on Linux or Windows."""
-    for name in ("libcuda.so.1", "nvcuda.dll"):
-        with suppress(OSError):
-            yield ctypes.CDLL(name)
+    return find_device("auto").type == "cuda"
 
 
 def _is_cpu_only(flow: str) -> bool:

@@ -1,6 +1,7 @@
 """Compute chains of frames of several videos as one batch on a device."""
 
 import dataclasses
+import re
 import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from stmn.errors import MissingExtra
+from stmn.errors import MissingExtra, StmnError
 from stmn.flow.pairs import FlowFunction, compute_levels
 from stmn.runtime.device import Device
 from stmn.runtime.host_copy import mark_queue
@@ -22,11 +23,30 @@ if TYPE_CHECKING:
 _CUDA_PIXELS, _CPU_PIXELS = 256 * 340 * 256, 2**21
 #: bytes of a GPU's free memory per pixel: what TV-L1 in torch needs, the most of all solvers
 _BYTES_PER_PIXEL = 600
+#: what to do about a GPU that can't compute
+ADVICE = "use --device cpu, or another GPU"
+#: how an error of another package quotes one of the GPU or of its installation
+_OF_GPU = re.compile("CUDA error|Triton Error")
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """Why a pass failed. It doesn't hold the error, whose traceback holds the pass's tensors.
+
+    Attributes:
+        reason: The error, in one line.
+        short: Memory ran out.
+        stops: Why all work must stop, in one line; empty if other passes may succeed.
+    """
+
+    reason: str
+    short: bool = False
+    stops: str = ""
 
 
 @dataclasses.dataclass(eq=False)
 class Batch:
-    """A batch in progress: its requests, and their levels once `done` has occurred; or the error that it failed with.
+    """A batch in progress: its requests, and their levels once `done` has occurred; or why it failed.
 
     Attributes:
         source: The frames, which the device may still be reading.
@@ -36,7 +56,7 @@ class Batch:
     source: Tensor | None = None
     levels: Tensor | None = None
     done: torch.cuda.Event | None = None
-    error: Exception | None = None
+    failure: Failure | None = None
 
     def is_done(self) -> bool:
         """True unless the device is still computing it."""
@@ -48,6 +68,8 @@ class Batch:
 
 class BatchMaker:
     """Computes batches on a device. If a batch fails, its chains are computed one by one; if memory runs out, in parts.
+
+    The constructor tries a GPU, and raises CUDA's error if it can't compute.
 
     Args:
         flow: The estimator.
@@ -63,6 +85,7 @@ class BatchMaker:
         if (free := device.free_memory()) is not None:
             self._pixels = min(_CUDA_PIXELS, free // _BYTES_PER_PIXEL)
             self._copies = torch.cuda.Stream(device.device)
+            torch.ones(1, device=device.device).add(1).item()  # torch may have no code for this GPU
 
     def most_pairs(self, height: int, width: int) -> int:
         """Return the largest number of pairs of this size for a batch."""
@@ -73,7 +96,7 @@ class BatchMaker:
         try:
             return self._launch(requests)
         except Exception as error:
-            return Batch(requests, error=error)
+            return Batch(requests, failure=self._examine(error))
 
     def _launch(self, requests: list["Request"]) -> Batch:
         """Do `launch`, but raise errors."""
@@ -106,19 +129,16 @@ class BatchMaker:
         Raises:
             FatalJobError: The device, or a package, has failed permanently.
         """
-        error = batch.error
-        if error is None:
+        failure = batch.failure
+        if failure is None:
             try:
                 return self._deliver(batch)
-            except Exception as found:  # a kernel's error shows when the host waits for it
-                error = found
-        if isinstance(error, MissingExtra):
-            raise FatalJobError(str(error)) from error
-        reason, short = describe_error(error), find_shortage(error) is not None
-        # free the memory of the failed pass before computing its parts
-        traceback.clear_frames(error.__traceback__)
-        batch.error = error = None
-        self._check_device(reason)
+            except Exception as error:  # a kernel's error shows when the host waits for it
+                failure = self._examine(error)
+        if failure.stops:
+            raise FatalJobError(failure.stops)
+        self._check_device(failure.reason)
+        reason, short = failure.reason, failure.short
         if short:
             pixels = sum(request.levels.shape[0] * request.levels[0, 0].numel() for request in batch.requests)
             self._pixels = max(1, min(self._pixels, pixels // 2))
@@ -126,6 +146,8 @@ class BatchMaker:
             return [answer for request in batch.requests for answer in self.finish(self.launch([request]))]
         [request] = batch.requests
         pairs = len(request.levels)
+        if short and pairs == 1 and self._is_taken(request):
+            raise FatalJobError(f"{self._device.device}: {reason}: other programs hold its memory; {ADVICE}")
         if not short or pairs == 1:
             return [(request, reason)]
         half = pairs // 2
@@ -147,6 +169,28 @@ class BatchMaker:
             request.levels.copy_(levels)
         return [(request, "") for request in batch.requests]
 
+    def _examine(self, error: Exception) -> Failure:
+        """Find out what an error means, and free the memory of the pass that it ended.
+
+        The frames are valid, and another package's errors are `StmnError`s (`stmn.flow.estimator`). So any other error
+        on a GPU, unless memory runs out, is that of the GPU, its driver, Triton or the disk: no video is to blame.
+        """
+        reason, short, stops = describe_error(error), find_shortage(error) is not None, ""
+        if isinstance(error, MissingExtra):
+            stops = reason
+        elif self._copies is not None and not short and (not isinstance(error, StmnError) or _OF_GPU.search(reason)):
+            stops = f"{self._device.device}: {reason}; {ADVICE}"
+        traceback.clear_frames(error.__traceback__)
+        return Failure(reason, short, stops)
+
+    def _is_taken(self, request: "Request") -> bool:
+        """True if a GPU has room for a single pair, and what other programs leave of it has not."""
+        if (free := self._device.free_memory()) is None:
+            return False
+        needed = request.levels[0, 0].numel() * _BYTES_PER_PIXEL
+        _, total = torch.cuda.mem_get_info(self._device.device)
+        return free < needed <= total
+
     def _check_device(self, reason: str) -> None:
         """Free a failed batch's GPU memory. Raises `FatalJobError` if the GPU no longer works."""
         if self._copies is None:
@@ -155,4 +199,4 @@ class BatchMaker:
             torch.cuda.synchronize(self._device.device)
             torch.cuda.empty_cache()
         except Exception as broken:
-            raise FatalJobError(f"{self._device.device}: fails: {reason}") from broken
+            raise FatalJobError(f"{self._device.device}: {reason}; {ADVICE}") from broken

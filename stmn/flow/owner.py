@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import recv_handle
 from typing import TYPE_CHECKING, Any
 
-from stmn.runtime.workers import FatalJobError, Worker, spawn_process, start_process
+from stmn.runtime.workers import FatalJobError, Worker, describe_error, spawn_process, start_process
 
 if TYPE_CHECKING:
     import mmap
@@ -79,8 +79,7 @@ def open_owners(
             yield addresses, described
         except FatalJobError as error:
             for address, owner in zip(addresses, owners, strict=True):
-                if how := _find_end(owner):
-                    why = f"{address.device}: the process that computes flow died ({how})"
+                if why := _find_end(owner, address.device):
                     raise FatalJobError(f"{why}; finished videos are kept: run the same command to continue") from error
             raise
     finally:
@@ -97,8 +96,8 @@ def _wait_for(owner: Worker) -> str:
     return str(outcome.result)
 
 
-def _find_end(owner: Worker) -> str:
-    """Return how a process has ended; empty if it has not."""
+def _find_end(owner: Worker, device: str) -> str:
+    """Return why a device's process has ended; empty if it has not."""
     with suppress(EOFError, OSError):
         while owner.connection.poll(1):
             kind, value = owner.connection.recv()
@@ -107,7 +106,8 @@ def _find_end(owner: Worker) -> str:
         return ""
     owner.process.join()
     code = owner.process.exitcode
-    return f"signal {-code}" if code and code < 0 else f"exit code {code}"
+    how = f"signal {-code}" if code and code < 0 else f"exit code {code}"
+    return f"{device}: the process that computes flow died ({how})"
 
 
 @dataclass(frozen=True)
@@ -120,13 +120,16 @@ class _Owner:
     def __call__(self, index: int) -> Any:
         """Return the function that does a job: "describe", then "serve", which never returns."""
         from stmn.flow.backend import describe_flow
-        from stmn.flow.batches import BatchMaker
+        from stmn.flow.batches import ADVICE, BatchMaker
         from stmn.flow.estimator import load_estimator
         from stmn.runtime.device import choose_device
 
-        device = choose_device(self.address.device)
         work = self.work
-        maker = BatchMaker(load_estimator(work.flow, work.options), work.bound, work.camera_motion, device)
+        try:
+            device = choose_device(self.address.device)
+            maker = BatchMaker(load_estimator(work.flow, work.options), work.bound, work.camera_motion, device)
+        except RuntimeError as error:  # full, in use by a program that lets in no other, or unable to compute
+            raise FatalJobError(f"{self.address.device}: {describe_error(error)}; {ADVICE}") from error
         server = _Server(self.address, maker)
 
         def do(job: str) -> str:

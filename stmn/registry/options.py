@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from stmn.errors import PluginError, StmnError, UsageError, describe_mistake, is_out_of_memory, near_match
+from stmn.errors import PluginError, StmnError, UsageError, describe_mistake, is_out_of_memory, message_of, near_match
 from stmn.registry import BUILT_IN, Plugin, find, names
 
 #: kind -> how many arguments stmn passes by position
@@ -153,8 +153,8 @@ def plugin_errors(plugin: Plugin) -> Iterator[None]:
         if plugin.package == BUILT_IN or full or is_out_of_memory(error):
             raise
         raise PluginError(
-            f"{plugin.title} failed: {type(error).__name__}: {error}; stmn plugins list --check says what its authors "
-            f"must change"
+            f"{plugin.title} failed: {type(error).__name__}: {message_of(error)}; stmn plugins list --check says what "
+            f"its authors must change"
         ) from error
 
 

@@ -98,7 +98,7 @@ class Kernel:
     def target(self, compiler: list[str]) -> Path:
         """Return the library's path in the cache: one file per CPU model, because machines may share a home folder."""
         made_of = (self.files().digest, compiler, platform.machine(), _describe_cpu())
-        return _cache_folder() / f"{self.name}-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.so"
+        return cache_folder() / f"{self.name}-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.so"
 
     def _compile(self, compiler: list[str], target: Path) -> ctypes.CDLL:
         """Compile beside the target, then rename, so that several processes can do it at once."""
@@ -148,7 +148,7 @@ def load_once(kernel: Kernel) -> Callable[[Callable[[ctypes.CDLL], None]], "_lru
     return decorate
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
     """Return the folder of compiled kernels, created if needed. Raises `OSError`."""
     return make_private_folder(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stmn")
 

@@ -1,6 +1,7 @@
 """The only place that decides where and how things run: device, precision, memory layout, threads."""
 
 import os
+import re
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,6 +12,8 @@ from torch.amp import GradScaler
 
 from stmn.errors import UsageError, count_of
 from stmn.runtime import torchrun
+from stmn.runtime.cuda_driver import read_capability
+from stmn.runtime.notices import notice
 
 #: `auto`: bfloat16 on a CUDA device that has it, float16 on an older one, float32 on a CPU; `tf32`: float32 with
 #: products that CUDA computes with 10-bit fractions
@@ -119,10 +122,11 @@ class Device:
 def choose_device(name: str = "auto", precision: Precision = "auto", threads: int | None = None) -> Device:
     """Return the device for a name and a precision.
 
-    A CUDA device given by number becomes the current one, so that nothing opens a context on another.
+    A CUDA device becomes the current one, so that nothing opens a context on another.
 
     Args:
-        name: `auto` (CUDA if available), `cpu`, `cuda` or `cuda:N`. Under torchrun each process gets its own GPU.
+        name: `auto` (the first CUDA device if torch can use it), `cpu`, `cuda` (`cuda:0`) or `cuda:N`. Under torchrun
+            each process gets its own GPU.
         precision: `auto` for the device's best.
         threads: threads that make batches; None for the device's default.
 
@@ -135,15 +139,14 @@ def choose_device(name: str = "auto", precision: Precision = "auto", threads: in
     if device.type == "cuda":
         # read by cuBLAS when CUDA starts; without it, the order of sums in products may vary
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        if device.index is not None:
-            torch.cuda.set_device(device)
+        torch.cuda.set_device(device)
     if precision == "tf32":
         _check_tf32(device)
     return Device(device, _dtype(precision, device), device.type == "cuda", threads, precision == "tf32")
 
 
 def find_device(name: str = "auto") -> torch.device:
-    """Return the device for a name, without opening a context on it.
+    """Return the device for a name, a CUDA device with its number, without opening a context on it.
 
     Args:
         name: as for `choose_device`.
@@ -151,7 +154,8 @@ def find_device(name: str = "auto") -> torch.device:
     Raises:
         UsageError: there is no such device here.
     """
-    if name == "auto":
+    auto = name == "auto"
+    if auto:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         if "," in name:
@@ -166,6 +170,7 @@ def find_device(name: str = "auto") -> torch.device:
         if not torch.cuda.is_available():
             raise UsageError(f"device '{name}': this machine has no CUDA device that torch {torch.__version__} can use")
         count = torch.cuda.device_count()
+        device = torch.device("cuda", device.index or 0)
         if torchrun.size() > 1:
             device = torch.device("cuda", torchrun.local_rank())
             if torchrun.local_rank() >= count:
@@ -173,9 +178,24 @@ def find_device(name: str = "auto") -> torch.device:
                     f"torchrun started more processes than this machine has CUDA devices, {count}: use "
                     f"--nproc-per-node {count}, or --device cpu"
                 )
-        if (device.index or 0) >= count:
+        if device.index >= count:
             raise UsageError(f"device '{device}': this machine has {count_of(count, 'CUDA device')}")
+        if problem := _find_problem(device):
+            if not auto or torchrun.size() > 1:  # all processes of torchrun must choose alike
+                raise UsageError(f"device '{device}': {problem}; use --device cpu, another GPU, or another torch")
+            notice(f"{device} is not used: {problem}")
+            return torch.device("cpu")
     return device
+
+
+def _find_problem(device: torch.device) -> str:
+    """Return why torch has no code for a CUDA device; empty if it may have some. Opens no context on it."""
+    capability = read_capability(device.index)
+    built = [int(number) for number in re.findall(r"(?:sm|compute)_(\d+)", " ".join(torch.cuda.get_arch_list()))]
+    if capability is None or not built or 10 * capability[0] + capability[1] >= min(built):
+        return ""
+    has, least = (f"{number // 10}.{number % 10}" for number in (10 * capability[0] + capability[1], min(built)))
+    return f"its compute capability is {has}, and torch {torch.__version__} is built for {least} and higher"
 
 
 def has_fast_bfloat16() -> bool:

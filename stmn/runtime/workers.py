@@ -23,7 +23,7 @@ from multiprocessing.context import BaseContext
 from queue import SimpleQueue
 from typing import Any, Protocol
 
-from stmn.errors import StmnError
+from stmn.errors import StmnError, message_of
 from stmn.runtime.memory import find_shortage
 from stmn.runtime.notices import notice, notices_to
 from stmn.runtime.platforms import MOST_WORKERS, PASSES_DESCRIPTORS, has_fork_server
@@ -116,7 +116,7 @@ def describe_error(error: BaseException) -> str:
     """Describe an error in a line, with its type unless it is a `StmnError` or a memory shortage."""
     if shortage := find_shortage(error):
         return str(shortage)
-    return str(error) if isinstance(error, StmnError) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, StmnError) else f"{type(error).__name__}: {message_of(error)}"
 
 
 class Process(Protocol):

@@ -216,6 +216,7 @@ def _fill_store(options: PrepareOptions, context: Context) -> Result:
     worker = PrepareWorker(
         real_path(folder), header.preparation, options.dataset, dataset.root, options.dataset_options,
         allow_damage=options.allow_damage, devices=_choose_devices(options, computed, context),
+        may_use_cpu=context.device == "auto",
     )  # fmt: skip
     found = [finished[entry.id] for entry in entries if entry.id in finished]
     skipped = sum(video.status == "skipped" for video in found)

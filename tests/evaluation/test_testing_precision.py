@@ -4,6 +4,7 @@ import pytest
 import torch
 from conftest import run_stage
 from helpers.commands import call, errors_of
+from helpers.gpus import pretend_gpus
 from helpers.predicting import lines, model_of
 from helpers.trainings import network
 
@@ -149,8 +150,7 @@ def test_float16_that_overflows_is_said_to(own, tmp_path):
 
 def test_on_a_gpu_auto_is_bfloat16_and_testing_is_not(monkeypatch):
     """No GPU is needed to choose one: what CUDA would answer is made up."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    pretend_gpus(monkeypatch, (9, 0))
     for has_bfloat16, best in ((True, torch.bfloat16), (False, torch.float16)):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has=has_bfloat16: has)
         assert devices.choose_device("auto").precision == best

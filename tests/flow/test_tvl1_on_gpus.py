@@ -12,7 +12,7 @@ from helpers.waves import TVL1_OPTIONS, moved
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
-from stmn.flow import _tables, _tvl1_torch
+from stmn.flow import _tables, _tvl1_torch, _tvl1_triton
 from stmn.flow._parameters import Parameters
 from stmn.flow._pyramid import pyramid
 from stmn.flow.backend import choose_owned, describe_backend
@@ -95,6 +95,24 @@ def test_a_pair_is_the_same_in_any_batch(tmp_path):
     together = tuple(torch.cat(frames) for frames in zip(*pairs, strict=True))
     flow, *alone = interpret(tmp_path, (*together, options), *[(*pair, options) for pair in pairs])
     assert torch.equal(flow, torch.cat(alone))
+
+
+def test_no_launch_exceeds_the_largest_grid_of_cuda(monkeypatch):
+    """A grid has at most 65,535 programs along its second axis. Launches of tiny frames are written down here."""
+    grids: list[tuple[int, ...]] = []
+
+    class Recorder:
+        def __getitem__(self, grid: tuple[int, ...]):
+            grids.append(grid)
+            return lambda *_, **__: None
+
+    monkeypatch.setenv("STMN_FLOW_KERNEL", "triton")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr(_tvl1_triton, "_kernel", lambda *_: Recorder())
+    frames = torch.zeros(16_400, 17, 17, dtype=torch.uint8)
+    assert tvl1(frames, frames, scale=0.95, scales=2, warps=1).shape == (16_400, 2, 17, 17)
+    assert max(grid[1] for grid in grids if len(grid) > 1) <= 65_535
+    assert sum(grid[0] for grid in grids if len(grid) == 1) == 2 * 16_400, "each pair settles on both levels"
 
 
 def test_torch_never_waits_for_a_gpu(monkeypatch):
@@ -180,6 +198,37 @@ def test_kernels_compile_for_gpus_that_are_not_here(given, tmp_path):
     assert run.stdout.split() == [
         "sample_axis", "True", "linearise", "True", "iterate", "True", "update", "True", "settle", "True",
     ]  # fmt: skip
+
+
+COMPILE_ONE = """
+import os, sys
+from stmn.flow.kernels import kernel_problem
+print(kernel_problem("cuda"))
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from stmn.flow.triton_kernel.median import settle
+types = {"change": "*fp32", "moving": "*i32", "tiles": "i32", "least": "fp32", "BLOCK": "constexpr"}
+triton.compile(ASTSource(settle, types, {"BLOCK": 256}), target=GPUTarget("cuda", 90, 32))
+"""
+
+
+@needs_triton
+@pytest.mark.parametrize("writable", ["home", "cache", "temporary"])
+def test_triton_keeps_its_kernels_where_it_can_write(writable, tmp_path):
+    """As in a container with a home folder that can't be written: here it is a file, which not even root can write in."""
+    (tmp_path / "file").touch()
+    home = tmp_path / ("home" if writable == "home" else "file")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("TRITON_", "XDG_"))}
+    environment |= {"HOME": str(home), "TMPDIR": str(tmp_path / "tmp")}
+    if writable == "cache":
+        environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+    (tmp_path / "tmp").mkdir()
+    run = subprocess.run([sys.executable, "-c", COMPILE_ONE], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    [kernel] = tmp_path.rglob("settle.cubin")
+    where = {"home": "home/.triton/cache", "cache": "cache/stmn/triton", "temporary": f"tmp/stmn-{os.geteuid()}/triton"}
+    assert kernel.is_relative_to(tmp_path / where[writable])
 
 
 def test_a_flow_that_needs_no_gpu_gets_none():

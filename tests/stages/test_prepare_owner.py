@@ -1,16 +1,21 @@
 """`stmn prepare` with one process that computes flow for all others, as on a CUDA device; here its device is the CPU."""
 
+import multiprocessing
 import shutil
 import uuid
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.commands import call, errors_of, start
 from helpers.films import film, moving
+from helpers.gpus import pretend_gpus
 from helpers.packages import on_path
 from helpers.shards import contents, processes, size, wait_until
 from torch import Tensor
 
+from stmn.flow import owner
+from stmn.runtime.workers import serve
 from stmn.store.format.read import Store
 
 SMALL = ["--short-side", "32", "--workers", "3"]
@@ -20,6 +25,7 @@ TROUBLE = """
 import os, signal, threading, torch
 from pathlib import Path
 from stmn.datasets.folder import Folder
+from stmn.errors import MissingExtra
 from torch import Tensor
 
 class Dying(Folder):
@@ -35,6 +41,8 @@ def trouble(first: Tensor, second: Tensor) -> Tensor:
     light = first.float().mean(dim=(1, 2))
     if (light > 250).any():
         raise LookupError("too bright")
+    if ((light > 240) & (light < 245)).any():
+        raise MissingExtra("flow 'trouble'", "nowhere", "trouble")
     if (light < 4).any() and first.shape[2] > 32:  # the frames that options are checked with are 32 x 32
         os._exit(5)
     return torch.stack([first, second], dim=1).float() / 100
@@ -106,6 +114,18 @@ def test_death_of_the_process_that_computes_stops_the_work(videos, tmp_path, pac
     assert not [row for row, _ in stored(tmp_path).values() if row["status"] != "ok"]
 
 
+def test_what_no_video_is_to_blame_for_stops_the_work(videos, tmp_path, packages, owned):
+    """The process that computes says why, in one line."""
+    film(videos / "wave" / "light.avi", [0 * picture + 242 for picture in moving(5)])
+    stopped = call("prepare", videos, "mine", *SMALL, "--flow", "trouble", "-w", tmp_path)
+    assert stopped.exit_code == 1
+    assert errors_of(stopped) == [
+        "flow 'trouble' needs the package 'nowhere': pip install 'stmn[trouble]'; finished videos are kept: run the same "
+        "command to continue"
+    ]
+    assert not [row for row, _ in stored(tmp_path).values() if row["status"] != "ok"]
+
+
 def test_a_failing_video_costs_itself_and_memory_is_asked_for_in_parts(videos, tmp_path, packages, owned):
     """What fails in a batch of several videos is computed video by video, and what is too large in halves."""
     film(videos / "wave" / "bright.avi", [0 * picture + 255 for picture in moving(5)])
@@ -144,6 +164,49 @@ def test_a_device_that_is_not_here_is_one_line(device, says, videos, tmp_path):
     [line] = errors_of(result)
     assert line.startswith(says)
     assert not (tmp_path / "data").exists()
+
+
+@pytest.fixture
+def busy_gpu(monkeypatch):
+    """A GPU that another program has for itself, so its first use fails. The process that owns it is told so too."""
+
+    def fail(_: torch.device) -> None:
+        raise getattr(torch, "AcceleratorError", RuntimeError)(
+            "CUDA error: CUDA-capable device(s) is/are busy or unavailable\nSearch for `cudaErrorDevicesUnavailable' in "
+            "https://docs.nvidia.com/cuda for more information.\nCUDA kernel errors might be asynchronously reported."
+        )
+
+    def start_here(connection):
+        process = multiprocessing.get_context("fork").Process(target=serve, args=(connection,), daemon=True)
+        process.start()
+        return process
+
+    pretend_gpus(monkeypatch, (9, 0))
+    monkeypatch.setattr(torch.cuda, "set_device", fail)
+    monkeypatch.setattr(owner, "start_process", start_here)
+
+
+BUSY = "CUDA error: CUDA-capable device(s) is/are busy or unavailable; use --device cpu, or another GPU"
+
+
+def test_gpu_that_can_not_be_used_is_one_line(videos, tmp_path, busy_gpu):
+    result = call("prepare", videos, "mine", *SMALL, "--device", "cuda", "-w", tmp_path)
+    assert result.exit_code == 1
+    [line] = errors_of(result)
+    assert line.startswith("cuda:0: ") and line.endswith(BUSY)
+    assert not stored(tmp_path)
+
+
+def test_auto_goes_on_without_a_gpu_that_can_not_be_used(videos, tmp_path, busy_gpu):
+    """There is one, and there are enough videos; the reason is said, and the CPU does the work."""
+    for number in range(2):
+        shutil.copytree(videos / "wave", videos / f"class {number}")
+    result = call("prepare", videos, "mine", *SMALL, "-w", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    reason, flow = (line for line in result.stderr.splitlines() if "cuda:0" in line or line.startswith("flow: "))
+    assert reason.endswith(BUSY)
+    assert flow.startswith("flow: tvl1 by ") and " on the CPU (" in flow
+    assert {row["status"] for row, _ in stored(tmp_path).values()} == {"ok"} and len(stored(tmp_path)) == 24
 
 
 def levels_of(root: Path) -> dict[str, Tensor]:

@@ -6,15 +6,17 @@ torch and the decoder are imported only in the worker, so the process that hands
 import dataclasses
 import platform
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stmn.datasets.base import Dataset, VideoEntry
 from stmn.errors import DataError
+from stmn.flow.backend import describe_flow
 from stmn.flow.estimator import load_estimator
 from stmn.registry.options import build
+from stmn.runtime.workers import FatalJobError
 from stmn.store.format.header import HEADER, Preparation
 from stmn.store.format.shard import FLOW, RGB, shard_path
 from stmn.store.format.write import PictureWriter, ShardWriter, VideoFacts
@@ -44,6 +46,7 @@ class PrepareWorker:
         allow_damage: The largest fraction of a video's frames that may be lost to damage.
         devices: Devices on which a process of their own computes flow for all workers of a machine; empty: each worker
             computes it on its CPU.
+        may_use_cpu: If such a process can't start, each worker computes flow on its CPU.
         owners: The addresses of these processes, once they are started.
     """
 
@@ -55,6 +58,7 @@ class PrepareWorker:
     machine: str = ""
     allow_damage: float = 0.05
     devices: tuple[str, ...] = ()
+    may_use_cpu: bool = False
     owners: "tuple[Address, ...]" = ()
 
     @contextmanager
@@ -62,7 +66,7 @@ class PrepareWorker:
         """Start the processes that compute flow, and end them with the block; yields a copy that uses them.
 
         Args:
-            say: Called with a line for each process, which says what computes there.
+            say: Called with a line for each process, which says what computes there; or why the CPU does.
 
         Raises:
             FatalJobError: A process can't start, or died in the block.
@@ -74,7 +78,14 @@ class PrepareWorker:
 
         how = self.preparation
         work = FlowWork(how.flow, how.flow_options, how.bound, how.camera_motion)
-        with open_owners(self.devices, work, spawned=bool(self.machine)) as (addresses, described):
+        with ExitStack() as stack:
+            try:
+                addresses, described = stack.enter_context(open_owners(self.devices, work, spawned=bool(self.machine)))
+            except FatalJobError as error:
+                if not self.may_use_cpu:
+                    raise
+                addresses, described = [], [describe_flow(how.flow, "cpu")]
+                say(str(error))
             for line in described:
                 say(f"flow: {line}")
             yield dataclasses.replace(self, owners=tuple(addresses))
