@@ -8,11 +8,12 @@ import torch
 from helpers.commands import call, errors_of
 from helpers.trainings import CPU, equal, network, steps, videos, weights
 from torch import Tensor
+from torch.amp import GradScaler
 
 from stmn.errors import Interrupted, UsageError
 from stmn.runtime.device import Device, choose_device
 from stmn.runtime.progress import Silent
-from stmn.runtime.tensor_files import read_metadata
+from stmn.runtime.tensor_files import read_metadata, read_tensors
 from stmn.training.learner import Learner
 from stmn.training.loop import train
 from stmn.training.state import STATE_FILE
@@ -41,6 +42,19 @@ def test_half_precision_learns_alike_with_float32_weights(prepared, tmp_path, pr
     assert half_losses[0] == pytest.approx(losses[0], rel=0.1)
     assert not equal(half, exact)
     assert all(value.dtype == exact[name].dtype for name, value in half.items())
+
+
+def test_first_step_that_overflows_in_float16_leaves_no_trace(prepared, tmp_path, monkeypatch):
+    """Memory that torch does not initialise holds anything; here it holds NaN."""
+    monkeypatch.setattr(Device, "scaler", lambda self: GradScaler(self.device.type, init_scale=2.0**24))
+    monkeypatch.setattr(torch, "empty_like", lambda like, **how: torch.full_like(like, torch.nan, **how))
+    net, plan = network(), steps(10, batch=4, micro_batch=4, log_every=1)
+    rows = train(net, videos(prepared), None, plan, choose_device("cpu", "float16"), tmp_path, Silent()).history
+    norms = [row["gradient_norm"] for row in rows]
+    assert norms[0] is None and any(norms), "the scale was lowered until the gradient was finite"
+    saved = read_tensors(tmp_path / STATE_FILE)
+    assert any(name.startswith("optimizer.momentum_buffer.") and value.any() for name, value in saved.items())
+    assert all(value.isfinite().all() for value in (*saved.values(), *weights(net).values()))
 
 
 @pytest.mark.slow
