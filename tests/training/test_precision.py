@@ -5,6 +5,7 @@ import shlex
 
 import pytest
 import torch
+from helpers.alike import check_precision
 from helpers.commands import call, errors_of
 from helpers.trainings import CPU, equal, network, steps, videos, weights
 from torch import Tensor
@@ -172,9 +173,7 @@ def test_compile_on_the_command_line(scratch):
 @pytest.mark.cuda
 @pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16", "float16"])
 def test_gpu_learns_what_a_cpu_learns(prepared, tmp_path, precision):
-    _, losses = trained(prepared, tmp_path / "cpu", CPU)
-    _, found = trained(prepared, tmp_path / "cuda", choose_device("cuda", precision))
-    assert found == pytest.approx(losses, rel=0.3)
+    check_precision(prepared, tmp_path, choose_device("cuda", precision))
 
 
 @pytest.mark.cuda
