@@ -15,7 +15,6 @@ from stmn.errors import Interrupted, UsageError
 from stmn.runtime.device import Device, choose_device
 from stmn.runtime.progress import Silent
 from stmn.runtime.tensor_files import read_metadata, read_tensors
-from stmn.training.learner import Learner
 from stmn.training.loop import train
 from stmn.training.state import STATE_FILE
 from stmn.workspace import Workspace
@@ -118,35 +117,6 @@ def test_training_says_when_it_is_not_float32_and_float32_is_never_tf32(scratch,
         assert seen == [("highest", False)] and torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*mode")  # which only inductor has
-def test_graphs_may_use_their_memory_again(prepared, tmp_path, monkeypatch):
-    """A CUDA graph gives its result in the memory of the result before; here a network does so on the CPU."""
-    plan = {"rate": 1e-4, "batch": 8, "micro_batch": 2, "bn_passes": 0}
-    exact, rows = train_some(prepared, tmp_path / "exact", plan)
-    forward, memory = Learner.forward, torch.zeros(())
-
-    def into_memory(self, inputs, label):
-        loss, correct = forward(self, inputs, label)
-        return loss, memory.copy_(correct)
-
-    monkeypatch.setattr(Learner, "forward", into_memory)
-    found, found_rows = train_some(
-        prepared, tmp_path / "found", plan | {"compile": "eager", "compile_mode": "reduce-overhead"}
-    )
-    for name in exact:
-        torch.testing.assert_close(found[name], exact[name], rtol=1e-3, atol=1e-4)
-    assert [row["accuracy"] for row in found_rows] == [row["accuracy"] for row in rows]
-    assert len({row["accuracy"] for row in rows}) > 1
-
-
-def train_some(prepared: Workspace, folder, plan: dict[str, object]) -> tuple[dict[str, Tensor], list[dict]]:
-    """The weights after some steps, and the rows of the log."""
-    net = network()
-    state = train(net, videos(prepared), None, steps(8, log_every=1, **plan), CPU, folder, Silent())
-    return weights(net), state.history
 
 
 def test_compiled_network_learns_the_same(prepared, tmp_path):
