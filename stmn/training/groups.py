@@ -201,7 +201,7 @@ def group_layers(network: nn.Module, layers: dict[str, BatchNorm], groups: Group
         assert isinstance(layer, GroupedNorm)
         layer.groups = groups
     for module in network.modules():
-        if type(module) in _DROPOUTS:
+        if type(module) in _DROPOUTS and module.p:
             module.__class__ = _grouped(GroupedDropout, type(module))
         if isinstance(module, GroupedDropout):
             module.groups = groups

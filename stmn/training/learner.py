@@ -15,7 +15,10 @@ from stmn.runtime.device import Device
 
 
 class Learner(nn.Module):
-    """A network and its loss as one module, so that both are wrapped and compiled together.
+    """A network and its loss as one module, so that both are wrapped together.
+
+    Only `Network.feature_maps` is compiled, which is nearly all of the work. Dropout, which draws other numbers in
+    compiled code, comes after it, so each size of micro-batch is one graph.
 
     Args:
         network: the network to train.
@@ -35,10 +38,13 @@ class Learner(nn.Module):
         self.network, self.device = network, device
         self.label_smoothing, self.weights = label_smoothing, None if weights is None else device.move(weights)
         self.loss_weights = loss_weights
+        self._feature_maps = network.feature_maps
         if compile_with:  # a compiled network keeps PyTorch's convolutions
             # each size of micro-batch is compiled separately: with dynamic sizes, the expressions nest in every layer's
             # groups, and compiling does not end
-            self.compile(backend=compile_with, mode=compile_mode, dynamic=False)
+            self._feature_maps = torch.compile(
+                network.feature_maps, backend=compile_with, mode=compile_mode, dynamic=False
+            )
         elif device.has_own_convolutions:
             use_fast_convolutions(network)
 
@@ -53,7 +59,7 @@ class Learner(nn.Module):
             The loss, a mean over the micro-batch, and the number of videos classified correctly; both float32 scalars.
         """
         with self.device.autocast():
-            logits = self.network.logits(*inputs)
+            logits = self.network.classify(self._feature_maps(*inputs), inputs[0].shape[1])
         loss = softmax_loss(logits, label, self.label_smoothing, self.weights, self.loss_weights)
         return loss, _count_correct(logits, label)
 

@@ -86,6 +86,8 @@ def train(
 
     with catch_signals(progress, ranks) as stop, log, ExitStack() as bar:
         task = bar.enter_context(progress.task("training", plan.steps, "steps", state.step))
+        if plan.compile:  # otherwise compiled code, and the memory of CUDA graphs, stay in the process
+            bar.callback(torch.compiler.reset)
         while state.step < plan.steps and not plan.schedule.saturated(state.errors):
             # start a step
             normalisation.start_training()
@@ -107,7 +109,7 @@ def train(
                     losses[number] = loss * (len(label) / plan.batch)
                     scaler.scale(losses[number] * ranks.size).backward()
                 losses[number] = losses[number].detach()
-                correct.append(found_correct.clone() if plan.uses_graphs else found_correct)
+                correct.append(found_correct)
             statistics.finish_step(state.step, ranks)
             scaler.unscale_(optimizer)
             norm = gradient_norm(optimizer)
@@ -148,9 +150,7 @@ def train(
             task.advance()
 
         # end: batch statistics of the final weights; an interrupted pass starts again from the state saved before it
-        bar.close()  # the pass has its own progress bar
-        if plan.compile:
-            torch.compiler.reset()  # otherwise compiled code, and the memory of CUDA graphs, stay in the process
+        bar.close()  # the pass has its own progress bar, and is not compiled
         check_weights(network, state.step)
         kept.finish()
         if plan.bn_passes and normalisation.trained:

@@ -14,7 +14,13 @@ def make_optimizer(network: Network, plan: Plan) -> Optimizer:
     groups, rate = parameter_groups(network, plan.weight_decay, plan.multipliers), plan.schedule.rate
     if plan.optimizer == "adamw":
         return AdamW(groups, lr=rate, betas=(plan.momentum, 0.999), fused=True)
-    return SGD(groups, lr=rate, momentum=plan.momentum, fused=True)
+    optimizer = SGD(groups, lr=rate, momentum=plan.momentum, fused=True)
+    if plan.momentum:
+        # torch would leave them uninitialised if the first step overflows in float16; from 0 all steps are the same
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def parameter_groups(

@@ -16,20 +16,19 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from helpers.alike import assert_alike, check_compiled, check_device, check_groups, check_ranks, trained
 from helpers.commands import call, errors_of, over, start, write_recipe
 from helpers.devices import limit_gpu_memory
-from helpers.trainings import CPU, equal, network, steps, videos, weights
+from helpers.trainings import equal, network, steps, videos
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import stmn
 from stmn.evaluation.scores import load_scores
 from stmn.runtime.device import Device, choose_device
-from stmn.runtime.precision import training_numbers
 from stmn.runtime.progress import Silent
 from stmn.runtime.ranks import Ranks
 from stmn.training.loop import train
-from stmn.training.plan import Plan
 from stmn.training.state import STATE_FILE
 from stmn.training.waiting import DataWait
 from stmn.workspace import Workspace
@@ -40,29 +39,6 @@ STREAM = shlex.split(
     "train-stream --modality flow --arch resnet18 --width 0.25 --weights none --size 32 --batch 8 --micro-batch 4 "
     "--steps 4 --lr 0.005 --schedule cosine --validation 0 --seed 1 --dropout 0.5"
 )
-
-
-def trained(
-    prepared: Workspace, folder: Path, device: Device, plan: Plan, fused: bool = True, ranks: Ranks | None = None,
-    deterministic: bool = False, **how: object,
-) -> tuple[dict[str, Tensor], list[dict]]:  # fmt: skip
-    """The state after training on a device, on the CPU, and the rows of the log."""
-    torch.manual_seed(0)
-    net = network(fused=fused, **how)
-    clips = videos(prepared, chunks=2, modalities=("rgb", "flow") if fused else ("flow",))
-    with training_numbers(device, deterministic):
-        state = train(net, clips, None, plan, device, folder, Silent(), **({"ranks": ranks} if ranks else {}))
-    return {name: value.cpu() for name, value in weights(net).items()}, state.history
-
-
-def assert_alike(found: dict[str, Tensor], expected: dict[str, Tensor], share: float) -> None:
-    """Equal up to a share of the largest entry of each tensor."""
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        scale = float(value.abs().max()) if value.is_floating_point() else 0.0
-        torch.testing.assert_close(
-            found[name], value, rtol=0, atol=1e-5 + share * scale, msg=lambda m, name=name: f"{name}: {m}"
-        )
 
 
 def last_row(run) -> dict:
@@ -114,26 +90,14 @@ def test_every_stage_of_a_recipe_is_what_it_is_on_a_cpu(scratch, tmp_path):
 @pytest.mark.parametrize("injector", ["none", "residual_and_skip"])
 @pytest.mark.parametrize("fused", [False, True])
 def test_float32_learns_the_weights_of_a_cpu(prepared, tmp_path, fused, injector):
-    """After three steps; gates multiply what rounding has done to both streams."""
-    plan = steps(3, micro_batch=4, rate=0.01, clip=5.0, ema=0.9, label_smoothing=0.1, class_weights=True)
-    expected, rows = trained(prepared, tmp_path / "cpu", CPU, plan, fused, injector=injector)
-    found, rows_there = trained(
-        prepared, tmp_path / "cuda", choose_device("cuda", "float32"), plan, fused, injector=injector
-    )
-    assert [row["loss"] for row in rows_there] == pytest.approx([row["loss"] for row in rows], rel=2e-3)
-    assert_alike(found, expected, 0.02)
+    check_device(prepared, tmp_path, choose_device("cuda", "float32"), fused, injector)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("compiled", [{}, {"compile": "inductor"}])
 def test_groups_of_a_large_micro_batch_learn_as_separate_ones(prepared, tmp_path, precision, compiled):
-    """Dropout included, which is drawn for each group; 7 videos in groups of 2 leave a smaller last one."""
-    device, share = choose_device("cuda", precision), 0.01 if precision == "float32" else 0.1
-    options = {"batch": 7, "rate": 0.01, "bn_passes": 0}
-    expected, _ = trained(prepared, tmp_path / "apart", device, steps(2, micro_batch=2, **options), dropout=0.5)
-    plan = steps(2, micro_batch=7, bn_group=2, **options, **compiled)
-    found, _ = trained(prepared, tmp_path / "together", device, plan, dropout=0.5)
-    assert_alike(found, expected, share)
+    """14 videos in groups of 4 leave a smaller last one."""
+    check_groups(prepared, tmp_path, choose_device("cuda", precision), compiled)
 
 
 # how a GPU is used ---------------------------------------------------------------------------------------------------
@@ -142,15 +106,7 @@ def test_groups_of_a_large_micro_batch_learn_as_separate_ones(prepared, tmp_path
 @pytest.mark.parametrize("mode", [None, "reduce-overhead"])
 def test_compiled_network_and_cuda_graphs_learn_the_same(prepared, tmp_path, mode):
     """A graph keeps its memory and uses it again: gradients of several micro-batches must add up all the same."""
-    device, options = (
-        choose_device("cuda", "float32"),
-        {"micro_batch": 2, "rate": 0.005, "log_every": 1, "bn_passes": 0},
-    )
-    expected, rows = trained(prepared, tmp_path / "eager", device, steps(6, **options), dropout=0.5)
-    plan = steps(6, compile="inductor", compile_mode=mode, **options)
-    found, rows_compiled = trained(prepared, tmp_path / "compiled", device, plan, dropout=0.5)
-    assert [r["loss"] for r in rows_compiled] == pytest.approx([r["loss"] for r in rows], rel=5e-3)
-    assert_alike(found, expected, 0.05)
+    check_compiled(prepared, tmp_path, choose_device("cuda", "float32"), {"compile": "inductor", "compile_mode": mode})
 
 
 def test_step_waits_for_nothing(prepared, tmp_path):
@@ -174,20 +130,19 @@ def test_step_waits_for_nothing(prepared, tmp_path):
 
 def test_deterministic_training_gives_the_same_bits_twice(prepared, tmp_path):
     device, plan = choose_device("cuda", "bfloat16"), steps(4, micro_batch=4)
-    states = [trained(prepared, tmp_path / str(n), device, plan, deterministic=True, dropout=0.5)[0] for n in range(2)]
-    assert equal(*states)
+    runs = [trained(prepared, tmp_path / str(n), device, plan, deterministic=True, dropout=0.5) for n in range(2)]
+    assert equal(runs[0].weights, runs[1].weights)
 
 
 def test_tf32_is_used_where_it_is_asked_for_alone(prepared, tmp_path):
     """On networks this small it may change a little, and in float32 nothing."""
     plan = steps(3, rate=0.005)
-    exact, rows = trained(prepared, tmp_path / "exact", choose_device("cuda", "float32"), plan, deterministic=True)
-    again, _ = trained(prepared, tmp_path / "again", choose_device("cuda", "float32"), plan, deterministic=True)
-    coarse, coarse_rows = trained(
-        prepared, tmp_path / "coarse", choose_device("cuda", "tf32"), plan, deterministic=True
+    exact, again, coarse = (
+        trained(prepared, tmp_path / name, choose_device("cuda", precision), plan, deterministic=True)
+        for name, precision in (("exact", "float32"), ("again", "float32"), ("coarse", "tf32"))
     )
-    assert equal(exact, again) and not equal(exact, coarse)
-    assert coarse_rows[-1]["loss"] == pytest.approx(rows[-1]["loss"], rel=0.02)
+    assert equal(exact.weights, again.weights) and not equal(exact.weights, coarse.weights)
+    assert coarse.rows[-1]["loss"] == pytest.approx(exact.rows[-1]["loss"], rel=0.02)
 
 
 def test_broken_step_changes_no_weight(prepared, tmp_path):
@@ -258,22 +213,16 @@ class OneOfNccl(Ranks):
         return tensor
 
 
-@pytest.mark.parametrize(("compiled", "share"), [
-    ({}, 1e-3), ({"compile": "inductor", "compile_mode": "reduce-overhead"}, 0.05),
-])  # fmt: skip
-def test_nccl_on_one_gpu_changes_nothing(prepared, tmp_path, compiled, share):
+@pytest.mark.parametrize("compiled", [{}, {"compile": "inductor", "compile_mode": "reduce-overhead"}])
+def test_nccl_on_one_gpu_changes_nothing(prepared, tmp_path, compiled):
     """Nor do CUDA graphs, whose gradients are averaged outside them."""
-    device = choose_device("cuda", "float32")
-    plan = steps(3, micro_batch=2, rate=0.01, bn_passes=0, **compiled)
-    expected, _ = trained(prepared, tmp_path / "plain", device, plan, deterministic=True)
     dist.init_process_group("nccl", store=dist.HashStore(), rank=0, world_size=1, device_id=torch.device("cuda", 0))
     try:
-        found, _ = trained(prepared, tmp_path / "nccl", device, plan, ranks=OneOfNccl(), deterministic=True)
+        check_ranks(prepared, tmp_path, choose_device("cuda", "float32"), compiled, OneOfNccl())
         reduced = OneOfNccl().all_reduce(torch.ones(3, device="cuda"))
         assert reduced.tolist() == [1, 1, 1]
     finally:
         dist.destroy_process_group()
-    assert_alike(found, expected, share)
 
 
 def torchrun(processes: int, *arguments: object, **environment: str) -> subprocess.CompletedProcess:
