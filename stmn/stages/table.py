@@ -26,6 +26,7 @@ class Table(Stage[TableOptions]):
     """Writes `table.md`, `table.csv` and `table.json`."""
 
     options = TableOptions
+    format = 2
     makes = ("table",)
 
     def complete(self, options: TableOptions, workspace: Workspace, inputs: dict[str, list[Input]]) -> TableOptions:
