@@ -82,7 +82,7 @@ class Network(nn.Module):
             (B, P, classes) for each output, or (B, P, windows, classes).
         """
         found: list[Tensor] = []
-        for name, x in zip(self.names, maps, strict=True):  # a generator would break compiled code at the dropout
+        for name, x in zip(self.names, maps, strict=True):
             stream = self.stream(name)
             found.append(stream.window_logits(x, chunks) if per_window else stream.logits(x, chunks))
         return tuple(found)

@@ -5,7 +5,7 @@ runs the micro-batches that the next training steps would have, and sums the val
 """
 
 import threading
-from collections.abc import Iterable
+from functools import partial
 from math import ceil
 from typing import Any
 
@@ -28,6 +28,8 @@ from stmn.training.state import TrainingState
 
 #: time of a pass without gradients, as a fraction of the time of training steps on the same videos
 _FORWARD_FRACTION = 0.4
+#: steps after which several processes ask each other whether to stop; the host waits for the device then
+_ASK_EVERY = 10
 #: samples beyond which statistics hardly change (docs/decisions/batch-statistics-are-recomputed.md)
 _ENOUGH = 1000
 
@@ -93,7 +95,7 @@ def recompute_statistics(
         clips.balanced_labels, plan.group,
     )  # fmt: skip
     network.eval()
-    sums = {name: _Sums(layer) for name, layer in normalisation.trained.items()}
+    sums = _Sums(normalisation.trained)
     try:
         with progress.task("batch statistics", steps, "steps") as task:
             batches = load_batches(clips, order, device.loader_threads, device=device)
@@ -101,72 +103,107 @@ def recompute_statistics(
                 groups.videos = len(batch["label"])
                 with device.autocast():
                     network.logits(*select_inputs(network, device.move_batch(batch)))
+                sums.add()
                 if number % len(own) == 0:
-                    _stop_together(stop, device, ranks)
+                    if ranks.size == 1 or number // len(own) % _ASK_EVERY == 0:
+                        _stop_together(stop, device, ranks)
                     task.advance()
     finally:
-        for layer in sums.values():
-            layer.remove()
-    _add_up(sums.values(), ranks)
-    for name, layer in sums.items():
-        if not layer.store():
+        sums.remove()
+    for name, values in sums.total(ranks).items():
+        if not _store(normalisation.trained[name], values):
             raise StmnError(
                 f"the batch statistics of {name} are not finite after {count_of(first, 'step')}; try a lower lr"
             )
 
 
 class _Sums:
-    """Sums over all values that a layer has normalised, group by group.
+    """Sums over all values that layers have normalised.
 
-    Attributes:
-        values: (1 + 2C,) float64: the number of values per channel, their sums, and the sums of their squares.
+    A layer leaves the mean and variance of each group in its running statistics, from which they are copied. The rest
+    is done for all layers and groups of a micro-batch at once, because a GPU would wait for so many small operations.
+
+    Args:
+        layers: the layers by name.
     """
 
-    def __init__(self, layer: BatchNorm) -> None:
-        assert isinstance(layer, GroupedNorm) and layer.running_mean is not None
-        self.layer, self.momentum = layer, layer.momentum
-        self.values = layer.running_mean.new_zeros(1 + 2 * layer.num_features, dtype=torch.float64)
-        self._batches = None if layer.num_batches_tracked is None else layer.num_batches_tracked.clone()
-        layer.train()
-        layer.momentum = 1.0  # makes the running statistics those of the last group
-        layer.after = self._add
+    def __init__(self, layers: dict[str, BatchNorm]) -> None:
+        self._layers = layers
+        self._before = {name: (layer.momentum, layer.num_batches_tracked) for name, layer in layers.items()}
+        self._groups: list[tuple[str, int]] = []  # of this micro-batch: the layer, and values per channel
+        self._found: list[Tensor] = []  # for each of them (2, C): mean and variance
+        # micro-batches with the same groups: their number, and (3, all C) sums of means, variances and squared means
+        self._sums: dict[tuple[tuple[str, int], ...], tuple[int, Tensor]] = {}
+        for name, layer in layers.items():
+            assert isinstance(layer, GroupedNorm)
+            if layer.num_batches_tracked is not None:  # a plugin's layer counts passes
+                layer.num_batches_tracked = layer.num_batches_tracked.clone()
+            layer.train()
+            layer.momentum = 1.0  # makes the running statistics those of the last group
+            layer.after = partial(self._keep, name)
 
-    def _add(self, x: Tensor) -> None:
-        """Add a group."""
-        layer = self.layer
+    def _keep(self, name: str, x: Tensor) -> None:
+        """Keep the statistics of a group."""
+        layer = self._layers[name]
         assert layer.running_mean is not None and layer.running_var is not None
-        count = x.numel() // layer.num_features
-        mean = layer.running_mean.double()
-        variance = layer.running_var.double() * ((count - 1) / count)  # torch divides by count - 1
-        self.values += count * torch.cat([torch.ones_like(mean[:1]), mean, variance + mean**2])
+        self._groups.append((name, x.numel() // layer.num_features))
+        self._found.append(torch.stack([layer.running_mean, layer.running_var]))
+
+    def add(self) -> None:
+        """Add the groups of a micro-batch."""
+        if not self._groups:
+            return
+        mean, variance = torch.cat(self._found, dim=1).double()
+        sums, groups = torch.stack([mean, variance, mean**2]), tuple(self._groups)
+        self._groups, self._found = [], []
+        count, before = self._sums.get(groups, (0, None))
+        self._sums[groups] = count + 1, sums if before is None else before + sums
 
     def remove(self) -> None:
-        """Restore the layer, except its running statistics."""
-        self.layer.after = None
-        self.layer.momentum = self.momentum
-        if self._batches is not None:  # a plugin's layer has counted passes
-            self.layer.num_batches_tracked = self._batches
-        self.layer.eval()
+        """Restore the layers, except their running statistics."""
+        for name, layer in self._layers.items():
+            assert isinstance(layer, GroupedNorm)
+            layer.after = None
+            layer.momentum, layer.num_batches_tracked = self._before[name]
+            layer.eval()
 
-    def store(self) -> bool:
-        """Store the mean and variance of all values as the layer's running statistics; False if they are not finite."""
-        count, sums = self.values[0], self.values[1:]
-        mean, square = sums.view(2, -1) / count
-        variance = (square - mean**2).clamp(min=0) * (count / (count - 1))
-        assert self.layer.running_mean is not None and self.layer.running_var is not None
-        self.layer.running_mean.copy_(mean)
-        self.layer.running_var.copy_(variance)
-        return bool(torch.isfinite(mean).all() and torch.isfinite(variance).all())
+    def total(self, ranks: Ranks) -> dict[str, Tensor]:
+        """Return the sums over the micro-batches of all processes.
+
+        Returns:
+            For each layer (1 + 2C,) float64: the number of values per channel, their sums, and the sums of their
+            squares.
+        """
+        totals = {}
+        for name, layer in self._layers.items():
+            assert layer.running_mean is not None
+            totals[name] = layer.running_mean.new_zeros(1 + 2 * layer.num_features, dtype=torch.float64)
+        for groups, (passes, sums) in self._sums.items():
+            parts = sums.split([self._layers[name].num_features for name, _ in groups], dim=1)
+            for (name, count), (mean, variance, square) in zip(groups, parts, strict=True):
+                totals[name][0] += passes * count
+                # torch divides variances by count - 1
+                totals[name][1:] += torch.cat([count * mean, count * square + (count - 1) * variance])
+        if totals and ranks.size > 1:
+            added = ranks.all_reduce(torch.cat(list(totals.values())))
+            totals = dict(zip(totals, added.split([len(values) for values in totals.values()]), strict=True))
+        return totals
 
 
-def _add_up(sums: Iterable[_Sums], ranks: Ranks) -> None:
-    """Add up the sums of all processes."""
-    layers = list(sums)
-    if not layers or ranks.size == 1:
-        return
-    added = ranks.all_reduce(torch.cat([layer.values for layer in layers]))
-    for layer, values in zip(layers, added.split([len(layer.values) for layer in layers]), strict=True):
-        layer.values = values
+def _store(layer: BatchNorm, values: Tensor) -> bool:
+    """Store the mean and variance of all values as a layer's running statistics; return False if they are not finite.
+
+    Args:
+        layer: has C channels.
+        values: (1 + 2C,), as `_Sums.total` returns them.
+    """
+    count, sums = values[0], values[1:]
+    mean, square = sums.view(2, -1) / count
+    variance = (square - mean**2).clamp(min=0) * (count / (count - 1))
+    assert layer.running_mean is not None and layer.running_var is not None
+    layer.running_mean.copy_(mean)
+    layer.running_var.copy_(variance)
+    return bool(torch.isfinite(mean).all() and torch.isfinite(variance).all())
 
 
 def _stop_together(stop: threading.Event | None, device: Device, ranks: Ranks) -> None:

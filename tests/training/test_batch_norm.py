@@ -10,6 +10,8 @@ from helpers.commands import call, errors_of
 from helpers.trainings import CPU, equal, network, steps, videos, weights
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from stmn.errors import Interrupted, StmnError
 from stmn.nets.checkpoint import read_description
@@ -99,6 +101,26 @@ def test_recomputed_statistics_are_mean_and_variance_of_all_values(prepared, tmp
         joined = torch.cat(parts, dim=1)
         torch.testing.assert_close(made[f"{name}.running_mean"].double(), joined.mean(dim=1), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(made[f"{name}.running_var"].double(), joined.var(dim=1), rtol=1e-4, atol=1e-6)
+
+
+def test_sums_of_a_micro_batch_are_few_operations_for_all_layers_and_groups(prepared):
+    """A GPU would wait for the launches of many small ones."""
+
+    class Float64Operations(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+            found = operation(*args, **(kwargs or {}))
+            self.count += any(isinstance(x, Tensor) and x.dtype == torch.float64 for x in tree_leaves(found))
+            return found
+
+    counts = []
+    for passes in (1, 3):  # of 24 videos, in 6 groups each
+        plan, net = steps(1, batch=24, micro_batch=24, bn_group=4, bn_passes=passes), network()
+        with Float64Operations() as operations:
+            recompute_statistics(Normalisation(net), videos(prepared), plan, 0, CPU, Silent())
+        counts.append(operations.count)
+    assert 0 < counts[1] - counts[0] < 2 * 10
 
 
 def test_statistics_depend_on_the_final_weights_alone(prepared, tmp_path):
