@@ -16,7 +16,7 @@ def round_otherwise(
 ) -> None:
     """Make each convolution's results differ by what another device's rounding may change.
 
-    Its weights are off by a millionth, differently in each pass; the results of half precision are rounded after that.
+    Its weights are off by `share`, differently in each pass; the results of half precision are rounded after that.
     """
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
