@@ -9,7 +9,6 @@ import numpy as np
 
 from stmn.datasets.base import Splits, VideoEntry
 from stmn.datasets.groups import natural
-from stmn.datasets.naming import SURE
 from stmn.errors import DataError, UsageError, count_of
 from stmn.runtime.files import file_digest
 
@@ -36,13 +35,16 @@ def choose_folds(videos: Sequence[VideoEntry], count: int | None) -> tuple[Liter
 
 
 def can_hold_out_groups(videos: Sequence[VideoEntry]) -> bool:
-    """True if there are at least two groups, and few classes lie in a single one, which can't be held out."""
+    """True if there are at least two groups, and most videos are of classes in several: others can't be held out.
+
+    A class of one group is tested by a network that has not seen it, but the people of all others stay apart.
+    """
     if len({video.group for video in videos if video.group}) < 2:
         return False
     groups: dict[str, set[str]] = {}
     for video in videos:
         groups.setdefault(video.class_name, set()).add(video.group or f"/{video.id}")
-    return sum(len(names) > 1 for names in groups.values()) >= SURE * len(groups)
+    return 2 * sum(len(groups[video.class_name]) > 1 for video in videos) > len(videos)
 
 
 def describe_folds(videos: Sequence[VideoEntry], by: Literal["group", "video"]) -> str:
@@ -50,7 +52,7 @@ def describe_folds(videos: Sequence[VideoEntry], by: Literal["group", "video"]) 
     if by == "group" or not any(video.group for video in videos):
         return ""
     return "folds are of single videos, so a group may be both trained on and tested" + (
-        "" if can_hold_out_groups(videos) else ": most classes are of one group each, which can't be held out"
+        "" if can_hold_out_groups(videos) else ": most videos are of classes of one group each, which can't be held out"
     )
 
 

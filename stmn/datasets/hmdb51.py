@@ -79,7 +79,7 @@ def read_splits(folder: Path) -> Splits:
             if part in _PARTS:
                 split[_PARTS[part]].append(f"{match[1]}/{name.strip()}")
     if not found:
-        raise DataError(f"{folder}: no CLASS_test_split1.txt; name the folder with lists=FOLDER")
+        raise DataError(f"{folder}: no CLASS_test_split1.txt; name the folder with --dataset-options lists=FOLDER")
     return found
 
 

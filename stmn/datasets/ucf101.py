@@ -77,7 +77,7 @@ def read_splits(folder: Path) -> Splits:
             raise DataError(f"{test}: missing beside {path.name}")
         found[str(int(number))] = {"train": _read_list(path), "test": _read_list(test)}
     if not found:
-        raise DataError(f"{folder}: no trainlist01.txt; name the folder with lists=FOLDER")
+        raise DataError(f"{folder}: no trainlist01.txt; name the folder with --dataset-options lists=FOLDER")
     return found
 
 

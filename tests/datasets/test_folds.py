@@ -229,6 +229,15 @@ def test_folds_are_of_groups_if_there_are_any(by, folds, names, tmp_path):
         assert len(store.header.splits) == folds
 
 
+def test_a_small_class_of_one_person_does_not_put_the_others_on_both_sides():
+    """Unless most videos are of such classes, as where each class was recorded by somebody else."""
+    videos = recorded({"daria": 1, "denis": 1, "eli": 1, "ido": 1}, classes=2)
+    alone = VideoEntry("jack/daria.avi", Path(), "jack", "daria")
+    assert choose_folds([*videos, alone], 3) == ("group", 3)
+    separate = [VideoEntry(f"{name}/{n}.avi", Path(), name, name) for name in ("jump", "skip") for n in range(9)]
+    assert choose_folds([*videos, alone, *separate], 3) == ("video", 3)
+
+
 def test_folds_take_the_place_of_folders_that_are_a_split(tmp_path):
     root = tmp_path / "v"
     for seed, name in enumerate(("train/run/a.avi", "train/bend/a.avi", "val/run/b.avi", "val/bend/b.avi")):

@@ -166,7 +166,7 @@ def test_lists_that_are_missing_are_named(tmp_path):
     (tmp_path / "v" / "wave" / "a.avi").touch()
     for dataset, wanted in (("ucf101", "trainlist01.txt"), ("hmdb51", "CLASS_test_split1.txt")):
         [line] = prepare(tmp_path / "v", tmp_path, "--dataset", dataset, code=1)
-        assert line == f"{tmp_path / 'v'}: no {wanted}; name the folder with lists=FOLDER"
+        assert line == f"{tmp_path / 'v'}: no {wanted}; name the folder with --dataset-options lists=FOLDER"
     assert not (tmp_path / "data").exists()
 
 

@@ -265,7 +265,11 @@ def _choose_folds(clips: Clips, asked: FittingOptions) -> tuple[int, str]:
         return 1, "the clips come with one"
     if len(clips.entries) >= _MANY:
         return 1, "many clips: 30 % are held out"
-    unseen = ", and none by a network that saw its group" if clips.can_hold_out_groups else ""
+    unseen = ""
+    if clips.can_hold_out_groups:
+        unseen = ", and none by a network that saw its group"
+    elif clips.groups:
+        unseen = ", but by networks that may have seen its group: most clips are of classes of one group each"
     return min(_FOLDS, most), f"few clips: each is tested once{unseen}"
 
 
