@@ -27,6 +27,8 @@ sample seq sequence take trial v vid video
 _COUNTERS = frozenset(_COUNTED.split())
 #: words that come before a person's number, the most reliable first
 _WHO = ("person", "performer", "subject", "subj", "sub", "actor", "participant", "signer", "user", "p", "s")
+#: words, with or without a number, that say how or when a video was recorded, but not whom it shows
+_RECORDED = "(?:cam|camera|view|viewpoint|angle|session|take|day|indoors?|outdoors?)"
 #: what may follow a class in a name: walking, runs, hugged
 _ENDINGS = r"(?:[^\W\d_]?(?:ing|ed)|e?s)?"
 _LETTER = r"[^\W\d_]"
@@ -49,7 +51,8 @@ def guess_groups(videos: Sequence[VideoEntry]) -> dict[str, str]:
     (`S001C002P003R002A023.avi`, `a01_s03_e02.avi`), or it may stand before the class (`ann_walk_1.avi`), after it
     (`walk_ann_1.avi`) or alone (`walk/ann_1.avi`), with or without the numbers that follow. The first of these guesses
     is taken that gives most videos a group and is plausible: most groups are in several classes, or half of the videos
-    share class and group with another. Case is ignored.
+    share class and group with another. Case is ignored, and so are cameras, sessions and the like (`ann_cam1_walk.avi`)
+    unless there is nothing else. A word that all names of a class have, and no others, stands for the class.
 
     Args:
         videos: all videos of the set.
@@ -57,9 +60,10 @@ def guess_groups(videos: Sequence[VideoEntry]) -> dict[str, str]:
     Returns:
         Empty if the names show no groups. Some videos may have none.
     """
-    names = {video.id: _take_apart(video) for video in videos}
+    words = _find_class_words(videos)
+    plain, full = ({video.id: _take_apart(video, words, whole) for video in videos} for whole in (False, True))
     classes = {video.id: video.class_name for video in videos}
-    for guess in _list_guesses():
+    for names, guess in product([plain, full] if plain != full else [plain], list(_list_guesses())):
         groups = {video: guess(name) for video, name in names.items()}
         spelled = {group.casefold(): group for group in reversed(groups.values())}  # as the first video has it
         groups = {video: spelled[group.casefold()] for video, group in groups.items()}
@@ -69,20 +73,54 @@ def guess_groups(videos: Sequence[VideoEntry]) -> dict[str, str]:
     return {}
 
 
-def _take_apart(video: VideoEntry) -> _Name:
-    """Take a name apart at its class, if the class is a word in it."""
+def _split_words(stem: str) -> str:
+    """Return a name with its words apart: ann_Walk for annWalk."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", stem)
+
+
+def _find_class_words(videos: Sequence[VideoEntry]) -> dict[str, set[str]]:
+    """Return for each class the words that are in all names of its videos, and in no other names."""
+    common: dict[str, set[str]] = {}
+    classes: dict[str, set[str]] = {}
+    for video in videos:
+        words = {word.lower() for word in re.findall(rf"{_LETTER}+", _split_words(PurePath(video.id).stem))}
+        common[video.class_name] = common.get(video.class_name, words) & words
+        for word in words:
+            classes.setdefault(word, set()).add(video.class_name)
+    return {name: {word for word in words if len(classes[word]) == 1} for name, words in common.items()}
+
+
+def _take_apart(video: VideoEntry, class_words: dict[str, set[str]], whole: bool) -> _Name:
+    """Take a name apart at its class, if the class is a word in it.
+
+    Args:
+        video: The video.
+        class_words: Words that stand for classes (`_find_class_words`).
+        whole: Keep the words of `_RECORDED`.
+    """
     path = PurePath(video.id)
-    words = re.escape(video.class_name).replace(r"\ ", r"[\W_]*").replace("_", r"[\W_]*")
-    stem = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", path.stem)  # annWalk
-    found = re.split(rf"(?<!{_LETTER})({words}{_ENDINGS})(?!{_LETTER})", stem, maxsplit=1, flags=re.IGNORECASE)
-    above = path.parent.parts
+    own = re.escape(video.class_name).replace(r"\ ", r"[\W_]*").replace("_", r"[\W_]*") + _ENDINGS
+    stem, bare, above = _split_words(path.stem), path.stem, path.parent.parts
     deeper = above[above.index(video.class_name) + 1 :] if video.class_name in above else ()
+    if not whole:
+        stem, bare = (re.sub(_word(_RECORDED + r"[\W_]*\d*"), "", name, flags=re.IGNORECASE) for name in (stem, bare))
+        deeper = tuple(name for name in deeper if not re.fullmatch(rf"{_RECORDED}[\W_]*\d*", name, re.IGNORECASE))
+    found = re.split(f"({_word(own)})", stem, maxsplit=1, flags=re.IGNORECASE)
+    if len(found) < 3 and (words := class_words[video.class_name]) and not re.search(_word(own), bare, re.IGNORECASE):
+        first, *others = re.split(_word("|".join(sorted(words))), stem, flags=re.IGNORECASE)
+        found = [first, "", "".join(others)]
     folders = "/".join(name for name in deeper if name.lower() not in PARTS)
     if video.class_name and len(found) == 3:
         before, after = (re.sub(r"^[\W_]+|[\W_]+$", "", found[side]) for side in (0, 2))
         return _Name(folders, before, after, _find_fields(path.stem))
-    letters = sum(character.isalpha() for character in path.stem)
-    return _Name(folders, path.stem if letters >= _FEWEST_LETTERS else "", "", _find_fields(path.stem))
+    bare = bare if bare == path.stem else re.sub(r"^[\W_]+|[\W_]+$", "", bare)
+    letters = sum(character.isalpha() for character in bare)
+    return _Name(folders, bare if letters >= _FEWEST_LETTERS else "", "", _find_fields(path.stem))
+
+
+def _word(pattern: str) -> str:
+    """Return the pattern of a whole word."""
+    return rf"(?<!{_LETTER})(?:{pattern})(?!{_LETTER})"
 
 
 def _list_guesses() -> Iterator[Callable[[_Name], str]]:

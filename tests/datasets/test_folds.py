@@ -181,6 +181,16 @@ def named(form, people=PEOPLE, classes=CLASSES, times=2):
     (named("{c}/{c}_Subject{p}_rep{i}.avi", (1, 2)), {"subject1", "subject2"}),
     (named("{c}/s01e0{p}_shot{i}.avi", (1, 2)), {"s01e01_shot", "s01e02_shot"}),  # episodes of one season
     (["run/run_Ann.avi", "run/run_bob.avi", "bend/bend_ann.avi", "bend/bend_Bob.avi"], {"ann", "Bob"}),
+    # a folder may have another name than the class has in files, if these agree
+    (["Walking/walk_anna_1.avi", "Walking/walk_bruno_2.avi", "Walking/walk_ed_1.avi", "Running/run_anna_1.avi",
+      "Running/run_bruno_1.avi", "Running/run_ed_2.avi"], {"anna", "bruno", "ed"}),
+    ([f"{c}/{p}_{word}{i}.avi" for c, word in (("walk", "gait"), ("run", "jog")) for p in PEOPLE for i in (1, 2)],
+     {*PEOPLE}),
+    # cameras and sessions name nobody, unless there is nothing else
+    (named("{c}/cam{i}/{p}_{c}.avi"), {*PEOPLE}),
+    (named("{c}/{p}/session{i}/1.avi"), {*PEOPLE}),
+    (named("{c}/{p}1_cam{i}_{c}.avi"), {*PEOPLE}),
+    (named("{c}/{p}_indoor_{c}_{i}.avi") + named("{c}/{p}_outdoor_{c}_{i}.avi"), {*PEOPLE}),
     # numbers that count videos name nobody
     (["run/run_1.avi", "run/run_2.avi", "bend/bend_1.avi", "bend/bend_2.avi"], {""}),
     (named("{c}/v_{c}_{i}.avi", times=6), {""}),
