@@ -235,7 +235,7 @@ def pretend_runtime(monkeypatch: pytest.MonkeyPatch, *providers: str) -> None:
 
 
 def test_float32_of_onnx_runtime_is_float32(training, monkeypatch, tmp_path):
-    """Its provider for CUDA uses TF32 unless it is told not to; TensorRT always does."""
+    """The default of its CUDA provider is TF32; TensorRT always uses it."""
     from benchmarks.cuda import runtimes
 
     pretend_runtime(monkeypatch)

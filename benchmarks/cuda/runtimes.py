@@ -1,7 +1,7 @@
 """The network's forward pass in ONNX Runtime, by CUDA and by TensorRT where they are, beside PyTorch's.
 
 One video of 25 chunks of 256 x 341, whose input lies on the GPU already. The ONNX file is that of `stmn export`. The
-CUDA provider is told to compute in float32. TensorRT computes float32 in TF32, so there is a row of PyTorch in TF32.
+CUDA provider computes in full float32, by an option. TensorRT uses TF32, so there is a row of PyTorch in TF32.
 """
 
 import time
@@ -89,7 +89,7 @@ def open_session(path: Path, provider: str, device: Device) -> Any:
     options.log_severity_level = 3  # errors alone
     where = {"device_id": str(device.device.index or 0)} if device.is_cuda else {}
     chosen = [(provider, where)]
-    if device.is_cuda:  # CUDA's has what TensorRT lacks, and uses TF32 unless it is told not to
+    if device.is_cuda:  # CUDA's runs what TensorRT can't; its default is TF32
         tf32 = "1" if PROVIDERS["cuda"][provider] == "tf32" else "0"
         chosen = [*(chosen if provider != CUDA else []), (CUDA, where | {"use_tf32": tf32})]
     return onnxruntime.InferenceSession(str(path), options, providers=chosen)

@@ -168,7 +168,7 @@ def test_a_device_that_is_not_here_is_one_line(device, says, videos, tmp_path):
 
 @pytest.fixture
 def busy_gpu(monkeypatch):
-    """A GPU that another program has for itself, so its first use fails. The process that owns it is told so too."""
+    """A GPU in exclusive use by another program: its first use fails, also in the process that computes flow."""
 
     def fail(_: torch.device) -> None:
         raise getattr(torch, "AcceleratorError", RuntimeError)(
